@@ -1,0 +1,22 @@
+/* noise.h: PyTorch's normal random streams, bit for bit.
+ *
+ * Pure functions of the seed; no state, any thread.
+ */
+#ifndef LANCE_NOISE_H
+#define LANCE_NOISE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* torch.randn(n, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32), contiguous. */
+void noise_torch_cpu(uint64_t seed, float *out, size_t n);
+
+/* torch.randn(n, generator=torch.Generator("cuda").manual_seed(seed), device="cuda", dtype=float32): Philox4x32-10
+ * with the launch geometry PyTorch uses. The geometry depends on the card through the number of multiprocessors and
+ * threads per multiprocessor, so these are parameters (see the .c file for the cards' values). */
+void noise_torch_cuda(uint64_t seed, int multiprocessors, int threads_per_multiprocessor, float *out, size_t n);
+
+/* The same values drawn with dtype=torch.bfloat16: each float32 draw rounded to nearest even. In place. */
+void noise_round_bf16(float *values, size_t n);
+
+#endif

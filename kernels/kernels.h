@@ -1,0 +1,231 @@
+/* kernels.h: the operators a backend offers to the model code.
+ *
+ * `struct kernels` is one backend instance: a device's memory and the operators that
+ * run on it. The model code sees only this file and never learns which backend runs.
+ *
+ *  - Activations are opaque (`act`): float32 on the CPU, a 16-bit type on a GPU. Their
+ *    element size is `act_bytes`; use act_at() to step through them. All activation
+ *    tensors are row-major; a matrix of activations is [rows, width] without padding
+ *    unless a stride is given. Strides count elements.
+ *  - Parameters (`param`) are float32 vectors in device memory: norm weights, biases,
+ *    rotary tables, and the latents x_t of the sampler.
+ *  - Matrices (`struct linear`) and convolutions (`struct conv`) are opened once from
+ *    the checkpoint's memory, stay in the checkpoint's precision (4-bit weights stay
+ *    4-bit) and may borrow that memory: the mapping must outlive them.
+ *  - Operators are enqueued in order and cannot fail one by one; sync() waits and
+ *    reports the first failure since the last sync. On the CPU they run at once.
+ *  - An instance is used by one thread at a time. The CPU backend spreads each
+ *    operator over its own thread pool; results do not depend on the thread count.
+ *
+ * A backend fills every function pointer. CPU: kernels_cpu_open (kernels/cpu).
+ */
+#ifndef LANCE_KERNELS_H
+#define LANCE_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol/error.h"
+
+typedef struct act act;     /* activations in device memory; see act_at() */
+typedef struct param param; /* float32 in device memory; see param_at() */
+struct linear;
+struct conv;
+
+enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_NVFP4 };
+
+/* A matrix [out_features, in_features] as the checkpoint stores it. Pointers lead into
+ * the mapped file and need not be aligned.
+ *   F32, BF16   data [out, in]
+ *   AWQ_INT4    data u8 [out, in/2], low nibble = even column; scales bf16 [out, in/group];
+ *               zeros u8 [out, in/group];             w = (code - zero) * scale
+ *   NVFP4       data u8 [out, in/2], same nibble order, code = sign<<3 | index into
+ *               {0,.5,1,1.5,2,3,4,6}; scales bf16 [out, in/group], or, when scales is
+ *               NULL, scales_fp8 E4M3 [out, in/group];  w = level * scale * tensor_scale */
+struct linear_source {
+    enum weight_format format;
+    int out_features;
+    int in_features;
+    int group_size;             /* 4-bit formats: columns per scale; divides in_features */
+    const void *data;
+    const void *scales;
+    const void *scales_fp8;
+    const uint8_t *zeros;
+    float tensor_scale;         /* NVFP4: 1.0 unless the file has a per-tensor scale */
+    const void *bias;           /* [out] or NULL */
+    enum weight_format bias_format; /* WEIGHT_F32 or WEIGHT_BF16 */
+};
+
+/* A convolution as the checkpoint stores it: weight [out, in, kt, kh, kw] (kt = 1 for
+ * a 2-D one), F32 or BF16; bias [out] of the same format, or NULL. */
+struct conv_source {
+    enum weight_format format;
+    int out_channels;
+    int in_channels;
+    int kernel_t, kernel_h, kernel_w;
+    const void *weight;
+    const void *bias;
+};
+
+/* One convolution call, channels last. The input is x [frames, height, width, in_channels],
+ * preceded in time by `past_frames` frames at `past` (same layout) and, when these are fewer
+ * than kernel_t - 1, by zero frames so that kernel_t - 1 frames of context are there
+ * (causal padding), unless `no_time_padding`, when only the frames at hand are convolved.
+ * `upsample2x` doubles height and width (nearest neighbour) before the convolution.
+ * Spatial zero padding is pad_top/bottom/left/right. Output frames are
+ *   (context + frames - kernel_t) / stride_t + 1,  rows and columns likewise.
+ * `add` adds to `out` instead of overwriting it (a residual connection). */
+struct conv_call {
+    const act *x;
+    const act *past;
+    int past_frames;
+    bool no_time_padding;
+    int frames, height, width;
+    bool upsample2x;
+    int stride_t, stride_h, stride_w;
+    int pad_top, pad_bottom, pad_left, pad_right;
+    bool add;
+    act *out;
+};
+
+enum { ATTENTION_MAX_SEGMENTS = 4 };
+
+/* One attention problem: q_rows queries against the concatenation of key/value segments.
+ * Element (row, head, d) of q lies at q + row*q_stride + head*head_dim + d; keys, values
+ * and out likewise with their strides and kv_heads (grouped heads: query head h uses
+ * key head h / (heads / kv_heads)). With `causal` the queries are aligned with the end
+ * of the last segment: query i of q_rows sees every key of the earlier segments and, of
+ * the last segment of n rows, keys 0 .. i + n - q_rows. scale multiplies q.k. */
+struct attention {
+    const act *q;
+    int q_rows, q_stride;
+    int heads, kv_heads, head_dim;
+    float scale;
+    bool causal;
+    int segments;
+    struct {
+        const act *keys;
+        const act *values;
+        int rows;
+        int stride;
+    } segment[ATTENTION_MAX_SEGMENTS];
+    act *out;
+    int out_stride;
+};
+
+enum guidance_renorm { RENORM_GLOBAL, RENORM_CHANNEL, RENORM_NONE };
+
+/* One flow-matching Euler step with classifier-free guidance (LANCE.md section 4; official
+ * source modeling/lance/lance.py). All over [rows, width]:
+ *   w = u + guidance_scale * (c - u), rescaled by clamp(|c| / (|w| + 1e-8), renorm_min, 1)
+ *   over everything (GLOBAL), per row (CHANNEL) or not at all; x <- x - w * dt
+ * v_uncond NULL means no guidance (w = c). Rows < first_row take part in the norms but
+ * x is updated only from first_row on (frames given as a condition). */
+struct guided_step {
+    param *x;
+    const act *v_cond;
+    const act *v_uncond;
+    int rows, width, first_row;
+    float guidance_scale;
+    enum guidance_renorm renorm;
+    float renorm_min;
+    float dt;
+    param *v_out; /* the combined velocity is stored here when not NULL */
+};
+
+struct kernels {
+    const char *name;   /* "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200" */
+    size_t act_bytes;   /* size of one activation element */
+    void *state;
+
+    void (*close)(struct kernels *k);
+
+    /* Device memory. Errors: ERROR_NO_MEMORY. bytes 0 gives NULL. */
+    int (*memory_alloc)(struct kernels *k, void **out, size_t bytes, struct error *error);
+    void (*memory_free)(struct kernels *k, void *memory); /* NULL is allowed */
+    uint64_t (*memory_in_use)(struct kernels *k);         /* bytes from memory_alloc, linear_open, conv_open */
+    uint64_t (*memory_peak)(struct kernels *k);           /* highest memory_in_use so far */
+
+    /* Weights. The source's pointers are borrowed for the life of the object. */
+    int (*linear_open)(struct kernels *k, struct linear **out, const struct linear_source *source,
+                       struct error *error);
+    void (*linear_close)(struct kernels *k, struct linear *linear);
+    int (*conv_open)(struct kernels *k, struct conv **out, const struct conv_source *source,
+                     struct error *error);
+    void (*conv_close)(struct kernels *k, struct conv *conv);
+
+    /* Transfers; n counts elements. upload and download are complete on return. */
+    void (*upload)(struct kernels *k, act *to, const float *from, size_t n);
+    void (*download)(struct kernels *k, float *to, const act *from, size_t n);
+    void (*param_upload)(struct kernels *k, param *to, const float *from, size_t n);
+    void (*param_download)(struct kernels *k, float *to, const param *from, size_t n);
+    void (*param_to_act)(struct kernels *k, act *to, const param *from, size_t n);
+    void (*copy)(struct kernels *k, act *to, const act *from, size_t n);
+    void (*zero)(struct kernels *k, act *to, size_t n);
+    int (*sync)(struct kernels *k, struct error *error);
+
+    /* y [rows, out] = x [rows, in] W^T + bias, or y += that when `add`. */
+    void (*linear)(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add);
+    /* y [rows, in_features of table] = table[ids[row]]; ids are host memory, already range-checked. */
+    void (*embed)(struct kernels *k, const struct linear *table, const int32_t *ids, int rows, act *y);
+
+    /* y = x / sqrt(mean(x^2) + eps) * weight over the last axis; in place allowed. */
+    void (*rms_norm)(struct kernels *k, const act *x, int rows, int width, const param *weight, float eps,
+                     act *y);
+    /* In place on x, whose element (row, head, d) is at x + row*stride + head*head_dim + d: RMS norm
+     * per head (skipped when weight is NULL), then rotate-half RoPE with cosines and sines
+     * [rows, head_dim/2]:  (a, b) -> (a cos - b sin, b cos + a sin), a and b the two halves. */
+    void (*head_norm_rope)(struct kernels *k, act *x, int rows, int stride, int heads, int head_dim,
+                           const param *weight, float eps, const param *cosines, const param *sines);
+    void (*attention)(struct kernels *k, const struct attention *problems, int count);
+    void (*swiglu)(struct kernels *k, const act *gate, const act *up, size_t n, act *out); /* silu(gate)*up */
+    void (*silu)(struct kernels *k, const act *x, size_t n, act *y);
+    void (*gelu)(struct kernels *k, const act *x, size_t n, act *y); /* exact (erf) form */
+    void (*add)(struct kernels *k, const act *x, size_t n, act *y);  /* y += x */
+    /* y[row, :] += x[0, :] for every row. */
+    void (*add_row)(struct kernels *k, const act *x, int rows, int width, act *y);
+    void (*guided_step)(struct kernels *k, const struct guided_step *step);
+
+    /* VAE operators; all tensors channels last, [frames, height, width, channels]. */
+    void (*conv)(struct kernels *k, const struct conv *conv, const struct conv_call *call);
+    /* y = x / max(|x|_2 over channels, 1e-12) * sqrt(channels) * gamma, then SiLU when `with_silu`. */
+    void (*channel_norm)(struct kernels *k, const act *x, size_t pixels, int channels, const param *gamma,
+                         bool with_silu, act *y);
+    /* y [frames*factor_t - drop, h*factor_s, w*factor_s, out_channels] += x repeated: the channels of x
+     * [frames, h, w, in_channels], each repeated out_channels*factor_t*factor_s^2/in_channels times, are
+     * read as (out_channel, ft, fs_row, fs_col); the first `drop` output frames are left out.
+     * Source: DupUp3D in modeling/vae/wan/vae2_2.py. */
+    void (*duplicate_up)(struct kernels *k, const act *x, int frames, int height, int width,
+                         int in_channels, int out_channels, int factor_t, int factor_s, int drop, act *y);
+    /* y [ceil(frames/factor_t), h/factor_s, w/factor_s, out_channels] += group means of x; zero frames are
+     * put in front to make frames divisible. Source: AvgDown3D in modeling/vae/wan/vae2_2.py. */
+    void (*average_down)(struct kernels *k, const act *x, int frames, int height, int width,
+                         int in_channels, int out_channels, int factor_t, int factor_s, act *y);
+    /* y [2*frames, pixels, channels] from x [frames, pixels, 2*channels]: the two channel halves become
+     * two consecutive frames (temporal upsampling). */
+    void (*split_frames)(struct kernels *k, const act *x, int frames, size_t pixels, int channels, act *y);
+    /* Pixels <-> 2x2 patches: pixels [frames, 2h, 2w, 3], patches [frames, h, w, 12], patch channel
+     * = colour*4 + column*2 + row. */
+    void (*patchify)(struct kernels *k, const act *pixels, int frames, int height, int width, act *patches);
+    void (*unpatchify)(struct kernels *k, const act *patches, int frames, int height, int width, act *pixels);
+};
+
+/* Step `element` elements into device memory. */
+static inline act *act_at(const struct kernels *k, const act *base, size_t element)
+{
+    return (act *)((char *)(uintptr_t)base + element * k->act_bytes);
+}
+static inline param *param_at(const param *base, size_t element)
+{
+    return (param *)((char *)(uintptr_t)base + element * sizeof(float));
+}
+
+/* Which instruction set the CPU backend may use. */
+enum cpu_level { CPU_AUTO, CPU_PORTABLE, CPU_AVX2 };
+
+/* Open the CPU backend with `threads` threads (0: one per core). Errors: ERROR_NO_MEMORY,
+ * ERROR_UNSUPPORTED when the level is not available here. */
+int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, struct error *error);
+
+#endif
