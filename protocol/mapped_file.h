@@ -1,0 +1,28 @@
+/* mapped_file.h: a regular file mapped read-only into memory.
+ *
+ * The file readers (safetensors, .pth) hand out pointers into such a mapping instead of
+ * copying. A file that shrinks while it is mapped ends the process with SIGBUS, as with
+ * any mapping: replace model files by renaming new ones into place.
+ */
+#ifndef LANCE_MAPPED_FILE_H
+#define LANCE_MAPPED_FILE_H
+
+#include <stdint.h>
+
+#include "protocol/error.h"
+
+struct mapped_file {
+    const uint8_t *data; /* NULL for an empty or unmapped file */
+    uint64_t bytes;
+};
+
+/* Map `path`. Errors: ERROR_BAD_FILE when it does not exist or is not a regular file,
+ * ERROR_IO when the system refuses; `mapped` is then empty. */
+int mapped_file_open(struct mapped_file *mapped, const char *path, struct error *error);
+
+void mapped_file_close(struct mapped_file *mapped); /* an empty one is allowed */
+
+/* Ask the system to start reading all of it: what follows is read once, front to back. */
+void mapped_file_prefetch(const struct mapped_file *mapped);
+
+#endif
