@@ -71,7 +71,7 @@ struct conv_source {
 /* One convolution call, channels last. The input is x [frames, height, width, in_channels],
  * preceded in time by `past_frames` frames at `past` (same layout) and, when these are fewer
  * than kernel_t - 1, by zero frames so that kernel_t - 1 frames of context are there
- * (causal padding), unless `no_time_padding`, when only the frames at hand are convolved.
+ * (causal padding), unless `no_time_padding`, when the context is the `past_frames` frames alone.
  * `upsample2x` doubles height and width (nearest neighbour) before the convolution.
  * Spatial zero padding is pad_top/bottom/left/right. Output frames are
  *   (context + frames - kernel_t) / stride_t + 1,  rows and columns likewise.

@@ -33,22 +33,26 @@ void vae_latent_from_raw(const struct vae *vae, float *values, size_t cells);
 static inline int vae_frames(int latent_frames) { return 1 + VAE_TEMPORAL_STRIDE * (latent_frames - 1); }
 static inline int vae_latent_frames(int frames) { return 1 + (frames - 1) / VAE_TEMPORAL_STRIDE; }
 
-/* Peak device bytes of a decode or encode pass at this latent size (rows, columns of latent cells). */
-uint64_t vae_decode_bytes(const struct vae *vae, int latent_height, int latent_width);
-uint64_t vae_encode_bytes(const struct vae *vae, int latent_height, int latent_width);
+/* Device bytes of a decode or encode pass over `latent_frames` latent frames of this size (rows, columns of latent
+ * cells): exactly what the pass allocates. A single frame needs no cache; from two frames on, their number does not
+ * matter. */
+uint64_t vae_decode_bytes(const struct vae *vae, int latent_frames, int latent_height, int latent_width);
+uint64_t vae_encode_bytes(const struct vae *vae, int latent_frames, int latent_height, int latent_width);
 
 struct vae_pass;
 
-/* Decoding: begin, then one call per latent frame in order. `latent` is [latent_height*latent_width, channels],
+/* Decoding: begin, then one call per latent frame in order, `latent_frames` of them. `latent` is [latent_height*latent_width, channels],
  * normalised, host memory. `pixels` receives *frames (1 or 4) frames [height, width, 3], clamped to [-1, 1], host
  * memory with room for 4 frames. */
-int vae_decode_begin(struct vae_pass **out, struct vae *vae, int latent_height, int latent_width, struct error *error);
+int vae_decode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
+                     struct error *error);
 int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error);
 
-/* Encoding: begin, then one call per chunk: 1 frame the first time, then 4 (the caller truncates to 4m+1 frames).
+/* Encoding: begin, then one call per latent frame to come: 1 frame the first time, then 4 (the caller truncates to 4m+1 frames).
  * `pixels` [frames, height, width, 3] in [-1, 1], host memory. One latent frame comes out per call: `mean` and
  * `log_variance` [latent_height*latent_width, channels], the mean normalised, the log variance not (as officially). */
-int vae_encode_begin(struct vae_pass **out, struct vae *vae, int latent_height, int latent_width, struct error *error);
+int vae_encode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
+                     struct error *error);
 int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
                       struct error *error);
 
