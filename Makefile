@@ -1,11 +1,21 @@
 # Makefile: builds everything in build/; sources are found by folder, so a new file needs no new rule.
-#   make            lanced, lancectl and the tests' tools
-#   make unit       build and run the C unit tests        SAN=address|undefined|thread builds in build-SAN
-#   BUILD=DIR       another build folder
+#   make                lanced, lancectl and the tests' tools
+#   make demo           installs what is missing, builds, renders demo/prompts.json with a 4-bit form of the demo model
+#   make test           installs what is missing, builds, runs every test and check; ends with "N passed, N failed, N skipped"
+#   make unit           build and run the C unit tests
+#   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
+#   make install        into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
+#   make clean          remove what was built (.venv stays)
+# Variables: CC, CFLAGS; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
 
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 SAN ?=
-BUILD ?= build$(if $(SAN),-$(SAN))
+comma = ,
+BUILD ?= build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 CFLAGS ?= -O2 -g
 BASE_FLAGS = -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP \
@@ -21,10 +31,13 @@ DAEMON_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard daemon/la
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/tools/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+ALL_OBJECTS = $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(DAEMON_OBJECTS) \
+              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c))
 
 LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a
+PROGRAMS  = $(if $(wildcard daemon/main.c),$(BUILD)/lanced) $(TOOLS)
 
-all: $(LIBRARIES) $(if $(wildcard daemon/main.c),$(BUILD)/lanced) $(TOOLS) $(TEST_TOOLS)
+all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
 
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
 $(BUILD)/libkernels.a: $(KERNELS_OBJECTS)
@@ -37,9 +50,16 @@ $(BUILD)/%.a:
 $(BUILD)/%_avx2.o: BASE_FLAGS += -mavx2 -mfma -mf16c
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c | $(BUILD)/headers
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) -c $< -o $@
+
+# One message for all missing libraries, before anything is compiled.
+$(BUILD)/headers: tools/required_headers.c
+	@command -v $(CC) >/dev/null || { echo "The compiler $(CC) is missing. On Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@$(CC) -E $< -o /dev/null || { echo "(or let 'make demo' install everything that is missing)" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@touch $@
 
 $(BUILD)/lanced: $(DAEMON_OBJECTS) $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
@@ -53,12 +73,48 @@ $(TEST_TOOLS): $(BUILD)/tests/tools/%: $$(patsubst %.c,$(BUILD)/%.o,$$(wildcard 
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
 
+# ---- tests ----
 unit: $(UNIT_TESTS)
 	@failed=0; for t in $(UNIT_TESTS); do echo "== $$t"; ./$$t || failed=1; done; exit $$failed
 
-clean:
-	rm -rf build build-*
+# Built but not run: for tests/run, and for compiling everything with another compiler.
+unit-programs: $(UNIT_TESTS)
+objects: $(ALL_OBJECTS)
 
-.PHONY: all unit clean
+# Every case recorded in GOLDEN; one line per case and stage, then "N passed, N failed".
+check-golden: $(BUILD)/tests/tools/check-golden
+	@[ -n "$(GOLDEN)" ] || { echo "usage: make check-golden GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
+	@$< "$(GOLDEN)"
+
+# -jN for the makes below, unless the caller's make already shares its own jobs with them.
+PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+
+test:
+	@tools/setup.sh test
+	@.venv/bin/python tests/run.py --jobs $(JOBS)
+
+demo:
+	@tools/setup.sh demo
+	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@.venv/bin/python demo/demo.py
+
+# ---- install ----
+BINARY_DIR = $(DESTDIR)$(PREFIX)/bin
+DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
+DOC_FILES = $(wildcard README.md) LICENSE protocol/PROTOCOL.md $(wildcard docs/lanced.service)
+
+install: all
+	install -d $(BINARY_DIR) $(DOC_DIR)
+	install -m 755 $(PROGRAMS) $(BINARY_DIR)
+	install -m 644 $(DOC_FILES) $(DOC_DIR)
+
+uninstall:
+	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(PROGRAMS)))
+	rm -rf $(DOC_DIR)
+
+clean:
+	rm -rf build build-* demo/out
+
+.PHONY: all unit unit-programs objects check-golden test demo install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

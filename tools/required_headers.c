@@ -1,0 +1,17 @@
+/* required_headers.c: names every missing library at once, with the Debian package that has it. The Makefile
+ * preprocesses this file before anything else is compiled; it is linked into nothing. */
+#if !__has_include(<nng/nng.h>)
+#error "nng is missing. On Debian: apt-get install libnng-dev"
+#endif
+#if !__has_include(<cjson/cJSON.h>)
+#error "cJSON is missing. On Debian: apt-get install libcjson-dev"
+#endif
+#if !__has_include(<png.h>)
+#error "libpng is missing. On Debian: apt-get install libpng-dev"
+#endif
+#if !__has_include(<pcre2.h>)
+#error "PCRE2 is missing. On Debian: apt-get install libpcre2-dev"
+#endif
+#if !__has_include(<utf8proc.h>)
+#error "utf8proc is missing. On Debian: apt-get install libutf8proc-dev"
+#endif

@@ -1,0 +1,96 @@
+#!/bin/sh
+# setup.sh: installs what lanced needs, and only what is missing.
+#
+#   tools/setup.sh demo   to build, and to run the demo and the Python client
+#   tools/setup.sh test   the same, and what the tests and checks need
+#
+# Two steps: Debian packages (apt-get, with sudo when not root), then a private Python environment in .venv.
+# Both say beforehand what they install. When nothing is missing it takes a fraction of a second and prints nothing.
+set -eu
+cd "$(dirname "$0")/.."
+
+build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev libpcre2-dev libutf8proc-dev"
+python_packages="python3 python3-venv"
+test_packages="libcmocka-dev clang"
+
+case "${1:-}" in
+demo) packages="$build_packages $python_packages" requirements=requirements.txt ;;
+test) packages="$build_packages $python_packages $test_packages" requirements=requirements-dev.txt ;;
+*) echo "usage: tools/setup.sh demo|test" >&2; exit 2 ;;
+esac
+
+say() { echo "setup: $*"; }
+
+stop() {
+    echo >&2
+    for line in "$@"; do echo "setup: $line" >&2; done
+    exit 1
+}
+
+# The packages of $packages that dpkg does not report as installed.
+missing_packages() {
+    for package in $packages; do
+        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=
+        [ "$status" = installed ] || printf '%s ' "$package"
+    done
+}
+
+install_packages() {
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+        # Not a Debian: the compiler names each missing header, and Python is looked for below.
+        return 0
+    fi
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    command="apt-get install --no-install-recommends -y ${missing% }"
+    root=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || stop "these Debian packages are missing: ${missing% }" \
+            "There is no sudo here, so please run this line as root, then try again:" "    apt-get update && $command"
+        root="sudo env"
+    fi
+    say "installing Debian packages: ${missing% }${root:+ (sudo may ask for your password)}"
+    log=$(mktemp)
+    # A package list that cannot be refreshed is no reason to stop: the old one may do.
+    $root DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1 || say "apt-get update failed; going on with the old lists"
+    # shellcheck disable=SC2086 # the command is a list of words on purpose
+    if ! ${root:-env} DEBIAN_FRONTEND=noninteractive $command >>"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        stop "apt-get could not install them (its last lines are above). Please run this as root, then try again:" \
+            "    apt-get update && $command"
+    fi
+    rm -f "$log"
+}
+
+# A Python of at least 3.10 that can make environments. Debian's own comes first: apt-get has just completed it.
+find_python() {
+    for candidate in /usr/bin/python3 python3; do
+        if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+install_python() {
+    stamp=.venv/installed-$requirements
+    wanted=$(cat requirements.txt "$requirements" | cksum)
+    if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+        return 0
+    fi
+    python=$(find_python) || stop "no Python 3.10 or newer with the venv module was found." \
+        "On Debian: apt-get install python3 python3-venv"
+    say "installing into .venv (with $python): $(sed 's/#.*//; /^-r/d; /^ *$/d' requirements.txt "$requirements" | sort -u | tr '\n' ' ')"
+    if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        rm -rf .venv
+        "$python" -m venv .venv
+    fi
+    .venv/bin/python -m pip install -qq --disable-pip-version-check -r "$requirements" ||
+        stop "pip could not install $requirements (its message is above); is there a network?"
+    echo "$wanted" >"$stamp"
+}
+
+install_packages
+install_python
