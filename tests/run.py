@@ -1,0 +1,216 @@
+"""Runs every test and check, and counts them: `make test`, or `python tests/run.py --only unit,golden`.
+
+Stages, in this order:
+  lint    ruff and mypy over all Python files
+  clang   every C file once more through clang, warnings as errors
+  unit    the C unit tests (cmocka)
+  asan    the same, built with the address and undefined-behaviour sanitizers
+  tsan    the ones that start threads, built with the thread sanitizer
+  golden  the engine against results recorded from the official code
+  python  the Python client, the nodes, and whole programs against each other (pytest)
+
+Prints what failed and what was skipped, and closes with one line: "N passed, N failed, N skipped".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN_DATA = Path("tests/golden/data")
+STAGE_LIMIT_SECONDS = 1800
+# Unit tests that start threads of their own or through what they test.
+THREADED_TESTS = ("test_queue", "test_server", "test_thread_pool", "test_kernels_threads")
+
+
+@dataclass
+class Count:
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, other: Count) -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped"
+
+
+def run(command: list[str], **environment: str) -> tuple[int, str]:
+    """Exit status and output of a command run in the repository root; a program that hangs is ended and says so."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=STAGE_LIMIT_SECONDS)
+    except subprocess.TimeoutExpired as expired:
+        output = (expired.stdout or b"").decode(errors="replace")
+        return 124, f"{output}\n(ended after {STAGE_LIMIT_SECONDS} s)"
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def one_check(name: str, command: list[str]) -> Count:
+    """A command that passes or fails as a whole."""
+    status, output = run(command)
+    if status == 0:
+        return Count(passed=1)
+    print(output)
+    return Count(failed=[name])
+
+
+def make(*arguments: str, jobs: int) -> tuple[int, str]:
+    return run(["make", "--no-print-directory", f"-j{jobs}", *arguments])
+
+
+def parse_tap(program: str, status: int, output: str) -> Count:
+    """Counts of a cmocka program that reported in TAP. A crash, or a program without tests, is a failure."""
+    count = Count()
+    for line in output.splitlines():
+        if match := re.match(r"(not )?ok \d+ ?(.*)", line):
+            name = match[2].lstrip("-# ").strip()
+            if "# SKIP" in line:
+                count.skipped.append(f"{program}: {name.removeprefix('SKIP').strip()}")
+            elif match[1]:
+                count.failed.append(f"{program}: {name}")
+            else:
+                count.passed += 1
+    if status != 0 and not count.failed:
+        count.failed.append(f"{program}: ended with status {status}")
+    if status == 0 and count.passed + len(count.skipped) == 0:
+        count.failed.append(f"{program}: ran no test")
+    if count.failed:
+        print(output[-8000:])
+    return count
+
+
+def unit_tests(jobs: int, sanitizer: str = "", only: tuple[str, ...] = ()) -> Count:
+    """Builds and runs tests/unit, all of them or those named."""
+    names = sorted(path.stem for path in (ROOT / "tests/unit").glob("test_*.c"))
+    if only:
+        names = [name for name in names if name in only]
+    build = "build" + (f"-{sanitizer.replace(',', '-')}" if sanitizer else "")
+    programs = [f"{build}/tests/unit/{name}" for name in names]
+    status, output = make(f"SAN={sanitizer}", *programs, jobs=jobs)
+    if status != 0:
+        print(output[-8000:])
+        return Count(failed=[f"{build}: does not build"])
+    # The thread sanitizer of gcc 12 cannot place its memory where addresses are randomised over more than 28 bits.
+    prefix = ["setarch", "-R"] if sanitizer == "thread" and run(["setarch", "-R", "true"])[0] == 0 else []
+    count = Count()
+    for name, program in zip(names, programs, strict=True):
+        started = time.monotonic()
+        status, output = run([*prefix, f"./{program}"], CMOCKA_MESSAGE_OUTPUT="TAP",
+                             UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS="second_deadlock_stack=1")
+        one = parse_tap(f"{name} ({sanitizer})" if sanitizer else name, status, output)
+        print(f"  {name}: {one} ({time.monotonic() - started:.1f} s)", flush=True)
+        count.add(one)
+    return count
+
+
+def lint(jobs: int) -> Count:
+    del jobs
+    count = one_check("ruff", [sys.executable, "-m", "ruff", "check", "."])
+    count.add(one_check("mypy", [sys.executable, "-m", "mypy", "."]))
+    return count
+
+
+def clang(jobs: int) -> Count:
+    return one_check("clang", ["make", "--no-print-directory", f"-j{jobs}", "objects", "CC=clang", "BUILD=build-clang"])
+
+
+def golden(jobs: int) -> Count:
+    del jobs
+    status, output = run(["make", "--no-print-directory", "check-golden", f"GOLDEN={GOLDEN_DATA}"])
+    print(output)
+    match = re.search(r"^(\d+) passed, (\d+) failed", output, re.MULTILINE)
+    if not match:
+        return Count(failed=[f"check-golden: ended with status {status} and no count"])
+    failed = [line.strip() for line in output.splitlines() if re.search(r"\bFAIL", line)]
+    unnamed = int(match[2]) - len(failed)
+    count = Count(passed=int(match[1]), failed=[f"golden: {line}" for line in failed[: int(match[2])]])
+    count.failed += ["golden: see above"] * max(unnamed, 0)
+    if status != 0 and not count.failed:
+        count.failed.append(f"check-golden: ended with status {status}")
+    return count
+
+
+def python_tests(jobs: int) -> Count:
+    del jobs
+    folders = [folder for folder in ("tests/python", "tests/e2e") if (ROOT / folder).is_dir()]
+    report = ROOT / "build/pytest.xml"
+    report.unlink(missing_ok=True)
+    status, output = run([sys.executable, "-m", "pytest", "-q", "-ra", f"--junitxml={report}", *folders],
+                         PYTHONPATH=str(ROOT / "protocol/python"))
+    print(output)
+    if not report.exists():
+        return Count(failed=[f"pytest: ended with status {status}"])
+    count = Count()
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"{case.get('classname')}: {case.get('name')}"
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            count.failed.append(name)
+        elif skip is not None:
+            count.skipped.append(f"{name} ({skip.get('message')})")
+        else:
+            count.passed += 1
+    if status != 0 and not count.failed:
+        count.failed.append(f"pytest: ended with status {status}")
+    return count
+
+
+STAGES: dict[str, Callable[[int], Count]] = {
+    "lint": lint,
+    "clang": clang,
+    "unit": unit_tests,
+    "asan": lambda jobs: unit_tests(jobs, "address,undefined"),
+    "tsan": lambda jobs: unit_tests(jobs, "thread", THREADED_TESTS),
+    "golden": golden,
+    "python": python_tests,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Runs every test and check.")
+    parser.add_argument("--only", default=",".join(STAGES), help="stages, with commas between them: %(default)s")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="compilers at a time")
+    arguments = parser.parse_args()
+    stages = arguments.only.split(",")
+    if unknown := [stage for stage in stages if stage not in STAGES]:
+        parser.error(f"no stage {unknown[0]}; there are {', '.join(STAGES)}")
+
+    started = time.monotonic()
+    total = Count()
+    print("== build", flush=True)
+    status, output = make("all", jobs=arguments.jobs)
+    if status != 0:
+        print(output)
+        total.failed.append("build: make all")
+        stages = []
+    for stage in stages:
+        print(f"== {stage}", flush=True)
+        before = time.monotonic()
+        count = STAGES[stage](arguments.jobs)
+        print(f"== {stage}: {count} in {time.monotonic() - before:.0f} s", flush=True)
+        total.add(count)
+
+    for name in total.skipped:
+        print(f"skipped: {name}")
+    for name in total.failed:
+        print(f"failed: {name}")
+    print(f"All stages took {time.monotonic() - started:.0f} s.")
+    print(total, flush=True)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
