@@ -1,0 +1,78 @@
+"""lanced_client: ask a resident lanced daemon for pictures, videos and text (see client.py).
+
+The protocol is described in protocol/PROTOCOL.md. Needs numpy and safetensors; uses pynng
+where it is installed. Never imports torch.
+"""
+
+from .client import CLIENT_VERSION, Client, Job
+from .endpoint import default_endpoint
+from .errors import (
+    AnswerTimeout,
+    BadAnswer,
+    BadFile,
+    BadRequest,
+    Busy,
+    Cancelled,
+    ConnectionFailed,
+    DeviceIO,
+    InternalError,
+    JobLost,
+    LanceError,
+    NoMemory,
+    NotFound,
+    TooLarge,
+    Unsupported,
+    VersionMismatch,
+)
+from .events import (
+    CancelledEvent,
+    Done,
+    Event,
+    Failed,
+    Hello,
+    ModelInfo,
+    OfferedModel,
+    Preview,
+    Progress,
+    Queued,
+    Result,
+    Started,
+    Text,
+)
+
+__version__ = CLIENT_VERSION
+
+__all__ = [
+    "AnswerTimeout",
+    "BadAnswer",
+    "BadFile",
+    "BadRequest",
+    "Busy",
+    "Cancelled",
+    "CancelledEvent",
+    "Client",
+    "ConnectionFailed",
+    "DeviceIO",
+    "Done",
+    "Event",
+    "Failed",
+    "Hello",
+    "InternalError",
+    "Job",
+    "JobLost",
+    "LanceError",
+    "ModelInfo",
+    "NoMemory",
+    "NotFound",
+    "OfferedModel",
+    "Preview",
+    "Progress",
+    "Queued",
+    "Result",
+    "Started",
+    "Text",
+    "TooLarge",
+    "Unsupported",
+    "VersionMismatch",
+    "default_endpoint",
+]

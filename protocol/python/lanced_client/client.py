@@ -1,0 +1,313 @@
+"""Client: ask a lanced daemon for pictures, videos and text.
+
+    client = Client()
+    with client.submit("t2i", prompt="a red fox in snow", seed=7) as job:
+        for event in job.events():
+            print(event)
+        result = job.result()          # result.pixels: u8 [batch, frames, height, width, 3]
+
+Everything is synchronous. A Client may be shared by threads: each request borrows an idle
+connection, or opens one more. Every request may be repeated, so a connection that breaks is
+opened again and the request sent again; a job goes on in the daemon meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .endpoint import default_endpoint
+from .errors import (
+    AnswerTimeout,
+    BadAnswer,
+    Cancelled,
+    ConnectionFailed,
+    JobLost,
+    LanceError,
+    NotFound,
+    TooLarge,
+    VersionMismatch,
+    error_of,
+)
+from .events import (
+    ENDINGS,
+    CancelledEvent,
+    Event,
+    Failed,
+    Hello,
+    ModelInfo,
+    OfferedModel,
+    Result,
+    event_of,
+)
+from .transport import Peer, open_peer
+from .wire import PROTOCOL_VERSION, Tensors, decode, encode
+
+CLIENT_VERSION = "0.1.0"
+
+_LOAD_SECONDS = 1800.0  # a large checkpoint from a slow disk
+_LONG_POLL_SECONDS = 10.0
+_ANSWER_MARGIN_SECONDS = 0.25  # what a long poll's answer may take beyond its own time
+
+
+class Client:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        timeout: float = 5.0,
+        peer_factory: Callable[[str], Peer] = open_peer,
+    ) -> None:
+        """`timeout`: seconds without an answer after which the daemon counts as gone. Nothing is
+        connected before the first request."""
+        self.endpoint = endpoint or default_endpoint()
+        self.timeout = timeout
+        self._peer_factory = peer_factory
+        self._idle_peers: list[Peer] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._daemon: Hello | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Jobs go on in the daemon."""
+        with self._lock:
+            peers, self._idle_peers = self._idle_peers, []
+            self._closed = True
+        for peer in peers:
+            peer.close()
+
+    def hello(self) -> Hello:
+        """Who answers: version, generation, limits, the loaded model."""
+        answer, _ = self.call("hello", client=f"lanced_client {CLIENT_VERSION}")
+        self._daemon = Hello.of(answer)
+        return self._daemon
+
+    def models(self) -> list[OfferedModel]:
+        """The models the daemon was told about."""
+        answer, _ = self.call("models")
+        return [OfferedModel.of(entry) for entry in answer["models"]]
+
+    def load(self, model: str, timeout: float = _LOAD_SECONDS) -> ModelInfo:
+        """Load a model by name; returns at once when it is loaded already."""
+        answer, _ = self.call("load", timeout=timeout, model=model)
+        return ModelInfo.of(answer["model"])
+
+    def unload(self) -> None:
+        """Free the weights."""
+        self.call("unload", timeout=_LOAD_SECONDS)
+
+    def stats(self) -> dict[str, Any]:
+        """The daemon's counters."""
+        answer, _ = self.call("stats")
+        return answer
+
+    def shutdown(self, mode: str = "finish") -> None:
+        """End the daemon: "finish" does the queued jobs first, "cancel" does not."""
+        self.call("shutdown", mode=mode)
+
+    def cancel(self, job_id: str) -> str:
+        """Stop a job within one step; returns its state. Harmless when it has ended."""
+        answer, _ = self.call("cancel", job=job_id)
+        return str(answer.get("state", ""))
+
+    def submit(
+        self,
+        task: str,
+        *,
+        job_id: str | None = None,
+        source: np.ndarray[Any, Any] | None = None,
+        noise: np.ndarray[Any, Any] | None = None,
+        **params: Any,
+    ) -> Job:
+        """Queue a job; parameters are those of protocol/PROTOCOL.md, defaults the daemon's.
+
+        source: u8 [frames, height, width, 3]; noise: f32 [batch, tokens, 48]. Submitting the same
+        job_id twice starts one job.
+        """
+        params = {name: value for name, value in params.items() if value is not None}
+        if "seed" in params:
+            params["seed"] = str(int(params["seed"]))  # exact in every JSON library
+        tensors: Tensors = {}
+        if source is not None:
+            tensors["source"] = np.ascontiguousarray(source, dtype=np.uint8)
+        if noise is not None:
+            tensors["noise"] = np.ascontiguousarray(noise, dtype=np.float32)
+            params.setdefault("noise_source", "client")
+        job_id = job_id or uuid.uuid4().hex
+        daemon = self._daemon or self.hello()
+        answer, _ = self.call("submit", tensors, job=job_id, task=task, params=params)
+        model = ModelInfo.of(answer["model"]) if answer.get("model") else None
+        return Job(self, job_id, daemon.generation, model)
+
+    def generate(
+        self,
+        task: str,
+        on_event: Callable[[Event], object] | None = None,
+        **params: Any,
+    ) -> Result:
+        """Submit, wait and return the result; the job is cancelled when this is interrupted."""
+        with self.submit(task, **params) as job:
+            for event in job.events():
+                if on_event is not None:
+                    on_event(event)
+            return job.result()
+
+    def call(
+        self,
+        request: str,
+        tensors: Tensors | None = None,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> tuple[dict[str, Any], Tensors]:
+        """One request of the protocol: its answer's envelope and tensors, or the daemon's error."""
+        message = encode({"protocol": PROTOCOL_VERSION, "request": request, **fields}, tensors)
+        self._check_size(len(message))
+        envelope, answer_tensors = decode(self._exchange(message, timeout or self.timeout))
+        if envelope.get("protocol") != PROTOCOL_VERSION:
+            raise VersionMismatch(
+                f"lanced at {self.endpoint} speaks protocol {envelope.get('protocol')}"
+                f" (version {envelope.get('version', 'unknown')}), this client protocol"
+                f" {PROTOCOL_VERSION} (lanced_client {CLIENT_VERSION}): update the older of the two"
+            )
+        if envelope.get("ok") is not True:
+            error = envelope.get("error") or {}
+            raise error_of(str(error.get("code", "internal")), str(error.get("message", "no reason given")))
+        return envelope, answer_tensors
+
+    def _check_size(self, message_bytes: int) -> None:
+        """A daemon closes the connection on a message over its limit, without a word; so say it here."""
+        limit = self._daemon.limits.get("message_bytes") if self._daemon else None
+        if limit and message_bytes > limit:
+            raise TooLarge(
+                f"the request has {message_bytes} bytes, lanced at {self.endpoint} takes {limit}:"
+                " send less, or start lanced with a higher limit"
+            )
+
+    def _exchange(self, message: bytes, timeout: float) -> bytes:
+        with self._lock:
+            if self._closed:
+                raise ConnectionFailed("this client is closed")
+            reused = bool(self._idle_peers)
+            peer = self._idle_peers.pop() if reused else self._peer_factory(self.endpoint)
+        try:
+            try:
+                answer = peer.request(message, timeout)
+            except ConnectionFailed as error:
+                if not reused or isinstance(error, AnswerTimeout):
+                    raise
+                answer = peer.request(message, timeout)  # the daemon was restarted meanwhile
+        except BaseException:
+            peer.close()
+            raise
+        self._give_back(peer)
+        return answer
+
+    def _give_back(self, peer: Peer) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle_peers.append(peer)
+                return
+        peer.close()
+
+
+class Job:
+    """A job in the daemon. Leaving its `with` block cancels it if it runs, and forgets it."""
+
+    def __init__(self, client: Client, job_id: str, generation: str, model: ModelInfo | None) -> None:
+        self.client = client
+        self.id = job_id
+        self.model = model
+        self.ended: Event | None = None  # the event that ended it
+        self._generation = generation
+        self._after = 0
+        self._last_answer = time.monotonic()
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self.ended is None:
+                self.cancel()
+            self.release()
+        except LanceError:
+            pass  # the daemon forgets it by itself, and an error on its way out matters more
+
+    def poll(self, timeout: float) -> list[Event]:
+        """The events since the last call; [] when none comes within `timeout` seconds.
+
+        Returns in about that time even when the daemon does not answer, so a caller can look at
+        its own cancel button in between. ConnectionFailed after the client's timeout of silence,
+        JobLost when the daemon was restarted.
+        """
+        if self.ended is not None:
+            return []
+        before = time.monotonic()
+        try:
+            answer, tensors = self.client.call(
+                "wait",
+                timeout=timeout + _ANSWER_MARGIN_SECONDS,
+                job=self.id,
+                after=self._after,
+                timeout_ms=round(timeout * 1000),
+            )
+        except NotFound as error:
+            generation = self.client.hello().generation
+            if generation == self._generation:
+                raise
+            raise JobLost(
+                f"lanced at {self.client.endpoint} was restarted while job {self.id} ran, and the"
+                " job is lost: submit it again"
+            ) from error
+        except ConnectionFailed as error:
+            silence = time.monotonic() - self._last_answer
+            if silence > self.client.timeout:
+                raise ConnectionFailed(
+                    f"lanced at {self.client.endpoint} went away while job {self.id} ran"
+                    f" (no answer for {silence:.0f} s)"
+                ) from error
+            time.sleep(max(0.0, min(timeout, 0.1) - (time.monotonic() - before)))
+            return []
+        self._last_answer = time.monotonic()
+        events = [event_of(entry, tensors) for entry in answer["events"]]
+        for event in events:
+            if event.sequence != self._after + 1:
+                raise BadAnswer(f"event {event.sequence} came after event {self._after}")
+            self._after = event.sequence
+            if isinstance(event, ENDINGS):
+                self.ended = event
+        return events
+
+    def events(self) -> Iterator[Event]:
+        """Every event in order, until the job has ended; goes on after a lost connection."""
+        while self.ended is None:
+            yield from self.poll(_LONG_POLL_SECONDS)
+
+    def result(self) -> Result:
+        """Wait for the end and fetch the result; raises what the job failed of."""
+        for _ in self.events():
+            pass
+        if isinstance(self.ended, Failed):
+            raise error_of(self.ended.code, self.ended.message)
+        if isinstance(self.ended, CancelledEvent):
+            raise Cancelled(f"job {self.id} was cancelled")
+        answer, tensors = self.client.call("result", timeout=60.0, job=self.id)
+        return Result.of(answer, tensors)
+
+    def cancel(self) -> str:
+        """Stop within one step; returns the job's state."""
+        return self.client.cancel(self.id)
+
+    def release(self) -> None:
+        """Let the daemon forget the job and its result."""
+        self.client.call("release", job=self.id)

@@ -1,0 +1,192 @@
+"""The client against a scripted peer: what it does when the daemon is odd, late or gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lanced_client
+import numpy as np
+import pytest
+from lanced_client import (
+    AnswerTimeout,
+    BadAnswer,
+    BadRequest,
+    Client,
+    ConnectionFailed,
+    JobLost,
+    Progress,
+    TooLarge,
+    Unsupported,
+    VersionMismatch,
+)
+from lanced_client.wire import encode
+from scripted_daemon import scripted_daemon
+
+HELLO = {"version": "0.1.0", "generation": "first", "limits": {"message_bytes": 1000}}
+
+
+def error(code: str, message: str) -> bytes:
+    return encode({"protocol": 1, "ok": False, "error": {"code": code, "message": message}})
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = "import sys, lanced_client; sys.exit('torch' in sys.modules)"
+    package = Path(lanced_client.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=package)
+
+
+def test_no_daemon_is_told_at_once_with_the_endpoint(endpoint: str, peer_factory: Any) -> None:
+    started = time.monotonic()
+    with pytest.raises(ConnectionFailed, match=endpoint):
+        Client(endpoint, peer_factory=peer_factory).hello()
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("bad", ["tcp://127.0.0.1", "http://127.0.0.1:1", "tcp://127.0.0.1:x", ""])
+def test_an_endpoint_that_is_none_is_a_connection_error(bad: str, peer_factory: Any) -> None:
+    with pytest.raises(ConnectionFailed):
+        Client(bad or "nonsense", peer_factory=peer_factory).hello()
+
+
+def test_another_protocol_version_is_named_with_both_versions(endpoint: str, peer_factory: Any) -> None:
+    def answer(_: dict[str, Any]) -> bytes:
+        return encode({"protocol": 2, "ok": True, "version": "9.0"})
+
+    with scripted_daemon(endpoint, answer), Client(endpoint, peer_factory=peer_factory) as client:
+        with pytest.raises(VersionMismatch, match=r"speaks protocol 2 \(version 9.0\).*protocol 1"):
+            client.hello()
+
+
+def test_an_error_carries_the_daemons_own_words(endpoint: str, peer_factory: Any) -> None:
+    with (
+        scripted_daemon(endpoint, lambda _: error("unsupported", "no such request: dance")),
+        Client(endpoint, peer_factory=peer_factory) as client,
+        pytest.raises(Unsupported, match="^no such request: dance$"),
+    ):
+        client.call("dance")
+
+
+def test_an_answer_that_is_no_message_is_a_bad_answer(endpoint: str, peer_factory: Any) -> None:
+    for nonsense in (b"", b"\x00" * 7, b"hello world, this is not it", (1 << 60).to_bytes(8, "little")):
+        with (
+            scripted_daemon(endpoint, lambda _, n=nonsense: n),
+            Client(endpoint, peer_factory=peer_factory) as client,
+            pytest.raises(BadAnswer),
+        ):
+            client.hello()
+
+
+def test_a_late_answer_is_not_taken_for_the_next_requests(endpoint: str, peer_factory: Any) -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request["request"] == "models":
+            time.sleep(0.4)
+            return {"models": []}
+        return HELLO
+
+    with scripted_daemon(endpoint, answer), Client(endpoint, peer_factory=peer_factory) as client:
+        with pytest.raises(AnswerTimeout):
+            client.call("models", timeout=0.1)
+        assert client.hello().generation == "first"
+
+
+def test_a_request_over_the_daemons_limit_is_refused_before_it_is_sent(endpoint: str, peer_factory: Any) -> None:
+    with (
+        scripted_daemon(endpoint, lambda _: HELLO),
+        Client(endpoint, peer_factory=peer_factory) as client,
+        pytest.raises(TooLarge, match="1000"),
+    ):
+        client.submit("image_edit", source=np.zeros((1, 64, 64, 3)), prompt="x")
+
+
+def test_text_that_is_no_unicode_and_nan_are_refused(endpoint: str) -> None:
+    with scripted_daemon(endpoint, lambda _: HELLO), Client(endpoint) as client:
+        with pytest.raises(BadRequest, match="Unicode"):
+            client.submit("t2i", prompt="\ud800")
+        with pytest.raises(BadRequest, match="JSON"):
+            client.submit("t2i", prompt="a", guidance_scale=float("nan"))
+
+
+def test_a_seed_travels_exactly(endpoint: str) -> None:
+    seen: list[Any] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request["request"] == "submit":
+            seen.append(request["params"]["seed"])
+        return {**HELLO, "position": 0}
+
+    with scripted_daemon(endpoint, answer), Client(endpoint) as client:
+        client.submit("t2i", prompt="a", seed=2**64 - 1)
+    assert seen == ["18446744073709551615"]
+
+
+def test_a_restarted_daemon_is_noticed_and_the_job_is_lost(endpoint: str, peer_factory: Any) -> None:
+    def first(request: dict[str, Any]) -> dict[str, Any]:
+        progress = {"sequence": 1, "event": "progress", "stage": "denoise", "step": 1, "steps": 30}
+        return {**HELLO, "events": [progress] if request.get("after") == 0 else []}
+
+    def second(request: dict[str, Any]) -> dict[str, Any] | bytes:
+        if request["request"] == "hello":
+            return {**HELLO, "generation": "second"}
+        return error("not_found", "no such job")
+
+    with Client(endpoint, peer_factory=peer_factory) as client:
+        with scripted_daemon(endpoint, first):
+            job = client.submit("t2i", prompt="a")
+            events = job.poll(0.1)
+            assert events == [Progress(1, "progress", "denoise", 1, 30)]
+        assert job.poll(0.05) == []  # gone, but perhaps it comes back
+        with scripted_daemon(endpoint, second), pytest.raises(JobLost, match="restarted"):
+            for _ in range(40):
+                job.poll(0.05)
+
+
+def test_a_job_goes_on_after_a_lost_connection(endpoint: str, peer_factory: Any) -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        after = request.get("after", 0)
+        names = ["queued", "started", "done"]
+        events = [{"sequence": after + 1, "event": names[after]}]
+        return {**HELLO, "events": events}
+
+    with Client(endpoint, peer_factory=peer_factory) as client:
+        with scripted_daemon(endpoint, answer):
+            job = client.submit("t2i", prompt="a")
+            seen = job.poll(0.1)
+        assert job.poll(0.05) == []
+        with scripted_daemon(endpoint, answer):
+            seen += job.events()
+    assert [event.event for event in seen] == ["queued", "started", "done"]
+
+
+def test_a_daemon_that_stays_away_ends_the_wait_and_every_poll_is_short(endpoint: str, peer_factory: Any) -> None:
+    with Client(endpoint, timeout=1.0, peer_factory=peer_factory) as client:
+        with scripted_daemon(endpoint, lambda _: {**HELLO, "events": []}):
+            job = client.submit("t2i", prompt="a")
+            job.poll(0.05)
+        polls = 0
+        started = last = time.monotonic()
+        with pytest.raises(ConnectionFailed, match="went away while job"):
+            while True:
+                job.poll(0.05)
+                polls += 1
+                assert time.monotonic() - last < 0.5
+                last = time.monotonic()
+        assert polls > 2
+        assert 0.5 < time.monotonic() - started < 3
+
+
+def test_an_event_that_is_missing_is_a_bad_answer(endpoint: str) -> None:
+    answer = {**HELLO, "events": [{"sequence": 2, "event": "done"}]}
+    with scripted_daemon(endpoint, lambda _: answer), Client(endpoint) as client:
+        job = client.submit("t2i", prompt="a")
+        with pytest.raises(BadAnswer, match="event 2 came after event 0"):
+            job.poll(0.1)
+
+
+def test_an_unknown_event_passes_through(endpoint: str) -> None:
+    answer = {**HELLO, "events": [{"sequence": 1, "event": "sparkle", "colour": "blue"}]}
+    with scripted_daemon(endpoint, lambda _: answer), Client(endpoint) as client:
+        assert client.submit("t2i", prompt="a").poll(0.1)[0].event == "sparkle"
