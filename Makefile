@@ -21,7 +21,7 @@ CFLAGS ?= -O2 -g
 BASE_FLAGS = -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP \
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
-LIBS = -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lm -ldl
+LIBS = -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
 
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
