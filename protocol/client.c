@@ -1,0 +1,437 @@
+/* client.c: see client.h.
+ *
+ * One nng REQ socket, one request at a time. The caller's thread sleeps on a condition;
+ * nng's threads wake it when the answer is there (on_finished) or when the connection
+ * comes or goes (on_pipe). nng itself sends an unanswered request again after a lost
+ * connection is back.
+ */
+#include "protocol/client.h"
+
+#include <errno.h>
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "protocol/endpoint.h"
+
+enum {
+    LONGEST_ANSWER_MS = 90000, /* the daemon answers everything within 60 s; the rest is for large payloads */
+    RECONNECT_MS = 3000,       /* how long a lost connection may take to come back */
+    TICK_MS = 100,
+    FOLLOW_POLL_MS = 250,
+    RESEND_MS = 300000, /* nng's own resend of unanswered requests; a lost connection resends at once */
+    GREETING_MS = 5000
+};
+
+struct client {
+    struct endpoint endpoint;
+    char *name;
+    char *token;
+    nng_socket socket;
+    bool socket_is_open;
+    nng_aio *aio;
+    struct message *hello;
+    uint64_t message_limit_bytes; /* of the daemon; 0: not known yet */
+
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t changed;
+    bool finished;        /* the aio's operation is over */
+    int connections;
+    uint64_t disconnected_since_ms;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void on_finished(void *argument)
+{
+    struct client *client = argument;
+    pthread_mutex_lock(&client->lock);
+    client->finished = true;
+    pthread_cond_signal(&client->changed);
+    pthread_mutex_unlock(&client->lock);
+}
+
+static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    (void)pipe;
+    struct client *client = argument;
+    pthread_mutex_lock(&client->lock);
+    if (event == NNG_PIPE_EV_ADD_POST)
+        client->connections++;
+    else if (--client->connections == 0)
+        client->disconnected_since_ms = now_ms();
+    pthread_cond_signal(&client->changed);
+    pthread_mutex_unlock(&client->lock);
+}
+
+/* Wait for the aio's operation; gives it up when the daemon stays away. */
+static int finish(struct client *client, uint64_t deadline_ms, struct error *error)
+{
+    const char *trouble = NULL;
+    pthread_mutex_lock(&client->lock);
+    while (!client->finished) {
+        uint64_t now = now_ms();
+        if (trouble == NULL && client->connections == 0 && now >= client->disconnected_since_ms + RECONNECT_MS)
+            trouble = "the daemon went away";
+        else if (trouble == NULL && now >= deadline_ms)
+            trouble = "the daemon does not answer";
+        if (trouble != NULL) { /* on_finished follows */
+            pthread_mutex_unlock(&client->lock);
+            nng_aio_cancel(client->aio);
+            nng_aio_wait(client->aio);
+            pthread_mutex_lock(&client->lock);
+            break;
+        }
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += TICK_MS * 1000000L;
+        if (until.tv_nsec >= 1000000000L) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000L;
+        }
+        pthread_cond_timedwait(&client->changed, &client->lock, &until);
+    }
+    pthread_mutex_unlock(&client->lock);
+    int result = nng_aio_result(client->aio);
+    if (result == 0)
+        return 0;
+    return error_set(error, ERROR_IO, "lanced at %s: %s", client->endpoint.url,
+                     trouble != NULL ? trouble : nng_strerror(result));
+}
+
+static void start(struct client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    client->finished = false;
+    pthread_mutex_unlock(&client->lock);
+}
+
+static void release_msg(void *msg)
+{
+    nng_msg_free(msg);
+}
+
+/* One exchange of messages, whatever they hold. Owns `request`. */
+static int exchange(struct client *client, nng_msg *request, uint64_t deadline_ms, struct message **answer,
+                    struct error *error)
+{
+    start(client);
+    nng_aio_set_msg(client->aio, request);
+    nng_send_aio(client->socket, client->aio);
+    int status = finish(client, deadline_ms, error);
+    if (status != 0) {
+        nng_msg_free(nng_aio_get_msg(client->aio));
+        return status;
+    }
+    start(client);
+    nng_recv_aio(client->socket, client->aio);
+    status = finish(client, deadline_ms, error);
+    if (status != 0)
+        return status;
+    nng_msg *msg = nng_aio_get_msg(client->aio);
+    status = message_parse(answer, nng_msg_body(msg), nng_msg_len(msg), 0, error);
+    if (status != 0) {
+        nng_msg_free(msg);
+        error_prefix(error, "answer of lanced at %s", client->endpoint.url);
+        return status;
+    }
+    message_adopt(*answer, msg, release_msg);
+    return 0;
+}
+
+/* What the daemon said: 0, or its error. */
+static int check_answer(struct client *client, const struct message *answer, struct error *error)
+{
+    const cJSON *envelope = message_envelope(answer);
+    const cJSON *protocol = cJSON_GetObjectItemCaseSensitive(envelope, "protocol");
+    if (!cJSON_IsNumber(protocol) || protocol->valuedouble != PROTOCOL_VERSION) {
+        const char *version = json_text(envelope, "version");
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "lanced%s%s at %s speaks another protocol than %s (which speaks %d); install both from the same release",
+                         version != NULL ? " " : "", version != NULL ? version : "", client->endpoint.url, client->name,
+                         PROTOCOL_VERSION);
+    }
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(envelope, "ok")))
+        return 0;
+    const cJSON *failure = cJSON_GetObjectItemCaseSensitive(envelope, "error");
+    const char *code = json_text(failure, "code"), *text = json_text(failure, "message");
+    return error_set(error, code != NULL ? error_code_of(code) : ERROR_INTERNAL, "%s",
+                     text != NULL ? text : "lanced failed without saying why");
+}
+
+static int request_within(struct client *client, const char *request, const cJSON *fields,
+                          const struct tensor_view *tensors, size_t tensor_count, int timeout_ms,
+                          struct message **answer, struct error *error)
+{
+    cJSON *envelope = fields != NULL ? cJSON_Duplicate(fields, true) : cJSON_CreateObject();
+    if (envelope == NULL || cJSON_AddNumberToObject(envelope, "protocol", PROTOCOL_VERSION) == NULL ||
+        cJSON_AddStringToObject(envelope, "request", request) == NULL ||
+        (client->token != NULL && cJSON_AddStringToObject(envelope, "token", client->token) == NULL)) {
+        cJSON_Delete(envelope);
+        return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
+    }
+    void *data;
+    uint64_t bytes;
+    int status = message_encode(&data, &bytes, envelope, tensors, tensor_count, error);
+    cJSON_Delete(envelope);
+    if (status != 0)
+        return status;
+    if (client->message_limit_bytes != 0 && bytes > client->message_limit_bytes) {
+        free(data);
+        return error_set(error, ERROR_TOO_LARGE,
+                         "%s: the message has %llu bytes; lanced at %s accepts %llu (see its --max-message)", request,
+                         (unsigned long long)bytes, client->endpoint.url, (unsigned long long)client->message_limit_bytes);
+    }
+    nng_msg *msg;
+    if (nng_msg_alloc(&msg, bytes) != 0) {
+        free(data);
+        return error_set(error, ERROR_NO_MEMORY, "%s: out of memory for a message of %llu bytes", request,
+                         (unsigned long long)bytes);
+    }
+    memcpy(nng_msg_body(msg), data, bytes);
+    free(data);
+
+    struct message *received = NULL;
+    status = exchange(client, msg, now_ms() + (uint64_t)timeout_ms, &received, error);
+    if (status == 0)
+        status = check_answer(client, received, error);
+    if (status != 0 || answer == NULL) {
+        message_close(received);
+        received = NULL;
+    }
+    if (answer != NULL)
+        *answer = received;
+    return status;
+}
+
+int client_request(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
+                   size_t tensor_count, struct message **answer, struct error *error)
+{
+    return request_within(client, request, fields, tensors, tensor_count, LONGEST_ANSWER_MS, answer, error);
+}
+
+int client_job_request(struct client *client, const char *request, const char *job, struct message **answer,
+                       struct error *error)
+{
+    cJSON *fields = cJSON_CreateObject();
+    if (fields == NULL || cJSON_AddStringToObject(fields, "job", job) == NULL) {
+        cJSON_Delete(fields);
+        return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
+    }
+    int status = client_request(client, request, fields, NULL, 0, answer, error);
+    cJSON_Delete(fields);
+    return status;
+}
+
+static int say_hello(struct client *client, struct message **answer, struct error *error)
+{
+    cJSON *fields = cJSON_CreateObject();
+    if (fields == NULL || cJSON_AddStringToObject(fields, "client", client->name) == NULL) {
+        cJSON_Delete(fields);
+        return error_set(error, ERROR_NO_MEMORY, "hello: out of memory");
+    }
+    int status = request_within(client, "hello", fields, NULL, 0, GREETING_MS, answer, error);
+    cJSON_Delete(fields);
+    return status;
+}
+
+/* Try to reach the daemon until `timeout_ms` is over; at least once. */
+static int dial(struct client *client, int timeout_ms, struct error *error)
+{
+    uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
+    for (;;) {
+        int result = nng_dial(client->socket, client->endpoint.url, NULL, 0);
+        if (result == 0)
+            return 0;
+        if (now_ms() >= deadline)
+            return error_set(error, ERROR_IO, "no lanced answers at %s (%s); start one with: lanced --model DIR",
+                             client->endpoint.url, nng_strerror(result));
+        nng_msleep(TICK_MS);
+    }
+}
+
+static char *copy_or_null(const char *text)
+{
+    return text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+}
+
+static int open_socket(struct client *client, struct error *error)
+{
+    int result = nng_req0_open(&client->socket);
+    if (result == 0) {
+        client->socket_is_open = true;
+        result = nng_aio_alloc(&client->aio, on_finished, client);
+    }
+    if (result == 0)
+        result = nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, RESEND_MS);
+    if (result == 0)
+        result = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMINT, TICK_MS);
+    if (result == 0) /* results may be larger than anything the daemon accepts */
+        result = nng_socket_set_size(client->socket, NNG_OPT_RECVMAXSZ, 0);
+    if (result == 0)
+        result = nng_pipe_notify(client->socket, NNG_PIPE_EV_ADD_POST, on_pipe, client);
+    if (result == 0)
+        result = nng_pipe_notify(client->socket, NNG_PIPE_EV_REM_POST, on_pipe, client);
+    if (result != 0)
+        return error_set(error, ERROR_IO, "client: cannot open a socket: %s", nng_strerror(result));
+    return 0;
+}
+
+int client_open(struct client **out, const struct client_options *options, struct error *error)
+{
+    *out = NULL;
+    struct client *client = calloc(1, sizeof *client);
+    if (client == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "client: out of memory");
+    pthread_mutex_init(&client->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&client->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    client->disconnected_since_ms = now_ms();
+
+    client->name = strdup(options->name != NULL ? options->name : "lanced client " LANCED_VERSION);
+    client->token = copy_or_null(options->token != NULL ? options->token : getenv("LANCED_TOKEN"));
+    int status = client->name != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "client: out of memory");
+    if (status == 0)
+        status = endpoint_resolve(&client->endpoint, options->endpoint, error);
+    if (status == 0)
+        status = open_socket(client, error);
+    if (status == 0)
+        status = dial(client, options->connect_timeout_ms, error);
+    if (status == 0)
+        status = say_hello(client, &client->hello, error);
+    if (status != 0) {
+        client_close(client);
+        return status;
+    }
+    const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(client), "limits");
+    json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "message_bytes"), &client->message_limit_bytes);
+    *out = client;
+    return 0;
+}
+
+void client_close(struct client *client)
+{
+    if (client == NULL)
+        return;
+    if (client->socket_is_open)
+        nng_close(client->socket);
+    if (client->aio != NULL) {
+        nng_aio_stop(client->aio);
+        nng_aio_free(client->aio);
+    }
+    message_close(client->hello);
+    pthread_cond_destroy(&client->changed);
+    pthread_mutex_destroy(&client->lock);
+    free(client->name);
+    free(client->token);
+    free(client);
+}
+
+const cJSON *client_hello(const struct client *client)
+{
+    return message_envelope(client->hello);
+}
+
+const char *client_endpoint(const struct client *client)
+{
+    return client->endpoint.url;
+}
+
+/* A job is unknown: is it because this is not the daemon it was sent to? */
+static int explain_lost_job(struct client *client, struct error *error)
+{
+    struct message *answer;
+    struct error unused;
+    if (say_hello(client, &answer, &unused) != 0)
+        return ERROR_NOT_FOUND;
+    const char *then = json_text(client_hello(client), "generation");
+    const char *now = json_text(message_envelope(answer), "generation");
+    if (then != NULL && now != NULL && strcmp(then, now) != 0)
+        error_set(error, ERROR_NOT_FOUND, "lanced at %s was restarted and the job is lost; submit it again",
+                  client->endpoint.url);
+    message_close(answer);
+    return ERROR_NOT_FOUND;
+}
+
+static int wait_for_events(struct client *client, const char *job, uint64_t after, struct message **answer,
+                           struct error *error)
+{
+    cJSON *fields = cJSON_CreateObject();
+    if (fields == NULL || cJSON_AddStringToObject(fields, "job", job) == NULL ||
+        cJSON_AddNumberToObject(fields, "after", (double)after) == NULL ||
+        cJSON_AddNumberToObject(fields, "timeout_ms", FOLLOW_POLL_MS) == NULL) {
+        cJSON_Delete(fields);
+        return error_set(error, ERROR_NO_MEMORY, "wait: out of memory");
+    }
+    int status = client_request(client, "wait", fields, NULL, 0, answer, error);
+    cJSON_Delete(fields);
+    return status == ERROR_NOT_FOUND ? explain_lost_job(client, error) : status;
+}
+
+/* Whether the event ends its job; *status is then what the job came to. */
+static bool ends_job(const cJSON *event, int *status, struct error *error)
+{
+    const char *name = json_text(event, "event");
+    if (name == NULL)
+        return false;
+    if (strcmp(name, "done") == 0) {
+        *status = 0;
+        return true;
+    }
+    if (strcmp(name, "cancelled") == 0) {
+        *status = error_set(error, ERROR_CANCELLED, "cancelled");
+        return true;
+    }
+    if (strcmp(name, "failed") == 0) {
+        const char *code = json_text(event, "code"), *text = json_text(event, "message");
+        *status = error_set(error, code != NULL ? error_code_of(code) : ERROR_INTERNAL, "%s",
+                            text != NULL ? text : "the job failed without saying why");
+        return true;
+    }
+    return false;
+}
+
+int client_follow(struct client *client, const char *job, client_event *on_event, void *context, struct error *error)
+{
+    uint64_t after = 0;
+    bool cancel_sent = false;
+    for (;;) {
+        struct message *answer;
+        int status = wait_for_events(client, job, after, &answer, error);
+        if (status != 0)
+            return status;
+        bool cancel = false, ended = false;
+        const cJSON *events = cJSON_GetObjectItemCaseSensitive(message_envelope(answer), "events"), *event;
+        if (cJSON_GetArraySize(events) == 0)
+            cancel = on_event(context, NULL, NULL);
+        cJSON_ArrayForEach(event, events)
+        {
+            json_uint64(cJSON_GetObjectItemCaseSensitive(event, "sequence"), &after);
+            char name[40];
+            snprintf(name, sizeof name, "preview.%llu", (unsigned long long)after);
+            cancel = on_event(context, event, message_tensor(answer, name)) || cancel;
+            ended = ends_job(event, &status, error) || ended;
+        }
+        message_close(answer);
+        if (ended)
+            return status;
+        if (cancel && !cancel_sent) {
+            status = client_job_request(client, "cancel", job, NULL, error);
+            if (status != 0)
+                return status;
+            cancel_sent = true;
+        }
+    }
+}

@@ -1,0 +1,58 @@
+/* client.h: the C client of lanced: connect, ask, follow a job.
+ *
+ * A client talks to one daemon and is used by one thread at a time. Every request can be
+ * sent again without harm, so a connection that is lost and comes back is not noticed.
+ * When the daemon stays away, or is another one than before, the error says so.
+ */
+#ifndef LANCE_CLIENT_H
+#define LANCE_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "protocol/message.h"
+
+struct client;
+
+struct client_options {
+    const char *endpoint;   /* NULL: LANCED_ENDPOINT or the default; see endpoint.h */
+    const char *token;      /* NULL: LANCED_TOKEN from the environment, if any */
+    const char *name;       /* name and version of the program, such as "lancectl 0.1.0" */
+    int connect_timeout_ms; /* how long to try; 0: the daemon must be there now */
+};
+
+/* Connect and say hello. Errors: ERROR_IO (nobody answers), ERROR_UNSUPPORTED (the daemon speaks another
+ * version of the protocol), ERROR_BAD_REQUEST (bad endpoint or token). */
+int client_open(struct client **out, const struct client_options *options, struct error *error);
+void client_close(struct client *client); /* NULL is allowed */
+
+/* The answer to hello: version, backend, limits, model. Belongs to the client. */
+const cJSON *client_hello(const struct client *client);
+
+/* The endpoint in use. */
+const char *client_endpoint(const struct client *client);
+
+/* Send one request and wait for its answer. `fields` is a JSON object with the request's fields, or NULL; it and
+ * the tensors are borrowed. On success *answer (close it with message_close) is the daemon's answer; when the
+ * daemon answered with an error, that error is returned and *answer is NULL. `answer` may be NULL.
+ * Errors also: ERROR_IO when the daemon is gone, ERROR_TOO_LARGE before sending what the daemon would not take. */
+int client_request(struct client *client, const char *request, const cJSON *fields,
+                   const struct tensor_view *tensors, size_t tensor_count, struct message **answer,
+                   struct error *error);
+
+/* Shorthands for requests that carry a job id only: "result", "cancel", "release". */
+int client_job_request(struct client *client, const char *request, const char *job, struct message **answer,
+                       struct error *error);
+
+/* Called by client_follow for every event in order, with the picture of a preview event
+ * (u8 [frames, height, width, 3]) or NULL; and with event NULL several times a second while
+ * nothing happens, so that a signal's flag can be looked at. Returning true has the job
+ * cancelled; the events up to its end still come. */
+typedef bool client_event(void *context, const cJSON *event, const struct tensor_view *preview);
+
+/* Follow a submitted job from its first event to its last. Returns 0 when it is done (ask for its "result"),
+ * ERROR_CANCELLED, or the code and text it failed with. */
+int client_follow(struct client *client, const char *job, client_event *on_event, void *context,
+                  struct error *error);
+
+#endif

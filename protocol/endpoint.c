@@ -1,0 +1,115 @@
+/* endpoint.c: see endpoint.h. */
+#include "protocol/endpoint.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* The folder of the default endpoint. Returns whether it fits. */
+static bool default_folder(char folder[ENDPOINT_MAX_BYTES])
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    int length;
+    if (runtime != NULL && runtime[0] == '/')
+        length = snprintf(folder, ENDPOINT_MAX_BYTES, "%s/lanced", runtime);
+    else
+        length = snprintf(folder, ENDPOINT_MAX_BYTES, "/tmp/lanced-%lu", (unsigned long)getuid());
+    return length < ENDPOINT_MAX_BYTES;
+}
+
+/* "127.0.0.1:8471", "localhost:8471", "[::1]:8471" */
+static bool is_loopback(const char *address)
+{
+    static const char *const names[] = {"localhost:", "[::1]:"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strncmp(address, names[i], strlen(names[i])) == 0)
+            return true;
+    /* A dotted quad in 127/8, not a host name that only begins like one ("127.example.org"). */
+    size_t length = strspn(address, "0123456789.");
+    return strncmp(address, "127.", 4) == 0 && address[length] == ':';
+}
+
+static bool has_port(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || colon[1] == '\0')
+        return false;
+    char *end;
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    return isdigit((unsigned char)colon[1]) && *end == '\0' && port >= 1 && port <= 65535;
+}
+
+int endpoint_resolve(struct endpoint *out, const char *given, struct error *error)
+{
+    memset(out, 0, sizeof *out);
+    if (given == NULL || given[0] == '\0')
+        given = getenv("LANCED_ENDPOINT");
+    char url[ENDPOINT_MAX_BYTES + 32];
+    if (given == NULL || given[0] == '\0') {
+        char folder[ENDPOINT_MAX_BYTES];
+        if (!default_folder(folder))
+            return error_set(error, ERROR_BAD_REQUEST, "endpoint: XDG_RUNTIME_DIR is too long for a socket path");
+        snprintf(url, sizeof url, "ipc://%s/lanced.ipc", folder);
+        given = url;
+    }
+    if (strlen(given) >= sizeof out->url)
+        return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%.40s...\" is too long (at most %d bytes)", given,
+                         ENDPOINT_MAX_BYTES - 1);
+    strcpy(out->url, given);
+
+    if (strncmp(given, "ipc://", 6) == 0) {
+        const char *path = given + 6;
+        size_t longest = sizeof((struct sockaddr_un *)0)->sun_path - 1;
+        if (path[0] != '/')
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "endpoint: \"%s\" needs an absolute path, such as ipc:///run/lanced/lanced.ipc", given);
+        if (strlen(path) > longest)
+            return error_set(error, ERROR_BAD_REQUEST, "endpoint: the socket path %s is too long (at most %zu bytes)",
+                             path, longest);
+        strcpy(out->path, path);
+        return 0;
+    }
+    if (strncmp(given, "tcp://", 6) == 0) {
+        const char *address = given + 6;
+        if (!has_port(address))
+            return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" needs a host and a port, such as tcp://127.0.0.1:8471",
+                             given);
+        if (!is_loopback(address))
+            return error_set(error, ERROR_UNSUPPORTED,
+                             "endpoint: %s is not a loopback address. Without TLS, which this version does not have, lanced "
+                             "serves this machine only; to reach it from another one, forward the port: "
+                             "ssh -L 8471:127.0.0.1:8471 HOST",
+                             given);
+        return 0;
+    }
+    return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" must begin with ipc:// or tcp://", given);
+}
+
+int endpoint_prepare(const struct endpoint *endpoint, struct error *error)
+{
+    if (endpoint->path[0] == '\0')
+        return 0;
+    char folder[ENDPOINT_MAX_BYTES], usual[ENDPOINT_MAX_BYTES];
+    strcpy(folder, endpoint->path);
+    char *slash = strrchr(folder, '/');
+    *slash = '\0';
+    bool is_default = default_folder(usual) && strcmp(folder, usual) == 0;
+    if (is_default && mkdir(folder, 0700) != 0 && errno != EEXIST)
+        return error_set(error, ERROR_IO, "endpoint: cannot make the folder %s: %s", folder, strerror(errno));
+
+    struct stat info;
+    if (lstat(slash == folder ? "/" : folder, &info) != 0)
+        return error_set(error, ERROR_IO, "endpoint: the folder %s: %s; make it first", folder, strerror(errno));
+    if (!is_default) /* the user's own choice: any folder, through a link too */
+        return 0;
+    if (!S_ISDIR(info.st_mode) || info.st_uid != getuid() || (info.st_mode & 077) != 0)
+        return error_set(error, ERROR_IO,
+                         "endpoint: %s must be a folder of yours that nobody else can enter; remove it, or: chmod 700 %s",
+                         folder, folder);
+    return 0;
+}

@@ -1,0 +1,31 @@
+/* endpoint.h: where a daemon listens and clients look for it.
+ *
+ * An endpoint is an nng URL: ipc:///path/to/socket or tcp://127.0.0.1:port. Without one,
+ * both sides take LANCED_ENDPOINT from the environment, else lanced.ipc in
+ * $XDG_RUNTIME_DIR/lanced, else in /tmp/lanced-<uid>. The default folder belongs to the
+ * user alone (mode 0700); one that others could have prepared is refused.
+ */
+#ifndef LANCE_ENDPOINT_H
+#define LANCE_ENDPOINT_H
+
+#include <stdbool.h>
+
+#include "protocol/error.h"
+
+enum { ENDPOINT_MAX_BYTES = 128 };
+
+struct endpoint {
+    char url[ENDPOINT_MAX_BYTES];  /* for nng */
+    char path[ENDPOINT_MAX_BYTES]; /* ipc: the socket's path; tcp: "" */
+};
+
+/* Fill `out` from `given` (NULL: environment or default). A tcp host must be loopback.
+ * Creates nothing. Errors: ERROR_BAD_REQUEST, ERROR_UNSUPPORTED (tcp beyond loopback). */
+int endpoint_resolve(struct endpoint *out, const char *given, struct error *error);
+
+/* Make the folder of the default ipc endpoint (0700), or check the owner and mode of the one
+ * that is there; the folder of a path the user chose must merely exist. Does nothing for tcp.
+ * Errors: ERROR_IO. */
+int endpoint_prepare(const struct endpoint *endpoint, struct error *error);
+
+#endif

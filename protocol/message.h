@@ -1,0 +1,71 @@
+/* message.h: one message of the lanced protocol (PROTOCOL.md).
+ *
+ * A message is one safetensors buffer: __metadata__["lance"] is a JSON object, the
+ * envelope, and the tensors travel as they are. This file turns a received buffer into
+ * an envelope and tensor views, and an envelope and tensors into a buffer; it knows no
+ * request by name. The input is hostile: sizes are checked before anything is parsed.
+ *
+ * A parsed message is immutable and may be read by any thread.
+ */
+#ifndef LANCE_MESSAGE_H
+#define LANCE_MESSAGE_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol/error.h"
+#include "protocol/safetensors.h"
+#include "protocol/version.h"
+
+enum {
+    MESSAGE_MAX_ENVELOPE_BYTES = 4 << 20, /* a prompt of 100,000 characters fits, escaped twice */
+    MESSAGE_MAX_TENSORS = 64,
+    MESSAGE_DEFAULT_LIMIT_BYTES = 256 << 20,
+    JOB_ID_MAX_BYTES = 64
+};
+
+struct message;
+
+/* Check and parse `bytes` bytes at `data`, which must outlive the message (or be handed to
+ * it, see message_adopt). `limit_bytes` is the largest message accepted, 0 for no limit.
+ * Errors: ERROR_TOO_LARGE, ERROR_BAD_REQUEST (no safetensors, no envelope, an envelope
+ * that is no JSON object or no UTF-8), ERROR_NO_MEMORY. The fields of the envelope are
+ * not looked at. */
+int message_parse(struct message **out, const void *data, uint64_t bytes, uint64_t limit_bytes,
+                  struct error *error);
+
+/* Make the message the owner of what its data lies in: message_close calls release(owner). */
+void message_adopt(struct message *message, void *owner, void (*release)(void *owner));
+
+void message_close(struct message *message); /* NULL is allowed */
+
+const cJSON *message_envelope(const struct message *message);
+size_t message_tensor_count(const struct message *message);
+const struct tensor_view *message_tensor_at(const struct message *message, size_t index);
+const struct tensor_view *message_tensor(const struct message *message, const char *name); /* or NULL */
+
+/* Serialise into one malloc'ed buffer, which the caller frees. Everything given is borrowed. */
+int message_encode(void **out, uint64_t *out_bytes, const cJSON *envelope,
+                   const struct tensor_view *tensors, size_t tensor_count, struct error *error);
+
+/* --- Envelope fields ------------------------------------------------------------------ */
+
+/* The string at `name`, or NULL when it is missing or no string. Belongs to the object. */
+const char *json_text(const cJSON *object, const char *name);
+
+/* A whole number: a JSON number from 0 to 2^53, or a string of decimal digits up to 2^64-1
+ * (most JSON libraries keep numbers as doubles). Returns whether `item` is one. */
+bool json_uint64(const cJSON *item, uint64_t *value);
+
+/* The way back: a JSON number up to 2^53, a decimal string above. NULL: out of memory. */
+cJSON *json_from_uint64(uint64_t value);
+
+/* Whether `id` is [A-Za-z0-9._-]{1,64}. NULL is not. */
+bool job_id_is_valid(const char *id);
+
+/* A new random job id, for clients: 32 hexadecimal digits. */
+void job_id_make(char id[JOB_ID_MAX_BYTES + 1]);
+
+#endif
