@@ -21,6 +21,7 @@
 
 enum {
     MESSAGE_MAX_ENVELOPE_BYTES = 4 << 20, /* a prompt of 100,000 characters fits, escaped twice */
+    MESSAGE_MAX_ENVELOPE_VALUES = 1 << 16,
     MESSAGE_MAX_TENSORS = 64,
     MESSAGE_DEFAULT_LIMIT_BYTES = 256 << 20,
     JOB_ID_MAX_BYTES = 64
@@ -31,7 +32,7 @@ struct message;
 /* Check and parse `bytes` bytes at `data`, which must outlive the message (or be handed to
  * it, see message_adopt). `limit_bytes` is the largest message accepted, 0 for no limit.
  * Errors: ERROR_TOO_LARGE, ERROR_BAD_REQUEST (no safetensors, no envelope, an envelope
- * that is no JSON object or no UTF-8), ERROR_NO_MEMORY. The fields of the envelope are
+ * that is no JSON object), ERROR_NO_MEMORY. The fields of the envelope are
  * not looked at. */
 int message_parse(struct message **out, const void *data, uint64_t bytes, uint64_t limit_bytes,
                   struct error *error);
