@@ -1,0 +1,26 @@
+/* sampler.c: see sampler.h. */
+#include "daemon/model/sampler.h"
+
+/* torch.linspace(1, 0, steps + 1): from each end towards the middle. */
+static float linear_timestep(int i, int steps)
+{
+    const float step = -1.0f / (float)steps;
+    if (i < (steps + 1) / 2)
+        return 1.0f + step * (float)i;
+    return 0.0f - step * (float)(steps - i);
+}
+
+void sampler_timesteps(int steps, double shift, float *timesteps)
+{
+    const float scale = (float)shift, rest = (float)(shift - 1.0);
+    for (int i = 0; i <= steps; i++) {
+        float t = linear_timestep(i, steps);
+        float numerator = scale * t, denominator = 1.0f + rest * t;
+        timesteps[i] = numerator / denominator;
+    }
+}
+
+bool sampler_is_guided(float t, double guidance_scale, const double interval[2])
+{
+    return guidance_scale > 1.0 && t > (float)interval[0] && t <= (float)interval[1];
+}

@@ -1,0 +1,18 @@
+/* sampler.h: the flow-matching schedule.
+ *
+ * t runs from 1 (noise) to 0 (picture); a step takes x <- x - v (t_i - t_{i+1}). Computed in
+ * float32 operation by operation, as the official script does (validation_gen_KVcache in
+ * modeling/lance/lance.py). Pure functions.
+ */
+#ifndef LANCE_SAMPLER_H
+#define LANCE_SAMPLER_H
+
+#include <stdbool.h>
+
+/* timesteps[0 .. steps]: 1 = t_0 > ... > t_steps = 0, shifted by t <- shift*t / (1 + (shift - 1)*t). */
+void sampler_timesteps(int steps, double shift, float *timesteps);
+
+/* Whether a step at time t is guided: guidance_scale > 1 and interval[0] < t <= interval[1]. */
+bool sampler_is_guided(float t, double guidance_scale, const double interval[2]);
+
+#endif
