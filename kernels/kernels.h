@@ -96,7 +96,8 @@ enum { ATTENTION_MAX_SEGMENTS = 4 };
  * and out likewise with their strides and kv_heads (grouped heads: query head h uses
  * key head h / (heads / kv_heads)). With `causal` the queries are aligned with the end
  * of the last segment: query i of q_rows sees every key of the earlier segments and, of
- * the last segment of n rows, keys 0 .. i + n - q_rows. scale multiplies q.k. */
+ * the last segment of n rows, keys 0 .. i + n - q_rows. scale multiplies q.k.
+ * head_dim is any width: the language model has 128, the ViT 80, the VAE one head of all its channels (1024). */
 struct attention {
     const act *q;
     int q_rows, q_stride;

@@ -41,16 +41,17 @@ uint64_t vae_encode_bytes(const struct vae *vae, int latent_frames, int latent_h
 
 struct vae_pass;
 
-/* Decoding: begin, then one call per latent frame in order, `latent_frames` of them. `latent` is [latent_height*latent_width, channels],
- * normalised, host memory. `pixels` receives *frames (1 or 4) frames [height, width, 3], clamped to [-1, 1], host
- * memory with room for 4 frames. */
+/* Decoding: begin, then one call per latent frame in order, `latent_frames` of them. `latent` is
+ * [latent_height*latent_width, channels], normalised, host memory. `pixels` receives *frames (1 or 4) frames
+ * [height, width, 3], clamped to [-1, 1], host memory with room for 4 frames. */
 int vae_decode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);
 int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error);
 
-/* Encoding: begin, then one call per latent frame to come: 1 frame the first time, then 4 (the caller truncates to 4m+1 frames).
- * `pixels` [frames, height, width, 3] in [-1, 1], host memory. One latent frame comes out per call: `mean` and
- * `log_variance` [latent_height*latent_width, channels], the mean normalised, the log variance not (as officially). */
+/* Encoding: begin, then one call per latent frame to come: 1 frame of pixels the first time, then 4 (the caller
+ * truncates to 4m+1 frames). `pixels` [frames, height, width, 3] in [-1, 1], host memory. One latent frame comes out
+ * per call: `mean` and `log_variance` [latent_height*latent_width, channels], the mean normalised, the log variance
+ * not (as officially). */
 int vae_encode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);
 int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
