@@ -1,0 +1,289 @@
+/* attention.c: softmax(q k^T) v without ever holding the scores of more than one block.
+ *
+ * Keys are taken in blocks of KEY_BLOCK; each row keeps a running maximum and sum, and
+ * its output is rescaled when the maximum rises (the online softmax of Milakov and
+ * Gimelshein 2018, blocked as in FlashAttention, Dao et al. 2022). A task is a group of
+ * consecutive queries of all the heads that share one key head, so that a packed block
+ * of keys and values serves all of them. A row's arithmetic depends on the keys alone,
+ * not on how the queries were cut.
+ */
+#include "kernels/cpu/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    KEY_BLOCK = 256,
+    ROW_TILE = 48,             /* rows whose scores are held at a time; a multiple of every tile_rows */
+    TASK_FLOATS = 128 * 1024,  /* packed queries of a task, at most, */
+    TASK_ROWS_MAX = 768,       /* and their rows */
+    TASKS_PER_THREAD = 4,
+};
+
+/* One problem cut into tasks. */
+struct cut {
+    const struct attention *problem;
+    int first_task;      /* number of this problem's first task */
+    int queries;         /* queries of a task, each of them in `group` heads */
+    int blocks;          /* tasks of one key head */
+};
+
+struct work {
+    struct cpu *cpu;
+    const struct cut *cuts;
+    int count;
+};
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int round_up(int n, int multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+static int total_keys(const struct attention *a)
+{
+    int keys = 0;
+    for (int s = 0; s < a->segments; s++)
+        keys += a->segment[s].rows;
+    return keys;
+}
+
+/* Scratch of one task, in floats from its start. */
+struct layout {
+    size_t queries, output, keys, values, scores, maximum, sum, end;
+};
+
+static struct layout lay_out(const struct attention *a, int rows)
+{
+    size_t dim = (size_t)a->head_dim, wide = (size_t)round_up(a->head_dim, TILE_COLUMNS), n = (size_t)round_up(rows, 16);
+    struct layout l;
+    l.queries = 0;
+    l.output = l.queries + n * dim + CACHE_LINE;
+    l.keys = l.output + n * wide;
+    l.values = l.keys + KEY_BLOCK * dim;
+    l.scores = l.values + KEY_BLOCK * wide;
+    l.maximum = l.scores + ROW_TILE * KEY_BLOCK;
+    l.sum = l.maximum + n;
+    l.end = l.sum + n;
+    return l;
+}
+
+/* Rows of the keys (values) of head `head` from number `first` of all segments on. */
+static void find_rows(const struct attention *a, int head, int first, int count, const float **keys,
+                      const float **values)
+{
+    int segment = 0;
+    for (int i = 0; i < count; i++, first++) {
+        while (first >= a->segment[segment].rows)
+            first -= a->segment[segment++].rows;
+        size_t at = (size_t)first * (size_t)a->segment[segment].stride + (size_t)head * (size_t)a->head_dim;
+        keys[i] = floats(a->segment[segment].keys) + at;
+        values[i] = floats(a->segment[segment].values) + at;
+    }
+}
+
+/* Panels of keys, [16 keys as columns][head_dim], and of values, [16 dimensions as columns][keys]. */
+static void pack_keys(const struct micro *micro, const struct attention *a, int head, int first, int count,
+                      float *keys, float *values)
+{
+    const float *key[KEY_BLOCK + TILE_COLUMNS] = {NULL}, *value[KEY_BLOCK];
+    find_rows(a, head, first, count, key, value);
+    for (int i = 0; i < count; i += TILE_COLUMNS)
+        micro->pack(key + i, TILE_COLUMNS, (size_t)a->head_dim, keys + (size_t)i * (size_t)a->head_dim);
+    for (int d = 0; d < a->head_dim; d += TILE_COLUMNS) {
+        int columns = least(TILE_COLUMNS, a->head_dim - d);
+        float *panel = values + (size_t)d * (size_t)count;
+        for (int i = 0; i < count; i++, panel += TILE_COLUMNS) {
+            memcpy(panel, value[i] + d, (size_t)columns * sizeof *panel);
+            memset(panel + columns, 0, (size_t)(TILE_COLUMNS - columns) * sizeof *panel);
+        }
+    }
+}
+
+/* What the rows of one task have come to. Row i is head i / queries of the group, query i % queries. */
+struct rows {
+    const struct micro *micro;
+    const struct attention *problem;
+    int count, queries, first_query, keys_before; /* keys_before: what a causal query 0 sees besides itself */
+    float *packed;  /* strips */
+    float *output;  /* [count, wide] */
+    float *maximum, *sum;
+    size_t dim, wide;
+};
+
+/* Keys that a row sees. */
+static int visible(const struct rows *r, int row, int keys)
+{
+    if (!r->problem->causal)
+        return keys;
+    int seen = r->keys_before + r->first_query + row % r->queries + 1;
+    return seen < 0 ? 0 : least(seen, keys);
+}
+
+/* Scores of some rows become weights, the rows' maximum, sum and output follow. */
+static void soften(struct rows *r, int row, int rows, float *scores, int first, int count, int keys)
+{
+    for (int i = row; i < row + rows; i++, scores += KEY_BLOCK) {
+        int seen = visible(r, i, keys) - first;
+        seen = seen < 0 ? 0 : least(seen, count);
+        memset(scores + seen, 0, (size_t)(count - seen) * sizeof *scores);
+        if (!seen)
+            continue;
+        float maximum = r->micro->max(scores, (size_t)seen);
+        if (maximum > r->maximum[i]) {
+            if (r->sum[i] > 0.0f) {
+                float factor = expf(r->maximum[i] - maximum);
+                r->sum[i] *= factor;
+                r->micro->scale(r->output + (size_t)i * r->wide, r->wide, factor);
+            }
+            r->maximum[i] = maximum;
+        }
+        r->sum[i] += r->micro->exp_sum(scores, (size_t)seen, r->maximum[i]);
+    }
+}
+
+/* All rows of the task against one packed block of keys. */
+static void attend(struct rows *r, const float *keys, const float *values, float *scores, int first, int count,
+                   int all_keys)
+{
+    const struct micro *micro = r->micro;
+    for (int row = 0; row < r->count; row += ROW_TILE) {
+        int rows = least(ROW_TILE, r->count - row);
+        for (int k = 0; k < count; k += TILE_COLUMNS)
+            for (int i = 0; i < rows; i += micro->tile_rows) {
+                int height = least(micro->tile_rows, rows - i);
+                micro->tile(height, r->dim, r->packed + (size_t)(row + i) * r->dim, 1, (size_t)height,
+                            keys + (size_t)k * r->dim, scores + (size_t)i * KEY_BLOCK + k, KEY_BLOCK, false);
+            }
+        soften(r, row, rows, scores, first, count, all_keys);
+        for (size_t d = 0; d < r->wide; d += TILE_COLUMNS)
+            for (int i = 0; i < rows; i += micro->tile_rows)
+                micro->tile(least(micro->tile_rows, rows - i), (size_t)count, scores + (size_t)i * KEY_BLOCK, KEY_BLOCK,
+                            1, values + d * (size_t)count, r->output + (size_t)(row + i) * r->wide + d, r->wide, true);
+    }
+}
+
+static void pack_queries(struct rows *r, int head)
+{
+    const struct attention *a = r->problem;
+    for (int row = 0; row < r->count; row += r->micro->tile_rows) {
+        int height = least(r->micro->tile_rows, r->count - row);
+        const float *source[TILE_ROWS_MAX];
+        for (int i = 0; i < height; i++) {
+            int query = r->first_query + (row + i) % r->queries;
+            source[i] = floats(a->q) + (size_t)query * (size_t)a->q_stride +
+                        (size_t)(head + (row + i) / r->queries) * r->dim;
+        }
+        r->micro->pack(source, height, r->dim, r->packed + (size_t)row * r->dim);
+    }
+    r->micro->scale(r->packed, (size_t)r->count * r->dim, a->scale);
+}
+
+static void task(void *context, int index, int thread)
+{
+    const struct work *work = context;
+    int low = 0, high = work->count; /* the last cut that starts at or before this task */
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (work->cuts[middle].first_task <= index)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct cut *cut = &work->cuts[low];
+    const struct attention *a = cut->problem;
+    int group = a->heads / a->kv_heads, keys = total_keys(a);
+    int kv_head = (index - cut->first_task) / cut->blocks;
+    int first_query = (index - cut->first_task) % cut->blocks * cut->queries;
+    int queries = least(cut->queries, a->q_rows - first_query);
+
+    struct layout l = lay_out(a, queries * group);
+    float *scratch = cpu_scratch(work->cpu, thread);
+    struct rows rows = {.micro = work->cpu->micro,
+                        .problem = a,
+                        .count = queries * group,
+                        .queries = queries,
+                        .first_query = first_query,
+                        .keys_before = keys - a->q_rows,
+                        .packed = scratch + l.queries,
+                        .output = scratch + l.output,
+                        .maximum = scratch + l.maximum,
+                        .sum = scratch + l.sum,
+                        .dim = (size_t)a->head_dim,
+                        .wide = (size_t)round_up(a->head_dim, TILE_COLUMNS)};
+    pack_queries(&rows, kv_head * group);
+    memset(rows.output, 0, (size_t)rows.count * rows.wide * sizeof *rows.output);
+    for (int i = 0; i < rows.count; i++) {
+        rows.maximum[i] = -INFINITY;
+        rows.sum[i] = 0.0f;
+    }
+
+    int last = visible(&rows, queries - 1, keys); /* no row of the task sees more */
+    for (int first = 0; first < last; first += KEY_BLOCK) {
+        int count = least(KEY_BLOCK, keys - first);
+        pack_keys(rows.micro, a, kv_head, first, count, scratch + l.keys, scratch + l.values);
+        attend(&rows, scratch + l.keys, scratch + l.values, scratch + l.scores, first, count, keys);
+    }
+
+    for (int i = 0; i < rows.count; i++) {
+        float *out = floats(a->out) + (size_t)(first_query + i % queries) * (size_t)a->out_stride +
+                     (size_t)(kv_head * group + i / queries) * rows.dim;
+        float factor = rows.sum[i] > 0.0f ? 1.0f / rows.sum[i] : 0.0f;
+        const float *from = rows.output + (size_t)i * rows.wide;
+        for (size_t d = 0; d < rows.dim; d++)
+            out[d] = from[d] * factor;
+    }
+}
+
+/* Queries per task: enough rows to make packing the keys cheap, few enough for every thread to have work. */
+static int queries_per_task(const struct attention *a, int tasks_wanted)
+{
+    int group = a->heads / a->kv_heads;
+    int limit = least(TASK_ROWS_MAX, TASK_FLOATS / a->head_dim) / group;
+    int even = (a->q_rows * a->kv_heads + tasks_wanted - 1) / tasks_wanted;
+    int floor = ROW_TILE * 2 / group;
+    int queries = even < floor ? floor : even;
+    queries = least(queries, limit);
+    queries = least(queries, a->q_rows);
+    return queries < 1 ? 1 : queries;
+}
+
+static void cpu_attention(struct kernels *k, const struct attention *problems, int count)
+{
+    enum { AT_ONCE = 256 };
+    struct cpu *cpu = cpu_of(k);
+    struct cut cuts[AT_ONCE];
+    int threads = pool_threads(cpu->pool);
+    for (int start = 0; start < count; start += AT_ONCE) {
+        int taken = 0, tasks = 0, problems_now = least(AT_ONCE, count - start);
+        size_t scratch = 0;
+        for (int i = 0; i < problems_now; i++) {
+            const struct attention *a = &problems[start + i];
+            if (a->q_rows <= 0)
+                continue;
+            struct cut *cut = &cuts[taken++];
+            cut->problem = a;
+            cut->first_task = tasks;
+            cut->queries = queries_per_task(a, (threads * TASKS_PER_THREAD + problems_now - 1) / problems_now);
+            cut->blocks = (a->q_rows + cut->queries - 1) / cut->queries;
+            tasks += cut->blocks * a->kv_heads;
+            size_t end = lay_out(a, cut->queries * (a->heads / a->kv_heads)).end;
+            scratch = end > scratch ? end : scratch;
+        }
+        if (!taken)
+            continue;
+        if (!cpu_reserve(cpu, scratch, 0))
+            return;
+        struct work work = {.cpu = cpu, .cuts = cuts, .count = taken};
+        pool_run(cpu->pool, tasks, task, &work);
+    }
+}
+
+void cpu_attention_fill(struct kernels *k)
+{
+    k->attention = cpu_attention;
+}

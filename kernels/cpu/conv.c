@@ -1,0 +1,211 @@
+/* conv.c: causal 3-D convolution, channels last, as a blocked product.
+ *
+ * out [output pixels, out_channels] = gathered [output pixels, taps * in_channels] times
+ * the weights, which conv_open brings into panels once: depth runs over (time, row,
+ * column, in_channel). The gathered matrix is never formed: each strip collects the
+ * pixels under its taps, and padding is a row of zeros. Upsampling is a shift of the
+ * pixel's coordinates. Taps that only see the zero frames in front are left out.
+ */
+#include "kernels/cpu/product.h"
+#include "kernels/cpu/weights.h"
+
+#include <stdlib.h>
+
+struct conv {
+    int out_channels, in_channels;
+    int kernel_t, kernel_h, kernel_w;
+    float *panels; /* [out_channels / 16, rounded up][kernel_t, kernel_h, kernel_w, in_channels][16] */
+    float *bias;   /* float32 or NULL */
+    size_t bytes;
+};
+
+static size_t conv_depth(const struct conv *c)
+{
+    return (size_t)c->kernel_t * (size_t)c->kernel_h * (size_t)c->kernel_w * (size_t)c->in_channels;
+}
+
+static void cpu_conv_close(struct kernels *k, struct conv *conv)
+{
+    if (!conv)
+        return;
+    cpu_count(cpu_of(k), -(int64_t)conv->bytes);
+    free(conv->panels);
+    free(conv->bias);
+    free(conv);
+}
+
+struct repack {
+    const struct conv *conv;
+    const struct conv_source *source;
+};
+
+static void repack_panels(const void *context, size_t first, size_t count)
+{
+    const struct repack *r = context;
+    const struct conv *c = r->conv;
+    size_t depth = conv_depth(c), taps = depth / (size_t)c->in_channels, in = (size_t)c->in_channels;
+    for (size_t panel = first; panel < first + count; panel++)
+        for (size_t tap = 0; tap < taps; tap++)
+            for (size_t channel = 0; channel < in; channel++) {
+                float *to = c->panels + ((panel * taps + tap) * in + channel) * TILE_COLUMNS;
+                for (size_t j = 0; j < TILE_COLUMNS; j++) {
+                    size_t row = panel * TILE_COLUMNS + j;
+                    to[j] = row < (size_t)c->out_channels ? element_at(r->source->format, r->source->weight,
+                                                                       (row * in + channel) * taps + tap)
+                                                          : 0.0f;
+                }
+            }
+}
+
+static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv_source *s, struct error *error)
+{
+    *out = NULL;
+    if (s->out_channels <= 0 || s->in_channels <= 0 || s->kernel_t <= 0 || s->kernel_h <= 0 || s->kernel_w <= 0 ||
+        !s->weight)
+        return error_set(error, ERROR_BAD_FILE, "convolution: it has no channels, no taps or no weights");
+    if (s->format != WEIGHT_F32 && s->format != WEIGHT_BF16)
+        return error_set(error, ERROR_BAD_FILE, "convolution: weights must be float32 or bf16");
+    struct conv *conv = calloc(1, sizeof *conv);
+    if (!conv)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a convolution");
+    conv->out_channels = s->out_channels;
+    conv->in_channels = s->in_channels;
+    conv->kernel_t = s->kernel_t;
+    conv->kernel_h = s->kernel_h;
+    conv->kernel_w = s->kernel_w;
+    size_t panels = ((size_t)s->out_channels + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    size_t panel_bytes = panels * conv_depth(conv) * TILE_COLUMNS * sizeof(float);
+    size_t bias_bytes = s->bias ? (size_t)s->out_channels * sizeof(float) : 0;
+    conv->panels = cpu_allocate(panel_bytes);
+    if (s->bias)
+        conv->bias = cpu_allocate(bias_bytes);
+    if (!conv->panels || (s->bias && !conv->bias)) {
+        cpu_conv_close(k, conv);
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a convolution's weights of %zu bytes", panel_bytes);
+    }
+    for (int i = 0; s->bias && i < s->out_channels; i++)
+        conv->bias[i] = element_at(s->format, s->bias, (size_t)i);
+    cpu_for(cpu_of(k), panels, 1, repack_panels, &(struct repack){.conv = conv, .source = s});
+    conv->bytes = sizeof *conv + panel_bytes + bias_bytes;
+    cpu_count(cpu_of(k), (int64_t)conv->bytes);
+    *out = conv;
+    return 0;
+}
+
+struct gather {
+    const struct conv *conv;
+    const struct conv_call *call;
+    int context;           /* frames in front of x */
+    int rows, columns;     /* output rows and columns */
+    int in_rows, in_columns; /* input rows and columns as the taps see them (after upsampling) */
+};
+
+struct pixel {
+    int frame, row, column; /* of the tap (0, 0, 0), in input coordinates */
+};
+
+/* The channels under a tap, or NULL in the padding. */
+static const float *under_tap(const struct gather *g, struct pixel p, int t, int h, int w)
+{
+    const struct conv_call *call = g->call;
+    int frame = p.frame + t, row = p.row + h, column = p.column + w;
+    if (row < 0 || row >= g->in_rows || column < 0 || column >= g->in_columns || frame < -call->past_frames)
+        return NULL;
+    const float *base = floats(call->x);
+    if (frame < 0) {
+        base = floats(call->past);
+        frame += call->past_frames;
+    }
+    if (call->upsample2x) {
+        row /= 2;
+        column /= 2;
+    }
+    size_t at = ((size_t)frame * (size_t)call->height + (size_t)row) * (size_t)call->width + (size_t)column;
+    return base + at * (size_t)g->conv->in_channels;
+}
+
+static void left_strips(const void *context, const struct micro *micro, int row, int rows, int first, int depth,
+                        float *strips)
+{
+    const struct gather *g = context;
+    const struct conv *c = g->conv;
+    const struct conv_call *call = g->call;
+    int plane = g->rows * g->columns;
+    for (int done = 0; done < rows; done += micro->tile_rows) {
+        int height = rows - done < micro->tile_rows ? rows - done : micro->tile_rows;
+        struct pixel pixel[TILE_ROWS_MAX];
+        for (int r = 0; r < height; r++) {
+            int at = row + done + r;
+            pixel[r].frame = at / plane * call->stride_t - g->context;
+            pixel[r].row = at % plane / g->columns * call->stride_h - call->pad_top;
+            pixel[r].column = at % g->columns * call->stride_w - call->pad_left;
+        }
+        float *strip = strips + (size_t)done * (size_t)depth;
+        for (int k = first; k < first + depth;) {
+            int tap = k / c->in_channels, channel = k % c->in_channels;
+            int run = c->in_channels - channel < first + depth - k ? c->in_channels - channel : first + depth - k;
+            int t = tap / (c->kernel_h * c->kernel_w), h = tap / c->kernel_w % c->kernel_h, w = tap % c->kernel_w;
+            const float *source[TILE_ROWS_MAX];
+            for (int r = 0; r < height; r++) {
+                source[r] = under_tap(g, pixel[r], t, h, w);
+                if (source[r])
+                    source[r] += channel;
+            }
+            micro->pack(source, height, (size_t)run, strip + (size_t)(k - first) * (size_t)height);
+            k += run;
+        }
+    }
+}
+
+static const float *right_panels(const void *context, const struct micro *micro, int column, int columns, int first,
+                                 int depth, float *buffer, size_t *distance)
+{
+    const struct conv *c = ((const struct gather *)context)->conv;
+    (void)micro, (void)columns, (void)depth, (void)buffer;
+    *distance = conv_depth(c) * TILE_COLUMNS;
+    return c->panels + (size_t)(column / TILE_COLUMNS) * *distance + (size_t)first * TILE_COLUMNS;
+}
+
+static void cpu_conv(struct kernels *k, const struct conv *c, const struct conv_call *call)
+{
+    struct conv_call checked = *call; /* at most kernel_t - 1 past frames count, the latest ones */
+    struct gather g = {.conv = c, .call = &checked};
+    int scale = call->upsample2x ? 2 : 1;
+    g.in_rows = call->height * scale;
+    g.in_columns = call->width * scale;
+    g.context = c->kernel_t - 1;
+    if (call->no_time_padding && call->past_frames < g.context)
+        g.context = call->past_frames;
+    if (call->past_frames > g.context) {
+        size_t skipped = (size_t)(call->past_frames - g.context) * (size_t)call->height * (size_t)call->width *
+                         (size_t)c->in_channels;
+        checked.past = act_at(k, call->past, skipped);
+        checked.past_frames = g.context;
+    }
+    int frames = (g.context + call->frames - c->kernel_t) / call->stride_t + 1;
+    g.rows = (g.in_rows + call->pad_top + call->pad_bottom - c->kernel_h) / call->stride_h + 1;
+    g.columns = (g.in_columns + call->pad_left + call->pad_right - c->kernel_w) / call->stride_w + 1;
+    if (g.context + call->frames < c->kernel_t || g.rows <= 0 || g.columns <= 0)
+        return;
+    /* The last output frame sees the most; time taps before this one see only zero frames. */
+    int empty = g.context - checked.past_frames - (frames - 1) * call->stride_t;
+    int tap_depth = c->kernel_h * c->kernel_w * c->in_channels;
+    product_run(cpu_of(k), &(struct product){.rows = frames * g.rows * g.columns,
+                                             .columns = c->out_channels,
+                                             .depth_first = empty > 0 ? empty * tap_depth : 0,
+                                             .depth_end = c->kernel_t * tap_depth,
+                                             .out = floats(call->out),
+                                             .bias = c->bias,
+                                             .add = call->add,
+                                             .split_rows = true,
+                                             .context = &g,
+                                             .left = left_strips,
+                                             .right = right_panels});
+}
+
+void cpu_conv_fill(struct kernels *k)
+{
+    k->conv_open = cpu_conv_open;
+    k->conv_close = cpu_conv_close;
+    k->conv = cpu_conv;
+}

@@ -1,0 +1,191 @@
+/* linear.c: matrices in the checkpoint's own precision: products and embedding rows.
+ *
+ * Many rows go through the blocked product, whose right factor is decoded panel by
+ * panel; few rows (text decoding) read the weights once, row by row (gemv). */
+#include "kernels/cpu/product.h"
+#include "kernels/cpu/weights.h"
+
+#include <stdlib.h>
+
+enum { GEMV_COLUMNS = 64 };
+
+struct linear {
+    struct linear_source source;
+    float *bias; /* float32, aligned, or NULL */
+    size_t bytes;
+};
+
+static int refuse(struct error *error, const char *what)
+{
+    return error_set(error, ERROR_BAD_FILE, "matrix: %s", what);
+}
+
+static int check(const struct linear_source *s, struct error *error)
+{
+    if (s->out_features <= 0 || s->in_features <= 0 || !s->data)
+        return refuse(error, "it has no rows, no columns or no data");
+    if (s->bias && s->bias_format != WEIGHT_F32 && s->bias_format != WEIGHT_BF16)
+        return refuse(error, "the bias is neither float32 nor bf16");
+    switch (s->format) {
+    case WEIGHT_F32:
+    case WEIGHT_BF16:
+        return 0;
+    case WEIGHT_AWQ_INT4:
+        if (!s->scales || !s->zeros)
+            return refuse(error, "AWQ INT4 weights need scales and zeros");
+        break;
+    case WEIGHT_NVFP4:
+        if (!s->scales && !s->scales_fp8)
+            return refuse(error, "NVFP4 weights need scales");
+        break;
+    default:
+        return refuse(error, "unknown weight format");
+    }
+    if (s->group_size <= 0 || s->in_features % s->group_size || s->in_features % 2)
+        return error_set(error, ERROR_BAD_FILE,
+                         "matrix: groups of %d do not divide %d columns of 4-bit weights (an even number is needed)",
+                         s->group_size, s->in_features);
+    return 0;
+}
+
+static int cpu_linear_open(struct kernels *k, struct linear **out, const struct linear_source *source,
+                           struct error *error)
+{
+    *out = NULL;
+    int failed = check(source, error);
+    if (failed)
+        return failed;
+    struct linear *linear = calloc(1, sizeof *linear);
+    if (!linear)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a matrix");
+    linear->source = *source;
+    linear->bytes = sizeof *linear;
+    if (source->bias) {
+        size_t n = (size_t)source->out_features;
+        linear->bias = cpu_allocate(n * sizeof *linear->bias);
+        if (!linear->bias) {
+            free(linear);
+            return error_set(error, ERROR_NO_MEMORY, "no memory for a bias of %zu values", n);
+        }
+        for (size_t i = 0; i < n; i++)
+            linear->bias[i] = element_at(source->bias_format, source->bias, i);
+        linear->bytes += n * sizeof *linear->bias;
+    }
+    cpu_count(cpu_of(k), (int64_t)linear->bytes);
+    *out = linear;
+    return 0;
+}
+
+static void cpu_linear_close(struct kernels *k, struct linear *linear)
+{
+    if (!linear)
+        return;
+    cpu_count(cpu_of(k), -(int64_t)linear->bytes);
+    free(linear->bias);
+    free(linear);
+}
+
+struct factors {
+    const struct linear_source *w;
+    const float *x;
+};
+
+static void left_strips(const void *context, const struct micro *micro, int row, int rows, int first, int depth,
+                        float *strips)
+{
+    const struct factors *f = context;
+    for (int done = 0; done < rows; done += micro->tile_rows) {
+        int height = rows - done < micro->tile_rows ? rows - done : micro->tile_rows;
+        const float *source[TILE_ROWS_MAX];
+        for (int r = 0; r < height; r++)
+            source[r] = f->x + (size_t)(row + done + r) * (size_t)f->w->in_features + first;
+        micro->pack(source, height, (size_t)depth, strips + (size_t)done * (size_t)depth);
+    }
+}
+
+static const float *right_panels(const void *context, const struct micro *micro, int column, int columns, int first,
+                                 int depth, float *buffer, size_t *distance)
+{
+    const struct factors *f = context;
+    *distance = (size_t)depth * TILE_COLUMNS;
+    for (int c = 0; c < columns; c += TILE_COLUMNS)
+        micro->decode_panel(f->w, column + c, columns - c < TILE_COLUMNS ? columns - c : TILE_COLUMNS, first, depth,
+                            buffer + (size_t)(c / TILE_COLUMNS) * *distance);
+    return buffer;
+}
+
+struct gemv_work {
+    const struct micro *micro;
+    struct gemv gemv;
+};
+
+static void gemv_columns(const void *context, size_t first, size_t count)
+{
+    const struct gemv_work *work = context;
+    work->micro->gemv(&work->gemv, (int)first, (int)count);
+}
+
+static void few_rows(struct cpu *cpu, const struct linear *w, const float *x, int rows, float *y, bool add)
+{
+    size_t in = (size_t)w->source.in_features, prepared = cpu->micro->gemv_prepared_floats(&w->source);
+    if (!cpu_reserve(cpu, 0, prepared * (size_t)rows))
+        return;
+    for (int row = 0; row < rows; row++)
+        cpu->micro->gemv_prepare(&w->source, x + (size_t)row * in, cpu->shared + (size_t)row * prepared);
+    struct gemv_work work = {.micro = cpu->micro,
+                             .gemv = {.w = &w->source, .rows = rows, .x = cpu->shared, .x_stride = prepared, .y = y,
+                                      .y_stride = (size_t)w->source.out_features, .bias = w->bias, .add = add}};
+    cpu_for(cpu, (size_t)w->source.out_features, GEMV_COLUMNS, gemv_columns, &work);
+}
+
+static void cpu_linear(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add)
+{
+    struct cpu *cpu = cpu_of(k);
+    if (rows <= 0)
+        return;
+    if (rows <= GEMV_ROWS_MAX) {
+        few_rows(cpu, w, floats(x), rows, floats(y), add);
+        return;
+    }
+    struct factors factors = {.w = &w->source, .x = floats(x)};
+    product_run(cpu, &(struct product){.rows = rows,
+                                       .columns = w->source.out_features,
+                                       .depth_end = w->source.in_features,
+                                       .out = floats(y),
+                                       .bias = w->bias,
+                                       .add = add,
+                                       .context = &factors,
+                                       .left = left_strips,
+                                       .right = right_panels});
+}
+
+struct embed_work {
+    const struct micro *micro;
+    const struct linear_source *table;
+    const int32_t *ids;
+    float *y;
+};
+
+static void embed_rows(const void *context, size_t first, size_t count)
+{
+    const struct embed_work *work = context;
+    int width = work->table->in_features;
+    for (size_t row = first; row < first + count; row++)
+        work->micro->decode_row(work->table, work->ids[row], 0, width, work->y + row * (size_t)width);
+}
+
+static void cpu_embed(struct kernels *k, const struct linear *table, const int32_t *ids, int rows, act *y)
+{
+    struct cpu *cpu = cpu_of(k);
+    struct embed_work work = {.micro = cpu->micro, .table = &table->source, .ids = ids, .y = floats(y)};
+    if (rows > 0)
+        cpu_for(cpu, (size_t)rows, 64, embed_rows, &work);
+}
+
+void cpu_linear_fill(struct kernels *k)
+{
+    k->linear_open = cpu_linear_open;
+    k->linear_close = cpu_linear_close;
+    k->linear = cpu_linear;
+    k->embed = cpu_embed;
+}

@@ -1,0 +1,77 @@
+/* micro.h: the innermost loops of the CPU backend, as a table per instruction set.
+ *
+ * Everything above this table is plain C and the same everywhere; everything in it runs
+ * on one thread, on data in cache. micro_portable.c fills it with C that any machine
+ * runs, micro_avx2.c with AVX2, FMA and F16C (chosen at run time, see cpu.c).
+ *
+ * The two packed layouts of the blocked product (product.h):
+ *   panel  16 columns of the right factor,     [depth][16]
+ *   strip  up to tile_rows rows of the left,   [depth][rows]
+ */
+#ifndef LANCE_CPU_MICRO_H
+#define LANCE_CPU_MICRO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "kernels/kernels.h"
+
+enum {
+    TILE_COLUMNS = 16,
+    TILE_ROWS_MAX = 6,
+    DEPTH_BLOCK = 256,  /* products are summed in blocks of this depth, so that a panel stays in the L1 cache */
+    GEMV_ROWS_MAX = 4,  /* up to so many rows a product reads the weights row by row */
+    PACK_SLACK = 8      /* floats that pack() may write behind its output */
+};
+
+/* A product with few rows: y[row*y_stride + column] = dot(x[row], w[column]) for some columns. */
+struct gemv {
+    const struct linear_source *w;
+    int rows;            /* 1..GEMV_ROWS_MAX */
+    const float *x;      /* as gemv_prepare left it */
+    size_t x_stride;     /* floats between the prepared rows */
+    float *y;
+    size_t y_stride;
+    const float *bias;   /* or NULL */
+    bool add;
+};
+
+struct micro {
+    const char *name;
+    int tile_rows;
+
+    /* c[r*c_row + j] = sum over k of a[r*a_row + k*a_step] * panel[k*16 + j], r < rows <= tile_rows, j < 16;
+     * added to c when `accumulate`. */
+    void (*tile)(int rows, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel, float *c,
+                 size_t c_row, bool accumulate);
+    /* out[k*width + j] = source[j][k], j < width, k < depth; a NULL source is a row of zeros.
+     * May write PACK_SLACK floats past the end. */
+    void (*pack)(const float *const *source, int width, size_t depth, float *out);
+    /* Weights [row, first..first+depth) as float32. */
+    void (*decode_row)(const struct linear_source *w, int row, int first, int depth, float *out);
+    /* The same for `count` rows (at most 16, missing ones zero) as a panel; depth <= DEPTH_BLOCK. */
+    void (*decode_panel)(const struct linear_source *w, int row, int count, int first, int depth, float *out);
+
+    /* Floats that a prepared row of x takes; bring one row into the order that gemv wants. */
+    size_t (*gemv_prepared_floats)(const struct linear_source *w);
+    void (*gemv_prepare)(const struct linear_source *w, const float *x, float *out);
+    void (*gemv)(const struct gemv *g, int first_column, int columns);
+
+    /* Rows of elementwise work. y may be x. */
+    void (*rms_norm)(const float *x, size_t n, const float *weight, float eps, float *y);
+    void (*l2_norm)(const float *x, size_t n, const float *gamma, bool with_silu, float *y);
+    void (*rope)(float *x, size_t half, const float *cosines, const float *sines);
+    void (*swiglu)(const float *gate, const float *up, size_t n, float *out);
+    void (*silu)(const float *x, size_t n, float *y);
+    void (*add)(const float *x, size_t n, float *y);
+    void (*scale)(float *x, size_t n, float factor);
+    float (*max)(const float *x, size_t n);
+    /* x = exp(x - shift); returns the sum. */
+    float (*exp_sum)(float *x, size_t n, float shift);
+};
+
+const struct micro *micro_portable(void);
+/* NULL when this processor or this build has no AVX2, FMA and F16C. */
+const struct micro *micro_avx2(void);
+
+#endif

@@ -1,0 +1,68 @@
+/* micro_portable.c: the micro-kernels for any processor; see micro.h. */
+#define MULADD(a, b, c) ((a) * (b) + (c))
+#include "kernels/cpu/micro_body.h"
+
+enum { ROWS = 2 }; /* 2 x 16 sums fit the 16 vector registers of baseline x86-64 */
+
+static inline void portable_tile_rows(const int rows, size_t depth, const float *a, size_t a_row, size_t a_step,
+                                      const float *panel, float *c, size_t c_row, bool accumulate)
+{
+    float sum[ROWS][TILE_COLUMNS] = {{0}};
+    for (size_t k = 0; k < depth; k++, a += a_step, panel += TILE_COLUMNS)
+        for (int r = 0; r < rows; r++) {
+            float value = a[(size_t)r * a_row];
+            for (int j = 0; j < TILE_COLUMNS; j++)
+                sum[r][j] += value * panel[j];
+        }
+    for (int r = 0; r < rows; r++, c += c_row)
+        for (int j = 0; j < TILE_COLUMNS; j++)
+            c[j] = accumulate ? c[j] + sum[r][j] : sum[r][j];
+}
+
+static void portable_tile(int rows, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
+                          float *c, size_t c_row, bool accumulate)
+{
+    if (rows == ROWS)
+        portable_tile_rows(ROWS, depth, a, a_row, a_step, panel, c, c_row, accumulate);
+    else
+        portable_tile_rows(1, depth, a, a_row, a_step, panel, c, c_row, accumulate);
+}
+
+static void portable_pack(const float *const *source, int width, size_t depth, float *out)
+{
+    for (int j = 0; j < width; j++) {
+        const float *from = source[j];
+        for (size_t k = 0; k < depth; k++)
+            out[k * (size_t)width + (size_t)j] = from ? from[k] : 0.0f;
+    }
+}
+
+static void portable_decode_panel(const struct linear_source *w, int row, int count, int first, int depth, float *out)
+{
+    body_decode_panel(w, row, count, first, depth, out, portable_pack);
+}
+
+const struct micro *micro_portable(void)
+{
+    static const struct micro micro = {
+        .name = "cpu-portable",
+        .tile_rows = ROWS,
+        .tile = portable_tile,
+        .pack = portable_pack,
+        .decode_row = body_decode_row,
+        .decode_panel = portable_decode_panel,
+        .gemv_prepared_floats = body_gemv_prepared_floats,
+        .gemv_prepare = body_gemv_prepare,
+        .gemv = body_gemv,
+        .rms_norm = body_rms_norm,
+        .l2_norm = body_l2_norm,
+        .rope = body_rope,
+        .swiglu = body_swiglu,
+        .silu = body_silu,
+        .add = body_add,
+        .scale = body_scale,
+        .max = body_max,
+        .exp_sum = body_exp_sum,
+    };
+    return &micro;
+}

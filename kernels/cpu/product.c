@@ -1,0 +1,125 @@
+/* product.c: see product.h. The loops are those of Goto's algorithm:
+ *
+ *   task: a rectangle of out
+ *     block of depth          panels of right decoded once, in the L2/L3 cache
+ *       ROW_BLOCK rows        strips of left packed, in the L2 cache
+ *         panel               stays in the L1 cache
+ *           strip             micro-kernel: tile_rows x 16 sums in registers
+ */
+#include "kernels/cpu/product.h"
+
+#include <string.h>
+
+enum {
+    ROW_BLOCK = 96,           /* a multiple of every tile_rows */
+    COLUMN_BLOCK_MAX = 512,
+    COLUMN_BLOCK_MIN = 64,
+    TASKS_PER_THREAD = 4,
+};
+
+struct plan {
+    const struct product *product;
+    struct cpu *cpu;
+    int row_block, column_block, column_blocks;
+};
+
+static int round_up(int n, int multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static void initialise(const struct product *p, int row, int rows, int column, int columns)
+{
+    if (p->add && !p->bias)
+        return;
+    for (int r = row; r < row + rows; r++) {
+        float *out = p->out + (size_t)r * (size_t)p->columns + column;
+        if (p->add)
+            for (int j = 0; j < columns; j++)
+                out[j] += p->bias[column + j];
+        else if (p->bias)
+            memcpy(out, p->bias + column, (size_t)columns * sizeof *out);
+        else
+            memset(out, 0, (size_t)columns * sizeof *out);
+    }
+}
+
+/* One panel times the strips of `rows` rows, added to out. */
+static void multiply(const struct micro *micro, const struct product *p, const float *strips, const float *panel,
+                     int row, int rows, int column, int columns, int depth)
+{
+    for (int done = 0; done < rows; done += micro->tile_rows) {
+        int height = least(micro->tile_rows, rows - done);
+        const float *strip = strips + (size_t)done * (size_t)depth;
+        float *out = p->out + (size_t)(row + done) * (size_t)p->columns + column;
+        if (columns == TILE_COLUMNS) {
+            micro->tile(height, (size_t)depth, strip, 1, (size_t)height, panel, out, (size_t)p->columns, true);
+            continue;
+        }
+        float tile[TILE_ROWS_MAX * TILE_COLUMNS];
+        micro->tile(height, (size_t)depth, strip, 1, (size_t)height, panel, tile, TILE_COLUMNS, false);
+        for (int r = 0; r < height; r++)
+            for (int j = 0; j < columns; j++)
+                out[(size_t)r * (size_t)p->columns + (size_t)j] += tile[r * TILE_COLUMNS + j];
+    }
+}
+
+static void task(void *context, int index, int thread)
+{
+    const struct plan *plan = context;
+    const struct product *p = plan->product;
+    const struct micro *micro = plan->cpu->micro;
+    int row = index / plan->column_blocks * plan->row_block;
+    int column = index % plan->column_blocks * plan->column_block;
+    int rows = least(plan->row_block, p->rows - row);
+    int columns = least(plan->column_block, p->columns - column);
+    float *strips = cpu_scratch(plan->cpu, thread);
+    float *buffer = strips + ROW_BLOCK * DEPTH_BLOCK + CACHE_LINE;
+
+    initialise(p, row, rows, column, columns);
+    for (int first = p->depth_first; first < p->depth_end; first += DEPTH_BLOCK) {
+        int depth = least(DEPTH_BLOCK, p->depth_end - first);
+        size_t distance = 0;
+        const float *panels = p->right(p->context, micro, column, columns, first, depth, buffer, &distance);
+        for (int r = 0; r < rows; r += ROW_BLOCK) {
+            int height = least(ROW_BLOCK, rows - r);
+            p->left(p->context, micro, row + r, height, first, depth, strips);
+            for (int c = 0; c < columns; c += TILE_COLUMNS)
+                multiply(micro, p, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, row + r, height,
+                         column + c, least(TILE_COLUMNS, columns - c), depth);
+        }
+    }
+}
+
+void product_run(struct cpu *cpu, const struct product *product)
+{
+    if (product->rows <= 0 || product->columns <= 0)
+        return;
+    struct plan plan = {.product = product, .cpu = cpu};
+    int threads = pool_threads(cpu->pool);
+    int wanted = threads > 1 ? threads * TASKS_PER_THREAD : 1;
+    int row_pieces = 1, column_pieces = 1;
+    int row_limit = (product->rows + ROW_BLOCK - 1) / ROW_BLOCK;
+    int column_limit = (product->columns + COLUMN_BLOCK_MIN - 1) / COLUMN_BLOCK_MIN;
+    if (product->split_rows) {
+        row_pieces = least(wanted, row_limit);
+        column_pieces = least((wanted + row_pieces - 1) / row_pieces, column_limit);
+    } else {
+        column_pieces = least(wanted, column_limit);
+        row_pieces = least((wanted + column_pieces - 1) / column_pieces, row_limit);
+    }
+    plan.row_block = round_up((product->rows + row_pieces - 1) / row_pieces, ROW_BLOCK);
+    plan.column_block = least(round_up((product->columns + column_pieces - 1) / column_pieces, TILE_COLUMNS),
+                              COLUMN_BLOCK_MAX);
+    plan.column_blocks = (product->columns + plan.column_block - 1) / plan.column_block;
+    int row_blocks = (product->rows + plan.row_block - 1) / plan.row_block;
+
+    if (!cpu_reserve(cpu, ROW_BLOCK * DEPTH_BLOCK + 2 * CACHE_LINE + COLUMN_BLOCK_MAX * DEPTH_BLOCK, 0))
+        return;
+    pool_run(cpu->pool, row_blocks * plan.column_blocks, task, &plan);
+}
