@@ -206,8 +206,8 @@ struct kernels {
     /* y [2*frames, pixels, channels] from x [frames, pixels, 2*channels]: the two channel halves become
      * two consecutive frames (temporal upsampling). */
     void (*split_frames)(struct kernels *k, const act *x, int frames, size_t pixels, int channels, act *y);
-    /* Pixels <-> 2x2 patches: pixels [frames, 2h, 2w, 3], patches [frames, h, w, 12], patch channel
-     * = colour*4 + column*2 + row. */
+    /* Pixels <-> 2x2 patches: pixels [frames, 2*height, 2*width, 3], patches [frames, height, width, 12],
+     * patch channel = colour*4 + column*2 + row. */
     void (*patchify)(struct kernels *k, const act *pixels, int frames, int height, int width, act *patches);
     void (*unpatchify)(struct kernels *k, const act *patches, int frames, int height, int width, act *pixels);
 };

@@ -1,0 +1,145 @@
+/* kernel_fixture.h: what the tests of the CPU operators share: every way to open the
+ * backend, random data, and comparison with a double-precision reference. */
+#ifndef LANCE_TESTS_KERNEL_FIXTURE_H
+#define LANCE_TESTS_KERNEL_FIXTURE_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/kernels.h"
+
+static inline uint64_t *random_state(void)
+{
+    static uint64_t state = 88172645463325252ull;
+    return &state;
+}
+
+static inline uint32_t random_u32(void)
+{
+    uint64_t *s = random_state();
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return (uint32_t)(*s >> 32);
+}
+
+/* In [-1, 1). */
+static inline float random_float(void)
+{
+    return (float)(int32_t)random_u32() / 2147483648.0f;
+}
+
+static inline void *checked_alloc(size_t bytes)
+{
+    void *memory = malloc(bytes ? bytes : 1);
+    assert_non_null(memory);
+    return memory;
+}
+
+static inline float *random_floats(size_t n, float amplitude)
+{
+    float *x = checked_alloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = amplitude * random_float();
+    return x;
+}
+
+static inline double *zero_doubles(size_t n)
+{
+    double *x = calloc(n ? n : 1, sizeof *x);
+    assert_non_null(x);
+    return x;
+}
+
+/* A copy that starts one byte after an aligned address; *block is what to free. */
+static inline void *unaligned_copy(const void *from, size_t bytes, void **block)
+{
+    char *copy = checked_alloc(bytes + 1);
+    memcpy(copy + 1, from, bytes);
+    *block = copy;
+    return copy + 1;
+}
+
+static inline uint16_t bf16_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static inline float float_of_bf16(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* The backend in each form: portable and the processor's best, one thread and several. */
+enum { BACKENDS = 4 };
+static inline struct kernels *open_backend(int which)
+{
+    struct kernels *k = NULL;
+    struct error error = {0};
+    assert_int_equal(kernels_cpu_open(&k, which % 2 ? 3 : 1, which / 2 ? CPU_AUTO : CPU_PORTABLE, &error), 0);
+    assert_non_null(k);
+    return k;
+}
+
+/* |got - want| / |want| over everything must not exceed `limit`. */
+static inline void assert_close(const float *got, const double *want, size_t n, double limit)
+{
+    double difference = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        assert_true(isfinite(got[i]));
+        difference += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+        size += want[i] * want[i];
+    }
+    double relative = sqrt(difference) / (sqrt(size) + 1e-30);
+    if (relative > limit)
+        fail_msg("relative error %.3g is over %.3g", relative, limit);
+}
+
+/* Results of the four backends: equal bytes whatever the thread count, and close to the reference. */
+struct results {
+    float *of[BACKENDS];
+    size_t n;
+};
+
+static inline void check_results(struct results *r, const double *want, double limit)
+{
+    for (int i = 0; i < BACKENDS; i++)
+        assert_close(r->of[i], want, r->n, limit);
+    assert_memory_equal(r->of[0], r->of[1], r->n * sizeof(float));
+    assert_memory_equal(r->of[2], r->of[3], r->n * sizeof(float));
+    for (int i = 0; i < BACKENDS; i++)
+        free(r->of[i]);
+}
+
+static inline const act *as_act(const float *x)
+{
+    return (const act *)x;
+}
+
+static inline const param *as_param(const float *x)
+{
+    return (const param *)x;
+}
+
+/* An output buffer filled with `fill`, or with 0.25 everywhere when that is NULL. */
+static inline float *output_like(const float *fill, size_t n)
+{
+    float *out = checked_alloc(n * sizeof *out);
+    for (size_t i = 0; i < n; i++)
+        out[i] = fill ? fill[i] : 0.25f;
+    return out;
+}
+
+#endif

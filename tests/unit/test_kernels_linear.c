@@ -1,0 +1,269 @@
+/* Matrix products and embedding rows of the CPU backend against double precision. */
+#include "tests/unit/kernel_fixture.h"
+
+/* A matrix in some format, and its values decoded independently. */
+struct matrix {
+    struct linear_source source;
+    double *values; /* [out, in] */
+    float *bias_values;
+    void *blocks[5];
+};
+
+static float *decode_bias(enum weight_format format, const void *bias, int n)
+{
+    float *values = checked_alloc((size_t)n * sizeof *values);
+    for (int i = 0; i < n; i++) {
+        uint16_t half;
+        if (format == WEIGHT_F32) {
+            memcpy(&values[i], (const char *)bias + 4 * i, 4);
+        } else {
+            memcpy(&half, (const char *)bias + 2 * i, 2);
+            values[i] = float_of_bf16(half);
+        }
+    }
+    return values;
+}
+
+static double e4m3(uint8_t code)
+{
+    int exponent = code >> 3 & 15, mantissa = code & 7;
+    return exponent ? ldexp(1.0 + mantissa / 8.0, exponent - 7) : ldexp(mantissa, -9);
+}
+
+static struct matrix make_matrix(enum weight_format format, int out, int in, int group, bool fp8,
+                                 enum weight_format bias_format, bool with_bias)
+{
+    static const double level[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    struct matrix m = {.source = {.format = format, .out_features = out, .in_features = in, .group_size = group,
+                                  .tensor_scale = format == WEIGHT_NVFP4 ? 0.75f : 1.0f, .bias_format = bias_format}};
+    size_t n = (size_t)out * (size_t)in;
+    m.values = zero_doubles(n);
+    if (format == WEIGHT_F32 || format == WEIGHT_BF16) {
+        size_t size = format == WEIGHT_F32 ? 4 : 2;
+        char *data = checked_alloc(n * size);
+        for (size_t i = 0; i < n; i++) {
+            float value = random_float();
+            uint16_t half = bf16_of(value);
+            memcpy(data + i * size, format == WEIGHT_F32 ? (void *)&value : (void *)&half, size);
+            m.values[i] = format == WEIGHT_F32 ? (double)value : (double)float_of_bf16(half);
+        }
+        m.source.data = unaligned_copy(data, n * size, &m.blocks[0]);
+        free(data);
+    } else {
+        size_t groups = n / (size_t)group;
+        uint8_t *data = checked_alloc(n / 2), *zeros = checked_alloc(groups), *scales8 = checked_alloc(groups);
+        uint16_t *scales = checked_alloc(groups * 2);
+        for (size_t i = 0; i < n / 2; i++)
+            data[i] = (uint8_t)random_u32();
+        for (size_t i = 0; i < groups; i++) {
+            zeros[i] = random_u32() % 16;
+            scales8[i] = random_u32() % 0x70; /* subnormals too */
+            scales[i] = bf16_of(0.1f + 0.1f * random_float());
+        }
+        for (size_t i = 0; i < n; i++) {
+            int code = data[i / 2] >> (i % 2 ? 4 : 0) & 15;
+            size_t g = i / (size_t)group;
+            double scale = fp8 ? e4m3(scales8[g]) : (double)float_of_bf16(scales[g]);
+            if (format == WEIGHT_AWQ_INT4)
+                m.values[i] = (code - zeros[g]) * scale;
+            else
+                m.values[i] = (code & 8 ? -1.0 : 1.0) * level[code & 7] * scale * (double)m.source.tensor_scale;
+        }
+        m.source.data = unaligned_copy(data, n / 2, &m.blocks[0]);
+        if (fp8)
+            m.source.scales_fp8 = unaligned_copy(scales8, groups, &m.blocks[1]);
+        else
+            m.source.scales = unaligned_copy(scales, groups * 2, &m.blocks[1]);
+        if (format == WEIGHT_AWQ_INT4)
+            m.source.zeros = unaligned_copy(zeros, groups, &m.blocks[2]);
+        free(data), free(zeros), free(scales8), free(scales);
+    }
+    if (with_bias) {
+        char *bias = checked_alloc((size_t)out * 4);
+        for (int i = 0; i < out; i++) {
+            float value = random_float();
+            uint16_t half = bf16_of(value);
+            if (bias_format == WEIGHT_F32)
+                memcpy(bias + 4 * i, &value, 4);
+            else
+                memcpy(bias + 2 * i, &half, 2);
+        }
+        m.source.bias = unaligned_copy(bias, (size_t)out * 4, &m.blocks[3]);
+        m.bias_values = decode_bias(bias_format, m.source.bias, out);
+        free(bias);
+    }
+    return m;
+}
+
+static void free_matrix(struct matrix *m)
+{
+    free(m->values);
+    free(m->bias_values);
+    for (size_t i = 0; i < sizeof m->blocks / sizeof *m->blocks; i++)
+        free(m->blocks[i]);
+}
+
+static void check_product(enum weight_format format, int rows, int out, int in, int group, bool fp8, bool add)
+{
+    struct matrix m = make_matrix(format, out, in, group, fp8, in % 3 ? WEIGHT_F32 : WEIGHT_BF16, rows % 2 == 0);
+    float *x = random_floats((size_t)rows * (size_t)in, 1.0f);
+    struct results r = {.n = (size_t)rows * (size_t)out};
+    double *want = zero_doubles(r.n);
+    for (int row = 0; row < rows; row++)
+        for (int o = 0; o < out; o++) {
+            double sum = (m.bias_values ? (double)m.bias_values[o] : 0.0) + (add ? 0.25 : 0.0);
+            for (int i = 0; i < in; i++)
+                sum += (double)x[(size_t)row * (size_t)in + (size_t)i] *
+                       m.values[(size_t)o * (size_t)in + (size_t)i];
+            want[(size_t)row * (size_t)out + (size_t)o] = sum;
+        }
+    for (int which = 0; which < BACKENDS; which++) {
+        struct kernels *k = open_backend(which);
+        struct linear *w = NULL;
+        struct error error = {0};
+        assert_int_equal(k->linear_open(k, &w, &m.source, &error), 0);
+        r.of[which] = output_like(NULL, r.n);
+        k->linear(k, w, as_act(x), rows, (act *)r.of[which], add);
+        assert_int_equal(k->sync(k, &error), 0);
+        k->linear_close(k, w);
+        assert_int_equal(k->memory_in_use(k), 0);
+        k->close(k);
+    }
+    check_results(&r, want, 2e-6);
+    free(want);
+    free(x);
+    free_matrix(&m);
+}
+
+static const int row_counts[] = {1, 2, 3, 4, 5, 7, 13, 100};
+
+static void float32_products_match_double_precision(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++) {
+        check_product(WEIGHT_F32, row_counts[i], 33, 67, 0, false, false);
+        check_product(WEIGHT_F32, row_counts[i], 150, 520, 0, false, true);
+        check_product(WEIGHT_F32, row_counts[i], 1, 1, 0, false, false);
+    }
+}
+
+static void bf16_products_match_double_precision(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++) {
+        check_product(WEIGHT_BF16, row_counts[i], 35, 75, 0, false, false);
+        check_product(WEIGHT_BF16, row_counts[i], 129, 560, 0, false, true);
+        check_product(WEIGHT_BF16, row_counts[i], 3, 3420 / 4, 0, false, false);
+    }
+}
+
+static void awq_products_match_double_precision_for_any_group(void **state)
+{
+    (void)state;
+    static const struct { int in, group; } shapes[] = {{256, 128}, {576, 64}, {320, 32}, {192, 16}, {128, 8},
+                                                       {144, 12}, {70, 10}, {688, 344}, {96, 96}, {640, 128}, {600, 40}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)
+            check_product(WEIGHT_AWQ_INT4, row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, false, i % 2);
+}
+
+static void nvfp4_products_match_double_precision_with_either_scale(void **state)
+{
+    (void)state;
+    static const struct { int in, group; } shapes[] = {{256, 16}, {576, 16}, {320, 32}, {192, 64}, {48, 16}, {144, 12}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)
+            check_product(WEIGHT_NVFP4, row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, i % 2, s % 2);
+}
+
+static void a_product_larger_than_every_block_is_right(void **state)
+{
+    (void)state;
+    check_product(WEIGHT_AWQ_INT4, 205, 1100, 768, 128, false, false);
+    check_product(WEIGHT_BF16, 401, 70, 300, 0, false, true);
+}
+
+static void embedding_rows_are_the_tables_rows(void **state)
+{
+    (void)state;
+    for (int f = 0; f < 2; f++) {
+        struct matrix m = make_matrix(f ? WEIGHT_BF16 : WEIGHT_F32, 50, 37, 0, false, WEIGHT_F32, false);
+        int32_t ids[130];
+        for (int i = 0; i < 130; i++)
+            ids[i] = (int32_t)(random_u32() % 50);
+        for (int which = 0; which < BACKENDS; which++) {
+            struct kernels *k = open_backend(which);
+            struct linear *table = NULL;
+            struct error error;
+            assert_int_equal(k->linear_open(k, &table, &m.source, &error), 0);
+            float y[130 * 37];
+            k->embed(k, table, ids, 130, (act *)y);
+            for (int i = 0; i < 130; i++)
+                for (int j = 0; j < 37; j++)
+                    assert_true((double)y[i * 37 + j] == m.values[ids[i] * 37 + j]);
+            k->linear_close(k, table);
+            k->close(k);
+        }
+        free_matrix(&m);
+    }
+}
+
+static void a_matrix_that_makes_no_sense_is_refused(void **state)
+{
+    (void)state;
+    struct kernels *k = open_backend(0);
+    struct linear *w = NULL;
+    struct error error;
+    uint8_t data[64] = {0};
+    struct linear_source s = {.format = WEIGHT_AWQ_INT4, .out_features = 2, .in_features = 32, .group_size = 12,
+                              .data = data, .scales = data, .zeros = data, .tensor_scale = 1.0f};
+    assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "12"));
+    s.group_size = 16;
+    s.zeros = NULL;
+    assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
+    s.format = WEIGHT_NVFP4;
+    s.scales = NULL;
+    assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
+    s.format = WEIGHT_F32;
+    s.out_features = 0;
+    assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
+    assert_null(w);
+    k->close(k);
+}
+
+static void memory_is_counted_and_the_peak_kept(void **state)
+{
+    (void)state;
+    struct kernels *k = open_backend(0);
+    struct error error;
+    void *a = NULL, *b = NULL, *none = &error;
+    assert_int_equal(k->memory_alloc(k, &a, 1000, &error), 0);
+    assert_int_equal(k->memory_alloc(k, &b, 500, &error), 0);
+    assert_int_equal(k->memory_alloc(k, &none, 0, &error), 0);
+    assert_null(none);
+    assert_int_equal(k->memory_in_use(k), 1500);
+    k->memory_free(k, a);
+    k->memory_free(k, NULL);
+    assert_int_equal(k->memory_in_use(k), 500);
+    assert_int_equal(k->memory_peak(k), 1500);
+    k->memory_free(k, b);
+    assert_int_equal(k->memory_alloc(k, &a, SIZE_MAX - 100, &error), ERROR_NO_MEMORY);
+    assert_int_equal(k->memory_in_use(k), 0);
+    k->close(k);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(float32_products_match_double_precision),
+        cmocka_unit_test(bf16_products_match_double_precision),
+        cmocka_unit_test(awq_products_match_double_precision_for_any_group),
+        cmocka_unit_test(nvfp4_products_match_double_precision_with_either_scale),
+        cmocka_unit_test(a_product_larger_than_every_block_is_right),
+        cmocka_unit_test(embedding_rows_are_the_tables_rows),
+        cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
+        cmocka_unit_test(memory_is_counted_and_the_peak_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
