@@ -180,6 +180,7 @@ struct kernels {
     void (*head_norm_rope)(struct kernels *k, act *x, int rows, int stride, int heads, int head_dim,
                            const param *weight, float eps, const param *cosines, const param *sines);
     void (*attention)(struct kernels *k, const struct attention *problems, int count);
+    /* The elementwise operators and channel_norm below may work in place. */
     void (*swiglu)(struct kernels *k, const act *gate, const act *up, size_t n, act *out); /* silu(gate)*up */
     void (*silu)(struct kernels *k, const act *x, size_t n, act *y);
     void (*gelu)(struct kernels *k, const act *x, size_t n, act *y); /* exact (erf) form */
