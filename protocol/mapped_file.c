@@ -40,8 +40,9 @@ void mapped_file_close(struct mapped_file *mapped)
     *mapped = (struct mapped_file){0};
 }
 
-void mapped_file_prefetch(const struct mapped_file *mapped)
+void mapped_file_prefetch(const void *data, uint64_t bytes)
 {
-    if (mapped->data)
-        madvise((void *)(uintptr_t)mapped->data, (size_t)mapped->bytes, MADV_WILLNEED);
+    uintptr_t begin = (uintptr_t)data, page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t aligned = begin / page * page;
+    madvise((void *)aligned, (size_t)(begin - aligned + bytes), MADV_WILLNEED);
 }

@@ -22,7 +22,7 @@ int mapped_file_open(struct mapped_file *mapped, const char *path, struct error 
 
 void mapped_file_close(struct mapped_file *mapped); /* an empty one is allowed */
 
-/* Ask the system to start reading all of it: what follows is read once, front to back. */
-void mapped_file_prefetch(const struct mapped_file *mapped);
+/* Ask the system to start reading these bytes of a mapping from the disk now. Never fails: it is a hint. */
+void mapped_file_prefetch(const void *data, uint64_t bytes);
 
 #endif

@@ -1,0 +1,684 @@
+/* checkpoint.c: see checkpoint.h.
+ *
+ * Opening goes: find the files (checkpoint_files.c), read the JSON (config.c), map and parse the weight
+ * files, make one sorted table of all tensors, check the quantised ones against their meta file,
+ * check that everything a task needs is there (inventory.c), fingerprint.
+ */
+#include "daemon/model/checkpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/model/checkpoint_files.h"
+#include "daemon/model/config.h"
+#include "daemon/model/inventory.h"
+#include "daemon/model/notes.h"
+#include "daemon/model/pth.h"
+#include "daemon/model/sha256.h"
+#include "protocol/mapped_file.h"
+
+enum {
+    MAX_NAME_BYTES = 1100,          /* the readers allow 1024; room for a prefix or suffix */
+    MAX_WEIGHT_FILES = CHECKPOINT_MAX_SHARDS + 2,
+    SAMPLES = 32,                   /* of each weight file, for the hash */
+    SAMPLE_BYTES = 64 * 1024
+};
+
+/* A mapped weight file; exactly one of the two parsers' objects is set. */
+struct weight_file {
+    struct mapped_file mapping;
+    struct safetensors *safetensors;
+    struct pth *pth;
+    bool used; /* at least one tensor of the table is from it */
+};
+
+struct checkpoint {
+    struct lance_config config;
+    char kind[32];
+    char directory[PATH_MAX];
+    char hash[65];
+    struct notes warnings;
+    bool can_generate, can_see;
+    struct weight_file files[MAX_WEIGHT_FILES];
+    int file_count;
+    struct tensor_view *tensors; /* sorted by name */
+    size_t count;
+    char **owned_names;          /* those with a prefix */
+    size_t owned_count;
+};
+
+/* --- weight files ------------------------------------------------------------------------ */
+
+static size_t file_tensors(const struct weight_file *file)
+{
+    return file->pth ? pth_count(file->pth) : safetensors_count(file->safetensors);
+}
+
+static const struct tensor_view *file_tensor(const struct weight_file *file, size_t index)
+{
+    return file->pth ? pth_at(file->pth, index) : safetensors_at(file->safetensors, index);
+}
+
+static bool ends_with(const char *text, const char *suffix)
+{
+    size_t length = strlen(text), suffix_length = strlen(suffix);
+    return length >= suffix_length && !strcmp(text + length - suffix_length, suffix);
+}
+
+/* Map and parse; the format is told by the content, not the name. The file is closed by checkpoint_close. */
+static int open_file(struct checkpoint *checkpoint, const char *path, struct weight_file **out, struct error *error)
+{
+    struct weight_file *file = &checkpoint->files[checkpoint->file_count++];
+    *out = file;
+    int result = mapped_file_open(&file->mapping, path, error);
+    if (result)
+        return result;
+    static const char lfs[] = "version https://git-lfs";
+    const void *data = file->mapping.data;
+    uint64_t bytes = file->mapping.bytes;
+    if (bytes >= sizeof lfs && !memcmp(data, lfs, sizeof lfs - 1))
+        return error_set(error, ERROR_BAD_FILE, "%s: a Git LFS pointer, not the file itself; run git lfs pull", path);
+    if (pth_recognise(data, bytes) || ends_with(path, ".pth"))
+        return pth_parse(&file->pth, data, bytes, path, error);
+    return safetensors_parse(&file->safetensors, data, bytes, path, error);
+}
+
+/* --- table of tensors -------------------------------------------------------------------- */
+
+static int compare_by_name(const void *a, const void *b)
+{
+    const struct tensor_view *left = a, *right = b;
+    return strcmp(left->name, right->name);
+}
+
+const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint, const char *name)
+{
+    const struct tensor_view wanted = {.name = name};
+    return bsearch(&wanted, checkpoint->tensors, checkpoint->count, sizeof *checkpoint->tensors, compare_by_name);
+}
+
+/* The table of latent positions is 1 GB in the video checkpoint and computed anyway, as officially. */
+static bool is_ignored(const char *name)
+{
+    return !strcmp(name, "latent_pos_embed.pos_embed");
+}
+
+/* Add a file's tensors under `prefix` and sort the table again. Names that the table has already are left out (the ViT's,
+ * when the main file has one, too), but may not come twice among the main files. */
+static int add_tensors(struct checkpoint *checkpoint, struct weight_file *file, const char *prefix, struct error *error)
+{
+    size_t more = file_tensors(file), known = checkpoint->count;
+    struct tensor_view *tensors = realloc(checkpoint->tensors, (known + more + 1) * sizeof *tensors);
+    if (tensors)
+        checkpoint->tensors = tensors;
+    char **names = realloc(checkpoint->owned_names, (checkpoint->owned_count + more + 1) * sizeof *names);
+    if (names)
+        checkpoint->owned_names = names;
+    if (!tensors || !names)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a table of %zu tensors", known + more);
+    for (size_t i = 0; i < more; i++) {
+        struct tensor_view tensor = *file_tensor(file, i);
+        if (*prefix) {
+            char *name = NULL;
+            if (asprintf(&name, "%s%s", prefix, tensor.name) < 0)
+                return error_set(error, ERROR_NO_MEMORY, "no memory for tensor names");
+            tensor.name = names[checkpoint->owned_count++] = name;
+        }
+        const struct tensor_view wanted = {.name = tensor.name};
+        bool is_known = bsearch(&wanted, tensors, known, sizeof *tensors, compare_by_name);
+        if (is_known && !*prefix)
+            return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" is in two files", tensor.name);
+        if (is_known || is_ignored(tensor.name))
+            continue;
+        tensors[checkpoint->count++] = tensor;
+        file->used = true;
+    }
+    qsort(tensors, checkpoint->count, sizeof *tensors, compare_by_name);
+    return 0;
+}
+
+static int add_file(struct checkpoint *checkpoint, const char *path, const char *prefix, struct error *error)
+{
+    struct weight_file *file;
+    int result = open_file(checkpoint, path, &file, error);
+    return result ? result : add_tensors(checkpoint, file, prefix, error);
+}
+
+static const struct tensor_view *find_part(const struct checkpoint *checkpoint, const char *name, const char *part)
+{
+    char full[MAX_NAME_BYTES];
+    int length = snprintf(full, sizeof full, "%s.%s", name, part);
+    return length > 0 && (size_t)length < sizeof full ? checkpoint_tensor(checkpoint, full) : NULL;
+}
+
+/* --- reading by role ------------------------------------------------------------------------ */
+
+/* "[2, 3]" for messages. */
+static const char *shape_text(const struct tensor_view *tensor, char *text, size_t bytes)
+{
+    size_t used = (size_t)snprintf(text, bytes, "[");
+    for (int d = 0; d < tensor->dimensions && used < bytes; d++)
+        used += (size_t)snprintf(text + used, bytes - used, "%s%llu", d ? ", " : "",
+                                 (unsigned long long)tensor->shape[d]);
+    if (used < bytes)
+        snprintf(text + used, bytes - used, "]");
+    return text;
+}
+
+static int bad_shape(const struct tensor_view *tensor, uint64_t out, uint64_t in, struct error *error)
+{
+    char shape[160];
+    return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has shape %s where [%llu, %llu] is needed", tensor->name,
+                     shape_text(tensor, shape, sizeof shape), (unsigned long long)out, (unsigned long long)in);
+}
+
+static int dense_format(const struct tensor_view *tensor, enum weight_format *format, struct error *error)
+{
+    if (tensor->dtype == DTYPE_F32)
+        *format = WEIGHT_F32;
+    else if (tensor->dtype == DTYPE_BF16)
+        *format = WEIGHT_BF16;
+    else
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has dtype %s; weights must be BF16 or F32",
+                         tensor->name, dtype_name(tensor->dtype));
+    return 0;
+}
+
+/* The tensor holds [out, in] elements, whatever further axes `in` is spread over. */
+static bool is_matrix(const struct tensor_view *tensor, int out, int in)
+{
+    return tensor->dimensions >= 2 && tensor->shape[0] == (uint64_t)out &&
+           tensor_elements(tensor) == (uint64_t)out * (uint64_t)in;
+}
+
+/* A part of a 4-bit weight: [out, columns], `columns` counted from the shape when it is 0. */
+static int read_part(const struct checkpoint *checkpoint, const char *name, const char *part, enum dtype dtype, int out,
+                     uint64_t *columns, const void **data, struct error *error)
+{
+    const struct tensor_view *tensor = find_part(checkpoint, name, part);
+    if (!tensor)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.%s\" is missing", name, part);
+    /* FP8 bytes are published as U8, but the format has a dtype for them. */
+    bool known = tensor->dtype == dtype || (!strcmp(part, "scales_fp8") && tensor->dtype == DTYPE_F8_E4M3);
+    if (!known)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has dtype %s where %s is needed", tensor->name,
+                         dtype_name(tensor->dtype), dtype_name(dtype));
+    if (tensor->dimensions != 2 || tensor->shape[0] != (uint64_t)out || (*columns && tensor->shape[1] != *columns))
+        return bad_shape(tensor, (uint64_t)out, *columns, error);
+    *columns = tensor->shape[1];
+    *data = tensor->data;
+    return 0;
+}
+
+/* The per-tensor scale of our own quantiser; published NVFP4 files have none. */
+static int read_tensor_scale(const struct checkpoint *checkpoint, const char *name, float *scale, struct error *error)
+{
+    const struct tensor_view *tensor = find_part(checkpoint, name, "tensor_scale");
+    *scale = 1.0f;
+    if (!tensor)
+        return 0;
+    if (tensor->dtype != DTYPE_F32 || tensor_elements(tensor) != 1)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" must be one F32 number", tensor->name);
+    return tensor_to_float(tensor, scale, error);
+}
+
+static int read_4bit(const struct checkpoint *checkpoint, const char *name, struct linear_source *source,
+                     struct error *error)
+{
+    int out = source->out_features, in = source->in_features, result;
+    if (in % 2)
+        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": 4-bit weights need an even number of columns", name);
+    uint64_t packed = (uint64_t)in / 2, groups = 0;
+    const void *zeros = NULL;
+    if ((result = read_part(checkpoint, name, "qweight", DTYPE_U8, out, &packed, &source->data, error)))
+        return result;
+    if (find_part(checkpoint, name, "zeros")) {
+        source->format = WEIGHT_AWQ_INT4;
+        if ((result = read_part(checkpoint, name, "scales", DTYPE_BF16, out, &groups, &source->scales, error)) ||
+            (result = read_part(checkpoint, name, "zeros", DTYPE_U8, out, &groups, &zeros, error)))
+            return result;
+        source->zeros = zeros;
+    } else {
+        source->format = WEIGHT_NVFP4;
+        bool wide = find_part(checkpoint, name, "scales_bf16");
+        if ((result = wide ? read_part(checkpoint, name, "scales_bf16", DTYPE_BF16, out, &groups, &source->scales, error)
+                           : read_part(checkpoint, name, "scales_fp8", DTYPE_U8, out, &groups, &source->scales_fp8,
+                                       error)) ||
+            (result = read_tensor_scale(checkpoint, name, &source->tensor_scale, error)))
+            return result;
+    }
+    if (groups == 0 || (uint64_t)in % groups || (uint64_t)in / groups % 2)
+        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": %llu scales a row do not split %d columns into even groups",
+                         name, (unsigned long long)groups, in);
+    source->group_size = (int)((uint64_t)in / groups);
+    return 0;
+}
+
+int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
+                      struct linear_source *source, struct error *error)
+{
+    *source = (struct linear_source){.out_features = out_features, .in_features = in_features, .tensor_scale = 1.0f};
+    const struct tensor_view *weight = find_part(checkpoint, name, "weight");
+    int result;
+    if (weight) {
+        if (!is_matrix(weight, out_features, in_features))
+            return bad_shape(weight, (uint64_t)out_features, (uint64_t)in_features, error);
+        result = dense_format(weight, &source->format, error);
+        source->data = weight->data;
+    } else if (find_part(checkpoint, name, "qweight")) {
+        result = read_4bit(checkpoint, name, source, error);
+    } else {
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.weight\" is missing", name);
+    }
+    const struct tensor_view *bias = find_part(checkpoint, name, "bias");
+    if (result || !bias)
+        return result;
+    if (tensor_elements(bias) != (uint64_t)out_features)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has %llu elements where %d are needed", bias->name,
+                         (unsigned long long)tensor_elements(bias), out_features);
+    source->bias = bias->data;
+    return dense_format(bias, &source->bias_format, error);
+}
+
+int checkpoint_conv(const struct checkpoint *checkpoint, const char *name, struct conv_source *source,
+                    struct error *error)
+{
+    *source = (struct conv_source){0};
+    const struct tensor_view *weight = find_part(checkpoint, name, "weight");
+    if (!weight)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.weight\" is missing", name);
+    char shape[160];
+    int n = weight->dimensions;
+    bool sizes = n == 4 || n == 5;
+    for (int d = 0; d < n && sizes; d++)
+        sizes = weight->shape[d] >= 1 && weight->shape[d] <= (d < 2 ? 1 << 20 : 1 << 8);
+    if (!sizes)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has shape %s, which is not a convolution's",
+                         weight->name, shape_text(weight, shape, sizeof shape));
+    int result = dense_format(weight, &source->format, error);
+    if (result)
+        return result;
+    source->out_channels = (int)weight->shape[0];
+    source->in_channels = (int)weight->shape[1];
+    source->kernel_t = n == 5 ? (int)weight->shape[2] : 1;
+    source->kernel_h = (int)weight->shape[n - 2];
+    source->kernel_w = (int)weight->shape[n - 1];
+    source->weight = weight->data;
+    const struct tensor_view *bias = find_part(checkpoint, name, "bias");
+    if (!bias)
+        return 0;
+    if (bias->dtype != weight->dtype || tensor_elements(bias) != weight->shape[0])
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" must have %llu elements of the weight's dtype %s",
+                         bias->name, (unsigned long long)weight->shape[0], dtype_name(weight->dtype));
+    source->bias = bias->data;
+    return 0;
+}
+
+int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int n, float *out, struct error *error)
+{
+    const struct tensor_view *tensor = checkpoint_tensor(checkpoint, name);
+    if (!tensor)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" is missing", name);
+    if (tensor_elements(tensor) != (uint64_t)n)
+        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has %llu elements where %d are needed", name,
+                         (unsigned long long)tensor_elements(tensor), n);
+    return tensor_to_float(tensor, out, error);
+}
+
+/* --- kind of checkpoint ------------------------------------------------------------------------ */
+
+/* Check a quantiser's meta file against the tensors: {n_bit, group_size | block_size, per_weight: {"X.weight":
+ * {shape: [out, in], group_size | block_size}}}. `group_size` gets the file's overall one. */
+static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, const char *path, int *group_size,
+                      struct error *error)
+{
+    const cJSON *n_bit = cJSON_GetObjectItemCaseSensitive(meta, "n_bit");
+    if (n_bit && !(cJSON_IsNumber(n_bit) && n_bit->valuedouble == 4))
+        return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\" is not 4; only 4-bit weights are read", path);
+    const cJSON *group = cJSON_GetObjectItemCaseSensitive(meta, "group_size");
+    if (!group)
+        group = cJSON_GetObjectItemCaseSensitive(meta, "block_size");
+    if (!cJSON_IsNumber(group) || !(group->valuedouble >= 2) || !(group->valuedouble <= 1 << 16))
+        return error_set(error, ERROR_BAD_FILE, "%s: \"group_size\" or \"block_size\" is missing or out of range", path);
+    *group_size = (int)group->valuedouble;
+    const cJSON *weights = cJSON_GetObjectItemCaseSensitive(meta, "per_weight");
+    for (const cJSON *weight = weights ? weights->child : NULL; weight; weight = weight->next) {
+        const cJSON *shape = cJSON_GetObjectItemCaseSensitive(weight, "shape");
+        const cJSON *own = cJSON_GetObjectItemCaseSensitive(weight, "group_size");
+        if (!own)
+            own = cJSON_GetObjectItemCaseSensitive(weight, "block_size");
+        const cJSON *out = cJSON_GetArrayItem(shape, 0), *in = cJSON_GetArrayItem(shape, 1);
+        size_t length = weight->string ? strlen(weight->string) : 0;
+        char name[MAX_NAME_BYTES];
+        if (!cJSON_IsNumber(out) || !cJSON_IsNumber(in) || !(out->valuedouble >= 1) || !(in->valuedouble >= 1) ||
+            !(out->valuedouble <= 1 << 24) || !(in->valuedouble <= 1 << 24) || (own && !cJSON_IsNumber(own)) ||
+            length >= sizeof name || !ends_with(weight->string, ".weight"))
+            return error_set(error, ERROR_BAD_FILE, "%s: entry \"%.200s\" of \"per_weight\" is not of the known form", path,
+                             weight->string ? weight->string : "");
+        snprintf(name, sizeof name, "%.*s", (int)(length - strlen(".weight")), weight->string);
+        struct linear_source source;
+        int result = checkpoint_linear(checkpoint, name, (int)out->valuedouble, (int)in->valuedouble, &source, error);
+        if (result)
+            return error_prefix(error, "%s", path);
+        double stated = own ? own->valuedouble : *group_size;
+        if (source.format != WEIGHT_AWQ_INT4 && source.format != WEIGHT_NVFP4)
+            return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should be a 4-bit weight, but is not", path, name);
+        if (source.group_size != stated)
+            return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should have groups of %g columns, but its scales are for %d",
+                             path, name, stated, source.group_size);
+    }
+    return 0;
+}
+
+static int read_meta(const struct checkpoint *checkpoint, const char *path, int *group_size, struct error *error)
+{
+    cJSON *meta;
+    int result = config_read_json(&meta, path, error);
+    if (result)
+        return result;
+    result = check_meta(checkpoint, meta, path, group_size, error);
+    cJSON_Delete(meta);
+    return result;
+}
+
+/* Name the kind by what the tensors are; for quantised ones also check the meta file. */
+static int recognise(struct checkpoint *checkpoint, const char *meta_path, struct error *error)
+{
+    bool awq = false, nvfp4 = false, wide_scales = false, tensor_scales = false;
+    int group_size = 0;
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        const struct tensor_view *tensor = &checkpoint->tensors[i];
+        nvfp4 |= ends_with(tensor->name, ".scales_fp8") || ends_with(tensor->name, ".scales_bf16");
+        wide_scales |= ends_with(tensor->name, ".scales_bf16");
+        tensor_scales |= ends_with(tensor->name, ".tensor_scale");
+        awq |= ends_with(tensor->name, ".zeros");
+        /* Without a meta file: the largest group, as only odd widths fall back to smaller ones. */
+        if (ends_with(tensor->name, ".scales") && tensor->dimensions == 2 && tensor->shape[1]) {
+            char name[MAX_NAME_BYTES];
+            snprintf(name, sizeof name, "%.*s", (int)(strlen(tensor->name) - strlen(".scales")), tensor->name);
+            const struct tensor_view *packed = find_part(checkpoint, name, "qweight");
+            uint64_t size = packed && packed->dimensions == 2 ? 2 * packed->shape[1] / tensor->shape[1] : 0;
+            if (size > (uint64_t)group_size && size <= 1 << 16)
+                group_size = (int)size;
+        }
+    }
+    if (*meta_path) {
+        int result = read_meta(checkpoint, meta_path, &group_size, error);
+        if (result)
+            return result;
+    }
+    const struct tensor_view *sample = checkpoint_tensor(checkpoint, "language_model.model.layers.0.self_attn.q_proj.weight");
+    if (awq)
+        snprintf(checkpoint->kind, sizeof checkpoint->kind, "awq-int4-g%d", group_size);
+    else if (nvfp4 && !wide_scales && !tensor_scales) {
+        strcpy(checkpoint->kind, "nvfp4-fp8-scales");
+        notes_add(&checkpoint->warnings,
+                  "NVFP4 weights without .scales_bf16 or a per-tensor scale: their FP8 scales are used, which lose accuracy");
+    } else if (nvfp4)
+        strcpy(checkpoint->kind, "nvfp4");
+    else
+        strcpy(checkpoint->kind, sample && sample->dtype == DTYPE_F32 ? "f32" : "bf16");
+    return 0;
+}
+
+/* --- hash and prefetch --------------------------------------------------------------------------- */
+
+static void hash_file(struct sha256 *sha, const struct weight_file *file)
+{
+    const uint8_t *data = file->mapping.data;
+    uint64_t bytes = file->mapping.bytes;
+    uint8_t size[8];
+    for (int i = 0; i < 8; i++)
+        size[i] = (uint8_t)(bytes >> 8 * i);
+    sha256_add(sha, size, sizeof size);
+    if (bytes <= (uint64_t)SAMPLES * SAMPLE_BYTES) {
+        sha256_add(sha, data, (size_t)bytes);
+        return;
+    }
+    if (file->safetensors) {
+        uint64_t header_bytes = 0; /* in range: the parser has accepted it */
+        for (int i = 7; i >= 0; i--)
+            header_bytes = header_bytes << 8 | data[i];
+        sha256_add(sha, data, (size_t)(8 + header_bytes));
+    }
+    for (uint64_t i = 0; i < SAMPLES; i++)
+        sha256_add(sha, data + (bytes - SAMPLE_BYTES) / (SAMPLES - 1) * i, SAMPLE_BYTES);
+}
+
+/* The fingerprint of the weights: SHA-256 over, for each weight file that is used (main files in order of
+ * name, ViT, VAE): its size (u64, little-endian); then the whole file if it has at most 2 MiB, else its
+ * safetensors header with the length field, and 32 samples of 64 KiB evenly spread from the first byte on.
+ * Reading all of a 25 GB file instead would take longer than loading it. */
+static void compute_hash(struct checkpoint *checkpoint)
+{
+    struct sha256 sha;
+    sha256_start(&sha);
+    for (int i = 0; i < checkpoint->file_count; i++)
+        if (checkpoint->files[i].used)
+            hash_file(&sha, &checkpoint->files[i]);
+    sha256_finish(&sha, checkpoint->hash);
+}
+
+/* .scales_fp8 is only read where .scales_bf16 is not. */
+static bool is_read(const struct checkpoint *checkpoint, const struct tensor_view *tensor)
+{
+    if (!ends_with(tensor->name, ".scales_fp8"))
+        return true;
+    char name[MAX_NAME_BYTES];
+    snprintf(name, sizeof name, "%.*s", (int)(strlen(tensor->name) - strlen(".scales_fp8")), tensor->name);
+    return !find_part(checkpoint, name, "scales_bf16");
+}
+
+uint64_t checkpoint_bytes(const struct checkpoint *checkpoint)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < checkpoint->count; i++)
+        if (is_read(checkpoint, &checkpoint->tensors[i]))
+            bytes += checkpoint->tensors[i].bytes;
+    return bytes;
+}
+
+/* Start reading the weights from the disk, unless they would crowd out everything else. */
+static void prefetch(const struct checkpoint *checkpoint)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (checkpoint_bytes(checkpoint) > memory / 2)
+        return;
+    for (size_t i = 0; i < checkpoint->count; i++)
+        if (is_read(checkpoint, &checkpoint->tensors[i]) && checkpoint->tensors[i].bytes)
+            mapped_file_prefetch(checkpoint->tensors[i].data, checkpoint->tensors[i].bytes);
+}
+
+/* --- opening ---------------------------------------------------------------------------------------- */
+
+static int open_weights(struct checkpoint *checkpoint, const struct checkpoint_files *files, struct error *error)
+{
+    int result = 0;
+    for (int i = 0; i < files->weights_count && !result; i++)
+        result = add_file(checkpoint, files->weights[i], "", error);
+    if (!result && *files->vit_weights)
+        result = add_file(checkpoint, files->vit_weights, "vit_model.", error);
+    if (!result && *files->vae)
+        result = add_file(checkpoint, files->vae, "vae.", error);
+    return result;
+}
+
+static int read_config(struct checkpoint *checkpoint, const struct checkpoint_files *files, struct error *error)
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", files->tokenizer_directory);
+    int result = config_read_llm(&checkpoint->config, files->llm_config, error);
+    return result ? result : config_read_tokens(&checkpoint->config, path, error);
+}
+
+/* Incomplete parts are damage, not absence. */
+static int refuse_incomplete(const char *part, const struct inventory *inventory, struct error *error)
+{
+    return error_set(error, ERROR_BAD_FILE, "%s: %d tensors are missing: %.300s%s", part, inventory->missing,
+                     inventory->missing_names.text, inventory->missing > 4 ? "; ..." : "");
+}
+
+static int check_language_model(struct checkpoint *checkpoint, bool *generation, struct error *error)
+{
+    struct inventory inventory;
+    int result = inventory_check(checkpoint, INVENTORY_UNDERSTANDING, &checkpoint->config, &inventory, error);
+    if (result)
+        return result;
+    if (inventory.missing)
+        return refuse_incomplete("weights", &inventory, error);
+    result = inventory_check(checkpoint, INVENTORY_GENERATION, &checkpoint->config, &inventory, error);
+    if (result)
+        return result;
+    if (inventory.missing && inventory.found)
+        return refuse_incomplete("weights for generation", &inventory, error);
+    *generation = inventory.missing == 0;
+    return 0;
+}
+
+static int check_vit(struct checkpoint *checkpoint, const struct checkpoint_files *files, struct error *error)
+{
+    if (!checkpoint_tensor(checkpoint, "vit_model.patch_embed.proj.weight") && !*files->vit_weights)
+        return 0;
+    const char *path = *files->vit_config ? files->vit_config : files->llm_config;
+    if (!*files->vit_config && !config_has_vision(path))
+        return 0;
+    struct inventory inventory;
+    int result = config_read_vit(&checkpoint->config, path, error);
+    if (!result)
+        result = inventory_check(checkpoint, INVENTORY_VIT, &checkpoint->config, &inventory, error);
+    if (!result && inventory.missing)
+        result = refuse_incomplete("ViT", &inventory, error);
+    checkpoint->config.vit.present = true;
+    return result;
+}
+
+static int check_vae(struct checkpoint *checkpoint, const struct checkpoint_files *files, struct error *error)
+{
+    if (!*files->vae)
+        return 0;
+    struct inventory inventory;
+    int result = inventory_check(checkpoint, INVENTORY_VAE, &checkpoint->config, &inventory, error);
+    if (!result && inventory.missing)
+        result = refuse_incomplete("VAE", &inventory, error);
+    return result;
+}
+
+/* Which tasks the parts make possible; none is an error. */
+static int decide_tasks(struct checkpoint *checkpoint, const char *model_dir, bool generation, struct error *error)
+{
+    bool vae = checkpoint->config.vae.present, vit = checkpoint->config.vit.present;
+    struct notes lacks = {""};
+    checkpoint->can_generate = generation && vae;
+    checkpoint->can_see = vit;
+    if (!generation)
+        notes_add(&lacks, "weights for generation (*_moe_gen, vae2llm, llm2vae, time_embedder)");
+    if (generation && !vae)
+        notes_add(&lacks, "%s", checkpoint_vae_advice);
+    if (!vit)
+        notes_add(&lacks, "%s", checkpoint_vit_advice);
+    if (!checkpoint->can_generate && !vit)
+        return error_set(error, ERROR_BAD_FILE, "%s: no task is possible; missing: %s", model_dir, lacks.text);
+    if (!checkpoint->can_generate)
+        notes_add(&checkpoint->warnings, "t2i, t2v, i2v, image_edit and video_edit are off; missing: %s", lacks.text);
+    else if (!vit)
+        notes_add(&checkpoint->warnings, "image_edit, video_edit, x2t_image and x2t_video are off; missing: %s",
+                  lacks.text);
+    return 0;
+}
+
+static int open_all(struct checkpoint *checkpoint, const struct checkpoint_options *options,
+                    struct checkpoint_files *files, struct error *error)
+{
+    struct notes missing = {""};
+    int result = checkpoint_files_find(files, options, &missing, &checkpoint->warnings, error);
+    if (result)
+        return result;
+    if (*missing.text) {
+        if (!*files->vae)
+            notes_add(&missing, "%s", checkpoint_vae_advice);
+        if (!*files->vit_config)
+            notes_add(&missing, "%s", checkpoint_vit_advice);
+        return error_set(error, ERROR_BAD_FILE, "%s: missing: %s", options->model_dir, missing.text);
+    }
+    strcpy(checkpoint->directory, files->tokenizer_directory);
+    bool generation = false;
+    if ((result = read_config(checkpoint, files, error)) || (result = open_weights(checkpoint, files, error)) ||
+        (result = recognise(checkpoint, files->meta, error)) ||
+        (result = check_language_model(checkpoint, &generation, error)) ||
+        (result = check_vit(checkpoint, files, error)) || (result = check_vae(checkpoint, files, error)) ||
+        (result = decide_tasks(checkpoint, options->model_dir, generation, error)))
+        return result;
+    prefetch(checkpoint);
+    compute_hash(checkpoint);
+    return 0;
+}
+
+int checkpoint_open(struct checkpoint **out, const struct checkpoint_options *options, struct error *error)
+{
+    *out = NULL;
+    struct checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
+    struct checkpoint_files *files = calloc(1, sizeof *files);
+    int result = checkpoint && files
+                     ? open_all(checkpoint, options, files, error)
+                     : error_set(error, ERROR_NO_MEMORY, "%s: no memory to open it", options->model_dir);
+    free(files);
+    if (result) {
+        checkpoint_close(checkpoint);
+        return result;
+    }
+    *out = checkpoint;
+    return 0;
+}
+
+void checkpoint_close(struct checkpoint *checkpoint)
+{
+    if (!checkpoint)
+        return;
+    for (int i = 0; i < checkpoint->file_count; i++) {
+        safetensors_close(checkpoint->files[i].safetensors);
+        pth_close(checkpoint->files[i].pth);
+        mapped_file_close(&checkpoint->files[i].mapping);
+    }
+    for (size_t i = 0; i < checkpoint->owned_count; i++)
+        free(checkpoint->owned_names[i]);
+    free(checkpoint->owned_names);
+    free(checkpoint->tensors);
+    free(checkpoint);
+}
+
+const struct lance_config *checkpoint_config(const struct checkpoint *checkpoint)
+{
+    return &checkpoint->config;
+}
+
+const char *checkpoint_kind(const struct checkpoint *checkpoint)
+{
+    return checkpoint->kind;
+}
+
+const char *checkpoint_directory(const struct checkpoint *checkpoint)
+{
+    return checkpoint->directory;
+}
+
+const char *checkpoint_hash(const struct checkpoint *checkpoint)
+{
+    return checkpoint->hash;
+}
+
+const char *checkpoint_warnings(const struct checkpoint *checkpoint)
+{
+    return checkpoint->warnings.text;
+}
+
+bool checkpoint_can_generate(const struct checkpoint *checkpoint)
+{
+    return checkpoint->can_generate;
+}
+
+bool checkpoint_can_see(const struct checkpoint *checkpoint)
+{
+    return checkpoint->can_see;
+}

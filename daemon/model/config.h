@@ -1,0 +1,30 @@
+/* config.h: reading a checkpoint's JSON files into struct lance_config.
+ *
+ * Every number is required to be there and in range unless noted; what the tensors' shapes must
+ * confirm is checked later, in inventory.c. Errors: ERROR_BAD_FILE, ERROR_UNSUPPORTED (well formed, but
+ * not an architecture that this program knows), ERROR_IO, ERROR_NO_MEMORY.
+ */
+#ifndef LANCE_CONFIG_H
+#define LANCE_CONFIG_H
+
+#include <cjson/cJSON.h>
+
+#include "daemon/model/checkpoint.h"
+
+/* The JSON file at `path`, which the caller gives to cJSON_Delete. */
+int config_read_json(cJSON **out, const char *path, struct error *error);
+
+/* llm_config.json: everything but the vit and vae members. Token ids that the file does not state are -1. */
+int config_read_llm(struct lance_config *config, const char *path, struct error *error);
+
+/* The vit member, from the ViT's config.json, or from a file that has the same as "vision_config". */
+int config_read_vit(struct lance_config *config, const char *path, struct error *error);
+
+/* Whether the file at `path` describes a ViT: so it is an object with a "vision_config". */
+bool config_has_vision(const char *path);
+
+/* tokenizer_config.json: bos_token_id and eos_token_id, that is <|im_start|> and <|im_end|> (llm_config.json's own
+ * bos_token_id may be another token), and those ids that config_read_llm left at -1. */
+int config_read_tokens(struct lance_config *config, const char *path, struct error *error);
+
+#endif

@@ -1,0 +1,19 @@
+/* sha256.h: the SHA-256 hash (FIPS 180-4). A context is plain memory of the caller; any thread. */
+#ifndef LANCE_SHA256_H
+#define LANCE_SHA256_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sha256 {
+    uint32_t state[8];
+    uint8_t block[64];
+    size_t in_block;
+    uint64_t bytes;
+};
+
+void sha256_start(struct sha256 *sha);
+void sha256_add(struct sha256 *sha, const void *data, size_t bytes);
+void sha256_finish(struct sha256 *sha, char hex[65]); /* lower-case hex digits and a terminating zero */
+
+#endif
