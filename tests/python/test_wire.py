@@ -9,11 +9,11 @@ import pytest
 import safetensors
 import safetensors.numpy
 from lanced_client.errors import BadAnswer
-from lanced_client.wire import decode, encode
+from lanced_client.wire import Tensors, decode, encode
 
 
 def test_a_message_comes_back_as_it_was() -> None:
-    tensors = {
+    tensors: Tensors = {
         "pixels": np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3),
         "latents": np.linspace(-1, 1, 7, dtype=np.float32),
         "token_ids": np.array([1, -2], dtype=np.int32),

@@ -13,6 +13,7 @@ opened again and the request sent again; a job goes on in the daemon meanwhile.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -60,12 +61,15 @@ class Client:
         self,
         endpoint: str | None = None,
         timeout: float = 5.0,
+        token: str | None = None,
         peer_factory: Callable[[str], Peer] = open_peer,
     ) -> None:
-        """`timeout`: seconds without an answer after which the daemon counts as gone. Nothing is
-        connected before the first request."""
+        """`timeout`: seconds without an answer after which the daemon counts as gone. `token`: for a
+        daemon that asks for one; $LANCED_TOKEN by default. Nothing is connected before the first
+        request."""
         self.endpoint = endpoint or default_endpoint()
         self.timeout = timeout
+        self._token = token or os.environ.get("LANCED_TOKEN")
         self._peer_factory = peer_factory
         self._idle_peers: list[Peer] = []
         self._lock = threading.Lock()
@@ -170,19 +174,22 @@ class Client:
         **fields: Any,
     ) -> tuple[dict[str, Any], Tensors]:
         """One request of the protocol: its answer's envelope and tensors, or the daemon's error."""
-        message = encode({"protocol": PROTOCOL_VERSION, "request": request, **fields}, tensors)
+        envelope = {"protocol": PROTOCOL_VERSION, "request": request, **fields}
+        if self._token:
+            envelope["token"] = self._token
+        message = encode(envelope, tensors)
         self._check_size(len(message))
-        envelope, answer_tensors = decode(self._exchange(message, timeout or self.timeout))
-        if envelope.get("protocol") != PROTOCOL_VERSION:
+        answer, answer_tensors = decode(self._exchange(message, timeout or self.timeout))
+        if answer.get("protocol") != PROTOCOL_VERSION:
             raise VersionMismatch(
-                f"lanced at {self.endpoint} speaks protocol {envelope.get('protocol')}"
-                f" (version {envelope.get('version', 'unknown')}), this client protocol"
+                f"lanced at {self.endpoint} speaks protocol {answer.get('protocol')}"
+                f" (version {answer.get('version', 'unknown')}), this client protocol"
                 f" {PROTOCOL_VERSION} (lanced_client {CLIENT_VERSION}): update the older of the two"
             )
-        if envelope.get("ok") is not True:
-            error = envelope.get("error") or {}
+        if answer.get("ok") is not True:
+            error = answer.get("error") or {}
             raise error_of(str(error.get("code", "internal")), str(error.get("message", "no reason given")))
-        return envelope, answer_tensors
+        return answer, answer_tensors
 
     def _check_size(self, message_bytes: int) -> None:
         """A daemon closes the connection on a message over its limit, without a word; so say it here."""

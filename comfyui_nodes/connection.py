@@ -1,0 +1,113 @@
+"""The handle that a Lance Model node hands on, and how it finds its daemon again.
+
+A handle may outlive the daemon in ComfyUI's cache. So it is only a name: every use asks the
+daemon who it is, and starts the daemon and loads the model again where that is needed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from ..protocol.python.lanced_client import Client, ConnectionFailed, LanceError, default_endpoint
+from . import local_daemon
+
+AUTOMATIC = "automatic"
+_OFFER_SECONDS = 2.0  # how long an answer about the offered models is good for the menu
+
+_clients: dict[str, Client] = {}
+_lock = threading.Lock()
+
+
+def client_of(endpoint: str) -> Client:
+    """The one client of an endpoint; "" is the default endpoint."""
+    endpoint = endpoint.strip() or default_endpoint()
+    with _lock:
+        if endpoint not in _clients:
+            _clients[endpoint] = Client(endpoint)
+        return _clients[endpoint]
+
+
+@dataclass(frozen=True)
+class ModelHandle:
+    """A model of a daemon: what the LANCE_MODEL socket carries."""
+
+    endpoint: str
+    model: str  # a name, or AUTOMATIC
+
+    def connect(self) -> Client:
+        """A client whose daemon runs and has this model loaded. Blocks while it loads; LanceError if it cannot."""
+        client = client_of(self.endpoint)
+        try:
+            loaded = client.hello().model
+        except ConnectionFailed:
+            local_daemon.start(client.endpoint)
+            loaded = client.hello().model
+        if loaded is None or self.model not in (AUTOMATIC, loaded.name):
+            loaded = client.load(self._name_to_load(client))
+        _Identity.of(self).resolved = loaded.hash
+        return client
+
+    def _name_to_load(self, client: Client) -> str:
+        if self.model != AUTOMATIC:
+            return self.model
+        offered = client.models()
+        if not offered:
+            raise ConnectionFailed(f"lanced at {client.endpoint} offers no model: start it with --model DIR")
+        return offered[0].name
+
+    def fingerprint(self) -> str:
+        """Changes when the daemon is seen to have other weights under this handle than those last used.
+
+        Asks only what is quick to answer and starts nothing: a daemon that is down, or has the model not loaded,
+        says nothing about the weights, and what ComfyUI has cached stays good.
+        """
+        identity = _Identity.of(self)
+        try:
+            loaded = client_of(self.endpoint).hello().model
+        except LanceError:
+            loaded = None
+        is_ours = loaded is not None and self.model in (AUTOMATIC, loaded.name)
+        if loaded is not None and is_ours and identity.resolved not in ("", loaded.hash):
+            identity.revision += 1
+            identity.resolved = loaded.hash
+        return f"revision {identity.revision}"
+
+
+@dataclass
+class _Identity:
+    """Which weights a handle stood for when it was last used, and how often that changed."""
+
+    resolved: str = ""
+    revision: int = 0
+
+    @staticmethod
+    def of(handle: ModelHandle) -> _Identity:
+        return _identities.setdefault(handle, _Identity())
+
+
+_identities: dict[ModelHandle, _Identity] = {}
+
+
+@dataclass
+class _Offer:
+    names: list[str] = field(default_factory=list)
+    asked: float = float("-inf")
+
+
+_offer = _Offer()
+
+
+def offered_models() -> list[str]:
+    """Names for the model menu: what the default endpoint's daemon offers, and what this machine has on disk."""
+    if time.monotonic() - _offer.asked > _OFFER_SECONDS:
+        names: list[str] = []
+        try:
+            with Client(timeout=0.3) as client:
+                names = [model.name for model in client.models()]
+        except LanceError:
+            pass  # no daemon yet: the menu shows what a local one would be started with
+        _offer.names = [AUTOMATIC, *dict.fromkeys([*names, *local_daemon.find_models()])]
+        _offer.asked = time.monotonic()
+    return _offer.names

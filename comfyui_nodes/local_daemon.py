@@ -1,0 +1,111 @@
+"""Starting the lanced that the user built or installed on this machine, when none answers.
+
+The daemon is a child of ComfyUI and is asked to end with it. Nothing is installed, downloaded
+or run through a shell.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import folder_paths
+
+from ..protocol.python.lanced_client import Client, ConnectionFailed, LanceError
+
+CLONE = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0
+
+_lock = threading.Lock()
+_started: list[subprocess.Popen[bytes]] = []
+
+if "lance" not in folder_paths.folder_names_and_paths:
+    folder_paths.add_model_folder_path("lance", str(Path(folder_paths.models_dir) / "lance"))
+
+
+def find_models() -> dict[str, Path]:
+    """Checkpoint directories by name: those in ComfyUI's models/lance, then the demo models of the clone."""
+    found: dict[str, Path] = {}
+    for folder in [*map(Path, folder_paths.get_folder_paths("lance")), CLONE / "demo"]:
+        for config in sorted(folder.glob("*/llm_config.json")):
+            found.setdefault(config.parent.name, config.parent)
+    return found
+
+
+def find_binary() -> Path | None:
+    """The daemon built in this clone, else the one in PATH."""
+    built = CLONE / "build" / "lanced"
+    if built.is_file():
+        return built
+    installed = shutil.which("lanced")
+    return Path(installed) if installed else None
+
+
+def start(endpoint: str) -> None:
+    """Start a daemon at an ipc endpoint and return when it answers. ConnectionFailed says what is in the way."""
+    with _lock:
+        if answers(endpoint):
+            return  # another node was quicker
+        if not endpoint.startswith("ipc://"):
+            raise ConnectionFailed(f"no lanced answers at {endpoint}: start it there, or check the endpoint")
+        binary, models = find_binary(), find_models()
+        if binary is None:
+            raise ConnectionFailed(
+                f"no lanced answers at {endpoint}, and there is none to start: run `make` in {CLONE}, or start"
+                " lanced yourself"
+            )
+        if not models:
+            raise ConnectionFailed(
+                f"no lanced answers at {endpoint}, and there is no model to start it with: put a Lance checkpoint's"
+                f" folder into {folder_paths.get_folder_paths('lance')[0]}"
+            )
+        _launch(binary, models, endpoint)
+
+
+def answers(endpoint: str) -> bool:
+    """Whether a daemon answers there now."""
+    try:
+        with Client(endpoint, timeout=2.0) as client:
+            client.hello()
+    except ConnectionFailed:
+        return False
+    except LanceError:
+        return True  # it is there, though it says no; who asks next sees why
+    return True
+
+
+def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
+    command = [str(binary), "--endpoint", endpoint]
+    for directory in models.values():
+        command += ["--model", str(directory)]
+    log_path = Path(folder_paths.get_user_directory()) / "lanced.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("wb") as log:
+        # A session of its own: Ctrl-C in ComfyUI's terminal ends the daemon through _stop, not under its jobs.
+        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    if not _started:
+        atexit.register(_stop)
+    _started.append(daemon)
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(endpoint):
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            said = log_path.read_text(errors="replace").strip().splitlines()[-3:]
+            raise ConnectionFailed(
+                f"lanced was started but does not answer at {endpoint}: {' '.join(said)} (log: {log_path})"
+            )
+        time.sleep(0.05)
+
+
+def _stop() -> None:
+    for daemon in _started:
+        if daemon.poll() is None:
+            daemon.terminate()
+    for daemon in _started:
+        try:
+            daemon.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
