@@ -82,38 +82,39 @@ int latent_tokens_positions(const struct latent_tokens *t, struct token_grid gri
 {
     /* The widths of the three axes, each even, the columns' taking what is left. */
     const int width_t = t->hidden / 3 / 2 * 2, width_w = t->hidden - 2 * width_t;
-    const size_t hidden = (size_t)t->hidden, frame_cells = (size_t)grid.height * (size_t)grid.width;
-    float *rows = malloc((size_t)grid.height * (size_t)width_t * sizeof *rows);
-    float *columns = malloc((size_t)grid.width * (size_t)width_w * sizeof *columns);
-    float *frame = malloc(frame_cells * hidden * sizeof *frame);
-    int code = 0;
-    if (!rows || !columns || !frame) {
-        code = error_set(error, ERROR_NO_MEMORY, "latent_tokens: no memory for the positions of %d x %d cells", grid.height,
+    const size_t hidden = (size_t)t->hidden, cells = (size_t)grid.height * (size_t)grid.width;
+    float *rows = malloc((size_t)LATENT_MAX_SIDE * (size_t)(width_t + width_w) * sizeof *rows);
+    float *columns = rows ? rows + LATENT_MAX_SIDE * width_t : NULL;
+    float *tokens = malloc(cells * hidden * sizeof *tokens);
+    if (!rows || !tokens) {
+        free(rows);
+        free(tokens);
+        return error_set(error, ERROR_NO_MEMORY, "latent_tokens: no memory for the positions of %d x %d cells", grid.height,
                          grid.width);
-        grid.frames = 0;
-    } else {
-        for (int y = 0; y < grid.height; y++)
-            sine_cosine(y, width_t, t->round_tables, rows + y * width_t);
-        for (int x = 0; x < grid.width; x++)
-            sine_cosine(x, width_w, t->round_tables, columns + x * width_w);
     }
-    for (int f = 0; f < grid.frames; f++) {
-        float *cell = frame;
+    for (int i = 0; i < LATENT_MAX_SIDE; i++) {
+        sine_cosine(i, width_t, t->round_tables, rows + i * width_t);
+        sine_cosine(i, width_w, t->round_tables, columns + i * width_w);
+    }
+    for (int frame = 0; frame < grid.frames; frame++) {
+        float *token = tokens;
         for (int y = 0; y < grid.height; y++)
-            for (int x = 0; x < grid.width; x++, cell += hidden) {
-                if (x == 0 && y == 0)
-                    sine_cosine(f, width_t, t->round_tables, cell);
+            for (int x = 0; x < grid.width; x++, token += hidden) {
+                int index = (frame * LATENT_MAX_SIDE + y) * LATENT_MAX_SIDE + x;
+                int row = index / LATENT_MAX_SIDE % LATENT_MAX_SIDE, column = index % LATENT_MAX_SIDE;
+                int table_frame = index / (LATENT_MAX_SIDE * LATENT_MAX_SIDE);
+                if (token != tokens && table_frame == frame)
+                    memcpy(token, tokens, (size_t)width_t * sizeof *token);
                 else
-                    memcpy(cell, frame, (size_t)width_t * sizeof *cell);
-                memcpy(cell + width_t, rows + y * width_t, (size_t)width_t * sizeof *cell);
-                memcpy(cell + 2 * width_t, columns + x * width_w, (size_t)width_w * sizeof *cell);
+                    sine_cosine(table_frame, width_t, t->round_tables, token);
+                memcpy(token + width_t, rows + row * width_t, (size_t)width_t * sizeof *token);
+                memcpy(token + 2 * width_t, columns + column * width_w, (size_t)width_w * sizeof *token);
             }
-        t->kernels->upload(t->kernels, act_at(t->kernels, out, (size_t)f * frame_cells * hidden), frame, frame_cells * hidden);
+        t->kernels->upload(t->kernels, act_at(t->kernels, out, (size_t)frame * cells * hidden), tokens, cells * hidden);
     }
     free(rows);
-    free(columns);
-    free(frame);
-    return code;
+    free(tokens);
+    return 0;
 }
 
 void latent_tokens_time(const struct latent_tokens *t, float time, act *out)

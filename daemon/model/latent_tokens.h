@@ -17,7 +17,9 @@
 #include "kernels/kernels.h"
 #include "protocol/error.h"
 
-/* The official table: 31 latent frames of 64 x 64. */
+/* The official table holds 31 frames of 64 x 64 positions; cell (frame, row, column) has entry (frame * 64 + row) * 64 + column
+ * of it, also where a side is longer than 64 (the 21:9 bucket of image_768res is 72 cells wide): its last columns
+ * take entries of the next row. */
 enum { LATENT_MAX_FRAMES = 31, LATENT_MAX_SIDE = 64 };
 
 struct latent_tokens;

@@ -1,0 +1,133 @@
+/* lance.c: models: what lance.h says about opening, closing and describing one. */
+#include "daemon/lance.h"
+#include "daemon/lance_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const char *const task_names[LANCE_TASK_COUNT] = {"t2i",        "t2v",       "i2v",      "image_edit",
+                                                         "video_edit", "x2t_image", "x2t_video"};
+
+const char *lance_task_name(enum lance_task task)
+{
+    return (int)task >= 0 && task < LANCE_TASK_COUNT ? task_names[task] : "unknown";
+}
+
+int lance_task_of(const char *name)
+{
+    for (int task = 0; task < LANCE_TASK_COUNT; task++)
+        if (!strcmp(task_names[task], name))
+            return task;
+    return -1;
+}
+
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The last component of a path, without trailing slashes. */
+static void name_of(const char *path, char *name, size_t size)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    snprintf(name, size, "%.*s", (int)(end - start), path + start);
+}
+
+static int open_parts(struct lance_model *m, const struct lance_model_options *options, struct error *error)
+{
+    const struct checkpoint_options files = {
+        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path};
+    int code = checkpoint_open(&m->checkpoint, &files, error);
+    if (code)
+        return code;
+    const bool rounded = options->position_tables == LANCE_TABLES_AUTO
+                             ? !checkpoint_config(m->checkpoint)->tables_float32
+                             : options->position_tables == LANCE_TABLES_BF16;
+    code = tokenizer_open(&m->tokenizer, checkpoint_directory(m->checkpoint), error);
+    if (!code)
+        code = decoder_open(&m->decoder, m->kernels, m->checkpoint, rounded, error);
+    if (!code && checkpoint_can_generate(m->checkpoint)) {
+        code = latent_tokens_open(&m->latent_tokens, m->kernels, m->checkpoint, rounded, error);
+        if (!code)
+            code = vae_open(&m->vae, m->kernels, m->checkpoint, error);
+    }
+    if (!code && checkpoint_can_see(m->checkpoint))
+        code = vit_open(&m->vit, m->kernels, m->checkpoint, rounded, error);
+    return code;
+}
+
+int lance_model_open(struct lance_model **out, struct kernels *kernels, const struct lance_model_options *options,
+                     struct error *error)
+{
+    *out = NULL;
+    struct lance_model *m = calloc(1, sizeof *m);
+    if (!m)
+        return error_set(error, ERROR_NO_MEMORY, "model: no memory");
+    const double start = now_seconds();
+    const uint64_t before = kernels->memory_in_use(kernels);
+    m->kernels = kernels;
+    m->memory_limit_bytes = options->memory_limit_bytes;
+    name_of(options->model_dir, m->name, sizeof m->name);
+    int code = open_parts(m, options, error);
+    if (!code)
+        code = kernels->sync(kernels, error);
+    if (code) {
+        lance_model_close(m);
+        return code;
+    }
+    m->weight_bytes = kernels->memory_in_use(kernels) - before;
+    m->load_seconds = now_seconds() - start;
+    *out = m;
+    return 0;
+}
+
+void lance_model_close(struct lance_model *m)
+{
+    if (!m)
+        return;
+    vit_close(m->vit);
+    vae_close(m->vae);
+    latent_tokens_close(m->latent_tokens);
+    decoder_close(m->decoder);
+    tokenizer_close(m->tokenizer);
+    checkpoint_close(m->checkpoint);
+    free(m);
+}
+
+static unsigned tasks_of(const struct lance_model *m)
+{
+    unsigned tasks = 0;
+    for (int task = 0; task < LANCE_TASK_COUNT; task++) {
+        bool sees = task_answers(task) || task_edits(task);
+        bool generates = !task_answers(task);
+        if ((!sees || m->vit) && (!generates || m->latent_tokens))
+            tasks |= 1u << task;
+    }
+    return tasks;
+}
+
+void lance_model_info(const struct lance_model *m, struct lance_model_info *info)
+{
+    const struct lance_config *config = checkpoint_config(m->checkpoint);
+    *info = (struct lance_model_info){
+        .tasks = tasks_of(m),
+        .weight_bytes = m->weight_bytes,
+        .hidden_size = config->hidden_size,
+        .layers = config->layers,
+        .latent_channels = config->vae.latent_channels,
+        .spatial_stride = VAE_SPATIAL_STRIDE,
+        .load_seconds = m->load_seconds,
+    };
+    snprintf(info->name, sizeof info->name, "%s", m->name);
+    snprintf(info->kind, sizeof info->kind, "%s", checkpoint_kind(m->checkpoint));
+    snprintf(info->hash, sizeof info->hash, "%s", checkpoint_hash(m->checkpoint));
+}

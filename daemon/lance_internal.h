@@ -1,0 +1,112 @@
+/* lance_internal.h: what the engine's files (daemon/lance*.c) share behind lance.h.
+ *
+ *   lance.c          models: open, close, info
+ *   lance_request.c  defaults and checks of a request
+ *   lance_plan.c     from a request to sizes: prompt, grids, memory
+ *   lance_job.c      the job's stages, step by step
+ *   lance_answer.c   the stage that writes text
+ *   lance_preview.c  small pictures while denoising
+ */
+#ifndef LANCE_INTERNAL_H
+#define LANCE_INTERNAL_H
+
+#include "daemon/lance.h"
+#include "daemon/model/checkpoint.h"
+#include "daemon/model/decoder.h"
+#include "daemon/model/denoiser.h"
+#include "daemon/model/latent_tokens.h"
+#include "daemon/model/picture.h"
+#include "daemon/model/prefix.h"
+#include "daemon/model/prompt.h"
+#include "daemon/model/tokenizer.h"
+#include "daemon/model/vae.h"
+#include "daemon/model/vit.h"
+
+enum {
+    LANCE_MAX_BATCH = DECODER_MAX_SEQUENCES / 2,
+    LANCE_MAX_SIDE = LATENT_MAX_SIDE * VAE_SPATIAL_STRIDE,                   /* 1024 pixels */
+    LANCE_MAX_FRAMES = 1 + (LATENT_MAX_FRAMES - 1) * VAE_TEMPORAL_STRIDE,    /* 121 */
+    LANCE_MAX_STEPS = 1000,
+    LANCE_MAX_NEW_TOKENS = 4096,
+    LANCE_MAX_SOURCE_SIDE = 16384,
+    LANCE_MAX_SOURCE_FRAMES = 100000,
+    LANCE_DEFAULT_SIDE = 768,
+    LANCE_VIDEO_FPS = 12
+};
+
+struct lance_model {
+    struct kernels *kernels; /* borrowed */
+    struct checkpoint *checkpoint;
+    struct tokenizer *tokenizer;
+    struct decoder *decoder;
+    struct latent_tokens *latent_tokens; /* these two NULL without generation weights */
+    struct vae *vae;
+    struct vit *vit; /* NULL without a ViT */
+    char name[128];
+    double load_seconds;
+    uint64_t weight_bytes;
+    uint64_t memory_limit_bytes; /* 0: none */
+    uint64_t promised_bytes;     /* estimates of the jobs that are open */
+    bool colours_fitted;         /* lance_preview.c: colour = bias + sum over channels */
+    float colours[3][64];
+    float colour_bias[3];
+};
+
+/* The task's properties. */
+static inline bool task_answers(enum lance_task task) { return task == LANCE_X2T_IMAGE || task == LANCE_X2T_VIDEO; }
+static inline bool task_edits(enum lance_task task) { return task == LANCE_IMAGE_EDIT || task == LANCE_VIDEO_EDIT; }
+static inline bool task_has_source(enum lance_task task) { return task_answers(task) || task_edits(task) || task == LANCE_I2V; }
+static inline bool task_takes_video(enum lance_task task) { return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO; }
+static inline bool task_makes_video(enum lance_task task)
+{
+    return task == LANCE_T2V || task == LANCE_I2V || task == LANCE_VIDEO_EDIT;
+}
+
+/* What a request comes to before anything is allocated on the device. */
+struct job_plan {
+    struct prompt *prompt;
+    struct token_grid target;    /* latents to generate; frames 0: an answer */
+    int condition_frames;        /* of the target, given by the source (i2v) */
+    bool guided;
+    float *timesteps;            /* [num_inference_steps + 1] */
+
+    /* The source: which frames are taken, and at which sizes the ViT and the VAE see them. */
+    char resolution[32];
+    int frame_indices[LANCE_MAX_FRAMES + 1];
+    int source_frames;
+    bool sees, encodes;
+    struct picture_size vit_size, vae_size;
+    struct vit_grid vit_grid;
+    struct token_grid vit_tokens, encoded; /* merged ViT cells; latents of the source */
+
+    struct prefix_options prefix;
+    struct denoiser_options denoiser;
+    int workspace_rows, query_rows;
+
+    /* Device bytes of the parts, each as allocated. */
+    uint64_t vit_token_bytes, reference_bytes, latent_bytes, logits_bytes;
+    uint64_t peak_bytes; /* the largest sum that is ever alive */
+};
+
+/* lance_plan.c. Checks the request first. The plan owns its memory until job_plan_free. */
+int job_plan_make(struct job_plan *plan, const struct lance_model *model, const struct lance_request *request,
+                  struct error *error);
+void job_plan_free(struct job_plan *plan);
+
+/* lance_answer.c: decoding of text. */
+struct answer;
+int answer_open(struct answer **out, struct lance_model *model, const struct job_plan *plan,
+                const struct lance_request *request, struct prefix *prefix, struct decoder_workspace *workspace,
+                struct error *error);
+/* The next group of tokens. *piece is what they add to the text (whole characters, may be ""), the answer's until the next
+ * call. Returns LANCE_STEP_MORE, LANCE_STEP_DONE or an error. */
+int answer_step(struct answer *answer, const char **piece, struct error *error);
+int answer_tokens(const struct answer *answer, const int32_t **ids);
+/* The text so far, without the end token and surrounding white space; malloc'ed. */
+int answer_text(const struct answer *answer, char **text, struct error *error);
+void answer_close(struct answer *answer); /* NULL is allowed */
+
+/* lance_preview.c: RGB of normalised latents [cells, channels]; fits the colours first if this is the first time. */
+int preview_colours(struct lance_model *model, const float *latents, size_t cells, uint8_t *rgb, struct error *error);
+
+#endif

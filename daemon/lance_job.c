@@ -1,0 +1,706 @@
+/* lance_job.c: a job's life: start, step through its stages, results.
+ *
+ * A job is a list of stages, each with a known number of steps:
+ *
+ *   vit      one transformer block of the vision encoder per step
+ *   encode   one latent frame of the source per step
+ *   prefix   one split of the prompt per step, into KV caches
+ *   denoise  one Euler step of all batch items per step
+ *   decode   one latent frame of one batch item per step
+ *   text     a few tokens of the answer per step
+ *
+ * A stage allocates what it needs when it begins and frees what no later stage needs when it ends;
+ * lance_plan.c sums the same sizes, so what is changed here is changed there.
+ */
+#include "daemon/lance_internal.h"
+#include "daemon/model/noise.h"
+#include "daemon/model/sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MAX_STAGES = 6 };
+
+struct stage {
+    const char *name;
+    int (*begin)(struct lance_job *job, struct error *error);
+    int (*step)(struct lance_job *job, int step, struct error *error); /* a step of `steps`; text may end early */
+    int (*end)(struct lance_job *job, struct error *error);
+};
+
+struct lance_job {
+    struct lance_model *model;
+    struct kernels *kernels;
+    struct lance_request request; /* its pointers are not used after the start */
+    struct job_plan plan;
+
+    const struct stage *stages[MAX_STAGES];
+    int stage_steps[MAX_STAGES];
+    double stage_seconds[MAX_STAGES];
+    int stages_done_steps[MAX_STAGES];
+    int stage_count, stage, step, total_step, total_steps;
+    bool begun, failed, finished;
+
+    /* host */
+    uint8_t *vit_pixels;   /* [2*grid.t, height, width, 3] */
+    uint8_t *vae_pixels;   /* [source frames, height, width, 3] */
+    float *eps;            /* [channels, encoded cells]; NULL: the mean is used */
+    float *encoded;        /* [encoded cells, channels], normalised latents of the source */
+    float *initial;        /* [batch, target cells, channels], the noise */
+    float *chunk;          /* scratch of encode and decode: 4 frames of pixels */
+    float *moments;        /* scratch of encode: mean and log variance of a latent frame */
+    float *latents;        /* [batch, target cells, channels], normalised: the outcome of denoising */
+    float *raw_latents;    /* [batch, channels, target cells], the result */
+    uint8_t *pixels;       /* [batch, frames, height, width, 3], the result */
+    uint8_t *preview;
+    char *text;
+
+    /* device */
+    act *vit_tokens, *reference_latents, *reference_positions;
+    struct vit_pass *vit_pass;
+    struct vae_pass *vae_pass;
+    struct prefix *prefix;
+    struct decoder_workspace *workspace;
+    struct denoiser *denoiser;
+    param *x;        /* [batch, target cells, channels] */
+    param *velocity; /* [target cells, channels] of the first batch item */
+    struct answer *answer;
+    const char *piece;
+
+    uint64_t held_bytes, peak_bytes; /* device memory of this job, now and at its highest */
+};
+
+static double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *host_alloc(size_t count, size_t size, const char *what, int *code, struct error *error)
+{
+    if (*code)
+        return NULL;
+    void *memory = calloc(count ? count : 1, size);
+    if (!memory)
+        *code = error_set(error, ERROR_NO_MEMORY, "no memory for %s (%zu bytes)", what, count * size);
+    return memory;
+}
+
+static int device_alloc(struct lance_job *job, void *out, uint64_t bytes, struct error *error)
+{
+    return job->kernels->memory_alloc(job->kernels, out, bytes, error);
+}
+
+static void device_free(struct lance_job *job, void *memory_pointer)
+{
+    void **memory = memory_pointer;
+    job->kernels->memory_free(job->kernels, *memory);
+    *memory = NULL;
+}
+
+static size_t channels_of(const struct lance_job *job) { return (size_t)latent_tokens_channels(job->model->latent_tokens); }
+static size_t target_cells(const struct lance_job *job) { return (size_t)token_grid_cells(job->plan.target); }
+static size_t frame_cells(struct token_grid grid) { return (size_t)grid.height * (size_t)grid.width; }
+
+/* ---- vit ---- */
+
+static int vit_stage_begin(struct lance_job *job, struct error *error)
+{
+    int code = device_alloc(job, &job->vit_tokens, job->plan.vit_token_bytes, error);
+    return code ? code : vit_begin(&job->vit_pass, job->model->vit, job->vit_pixels, job->plan.vit_grid, job->vit_tokens, error);
+}
+
+static int vit_stage_step(struct lance_job *job, int step, struct error *error)
+{
+    (void)step;
+    int done, blocks;
+    int code = vit_step(job->vit_pass, &done, &blocks, error);
+    return code < 0 ? code : 0;
+}
+
+static int vit_stage_end(struct lance_job *job, struct error *error)
+{
+    (void)error;
+    vit_pass_close(job->vit_pass);
+    job->vit_pass = NULL;
+    free(job->vit_pixels);
+    job->vit_pixels = NULL;
+    return 0;
+}
+
+/* ---- encode ---- */
+
+static int encode_stage_begin(struct lance_job *job, struct error *error)
+{
+    const struct job_plan *plan = &job->plan;
+    const size_t channels = channels_of(job), pixels = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
+    int code = 0;
+    job->chunk = host_alloc(VAE_TEMPORAL_STRIDE * pixels, sizeof(float), "source frames", &code, error);
+    job->moments = host_alloc(2 * frame_cells(plan->encoded) * channels, sizeof(float), "latents", &code, error);
+    job->encoded = host_alloc((size_t)token_grid_cells(plan->encoded) * channels, sizeof(float), "latents", &code, error);
+    return code ? code : vae_encode_begin(&job->vae_pass, job->model->vae, plan->encoded.frames, plan->encoded.height,
+                                          plan->encoded.width, error);
+}
+
+/* latent = mean + eps * exp(log_variance / 2), as the official code samples it. */
+static int encode_stage_step(struct lance_job *job, int frame, struct error *error)
+{
+    const struct job_plan *plan = &job->plan;
+    const size_t pixels = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
+    const int first = frame == 0 ? 0 : 1 + (frame - 1) * VAE_TEMPORAL_STRIDE, frames = frame == 0 ? 1 : VAE_TEMPORAL_STRIDE;
+    const uint8_t *from = job->vae_pixels + (size_t)first * pixels;
+    for (size_t i = 0; i < (size_t)frames * pixels; i++)
+        job->chunk[i] = ((float)from[i] / 255.0f - 0.5f) / 0.5f;
+    const size_t cells = frame_cells(plan->encoded), channels = channels_of(job), all = cells * (size_t)plan->encoded.frames;
+    float *mean = job->moments, *log_variance = mean + cells * channels;
+    int code = vae_encode_frames(job->vae_pass, job->chunk, frames, mean, log_variance, error);
+    if (code)
+        return code;
+    float *to = job->encoded + (size_t)frame * cells * channels;
+    for (size_t cell = 0; cell < cells; cell++)
+        for (size_t c = 0; c < channels; c++) {
+            size_t i = cell * channels + c;
+            float eps = job->eps ? job->eps[c * all + (size_t)frame * cells + cell] : 0;
+            to[i] = mean[i] + eps * expf(0.5f * log_variance[i]);
+        }
+    return 0;
+}
+
+static int encode_stage_end(struct lance_job *job, struct error *error)
+{
+    (void)error;
+    vae_pass_close(job->vae_pass);
+    job->vae_pass = NULL;
+    free(job->chunk);
+    free(job->moments);
+    free(job->vae_pixels);
+    free(job->eps);
+    job->chunk = job->moments = job->eps = NULL;
+    job->vae_pixels = NULL;
+    return 0;
+}
+
+/* ---- prefix ---- */
+
+static int prefix_stage_begin(struct lance_job *job, struct error *error)
+{
+    const struct job_plan *plan = &job->plan;
+    const struct lance_model *model = job->model;
+    int code = 0;
+    if (plan->reference_bytes) {
+        const size_t n = (size_t)token_grid_cells(plan->encoded), channels = channels_of(job);
+        const size_t latent_bytes = n * channels * job->kernels->act_bytes;
+        if ((code = device_alloc(job, &job->reference_latents, latent_bytes, error)) ||
+            (code = device_alloc(job, &job->reference_positions, plan->reference_bytes - latent_bytes, error)) ||
+            (code = latent_tokens_positions(model->latent_tokens, plan->encoded, job->reference_positions, error)))
+            return code;
+        job->kernels->upload(job->kernels, job->reference_latents, job->encoded, n * channels);
+    }
+    code = prefix_open(&job->prefix, model->decoder, model->latent_tokens, job->kernels, &plan->prefix, error);
+    return code ? code : decoder_workspace_open(&job->workspace, model->decoder, plan->workspace_rows, plan->query_rows, error);
+}
+
+static int prefix_stage_step(struct lance_job *job, int split, struct error *error)
+{
+    const struct prefix_inputs inputs = {job->vit_tokens, job->reference_latents, job->reference_positions};
+    return prefix_run(job->prefix, split, job->workspace, &inputs, NULL, error);
+}
+
+static int prefix_stage_end(struct lance_job *job, struct error *error)
+{
+    (void)error;
+    device_free(job, &job->vit_tokens);
+    device_free(job, &job->reference_latents);
+    device_free(job, &job->reference_positions);
+    return 0;
+}
+
+/* ---- denoise ---- */
+
+static int denoise_stage_begin(struct lance_job *job, struct error *error)
+{
+    const struct job_plan *plan = &job->plan;
+    const struct lance_model *model = job->model;
+    const size_t item = target_cells(job) * channels_of(job), batch = (size_t)job->request.batch_size;
+    const size_t given = (size_t)plan->condition_frames * frame_cells(plan->target) * channels_of(job);
+    int code;
+    if ((code = device_alloc(job, &job->x, batch * item * sizeof(float), error)) ||
+        (code = device_alloc(job, &job->velocity, item * sizeof(float), error)) ||
+        (code = denoiser_open(&job->denoiser, model->decoder, model->latent_tokens, job->kernels, job->workspace, job->prefix,
+                              &plan->denoiser, error)))
+        return code;
+    for (size_t i = 0; i < batch && given; i++)
+        memcpy(job->initial + i * item, job->encoded, given * sizeof(float));
+    job->kernels->param_upload(job->kernels, job->x, job->initial, batch * item);
+    free(job->initial);
+    job->initial = NULL;
+    return 0;
+}
+
+static int denoise_stage_step(struct lance_job *job, int step, struct error *error)
+{
+    const struct lance_request *r = &job->request;
+    struct kernels *k = job->kernels;
+    const float t = job->plan.timesteps[step], dt = t - job->plan.timesteps[step + 1];
+    const bool guided = sampler_is_guided(t, r->guidance_scale, r->guidance_interval);
+    const size_t item = target_cells(job) * channels_of(job);
+    const act *cond, *uncond;
+    int code = denoiser_velocity(job->denoiser, job->x, t, guided, NULL, &cond, &uncond, error);
+    if (code)
+        return code;
+    for (int i = 0; i < r->batch_size; i++) {
+        const struct guided_step update = {
+            .x = param_at(job->x, (size_t)i * item),
+            .v_cond = act_at(k, cond, (size_t)i * item),
+            .v_uncond = uncond ? act_at(k, uncond, (size_t)i * item) : NULL,
+            .rows = (int)target_cells(job),
+            .width = (int)channels_of(job),
+            .first_row = job->plan.condition_frames * (int)frame_cells(job->plan.target),
+            .guidance_scale = (float)r->guidance_scale,
+            .renorm = r->guidance_renorm,
+            .renorm_min = (float)r->guidance_renorm_min,
+            .dt = dt,
+            .v_out = i == 0 ? job->velocity : NULL,
+        };
+        k->guided_step(k, &update);
+    }
+    return k->sync(k, error);
+}
+
+/* The result's latents: channels first, in the VAE's raw scale. */
+static void make_raw_latents(struct lance_job *job)
+{
+    const size_t cells = target_cells(job), channels = channels_of(job), batch = (size_t)job->request.batch_size;
+    float *cell = job->chunk; /* one cell's channels */
+    for (size_t i = 0; i < batch * cells; i++) {
+        memcpy(cell, job->latents + i * channels, channels * sizeof *cell);
+        vae_latent_to_raw(job->model->vae, cell, 1);
+        for (size_t c = 0; c < channels; c++)
+            job->raw_latents[(i / cells * channels + c) * cells + i % cells] = cell[c];
+    }
+}
+
+static int denoise_stage_end(struct lance_job *job, struct error *error)
+{
+    const size_t n = (size_t)job->request.batch_size * target_cells(job) * channels_of(job);
+    int code = 0;
+    job->latents = host_alloc(n, sizeof(float), "latents", &code, error);
+    job->raw_latents = host_alloc(n, sizeof(float), "latents", &code, error);
+    job->chunk = host_alloc(channels_of(job), sizeof(float), "latents", &code, error);
+    if (code)
+        return code;
+    job->kernels->param_download(job->kernels, job->latents, job->x, n);
+    make_raw_latents(job);
+    free(job->chunk);
+    job->chunk = NULL;
+    denoiser_close(job->denoiser);
+    decoder_workspace_close(job->workspace);
+    prefix_close(job->prefix);
+    job->denoiser = NULL;
+    job->workspace = NULL;
+    job->prefix = NULL;
+    device_free(job, &job->x);
+    device_free(job, &job->velocity);
+    return 0;
+}
+
+/* ---- decode ---- */
+
+static size_t picture_bytes(const struct lance_job *job)
+{
+    return frame_cells(job->plan.target) * VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE * 3;
+}
+
+static int decode_stage_begin(struct lance_job *job, struct error *error)
+{
+    const size_t frames = (size_t)vae_frames(job->plan.target.frames);
+    int code = 0;
+    job->chunk = host_alloc(VAE_TEMPORAL_STRIDE * picture_bytes(job), sizeof(float), "decoded frames", &code, error);
+    job->pixels = host_alloc((size_t)job->request.batch_size * frames * picture_bytes(job), 1, "decoded frames", &code, error);
+    return code;
+}
+
+static int decode_stage_step(struct lance_job *job, int step, struct error *error)
+{
+    const struct token_grid target = job->plan.target;
+    const int item = step / target.frames, frame = step % target.frames;
+    int code = 0, frames = 0;
+    if (frame == 0)
+        code = vae_decode_begin(&job->vae_pass, job->model->vae, target.frames, target.height, target.width, error);
+    if (!code)
+        code = vae_decode_frame(job->vae_pass, job->latents + (size_t)step * frame_cells(target) * channels_of(job), job->chunk,
+                                &frames, error);
+    if (code)
+        return code;
+    size_t first = (size_t)item * (size_t)vae_frames(target.frames) + (size_t)(frame == 0 ? 0 : vae_frames(frame));
+    vae_pixels_to_u8(job->chunk, job->pixels + first * picture_bytes(job), (size_t)frames * picture_bytes(job));
+    if (frame == target.frames - 1) {
+        vae_pass_close(job->vae_pass);
+        job->vae_pass = NULL;
+    }
+    return 0;
+}
+
+static int decode_stage_end(struct lance_job *job, struct error *error)
+{
+    (void)error;
+    free(job->chunk);
+    job->chunk = NULL;
+    return 0;
+}
+
+/* ---- text ---- */
+
+static int text_stage_begin(struct lance_job *job, struct error *error)
+{
+    return answer_open(&job->answer, job->model, &job->plan, &job->request, job->prefix, job->workspace, error);
+}
+
+static int text_stage_step(struct lance_job *job, int step, struct error *error)
+{
+    (void)step;
+    int status = answer_step(job->answer, &job->piece, error);
+    if (status < 0)
+        return status;
+    const int32_t *ids;
+    job->step = answer_tokens(job->answer, &ids) - 1; /* the caller adds one */
+    if (status == LANCE_STEP_DONE)
+        job->stage_steps[job->stage] = job->step + 1;
+    return 0;
+}
+
+static int text_stage_end(struct lance_job *job, struct error *error)
+{
+    int code = answer_text(job->answer, &job->text, error);
+    decoder_workspace_close(job->workspace);
+    prefix_close(job->prefix);
+    job->workspace = NULL;
+    job->prefix = NULL;
+    return code;
+}
+
+/* ---- start ---- */
+
+static const struct stage vit_stage = {"vit", vit_stage_begin, vit_stage_step, vit_stage_end};
+static const struct stage encode_stage = {"encode", encode_stage_begin, encode_stage_step, encode_stage_end};
+static const struct stage prefix_stage = {"prefix", prefix_stage_begin, prefix_stage_step, prefix_stage_end};
+static const struct stage denoise_stage = {"denoise", denoise_stage_begin, denoise_stage_step, denoise_stage_end};
+static const struct stage decode_stage = {"decode", decode_stage_begin, decode_stage_step, decode_stage_end};
+static const struct stage text_stage = {"text", text_stage_begin, text_stage_step, text_stage_end};
+
+static void add_stage(struct lance_job *job, const struct stage *stage, int steps)
+{
+    job->stages[job->stage_count] = stage;
+    job->stage_steps[job->stage_count++] = steps;
+    job->total_steps += steps;
+}
+
+static void list_stages(struct lance_job *job)
+{
+    const struct job_plan *plan = &job->plan;
+    const struct lance_request *r = &job->request;
+    if (plan->sees)
+        add_stage(job, &vit_stage, checkpoint_config(job->model->checkpoint)->vit.depth);
+    if (plan->encodes)
+        add_stage(job, &encode_stage, plan->encoded.frames);
+    add_stage(job, &prefix_stage, plan->prompt->prefix_splits);
+    if (task_answers(r->task)) {
+        add_stage(job, &text_stage, r->max_new_tokens);
+        return;
+    }
+    add_stage(job, &denoise_stage, r->num_inference_steps);
+    if (r->decode)
+        add_stage(job, &decode_stage, r->batch_size * plan->target.frames);
+}
+
+/* Resize the source's frames for the ViT (an odd clip repeats its last frame) and for the VAE. */
+static int prepare_source(struct lance_job *job, struct error *error)
+{
+    const struct job_plan *plan = &job->plan;
+    const struct lance_media *source = job->request.source;
+    const size_t source_bytes = (size_t)source->height * (size_t)source->width * 3;
+    const size_t vit_bytes_each = (size_t)plan->vit_size.height * (size_t)plan->vit_size.width * 3;
+    const size_t vae_bytes_each = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
+    const int vit_frames = plan->sees ? 2 * plan->vit_grid.t : 0;
+    int code = 0;
+    job->vit_pixels = host_alloc((size_t)vit_frames * vit_bytes_each, 1, "source frames", &code, error);
+    job->vae_pixels = host_alloc((size_t)plan->source_frames * vae_bytes_each, 1, "source frames", &code, error);
+    for (int i = 0; !code && i < plan->source_frames; i++) {
+        const uint8_t *from = source->pixels + (size_t)plan->frame_indices[i] * source_bytes;
+        if (plan->sees)
+            code = picture_prepare(from, source->height, source->width, plan->resolution, PICTURE_FOR_VIT,
+                                   job->vit_pixels + (size_t)i * vit_bytes_each, error);
+        if (!code && plan->encodes)
+            code = picture_prepare(from, source->height, source->width, plan->resolution, PICTURE_FOR_VAE,
+                                   job->vae_pixels + (size_t)i * vae_bytes_each, error);
+    }
+    for (int i = plan->source_frames; !code && i < vit_frames; i++)
+        memcpy(job->vit_pixels + (size_t)i * vit_bytes_each, job->vit_pixels + (size_t)(plan->source_frames - 1) * vit_bytes_each,
+               vit_bytes_each);
+    return code;
+}
+
+static int prepare_encoder_noise(struct lance_job *job, struct error *error)
+{
+    const struct lance_request *r = &job->request;
+    if (r->source_latent_mean)
+        return 0;
+    const size_t n = (size_t)token_grid_cells(job->plan.encoded) * channels_of(job);
+    int code = 0;
+    job->eps = host_alloc(n, sizeof(float), "the encoder's noise", &code, error);
+    if (code)
+        return code;
+    if (r->source_latent_noise)
+        memcpy(job->eps, r->source_latent_noise, n * sizeof(float));
+    else
+        noise_torch_cpu(r->source_seed, job->eps, n);
+    return 0;
+}
+
+/* The launch geometry of the H100 and H200; below 270,336 values every card draws the same (see noise.c). */
+enum { CUDA_MULTIPROCESSORS = 132, CUDA_THREADS_PER_MULTIPROCESSOR = 2048 };
+
+/* Noise of one batch item, [target cells, channels]. The official draw covers the reference's latents too, in
+ * front of the target's; `scratch` has room for both. */
+static void draw_noise(const struct lance_job *job, uint64_t seed, float *scratch, float *out)
+{
+    const size_t channels = channels_of(job), cells = target_cells(job), n = cells * channels;
+    const size_t before = task_edits(job->request.task) ? (size_t)token_grid_cells(job->plan.encoded) * channels : 0;
+    switch (job->request.noise_source) {
+    case LANCE_NOISE_TORCH_CPU:
+        noise_torch_cpu(seed, scratch, before + n);
+        memcpy(out, scratch + before, n * sizeof *out);
+        break;
+    case LANCE_NOISE_TORCH_CUDA:
+        noise_torch_cuda(seed, CUDA_MULTIPROCESSORS, CUDA_THREADS_PER_MULTIPROCESSOR, scratch, before + n);
+        memcpy(out, scratch + before, n * sizeof *out);
+        noise_round_bf16(out, n);
+        break;
+    case LANCE_NOISE_COMFYUI:
+        noise_torch_cpu(seed, scratch, n);
+        for (size_t i = 0; i < n; i++)
+            out[i] = scratch[i % channels * cells + i / channels];
+        break;
+    case LANCE_NOISE_CLIENT:
+        break;
+    }
+}
+
+static int prepare_noise(struct lance_job *job, struct error *error)
+{
+    const struct lance_request *r = &job->request;
+    const size_t n = target_cells(job) * channels_of(job), batch = (size_t)r->batch_size;
+    const size_t before = (size_t)token_grid_cells(job->plan.encoded) * channels_of(job);
+    int code = 0;
+    job->initial = host_alloc(batch * n, sizeof(float), "noise", &code, error);
+    float *scratch = host_alloc(before + n, sizeof(float), "noise", &code, error);
+    if (!code && r->noise_source == LANCE_NOISE_CLIENT)
+        memcpy(job->initial, r->noise, batch * n * sizeof(float));
+    else if (!code)
+        for (size_t i = 0; i < batch; i++)
+            draw_noise(job, r->seed + i, scratch, job->initial + i * n);
+    free(scratch);
+    return code;
+}
+
+static int admit(struct lance_model *model, uint64_t bytes, struct error *error)
+{
+    const uint64_t limit = model->memory_limit_bytes;
+    if (limit && bytes > limit)
+        return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of device memory beside the weights; the limit is %.1f MB. "
+                         "Ask for a smaller size, fewer frames or a smaller batch", (double)bytes / 1e6, (double)limit / 1e6);
+    if (limit && model->promised_bytes + bytes > limit)
+        return error_set(error, ERROR_BUSY, "the job needs %.1f MB of device memory; other jobs hold %.1f of %.1f MB. Try again "
+                         "when they are done", (double)bytes / 1e6, (double)model->promised_bytes / 1e6, (double)limit / 1e6);
+    model->promised_bytes += bytes;
+    return 0;
+}
+
+int lance_job_start(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
+                    struct error *error)
+{
+    *out = NULL;
+    struct job_plan plan;
+    int code = job_plan_make(&plan, model, request, error);
+    if (code)
+        return code;
+    struct lance_job *job = calloc(1, sizeof *job);
+    code = job ? admit(model, plan.peak_bytes, error) : error_set(error, ERROR_NO_MEMORY, "job: no memory");
+    if (code) {
+        free(job);
+        job_plan_free(&plan);
+        return code;
+    }
+    job->model = model;
+    job->kernels = model->kernels;
+    job->request = *request;
+    job->plan = plan;
+    list_stages(job);
+    if (task_has_source(request->task))
+        code = prepare_source(job, error);
+    if (!code && plan.encodes)
+        code = prepare_encoder_noise(job, error);
+    if (!code && plan.target.frames > 0)
+        code = prepare_noise(job, error);
+    if (code) {
+        lance_job_close(job);
+        return code;
+    }
+    *out = job;
+    return 0;
+}
+
+/* ---- stepping ---- */
+
+/* One step of the current stage, its beginning and its end where they fall. */
+static int advance(struct lance_job *job, struct error *error)
+{
+    const struct stage *stage = job->stages[job->stage];
+    int code = 0;
+    job->piece = NULL;
+    if (!job->begun && (code = stage->begin(job, error)))
+        return code;
+    job->begun = true;
+    int before = job->step;
+    if ((code = stage->step(job, job->step, error)))
+        return code;
+    job->step++;
+    job->total_step += job->step - before;
+    if (job->step >= job->stage_steps[job->stage])
+        code = stage->end(job, error);
+    return code;
+}
+
+/* Device memory that the job holds now, and what it held at most during the step, from the backend's counters. */
+static void account_memory(struct lance_job *job, uint64_t used_before, uint64_t peak_before)
+{
+    struct kernels *k = job->kernels;
+    const uint64_t others = used_before - job->held_bytes, peak = k->memory_peak(k), used = k->memory_in_use(k);
+    job->held_bytes = used - others;
+    uint64_t highest = peak > peak_before ? peak - others : job->held_bytes;
+    job->peak_bytes = highest > job->peak_bytes ? highest : job->peak_bytes;
+}
+
+int lance_job_step(struct lance_job *job, struct lance_progress *progress, struct error *error)
+{
+    if (job->failed || job->finished)
+        return job->finished ? LANCE_STEP_DONE : error_set(error, ERROR_INTERNAL, "the job has failed and can only be closed");
+    const double start = now_seconds();
+    const uint64_t used = job->kernels->memory_in_use(job->kernels), peak = job->kernels->memory_peak(job->kernels);
+    int code = advance(job, error);
+    account_memory(job, used, peak);
+    if (code) {
+        job->failed = true;
+        return code;
+    }
+    const int stage = job->stage;
+    const double seconds = now_seconds() - start;
+    job->stage_seconds[stage] += seconds;
+    job->stages_done_steps[stage] = job->step;
+    *progress = (struct lance_progress){
+        .stage = job->stages[stage]->name,
+        .step = job->step,
+        .steps = job->stage_steps[stage],
+        .total_step = job->total_step,
+        .total_steps = job->total_steps,
+        .text = job->piece && *job->piece ? job->piece : NULL,
+        .seconds = seconds,
+    };
+    if (job->step >= job->stage_steps[stage]) {
+        job->stage++;
+        job->step = 0;
+        job->begun = false;
+        job->finished = job->stage == job->stage_count;
+    }
+    return job->finished ? LANCE_STEP_DONE : LANCE_STEP_MORE;
+}
+
+/* ---- results ---- */
+
+int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, int *height, int *width, struct error *error)
+{
+    const bool denoising = job->denoiser && job->stages[job->stage] == &denoise_stage && job->step > 0;
+    if (!denoising && !job->latents)
+        return error_set(error, ERROR_NOT_FOUND, "there is no preview before the first denoising step");
+    const size_t cells = target_cells(job), n = cells * channels_of(job);
+    int code = 0;
+    float *clean = host_alloc(2 * n, sizeof(float), "a preview", &code, error);
+    if (!code && !job->preview)
+        job->preview = host_alloc(cells, 3, "a preview", &code, error);
+    if (!code && denoising) {
+        /* Where the last step's velocity leads from here: x - t * v. */
+        float *velocity = clean + n;
+        const float t = job->plan.timesteps[job->step];
+        job->kernels->param_download(job->kernels, clean, job->x, n);
+        job->kernels->param_download(job->kernels, velocity, job->velocity, n);
+        for (size_t i = (size_t)job->plan.condition_frames * frame_cells(job->plan.target) * channels_of(job); i < n; i++)
+            clean[i] -= t * velocity[i];
+    } else if (!code) {
+        memcpy(clean, job->latents, n * sizeof *clean);
+    }
+    if (!code)
+        code = preview_colours(job->model, clean, cells, job->preview, error);
+    free(clean);
+    *rgb = job->preview;
+    *frames = job->plan.target.frames;
+    *height = job->plan.target.height;
+    *width = job->plan.target.width;
+    return code;
+}
+
+int lance_job_result(const struct lance_job *job, struct lance_result *result, struct error *error)
+{
+    *result = (struct lance_result){0};
+    if (!job->finished)
+        return error_set(error, ERROR_BUSY, "the job is not done");
+    const struct token_grid target = job->plan.target;
+    result->batch = job->request.batch_size;
+    result->peak_bytes = job->peak_bytes;
+    result->estimated_bytes = job->plan.peak_bytes;
+    for (int i = 0; i < job->stage_count; i++)
+        result->stages[result->stage_count++] =
+            (struct lance_stage_time){job->stages[i]->name, job->stage_seconds[i], job->stages_done_steps[i]};
+    if (target.frames > 0) {
+        result->pixels = job->pixels;
+        result->frames = vae_frames(target.frames);
+        result->height = target.height * VAE_SPATIAL_STRIDE;
+        result->width = target.width * VAE_SPATIAL_STRIDE;
+        result->fps = task_makes_video(job->request.task) ? LANCE_VIDEO_FPS : 0;
+        result->latents = job->raw_latents;
+        result->latent_frames = target.frames;
+        result->latent_height = target.height;
+        result->latent_width = target.width;
+    } else {
+        result->batch = 1;
+        result->text = job->text;
+        result->tokens = answer_tokens(job->answer, &result->token_ids);
+    }
+    return 0;
+}
+
+void lance_job_close(struct lance_job *job)
+{
+    if (!job)
+        return;
+    job->model->promised_bytes -= job->plan.peak_bytes;
+    vit_pass_close(job->vit_pass);
+    vae_pass_close(job->vae_pass);
+    answer_close(job->answer);
+    denoiser_close(job->denoiser);
+    decoder_workspace_close(job->workspace);
+    prefix_close(job->prefix);
+    device_free(job, &job->vit_tokens);
+    device_free(job, &job->reference_latents);
+    device_free(job, &job->reference_positions);
+    device_free(job, &job->x);
+    device_free(job, &job->velocity);
+    void *const host[] = {job->vit_pixels, job->vae_pixels, job->eps, job->encoded, job->initial, job->chunk,
+                          job->moments, job->latents, job->raw_latents, job->pixels, job->preview, job->text};
+    for (size_t i = 0; i < sizeof host / sizeof *host; i++)
+        free(host[i]);
+    job_plan_free(&job->plan);
+    free(job);
+}

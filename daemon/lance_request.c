@@ -1,0 +1,148 @@
+/* lance_request.c: the defaults of a request, and every check that needs no work. */
+#include "daemon/lance_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+void lance_request_init(struct lance_request *r, enum lance_task task)
+{
+    *r = (struct lance_request){
+        .task = task,
+        .prompt = "",
+        .num_frames = task == LANCE_T2V || task == LANCE_I2V ? 49 : 1,
+        .num_inference_steps = 30,
+        .guidance_scale = 4.0,
+        .guidance_interval = {0.4, 1.0},
+        .guidance_renorm = RENORM_GLOBAL,
+        .timestep_shift = 3.5,
+        .seed = 42,
+        .batch_size = 1,
+        .noise_source = LANCE_NOISE_TORCH_CPU,
+        .uncond_positions = LANCE_UNCOND_OFFICIAL,
+        .source_seed = 2025,
+        .max_new_tokens = 256,
+        .top_p = 1.0,
+        .repetition_penalty = 1.0,
+        .decode = true,
+    };
+}
+
+/* NaN fails every comparison, so the test is written to hold only for good values. */
+static int check_number(const char *name, double value, double low, double high, struct error *error)
+{
+    if (value >= low && value <= high)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "%s is %g; accepted are numbers from %g to %g", name, value, low, high);
+}
+
+static int check_integer(const char *name, long long value, long long low, long long high, struct error *error)
+{
+    if (value >= low && value <= high)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "%s is %lld; accepted are integers from %lld to %lld", name, value, low, high);
+}
+
+static int check_side(const char *name, int value, struct error *error)
+{
+    if (value == 0 || (value > 0 && value <= LANCE_MAX_SIDE && value % VAE_SPATIAL_STRIDE == 0))
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "%s is %d; accepted are multiples of %d up to %d, or 0 for the default", name,
+                     value, VAE_SPATIAL_STRIDE, LANCE_MAX_SIDE);
+}
+
+static int check_task(const struct lance_model *model, const struct lance_request *r, struct error *error)
+{
+    if ((int)r->task < 0 || r->task >= LANCE_TASK_COUNT)
+        return error_set(error, ERROR_BAD_REQUEST, "task is %d, which is no task", (int)r->task);
+    struct lance_model_info info;
+    lance_model_info(model, &info);
+    if (info.tasks & 1u << r->task)
+        return 0;
+    const char *missing = task_answers(r->task) || model->latent_tokens
+                              ? "the ViT is missing (Qwen2.5-VL-ViT beside the model, or vit_model.* in it)"
+                              : "the generation weights or the VAE are missing";
+    return error_set(error, ERROR_UNSUPPORTED, "task %s is not offered by model %s: %s", lance_task_name(r->task), info.name,
+                     missing);
+}
+
+static int check_text(const struct lance_request *r, struct error *error)
+{
+    const bool needs_text = r->task == LANCE_T2I || r->task == LANCE_T2V || task_edits(r->task);
+    if (!r->prompt || (needs_text && !*r->prompt))
+        return error_set(error, ERROR_BAD_REQUEST, "prompt is empty; task %s needs one", lance_task_name(r->task));
+    if (strlen(r->prompt) > PROMPT_MAX_BYTES)
+        return error_set(error, ERROR_TOO_LARGE, "prompt has %zu bytes; at most %d are accepted", strlen(r->prompt),
+                         PROMPT_MAX_BYTES);
+    if (r->system_prompt && strlen(r->system_prompt) > PROMPT_MAX_BYTES)
+        return error_set(error, ERROR_TOO_LARGE, "system_prompt has %zu bytes; at most %d are accepted",
+                         strlen(r->system_prompt), PROMPT_MAX_BYTES);
+    return 0;
+}
+
+static int check_source(const struct lance_request *r, struct error *error)
+{
+    const struct lance_media *s = r->source;
+    if (!task_has_source(r->task)) {
+        if (s)
+            return error_set(error, ERROR_BAD_REQUEST, "source is given, but task %s takes none", lance_task_name(r->task));
+        return 0;
+    }
+    if (!s || !s->pixels)
+        return error_set(error, ERROR_BAD_REQUEST, "source is missing; task %s needs a %s", lance_task_name(r->task),
+                         task_takes_video(r->task) ? "video" : "picture");
+    int code;
+    if ((code = check_integer("source frames", s->frames, 1, LANCE_MAX_SOURCE_FRAMES, error)) ||
+        (code = check_integer("source height", s->height, 1, LANCE_MAX_SOURCE_SIDE, error)) ||
+        (code = check_integer("source width", s->width, 1, LANCE_MAX_SOURCE_SIDE, error)))
+        return code;
+    if (task_takes_video(r->task))
+        return check_number("fps of the source", s->fps, 0.01, 1000, error);
+    return 0;
+}
+
+static int check_generation(const struct lance_request *r, struct error *error)
+{
+    int code;
+    if ((code = check_integer("num_frames", r->num_frames, 1, LANCE_MAX_FRAMES, error)) ||
+        (code = check_integer("num_inference_steps", r->num_inference_steps, 1, LANCE_MAX_STEPS, error)) ||
+        (code = check_number("guidance_scale", r->guidance_scale, 0, 100, error)) ||
+        (code = check_number("guidance_interval[0]", r->guidance_interval[0], 0, 1, error)) ||
+        (code = check_number("guidance_interval[1]", r->guidance_interval[1], 0, 1, error)) ||
+        (code = check_integer("guidance_renorm", r->guidance_renorm, RENORM_GLOBAL, RENORM_NONE, error)) ||
+        (code = check_number("guidance_renorm_min", r->guidance_renorm_min, 0, 1, error)) ||
+        (code = check_number("timestep_shift", r->timestep_shift, 0.01, 100, error)) ||
+        (code = check_integer("batch_size", r->batch_size, 1, LANCE_MAX_BATCH, error)) ||
+        (code = check_integer("noise_source", r->noise_source, LANCE_NOISE_TORCH_CPU, LANCE_NOISE_CLIENT, error)) ||
+        (code = check_integer("uncond_positions", r->uncond_positions, LANCE_UNCOND_OFFICIAL, LANCE_UNCOND_CONSISTENT,
+                              error)))
+        return code;
+    if (r->noise_source == LANCE_NOISE_CLIENT && !r->noise)
+        return error_set(error, ERROR_BAD_REQUEST, "noise is missing; noise_source \"client\" needs it");
+    return 0;
+}
+
+static int check_answer(const struct lance_request *r, struct error *error)
+{
+    int code;
+    if ((code = check_integer("max_new_tokens", r->max_new_tokens, 1, LANCE_MAX_NEW_TOKENS, error)) ||
+        (code = check_number("temperature", r->temperature, 0, 100, error)) ||
+        (code = check_integer("top_k", r->top_k, 0, 1000000, error)) || (code = check_number("top_p", r->top_p, 0, 1, error)))
+        return code;
+    return check_number("repetition_penalty", r->repetition_penalty, 0.01, 100, error);
+}
+
+int lance_request_check(const struct lance_model *model, const struct lance_request *r, struct error *error)
+{
+    int code;
+    if ((code = check_task(model, r, error)) || (code = check_text(r, error)) || (code = check_source(r, error)) ||
+        (code = check_side("width", r->width, error)) || (code = check_side("height", r->height, error)))
+        return code;
+    if ((r->width == 0) != (r->height == 0))
+        return error_set(error, ERROR_BAD_REQUEST, "width is %d and height is %d; give both or neither", r->width, r->height);
+    if (task_has_source(r->task) && r->width == 0 && r->resolution) {
+        struct picture_size size;
+        if ((code = picture_bucket(r->resolution, PICTURE_FOR_VAE, r->source->height, r->source->width, &size, error)))
+            return code;
+    }
+    return task_answers(r->task) ? check_answer(r, error) : check_generation(r, error);
+}
