@@ -1,7 +1,7 @@
 /* tokenizer.h: the Qwen2 byte-level BPE tokenizer, from vocab.json, merges.txt and
  * tokenizer_config.json.
  *
- * Text is split at special tokens, normalised to NFC (utf8proc), split into words by the
+ * Text is normalised to NFC (utf8proc), split at added tokens, split into words by the
  * Qwen2 pattern (PCRE2), mapped to the byte alphabet and merged by rank. Equal to the
  * reference tokenizer on any UTF-8 input. Immutable after opening; tokenizer_encode and
  * tokenizer_decode may be called from any thread.
@@ -32,7 +32,8 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, int32_
  * UTF-8 characters. Belongs to the tokenizer. */
 const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_t *length);
 
-/* Decode ids to malloc'ed UTF-8 text (invalid sequences become U+FFFD, as the reference does), special tokens kept. */
+/* Decode ids to malloc'ed UTF-8 text (invalid sequences become U+FFFD, as the reference does, and so does the byte 0,
+ * which a C string cannot hold), special tokens kept. An id that is not in use is ERROR_BAD_REQUEST. */
 int tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
                      struct error *error);
 
