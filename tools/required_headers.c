@@ -15,3 +15,6 @@
 #if !__has_include(<utf8proc.h>)
 #error "utf8proc is missing. On Debian: apt-get install libutf8proc-dev"
 #endif
+#if !__has_include(<zlib.h>)
+#error "zlib is missing. On Debian: apt-get install zlib1g-dev"
+#endif

@@ -9,7 +9,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev libpcre2-dev libutf8proc-dev"
+build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev libutf8proc-dev"
 python_packages="python3 python3-venv"
 test_packages="libcmocka-dev clang"
 
