@@ -93,6 +93,11 @@ test:
 	@tools/setup.sh test
 	@.venv/bin/python tests/run.py --jobs $(JOBS)
 
+# The nodes in a real ComfyUI; COMFYUI_PYTHON is a Python that has what ComfyUI requires (default: its venv's).
+test-comfyui: all
+	@[ -n "$(COMFYUI)" ] || { echo "usage: make test-comfyui COMFYUI=DIR [COMFYUI_PYTHON=FILE]" >&2; exit 2; }
+	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -v tests/comfyui
+
 demo:
 	@tools/setup.sh demo
 	@$(MAKE) --no-print-directory $(PARALLEL) all
@@ -115,6 +120,6 @@ uninstall:
 clean:
 	rm -rf build build-* demo/out
 
-.PHONY: all unit unit-programs objects check-golden test demo install uninstall clean
+.PHONY: all unit unit-programs objects check-golden test test-comfyui demo install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -36,26 +36,28 @@ class ModelHandle:
     endpoint: str
     model: str  # a name, or AUTOMATIC
 
+    @property
+    def name_to_ask_for(self) -> str | None:
+        """For a request: None is the daemon's loaded model, else its default one."""
+        return None if self.model == AUTOMATIC else self.model
+
     def connect(self) -> Client:
-        """A client whose daemon runs and has this model loaded. Blocks while it loads; LanceError if it cannot."""
+        """A client whose daemon runs; starts it if that can be done. LanceError says why not."""
         client = client_of(self.endpoint)
         try:
-            loaded = client.hello().model
+            client.hello()
         except ConnectionFailed:
             local_daemon.start(client.endpoint)
-            loaded = client.hello().model
-        if loaded is None or self.model not in (AUTOMATIC, loaded.name):
-            loaded = client.load(self._name_to_load(client))
-        _Identity.of(self).resolved = loaded.hash
+            client.hello()
         return client
 
-    def _name_to_load(self, client: Client) -> str:
-        if self.model != AUTOMATIC:
-            return self.model
-        offered = client.models()
-        if not offered:
-            raise ConnectionFailed(f"lanced at {client.endpoint} offers no model: start it with --model DIR")
-        return offered[0].name
+    def load(self) -> None:
+        """Have the daemon load the model. Blocks while it loads; LanceError if it cannot."""
+        client = self.connect()
+        loaded = client.hello().model
+        if loaded is None or self.model not in (AUTOMATIC, loaded.name):
+            loaded = client.load(self.name_to_ask_for)
+        _Identity.of(self).resolved = loaded.hash
 
     def fingerprint(self) -> str:
         """Changes when the daemon is seen to have other weights under this handle than those last used.

@@ -22,17 +22,16 @@ T = TypeVar("T")
 async def run_job(handle: ModelHandle, task: str, node_id: str, **request: Any) -> Result:
     """Run a job to its end. An interrupt, or a failing neighbour node, cancels it in the daemon within a step."""
     client = await watched(handle.connect)
-    bar: comfy.utils.ProgressBar | None = None
-    preview: tuple[str, Image.Image, int] | None = None
-    with await asyncio.to_thread(client.submit, task, **request) as job:
+    bar = comfy.utils.ProgressBar(1, node_id=node_id)
+    preview: tuple[str, Image.Image, int] | None = None  # goes out with the next step, so that each step is told once
+    with await asyncio.to_thread(client.submit, task, model=handle.name_to_ask_for, **request) as job:
         while job.ended is None:
             comfy.model_management.throw_exception_if_processing_interrupted()
             for event in await asyncio.to_thread(job.poll, POLL_SECONDS):
                 if isinstance(event, Preview) and event.pixels is not None:
                     preview = ("JPEG", Image.fromarray(event.pixels[0]), PREVIEW_PIXELS)
                 elif isinstance(event, Progress):
-                    bar = bar or comfy.utils.ProgressBar(event.total_steps, node_id=node_id)
-                    bar.update_absolute(event.total_step, event.total_steps, preview)
+                    bar.update_absolute(event.total_step, event.total_steps or None, preview)
                     preview = None
                     _show_text(_progress_text(event), node_id)
         result = await asyncio.to_thread(job.result)

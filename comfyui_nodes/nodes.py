@@ -59,7 +59,7 @@ class LanceModel(io.ComfyNode):
     @classmethod
     async def execute(cls, model: str, endpoint: str) -> io.NodeOutput:
         handle = ModelHandle(endpoint, model)
-        await watched(handle.connect)
+        await watched(handle.load)
         return io.NodeOutput(handle)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lanced_client.transport import PynngPeer, SocketPeer
 
 

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lanced_client
 import numpy as np
 import pytest
+
+import lanced_client
 from lanced_client import (
     AnswerTimeout,
     BadAnswer,
@@ -190,3 +191,9 @@ def test_an_unknown_event_passes_through(endpoint: str) -> None:
     answer = {**HELLO, "events": [{"sequence": 1, "event": "sparkle", "colour": "blue"}]}
     with scripted_daemon(endpoint, lambda _: answer), Client(endpoint) as client:
         assert client.submit("t2i", prompt="a").poll(0.1)[0].event == "sparkle"
+
+
+def test_a_parameter_the_daemon_does_not_know_is_warned_about(endpoint: str) -> None:
+    answer = {**HELLO, "ignored": ["stepz"]}
+    with scripted_daemon(endpoint, lambda _: answer), Client(endpoint) as client, pytest.warns(match="stepz"):
+        client.submit("t2i", prompt="a", stepz=3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+
 from lanced_client.errors import BadAnswer
 from lanced_client.wire import Tensors, decode, encode
 

@@ -17,6 +17,7 @@ import os
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -101,14 +102,17 @@ class Client:
         answer, _ = self.call("models")
         return [OfferedModel.of(entry) for entry in answer["models"]]
 
-    def load(self, model: str, timeout: float = _LOAD_SECONDS) -> ModelInfo:
-        """Load a model by name; returns at once when it is loaded already."""
-        answer, _ = self.call("load", timeout=timeout, model=model)
+    def load(self, model: str | None = None, timeout: float = _LOAD_SECONDS) -> ModelInfo:
+        """Load a model by name, or the daemon's default one; returns at once when it is loaded already. Busy when it
+        takes longer than `timeout`: loading goes on."""
+        name = {"model": model} if model else {}
+        answer, _ = self.call("load", timeout=timeout + self.timeout, timeout_ms=round(timeout * 1000), **name)
         return ModelInfo.of(answer["model"])
 
-    def unload(self) -> None:
-        """Free the weights."""
-        self.call("unload", timeout=_LOAD_SECONDS)
+    def unload(self) -> bool:
+        """Free the weights; whether there was something to free. Busy while jobs run or wait."""
+        answer, _ = self.call("unload")
+        return bool(answer.get("unloaded"))
 
     def stats(self) -> dict[str, Any]:
         """The daemon's counters."""
@@ -116,7 +120,7 @@ class Client:
         return answer
 
     def shutdown(self, mode: str = "finish") -> None:
-        """End the daemon: "finish" does the queued jobs first, "cancel" does not."""
+        """End the daemon: "finish" does the queued jobs first, "cancel" stops them."""
         self.call("shutdown", mode=mode)
 
     def cancel(self, job_id: str) -> str:
@@ -129,14 +133,15 @@ class Client:
         task: str,
         *,
         job_id: str | None = None,
+        model: str | None = None,
         source: np.ndarray[Any, Any] | None = None,
         noise: np.ndarray[Any, Any] | None = None,
         **params: Any,
     ) -> Job:
         """Queue a job; parameters are those of protocol/PROTOCOL.md, defaults the daemon's.
 
-        source: u8 [frames, height, width, 3]; noise: f32 [batch, tokens, 48]. Submitting the same
-        job_id twice starts one job.
+        model: a name; the loaded one by default. source: u8 [frames, height, width, 3]; noise: f32 [batch, tokens, 48].
+        Submitting the same job_id twice starts one job.
         """
         params = {name: value for name, value in params.items() if value is not None}
         if "seed" in params:
@@ -149,9 +154,11 @@ class Client:
             params.setdefault("noise_source", "client")
         job_id = job_id or uuid.uuid4().hex
         daemon = self._daemon or self.hello()
-        answer, _ = self.call("submit", tensors, job=job_id, task=task, params=params)
-        model = ModelInfo.of(answer["model"]) if answer.get("model") else None
-        return Job(self, job_id, daemon.generation, model)
+        named = {"model": model} if model else {}
+        answer, _ = self.call("submit", tensors, job=job_id, task=task, params=params, **named)
+        if answer.get("ignored"):
+            warnings.warn(f"lanced does not know these parameters: {', '.join(answer['ignored'])}", stacklevel=2)
+        return Job(self, job_id, daemon.generation)
 
     def generate(
         self,
@@ -192,7 +199,7 @@ class Client:
         return answer, answer_tensors
 
     def _check_size(self, message_bytes: int) -> None:
-        """A daemon closes the connection on a message over its limit, without a word; so say it here."""
+        """On a message far over its limit a daemon closes the connection without a word; so say it here."""
         limit = self._daemon.limits.get("message_bytes") if self._daemon else None
         if limit and message_bytes > limit:
             raise TooLarge(
@@ -244,8 +251,6 @@ class Job:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self.ended is None:
-                self.cancel()
             self.release()
         except LanceError:
             pass  # the daemon forgets it by itself, and an error on its way out matters more
@@ -316,5 +321,5 @@ class Job:
         return self.client.cancel(self.id)
 
     def release(self) -> None:
-        """Let the daemon forget the job and its result."""
+        """Let the daemon forget the job and its result; cancels it first if it runs."""
         self.client.call("release", job=self.id)

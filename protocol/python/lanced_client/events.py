@@ -38,14 +38,14 @@ class Progress(Event):
     step: int = 0
     steps: int = 0  # 0: unknown
     total_step: int = 0
-    total_steps: int = 0
+    total_steps: int = 0  # over the whole job; 0: unknown
     eta_seconds: float | None = None
     step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Preview(Event):
-    pixels: np.ndarray[Any, Any] | None = None  # u8 [frames, height, width, 3]
+    pixels: np.ndarray[Any, Any] | None = None  # u8 [frames, height, width, 3]; None: too old, no longer kept
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class ModelInfo:
     weight_bytes: int = 0
     hidden_size: int = 0
     layers: int = 0
+    latent_channels: int = 48
     spatial_stride: int = 16
     load_seconds: float = 0.0
 
@@ -118,7 +119,7 @@ class OfferedModel:
     """A model that the daemon was told about and can load."""
 
     name: str
-    kind: str = ""
+    kind: str | None = None  # None, like no tasks: not known before it has been loaded once
     tasks: tuple[str, ...] = ()
     path_hint: str = ""
     loaded: bool = False
@@ -140,7 +141,9 @@ class Hello:
     backend: str = ""
     pid: int = 0
     limits: Mapping[str, Any] = field(default_factory=dict)
-    model: ModelInfo | None = None
+    model: ModelInfo | None = None  # the loaded one
+    default_model: str | None = None
+    shutting_down: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Hello:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pynng
+
 from lanced_client.wire import decode, encode
 
 Answer = Callable[[dict[str, Any]], "dict[str, Any] | bytes | None"]

@@ -1,0 +1,230 @@
+"""Text to image in a real ComfyUI, as an artist meets it. The nodes start the daemon themselves."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from comfyui_server import ROOT, ComfyUI
+from lanced_client import Client
+
+WORKFLOWS = ROOT / "workflows"
+STEPS = 30
+
+
+@pytest.fixture
+def prompt() -> dict[str, Any]:
+    workflow: dict[str, Any] = json.loads((WORKFLOWS / "t2i.api.json").read_text())
+    return workflow
+
+
+def with_inputs(workflow: dict[str, Any], /, **inputs: Any) -> dict[str, Any]:
+    """The workflow with other inputs of its Lance Text to Image node."""
+    workflow["2"]["inputs"].update(inputs)
+    return workflow
+
+
+def pixels_of(png: bytes) -> np.ndarray[Any, Any]:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def saved_pixels(comfyui: ComfyUI, outputs: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+    return [pixels_of(comfyui.fetch_file(entry)) for entry in outputs["3"]["images"]]
+
+
+def client_params(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The same request for the Python client."""
+    inputs = prompt["2"]["inputs"]
+    return {
+        "prompt": inputs["prompt"],
+        "width": inputs["width"],
+        "height": inputs["height"],
+        "num_inference_steps": inputs["steps"],
+        "guidance_scale": inputs["guidance"],
+        "timestep_shift": inputs["shift"],
+        "seed": inputs["seed"],
+    }
+
+
+def test_the_workflow_gives_the_picture_with_progress_per_step_and_a_preview(
+    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
+) -> None:
+    run = comfyui.run(with_inputs(prompt, seed=1001))
+    assert run.status == "success", run.error
+    (picture,) = saved_pixels(comfyui, run.outputs)
+    assert picture.shape == (128, 128, 3)
+    red, green, blue = (int(v) for v in picture[64, 34])
+    assert red > 150, "the prompt asks for a red circle on the left"
+    assert max(green, blue) < 110
+    values = [value for value, _ in run.progress]
+    assert values == sorted(set(values)), "each step is told once"
+    assert len(values) >= STEPS
+    assert run.progress[-1][0] == run.progress[-1][1]
+    assert len(run.previews) >= 1
+    with Image.open(io.BytesIO(run.previews[-1])) as preview:
+        assert preview.size[0] == preview.size[1]
+    assert any(text.startswith(f"denoise {STEPS}/{STEPS}") for text in run.texts)
+
+
+def test_the_same_prompt_again_does_no_work_and_another_seed_loads_no_weights(
+    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
+) -> None:
+    first = comfyui.run(with_inputs(prompt, seed=1002))
+    again = comfyui.run(prompt)
+    assert again.executed == []
+    assert again.outputs == first.outputs
+    other = comfyui.run(with_inputs(prompt, seed=1003))
+    assert other.status == "success"
+    assert "1" not in other.executed, "the model node is answered from the cache"
+    assert client.stats()["loads"] == 1
+
+
+def test_the_same_seed_gives_the_same_bytes_in_comfyui_python_and_lancectl(
+    comfyui: ComfyUI, client: Client, endpoint: str, prompt: dict[str, Any], tmp_path: Path
+) -> None:
+    run = comfyui.run(with_inputs(prompt, seed=12345678901234567890))
+    (picture,) = saved_pixels(comfyui, run.outputs)
+
+    result = client.generate("t2i", **client_params(prompt))
+    assert result.pixels is not None
+    np.testing.assert_array_equal(picture, result.pixels[0, 0])
+
+    inputs = prompt["2"]["inputs"]
+    png = tmp_path / "lancectl.png"
+    command = [str(ROOT / "build/lancectl"), "t2i", inputs["prompt"], "-o", str(png), "--endpoint", endpoint]
+    command += ["--seed", str(inputs["seed"]), "--steps", str(STEPS), "--size", "128x128"]
+    command += ["--guidance", str(inputs["guidance"]), "--shift", str(inputs["shift"])]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    np.testing.assert_array_equal(picture, pixels_of(png.read_bytes()))
+
+
+def test_every_pixel_value_survives_save_image(comfyui: ComfyUI, client: Client, prompt: dict[str, Any]) -> None:
+    run = comfyui.run(with_inputs(prompt, seed=5, batch_size=3, width=160, height=96))
+    pictures = np.stack(saved_pixels(comfyui, run.outputs))
+    params = client_params(prompt)
+    expected = [client.generate("t2i", **(params | {"seed": 5 + item})).pixels for item in range(3)]
+    assert all(pixels is not None for pixels in expected)
+    np.testing.assert_array_equal(pictures, np.concatenate([p[0] for p in expected if p is not None]))
+    assert len(np.unique(pictures)) > 200, "nearly every value occurs"
+
+
+def test_the_latent_output_has_the_scale_and_shape_of_the_core_wan_nodes(
+    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
+) -> None:
+    with_inputs(prompt, seed=77)
+    prompt["4"] = {"class_type": "SaveLatent", "inputs": {"samples": ["2", 1], "filename_prefix": "lance"}}
+    run = comfyui.run(prompt)
+    assert run.status == "success", run.error
+    saved = safetensors.numpy.load(comfyui.fetch_file(run.outputs["4"]["latents"][0]))["latent_tensor"]
+    assert saved.shape == (1, 48, 1, 8, 8)
+    result = client.generate("t2i", **client_params(prompt))
+    assert result.latents is not None
+    np.testing.assert_array_equal(saved, result.latents)
+
+
+def test_an_interrupt_ends_within_a_step_and_the_next_prompt_is_right(
+    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
+) -> None:
+    expected = saved_pixels(comfyui, comfyui.run(with_inputs(prompt, seed=2001)).outputs)
+    long = json.loads(json.dumps(prompt))
+    run = comfyui.run(with_inputs(long, width=256, height=256, steps=1000, seed=1), interrupt_at_progress=3)
+    assert run.status == "interrupted", run.error
+    assert run.ended_after_interrupt_seconds < 0.5
+    deadline = time.monotonic() + 2
+    while client.stats()["jobs"]["running"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert client.stats()["jobs"]["running"] == 0
+    with_inputs(prompt, seed=2002)
+    assert comfyui.run(prompt).status == "success"
+    result = client.generate("t2i", **client_params(with_inputs(prompt, seed=2001)))
+    assert result.pixels is not None
+    np.testing.assert_array_equal(expected[0], result.pixels[0, 0])
+
+
+def test_a_size_that_is_no_multiple_of_16_is_refused_before_the_run(comfyui: ComfyUI, prompt: dict[str, Any]) -> None:
+    run = comfyui.run(with_inputs(prompt, width=100))
+    assert run.status == "rejected"
+    assert "width must be a multiple of 16" in run.error
+
+
+def test_the_daemons_own_words_are_shown_on_the_node(comfyui: ComfyUI, client: Client, prompt: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match=".") as refused:
+        client.generate("t2i", **(client_params(prompt) | {"prompt": "x" * 100_000}))
+    run = comfyui.run(with_inputs(prompt, prompt="x" * 100_000))
+    assert run.status == "error"
+    assert run.error.strip() == str(refused.value)
+    assert comfyui.run(with_inputs(prompt, prompt="a small green square")).status == "success"
+
+
+def test_an_unknown_model_is_named_by_the_daemon(comfyui: ComfyUI, prompt: dict[str, Any]) -> None:
+    prompt["1"]["inputs"]["model"] = "no-such-model"
+    run = comfyui.run(prompt)
+    assert run.status == "error"
+    assert "no-such-model" in run.error
+
+
+def test_a_daemon_killed_under_a_prompt_leaves_comfyui_alive_and_is_started_again(
+    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
+) -> None:
+    expected = saved_pixels(comfyui, comfyui.run(with_inputs(prompt, seed=3001)).outputs)
+    daemon = client.hello()
+    threading.Timer(1.0, os.kill, (daemon.pid, signal.SIGKILL)).start()
+    long = json.loads(json.dumps(prompt))
+    run = comfyui.run(with_inputs(long, width=256, height=256, steps=1000, seed=2))
+    assert run.status == "error"
+    assert "went away" in run.error
+    assert comfyui.is_alive()
+    after = comfyui.run(with_inputs(prompt, batch_size=2, seed=3001))
+    assert after.status == "success", after.error
+    np.testing.assert_array_equal(saved_pixels(comfyui, after.outputs)[0], expected[0])
+    assert client.hello().generation != daemon.generation
+
+
+def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """The widgets of a node of a UI workflow by name, as the front end reads them: by position."""
+    values = iter(node["widgets_values"])
+    named = {}
+    linked = {entry["name"] for entry in node["inputs"] if entry.get("link") is not None}
+    for name in info["input_order"]["required"]:
+        kind, options = (*info["input"]["required"][name], {})[:2]
+        if name in linked or not (isinstance(kind, list) or kind in ("COMBO", "STRING", "INT", "FLOAT", "BOOLEAN")):
+            continue
+        named[name] = next(values)
+        if options.get("control_after_generate"):
+            next(values)
+    assert next(values, None) is None, f"{node['type']} has more widget values than widgets"
+    return named
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in WORKFLOWS.glob("*.json") if ".api." not in path.name))
+def test_the_ui_form_of_a_workflow_has_known_nodes_and_says_what_its_api_form_says(comfyui: ComfyUI, name: str) -> None:
+    ui = json.loads((WORKFLOWS / name).read_text())
+    api = json.loads((WORKFLOWS / name.replace(".json", ".api.json")).read_text())
+    links = {link[0]: link for link in ui["links"]}
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    assert {str(key) for key in nodes} == set(api)
+    for node in ui["nodes"]:
+        known = comfyui.get(f"/object_info/{node['type']}")
+        assert node["type"] in known, f"ComfyUI has no node {node['type']}"
+        inputs = widget_values(node, known[node["type"]])
+        for entry in node["inputs"]:
+            if entry.get("link") is not None:
+                _, source, slot, target, _, kind = links[entry["link"]]
+                assert target == node["id"]
+                assert nodes[source]["outputs"][slot]["type"] == kind == entry["type"]
+                inputs[entry["name"]] = [str(source), slot]
+        assert inputs == api[str(node["id"])]["inputs"]
+        assert node["type"] == api[str(node["id"])]["class_type"]

@@ -1,0 +1,165 @@
+"""Starts a real ComfyUI with this repository as its node pack, and talks to it as its front end does."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import websocket
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 180
+PREVIEW_WITH_METADATA, TEXT = 4, 3  # kinds of binary websocket messages
+
+
+@dataclass
+class Run:
+    """What the front end was told about one prompt."""
+
+    status: str = ""  # success, error, interrupted, rejected
+    seconds: float = 0.0
+    progress: list[tuple[int, int]] = field(default_factory=list)  # (value, max) per message
+    previews: list[bytes] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # under nodes
+    executed: list[str] = field(default_factory=list)  # nodes that ran, not those answered from the cache
+    error: str = ""
+    outputs: dict[str, Any] = field(default_factory=dict)
+    ended_after_interrupt_seconds: float = 0.0
+
+
+class ComfyUI:
+    """A running ComfyUI; a context manager that ends it."""
+
+    def __init__(self, comfyui: Path, python: str, base: Path, environment: dict[str, str]) -> None:
+        nodes = base / "custom_nodes"
+        nodes.mkdir(parents=True)
+        (nodes / "lanced").symlink_to(ROOT)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = base / "comfyui.log"
+        command = [python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"]
+        command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base / 'comfyui.db'}"]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=comfyui,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._client_id = uuid.uuid4().hex
+
+    def __enter__(self) -> ComfyUI:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.get("/system_stats")
+                return self
+            except OSError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self._process.kill()
+                    raise RuntimeError(f"ComfyUI does not start:\n{self.log.read_text()[-3000:]}") from None
+                time.sleep(0.2)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def request(self, path: str, body: Any = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.request(path))
+
+    def fetch_file(self, entry: dict[str, str]) -> bytes:
+        """A file that an output node saved, such as run.outputs["3"]["images"][0]."""
+        return self.request("/view?" + urllib.parse.urlencode(entry))
+
+    def run(self, prompt: dict[str, Any], interrupt_at_progress: int | None = None, timeout: float = 120) -> Run:
+        """Queue an API-form workflow and follow it to its end."""
+        run = Run()
+        socket_url = f"{self.url.replace('http', 'ws')}/ws?clientId={self._client_id}"
+        connection = websocket.create_connection(socket_url, timeout=timeout)
+        started = time.monotonic()
+        interrupted_at = 0.0
+        try:
+            connection.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+            try:
+                queued = json.loads(self.request("/prompt", {"prompt": prompt, "client_id": self._client_id}))
+            except urllib.error.HTTPError as error:
+                run.status, run.error = "rejected", error.read().decode()
+                return run
+            while not run.status:
+                message = connection.recv()
+                if isinstance(message, bytes):
+                    self._take_binary(run, message)
+                    continue
+                event = json.loads(message)
+                if event["data"].get("prompt_id") != queued["prompt_id"]:
+                    continue
+                self._take_event(run, event)
+                if interrupt_at_progress and not interrupted_at and len(run.progress) >= interrupt_at_progress:
+                    self.request("/interrupt", {})
+                    interrupted_at = time.monotonic()
+            now = time.monotonic()
+            run.seconds = now - started
+            run.ended_after_interrupt_seconds = now - interrupted_at if interrupted_at else 0.0
+        finally:
+            connection.close()
+        run.outputs = self._outputs(queued["prompt_id"])
+        return run
+
+    def _outputs(self, prompt_id: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 5
+        while not (history := self.get(f"/history/{prompt_id}")) and time.monotonic() < deadline:
+            time.sleep(0.02)  # the entry appears just after the last event
+        outputs: dict[str, Any] = history[prompt_id]["outputs"]
+        return outputs
+
+    @staticmethod
+    def _take_event(run: Run, event: dict[str, Any]) -> None:
+        kind, data = event["type"], event["data"]
+        if kind == "progress":
+            run.progress.append((data["value"], data["max"]))
+        elif kind == "executing" and data["node"] is not None:
+            run.executed.append(data["node"])
+        elif kind == "execution_error":
+            run.status, run.error = "error", data["exception_message"]
+        elif kind in ("execution_success", "execution_interrupted"):
+            run.status = kind.removeprefix("execution_")
+
+    @staticmethod
+    def _take_binary(run: Run, message: bytes) -> None:
+        kind, length = struct.unpack(">II", message[:8])
+        if kind == PREVIEW_WITH_METADATA:
+            run.previews.append(message[8 + length :])
+        elif kind == TEXT:
+            run.texts.append(message[8 + length :].decode())
