@@ -25,16 +25,19 @@ LIBS = -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
 
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
+GOLDEN_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/golden/*.c))
 ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/lance*.c daemon/model/*.c))
 DAEMON_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard daemon/lance*.c),$(wildcard daemon/*.c)))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/tools/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
-ALL_OBJECTS = $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(DAEMON_OBJECTS) \
+ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(DAEMON_OBJECTS) \
               $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c))
 
 LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a
+# What tests of the engine share: model folders made of recorded ones.
+TEST_LIBRARIES = $(BUILD)/libgolden.a $(LIBRARIES)
 PROGRAMS  = $(if $(wildcard daemon/main.c),$(BUILD)/lanced) $(TOOLS)
 
 all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
@@ -42,6 +45,7 @@ all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
 $(BUILD)/libkernels.a: $(KERNELS_OBJECTS)
 $(BUILD)/libengine.a: $(ENGINE_OBJECTS)
+$(BUILD)/libgolden.a: $(GOLDEN_OBJECTS)
 $(BUILD)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
@@ -68,9 +72,9 @@ $(BUILD)/lanced: $(DAEMON_OBJECTS) $(LIBRARIES)
 .SECONDEXPANSION:
 $(TOOLS): $(BUILD)/%: $$(patsubst %.c,$(BUILD)/%.o,$$(wildcard tools/$$*/*.c)) $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
-$(TEST_TOOLS): $(BUILD)/tests/tools/%: $$(patsubst %.c,$(BUILD)/%.o,$$(wildcard tests/tools/$$*/*.c)) $(LIBRARIES)
+$(TEST_TOOLS): $(BUILD)/tests/tools/%: $$(patsubst %.c,$(BUILD)/%.o,$$(wildcard tests/tools/$$*/*.c)) $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
-$(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARIES)
+$(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
 
 # ---- tests ----
