@@ -1,0 +1,164 @@
+/* machine.c: see machine.h. */
+#include "tools/lance-bench/machine.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { MAX_THREADS = 256, SUMS = 10, STEPS = 2000000 };
+static const size_t buffer_bytes = (size_t)192 << 20; /* of one thread; far more than its share of any cache */
+
+double machine_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* One thread's share of a measurement. `work` returns operations or bytes; `kept` keeps its result alive. */
+struct share {
+    pthread_t thread;
+    pthread_barrier_t *start;
+    double (*work)(struct share *share);
+    const char *buffer;
+    volatile float kept;
+    double amount, began, ended;
+};
+
+#if defined(__x86_64__)
+/* Ten independent chains hide the latency of a fused multiply-add. */
+__attribute__((target("avx2,fma"))) static double multiply_adds_avx2(struct share *share)
+{
+    __m256 sum[SUMS], factor = _mm256_set1_ps(0.999f);
+    for (int i = 0; i < SUMS; i++)
+        sum[i] = _mm256_set1_ps((float)i);
+    for (long step = 0; step < STEPS; step++)
+#pragma GCC unroll 10
+        for (int i = 0; i < SUMS; i++)
+            sum[i] = _mm256_fmadd_ps(sum[i], factor, factor);
+    for (int i = 1; i < SUMS; i++)
+        sum[0] = _mm256_add_ps(sum[0], sum[i]);
+    share->kept = _mm256_cvtss_f32(sum[0]);
+    return 2.0 * 8 * SUMS * STEPS;
+}
+#endif
+
+typedef float vector __attribute__((vector_size(16)));
+
+static double multiply_adds_portable(struct share *share)
+{
+    vector sum[SUMS], factor = {0.999f, 0.999f, 0.999f, 0.999f};
+    for (int i = 0; i < SUMS; i++)
+        sum[i] = factor * (float)i;
+    for (long step = 0; step < STEPS; step++)
+#pragma GCC unroll 10
+        for (int i = 0; i < SUMS; i++)
+            sum[i] = sum[i] * factor + factor;
+    for (int i = 1; i < SUMS; i++)
+        sum[0] += sum[i];
+    share->kept = sum[0][0];
+    return 2.0 * 4 * SUMS * STEPS;
+}
+
+static double multiply_adds(struct share *share)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return multiply_adds_avx2(share);
+#endif
+    return multiply_adds_portable(share);
+}
+
+static double read_memory(struct share *share)
+{
+    typedef uint64_t words __attribute__((vector_size(16)));
+    words sum[8] = {{0}};
+    const words *from = (const words *)(const void *)share->buffer;
+    for (size_t i = 0; i < buffer_bytes / sizeof *from; i += 8)
+        for (int j = 0; j < 8; j++)
+            sum[j] ^= from[i + (size_t)j];
+    for (int j = 1; j < 8; j++)
+        sum[0] ^= sum[j];
+    share->kept = (float)(sum[0][0] ^ sum[0][1]);
+    return (double)buffer_bytes;
+}
+
+static void *run_share(void *argument)
+{
+    struct share *share = argument;
+    pthread_barrier_wait(share->start);
+    share->began = machine_now();
+    share->amount = share->work(share);
+    share->ended = machine_now();
+    return NULL;
+}
+
+/* Work of all threads together, per second, from the first start to the last end. */
+static double round_rate(struct share *shares, int threads)
+{
+    pthread_barrier_t start;
+    pthread_barrier_init(&start, NULL, (unsigned)threads);
+    for (int i = 0; i < threads; i++)
+        shares[i].start = &start;
+    int started = 1;
+    while (started < threads && !pthread_create(&shares[started].thread, NULL, run_share, &shares[started]))
+        started++;
+    double rate = 0.0;
+    if (started == threads) {
+        run_share(&shares[0]);
+        double amount = 0.0, began = shares[0].began, ended = shares[0].ended;
+        for (int i = 0; i < threads; i++) {
+            if (i)
+                pthread_join(shares[i].thread, NULL);
+            amount += shares[i].amount;
+            began = shares[i].began < began ? shares[i].began : began;
+            ended = shares[i].ended > ended ? shares[i].ended : ended;
+        }
+        rate = amount / (ended - began);
+    } else {
+        exit(1); /* the threads that wait at the barrier would wait for ever */
+    }
+    pthread_barrier_destroy(&start);
+    return rate;
+}
+
+static double best_rate(int threads, double seconds, double (*work)(struct share *), bool with_buffer)
+{
+    static struct share shares[MAX_THREADS];
+    if (threads > MAX_THREADS)
+        threads = MAX_THREADS;
+    char *buffer = NULL;
+    if (with_buffer) {
+        buffer = aligned_alloc(64, buffer_bytes * (size_t)threads);
+        if (!buffer)
+            return 0.0;
+        memset(buffer, 1, buffer_bytes * (size_t)threads);
+    }
+    for (int i = 0; i < threads; i++)
+        shares[i] = (struct share){.work = work, .buffer = buffer ? buffer + (size_t)i * buffer_bytes : NULL};
+    double best = 0.0, end = machine_now() + seconds;
+    do {
+        double rate = round_rate(shares, threads);
+        best = rate > best ? rate : best;
+    } while (machine_now() < end);
+    free(buffer);
+    return best;
+}
+
+double machine_gflops(int threads, double seconds)
+{
+    return best_rate(threads, seconds, multiply_adds, false) * 1e-9;
+}
+
+double machine_read_gbs(int threads, double seconds)
+{
+    return best_rate(threads, seconds, read_memory, true) * 1e-9;
+}

@@ -1,0 +1,15 @@
+/* machine.h: what this machine can do at best, measured: the bounds that lance-bench compares operators with. */
+#ifndef LANCE_BENCH_MACHINE_H
+#define LANCE_BENCH_MACHINE_H
+
+/* Float32 multiply-adds in registers on `threads` threads at once, in GFLOP/s (two operations each); best of the
+ * rounds that fit in `seconds`. */
+double machine_gflops(int threads, double seconds);
+
+/* Reading memory far larger than the caches on `threads` threads at once, in GB/s; the best round. 0 when there is
+ * no memory to try. */
+double machine_read_gbs(int threads, double seconds);
+
+double machine_now(void); /* seconds of a steady clock */
+
+#endif

@@ -1,0 +1,397 @@
+/* lance-bench: how fast each operator of a backend is on this machine, at the shapes of Lance-3B.
+ *
+ *   lance-bench [--backend cpu|cpu-portable] [--threads N] [--seconds S] [--filter NAME] [--json]
+ *
+ * Every case runs for S seconds (0.5) at least twice and its best time counts: on a shared machine
+ * the rest is other people's work. Beside the operator's rate stands what the machine did in a plain
+ * loop just before: multiply-adds in registers for cases bound by arithmetic (GFLOP/s), reading
+ * memory for those bound by memory (GB/s of the bytes that must be read or written at least once).
+ */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/kernels.h"
+#include "tools/lance-bench/machine.h"
+
+enum operation { LINEAR, ATTENTION, CONV, RMS_NORM, HEAD_NORM_ROPE, SWIGLU, CHANNEL_NORM, DUPLICATE_UP };
+enum bound { BY_ARITHMETIC, BY_MEMORY };
+
+/* What the numbers mean depends on the operation; see prepare(). */
+struct bench_case {
+    const char *name, *shape;
+    enum operation operation;
+    enum bound bound;
+    enum weight_format format;
+    int group, rows, in, out;            /* LINEAR; elementwise: rows of `in` */
+    int keys, heads, kv_heads, head_dim; /* ATTENTION over `rows` queries; HEAD_NORM_ROPE */
+    bool causal, upsample;
+    int kernel_t, kernel, frames, height, width; /* CONV, CHANNEL_NORM, DUPLICATE_UP */
+};
+
+#define HIDDEN 2048
+#define INTER 11008
+static const struct bench_case cases[] = {
+    {"linear-f32", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_F32, .group = 0, .rows = 512, .in = HIDDEN,
+     .out = INTER},
+    {"linear-bf16", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_BF16, .group = 0, .rows = 512, .in = HIDDEN,
+     .out = INTER},
+    {"linear-awq-g128", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 512, .in = HIDDEN,
+     .out = INTER},
+    {"linear-awq-g64", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 64, .rows = 512, .in = HIDDEN,
+     .out = INTER},
+    {"linear-nvfp4", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_NVFP4, .group = 16, .rows = 512, .in = HIDDEN,
+     .out = INTER},
+    {"linear-awq-down", "512 x 11008 x 2048", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 512, .in = INTER,
+     .out = HIDDEN},
+    {"linear-awq-prompt", "48 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 48, .in = HIDDEN,
+     .out = INTER},
+    {"linear-awq-2304", "2304 x 2048 x 2048", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 2304, .in = HIDDEN,
+     .out = HIDDEN},
+    {"gemv-f32", "1 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_F32, .group = 0, .rows = 1, .in = HIDDEN,
+     .out = INTER},
+    {"gemv-bf16", "1 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_BF16, .group = 0, .rows = 1, .in = HIDDEN,
+     .out = INTER},
+    {"gemv-awq-g128", "1 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_AWQ_INT4, .group = 128, .rows = 1, .in = HIDDEN,
+     .out = INTER},
+    {"gemv-awq-g64", "1 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_AWQ_INT4, .group = 64, .rows = 1, .in = HIDDEN,
+     .out = INTER},
+    {"gemv-nvfp4", "1 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_NVFP4, .group = 16, .rows = 1, .in = HIDDEN,
+     .out = INTER},
+    {"gemv-awq-down", "1 x 11008 x 2048", LINEAR, BY_MEMORY, WEIGHT_AWQ_INT4, .group = 128, .rows = 1, .in = INTER,
+     .out = HIDDEN},
+    {"gemv-awq-4-rows", "4 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_AWQ_INT4, .group = 128, .rows = 4, .in = HIDDEN,
+     .out = INTER},
+    {"attention-image", "2304 x 4608, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 2304, .keys = 4608,
+     .heads = 16, .kv_heads = 2, .head_dim = 128},
+    {"attention-causal", "600 x 600, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 600, .keys = 600,
+     .heads = 16, .kv_heads = 2, .head_dim = 128, .causal = true},
+    {"attention-vit", "1024 x 1024, 16 heads of 80", ATTENTION, BY_ARITHMETIC, .rows = 1024, .keys = 1024,
+     .heads = 16, .kv_heads = 16, .head_dim = 80},
+    {"attention-vae", "1024 x 1024, 1 head of 1024", ATTENTION, BY_ARITHMETIC, .rows = 1024, .keys = 1024,
+     .heads = 1, .kv_heads = 1, .head_dim = 1024},
+    {"attention-decode", "1 x 2500, 16/2 heads of 128", ATTENTION, BY_MEMORY, .rows = 1, .keys = 2500, .heads = 16,
+     .kv_heads = 2, .head_dim = 128, .causal = true},
+    {"conv-3x3x3-1024", "2 x 32 x 32, 1024 -> 1024", CONV, BY_ARITHMETIC, .in = 1024, .out = 1024, .kernel_t = 3,
+     .kernel = 3, .frames = 2, .height = 32, .width = 32},
+    {"conv-3x3x3-256", "1 x 128 x 128, 256 -> 256", CONV, BY_ARITHMETIC, .in = 256, .out = 256, .kernel_t = 3,
+     .kernel = 3, .frames = 1, .height = 128, .width = 128},
+    {"conv-up-2x", "1 x 64 x 64, 512 -> 512", CONV, BY_ARITHMETIC, .in = 512, .out = 512, .kernel_t = 1, .kernel = 3,
+     .frames = 1, .height = 64, .width = 64, .upsample = true},
+    {"conv-head-12", "1 x 128 x 128, 256 -> 12", CONV, BY_ARITHMETIC, .in = 256, .out = 12, .kernel_t = 3,
+     .kernel = 3, .frames = 1, .height = 128, .width = 128},
+    {"conv-input-160", "1 x 128 x 128, 12 -> 160", CONV, BY_ARITHMETIC, .in = 12, .out = 160, .kernel_t = 3,
+     .kernel = 3, .frames = 1, .height = 128, .width = 128},
+    {"rms-norm", "2304 x 2048", RMS_NORM, BY_MEMORY, .rows = 2304, .in = HIDDEN},
+    {"head-norm-rope", "2304, 16 heads of 128", HEAD_NORM_ROPE, BY_MEMORY, .rows = 2304, .heads = 16, .head_dim = 128},
+    {"swiglu", "2304 x 11008", SWIGLU, BY_MEMORY, .rows = 2304, .in = INTER},
+    {"channel-norm-silu", "4 x 128 x 128 x 256", CHANNEL_NORM, BY_MEMORY, .in = 256, .frames = 4, .height = 128,
+     .width = 128},
+    {"duplicate-up", "1 x 64 x 64, 1024 -> 512", DUPLICATE_UP, BY_MEMORY, .in = 1024, .out = 512, .frames = 1,
+     .height = 64, .width = 64},
+};
+
+enum { MATRIX_COPIES_MAX = 16 };
+static const size_t rotate_bytes = (size_t)128 << 20; /* gemv walks through so many bytes of weights, as decoding does */
+
+struct bench {
+    struct kernels *k;
+    const struct bench_case *c;
+    act *x, *past, *y, *third;
+    param *weight, *cosines;
+    struct linear *matrix[MATRIX_COPIES_MAX];
+    int copies, turn;
+    struct conv *conv;
+    void *file[3]; /* weights as the checkpoint would hold them */
+    double work;   /* operations or bytes of one run */
+};
+
+static void check(int status, const struct error *error)
+{
+    if (!status)
+        return;
+    fprintf(stderr, "lance-bench: %s\n", error->text);
+    exit(1);
+}
+
+static void *filled(size_t bytes, int value)
+{
+    void *memory = malloc(bytes);
+    if (!memory) {
+        fprintf(stderr, "lance-bench: no memory for %zu bytes\n", bytes);
+        exit(1);
+    }
+    memset(memory, value, bytes);
+    return memory;
+}
+
+/* Device memory of n values in [-0.5, 0.5). */
+static void *values(struct kernels *k, size_t n, bool is_param)
+{
+    struct error error;
+    void *memory = NULL;
+    check(k->memory_alloc(k, &memory, n * (is_param ? sizeof(float) : k->act_bytes), &error), &error);
+    float *host = filled(n * sizeof *host, 0);
+    uint32_t state = 1;
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        host[i] = (float)(state >> 8) / 16777216.0f - 0.5f;
+    }
+    if (is_param)
+        k->param_upload(k, memory, host, n);
+    else
+        k->upload(k, memory, host, n);
+    free(host);
+    return memory;
+}
+
+static void prepare_linear(struct bench *b)
+{
+    const struct bench_case *c = b->c;
+    size_t n = (size_t)c->in * (size_t)c->out, groups = c->group ? n / (size_t)c->group : 0;
+    size_t data = c->format == WEIGHT_F32 ? 4 * n : c->format == WEIGHT_BF16 ? 2 * n : n / 2;
+    size_t bytes = data + groups * (c->format == WEIGHT_AWQ_INT4 ? 3 : 2);
+    size_t wanted = c->bound == BY_MEMORY ? (rotate_bytes + bytes - 1) / bytes : 1;
+    b->copies = wanted > MATRIX_COPIES_MAX ? MATRIX_COPIES_MAX : (int)wanted;
+    /* 0x3c3c3c3c is 0.0115 in float32 and in bf16, and two ordinary 4-bit codes a byte. */
+    b->file[0] = filled(data * (size_t)b->copies, 0x3c);
+    b->file[1] = filled(groups * 2 * (size_t)b->copies, 0x3c);
+    b->file[2] = filled(groups * (size_t)b->copies, 8);
+    for (int i = 0; i < b->copies; i++) {
+        struct linear_source s = {.format = c->format, .out_features = c->out, .in_features = c->in,
+                                  .group_size = c->group, .data = (char *)b->file[0] + (size_t)i * data,
+                                  .scales = (char *)b->file[1] + (size_t)i * groups * 2,
+                                  .zeros = (uint8_t *)b->file[2] + (size_t)i * groups, .tensor_scale = 1.0f};
+        struct error error;
+        check(b->k->linear_open(b->k, &b->matrix[i], &s, &error), &error);
+    }
+    b->x = values(b->k, (size_t)c->rows * (size_t)c->in, false);
+    b->y = values(b->k, (size_t)c->rows * (size_t)c->out, false);
+    b->work = c->bound == BY_MEMORY ? (double)bytes : 2.0 * (double)n * (double)c->rows;
+}
+
+static void prepare_attention(struct bench *b)
+{
+    const struct bench_case *c = b->c;
+    size_t q = (size_t)c->rows * (size_t)(c->heads * c->head_dim), kv = (size_t)c->keys * (size_t)(c->kv_heads * c->head_dim);
+    b->x = values(b->k, q, false);
+    b->y = values(b->k, q, false);
+    b->past = values(b->k, kv, false);
+    b->third = values(b->k, kv, false);
+    double seen = c->causal ? (double)c->keys - 0.5 * (double)(c->rows - 1) : (double)c->keys; /* on average */
+    b->work = c->bound == BY_MEMORY ? 2.0 * (double)kv * (double)b->k->act_bytes : 4.0 * (double)q * seen;
+}
+
+static int conv_out(const struct bench_case *c, int side)
+{
+    return side * (c->upsample ? 2 : 1);
+}
+
+static void prepare_conv(struct bench *b)
+{
+    const struct bench_case *c = b->c;
+    size_t weights = (size_t)c->in * (size_t)c->out * (size_t)(c->kernel_t * c->kernel * c->kernel);
+    size_t plane = (size_t)c->height * (size_t)c->width * (size_t)c->in;
+    size_t pixels = (size_t)c->frames * (size_t)conv_out(c, c->height) * (size_t)conv_out(c, c->width);
+    b->file[0] = filled(weights * 4, 0x3c);
+    struct conv_source s = {.format = WEIGHT_F32, .out_channels = c->out, .in_channels = c->in, .weight = b->file[0],
+                            .kernel_t = c->kernel_t, .kernel_h = c->kernel, .kernel_w = c->kernel};
+    struct error error;
+    check(b->k->conv_open(b->k, &b->conv, &s, &error), &error);
+    b->x = values(b->k, plane * (size_t)c->frames, false);
+    b->past = values(b->k, plane * 2, false);
+    b->y = values(b->k, pixels * (size_t)c->out, false);
+    b->work = 2.0 * (double)weights * (double)pixels;
+}
+
+static void prepare(struct bench *b)
+{
+    const struct bench_case *c = b->c;
+    size_t n = (size_t)c->rows * (size_t)c->in, pixels = (size_t)c->frames * (size_t)c->height * (size_t)c->width;
+    double act_bytes = (double)b->k->act_bytes;
+    switch (c->operation) {
+    case LINEAR: prepare_linear(b); return;
+    case ATTENTION: prepare_attention(b); return;
+    case CONV: prepare_conv(b); return;
+    case RMS_NORM:
+        b->x = values(b->k, n, false);
+        b->y = values(b->k, n, false);
+        b->weight = values(b->k, (size_t)c->in, true);
+        b->work = 2.0 * (double)n * act_bytes;
+        return;
+    case HEAD_NORM_ROPE:
+        n = (size_t)c->rows * (size_t)(c->heads * c->head_dim);
+        b->x = values(b->k, n, false);
+        b->weight = values(b->k, (size_t)c->head_dim, true);
+        b->cosines = values(b->k, (size_t)c->rows * (size_t)c->head_dim / 2, true);
+        b->work = 2.0 * (double)n * act_bytes;
+        return;
+    case SWIGLU:
+        b->x = values(b->k, n, false);
+        b->third = values(b->k, n, false);
+        b->y = values(b->k, n, false);
+        b->work = 3.0 * (double)n * act_bytes;
+        return;
+    case CHANNEL_NORM:
+        b->x = values(b->k, pixels * (size_t)c->in, false);
+        b->y = values(b->k, pixels * (size_t)c->in, false);
+        b->weight = values(b->k, (size_t)c->in, true);
+        b->work = 2.0 * (double)pixels * c->in * act_bytes;
+        return;
+    case DUPLICATE_UP:
+        b->x = values(b->k, pixels * (size_t)c->in, false);
+        b->y = values(b->k, pixels * 4 * (size_t)c->out, false);
+        b->work = (double)pixels * (c->in + 2.0 * 4.0 * c->out) * act_bytes;
+        return;
+    }
+}
+
+static void run_once(struct bench *b)
+{
+    const struct bench_case *c = b->c;
+    struct kernels *k = b->k;
+    switch (c->operation) {
+    case LINEAR:
+        k->linear(k, b->matrix[b->turn++ % b->copies], b->x, c->rows, b->y, false);
+        break;
+    case ATTENTION:
+        k->attention(k, &(struct attention){.q = b->x, .q_rows = c->rows, .q_stride = c->heads * c->head_dim,
+                                            .heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim,
+                                            .scale = 0.1f, .causal = c->causal, .segments = 1,
+                                            .segment = {{.keys = b->past, .values = b->third, .rows = c->keys,
+                                                         .stride = c->kv_heads * c->head_dim}},
+                                            .out = b->y, .out_stride = c->heads * c->head_dim}, 1);
+        break;
+    case CONV:
+        k->conv(k, b->conv, &(struct conv_call){.x = b->x, .past = b->past, .past_frames = c->kernel_t > 1 ? 2 : 0,
+                                                .frames = c->frames, .height = c->height, .width = c->width,
+                                                .upsample2x = c->upsample, .stride_t = 1, .stride_h = 1, .stride_w = 1,
+                                                .pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1,
+                                                .out = b->y});
+        break;
+    case RMS_NORM: k->rms_norm(k, b->x, c->rows, c->in, b->weight, 1e-6f, b->y); break;
+    case HEAD_NORM_ROPE:
+        k->head_norm_rope(k, b->x, c->rows, c->heads * c->head_dim, c->heads, c->head_dim, b->weight, 1e-6f, b->cosines,
+                          b->cosines);
+        break;
+    case SWIGLU: k->swiglu(k, b->x, b->third, (size_t)c->rows * (size_t)c->in, b->y); break;
+    case CHANNEL_NORM:
+        k->channel_norm(k, b->x, (size_t)c->frames * (size_t)c->height * (size_t)c->width, c->in, b->weight, true, b->y);
+        break;
+    case DUPLICATE_UP:
+        k->duplicate_up(k, b->x, c->frames, c->height, c->width, c->in, c->out, 1, 2, 0, b->y);
+        break;
+    }
+    struct error error;
+    check(k->sync(k, &error), &error);
+}
+
+static void release(struct bench *b)
+{
+    void *memory[] = {b->x, b->past, b->y, b->third, b->weight, b->cosines};
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        b->k->memory_free(b->k, memory[i]);
+    for (int i = 0; i < b->copies; i++)
+        b->k->linear_close(b->k, b->matrix[i]);
+    b->k->conv_close(b->k, b->conv);
+    for (size_t i = 0; i < sizeof b->file / sizeof *b->file; i++)
+        free(b->file[i]);
+}
+
+/* Seconds of the best run. */
+static double measure(struct kernels *k, const struct bench_case *c, double seconds, double *work)
+{
+    struct bench b = {.k = k, .c = c};
+    prepare(&b);
+    run_once(&b); /* not counted: first touch of the output and the scratch memory */
+    double best = 1e30, end = machine_now() + seconds;
+    int runs = 0;
+    do {
+        double start = machine_now();
+        run_once(&b);
+        double took = machine_now() - start;
+        best = took < best ? took : best;
+    } while (++runs < 2 || machine_now() < end);
+    *work = b.work;
+    release(&b);
+    return best;
+}
+
+struct options {
+    const char *backend, *filter;
+    int threads;
+    double seconds;
+    bool json;
+};
+
+static int usage(void)
+{
+    fputs("usage: lance-bench [--backend cpu|cpu-portable] [--threads N] [--seconds S] [--filter NAME] [--json]\n", stderr);
+    return 2;
+}
+
+static int run_all(struct kernels *k, const struct options *o)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = o->threads > 0 ? o->threads : online > 0 ? (int)online : 1;
+    double gflops = machine_gflops(threads, o->seconds), gbs = machine_read_gbs(threads, o->seconds);
+    if (o->json)
+        printf("{\"backend\": \"%s\", \"threads\": %d, \"machine_gflops\": %.1f, \"machine_read_gbs\": %.2f, \"cases\": [",
+               k->name, threads, gflops, gbs);
+    else
+        printf("%s, %d threads; this machine: %.1f GFLOP/s of float32 multiply-adds, %.2f GB/s read\n\n"
+               "%-18s %-32s %10s %18s %6s\n", k->name, threads, gflops, gbs, "operator", "shape", "best ms", "rate", "of it");
+    int printed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct bench_case *c = &cases[i];
+        if (o->filter && !strstr(c->name, o->filter))
+            continue;
+        double work, seconds = measure(k, c, o->seconds, &work), rate = work / seconds * 1e-9;
+        bool memory = c->bound == BY_MEMORY;
+        double share = 100.0 * rate / (memory ? gbs : gflops);
+        if (o->json)
+            printf("%s\n  {\"name\": \"%s\", \"shape\": \"%s\", \"ms\": %.4f, \"%s\": %.2f, \"percent\": %.1f}",
+                   printed ? "," : "", c->name, c->shape, seconds * 1e3, memory ? "gbs" : "gflops", rate, share);
+        else
+            printf("%-18s %-32s %10.3f %10.2f %-7s %5.0f%%\n", c->name, c->shape, seconds * 1e3, rate,
+                   memory ? "GB/s" : "GFLOP/s", share);
+        fflush(stdout);
+        printed++;
+    }
+    if (o->json)
+        printf("\n]}\n");
+    if (!printed)
+        fprintf(stderr, "lance-bench: no case is called like \"%s\"\n", o->filter);
+    return printed ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"backend", required_argument, NULL, 'b'}, {"threads", required_argument, NULL, 't'},
+        {"seconds", required_argument, NULL, 's'}, {"filter", required_argument, NULL, 'f'},
+        {"json", no_argument, NULL, 'j'},          {0},
+    };
+    struct options o = {.backend = "cpu", .seconds = 0.5};
+    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        switch (c) {
+        case 'b': o.backend = optarg; break;
+        case 't': o.threads = atoi(optarg); break;
+        case 's': o.seconds = atof(optarg); break;
+        case 'f': o.filter = optarg; break;
+        case 'j': o.json = true; break;
+        default: return usage();
+        }
+    }
+    bool portable = !strcmp(o.backend, "cpu-portable");
+    if (optind < argc || (strcmp(o.backend, "cpu") && !portable))
+        return usage();
+    struct kernels *k = NULL;
+    struct error error;
+    check(kernels_cpu_open(&k, o.threads, portable ? CPU_PORTABLE : CPU_AUTO, &error), &error);
+    int status = run_all(k, &o);
+    k->close(k);
+    return status;
+}
