@@ -7,6 +7,7 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define MULADD(a, b, c) __builtin_fmaf((a), (b), (c))
@@ -229,6 +230,192 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
         body_decode_panel(w, row, count, first + done, depth - done, out + (size_t)done * TILE_COLUMNS, avx2_pack);
 }
 
+/* Few rows against 4-bit weights: the weights are read once and never stored as floats.
+ *
+ * 32 bytes are 64 codes; lane l of such a vector holds columns 8l .. 8l+7 of its block. A code is not shifted down
+ * but masked where it stands and converted there, and x brings the power of two that makes up for it: three
+ * instructions for eight weights. Zero points are taken off once per group, with the sum of x:
+ *   sum (code - zero) * scale * x  =  scale * (sum code * x  -  zero * sum x)
+ * NVFP4 levels are looked up as the bytes 2*level + 12, which are positive, and so have a "zero" of 12.
+ *
+ * Prepared x: for each block of 64 columns 8 vectors, vector i lane l = x[8l+i] times that power; then for each unit
+ * (a group, or a block when groups are smaller) the lanes' sums of x. */
+enum { CODES = 64, NVFP4_ZERO = 12 };
+
+static bool gemv_is_fast(const struct linear_source *w)
+{
+    int g = w->group_size;
+    return (w->format == WEIGHT_AWQ_INT4 || w->format == WEIGHT_NVFP4) && w->in_features % CODES == 0 &&
+           (g % CODES == 0 || g == 8 || g == 16 || g == 32);
+}
+
+static int gemv_unit(const struct linear_source *w)
+{
+    return w->group_size > CODES ? w->group_size : CODES;
+}
+
+static size_t avx2_gemv_prepared_floats(const struct linear_source *w)
+{
+    if (!gemv_is_fast(w))
+        return body_gemv_prepared_floats(w);
+    return (size_t)w->in_features + (size_t)(w->in_features / gemv_unit(w)) * 8;
+}
+
+static void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out)
+{
+    if (!gemv_is_fast(w)) {
+        body_gemv_prepare(w, x, out);
+        return;
+    }
+    float power[8]; /* of the place where code i is converted */
+    for (int i = 0; i < 8; i++)
+        power[i] = w->format == WEIGHT_NVFP4 ? 1.0f / (float)(1 << i / 2 * 8) : i == 7 ? 1.0f : 1.0f / (float)(1 << 4 * i);
+    int in = w->in_features, unit = gemv_unit(w);
+    float *sums = out + in;
+    memset(sums, 0, (size_t)(in / unit) * 8 * sizeof *sums);
+    for (int block = 0; block < in; block += CODES)
+        for (int lane = 0; lane < 8; lane++)
+            for (int i = 0; i < 8; i++) {
+                float value = x[block + 8 * lane + i];
+                out[block + 8 * i + lane] = value * power[i];
+                sums[block / unit * 8 + lane] += value;
+            }
+}
+
+/* Scales of a unit of a row, one per lane, and zero points likewise. `first` is the unit's first group. */
+static inline __attribute__((always_inline)) __m256 unit_scales(const struct linear_source *w, size_t first,
+                                                                __m256i spread)
+{
+    if (w->group_size >= CODES)
+        return _mm256_set1_ps(group_scale(w, first));
+    int count = CODES / w->group_size;
+    __m256 scales;
+    if (w->scales) {
+        __m128i bits = _mm_setzero_si128();
+        const uint8_t *from = (const uint8_t *)w->scales + 2 * first;
+        if (count == 8)
+            memcpy(&bits, from, 16);
+        else if (count == 4)
+            memcpy(&bits, from, 8);
+        else
+            memcpy(&bits, from, 4);
+        scales = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+    } else {
+        uint64_t bytes = 0;
+        memcpy(&bytes, (const uint8_t *)w->scales_fp8 + first, (size_t)count);
+        /* E4M3 moved into a half has an exponent that is 8 too small. */
+        __m128i half = _mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)bytes));
+        __m128i magnitude = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x7f)), 7);
+        __m128i sign = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x80)), 8);
+        scales = _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(magnitude, sign)), _mm256_set1_ps(256.0f));
+    }
+    if (w->format == WEIGHT_NVFP4)
+        scales = _mm256_mul_ps(scales, _mm256_set1_ps(w->tensor_scale));
+    return _mm256_permutevar8x32_ps(scales, spread);
+}
+
+static inline __attribute__((always_inline)) __m256 unit_zeros(const struct linear_source *w, size_t first,
+                                                               __m256i spread)
+{
+    if (w->group_size >= CODES)
+        return _mm256_set1_ps((float)w->zeros[first]);
+    uint64_t bytes = 0;
+    memcpy(&bytes, w->zeros + first, (size_t)(CODES / w->group_size));
+    __m256 zeros = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes)));
+    return _mm256_permutevar8x32_ps(zeros, spread);
+}
+
+/* Code i of every lane as a float, times the power of two that gemv_prepare expects. `tables` are NVFP4's looked-up
+ * bytes of even and odd columns. */
+static inline __attribute__((always_inline)) __m256 code_in_place(enum weight_format format, __m256i codes,
+                                                                  const __m256i tables[2], int i)
+{
+    if (format == WEIGHT_NVFP4)
+        return _mm256_cvtepi32_ps(_mm256_and_si256(tables[i % 2], _mm256_set1_epi32((int)(0xffu << i / 2 * 8))));
+    if (i == 7) /* in place it would be the sign bit */
+        return _mm256_cvtepi32_ps(_mm256_srli_epi32(codes, 28));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(15 << 4 * i)));
+}
+
+static inline __attribute__((always_inline)) void gemv_columns(const int rows, const enum weight_format format,
+                                                               const struct gemv *g, int first_column, int columns)
+{
+    const struct linear_source *w = g->w;
+    const int in = w->in_features, unit = gemv_unit(w), units = in / unit, groups = in / w->group_size;
+    const int groups_per_unit = unit / w->group_size;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i table = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16,
+                                           18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+    int lanes[8]; /* which of a unit's scales belongs to a lane */
+    for (int lane = 0; lane < 8; lane++)
+        lanes[lane] = w->group_size < CODES ? lane * 8 / w->group_size : 0;
+    const __m256i spread = _mm256_loadu_si256((const __m256i *)lanes);
+
+    for (int column = first_column; column < first_column + columns; column++) {
+        const uint8_t *data = (const uint8_t *)w->data + (size_t)column * (size_t)in / 2;
+        __m256 total[GEMV_ROWS_MAX];
+        for (int r = 0; r < rows; r++)
+            total[r] = _mm256_setzero_ps();
+        for (int u = 0; u < units; u++) {
+            __m256 even[GEMV_ROWS_MAX], odd[GEMV_ROWS_MAX];
+            for (int r = 0; r < rows; r++)
+                even[r] = odd[r] = _mm256_setzero_ps();
+            for (int block = u * unit; block < (u + 1) * unit; block += CODES) {
+                __m256i codes = _mm256_loadu_si256((const __m256i *)(data + block / 2)), tables[2] = {codes, codes};
+                if (format == WEIGHT_NVFP4) {
+                    tables[0] = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, nibble));
+                    tables[1] = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi32(codes, 4), nibble));
+                }
+#pragma GCC unroll 4
+                for (int i = 0; i < 8; i += 2) {
+                    __m256 left = code_in_place(format, codes, tables, i);
+                    __m256 right = code_in_place(format, codes, tables, i + 1);
+#pragma GCC unroll 4
+                    for (int r = 0; r < rows; r++) {
+                        const float *x = g->x + (size_t)r * g->x_stride + block + 8 * i;
+                        even[r] = _mm256_fmadd_ps(left, _mm256_loadu_ps(x), even[r]);
+                        odd[r] = _mm256_fmadd_ps(right, _mm256_loadu_ps(x + 8), odd[r]);
+                    }
+                }
+            }
+            size_t first = (size_t)column * (size_t)groups + (size_t)(u * groups_per_unit);
+            __m256 scale = unit_scales(w, first, spread);
+            __m256 zero = format == WEIGHT_NVFP4 ? _mm256_set1_ps(NVFP4_ZERO) : unit_zeros(w, first, spread);
+            for (int r = 0; r < rows; r++) {
+                __m256 sums = _mm256_loadu_ps(g->x + (size_t)r * g->x_stride + in + 8 * u);
+                __m256 sum = _mm256_fnmadd_ps(zero, sums, _mm256_add_ps(even[r], odd[r]));
+                total[r] = _mm256_fmadd_ps(scale, sum, total[r]);
+            }
+        }
+        for (int r = 0; r < rows; r++) {
+            __m128 half = _mm_add_ps(_mm256_castps256_ps128(total[r]), _mm256_extractf128_ps(total[r], 1));
+            half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            half = _mm_add_ss(half, _mm_movehdup_ps(half));
+            float value = _mm_cvtss_f32(half);
+            gemv_store(g, r, column, format == WEIGHT_NVFP4 ? 0.5f * value : value); /* the bytes are twice the level */
+        }
+    }
+}
+
+static void avx2_gemv(const struct gemv *g, int first_column, int columns)
+{
+    if (!gemv_is_fast(g->w)) {
+        body_gemv(g, first_column, columns);
+        return;
+    }
+    bool nvfp4 = g->w->format == WEIGHT_NVFP4;
+    switch (2 * g->rows + nvfp4) {
+    case 2: gemv_columns(1, WEIGHT_AWQ_INT4, g, first_column, columns); break;
+    case 3: gemv_columns(1, WEIGHT_NVFP4, g, first_column, columns); break;
+    case 4: gemv_columns(2, WEIGHT_AWQ_INT4, g, first_column, columns); break;
+    case 5: gemv_columns(2, WEIGHT_NVFP4, g, first_column, columns); break;
+    case 6: gemv_columns(3, WEIGHT_AWQ_INT4, g, first_column, columns); break;
+    case 7: gemv_columns(3, WEIGHT_NVFP4, g, first_column, columns); break;
+    case 8: gemv_columns(4, WEIGHT_AWQ_INT4, g, first_column, columns); break;
+    default: gemv_columns(4, WEIGHT_NVFP4, g, first_column, columns); break;
+    }
+}
+
 const struct micro *micro_avx2(void)
 {
     static const struct micro micro = {
@@ -238,9 +425,9 @@ const struct micro *micro_avx2(void)
         .pack = avx2_pack,
         .decode_row = body_decode_row,
         .decode_panel = avx2_decode_panel,
-        .gemv_prepared_floats = body_gemv_prepared_floats,
-        .gemv_prepare = body_gemv_prepare,
-        .gemv = body_gemv,
+        .gemv_prepared_floats = avx2_gemv_prepared_floats,
+        .gemv_prepare = avx2_gemv_prepare,
+        .gemv = avx2_gemv,
         .rms_norm = body_rms_norm,
         .l2_norm = body_l2_norm,
         .rope = body_rope,
@@ -251,8 +438,9 @@ const struct micro *micro_avx2(void)
         .max = body_max,
         .exp_sum = body_exp_sum,
     };
-    bool here = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    return here ? &micro : NULL;
+    unsigned a, b, c = 0, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C; /* clang 14 has no builtin question for it */
+    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &micro : NULL;
 }
 
 #else
