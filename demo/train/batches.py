@@ -15,7 +15,7 @@ from torch import Tensor
 from demo.shapes import Scene
 from demo.train import world
 from demo.train.examples import is_clip, latent_grid, patches_of, vit_grid
-from demo.train.latents import LatentSet
+from demo.train.latent_set import LatentSet
 from demo.train.layout import ASSISTANT_PROMPT, Batch, Grid, caption_prompts, layout, pack
 from demo.train.vae_model import LOG_VARIANCE
 

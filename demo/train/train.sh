@@ -12,8 +12,8 @@ step() { module=$1; shift; "$PYTHON" -m "demo.train.$module" "$@"; }
 
 [ -f "$RUN/tokenizer/vocab.json" ] || step make_tokenizer --out "$RUN/tokenizer"
 [ -f "$RUN/vae_folded.pt" ] || step train_vae --out "$RUN/vae.pt" --minutes "${VAE_MINUTES:-25}" --device "$DEVICE"
-[ -f "$RUN/images.pkl" ] || step latents --run "$RUN" --what images --count "${IMAGES:-2000}" --device "$DEVICE"
-[ -f "$RUN/clips.pkl" ] || step latents --run "$RUN" --what clips --count "${CLIPS:-1320}" --device "$DEVICE"
+[ -f "$RUN/images.pkl" ] || step encode_latents --run "$RUN" --what images --count "${IMAGES:-2000}" --device "$DEVICE"
+[ -f "$RUN/clips.pkl" ] || step encode_latents --run "$RUN" --what clips --count "${CLIPS:-1320}" --device "$DEVICE"
 [ -f "$RUN/vit.pt" ] || step train_vit --out "$RUN/vit.pt" --minutes "${VIT_MINUTES:-10}" --device "$DEVICE"
 step train_vae --decoder --init "$RUN/vae_folded.pt" --out "$RUN/vae_decoder.pt" --minutes "$MINUTES" \
     --image-share 0.05 --lr 6e-4 --device "$DEVICE" &

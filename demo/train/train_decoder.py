@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from demo.shapes import CANVAS
+from demo.train.encode_latents import load_vae
 from demo.train.examples import CLIP_GRID, IMAGE_GRID
-from demo.train.latents import LatentSet, load_vae
+from demo.train.latent_set import LatentSet
 from demo.train.optimizer import AverageWeights, Muon, Optimizers
 from demo.train.train_vae import gradient_difference
 from demo.train.vae_model import LATENT_CHANNELS, LOG_VARIANCE, to_input
@@ -50,7 +51,7 @@ def main() -> None:
     rng = random.Random(3)
     sets = {what: found for what in ("images", "clips") if (found := LatentSet.read(args.run, what))}
     if not sets:
-        raise SystemExit(f"no latents in {args.run}: run demo.train.latents first")
+        raise SystemExit(f"no latents in {args.run}: run demo.train.encode_latents first")
     vae = load_vae(args.init, args.device)
     vae.requires_grad_(False)
     vae.decoder.requires_grad_(True)

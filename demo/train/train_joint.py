@@ -139,7 +139,7 @@ def work(rank: int, args: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_file(str(args.run / "tokenizer/tokenizer.json"))
     batches = Batches(args.run, tokenizer, rng)
     if not batches.has("t2i"):
-        raise SystemExit(f"{args.run}/images.pkl is missing: run demo.train.latents first")
+        raise SystemExit(f"{args.run}/images.pkl is missing: run demo.train.encode_latents first")
     optimizers, clipped = make_optimizers(model, args.lr)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     average = AverageWeights(model, longest=0.997, warm_up=10)

@@ -1,6 +1,6 @@
-"""Scenes encoded once and kept: RUN/images.pkl and RUN/clips.pkl.
+"""Draws scenes, encodes them and keeps the latents.
 
-    python -m demo.train.latents --run RUN --what images|clips --count N
+    python -m demo.train.encode_latents --run RUN --what images|clips --count N
 
 An item is an edit pair (source and target) or, every third of the clips, a single clip that starts anywhere.
 """
@@ -8,43 +8,16 @@ An item is an edit pair (source and target) or, every third of the clips, a sing
 from __future__ import annotations
 
 import argparse
-import pickle
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from demo.shapes import Scene
 from demo.train.examples import shoot
+from demo.train.latent_set import LatentSet
 from demo.train.vae_model import Vae, to_input
 from demo.train.world import Edit, draw_edit
-
-
-@dataclass
-class LatentSet:
-    """Scenes with their latents, in the order of `latents` [scenes, tokens, 48] (half precision)."""
-
-    scenes: list[Scene]
-    edits: list[tuple[int, int, str]]  # source, target, instruction
-    departures: list[int]  # clips that start anywhere
-    latents: Tensor
-
-    @staticmethod
-    def read(run: Path, what: str) -> LatentSet | None:
-        path = run / f"{what}.pkl"
-        if not path.exists():
-            return None
-        with path.open("rb") as file:
-            latent_set: LatentSet = pickle.load(file)
-        return latent_set
-
-    def write(self, run: Path, what: str) -> None:
-        part = run / f"{what}.pkl.part"
-        with part.open("wb") as file:
-            pickle.dump(self, file)
-        part.rename(run / f"{what}.pkl")
 
 
 def load_vae(path: Path, device: str = "cpu") -> Vae:
