@@ -13,6 +13,7 @@ opened again and the request sent again; a job goes on in the daemon meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -105,8 +106,7 @@ class Client:
     def load(self, model: str | None = None, timeout: float = _LOAD_SECONDS) -> ModelInfo:
         """Load a model by name, or the daemon's default one; returns at once when it is loaded already. Busy when it
         takes longer than `timeout`: loading goes on."""
-        name = {"model": model} if model else {}
-        answer, _ = self.call("load", timeout=timeout + self.timeout, timeout_ms=round(timeout * 1000), **name)
+        answer, _ = self.call("load", timeout=timeout + self.timeout, timeout_ms=round(timeout * 1000), model=model)
         return ModelInfo.of(answer["model"])
 
     def unload(self) -> bool:
@@ -153,9 +153,8 @@ class Client:
             tensors["noise"] = np.ascontiguousarray(noise, dtype=np.float32)
             params.setdefault("noise_source", "client")
         job_id = job_id or uuid.uuid4().hex
-        daemon = self._daemon or self.hello()
-        named = {"model": model} if model else {}
-        answer, _ = self.call("submit", tensors, job=job_id, task=task, params=params, **named)
+        daemon = self.hello()  # its generation and its limits as they are now
+        answer, _ = self.call("submit", tensors, job=job_id, task=task, params=params, model=model)
         if answer.get("ignored"):
             warnings.warn(f"lanced does not know these parameters: {', '.join(answer['ignored'])}", stacklevel=2)
         return Job(self, job_id, daemon.generation)
@@ -180,10 +179,11 @@ class Client:
         timeout: float | None = None,
         **fields: Any,
     ) -> tuple[dict[str, Any], Tensors]:
-        """One request of the protocol: its answer's envelope and tensors, or the daemon's error."""
+        """One request of the protocol: its answer's envelope and tensors, or the daemon's error. A field that is None
+        is left out."""
+        fields["token"] = self._token
+        fields = {name: value for name, value in fields.items() if value is not None}
         envelope = {"protocol": PROTOCOL_VERSION, "request": request, **fields}
-        if self._token:
-            envelope["token"] = self._token
         message = encode(envelope, tensors)
         self._check_size(len(message))
         answer, answer_tensors = decode(self._exchange(message, timeout or self.timeout))
@@ -237,10 +237,9 @@ class Client:
 class Job:
     """A job in the daemon. Leaving its `with` block cancels it if it runs, and forgets it."""
 
-    def __init__(self, client: Client, job_id: str, generation: str, model: ModelInfo | None) -> None:
+    def __init__(self, client: Client, job_id: str, generation: str) -> None:
         self.client = client
         self.id = job_id
-        self.model = model
         self.ended: Event | None = None  # the event that ended it
         self._generation = generation
         self._after = 0
@@ -250,10 +249,8 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with contextlib.suppress(LanceError):  # the daemon forgets it by itself; an error on its way out matters more
             self.release()
-        except LanceError:
-            pass  # the daemon forgets it by itself, and an error on its way out matters more
 
     def poll(self, timeout: float) -> list[Event]:
         """The events since the last call; [] when none comes within `timeout` seconds.
