@@ -30,7 +30,7 @@ ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/lance*.c daemon
 DAEMON_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard daemon/lance*.c),$(wildcard daemon/*.c)))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
-TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/tools/%,$(wildcard tests/tools/*/main.c))
+TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(DAEMON_OBJECTS) \
               $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c))
@@ -69,11 +69,12 @@ $(BUILD)/lanced: $(DAEMON_OBJECTS) $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
 
 # A program of tools/NAME or tests/tools/NAME is linked from the folder's own sources.
-.SECONDEXPANSION:
-$(TOOLS): $(BUILD)/%: $$(patsubst %.c,$(BUILD)/%.o,$$(wildcard tools/$$*/*.c)) $(LIBRARIES)
-	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
-$(TEST_TOOLS): $(BUILD)/tests/tools/%: $$(patsubst %.c,$(BUILD)/%.o,$$(wildcard tests/tools/$$*/*.c)) $(TEST_LIBRARIES)
-	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
+define program # path of the program, folder of its sources, libraries
+$(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c)) $(3)
+	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$^ -o $$@ $$(LIBS)
+endef
+$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(LIBRARIES))))
+$(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
 
@@ -86,7 +87,7 @@ unit-programs: $(UNIT_TESTS)
 objects: $(ALL_OBJECTS)
 
 # Every case recorded in GOLDEN; one line per case and stage, then "N passed, N failed".
-check-golden: $(BUILD)/tests/tools/check-golden
+check-golden: $(BUILD)/tests/check-golden
 	@[ -n "$(GOLDEN)" ] || { echo "usage: make check-golden GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
 	@$< "$(GOLDEN)"
 

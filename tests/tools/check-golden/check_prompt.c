@@ -28,7 +28,7 @@ static void check_ids(const struct check *c)
         return;
     int32_t *ids = golden_integers(tensor);
     int count = (int)tensor_elements(tensor), expected = count - 1;
-    if (!prompt->splits || prompt->prefix_splits == prompt->split_count) {
+    if (prompt->prefix_splits == prompt->split_count) {
         const struct tensor_view *loss = golden_find(c->golden, "ce_loss_indexes");
         int32_t *indexes = loss ? golden_integers(loss) : NULL;
         expected = indexes ? indexes[0] + 1 : count;
