@@ -1,0 +1,191 @@
+/* The ViT against a recorded official run (tests/golden/make_vision_vectors.py), and its promises about memory and
+ * stepping. */
+#include "tests/unit/vision_fixture.h"
+
+#include "daemon/model/vit.h"
+
+enum { GRID_H = 12, GRID_W = 18, PATCHES = GRID_H * GRID_W, TOKENS = PATCHES / 4, FRAME = 196 * PATCHES * 3 };
+enum { DEPTH = 4, HIDDEN = 64, OUT = 128 };
+
+static struct fixture fixture;
+static struct vit *vit;
+
+static int open_vit(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    if (fixture_open(&fixture) < 0)
+        return -1;
+    if (vit_open(&vit, fixture.kernels, fixture.checkpoint, false, &error) < 0) {
+        print_error("%s\n", error.text);
+        return -1;
+    }
+    return 0;
+}
+
+static int close_vit(void **state)
+{
+    (void)state;
+    vit_close(vit);
+    if (fixture.kernels->memory_in_use(fixture.kernels)) {
+        print_error("device memory is still in use after vit_close\n");
+        return -1;
+    }
+    return fixture_close(&fixture);
+}
+
+static act *tokens_memory(size_t tokens)
+{
+    struct error error = {0};
+    void *memory;
+    ASSERT_OK(fixture.kernels->memory_alloc(fixture.kernels, &memory, tokens * OUT * fixture.kernels->act_bytes, &error),
+              error);
+    return memory;
+}
+
+/* Runs `which` on t frame pairs into fresh host memory [t * TOKENS, OUT]. */
+static float *run(struct vit *which, const uint8_t *pixels, int t)
+{
+    struct error error = {0};
+    size_t tokens = (size_t)t * TOKENS;
+    act *memory = tokens_memory(tokens);
+    struct vit_pass *pass;
+    int status, done, blocks;
+    ASSERT_OK(vit_begin(&pass, which, pixels, (struct vit_grid){t, GRID_H, GRID_W}, memory, &error), error);
+    while ((status = vit_step(pass, &done, &blocks, &error)) > 0)
+        ;
+    ASSERT_OK(status, error);
+    vit_pass_close(pass);
+    float *out = malloc(tokens * OUT * sizeof *out);
+    assert_non_null(out);
+    fixture.kernels->download(fixture.kernels, out, memory, tokens * OUT);
+    fixture.kernels->memory_free(fixture.kernels, memory);
+    return out;
+}
+
+/* The recorded picture twice, as pictures are given to the ViT; free() it. */
+static uint8_t *recorded_pair(const struct safetensors *file)
+{
+    const struct tensor_view *picture = safetensors_find(file, "pixels");
+    assert_non_null(picture);
+    assert_int_equal(picture->bytes, FRAME);
+    uint8_t *pair = malloc(2 * FRAME);
+    assert_non_null(pair);
+    memcpy(pair, picture->data, FRAME);
+    memcpy(pair + FRAME, picture->data, FRAME);
+    return pair;
+}
+
+static void a_recorded_picture_gives_the_official_tokens(void **state)
+{
+    (void)state;
+    struct safetensors *file = open_recorded("tests/golden/data/vision/vit.safetensors");
+    uint8_t *pair = recorded_pair(file);
+    float *want = recorded(file, "tokens", TOKENS * OUT), *got = run(vit, pair, 1);
+    ASSERT_CLOSE(got, want, TOKENS * OUT, 1e-5);
+    free(got);
+    free(want);
+    free(pair);
+    safetensors_close(file);
+}
+
+static void the_first_blocks_are_the_official_ones(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct safetensors *file = open_recorded("tests/golden/data/vision/vit.safetensors");
+    uint8_t *pair = recorded_pair(file);
+    act *memory = tokens_memory(TOKENS);
+    struct vit_pass *pass;
+    int done, blocks;
+    ASSERT_OK(vit_begin(&pass, vit, pair, (struct vit_grid){1, GRID_H, GRID_W}, memory, &error), error);
+    for (int block = 0; block < 2; block++) {
+        assert_int_equal(vit_step(pass, &done, &blocks, &error), 1);
+        assert_int_equal(done, block + 1);
+        assert_int_equal(blocks, DEPTH);
+        float got[64 * HIDDEN], *want = recorded(file, block ? "block1_head" : "block0_head", 64 * HIDDEN);
+        fixture.kernels->download(fixture.kernels, got, vit_hidden(pass), 64 * HIDDEN);
+        ASSERT_CLOSE(got, want, 64 * HIDDEN, 1e-5);
+        free(want);
+    }
+    vit_pass_close(pass); /* in the middle: a cancelled job */
+    fixture.kernels->memory_free(fixture.kernels, memory);
+    free(pair);
+    safetensors_close(file);
+}
+
+/* Frame pairs do not see each other, so each of a clip's gives what it gives alone. With 24 pairs the clip is longer
+ * than what is processed in one go. */
+static void every_frame_pair_of_a_clip_is_seen_alone(void **state)
+{
+    (void)state;
+    enum { PAIRS = 24 };
+    struct safetensors *file = open_recorded("tests/golden/data/vision/vit.safetensors");
+    uint8_t *pair = recorded_pair(file), *other = malloc(2 * FRAME), *clip = malloc(2 * FRAME * PAIRS);
+    for (int i = 0; i < 2 * FRAME; i++)
+        other[i] = (uint8_t)(255 - pair[i] / (i < FRAME ? 1 : 2));
+    for (int t = 0; t < PAIRS; t++)
+        memcpy(clip + t * 2 * FRAME, t % 3 ? pair : other, 2 * FRAME);
+    float *want_pair = run(vit, pair, 1), *want_other = run(vit, other, 1), *got = run(vit, clip, PAIRS);
+    assert_true(relative_error(want_other, want_pair, TOKENS * OUT) > 0.01);
+    for (int t = 0; t < PAIRS; t++)
+        ASSERT_CLOSE(got + t * TOKENS * OUT, t % 3 ? want_pair : want_other, TOKENS * OUT, 1e-6);
+    free(got);
+    free(want_other);
+    free(want_pair);
+    free(clip);
+    free(other);
+    free(pair);
+    safetensors_close(file);
+}
+
+static void rounded_tables_change_the_result_a_little(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct safetensors *file = open_recorded("tests/golden/data/vision/vit.safetensors");
+    uint8_t *pair = recorded_pair(file);
+    struct vit *rounded;
+    ASSERT_OK(vit_open(&rounded, fixture.kernels, fixture.checkpoint, true, &error), error);
+    float *want = run(vit, pair, 1), *got = run(rounded, pair, 1);
+    double difference = relative_error(got, want, TOKENS * OUT);
+    assert_true(difference > 1e-6 && difference < 1e-2);
+    free(got);
+    free(want);
+    vit_close(rounded);
+    free(pair);
+    safetensors_close(file);
+}
+
+static void a_run_takes_exactly_the_memory_that_was_promised(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    static const struct vit_grid grids[] = {{1, 2, 2}, {1, 12, 18}, {3, 10, 6}, {30, 12, 18}, {2, 64, 66}};
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++) {
+        struct vit_grid grid = grids[i];
+        size_t patches = (size_t)(grid.t * grid.h * grid.w);
+        uint8_t *pixels = calloc(2 * patches, 196 * 3);
+        act *memory = tokens_memory(patches / 4);
+        struct vit_pass *pass;
+        uint64_t before = fixture.kernels->memory_in_use(fixture.kernels);
+        ASSERT_OK(vit_begin(&pass, vit, pixels, grid, memory, &error), error);
+        assert_int_equal(fixture.kernels->memory_in_use(fixture.kernels) - before, vit_bytes(vit, grid));
+        vit_pass_close(pass);
+        assert_int_equal(fixture.kernels->memory_in_use(fixture.kernels), before);
+        fixture.kernels->memory_free(fixture.kernels, memory);
+        free(pixels);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_recorded_picture_gives_the_official_tokens),
+        cmocka_unit_test(the_first_blocks_are_the_official_ones),
+        cmocka_unit_test(every_frame_pair_of_a_clip_is_seen_alone),
+        cmocka_unit_test(rounded_tables_change_the_result_a_little),
+        cmocka_unit_test(a_run_takes_exactly_the_memory_that_was_promised),
+    };
+    return cmocka_run_group_tests(tests, open_vit, close_vit);
+}
