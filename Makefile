@@ -106,7 +106,7 @@ test-comfyui: all
 demo:
 	@tools/setup.sh demo
 	@$(MAKE) --no-print-directory $(PARALLEL) all
-	@.venv/bin/python demo/demo.py
+	@PYTHONPATH=protocol/python .venv/bin/python -m demo.demo
 
 # ---- install ----
 BINARY_DIR = $(DESTDIR)$(PREFIX)/bin

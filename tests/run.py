@@ -145,11 +145,11 @@ def golden(jobs: int) -> Count:
 
 def python_tests(jobs: int) -> Count:
     del jobs
-    folders = [folder for folder in ("tests/python", "tests/e2e") if (ROOT / folder).is_dir()]
+    folders = [folder for folder in ("tests/python", "tests/e2e", "tests/comfyui") if (ROOT / folder).is_dir()]
     report = ROOT / "build/pytest.xml"
     report.unlink(missing_ok=True)
-    status, output = run([sys.executable, "-m", "pytest", "-q", "-ra", f"--junitxml={report}", *folders],
-                         PYTHONPATH=str(ROOT / "protocol/python"))
+    command = [sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-q", "-ra", f"--junitxml={report}"]
+    status, output = run([*command, *folders])
     print(output)
     if not report.exists():
         return Count(failed=[f"pytest: ended with status {status}"])
