@@ -71,7 +71,7 @@ $(BUILD)/lanced: $(DAEMON_OBJECTS) $(LIBRARIES)
 # A program of tools/NAME or tests/tools/NAME is linked from the folder's own sources.
 define program # path of the program, folder of its sources, libraries
 $(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c)) $(3)
-	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$^ -o $$@ $$(LIBS)
+	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$(filter %.o %.a,$$^) -o $$@ $$(LIBS)
 endef
 $(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(LIBRARIES))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))

@@ -328,8 +328,11 @@ static int decode_stage_step(struct lance_job *job, int step, struct error *erro
     const struct token_grid target = job->plan.target;
     const int item = step / target.frames, frame = step % target.frames;
     int code = 0, frames = 0;
-    if (frame == 0)
+    if (frame == 0) {
+        vae_pass_close(job->vae_pass); /* of the batch item before */
+        job->vae_pass = NULL;
         code = vae_decode_begin(&job->vae_pass, job->model->vae, target.frames, target.height, target.width, error);
+    }
     if (!code)
         code = vae_decode_frame(job->vae_pass, job->latents + (size_t)step * frame_cells(target) * channels_of(job), job->chunk,
                                 &frames, error);
@@ -337,16 +340,14 @@ static int decode_stage_step(struct lance_job *job, int step, struct error *erro
         return code;
     size_t first = (size_t)item * (size_t)vae_frames(target.frames) + (size_t)(frame == 0 ? 0 : vae_frames(frame));
     vae_pixels_to_u8(job->chunk, job->pixels + first * picture_bytes(job), (size_t)frames * picture_bytes(job));
-    if (frame == target.frames - 1) {
-        vae_pass_close(job->vae_pass);
-        job->vae_pass = NULL;
-    }
     return 0;
 }
 
 static int decode_stage_end(struct lance_job *job, struct error *error)
 {
     (void)error;
+    vae_pass_close(job->vae_pass);
+    job->vae_pass = NULL;
     free(job->chunk);
     job->chunk = NULL;
     return 0;
@@ -555,33 +556,40 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 
 /* ---- stepping ---- */
 
-/* One step of the current stage, its beginning and its end where they fall. */
+/* Note what the job holds; `others` is what is not its own. */
+static void account_memory(struct lance_job *job, uint64_t others)
+{
+    job->held_bytes = job->kernels->memory_in_use(job->kernels) - others;
+    if (job->held_bytes > job->peak_bytes)
+        job->peak_bytes = job->held_bytes;
+}
+
+/* One step of the current stage, its beginning and its end where they fall. A stage holds most after its steps
+ * and before its end; where a new peak of the backend shows more, that counts. */
 static int advance(struct lance_job *job, struct error *error)
 {
     const struct stage *stage = job->stages[job->stage];
-    int code = 0;
-    job->piece = NULL;
-    if (!job->begun && (code = stage->begin(job, error)))
-        return code;
-    job->begun = true;
-    int before = job->step;
-    if ((code = stage->step(job, job->step, error)))
-        return code;
-    job->step++;
-    job->total_step += job->step - before;
-    if (job->step >= job->stage_steps[job->stage])
-        code = stage->end(job, error);
-    return code;
-}
-
-/* Device memory that the job holds now, and what it held at most during the step, from the backend's counters. */
-static void account_memory(struct lance_job *job, uint64_t used_before, uint64_t peak_before)
-{
     struct kernels *k = job->kernels;
-    const uint64_t others = used_before - job->held_bytes, peak = k->memory_peak(k), used = k->memory_in_use(k);
-    job->held_bytes = used - others;
-    uint64_t highest = peak > peak_before ? peak - others : job->held_bytes;
-    job->peak_bytes = highest > job->peak_bytes ? highest : job->peak_bytes;
+    const uint64_t others = k->memory_in_use(k) - job->held_bytes, peak_before = k->memory_peak(k);
+    int code = 0, before = job->step;
+    job->piece = NULL;
+    if (!job->begun)
+        code = stage->begin(job, error);
+    job->begun = true;
+    if (!code)
+        code = stage->step(job, job->step, error);
+    account_memory(job, others);
+    if (!code) {
+        job->step++;
+        job->total_step += job->step - before;
+        if (job->step >= job->stage_steps[job->stage])
+            code = stage->end(job, error);
+    }
+    account_memory(job, others);
+    const uint64_t peak = k->memory_peak(k);
+    if (peak > peak_before && peak - others > job->peak_bytes)
+        job->peak_bytes = peak - others;
+    return code;
 }
 
 int lance_job_step(struct lance_job *job, struct lance_progress *progress, struct error *error)
@@ -589,9 +597,7 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
     if (job->failed || job->finished)
         return job->finished ? LANCE_STEP_DONE : error_set(error, ERROR_INTERNAL, "the job has failed and can only be closed");
     const double start = now_seconds();
-    const uint64_t used = job->kernels->memory_in_use(job->kernels), peak = job->kernels->memory_peak(job->kernels);
     int code = advance(job, error);
-    account_memory(job, used, peak);
     if (code) {
         job->failed = true;
         return code;

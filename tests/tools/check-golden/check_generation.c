@@ -189,6 +189,22 @@ static int check_steps(struct generation *g, struct error *error)
     return code;
 }
 
+/* Recorded embeddings of single times: time_embed.0 and .1 belong to t = 1, later ones (dense path) to the steps. */
+static void check_times(const struct generation *g)
+{
+    const struct tensor_view *tensor = golden_own(g->check->golden, "time_embed.1");
+    if (!tensor || tensor_elements(tensor) != g->hidden)
+        return;
+    const bool dense = g->check->golden->request.uncond_positions == LANCE_UNCOND_CONSISTENT;
+    float *host = malloc(g->hidden * sizeof *host);
+    if (!host)
+        abort();
+    latent_tokens_time(g->check->model->latent_tokens, g->check->plan.timesteps[dense ? 1 : 0], decoder_workspace_x(g->workspace));
+    g->kernels->download(g->kernels, host, decoder_workspace_x(g->workspace), g->hidden);
+    check_tensor(g->check, tensor, host, g->hidden, SINGLE_STAGE_BOUND);
+    free(host);
+}
+
 static int generate(struct generation *g, struct error *error)
 {
     const struct job_plan *plan = &g->check->plan;
@@ -205,6 +221,7 @@ static int generate(struct generation *g, struct error *error)
         (code = denoiser_open(&g->denoiser, model->decoder, model->latent_tokens, k, g->workspace, g->prefix, &plan->denoiser,
                               error)))
         return code;
+    check_times(g);
     return check_steps(g, error);
 }
 
