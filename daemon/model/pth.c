@@ -127,7 +127,8 @@ static void *table_add(struct machine *machine, struct table *table, size_t item
         fail(machine, "is not a plain state dict (it describes too many values)");
         return NULL;
     }
-    if (table->count + items > table->capacity) {
+    /* Also for no items: a table that is still empty must not answer with the NULL of a failure. */
+    if (table->count + items > table->capacity || !table->items) {
         size_t capacity = table->capacity ? table->capacity : 64;
         while (capacity < table->count + items)
             capacity *= 2;
