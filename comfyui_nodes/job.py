@@ -10,7 +10,7 @@ import comfy.model_management
 import comfy.utils
 from PIL import Image
 
-from ..protocol.python.lanced_client import Preview, Progress, Result
+from ..protocol.python.lanced_client import ConnectionFailed, JobLost, Preview, Progress, Result
 from .connection import ModelHandle
 
 POLL_SECONDS = 0.05  # how long an interrupt may go unnoticed
@@ -20,7 +20,16 @@ T = TypeVar("T")
 
 
 async def run_job(handle: ModelHandle, task: str, node_id: str, **request: Any) -> Result:
-    """Run a job to its end. An interrupt, or a failing neighbour node, cancels it in the daemon within a step."""
+    """Run a job to its end. An interrupt, or a failing neighbour node, cancels it in the daemon within a step. When the
+    daemon goes away under the job, it is found or started again, once, and the job begins anew."""
+    try:
+        return await _attempt(handle, task, node_id, request)
+    except (ConnectionFailed, JobLost):
+        _show_text("lanced went away; trying again", node_id)
+        return await _attempt(handle, task, node_id, request)
+
+
+async def _attempt(handle: ModelHandle, task: str, node_id: str, request: dict[str, Any]) -> Result:
     client = await watched(handle.connect)
     bar = comfy.utils.ProgressBar(1, node_id=node_id)
     preview: tuple[str, Image.Image, int] | None = None  # goes out with the next step, so that each step is told once
