@@ -19,6 +19,7 @@ from ..protocol.python.lanced_client import Client, ConnectionFailed, LanceError
 
 CLONE = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
+MOST_MODELS = 32  # that one lanced offers
 
 _lock = threading.Lock()
 _started: list[subprocess.Popen[bytes]] = []
@@ -79,9 +80,9 @@ def answers(endpoint: str) -> bool:
 
 
 def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
-    command = [str(binary), "--endpoint", endpoint]
-    for directory in models.values():
-        command += ["--model", str(directory)]
+    command = [str(binary), "--endpoint", endpoint, "--lazy", "--on-term", "cancel"]
+    for name, directory in list(models.items())[:MOST_MODELS]:
+        command += ["--model", f"{name}={directory}"]
     log_path = Path(folder_paths.get_user_directory()) / "lanced.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
