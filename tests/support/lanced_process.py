@@ -35,7 +35,14 @@ LONG_REQUEST: dict[str, Any] = REQUEST | {"width": 256, "height": 256, "num_infe
 class Lanced:
     """A context manager; `arguments` are added to the command line."""
 
-    def __init__(self, *arguments: str, models: tuple[Path, ...] = (DEMO_MODEL,), endpoint: str | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        models: tuple[Path, ...] = (DEMO_MODEL,),
+        endpoint: str | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.token = token
         # A short path: a socket's may have about 100 characters, which pytest's own folders use up.
         self._folder = tempfile.TemporaryDirectory(prefix="lanced-")
         self.endpoint = endpoint or f"ipc://{self._folder.name}/lanced.ipc"
@@ -80,7 +87,7 @@ class Lanced:
                     time.sleep(0.02)
 
     def client(self, peer_factory: Callable[[str], Peer] = open_peer) -> Client:
-        return Client(self.endpoint, peer_factory=peer_factory)
+        return Client(self.endpoint, token=self.token, peer_factory=peer_factory)
 
     def lancectl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
