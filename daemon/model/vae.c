@@ -175,6 +175,11 @@ int vae_encode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, 
     return begin(out, vae, &vae->encoder, latent_frames, latent_height, latent_width, error);
 }
 
+static float clip(float pixel) /* NaN becomes -1 */
+{
+    return pixel > -1.0f ? (pixel < 1.0f ? pixel : 1.0f) : -1.0f;
+}
+
 static int check_turn(const struct vae_pass *pass, const struct vae_network *network, struct error *error)
 {
     if (pass->network != network)
@@ -200,7 +205,7 @@ int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, 
         return status;
     *frames = pass->frames_out;
     for (float *x = pixels; x < pass->pixels_out; x++)
-        *x = fminf(fmaxf(*x, -1.0f), 1.0f);
+        *x = clip(*x);
     return 0;
 }
 
@@ -242,5 +247,5 @@ void vae_pass_close(struct vae_pass *pass)
 void vae_pixels_to_u8(const float *pixels, uint8_t *out, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = (uint8_t)lrintf((fminf(fmaxf(pixels[i], -1.0f), 1.0f) * 0.5f + 0.5f) * 255.0f);
+        out[i] = (uint8_t)lrintf((clip(pixels[i]) * 0.5f + 0.5f) * 255.0f);
 }

@@ -238,6 +238,35 @@ static void pixels_round_half_to_even_and_are_clipped(void **state)
     assert_memory_equal(got, want, sizeof want);
 }
 
+static int attempt_open(struct error *error)
+{
+    struct vae *attempted;
+    int status = vae_open(&attempted, fixture.kernels, fixture.checkpoint, error);
+    if (status == 0)
+        vae_close(attempted);
+    else
+        assert_null(attempted);
+    return status;
+}
+
+static int attempt_pass(struct error *error)
+{
+    struct vae_pass *pass;
+    int status = vae_decode_begin(&pass, vae, 2, LATENT_HEIGHT, LATENT_WIDTH, error);
+    if (status == 0)
+        vae_pass_close(pass);
+    else
+        assert_null(pass);
+    return status;
+}
+
+static void running_out_of_memory_is_reported_and_leaks_nothing(void **state)
+{
+    (void)state;
+    assert_true(count_failures(fixture.kernels, attempt_open) > 20); /* a vector for every normalisation */
+    assert_int_equal(count_failures(fixture.kernels, attempt_pass), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +277,7 @@ int main(void)
         cmocka_unit_test(passes_that_run_in_turn_do_not_disturb_each_other),
         cmocka_unit_test(a_pass_takes_exactly_the_memory_that_was_promised),
         cmocka_unit_test(frames_out_of_turn_are_refused),
+        cmocka_unit_test(running_out_of_memory_is_reported_and_leaks_nothing),
         cmocka_unit_test(the_raw_scale_and_back_is_the_identity),
         cmocka_unit_test(pixels_round_half_to_even_and_are_clipped),
     };

@@ -178,6 +178,37 @@ static void a_run_takes_exactly_the_memory_that_was_promised(void **state)
     }
 }
 
+static int attempt_open(struct error *error)
+{
+    struct vit *attempted;
+    int status = vit_open(&attempted, fixture.kernels, fixture.checkpoint, false, error);
+    if (status == 0)
+        vit_close(attempted);
+    else
+        assert_null(attempted);
+    return status;
+}
+
+static int attempt_run(struct error *error)
+{
+    static const uint8_t pixels[2 * 28 * 28 * 3];
+    float tokens[OUT]; /* never written: no step is taken */
+    struct vit_pass *pass;
+    int status = vit_begin(&pass, vit, pixels, (struct vit_grid){1, 2, 2}, (act *)tokens, error);
+    if (status == 0)
+        vit_pass_close(pass);
+    else
+        assert_null(pass);
+    return status;
+}
+
+static void running_out_of_memory_is_reported_and_leaks_nothing(void **state)
+{
+    (void)state;
+    assert_true(count_failures(fixture.kernels, attempt_open) > 2 * DEPTH);
+    assert_true(count_failures(fixture.kernels, attempt_run) > 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +217,7 @@ int main(void)
         cmocka_unit_test(every_frame_pair_of_a_clip_is_seen_alone),
         cmocka_unit_test(rounded_tables_change_the_result_a_little),
         cmocka_unit_test(a_run_takes_exactly_the_memory_that_was_promised),
+        cmocka_unit_test(running_out_of_memory_is_reported_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, open_vit, close_vit);
 }

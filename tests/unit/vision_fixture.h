@@ -84,6 +84,40 @@ static inline double relative_error(const float *got, const float *want, size_t 
     return sqrt(difference / norm);
 }
 
+/* Call `attempt` again and again, letting the first, then the second, then the third allocation of device memory fail,
+ * and so on, until it succeeds. Whenever it fails it must say so and leave nothing behind. `attempt` undoes what it did
+ * when it succeeds. Returns how often it failed. */
+static int allocations_left;
+static int (*real_memory_alloc)(struct kernels *k, void **out, size_t bytes, struct error *error);
+static int failing_memory_alloc(struct kernels *k, void **out, size_t bytes, struct error *error)
+{
+    *out = NULL;
+    if (allocations_left-- == 0)
+        return error_set(error, ERROR_NO_MEMORY, "no device memory");
+    return real_memory_alloc(k, out, bytes, error);
+}
+
+static inline int count_failures(struct kernels *kernels, int (*attempt)(struct error *error))
+{
+    real_memory_alloc = kernels->memory_alloc;
+    kernels->memory_alloc = failing_memory_alloc;
+    uint64_t before = kernels->memory_in_use(kernels);
+    int failures = 0, status;
+    do {
+        struct error error = {0};
+        allocations_left = failures;
+        status = attempt(&error);
+        assert_int_equal(kernels->memory_in_use(kernels), before);
+        if (status < 0) {
+            assert_int_equal(status, ERROR_NO_MEMORY);
+            assert_int_equal(error.code, ERROR_NO_MEMORY);
+            failures++;
+        }
+    } while (status < 0);
+    kernels->memory_alloc = real_memory_alloc;
+    return failures;
+}
+
 #define ASSERT_CLOSE(got, want, n, bound)                                                                              \
     do {                                                                                                               \
         double error_ = relative_error((got), (want), (n));                                                            \
