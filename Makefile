@@ -35,9 +35,12 @@ UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/u
 ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(DAEMON_OBJECTS) \
               $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c))
 
+# The parts of the tools, apart from each program's main.c, for their unit tests.
+TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard tools/*/*.c)))
+
 LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a
-# What tests of the engine share: model folders made of recorded ones.
-TEST_LIBRARIES = $(BUILD)/libgolden.a $(LIBRARIES)
+# What tests of the engine share (model folders made of recorded ones), and the parts of the tools.
+TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(LIBRARIES)
 PROGRAMS  = $(if $(wildcard daemon/main.c),$(BUILD)/lanced) $(TOOLS)
 
 all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
@@ -45,6 +48,7 @@ all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
 $(BUILD)/libkernels.a: $(KERNELS_OBJECTS)
 $(BUILD)/libengine.a: $(ENGINE_OBJECTS)
+$(BUILD)/libtools.a: $(TOOLS_OBJECTS)
 $(BUILD)/libgolden.a: $(GOLDEN_OBJECTS)
 $(BUILD)/%.a:
 	@mkdir -p $(@D)

@@ -1,0 +1,183 @@
+/* inquiries.c: see inquiries.h. */
+#include "tools/lancectl/inquiries.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/lancectl/complain.h"
+#include "tools/lancectl/picture_file.h"
+
+/* ---- Printing ---- */
+
+static enum exit_code print_json(const cJSON *object, bool is_formatted)
+{
+    char *text = is_formatted ? cJSON_Print(object) : cJSON_PrintUnformatted(object);
+    if (text)
+        puts(text);
+    cJSON_free(text);
+    return text ? EXIT_OK : EXIT_FAILED;
+}
+
+static const char *text_or(const cJSON *object, const char *name, const char *otherwise)
+{
+    const char *text = json_text(object, name);
+    return text ? text : otherwise;
+}
+
+/* Bytes as people read them. */
+static void format_bytes(char *out, size_t size, double bytes)
+{
+    static const char *const units[] = {"bytes", "KB", "MB", "GB", "TB"};
+    size_t unit = 0;
+    while (bytes >= 1000 && unit < 4) {
+        bytes /= 1000;
+        unit++;
+    }
+    snprintf(out, size, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+}
+
+/* One value a line, nested names joined by dots: "jobs.done   12". */
+static void print_values(const cJSON *object, const char *prefix)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, object)
+    {
+        char name[120];
+        snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", item->string ? item->string : "-");
+        if (cJSON_IsObject(item) || cJSON_IsArray(item)) {
+            print_values(item, name);
+        } else {
+            char *value = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
+            printf("  %-28s %s\n", name, cJSON_IsString(item) ? item->valuestring : value ? value : "");
+            cJSON_free(value);
+        }
+    }
+}
+
+static void print_model(const cJSON *model)
+{
+    if (!cJSON_IsObject(model)) {
+        puts("no model loaded");
+        return;
+    }
+    char size[32];
+    const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(model, "weight_bytes");
+    const cJSON *seconds = cJSON_GetObjectItemCaseSensitive(model, "load_seconds");
+    format_bytes(size, sizeof size, cJSON_IsNumber(bytes) ? bytes->valuedouble : 0);
+    printf("model %s, %s, %s of weights, loaded in %.1f s\n", text_or(model, "name", "?"), text_or(model, "kind", "?"),
+           size, cJSON_IsNumber(seconds) ? seconds->valuedouble : 0);
+}
+
+static void print_offered(const cJSON *models)
+{
+    const cJSON *model, *task;
+    cJSON_ArrayForEach(model, models)
+    {
+        bool is_loaded = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(model, "loaded"));
+        printf("%c %-24s %-16s", is_loaded ? '*' : ' ', text_or(model, "name", "?"), text_or(model, "kind", "?"));
+        cJSON_ArrayForEach(task, cJSON_GetObjectItemCaseSensitive(model, "tasks"))
+            printf(" %s", cJSON_IsString(task) ? task->valuestring : "?");
+        putchar('\n');
+    }
+}
+
+/* ---- Commands ---- */
+
+/* The answer's own fields, without those of every answer. */
+static cJSON *fields_of(const struct message *answer)
+{
+    cJSON *fields = cJSON_Duplicate(message_envelope(answer), true);
+    cJSON_DeleteItemFromObjectCaseSensitive(fields, "protocol");
+    cJSON_DeleteItemFromObjectCaseSensitive(fields, "ok");
+    return fields;
+}
+
+static enum exit_code print_status(struct session *session, const cJSON *stats, const struct arguments *arguments)
+{
+    const cJSON *hello = client_hello(session->client);
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(hello, "model");
+    if (arguments->json) {
+        cJSON *both = cJSON_Duplicate(stats, true), *item;
+        static const char *const names[] = {"version", "generation", "backend", "pid", "model"};
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            if ((item = cJSON_GetObjectItemCaseSensitive(hello, names[i])) && !cJSON_HasObjectItem(both, names[i]))
+                cJSON_AddItemToObject(both, names[i], cJSON_Duplicate(item, true));
+        enum exit_code exit_code = print_json(both, false);
+        cJSON_Delete(both);
+        return exit_code;
+    }
+    const cJSON *pid = cJSON_GetObjectItemCaseSensitive(hello, "pid");
+    printf("lanced %s at %s, process %.0f, %s\n", text_or(hello, "version", "?"), client_endpoint(session->client),
+           cJSON_IsNumber(pid) ? pid->valuedouble : 0, text_or(hello, "backend", "unknown backend"));
+    print_model(model);
+    print_values(stats, "");
+    return EXIT_OK;
+}
+
+static enum exit_code print_answer(struct session *session, const cJSON *fields, const struct arguments *arguments)
+{
+    if (arguments->command == COMMAND_STATUS)
+        return print_status(session, fields, arguments);
+    if (arguments->json)
+        return print_json(fields, false);
+    switch (arguments->command) {
+    case COMMAND_MODELS:
+        print_offered(cJSON_GetObjectItemCaseSensitive(fields, "models"));
+        break;
+    case COMMAND_LOAD:
+        print_model(cJSON_GetObjectItemCaseSensitive(fields, "model"));
+        break;
+    case COMMAND_CANCEL:
+        printf("job %s: %s\n", arguments->operand, text_or(fields, "state", "cancelled"));
+        break;
+    default:
+        break;
+    }
+    return EXIT_OK;
+}
+
+enum exit_code inquire(struct session *session, const struct arguments *arguments)
+{
+    static const char *const requests[COMMAND_COUNT] = {
+        [COMMAND_STATUS] = "stats", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
+        [COMMAND_UNLOAD] = "unload", [COMMAND_CANCEL] = "cancel", [COMMAND_SHUTDOWN] = "shutdown",
+    };
+    cJSON *fields = cJSON_CreateObject();
+    if (arguments->command == COMMAND_LOAD)
+        cJSON_AddStringToObject(fields, "model", arguments->operand);
+    else if (arguments->command == COMMAND_CANCEL)
+        cJSON_AddStringToObject(fields, "job", arguments->operand);
+    else if (arguments->command == COMMAND_SHUTDOWN)
+        cJSON_AddStringToObject(fields, "mode", arguments->cancel_jobs ? "cancel" : "finish");
+
+    struct error error;
+    struct message *answer;
+    int code = session_request(session, requests[arguments->command], fields, &answer, &error);
+    if (code)
+        return complain(code, &error);
+    cJSON *own = fields_of(answer);
+    enum exit_code exit_code = print_answer(session, own, arguments);
+    cJSON_Delete(own);
+    message_close(answer);
+    return exit_code;
+}
+
+enum exit_code show_receipt(const struct arguments *arguments)
+{
+    struct error error;
+    char *receipt;
+    if (picture_read_receipt(&receipt, arguments->operand, &error)) {
+        complain(error.code, &error);
+        return EXIT_NOT_READ;
+    }
+    cJSON *object = arguments->json ? NULL : cJSON_Parse(receipt);
+    enum exit_code exit_code = EXIT_OK;
+    if (object)
+        exit_code = print_json(object, true);
+    else
+        puts(receipt);
+    cJSON_Delete(object);
+    free(receipt);
+    return exit_code;
+}

@@ -1,0 +1,63 @@
+/* main.c: lancectl, the command-line client of lanced. Parses the command line, connects,
+ * and hands over to the command's file. One thread, besides nng's own.
+ */
+#include <stdio.h>
+
+#include "protocol/version.h"
+#include "tools/lancectl/arguments.h"
+#include "tools/lancectl/complain.h"
+#include "tools/lancectl/exit_codes.h"
+#include "tools/lancectl/help.h"
+#include "tools/lancectl/inquiries.h"
+#include "tools/lancectl/interrupt.h"
+#include "tools/lancectl/result.h"
+#include "tools/lancectl/session.h"
+#include "tools/lancectl/text_to_image.h"
+
+static enum exit_code run_with_daemon(const struct arguments *arguments)
+{
+    struct session session;
+    struct error error;
+    interrupt_install();
+    int code = session_open(&session, arguments, &error);
+    if (code) {
+        enum exit_code exit_code = complain(code, &error);
+        return interrupt_signal() ? (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal()) : exit_code;
+    }
+    enum exit_code exit_code;
+    switch (arguments->command) {
+    case COMMAND_T2I:
+        exit_code = text_to_image(&session, arguments);
+        break;
+    case COMMAND_FETCH:
+        exit_code = result_save(&session, arguments->operand, arguments);
+        break;
+    default:
+        exit_code = inquire(&session, arguments);
+        break;
+    }
+    session_close(&session);
+    return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments;
+    struct error error;
+    if (arguments_parse(&arguments, argc, argv, &error)) {
+        complain(error.code, &error);
+        return EXIT_USAGE;
+    }
+    switch (arguments.command) {
+    case COMMAND_HELP:
+        fputs(help_text, stdout);
+        return EXIT_OK;
+    case COMMAND_VERSION:
+        puts("lancectl " LANCED_VERSION);
+        return EXIT_OK;
+    case COMMAND_SHOW:
+        return show_receipt(&arguments);
+    default:
+        return run_with_daemon(&arguments);
+    }
+}

@@ -1,0 +1,199 @@
+/* picture_file.c: see picture_file.h. */
+#include "tools/lancectl/picture_file.h"
+
+#include <errno.h>
+#include <png.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char receipt_keyword[] = "lanced";
+
+/* libpng reports through a function that must not return; the message waits in here. */
+struct png_trouble {
+    jmp_buf jump;
+    char text[160];
+};
+
+static void on_png_error(png_structp png, png_const_charp text)
+{
+    struct png_trouble *trouble = png_get_error_ptr(png);
+    snprintf(trouble->text, sizeof trouble->text, "%s", text);
+    longjmp(trouble->jump, 1);
+}
+
+static void on_png_warning(png_structp png, png_const_charp text)
+{
+    (void)png;
+    (void)text;
+}
+
+/* ---- Writing ---- */
+
+/* The part between the two ends of libpng's error jump. */
+static int encode(png_structp png, png_infop info, struct png_trouble *trouble, FILE *file, const uint8_t *pixels,
+                  int width, int height, const char *receipt)
+{
+    if (setjmp(trouble->jump))
+        return -1;
+    png_init_io(png, file);
+    png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    if (receipt) {
+        png_text text = {.compression = PNG_TEXT_COMPRESSION_NONE,
+                         .key = (png_charp)receipt_keyword,
+                         .text = (png_charp)receipt,
+                         .text_length = strlen(receipt)};
+        png_set_text(png, info, &text, 1);
+    }
+    png_write_info(png, info);
+    for (int y = 0; y < height; y++)
+        png_write_row(png, pixels + (size_t)y * (size_t)width * 3);
+    png_write_end(png, info);
+    return 0;
+}
+
+/* Write the PNG into an open file and bring it to the disk. Returns 0, or -1 with *reason. */
+static int write_png(FILE *file, const uint8_t *pixels, int width, int height, const char *receipt,
+                     char reason[160])
+{
+    struct png_trouble trouble = {.text = "out of memory"};
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &trouble, on_png_error, on_png_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    errno = 0;
+    int status = info ? encode(png, info, &trouble, file, pixels, width, height, receipt) : -1;
+    if (!status && (fflush(file) || fsync(fileno(file))))
+        status = -1;
+    int system_reason = errno; /* a write that failed under libpng has left its reason here */
+    png_destroy_write_struct(&png, &info);
+    if (status)
+        snprintf(reason, 160, "%s", system_reason ? strerror(system_reason) : trouble.text);
+    return status;
+}
+
+/* The temporary name ".fox.png.XXXXXX" beside "fox.png". */
+static char *temporary_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    size_t size = strlen(path) + sizeof "..XXXXXX";
+    char *name = malloc(size);
+    if (name)
+        snprintf(name, size, "%.*s.%s.XXXXXX", (int)(base - path), path, base);
+    return name;
+}
+
+static mode_t usual_mode(void)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    return 0666 & ~mask;
+}
+
+int picture_write(const char *path, const uint8_t *pixels, int width, int height, const char *receipt,
+                  struct error *error)
+{
+    char *temporary = temporary_name(path);
+    if (!temporary)
+        return error_set(error, ERROR_NO_MEMORY, "no memory to write %s", path);
+    char reason[160] = "";
+    int descriptor = mkstemp(temporary);
+    FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
+    int status = file ? write_png(file, pixels, width, height, receipt, reason) : -1;
+    if (!status)
+        status = fchmod(descriptor, usual_mode());
+    if (file && fclose(file))
+        status = -1;
+    if (!status)
+        status = rename(temporary, path);
+    if (status && !*reason)
+        snprintf(reason, sizeof reason, "%s", strerror(errno));
+    if (status && descriptor >= 0)
+        unlink(temporary);
+    free(temporary);
+    return status ? error_set(error, ERROR_IO, "cannot write %s: %s", path, reason) : 0;
+}
+
+/* ---- Reading ---- */
+
+/* Copy the receipt out of what has been read so far. */
+static char *find_receipt(png_structp png, png_infop info)
+{
+    png_textp texts;
+    int count = 0;
+    png_get_text(png, info, &texts, &count);
+    for (int i = 0; i < count; i++)
+        if (!strcmp(texts[i].key, receipt_keyword))
+            return strdup(texts[i].text);
+    return NULL;
+}
+
+/* The part between the two ends of libpng's error jump. Text may stand before or behind the pixels. */
+static int decode_receipt(png_structp png, png_infop info, struct png_trouble *trouble, FILE *file, char **receipt)
+{
+    if (setjmp(trouble->jump))
+        return -1;
+    png_init_io(png, file);
+    png_read_info(png, info);
+    *receipt = find_receipt(png, info);
+    if (!*receipt) {
+        int passes = png_set_interlace_handling(png);
+        png_read_update_info(png, info);
+        for (int pass = 0; pass < passes; pass++)
+            for (png_uint_32 y = 0; y < png_get_image_height(png, info); y++)
+                png_read_row(png, NULL, NULL);
+        png_read_end(png, info);
+        *receipt = find_receipt(png, info);
+    }
+    return 0;
+}
+
+int picture_read_receipt(char **receipt, const char *path, struct error *error)
+{
+    *receipt = NULL;
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return error_set(error, ERROR_IO, "cannot read %s: %s", path, strerror(errno));
+    struct png_trouble trouble = {.text = "out of memory"};
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &trouble, on_png_error, on_png_warning);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    int status = info ? decode_receipt(png, info, &trouble, file, receipt) : -1;
+    png_destroy_read_struct(&png, &info, NULL);
+    fclose(file);
+    if (status)
+        return error_set(error, ERROR_BAD_FILE, "%s is not a readable PNG: %s", path, trouble.text);
+    if (!*receipt)
+        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl, or edited since", path);
+    return 0;
+}
+
+/* ---- Names ---- */
+
+char *picture_name(const char *path, int index, int count)
+{
+    if (count == 1)
+        return strdup(path);
+    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+    int stem = (int)(dot ? (size_t)(dot - path) : strlen(path));
+    char *name;
+    return asprintf(&name, "%.*s-%d%s", stem, path, index + 1, dot ? dot : "") < 0 ? NULL : name;
+}
+
+int picture_check_folder(const char *path, struct error *error)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    if (!folder)
+        return error_set(error, ERROR_NO_MEMORY, "no memory");
+    struct stat info;
+    int code = 0;
+    if (stat(folder, &info) || access(folder, W_OK | X_OK))
+        code = error_set(error, ERROR_IO, "cannot write %s: the folder %s: %s", path, folder, strerror(errno));
+    else if (!S_ISDIR(info.st_mode))
+        code = error_set(error, ERROR_IO, "cannot write %s: %s is not a folder", path, folder);
+    free(folder);
+    return code;
+}

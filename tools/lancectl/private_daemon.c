@@ -1,0 +1,189 @@
+/* private_daemon.c: see private_daemon.h. */
+#include "tools/lancectl/private_daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/lancectl/interrupt.h"
+
+enum { POLL_MS = 50, PATIENCE_MS = 10000, LOG_TAIL_BYTES = 400 };
+
+struct private_daemon {
+    pid_t pid;
+    char folder[32];
+    char endpoint[64];
+    char log[48];
+};
+
+static void sleep_ms(long milliseconds)
+{
+    struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+/* lanced beside this program; "lanced" (to be looked up in PATH) when there is none. */
+static void find_binary(char *path, size_t size)
+{
+    ssize_t length = readlink("/proc/self/exe", path, size - 1);
+    char *slash = NULL;
+    if (length > 0) {
+        path[length] = '\0';
+        slash = strrchr(path, '/');
+    }
+    if (slash && (size_t)(slash - path) + sizeof "/lanced" <= size) {
+        strcpy(slash, "/lanced");
+        if (!access(path, X_OK))
+            return;
+    }
+    snprintf(path, size, "lanced");
+}
+
+/* The child's part: never returns. */
+static void run_daemon(const struct private_daemon *daemon, const char *binary, const char *model_dir)
+{
+    setsid();
+    int null = open("/dev/null", O_RDONLY);
+    int log = open(daemon->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (null < 0 || log < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
+        _exit(127);
+    execlp(binary, "lanced", "--endpoint", daemon->endpoint, "--model", model_dir, (char *)NULL);
+    dprintf(2, "cannot start %s: %s; build it, or put it into PATH\n", binary, strerror(errno));
+    _exit(127);
+}
+
+/* The end of the log as one line. */
+static void read_log(const struct private_daemon *daemon, char text[LOG_TAIL_BYTES + 1])
+{
+    FILE *file = fopen(daemon->log, "rb");
+    size_t length = 0;
+    if (file) {
+        if (!fseek(file, 0, SEEK_END) && ftell(file) > LOG_TAIL_BYTES)
+            fseek(file, -LOG_TAIL_BYTES, SEEK_END);
+        else
+            rewind(file);
+        length = fread(text, 1, LOG_TAIL_BYTES, file);
+        fclose(file);
+    }
+    while (length && text[length - 1] == '\n')
+        length--;
+    text[length] = '\0';
+    for (char *c = text; *c; c++)
+        if (*c == '\n')
+            *c = ' ';
+}
+
+static void remove_folder(const struct private_daemon *daemon)
+{
+    unlink(daemon->log);
+    unlink(daemon->endpoint + strlen("ipc://"));
+    rmdir(daemon->folder);
+}
+
+static bool has_ended(struct private_daemon *daemon)
+{
+    if (daemon->pid > 0 && waitpid(daemon->pid, NULL, WNOHANG) == daemon->pid)
+        daemon->pid = 0;
+    return daemon->pid == 0;
+}
+
+/* Wait until it has ended or the time is over. */
+static bool wait_for_end(struct private_daemon *daemon, int milliseconds)
+{
+    for (; milliseconds > 0 && !has_ended(daemon); milliseconds -= POLL_MS)
+        sleep_ms(POLL_MS);
+    return has_ended(daemon);
+}
+
+/* Connect as soon as it answers; a large model may take a while to load. */
+static int connect_when_ready(struct private_daemon *daemon, struct client **client, const char *client_name,
+                              struct error *error)
+{
+    struct client_options options = {.endpoint = daemon->endpoint, .name = client_name};
+    for (;;) {
+        bool ended = has_ended(daemon);
+        int code = client_open(client, &options, error);
+        if (code != ERROR_IO)
+            return code;
+        if (ended) {
+            char log[LOG_TAIL_BYTES + 1];
+            read_log(daemon, log);
+            return error_set(error, ERROR_IO, "the private lanced ended at its start: %s", log);
+        }
+        if (interrupt_signal())
+            return error_set(error, ERROR_CANCELLED, "interrupted while lanced started");
+        sleep_ms(POLL_MS);
+    }
+}
+
+int private_daemon_start(struct private_daemon **out, struct client **client, const char *model_dir,
+                         const char *client_name, struct error *error)
+{
+    *out = NULL;
+    *client = NULL;
+    struct private_daemon *daemon = calloc(1, sizeof *daemon);
+    if (!daemon)
+        return error_set(error, ERROR_NO_MEMORY, "no memory");
+    strcpy(daemon->folder, "/tmp/lancectl-XXXXXX");
+    if (!mkdtemp(daemon->folder)) {
+        int reason = errno;
+        free(daemon);
+        return error_set(error, ERROR_IO, "cannot make a folder in /tmp for a private lanced: %s", strerror(reason));
+    }
+    snprintf(daemon->endpoint, sizeof daemon->endpoint, "ipc://%s/lanced.ipc", daemon->folder);
+    snprintf(daemon->log, sizeof daemon->log, "%s/lanced.log", daemon->folder);
+    char binary[4096];
+    find_binary(binary, sizeof binary);
+
+    daemon->pid = fork();
+    if (daemon->pid == 0)
+        run_daemon(daemon, binary, model_dir);
+    int code;
+    if (daemon->pid < 0) {
+        daemon->pid = 0;
+        code = error_set(error, ERROR_IO, "cannot start a private lanced: %s", strerror(errno));
+    } else {
+        interrupt_set_private_daemon(daemon->pid);
+        code = connect_when_ready(daemon, client, client_name, error);
+    }
+    if (code) {
+        private_daemon_stop(daemon, NULL);
+        return code;
+    }
+    *out = daemon;
+    return 0;
+}
+
+void private_daemon_stop(struct private_daemon *daemon, struct client *client)
+{
+    if (!daemon)
+        return;
+    interrupt_set_private_daemon(0);
+    if (client) {
+        cJSON *fields = cJSON_CreateObject();
+        struct error unused;
+        if (fields && cJSON_AddStringToObject(fields, "mode", "cancel"))
+            client_request(client, "shutdown", fields, NULL, 0, NULL, &unused);
+        cJSON_Delete(fields);
+    } else if (daemon->pid > 0) {
+        kill(daemon->pid, SIGTERM);
+    }
+    if (!wait_for_end(daemon, PATIENCE_MS)) {
+        kill(daemon->pid, SIGKILL);
+        waitpid(daemon->pid, NULL, 0);
+    }
+    remove_folder(daemon);
+    free(daemon);
+}
+
+void private_daemon_leave(struct private_daemon *daemon)
+{
+    interrupt_set_private_daemon(0);
+    free(daemon);
+}

@@ -1,0 +1,159 @@
+/* progress.c: see progress.h. */
+#include "tools/lancectl/progress.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "protocol/message.h"
+
+enum { MAX_COLUMNS = 200, WIDEST_BAR = 40, NARROWEST_BAR = 10 };
+
+static double now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static double number_of(const cJSON *event, const char *name)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(event, name);
+    return cJSON_IsNumber(item) && item->valuedouble > 0 ? item->valuedouble : 0;
+}
+
+/* Stage names as static strings, so that they can be remembered; an unknown one is "working". */
+static const char *stage_of(const cJSON *event)
+{
+    static const char *const stages[] = {"load", "prefix", "vit", "encode", "denoise", "decode", "text"};
+    const char *name = json_text(event, "stage");
+    for (size_t i = 0; name && i < sizeof stages / sizeof *stages; i++)
+        if (!strcmp(stages[i], name))
+            return stages[i];
+    return "working";
+}
+
+static void format_rate(char *out, size_t size, double step_seconds)
+{
+    if (step_seconds <= 0)
+        *out = '\0';
+    else if (step_seconds >= 1)
+        snprintf(out, size, "  %.1f s/step", step_seconds);
+    else
+        snprintf(out, size, "  %.1f steps/s", 1 / step_seconds);
+}
+
+static void format_time_left(char *out, size_t size, const cJSON *event)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(event, "eta_seconds");
+    *out = '\0';
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble < 1e7))
+        return;
+    long seconds = (long)(item->valuedouble + 0.5);
+    if (seconds >= 3600)
+        snprintf(out, size, "  %ld:%02ld:%02ld left", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    else
+        snprintf(out, size, "  %ld:%02ld left", seconds / 60, seconds % 60);
+}
+
+void progress_line(char *line, size_t columns, const cJSON *event, bool with_bar)
+{
+    char counted[48] = "", rate[32], left[32], bar[WIDEST_BAR + 4] = "";
+    double step = number_of(event, "step"), steps = number_of(event, "steps");
+    double total_step = number_of(event, "total_step"), total_steps = number_of(event, "total_steps");
+    if (steps > 0)
+        snprintf(counted, sizeof counted, " %.0f/%.0f", step, steps);
+    else if (step > 0)
+        snprintf(counted, sizeof counted, " %.0f", step);
+    format_rate(rate, sizeof rate, number_of(event, "step_seconds"));
+    format_time_left(left, sizeof left, event);
+
+    size_t words = 7 + strlen(counted) + strlen(rate) + strlen(left);
+    if (with_bar && total_steps > 0 && words + NARROWEST_BAR + 3 <= columns) {
+        size_t width = columns - words - 3 < WIDEST_BAR ? columns - words - 3 : WIDEST_BAR;
+        double fraction = total_step < total_steps ? total_step / total_steps : 1;
+        size_t filled = (size_t)(fraction * (double)width);
+        bar[0] = ' ';
+        bar[1] = '[';
+        memset(bar + 2, '#', filled);
+        memset(bar + 2 + filled, '.', width - filled);
+        bar[2 + width] = ']';
+        bar[3 + width] = '\0';
+    }
+    char whole[MAX_COLUMNS + 1];
+    snprintf(whole, sizeof whole, "%-7s%s%s%s%s", stage_of(event), bar, counted, rate, left);
+    snprintf(line, columns + 1, "%s", whole);
+}
+
+void progress_start(struct progress *progress, FILE *out, bool is_quiet)
+{
+    *progress = (struct progress){.out = out, .is_quiet = is_quiet, .is_terminal = isatty(fileno(out))};
+}
+
+static size_t terminal_columns(FILE *out)
+{
+    struct winsize size;
+    if (ioctl(fileno(out), TIOCGWINSZ, &size) || size.ws_col < 20)
+        return 79;
+    return size.ws_col > MAX_COLUMNS ? MAX_COLUMNS : (size_t)size.ws_col - 1;
+}
+
+/* Write a line over the one that stands there. */
+static void redraw(struct progress *progress, const char *line)
+{
+    fprintf(progress->out, "\r\033[K%s", line);
+    fflush(progress->out);
+    progress->has_line = true;
+}
+
+static void show_line(struct progress *progress, const char *line)
+{
+    if (progress->is_terminal)
+        redraw(progress, line);
+    else
+        fprintf(progress->out, "%s\n", line);
+}
+
+static void show_step(struct progress *progress, const cJSON *event)
+{
+    char line[MAX_COLUMNS + 1];
+    if (progress->is_terminal) {
+        progress_line(line, terminal_columns(progress->out), event, true);
+        redraw(progress, line);
+        return;
+    }
+    double now = now_seconds();
+    bool is_last = number_of(event, "total_step") >= number_of(event, "total_steps");
+    const char *stage = stage_of(event);
+    if (stage == progress->last_stage && now - progress->last_seconds < 1 && !is_last)
+        return;
+    progress->last_stage = stage;
+    progress->last_seconds = now;
+    progress_line(line, MAX_COLUMNS, event, false);
+    fprintf(progress->out, "%s\n", line);
+}
+
+void progress_show(struct progress *progress, const cJSON *event)
+{
+    const char *name = json_text(event, "event");
+    if (progress->is_quiet || !name)
+        return;
+    if (!strcmp(name, "progress")) {
+        show_step(progress, event);
+    } else if (!strcmp(name, "started")) {
+        show_line(progress, "started");
+    } else if (!strcmp(name, "queued")) {
+        char line[64];
+        double ahead = number_of(event, "position");
+        snprintf(line, sizeof line, ahead > 0 ? "waiting for %.0f other job%s" : "queued", ahead, ahead > 1 ? "s" : "");
+        show_line(progress, line);
+    }
+}
+
+void progress_end(struct progress *progress)
+{
+    if (progress->has_line)
+        fputc('\n', progress->out);
+    progress->has_line = false;
+}

@@ -1,0 +1,72 @@
+/* session.c: see session.h. */
+#include "tools/lancectl/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/version.h"
+#include "tools/lancectl/private_daemon.h"
+
+static const char client_name[] = "lancectl " LANCED_VERSION;
+
+int session_request(struct session *session, const char *request, cJSON *fields, struct message **answer,
+                    struct error *error)
+{
+    if (!fields)
+        return error_set(error, ERROR_NO_MEMORY, "%s: no memory", request);
+    int code = client_request(session->client, request, fields, NULL, 0, answer, error);
+    cJSON_Delete(fields);
+    return code;
+}
+
+/* Have a daemon that was there before use the model that the user named by its folder. */
+static int use_model(struct session *session, const char *model_dir, struct error *error)
+{
+    size_t length = strlen(model_dir);
+    while (length > 1 && model_dir[length - 1] == '/')
+        length--;
+    char *path = strndup(model_dir, length);
+    cJSON *fields = cJSON_CreateObject();
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    bool is_complete = path && fields && cJSON_AddStringToObject(fields, "model", slash ? slash + 1 : path);
+    free(path);
+    if (!is_complete) {
+        cJSON_Delete(fields);
+        return error_set(error, ERROR_NO_MEMORY, "load: no memory");
+    }
+    int code = session_request(session, "load", fields, NULL, error);
+    return code ? error_prefix(error, "lanced at %s", client_endpoint(session->client)) : 0;
+}
+
+int session_open(struct session *session, const struct arguments *arguments, struct error *error)
+{
+    *session = (struct session){0};
+    struct client_options options = {.endpoint = arguments->endpoint, .name = client_name};
+    int code = client_open(&session->client, &options, error);
+    if (code == ERROR_IO && arguments->model_dir) {
+        if (!arguments->quiet)
+            fprintf(stderr, "no lanced answers; starting a private one with %s\n", arguments->model_dir);
+        return private_daemon_start(&session->daemon, &session->client, arguments->model_dir, client_name, error);
+    }
+    if (!code && arguments->model_dir)
+        code = use_model(session, arguments->model_dir, error);
+    if (code)
+        session_close(session);
+    return code;
+}
+
+void session_close(struct session *session)
+{
+    private_daemon_stop(session->daemon, session->client);
+    client_close(session->client);
+    *session = (struct session){0};
+}
+
+void session_leave(struct session *session)
+{
+    if (session->daemon)
+        private_daemon_leave(session->daemon);
+    client_close(session->client);
+    *session = (struct session){0};
+}
