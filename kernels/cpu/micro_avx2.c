@@ -230,7 +230,7 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
         body_decode_panel(w, row, count, first + done, depth - done, out + (size_t)done * TILE_COLUMNS, avx2_pack);
 }
 
-/* Few rows against 4-bit weights: the weights are read once and never stored as floats.
+/* Few rows (gemv). Against 4-bit weights: the weights are read once and never stored as floats.
  *
  * 32 bytes are 64 codes; lane l of such a vector holds columns 8l .. 8l+7 of its block. A code is not shifted down
  * but masked where it stands and converted there, and x brings the power of two that makes up for it: three
@@ -240,9 +240,9 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
  *
  * Prepared x: for each block of 64 columns 8 vectors, vector i lane l = x[8l+i] times that power; then for each unit
  * (a group, or a block when groups are smaller) the lanes' sums of x. */
-enum { CODES = 64, NVFP4_ZERO = 12 };
+enum { CODES = 64, NVFP4_ZERO = 12, PAIRS = 16, CHAINS_MAX = 4 };
 
-static bool gemv_is_fast(const struct linear_source *w)
+static bool gemv_of_codes(const struct linear_source *w)
 {
     int g = w->group_size;
     return (w->format == WEIGHT_AWQ_INT4 || w->format == WEIGHT_NVFP4) && w->in_features % CODES == 0 &&
@@ -256,14 +256,21 @@ static int gemv_unit(const struct linear_source *w)
 
 static size_t avx2_gemv_prepared_floats(const struct linear_source *w)
 {
-    if (!gemv_is_fast(w))
+    if (!gemv_of_codes(w))
         return body_gemv_prepared_floats(w);
     return (size_t)w->in_features + (size_t)(w->in_features / gemv_unit(w)) * 8;
 }
 
 static void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out)
 {
-    if (!gemv_is_fast(w)) {
+    if (w->format == WEIGHT_BF16) { /* even and odd columns apart, as gemv_wide takes the weights apart */
+        int paired = w->in_features / PAIRS * PAIRS;
+        for (int k = 0; k < paired; k++)
+            out[k / PAIRS * PAIRS + k % 2 * 8 + k % PAIRS / 2] = x[k];
+        memcpy(out + paired, x + paired, (size_t)(w->in_features - paired) * sizeof *x);
+        return;
+    }
+    if (!gemv_of_codes(w)) {
         body_gemv_prepare(w, x, out);
         return;
     }
@@ -282,47 +289,45 @@ static void avx2_gemv_prepare(const struct linear_source *w, const float *x, flo
             }
 }
 
-/* Scales of a unit of a row, one per lane, and zero points likewise. `first` is the unit's first group. */
-static inline __attribute__((always_inline)) __m256 unit_scales(const struct linear_source *w, size_t first,
-                                                                __m256i spread)
+/* One byte for each group of a block. */
+static inline __attribute__((always_inline)) __m128i load_bytes(const uint8_t *from, int group)
 {
-    if (w->group_size >= CODES)
-        return _mm256_set1_ps(group_scale(w, first));
-    int count = CODES / w->group_size;
-    __m256 scales;
-    if (w->scales) {
-        __m128i bits = _mm_setzero_si128();
-        const uint8_t *from = (const uint8_t *)w->scales + 2 * first;
-        if (count == 8)
-            memcpy(&bits, from, 16);
-        else if (count == 4)
-            memcpy(&bits, from, 8);
-        else
-            memcpy(&bits, from, 4);
-        scales = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
-    } else {
-        uint64_t bytes = 0;
-        memcpy(&bytes, (const uint8_t *)w->scales_fp8 + first, (size_t)count);
-        /* E4M3 moved into a half has an exponent that is 8 too small. */
-        __m128i half = _mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)bytes));
-        __m128i magnitude = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x7f)), 7);
-        __m128i sign = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x80)), 8);
-        scales = _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(magnitude, sign)), _mm256_set1_ps(256.0f));
-    }
-    if (w->format == WEIGHT_NVFP4)
-        scales = _mm256_mul_ps(scales, _mm256_set1_ps(w->tensor_scale));
-    return _mm256_permutevar8x32_ps(scales, spread);
+    return group == 8 ? _mm_loadl_epi64((const __m128i *)from) : group == 16 ? _mm_loadu_si32(from) : _mm_loadu_si16(from);
 }
 
-static inline __attribute__((always_inline)) __m256 unit_zeros(const struct linear_source *w, size_t first,
+/* Scales of a unit of a row, one per lane, without the tensor's own, and zero points likewise. `first` is the unit's
+ * first group, `group` the group size (a constant where that pays), `spread` which group a lane belongs to. */
+static inline __attribute__((always_inline)) __m256 unit_scales(const uint8_t *scales, const uint8_t *scales_fp8,
+                                                                size_t first, int group, __m256i spread)
+{
+    if (group >= CODES)
+        return _mm256_set1_ps(scales ? bf16_at(scales, first) : e4m3_to_float(scales_fp8[first]));
+    if (scales) {
+        __m128i bits;
+        if (group == 8)
+            bits = _mm_loadu_si128((const __m128i *)(scales + 2 * first));
+        else if (group == 16)
+            bits = _mm_loadl_epi64((const __m128i *)(scales + 2 * first));
+        else
+            bits = _mm_loadu_si32(scales + 2 * first);
+        __m256 wide = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+        return _mm256_permutevar8x32_ps(wide, spread);
+    }
+    /* E4M3 moved into a half has an exponent that is 8 too small. */
+    __m128i half = _mm_cvtepu8_epi16(load_bytes(scales_fp8 + first, group));
+    __m128i magnitude = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x7f)), 7);
+    __m128i sign = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x80)), 8);
+    __m256 wide = _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(magnitude, sign)), _mm256_set1_ps(256.0f));
+    return _mm256_permutevar8x32_ps(wide, spread);
+}
+
+static inline __attribute__((always_inline)) __m256 unit_zeros(const uint8_t *zeros, size_t first, int group,
                                                                __m256i spread)
 {
-    if (w->group_size >= CODES)
-        return _mm256_set1_ps((float)w->zeros[first]);
-    uint64_t bytes = 0;
-    memcpy(&bytes, w->zeros + first, (size_t)(CODES / w->group_size));
-    __m256 zeros = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes)));
-    return _mm256_permutevar8x32_ps(zeros, spread);
+    if (group >= CODES)
+        return _mm256_set1_ps((float)zeros[first]);
+    __m256 wide = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(load_bytes(zeros + first, group)));
+    return _mm256_permutevar8x32_ps(wide, spread);
 }
 
 /* Code i of every lane as a float, times the power of two that gemv_prepare expects. `tables` are NVFP4's looked-up
@@ -337,18 +342,30 @@ static inline __attribute__((always_inline)) __m256 code_in_place(enum weight_fo
     return _mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(15 << 4 * i)));
 }
 
-static inline __attribute__((always_inline)) void gemv_columns(const int rows, const enum weight_format format,
-                                                               const struct gemv *g, int first_column, int columns)
+static inline float vector_sum(__m256 v)
+{
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
+static inline __attribute__((always_inline)) void gemv_codes(const int rows, const enum weight_format format,
+                                                             const int group, const struct gemv *g, int first_column,
+                                                             int columns)
 {
     const struct linear_source *w = g->w;
-    const int in = w->in_features, unit = gemv_unit(w), units = in / unit, groups = in / w->group_size;
-    const int groups_per_unit = unit / w->group_size;
+    const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros;
+    const int in = w->in_features, unit = gemv_unit(w), units = in / unit, groups = in / group;
+    const int groups_per_unit = unit / group;
+    const int chains = rows == 1 ? 4 : rows == 2 ? 2 : 1; /* of additions; short ones where registers are left */
+    /* NVFP4's bytes are twice the level. */
+    const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f;
     const __m256i nibble = _mm256_set1_epi8(15);
     const __m256i table = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16,
                                            18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
     int lanes[8]; /* which of a unit's scales belongs to a lane */
     for (int lane = 0; lane < 8; lane++)
-        lanes[lane] = w->group_size < CODES ? lane * 8 / w->group_size : 0;
+        lanes[lane] = group < CODES ? lane * 8 / group : 0;
     const __m256i spread = _mm256_loadu_si256((const __m256i *)lanes);
 
     for (int column = first_column; column < first_column + columns; column++) {
@@ -357,62 +374,116 @@ static inline __attribute__((always_inline)) void gemv_columns(const int rows, c
         for (int r = 0; r < rows; r++)
             total[r] = _mm256_setzero_ps();
         for (int u = 0; u < units; u++) {
-            __m256 even[GEMV_ROWS_MAX], odd[GEMV_ROWS_MAX];
+            __m256 sum[GEMV_ROWS_MAX][CHAINS_MAX];
             for (int r = 0; r < rows; r++)
-                even[r] = odd[r] = _mm256_setzero_ps();
+                for (int chain = 0; chain < chains; chain++)
+                    sum[r][chain] = _mm256_setzero_ps();
             for (int block = u * unit; block < (u + 1) * unit; block += CODES) {
                 __m256i codes = _mm256_loadu_si256((const __m256i *)(data + block / 2)), tables[2] = {codes, codes};
                 if (format == WEIGHT_NVFP4) {
                     tables[0] = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, nibble));
                     tables[1] = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi32(codes, 4), nibble));
                 }
-#pragma GCC unroll 4
-                for (int i = 0; i < 8; i += 2) {
-                    __m256 left = code_in_place(format, codes, tables, i);
-                    __m256 right = code_in_place(format, codes, tables, i + 1);
+#pragma GCC unroll 8
+                for (int i = 0; i < 8; i++) {
+                    __m256 value = code_in_place(format, codes, tables, i);
 #pragma GCC unroll 4
                     for (int r = 0; r < rows; r++) {
                         const float *x = g->x + (size_t)r * g->x_stride + block + 8 * i;
-                        even[r] = _mm256_fmadd_ps(left, _mm256_loadu_ps(x), even[r]);
-                        odd[r] = _mm256_fmadd_ps(right, _mm256_loadu_ps(x + 8), odd[r]);
+                        sum[r][i % chains] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x), sum[r][i % chains]);
                     }
                 }
             }
             size_t first = (size_t)column * (size_t)groups + (size_t)(u * groups_per_unit);
-            __m256 scale = unit_scales(w, first, spread);
-            __m256 zero = format == WEIGHT_NVFP4 ? _mm256_set1_ps(NVFP4_ZERO) : unit_zeros(w, first, spread);
+            __m256 scale = unit_scales(scales, scales_fp8, first, group, spread);
+            __m256 zero = format == WEIGHT_NVFP4 ? _mm256_set1_ps(NVFP4_ZERO) : unit_zeros(all_zeros, first, group, spread);
             for (int r = 0; r < rows; r++) {
                 __m256 sums = _mm256_loadu_ps(g->x + (size_t)r * g->x_stride + in + 8 * u);
-                __m256 sum = _mm256_fnmadd_ps(zero, sums, _mm256_add_ps(even[r], odd[r]));
-                total[r] = _mm256_fmadd_ps(scale, sum, total[r]);
+                for (int width = chains / 2; width; width /= 2)
+                    for (int chain = 0; chain < width; chain++)
+                        sum[r][chain] = _mm256_add_ps(sum[r][chain], sum[r][chain + width]);
+                total[r] = _mm256_fmadd_ps(scale, _mm256_fnmadd_ps(zero, sums, sum[r][0]), total[r]);
+            }
+        }
+        for (int r = 0; r < rows; r++)
+            gemv_store(g, r, column, factor * vector_sum(total[r]));
+    }
+}
+
+/* Float32 and bf16 weights, 16 columns at a time; a pair of bf16 columns is one 32-bit lane. */
+static inline __attribute__((always_inline)) void gemv_wide(const int rows, const enum weight_format format,
+                                                            const struct gemv *g, int first_column, int columns)
+{
+    const int in = g->w->in_features, whole = in / PAIRS * PAIRS;
+    const size_t size = format == WEIGHT_F32 ? 4 : 2;
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
+    for (int column = first_column; column < first_column + columns; column++) {
+        const char *data = (const char *)g->w->data + (size_t)column * (size_t)in * size;
+        __m256 even[GEMV_ROWS_MAX], odd[GEMV_ROWS_MAX];
+        for (int r = 0; r < rows; r++)
+            even[r] = odd[r] = _mm256_setzero_ps();
+        for (int k = 0; k < whole; k += PAIRS) {
+            __m256i first = _mm256_loadu_si256((const __m256i *)(data + (size_t)k * size)), second;
+            if (format == WEIGHT_F32) {
+                second = _mm256_loadu_si256((const __m256i *)(data + (size_t)k * size + 32));
+            } else {
+                second = _mm256_and_si256(first, high);
+                first = _mm256_slli_epi32(first, 16);
+            }
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) {
+                const float *x = g->x + (size_t)r * g->x_stride + k;
+                even[r] = _mm256_fmadd_ps(_mm256_castsi256_ps(first), _mm256_loadu_ps(x), even[r]);
+                odd[r] = _mm256_fmadd_ps(_mm256_castsi256_ps(second), _mm256_loadu_ps(x + 8), odd[r]);
             }
         }
         for (int r = 0; r < rows; r++) {
-            __m128 half = _mm_add_ps(_mm256_castps256_ps128(total[r]), _mm256_extractf128_ps(total[r], 1));
-            half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-            half = _mm_add_ss(half, _mm_movehdup_ps(half));
-            float value = _mm_cvtss_f32(half);
-            gemv_store(g, r, column, format == WEIGHT_NVFP4 ? 0.5f * value : value); /* the bytes are twice the level */
+            float value = vector_sum(_mm256_add_ps(even[r], odd[r]));
+            for (int k = whole; k < in; k++)
+                value += element_at(format, data, (size_t)k) * g->x[(size_t)r * g->x_stride + (size_t)k];
+            gemv_store(g, r, column, value);
         }
+    }
+}
+
+/* One function with the format, the row count and the commonest group size as constants, for each of them. */
+static inline __attribute__((always_inline)) void gemv_rows(const int rows, const struct gemv *g, int first, int columns)
+{
+    int group = g->w->group_size;
+    switch (g->w->format) {
+    case WEIGHT_F32:
+        gemv_wide(rows, WEIGHT_F32, g, first, columns);
+        return;
+    case WEIGHT_BF16:
+        gemv_wide(rows, WEIGHT_BF16, g, first, columns);
+        return;
+    case WEIGHT_AWQ_INT4:
+        if (group == 128)
+            gemv_codes(rows, WEIGHT_AWQ_INT4, 128, g, first, columns);
+        else
+            gemv_codes(rows, WEIGHT_AWQ_INT4, group, g, first, columns);
+        return;
+    case WEIGHT_NVFP4:
+        if (group == 16)
+            gemv_codes(rows, WEIGHT_NVFP4, 16, g, first, columns);
+        else
+            gemv_codes(rows, WEIGHT_NVFP4, group, g, first, columns);
+        return;
     }
 }
 
 static void avx2_gemv(const struct gemv *g, int first_column, int columns)
 {
-    if (!gemv_is_fast(g->w)) {
+    bool codes = g->w->format == WEIGHT_AWQ_INT4 || g->w->format == WEIGHT_NVFP4;
+    if (codes && !gemv_of_codes(g->w)) {
         body_gemv(g, first_column, columns);
         return;
     }
-    bool nvfp4 = g->w->format == WEIGHT_NVFP4;
-    switch (2 * g->rows + nvfp4) {
-    case 2: gemv_columns(1, WEIGHT_AWQ_INT4, g, first_column, columns); break;
-    case 3: gemv_columns(1, WEIGHT_NVFP4, g, first_column, columns); break;
-    case 4: gemv_columns(2, WEIGHT_AWQ_INT4, g, first_column, columns); break;
-    case 5: gemv_columns(2, WEIGHT_NVFP4, g, first_column, columns); break;
-    case 6: gemv_columns(3, WEIGHT_AWQ_INT4, g, first_column, columns); break;
-    case 7: gemv_columns(3, WEIGHT_NVFP4, g, first_column, columns); break;
-    case 8: gemv_columns(4, WEIGHT_AWQ_INT4, g, first_column, columns); break;
-    default: gemv_columns(4, WEIGHT_NVFP4, g, first_column, columns); break;
+    switch (g->rows) {
+    case 1: gemv_rows(1, g, first_column, columns); break;
+    case 2: gemv_rows(2, g, first_column, columns); break;
+    case 3: gemv_rows(3, g, first_column, columns); break;
+    default: gemv_rows(4, g, first_column, columns); break;
     }
 }
 
