@@ -55,7 +55,9 @@ $(BUILD)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
 $(BUILD)/%_avx2.o: BASE_FLAGS += -mavx2 -mfma -mf16c
+endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 
 $(BUILD)/%.o: %.c | $(BUILD)/headers

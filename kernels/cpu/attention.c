@@ -104,11 +104,12 @@ static void pack_keys(const struct micro *micro, const struct attention *a, int 
     }
 }
 
-/* What the rows of one task have come to. Row i is head i / queries of the group, query i % queries. */
+/* What the rows of one task have come to. Row i is head i % group of the group, query i / group, so that rows close to
+ * each other see nearly the same keys. */
 struct rows {
     const struct micro *micro;
     const struct attention *problem;
-    int count, queries, first_query, keys_before; /* keys_before: what a causal query 0 sees besides itself */
+    int count, group, first_query, keys_before; /* keys_before: what a causal query 0 sees besides itself */
     float *packed;  /* strips */
     float *output;  /* [count, wide] */
     float *maximum, *sum;
@@ -120,7 +121,7 @@ static int visible(const struct rows *r, int row, int keys)
 {
     if (!r->problem->causal)
         return keys;
-    int seen = r->keys_before + r->first_query + row % r->queries + 1;
+    int seen = r->keys_before + r->first_query + row / r->group + 1;
     return seen < 0 ? 0 : least(seen, keys);
 }
 
@@ -153,16 +154,22 @@ static void attend(struct rows *r, const float *keys, const float *values, float
     const struct micro *micro = r->micro;
     for (int row = 0; row < r->count; row += ROW_TILE) {
         int rows = least(ROW_TILE, r->count - row);
-        for (int k = 0; k < count; k += TILE_COLUMNS)
-            for (int i = 0; i < rows; i += micro->tile_rows) {
-                int height = least(micro->tile_rows, rows - i);
-                micro->tile(height, r->dim, r->packed + (size_t)(row + i) * r->dim, 1, (size_t)height,
-                            keys + (size_t)k * r->dim, scores + (size_t)i * KEY_BLOCK + k, KEY_BLOCK, false);
-            }
-        soften(r, row, rows, scores, first, count, all_keys);
+        int seen = least(visible(r, row + rows - 1, all_keys) - first, count); /* the last row sees the most */
+        if (seen <= 0)
+            continue;
+        for (int k = 0; k < seen; k += TILE_COLUMNS)
+            for (size_t d = 0; d < r->dim; d += DEPTH_BLOCK) /* wide heads: a piece of the panel that the L1 cache holds */
+                for (int i = 0; i < rows; i += micro->tile_rows) {
+                    int height = least(micro->tile_rows, rows - i);
+                    micro->tile(height, r->dim - d < DEPTH_BLOCK ? r->dim - d : DEPTH_BLOCK,
+                                r->packed + (size_t)(row + i) * r->dim + d * (size_t)height, 1, (size_t)height,
+                                keys + (size_t)k * r->dim + d * TILE_COLUMNS, scores + (size_t)i * KEY_BLOCK + k,
+                                KEY_BLOCK, d > 0);
+                }
+        soften(r, row, rows, scores, first, seen, all_keys);
         for (size_t d = 0; d < r->wide; d += TILE_COLUMNS)
             for (int i = 0; i < rows; i += micro->tile_rows)
-                micro->tile(least(micro->tile_rows, rows - i), (size_t)count, scores + (size_t)i * KEY_BLOCK, KEY_BLOCK,
+                micro->tile(least(micro->tile_rows, rows - i), (size_t)seen, scores + (size_t)i * KEY_BLOCK, KEY_BLOCK,
                             1, values + d * (size_t)count, r->output + (size_t)(row + i) * r->wide + d, r->wide, true);
     }
 }
@@ -174,9 +181,9 @@ static void pack_queries(struct rows *r, int head)
         int height = least(r->micro->tile_rows, r->count - row);
         const float *source[TILE_ROWS_MAX];
         for (int i = 0; i < height; i++) {
-            int query = r->first_query + (row + i) % r->queries;
+            int query = r->first_query + (row + i) / r->group;
             source[i] = floats(a->q) + (size_t)query * (size_t)a->q_stride +
-                        (size_t)(head + (row + i) / r->queries) * r->dim;
+                        (size_t)(head + (row + i) % r->group) * r->dim;
         }
         r->micro->pack(source, height, r->dim, r->packed + (size_t)row * r->dim);
     }
@@ -206,7 +213,7 @@ static void task(void *context, int index, int thread)
     struct rows rows = {.micro = work->cpu->micro,
                         .problem = a,
                         .count = queries * group,
-                        .queries = queries,
+                        .group = group,
                         .first_query = first_query,
                         .keys_before = keys - a->q_rows,
                         .packed = scratch + l.queries,
@@ -222,7 +229,7 @@ static void task(void *context, int index, int thread)
         rows.sum[i] = 0.0f;
     }
 
-    int last = visible(&rows, queries - 1, keys); /* no row of the task sees more */
+    int last = visible(&rows, rows.count - 1, keys); /* no row of the task sees more */
     for (int first = 0; first < last; first += KEY_BLOCK) {
         int count = least(KEY_BLOCK, keys - first);
         pack_keys(rows.micro, a, kv_head, first, count, scratch + l.keys, scratch + l.values);
@@ -230,8 +237,8 @@ static void task(void *context, int index, int thread)
     }
 
     for (int i = 0; i < rows.count; i++) {
-        float *out = floats(a->out) + (size_t)(first_query + i % queries) * (size_t)a->out_stride +
-                     (size_t)(kv_head * group + i / queries) * rows.dim;
+        float *out = floats(a->out) + (size_t)(first_query + i / group) * (size_t)a->out_stride +
+                     (size_t)(kv_head * group + i % group) * rows.dim;
         float factor = rows.sum[i] > 0.0f ? 1.0f / rows.sum[i] : 0.0f;
         const float *from = rows.output + (size_t)i * rows.wide;
         for (size_t d = 0; d < rows.dim; d++)

@@ -9,8 +9,27 @@
 
 #include <cpuid.h>
 #include <immintrin.h>
+#include <stdint.h>
 
-#define MULADD(a, b, c) __builtin_fmaf((a), (b), (c))
+enum { WIDTH = 8 };
+typedef float vec __attribute__((vector_size(WIDTH * sizeof(float))));
+typedef int32_t ivec __attribute__((vector_size(WIDTH * sizeof(int32_t))));
+
+static inline vec v_muladd(vec a, vec b, vec c)
+{
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+
+static inline vec v_max(vec a, vec b)
+{
+    return (vec)_mm256_max_ps((__m256)a, (__m256)b);
+}
+
+static inline vec v_min(vec a, vec b)
+{
+    return (vec)_mm256_min_ps((__m256)a, (__m256)b);
+}
+
 #include "kernels/cpu/micro_body.h"
 
 enum { ROWS = 6 }; /* 6 x 2 sums, 2 panel vectors and 1 broadcast: 15 of 16 registers */
@@ -342,13 +361,6 @@ static inline __attribute__((always_inline)) __m256 code_in_place(enum weight_fo
     return _mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(15 << 4 * i)));
 }
 
-static inline float vector_sum(__m256 v)
-{
-    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-}
-
 static inline __attribute__((always_inline)) void gemv_codes(const int rows, const enum weight_format format,
                                                              const int group, const struct gemv *g, int first_column,
                                                              int columns)
@@ -406,7 +418,7 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
             }
         }
         for (int r = 0; r < rows; r++)
-            gemv_store(g, r, column, factor * vector_sum(total[r]));
+            gemv_store(g, r, column, factor * v_sum((vec)total[r]));
     }
 }
 
@@ -438,7 +450,7 @@ static inline __attribute__((always_inline)) void gemv_wide(const int rows, cons
             }
         }
         for (int r = 0; r < rows; r++) {
-            float value = vector_sum(_mm256_add_ps(even[r], odd[r]));
+            float value = v_sum((vec)_mm256_add_ps(even[r], odd[r]));
             for (int k = whole; k < in; k++)
                 value += element_at(format, data, (size_t)k) * g->x[(size_t)r * g->x_stride + (size_t)k];
             gemv_store(g, r, column, value);

@@ -1,153 +1,193 @@
-/* micro_body.h: the micro-kernels in plain C, compiled once by each micro_*.c with that
- * file's instruction set, for the compiler to vectorise.
+/* micro_body.h: the micro-kernels that are the same for every instruction set, compiled
+ * once by each micro_*.c.
  *
- * The including file defines MULADD(a, b, c) as a*b + c, fused where that is one
- * instruction. Sums run over LANES independent partial sums, so that they can be kept in
- * vector registers without changing the order of additions.
+ * They are written with the compilers' own vector type `vec`. The including file chooses
+ * its width and the three operations that C has no operator for:
+ *   WIDTH                                  floats in a vec
+ *   v_muladd(a, b, c), v_max, v_min        a*b + c (fused where that is one instruction), larger, smaller
  */
-#ifndef MULADD
-#error "define MULADD(a, b, c) before including micro_body.h"
-#endif
-
+#include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/micro.h"
 #include "kernels/cpu/weights.h"
 
-enum { LANES = 16 };
-
-static inline float lanes_sum(float *lane)
+static inline vec v_load(const float *from)
 {
-    for (int width = LANES / 2; width; width /= 2)
-        for (int j = 0; j < width; j++)
-            lane[j] += lane[j + width];
-    return lane[0];
+    vec v;
+    memcpy(&v, from, sizeof v);
+    return v;
 }
 
+static inline void v_store(float *to, vec v)
+{
+    memcpy(to, &v, sizeof v);
+}
+
+/* The first n floats (all of them when n is larger than that), the rest of the vector filled with `fill`. */
+static inline vec v_load_first(const float *from, size_t n, float fill)
+{
+    if (n >= WIDTH)
+        return v_load(from);
+    float part[WIDTH];
+    for (size_t i = 0; i < WIDTH; i++)
+        part[i] = i < n ? from[i] : fill;
+    return v_load(part);
+}
+
+static inline void v_store_first(float *to, size_t n, vec v)
+{
+    if (n >= WIDTH) {
+        v_store(to, v);
+        return;
+    }
+    float part[WIDTH];
+    v_store(part, v);
+    for (size_t i = 0; i < n; i++)
+        to[i] = part[i];
+}
+
+static inline vec v_set(float value)
+{
+    return value - (vec){0};
+}
+
+static inline float v_sum(vec v)
+{
+    float part[WIDTH];
+    v_store(part, v);
+    for (int width = WIDTH / 2; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            part[i] += part[i + width];
+    return part[0];
+}
+
+/* exp within about one unit in the last place (the polynomial is Cephes' expf); arguments outside [-87, 88] are moved
+ * to the nearer end. */
+static inline vec v_exp(vec x)
+{
+    const vec to_integer = v_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    x = v_min(v_max(x, v_set(-87.0f)), v_set(88.0f));
+    vec n = v_muladd(x, v_set(1.44269504088896341f), to_integer) - to_integer;
+    vec r = v_muladd(n, v_set(-0.693359375f), x);
+    r = v_muladd(n, v_set(2.12194440e-4f), r);
+    vec p = v_set(1.9875691500e-4f);
+    p = v_muladd(p, r, v_set(1.3981999507e-3f));
+    p = v_muladd(p, r, v_set(8.3334519073e-3f));
+    p = v_muladd(p, r, v_set(4.1665795894e-2f));
+    p = v_muladd(p, r, v_set(1.6666665459e-1f));
+    p = v_muladd(p, r, v_set(5.0000001201e-1f));
+    p = v_muladd(p, r * r, r) + 1.0f;
+    return p * (vec)((__builtin_convertvector(n, ivec) + 127) << 23);
+}
+
+static inline vec v_silu(vec x)
+{
+    return x / (1.0f + v_exp(-x));
+}
+
+/* Sum of x[i] * y[i], in four chains of vectors. */
 static inline float dot(const float *x, const float *y, size_t n)
 {
-    float lane[LANES] = {0};
+    enum { CHAINS = 4 };
+    vec sum[CHAINS] = {{0}};
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] = MULADD(x[i + j], y[i + j], lane[j]);
-    for (; i < n; i++)
-        lane[i % LANES] = MULADD(x[i], y[i], lane[i % LANES]);
-    return lanes_sum(lane);
-}
-
-/* exp(x) within about one unit in the last place (the polynomial is Cephes' expf); arguments
- * outside [-87, 88] are moved to the nearer end. */
-static inline float fast_exp(float x)
-{
-    const float to_integer = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float n = MULADD(x, 1.44269504088896341f, to_integer) - to_integer;
-    float r = MULADD(n, -0.693359375f, x);
-    r = MULADD(n, 2.12194440e-4f, r);
-    float p = 1.9875691500e-4f;
-    p = MULADD(p, r, 1.3981999507e-3f);
-    p = MULADD(p, r, 8.3334519073e-3f);
-    p = MULADD(p, r, 4.1665795894e-2f);
-    p = MULADD(p, r, 1.6666665459e-1f);
-    p = MULADD(p, r, 5.0000001201e-1f);
-    p = MULADD(p, r * r, r) + 1.0f;
-    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return p * power;
-}
-
-static inline float sigmoid_times(float x, float y)
-{
-    return y * x / (1.0f + fast_exp(-x));
+    for (; i + CHAINS * WIDTH <= n; i += CHAINS * WIDTH)
+        for (int c = 0; c < CHAINS; c++)
+            sum[c] = v_muladd(v_load(x + i + c * WIDTH), v_load(y + i + c * WIDTH), sum[c]);
+    for (; i < n; i += WIDTH)
+        sum[0] = v_muladd(v_load_first(x + i, n - i, 0.0f), v_load_first(y + i, n - i, 0.0f), sum[0]);
+    return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 static void body_rms_norm(const float *x, size_t n, const float *weight, float eps, float *y)
 {
     float factor = 1.0f / sqrtf(dot(x, x, n) / (float)n + eps);
-    for (size_t i = 0; i < n; i++)
-        y[i] = x[i] * factor * weight[i];
+    for (size_t i = 0; i < n; i += WIDTH)
+        v_store_first(y + i, n - i, v_load_first(x + i, n - i, 0.0f) * factor * v_load_first(weight + i, n - i, 0.0f));
 }
 
 static void body_l2_norm(const float *x, size_t n, const float *gamma, bool with_silu, float *y)
 {
     float norm = sqrtf(dot(x, x, n));
     float factor = sqrtf((float)n) / (norm > 1e-12f ? norm : 1e-12f);
-    if (with_silu) {
-        for (size_t i = 0; i < n; i++)
-            y[i] = sigmoid_times(x[i] * factor * gamma[i], 1.0f);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            y[i] = x[i] * factor * gamma[i];
+    for (size_t i = 0; i < n; i += WIDTH) {
+        vec v = v_load_first(x + i, n - i, 0.0f) * factor * v_load_first(gamma + i, n - i, 0.0f);
+        v_store_first(y + i, n - i, with_silu ? v_silu(v) : v);
     }
 }
 
 static void body_rope(float *x, size_t half, const float *cosines, const float *sines)
 {
-    for (size_t i = 0; i < half; i++) {
-        float a = x[i], b = x[half + i];
-        x[i] = a * cosines[i] - b * sines[i];
-        x[half + i] = b * cosines[i] + a * sines[i];
+    for (size_t i = 0; i < half; i += WIDTH) {
+        size_t n = half - i;
+        vec a = v_load_first(x + i, n, 0.0f), b = v_load_first(x + half + i, n, 0.0f);
+        vec c = v_load_first(cosines + i, n, 0.0f), s = v_load_first(sines + i, n, 0.0f);
+        v_store_first(x + i, n, a * c - b * s);
+        v_store_first(x + half + i, n, b * c + a * s);
     }
 }
 
 static void body_swiglu(const float *gate, const float *up, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++)
-        out[i] = sigmoid_times(gate[i], up[i]);
+    for (size_t i = 0; i < n; i += WIDTH)
+        v_store_first(out + i, n - i, v_silu(v_load_first(gate + i, n - i, 0.0f)) * v_load_first(up + i, n - i, 0.0f));
 }
 
 static void body_silu(const float *x, size_t n, float *y)
 {
-    for (size_t i = 0; i < n; i++)
-        y[i] = sigmoid_times(x[i], 1.0f);
+    for (size_t i = 0; i < n; i += WIDTH)
+        v_store_first(y + i, n - i, v_silu(v_load_first(x + i, n - i, 0.0f)));
 }
 
 static void body_add(const float *x, size_t n, float *y)
 {
-    for (size_t i = 0; i < n; i++)
-        y[i] += x[i];
+    for (size_t i = 0; i < n; i += WIDTH)
+        v_store_first(y + i, n - i, v_load_first(y + i, n - i, 0.0f) + v_load_first(x + i, n - i, 0.0f));
 }
 
 static void body_scale(float *x, size_t n, float factor)
 {
-    for (size_t i = 0; i < n; i++)
-        x[i] *= factor;
+    for (size_t i = 0; i < n; i += WIDTH)
+        v_store_first(x + i, n - i, v_load_first(x + i, n - i, 0.0f) * factor);
 }
 
 static float body_max(const float *x, size_t n)
 {
-    float lane[LANES];
-    for (int j = 0; j < LANES; j++)
-        lane[j] = x[0];
+    vec top = v_set(x[0]), other = top;
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    float max = lane[0];
-    for (int j = 1; j < LANES; j++)
-        max = lane[j] > max ? lane[j] : max;
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
+    for (; i + 2 * WIDTH <= n; i += 2 * WIDTH) {
+        top = v_max(top, v_load(x + i));
+        other = v_max(other, v_load(x + i + WIDTH));
+    }
+    for (; i < n; i += WIDTH)
+        top = v_max(top, v_load_first(x + i, n - i, x[0]));
+    top = v_max(top, other);
+    float max = top[0];
+    for (int j = 1; j < WIDTH; j++)
+        max = top[j] > max ? top[j] : max;
     return max;
 }
 
 static float body_exp_sum(float *x, size_t n, float shift)
 {
-    float lane[LANES] = {0};
+    vec sum = {0}, other = {0};
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++) {
-            x[i + j] = fast_exp(x[i + j] - shift);
-            lane[j] += x[i + j];
-        }
-    for (; i < n; i++) {
-        x[i] = fast_exp(x[i] - shift);
-        lane[i % LANES] += x[i];
+    for (; i + 2 * WIDTH <= n; i += 2 * WIDTH) { /* two at a time hide each other's latency */
+        vec a = v_exp(v_load(x + i) - shift), b = v_exp(v_load(x + i + WIDTH) - shift);
+        v_store(x + i, a);
+        v_store(x + i + WIDTH, b);
+        sum += a;
+        other += b;
     }
-    return lanes_sum(lane);
+    float total = v_sum(sum + other);
+    for (; i < n; i += WIDTH) {
+        float part[WIDTH];
+        v_store(part, v_exp(v_load_first(x + i, n - i, 0.0f) - shift));
+        for (size_t j = i; j < n && j < i + WIDTH; j++)
+            total += x[j] = part[j - i];
+    }
+    return total;
 }
 
 static void body_decode_row(const struct linear_source *w, int row, int first, int depth, float *out)

@@ -1,5 +1,27 @@
 /* micro_portable.c: the micro-kernels for any processor; see micro.h. */
-#define MULADD(a, b, c) ((a) * (b) + (c))
+#include <stdint.h>
+
+enum { WIDTH = 4 };
+typedef float vec __attribute__((vector_size(WIDTH * sizeof(float))));
+typedef int32_t ivec __attribute__((vector_size(WIDTH * sizeof(int32_t))));
+
+static inline vec v_muladd(vec a, vec b, vec c)
+{
+    return a * b + c;
+}
+
+static inline vec v_max(vec a, vec b)
+{
+    ivec larger = a > b;
+    return (vec)(((ivec)a & larger) | ((ivec)b & ~larger));
+}
+
+static inline vec v_min(vec a, vec b)
+{
+    ivec smaller = a < b;
+    return (vec)(((ivec)a & smaller) | ((ivec)b & ~smaller));
+}
+
 #include "kernels/cpu/micro_body.h"
 
 enum { ROWS = 2 }; /* 2 x 16 sums fit the 16 vector registers of baseline x86-64 */
