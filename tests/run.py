@@ -130,14 +130,14 @@ def clang(jobs: int) -> Count:
 def golden(jobs: int) -> Count:
     del jobs
     status, output = run(["make", "--no-print-directory", "check-golden", f"GOLDEN={GOLDEN_DATA}"])
-    print(output)
+    (ROOT / "build/golden.txt").write_text(output)
+    print("  every line is in build/golden.txt")
     match = re.search(r"^(\d+) passed, (\d+) failed", output, re.MULTILINE)
     if not match:
         return Count(failed=[f"check-golden: ended with status {status} and no count"])
-    failed = [line.strip() for line in output.splitlines() if re.search(r"\bFAIL", line)]
-    unnamed = int(match[2]) - len(failed)
-    count = Count(passed=int(match[1]), failed=[f"golden: {line}" for line in failed[: int(match[2])]])
-    count.failed += ["golden: see above"] * max(unnamed, 0)
+    failed = [" ".join(line.split()) for line in output.splitlines() if re.search(r"\bFAIL", line)][: int(match[2])]
+    count = Count(passed=int(match[1]), failed=[f"golden: {line}" for line in failed])
+    count.failed += ["golden: see build/golden.txt"] * (int(match[2]) - len(failed))
     if status != 0 and not count.failed:
         count.failed.append(f"check-golden: ended with status {status}")
     return count

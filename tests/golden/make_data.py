@@ -2,7 +2,7 @@
 """Writes tests/golden/data from a full folder of recordings of the official code: the text-to-image cases, without what
 can be generated again or is never compared.
 
-    python tests/golden/make_data.py RECORDINGS    
+    python tests/golden/make_data.py RECORDINGS
 
 README.md in the data folder says what is kept. Tokenizer files and vectors are left as they are.
 """
@@ -17,6 +17,7 @@ import re
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 DATA = Path(__file__).parent / "data"
 LATENT_CHANNELS = 48
@@ -45,13 +46,13 @@ PIXEL_CASES = ["t2i_b.f32"]
 def read_safetensors(path: Path) -> Tensors:
     data = path.read_bytes()
     (header_bytes,) = struct.unpack("<Q", data[:8])
-    header: dict[str, dict[str, object]] = json.loads(data[8 : 8 + header_bytes])
+    header: dict[str, dict[str, Any]] = json.loads(data[8 : 8 + header_bytes])
     header.pop("__metadata__", None)
     payload = memoryview(data)[8 + header_bytes :]
     tensors: Tensors = {}
     for name, entry in header.items():
-        begin, end = entry["data_offsets"]  # type: ignore[misc]
-        tensors[name] = (str(entry["dtype"]), list(entry["shape"]), bytes(payload[begin:end]))  # type: ignore[call-overload]
+        begin, end = entry["data_offsets"]
+        tensors[name] = (str(entry["dtype"]), list(entry["shape"]), bytes(payload[begin:end]))
     return tensors
 
 

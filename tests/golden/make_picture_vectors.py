@@ -20,7 +20,9 @@ ASPECTS = ((21, 9), (16, 9), (4, 3), (1, 1), (3, 4), (9, 16))
 # column), larger and smaller than the bucket, and extreme shapes.
 SOURCES = ((187, 430), (169, 300), (151, 200), (211, 211), (200, 150), (301, 170),
            (576, 1024), (768, 1366), (336, 784), (496, 1153), (1080, 1920), (3, 5), (17, 400), (400, 17))
-RESIZES = ((1, 1, 5, 4), (7, 5, 7, 5), (7, 5, 14, 5), (7, 5, 7, 3), (64, 48, 33, 47), (48, 64, 200, 100), (300, 4, 3, 40))
+RESIZES = (
+    (1, 1, 5, 4), (7, 5, 7, 5), (7, 5, 14, 5), (7, 5, 7, 3), (64, 48, 33, 47), (48, 64, 200, 100), (300, 4, 3, 40),
+)
 
 
 def synthetic(height: int, width: int) -> Image.Image:
@@ -70,12 +72,12 @@ def prepare(image: Image.Image, bucket: tuple[int, int], multiple: int) -> np.nd
     top, left = (height - h) // 2, (width - w) // 2
     image = image.crop((left, top, left + w, top + h)).resize((bucket[1], bucket[0]), Image.Resampling.BICUBIC)
     h, w = bucket[0] - bucket[0] % multiple, bucket[1] - bucket[1] % multiple
-    top, left = int(round((bucket[0] - h) / 2.0)), int(round((bucket[1] - w) / 2.0))
+    top, left = round((bucket[0] - h) / 2.0), round((bucket[1] - w) / 2.0)
     return np.asarray(image)[top:top + h, left:left + w]
 
 
 def sampled_frames(count: int, fps: float) -> np.ndarray:
-    frames = int(round(min(count / int(round(fps)), 6.0) * 12))
+    frames = round(min(count / round(fps), 6.0) * 12)
     frames = frames // 4 * 4 + 1 if frames % 4 else frames // 4 * 4 + 1 - 4
     return np.linspace(0, count - 1, max(frames, 1), dtype=int)  # 1: officially an error
 
@@ -90,7 +92,7 @@ def main() -> None:
             for use, side, multiple in (("vae", sides[0], 16), ("vit", sides[1], 28)):
                 out = prepare(synthetic(h, w), nearest_bucket(side, h, w), multiple)
                 lines.append(f"prepare {name} {use} {h} {w} {out.shape[0]} {out.shape[1]} {checksum(out):016x}")
-    for fps in list(range(8, 121)) + [23.976, 29.97, 12.5, 24.5]:
+    for fps in [*range(8, 121), 23.976, 29.97, 12.5, 24.5]:
         all_counts = [np.concatenate(([len(i)], i)) for i in (sampled_frames(n, fps) for n in range(1, 401))]
         lines.append(f"frames {fps} {checksum(np.concatenate(all_counts)):016x}")
     OUT.parent.mkdir(parents=True, exist_ok=True)

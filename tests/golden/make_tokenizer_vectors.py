@@ -14,6 +14,7 @@ import importlib.util
 import json
 import random
 import sys
+from pathlib import Path
 
 CASES = 2000
 
@@ -25,10 +26,11 @@ WORDS = (
 SPACES = [" ", "  ", "   ", "\t", "\n", "\r\n", "\n\n", "\r", "\u00a0", "\u3000", "\u2028", "\u2003", "\u180e", "\x85",
           "\x0b", "\x0c", "\x1c", "\u200b", "\ufeff", "\u202f", "\u1680"]
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|vision_start|>", "<|video_pad|>", "<tool_call>",
-           "</tool_call>", "<|fim_prefix|>", "<|im_end", "<|", "|>", "<|im_<|im_end|>", "<|im_end|>\u0338", " <|im_end|> "]
+           "</tool_call>", "<|fim_prefix|>", "<|im_end", "<|", "|>", "<|im_<|im_end|>", "<|im_end|>\u0338",
+           " <|im_end|> "]
 EMOJI = ["😀", "👩‍👩‍👧", "👍🏽", "🇫🇷", "❤️", "🏳️‍🌈", "🤖", "1️⃣"]
 MARKS = ["\u0301", "\u0308", "\u0323", "\u0327", "\u0338", "\u093c", "\u3099", "\u0345", "\u05b0", "\u05bc", "\u064b"]
-BASES = list("aAeEoOnNcCsSuUIi") + ["か", "は", "क", "\u1100\u1161\u11a8", "ὠ", "ﬀ", "Å", "\u212b", "\u0958"]
+BASES = [*"aAeEoOnNcCsSuUIi", "か", "は", "क", "\u1100\u1161\u11a8", "ὠ", "ﬀ", "Å", "\u212b", "\u0958"]
 RANGES = [(0x01, 0x7F), (0x80, 0x24F), (0x370, 0x52F), (0x590, 0x6FF), (0x900, 0xDFF), (0x1E00, 0x1FFF),
           (0x2000, 0x2BFF), (0x3040, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xE000, 0xE0FF), (0xF900, 0xFFFF),
           (0x10000, 0x10FFF), (0x1D000, 0x1D7FF), (0x1F000, 0x1FAFF), (0x20000, 0x2FFFF), (0xE0000, 0x10FFFF),
@@ -66,7 +68,7 @@ def main(tokenizer_file: str, vocabulary: str, out: str) -> None:
     spec.loader.exec_module(module)
     tokenizer = module.Qwen2Tokenizer.from_pretrained(vocabulary)
     rng = random.Random(20250711)
-    with open(out, "w", encoding="utf-8") as lines:
+    with Path(out).open("w", encoding="utf-8") as lines:
         for _ in range(CASES):
             text = "".join(piece(rng) for _ in range(rng.randint(1, 9)))
             ids = tokenizer(text)["input_ids"]

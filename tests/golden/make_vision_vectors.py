@@ -12,6 +12,7 @@ OFFICIAL_CLONE is bytedance/Lance; RECORDED_RUNS holds tiny/downloads and cases/
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,16 +26,16 @@ def synthetic(count: int) -> torch.Tensor:
     return (torch.arange(count) * 7919 % 2000).float() / 1000 - 1
 
 
-def official_vae(clone: Path, weights: Path) -> object:
+def official_vae(clone: Path, weights: Path) -> Any:
     spec = importlib.util.spec_from_file_location("vae2_2", clone / "modeling/vae/wan/vae2_2.py")
     assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     state = load_file(str(weights))
 
     def tiny_vae(**_: object) -> torch.nn.Module:
-        model = module.WanVAE_(dim=state["encoder.conv1.weight"].shape[0], dec_dim=state["decoder.head.0.gamma"].shape[0],
-                               z_dim=CHANNELS, temperal_downsample=[False, True, True])
+        widths = {"dim": len(state["encoder.conv1.weight"]), "dec_dim": len(state["decoder.head.0.gamma"])}
+        model = module.WanVAE_(**widths, z_dim=CHANNELS, temperal_downsample=[False, True, True])
         model.load_state_dict(state)
         return model
 
