@@ -223,6 +223,7 @@ static void a_picture_comes_back_with_its_receipt(void **state)
     assert_int_equal(picture_write(path, &pixels[0][0][0], 7, 5, written, &error), 0);
     assert_int_equal(picture_read_receipt(&read, path, &error), 0);
     assert_string_equal(read, written);
+    free(read);
     assert_int_equal(count_files(folder, false), 1);
 
     png_image image = {.version = PNG_IMAGE_VERSION};
