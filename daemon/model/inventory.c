@@ -46,15 +46,14 @@ static void linear(struct check *check, int out, int in, enum bias bias, const c
         return;
     bool found = is_there(check, name, ".weight") || is_there(check, name, ".qweight");
     count(check, found, name);
-    if (!found)
-        return;
-    struct linear_source source;
-    check->result = checkpoint_linear(check->checkpoint, name, out, in, &source, check->error);
-    if (!check->result && bias == WITH_BIAS && !source.bias) {
+    if (bias == WITH_BIAS) {
         char bias_name[NAME_BYTES + 8];
         snprintf(bias_name, sizeof bias_name, "%s.bias", name);
-        count(check, false, bias_name);
+        count(check, is_there(check, name, ".bias"), bias_name);
     }
+    struct linear_source source;
+    if (found)
+        check->result = checkpoint_linear(check->checkpoint, name, out, in, &source, check->error);
 }
 
 /* A norm weight; `format` gives the whole name. */

@@ -143,7 +143,8 @@ static void make_zip(struct bytes *zip, const struct entry *entries, size_t coun
     if (zip64) {
         put_text(zip, "PK\6\6");
         put_integer(zip, 44, 8);
-        put_integer(zip, 0, 12);
+        put_integer(zip, 0, 4);
+        put_integer(zip, 0, 8);
         put_integer(zip, count, 8);
         put_integer(zip, count, 8);
         put_integer(zip, end - directory, 8);
