@@ -1,0 +1,178 @@
+/* daemon.c: see daemon.h.
+ *
+ * The main thread puts the parts together and then only waits: for signals (signalfd), for
+ * word from other threads (an eventfd: shutdown asked for, default model not loadable), and
+ * for the clock, to let old results expire. On the way out it takes no more jobs, waits for those
+ * that are there (or cancels them) and for their clients to fetch the results, and takes the
+ * parts down in the reverse order.
+ */
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/instance.h"
+#include "daemon/jobs.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/server.h"
+#include "daemon/worker.h"
+
+enum {
+    TICK_MS = 1000,
+    ENDING_TICK_MS = 20,
+    FETCH_SECONDS = 10 /* how long clients may take to fetch what was made while shutting down */
+};
+
+enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_FATAL }; /* in the order of urgency */
+
+struct daemon {
+    struct options options;
+    struct instance *instance;
+    struct jobs *jobs;
+    struct worker *worker;
+    struct server *server;
+    int signal_fd, wish_fd;
+    atomic_int wish;
+};
+
+/* Any thread. */
+static void raise_wish(struct daemon *daemon, enum wish wish)
+{
+    int current = atomic_load(&daemon->wish);
+    while (current < (int)wish && !atomic_compare_exchange_weak(&daemon->wish, &current, wish))
+        ;
+    uint64_t one = 1;
+    if (write(daemon->wish_fd, &one, sizeof one) != (ssize_t)sizeof one)
+        log_error(NULL, "cannot wake the main thread: %s", strerror(errno));
+}
+
+static void on_shutdown(void *context, bool cancel)
+{
+    raise_wish(context, cancel ? WISH_CANCEL : WISH_FINISH);
+}
+
+static void on_fatal(void *context)
+{
+    raise_wish(context, WISH_FATAL);
+}
+
+static void read_signal(struct daemon *daemon)
+{
+    struct signalfd_siginfo info;
+    if (read(daemon->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
+        return;
+    bool again = atomic_load(&daemon->wish) != WISH_NONE;
+    bool cancel = daemon->options.cancel_on_term || again;
+    log_info(NULL, "signal %s: %s", info.ssi_signo == SIGINT ? "INT" : info.ssi_signo == SIGHUP ? "HUP" : "TERM",
+             cancel ? "cancelling all jobs" : "finishing the jobs that are there (once more cancels them)");
+    raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
+}
+
+/* Sleep until a signal, a wish or the time. */
+static void wait_a_moment(struct daemon *daemon, int timeout_ms)
+{
+    struct pollfd files[2] = {{.fd = daemon->signal_fd, .events = POLLIN}, {.fd = daemon->wish_fd, .events = POLLIN}};
+    if (poll(files, 2, timeout_ms) <= 0)
+        return;
+    uint64_t count;
+    if (files[1].revents != 0 && read(daemon->wish_fd, &count, sizeof count) < 0)
+        log_debug(NULL, "wish: %s", strerror(errno));
+    if (files[0].revents != 0)
+        read_signal(daemon);
+}
+
+/* Wait until no job is left and their results are fetched. */
+static void finish_jobs(struct daemon *daemon)
+{
+    double idle_since = -1;
+    for (;;) {
+        enum wish wish = (enum wish)atomic_load(&daemon->wish);
+        jobs_shut(daemon->jobs, wish >= WISH_CANCEL);
+        if (wish == WISH_FATAL)
+            return;
+        if (jobs_active(daemon->jobs) > 0)
+            idle_since = -1;
+        else if (idle_since < 0)
+            idle_since = clock_seconds();
+        if (idle_since >= 0 && (wish == WISH_CANCEL || jobs_unfetched(daemon->jobs) == 0 ||
+                                clock_seconds() - idle_since >= FETCH_SECONDS))
+            return;
+        wait_a_moment(daemon, ENDING_TICK_MS);
+    }
+}
+
+static int serve(struct daemon *daemon, struct error *error)
+{
+    const struct options *options = &daemon->options;
+    int status = instance_open(&daemon->instance, &options->endpoint, error);
+    if (status == 0)
+        status = jobs_open(&daemon->jobs, &options->jobs, error);
+    if (status == 0)
+        status = worker_open(&daemon->worker, options, daemon->jobs, on_fatal, daemon, error);
+    if (status == 0)
+        status = server_open(&daemon->server, options, daemon->jobs, daemon->worker, on_shutdown, daemon, error);
+    if (status != 0)
+        return status;
+    log_info(NULL, "lanced %s answers at %s (process %ld)", LANCED_VERSION, options->endpoint.url, (long)getpid());
+    while (atomic_load(&daemon->wish) == WISH_NONE) {
+        wait_a_moment(daemon, TICK_MS);
+        jobs_sweep(daemon->jobs);
+    }
+    finish_jobs(daemon);
+    if (atomic_load(&daemon->wish) == WISH_FATAL)
+        worker_fatal_error(daemon->worker, error);
+    return atomic_load(&daemon->wish) == WISH_FATAL ? error->code : 0;
+}
+
+/* Signals are blocked before any thread exists, so that only the signalfd sees them. */
+static int open_files(struct daemon *daemon, struct error *error)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    daemon->wish_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (daemon->signal_fd < 0 || daemon->wish_fd < 0)
+        return error_set(error, ERROR_IO, "cannot watch for signals: %s", strerror(errno));
+    return 0;
+}
+
+int daemon_run(int argc, char **argv)
+{
+    static struct daemon daemon; /* too large for comfort on the stack; there is one */
+    struct error error;
+    enum options_action action;
+    if (options_read(&daemon.options, &action, argc, argv, &error) != 0) {
+        fprintf(stderr, "lanced: %s\n", error.text);
+        return 2;
+    }
+    if (action == OPTIONS_EXIT)
+        return 0;
+    log_set_level((enum log_level)daemon.options.log_level);
+    int status = open_files(&daemon, &error);
+    if (status == 0)
+        status = serve(&daemon, &error);
+    server_close(daemon.server);
+    worker_close(daemon.worker);
+    jobs_close(daemon.jobs);
+    instance_close(daemon.instance);
+    if (status != 0) {
+        fprintf(stderr, "lanced: %s\n", error.text);
+        return 1;
+    }
+    log_info(NULL, "ended");
+    return 0;
+}

@@ -1,0 +1,614 @@
+/* jobs.c: see jobs.h.
+ *
+ * Jobs are in one list in the order of their submission: few enough (queue + kept results)
+ * that walking it costs nothing beside a request's JSON. The first job in state JOB_QUEUED
+ * is the next one.
+ */
+#include "daemon/jobs.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+#include "daemon/log.h"
+
+enum { EVENT_COST_BYTES = 1024 }; /* what an event's JSON takes, roughly; for the limit on kept results */
+
+struct event {
+    cJSON *fields; /* "sequence" and "event" included */
+    struct blob *preview;
+    int frames, height, width;
+};
+
+struct job {
+    char id[JOB_ID_MAX_BYTES + 1];
+    enum job_state state;
+    struct job_request *request; /* until it ends */
+    bool cancel_wanted;
+    bool released; /* to be forgotten when the worker lets go of it; clients see it no more */
+    bool fetched;
+    bool events_lost; /* out of memory while posting: the job is failed at its end */
+    int position;
+    struct event *events; /* event i has sequence i + 1 */
+    size_t event_count, event_capacity;
+    struct blob *result;
+    struct error failure;
+    double submitted_at, started_at, ended_at;
+    struct waiter *waiters;
+    struct job *next;
+};
+
+struct jobs {
+    struct jobs_limits limits;
+    pthread_mutex_t lock; /* guards everything below */
+    pthread_cond_t work;  /* a job was queued, or a poke */
+    struct job *first;
+    bool poked;
+    bool shut;
+    double shut_at;
+    uint64_t submitted, done, failed, cancelled, refused, expired;
+};
+
+const char *job_state_name(enum job_state state)
+{
+    static const char *const names[] = {"queued", "running", "done", "failed", "cancelled"};
+    return names[state];
+}
+
+static bool has_ended(const struct job *job)
+{
+    return job->state >= JOB_DONE;
+}
+
+int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error *error)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "jobs: out of memory");
+    (*out)->limits = *limits;
+    pthread_mutex_init(&(*out)->lock, NULL);
+    pthread_cond_init(&(*out)->work, NULL);
+    return 0;
+}
+
+static void job_free(struct job *job)
+{
+    for (size_t i = 0; i < job->event_count; i++) {
+        cJSON_Delete(job->events[i].fields);
+        blob_close(job->events[i].preview);
+    }
+    free(job->events);
+    job_request_close(job->request);
+    blob_close(job->result);
+    free(job);
+}
+
+void jobs_close(struct jobs *jobs)
+{
+    if (jobs == NULL)
+        return;
+    while (jobs->first != NULL) {
+        struct job *job = jobs->first;
+        jobs->first = job->next;
+        job_free(job);
+    }
+    pthread_cond_destroy(&jobs->work);
+    pthread_mutex_destroy(&jobs->lock);
+    free(jobs);
+}
+
+/* --- Everything up to the next line of dashes is called with the lock held. ---------------- */
+
+static struct job *find(struct jobs *jobs, const char *id)
+{
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        if (strcmp(job->id, id) == 0)
+            return job;
+    return NULL;
+}
+
+/* As a client sees it: a released job does not exist. */
+static struct job *find_for_client(struct jobs *jobs, const char *id, struct error *error)
+{
+    struct job *job = find(jobs, id);
+    if (job != NULL && !job->released)
+        return job;
+    error_set(error, ERROR_NOT_FOUND, "job %.64s: is not known; it was never submitted here, was released, or has expired",
+              id);
+    return NULL;
+}
+
+static void forget(struct jobs *jobs, struct job *job)
+{
+    struct job **link = &jobs->first;
+    while (*link != job)
+        link = &(*link)->next;
+    *link = job->next;
+    waiter_wake_all(&job->waiters);
+    job_free(job);
+}
+
+static uint64_t kept_bytes(const struct job *job)
+{
+    uint64_t bytes = job->event_count * EVENT_COST_BYTES + (job->result != NULL ? job->result->bytes : 0);
+    for (size_t i = 0; i < job->event_count; i++)
+        if (job->events[i].preview != NULL)
+            bytes += job->events[i].preview->bytes;
+    return bytes;
+}
+
+/* Append an event and wake who waits for it. Owns `fields` and `preview`. */
+static void post(struct job *job, const char *name, cJSON *fields, struct blob *preview, int frames, int height,
+                 int width)
+{
+    if (job->event_count == job->event_capacity) {
+        size_t capacity = job->event_capacity != 0 ? 2 * job->event_capacity : 16;
+        struct event *events = realloc(job->events, capacity * sizeof *events);
+        if (events != NULL) {
+            job->events = events;
+            job->event_capacity = capacity;
+        }
+    }
+    cJSON *event = cJSON_CreateObject();
+    /* Sequence and name first, for whoever reads a captured message. */
+    bool made = job->event_count < job->event_capacity && fields != NULL &&
+                cJSON_AddNumberToObject(event, "sequence", (double)(job->event_count + 1)) != NULL &&
+                cJSON_AddStringToObject(event, "event", name) != NULL;
+    if (!made) {
+        job->events_lost = true;
+        cJSON_Delete(event);
+        cJSON_Delete(fields);
+        blob_close(preview);
+        return;
+    }
+    for (cJSON *field = fields->child; field != NULL; field = fields->child)
+        cJSON_AddItemToObject(event, field->string, cJSON_DetachItemViaPointer(fields, field));
+    cJSON_Delete(fields);
+    if (preview != NULL) { /* drop the picture of the oldest one that still has one, if there are enough */
+        int kept = 0;
+        for (size_t i = job->event_count; i-- > 0;) {
+            if (job->events[i].preview == NULL || ++kept < JOBS_KEPT_PREVIEWS)
+                continue;
+            blob_close(job->events[i].preview);
+            job->events[i].preview = NULL;
+        }
+    }
+    job->events[job->event_count++] = (struct event){event, preview, frames, height, width};
+    waiter_wake_all(&job->waiters);
+}
+
+/* Tell queued jobs where they are now. */
+static void refresh_positions(struct jobs *jobs)
+{
+    int ahead = 0;
+    for (struct job *job = jobs->first; job != NULL; job = job->next) {
+        if (has_ended(job))
+            continue;
+        if (job->state == JOB_QUEUED && job->position != ahead) {
+            job->position = ahead;
+            cJSON *fields = cJSON_CreateObject();
+            cJSON_AddNumberToObject(fields, "position", ahead);
+            post(job, "queued", fields, NULL, 0, 0, 0);
+        }
+        ahead++;
+    }
+}
+
+/* Forget ended jobs that are too old, or too many. */
+static void sweep(struct jobs *jobs)
+{
+    double now = clock_seconds();
+    int kept = 0;
+    uint64_t bytes = 0;
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        if (has_ended(job)) {
+            kept++;
+            bytes += kept_bytes(job);
+        }
+    for (;;) {
+        struct job *oldest = NULL, *newest = NULL;
+        for (struct job *job = jobs->first; job != NULL; job = job->next)
+            if (has_ended(job)) {
+                if (oldest == NULL || job->ended_at < oldest->ended_at)
+                    oldest = job;
+                if (newest == NULL || job->ended_at >= newest->ended_at)
+                    newest = job;
+            }
+        if (oldest == NULL)
+            return;
+        bool expired = now - oldest->ended_at >= jobs->limits.result_seconds;
+        /* The newest one stays even when it alone is over the limit of bytes: its client must be able to fetch it. */
+        bool crowded = oldest != newest && (kept > jobs->limits.results || bytes > jobs->limits.result_bytes);
+        if (!expired && !crowded)
+            return;
+        kept--;
+        bytes -= kept_bytes(oldest);
+        jobs->expired++;
+        log_debug(oldest->id, "forgotten: %s", expired ? "expired" : "newer results need the room");
+        forget(jobs, oldest);
+    }
+}
+
+/* Give an active job its end. The job may be gone afterwards. */
+static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
+{
+    job->ended_at = clock_seconds();
+    job->result = result;
+    job_request_close(job->request);
+    job->request = NULL;
+    cJSON *fields = cJSON_CreateObject();
+    if (result != NULL) {
+        job->state = JOB_DONE;
+        jobs->done++;
+        post(job, "done", fields, NULL, 0, 0, 0);
+    } else if (failure->code == ERROR_CANCELLED) {
+        job->state = JOB_CANCELLED;
+        job->failure = *failure;
+        jobs->cancelled++;
+        post(job, "cancelled", fields, NULL, 0, 0, 0);
+    } else {
+        job->state = JOB_FAILED;
+        job->failure = *failure;
+        jobs->failed++;
+        cJSON_AddStringToObject(fields, "code", error_name(failure->code));
+        cJSON_AddStringToObject(fields, "message", failure->text);
+        post(job, "failed", fields, NULL, 0, 0, 0);
+    }
+    if (job->released || job->events_lost) /* without its last event nobody could follow it */
+        forget(jobs, job);
+    refresh_positions(jobs);
+    sweep(jobs);
+}
+
+static void cancel(struct jobs *jobs, struct job *job)
+{
+    if (has_ended(job) || job->cancel_wanted)
+        return;
+    job->cancel_wanted = true;
+    if (job->state == JOB_QUEUED) {
+        struct error failure;
+        error_set(&failure, ERROR_CANCELLED, "job %s: was cancelled", job->id);
+        log_info(job->id, "cancelled before it started");
+        end(jobs, job, NULL, &failure);
+    }
+}
+
+static int queue_length(const struct jobs *jobs)
+{
+    int length = 0;
+    for (const struct job *job = jobs->first; job != NULL; job = job->next)
+        length += job->state == JOB_QUEUED;
+    return length;
+}
+
+static int active(const struct jobs *jobs)
+{
+    int count = 0;
+    for (const struct job *job = jobs->first; job != NULL; job = job->next)
+        count += !has_ended(job);
+    return count;
+}
+
+/* --- For clients ------------------------------------------------------------------- */
+
+bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, NULL);
+    if (job != NULL)
+        *status = (struct job_status){job->state, job->position};
+    pthread_mutex_unlock(&jobs->lock);
+    return job != NULL;
+}
+
+static int submit(struct jobs *jobs, const char *id, struct job_request **request, struct job_status *status,
+                  struct error *error)
+{
+    struct job *job = find(jobs, id);
+    if (job != NULL && job->released)
+        return error_set(error, ERROR_BUSY, "job %s: its former run is still being stopped; use another id or try again", id);
+    if (job != NULL) {
+        *status = (struct job_status){job->state, job->position};
+        return 0;
+    }
+    if (jobs->shut)
+        return error_set(error, ERROR_BUSY, "job %s: lanced is shutting down and takes no more jobs", id);
+    if (queue_length(jobs) >= jobs->limits.queue)
+        return error_set(error, ERROR_BUSY, "job %s: the queue is full (%d jobs wait); try again later", id,
+                         jobs->limits.queue);
+    job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
+    snprintf(job->id, sizeof job->id, "%s", id);
+    job->submitted_at = clock_seconds();
+    job->request = *request;
+    *request = NULL;
+    job->position = -1;
+    struct job **link = &jobs->first;
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = job;
+    refresh_positions(jobs);
+    jobs->submitted++;
+    *status = (struct job_status){job->state, job->position};
+    pthread_cond_signal(&jobs->work);
+    return 0;
+}
+
+int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, struct job_status *status,
+                struct error *error)
+{
+    pthread_mutex_lock(&jobs->lock);
+    int result = submit(jobs, id, &request, status, error);
+    if (result != 0)
+        jobs->refused++;
+    pthread_mutex_unlock(&jobs->lock);
+    job_request_close(request); /* NULL when the table has it */
+    return result;
+}
+
+void job_news_clear(struct job_news *news)
+{
+    cJSON_Delete(news->events);
+    for (int i = 0; i < news->preview_count; i++)
+        blob_close(news->previews[i].rgb);
+    memset(news, 0, sizeof *news);
+}
+
+static int copy_news(const struct job *job, uint64_t after, struct job_news *news, struct error *error)
+{
+    news->events = cJSON_CreateArray();
+    bool copied = news->events != NULL;
+    for (uint64_t i = after; copied && i < job->event_count && i - after < JOBS_NEWS_MAX_EVENTS; i++) {
+        const struct event *event = &job->events[i];
+        copied = cJSON_AddItemToArray(news->events, cJSON_Duplicate(event->fields, true));
+        if (event->preview == NULL)
+            continue;
+        struct job_preview *preview = &news->previews[news->preview_count++];
+        snprintf(preview->name, sizeof preview->name, "preview.%llu", (unsigned long long)(i + 1));
+        preview->rgb = blob_share(event->preview);
+        preview->frames = event->frames;
+        preview->height = event->height;
+        preview->width = event->width;
+    }
+    if (copied)
+        return 0;
+    job_news_clear(news);
+    return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory for its events", job->id);
+}
+
+int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *waiter, bool *parked,
+              struct job_news *news, struct error *error)
+{
+    memset(news, 0, sizeof *news);
+    *parked = false;
+    int status = 0;
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, error);
+    if (job == NULL)
+        status = ERROR_NOT_FOUND;
+    else if (waiter != NULL && after >= job->event_count && !has_ended(job)) {
+        *parked = true;
+        waiter_park(&job->waiters, waiter);
+    } else
+        status = copy_news(job, after, news, error);
+    pthread_mutex_unlock(&jobs->lock);
+    return status;
+}
+
+void jobs_unpark(struct jobs *jobs, struct waiter *waiter)
+{
+    pthread_mutex_lock(&jobs->lock);
+    waiter_leave(waiter);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct error *error)
+{
+    *out = NULL;
+    int status = 0;
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, error);
+    if (job == NULL)
+        status = ERROR_NOT_FOUND;
+    else if (!has_ended(job))
+        status = error_set(error, ERROR_BUSY, "job %s: is still %s; wait for its end", id, job_state_name(job->state));
+    else if (job->result == NULL) {
+        *error = job->failure;
+        status = job->failure.code;
+    } else {
+        *out = blob_share(job->result);
+        job->fetched = true;
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return status;
+}
+
+int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct error *error)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, error);
+    if (job != NULL) {
+        /* Ending a queued job may sweep it away. */
+        *state = job->state == JOB_QUEUED ? JOB_CANCELLED : job->state;
+        cancel(jobs, job);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return job != NULL ? 0 : ERROR_NOT_FOUND;
+}
+
+void jobs_release(struct jobs *jobs, const char *id)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find(jobs, id);
+    if (job != NULL && has_ended(job))
+        forget(jobs, job);
+    else if (job != NULL) {
+        job->released = true;
+        waiter_wake_all(&job->waiters);
+        cancel(jobs, job);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* --- For the worker ------------------------------------------------------------------ */
+
+struct job *jobs_take(struct jobs *jobs)
+{
+    struct job *job = NULL;
+    pthread_mutex_lock(&jobs->lock);
+    while (!jobs->poked) {
+        for (job = jobs->first; job != NULL && job->state != JOB_QUEUED; job = job->next)
+            ;
+        if (job != NULL)
+            break;
+        pthread_cond_wait(&jobs->work, &jobs->lock);
+    }
+    jobs->poked = false;
+    if (job != NULL) {
+        job->state = JOB_RUNNING;
+        job->started_at = clock_seconds();
+        post(job, "started", cJSON_CreateObject(), NULL, 0, 0, 0);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return job;
+}
+
+void jobs_poke(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    jobs->poked = true;
+    pthread_cond_signal(&jobs->work);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* What these three read does not change while the worker has the job. */
+const char *job_id(const struct job *job)
+{
+    return job->id;
+}
+
+const struct job_request *job_request(const struct job *job)
+{
+    return job->request;
+}
+
+double job_queue_seconds(const struct job *job)
+{
+    return job->started_at - job->submitted_at;
+}
+
+bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job)
+{
+    pthread_mutex_lock(&jobs->lock);
+    bool wanted = job->cancel_wanted;
+    pthread_mutex_unlock(&jobs->lock);
+    return wanted;
+}
+
+void jobs_post(struct jobs *jobs, struct job *job, const char *event, cJSON *fields)
+{
+    pthread_mutex_lock(&jobs->lock);
+    post(job, event, fields, NULL, 0, 0, 0);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_post_preview(struct jobs *jobs, struct job *job, struct blob *rgb, int frames, int height, int width)
+{
+    pthread_mutex_lock(&jobs->lock);
+    post(job, "preview", cJSON_CreateObject(), rgb, frames, height, width);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
+{
+    pthread_mutex_lock(&jobs->lock);
+    end(jobs, job, result, failure);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* --- For the daemon ------------------------------------------------------------------ */
+
+void jobs_shut(struct jobs *jobs, bool cancel_all)
+{
+    pthread_mutex_lock(&jobs->lock);
+    if (!jobs->shut) {
+        jobs->shut = true;
+        jobs->shut_at = clock_seconds();
+    }
+    struct job *job = jobs->first;
+    while (cancel_all && job != NULL) {
+        if (has_ended(job) || job->cancel_wanted) {
+            job = job->next;
+        } else {
+            cancel(jobs, job); /* may rearrange the list */
+            job = jobs->first;
+        }
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+bool jobs_is_shut(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    bool shut = jobs->shut;
+    pthread_mutex_unlock(&jobs->lock);
+    return shut;
+}
+
+int jobs_active(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    int count = active(jobs);
+    pthread_mutex_unlock(&jobs->lock);
+    return count;
+}
+
+int jobs_unfetched(struct jobs *jobs)
+{
+    int count = 0;
+    pthread_mutex_lock(&jobs->lock);
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        count += job->state == JOB_DONE && !job->fetched && jobs->shut && job->ended_at >= jobs->shut_at;
+    pthread_mutex_unlock(&jobs->lock);
+    return count;
+}
+
+void jobs_sweep(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    sweep(jobs);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+cJSON *jobs_stats(struct jobs *jobs, uint64_t *result_bytes)
+{
+    cJSON *stats = cJSON_CreateObject();
+    *result_bytes = 0;
+    pthread_mutex_lock(&jobs->lock);
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        if (has_ended(job))
+            *result_bytes += kept_bytes(job);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {
+        {"submitted", jobs->submitted}, {"queued", (uint64_t)queue_length(jobs)},
+        {"running", (uint64_t)(active(jobs) - queue_length(jobs))}, {"done", jobs->done},
+        {"failed", jobs->failed}, {"cancelled", jobs->cancelled},
+        {"refused", jobs->refused}, {"expired", jobs->expired},
+    };
+    pthread_mutex_unlock(&jobs->lock);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        cJSON_AddNumberToObject(stats, counts[i].name, (double)counts[i].value);
+    return stats;
+}
+
+void jobs_count_refused(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    jobs->refused++;
+    pthread_mutex_unlock(&jobs->lock);
+}

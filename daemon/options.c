@@ -1,0 +1,259 @@
+/* options.c: see options.h. */
+#include "daemon/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "daemon/log.h"
+#include "protocol/message.h"
+
+static const char usage[] =
+    "lanced " LANCED_VERSION ": serves ByteDance Lance to ComfyUI, lancectl and programs\n"
+    "\n"
+    "usage: lanced --model DIR [options]\n"
+    "\n"
+    "models\n"
+    "  --model DIR, --model NAME=DIR   a checkpoint to offer; the first one is the default; may be repeated.\n"
+    "                                  Without NAME, the folder's name\n"
+    "  --vae FILE                      the VAE (Wan2.2_VAE.pth), when it is not in or beside DIR\n"
+    "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
+    "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
+    "  --threads N                     CPU threads (default: one per core)\n"
+    "  --memory BYTES                  device memory jobs may take beside the weights (default: all there is)\n"
+    "service\n"
+    "  --endpoint URL                  ipc:///path or tcp://127.0.0.1:port (default: LANCED_ENDPOINT, else a socket in\n"
+    "                                  $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>)\n"
+    "  --token-file FILE               answer only clients that send the token in FILE (or in LANCED_TOKEN)\n"
+    "  --queue N                       jobs that may wait (default 64)\n"
+    "  --max-message BYTES             largest request (default 256M)\n"
+    "  --results N                     ended jobs to keep until they are fetched and released (default 64),\n"
+    "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
+    "  --result-seconds S              for so long (default 600)\n"
+    "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels)\n"
+    "  --log-level LEVEL               error, warning, info (default) or debug; the log goes to standard error\n"
+    "  --version, --help\n"
+    "\n"
+    "BYTES may end in K, M or G (powers of 1024).\n";
+
+enum option_code {
+    OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_THREADS, OPTION_MEMORY,
+    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
+    OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
+};
+
+static const struct option long_options[] = {
+    {"model", required_argument, NULL, OPTION_MODEL},
+    {"vae", required_argument, NULL, OPTION_VAE},
+    {"vit", required_argument, NULL, OPTION_VIT},
+    {"load-at-start", no_argument, NULL, OPTION_LOAD_AT_START},
+    {"lazy", no_argument, NULL, OPTION_LAZY},
+    {"threads", required_argument, NULL, OPTION_THREADS},
+    {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"endpoint", required_argument, NULL, OPTION_ENDPOINT},
+    {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
+    {"queue", required_argument, NULL, OPTION_QUEUE},
+    {"max-message", required_argument, NULL, OPTION_MAX_MESSAGE},
+    {"results", required_argument, NULL, OPTION_RESULTS},
+    {"result-bytes", required_argument, NULL, OPTION_RESULT_BYTES},
+    {"result-seconds", required_argument, NULL, OPTION_RESULT_SECONDS},
+    {"on-term", required_argument, NULL, OPTION_ON_TERM},
+    {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static int read_number(uint64_t *out, const char *name, const char *text, uint64_t lowest, uint64_t highest,
+                       struct error *error)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || number < lowest || number > highest)
+        return error_set(error, ERROR_BAD_REQUEST, "--%s: must be a whole number from %llu to %llu, not \"%.40s\"", name,
+                         (unsigned long long)lowest, (unsigned long long)highest, text);
+    *out = number;
+    return 0;
+}
+
+static int read_int(int *out, const char *name, const char *text, int lowest, int highest, struct error *error)
+{
+    uint64_t number;
+    int status = read_number(&number, name, text, (uint64_t)lowest, (uint64_t)highest, error);
+    if (status == 0)
+        *out = (int)number;
+    return status;
+}
+
+static int read_bytes(uint64_t *out, const char *name, const char *text, uint64_t lowest, struct error *error)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    int shift = 0;
+    if (*end != '\0' && end[1] == '\0')
+        shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : -1;
+    else if (*end != '\0')
+        shift = -1;
+    if (!isdigit((unsigned char)text[0]) || errno != 0 || shift < 0 || number > (UINT64_C(1) << 52) >> shift ||
+        number << shift < lowest)
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "--%s: must be a number of bytes of at least %llu, such as 268435456 or 256M, not \"%.40s\"", name,
+                         (unsigned long long)lowest, text);
+    *out = (uint64_t)number << shift;
+    return 0;
+}
+
+/* DIR or NAME=DIR. */
+static int add_model(struct options *options, const char *text, struct error *error)
+{
+    if (options->model_count == OPTIONS_MAX_MODELS)
+        return error_set(error, ERROR_BAD_REQUEST, "--model: at most %d models can be offered", OPTIONS_MAX_MODELS);
+    struct model_choice *model = &options->models[options->model_count];
+    const char *equals = strchr(text, '='), *slash = strchr(text, '/');
+    bool named = equals != NULL && (slash == NULL || equals < slash);
+    model->directory = named ? equals + 1 : text;
+
+    char path[PATH_MAX];
+    struct stat info;
+    if (stat(model->directory, &info) != 0)
+        return error_set(error, ERROR_BAD_FILE, "--model %s: %s", model->directory, strerror(errno));
+    if (!S_ISDIR(info.st_mode))
+        return error_set(error, ERROR_BAD_FILE, "--model %s: must be the checkpoint's folder, not a file", model->directory);
+    const char *name = text;
+    size_t length = named ? (size_t)(equals - text) : 0;
+    if (!named) { /* "." and "dir/" have a last component too */
+        if (realpath(model->directory, path) == NULL)
+            return error_set(error, ERROR_BAD_FILE, "--model %s: %s", model->directory, strerror(errno));
+        name = strrchr(path, '/') + 1;
+        length = strlen(name);
+    }
+    if (length == 0 || length > MODEL_NAME_MAX_BYTES)
+        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must have 1 to %d bytes; give one: NAME=DIR", text,
+                         MODEL_NAME_MAX_BYTES);
+    memcpy(model->name, name, length);
+    model->name[length] = '\0';
+    for (int i = 0; i < options->model_count; i++)
+        if (strcmp(options->models[i].name, model->name) == 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--model: two models are named \"%s\"; name them: NAME=DIR",
+                             model->name);
+    options->model_count++;
+    return 0;
+}
+
+static int set_token(struct options *options, const char *token, const char *where, struct error *error)
+{
+    size_t length = strcspn(token, "\r\n");
+    if (length < 16 || length > TOKEN_MAX_BYTES)
+        return error_set(error, ERROR_BAD_REQUEST, "%s: the token must have 16 to %d characters on one line", where,
+                         TOKEN_MAX_BYTES);
+    memcpy(options->token, token, length);
+    options->token[length] = '\0';
+    return 0;
+}
+
+static int read_token_file(struct options *options, const char *path, struct error *error)
+{
+    char token[TOKEN_MAX_BYTES + 3] = "";
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return error_set(error, ERROR_IO, "--token-file %s: %s", path, strerror(errno));
+    if (fgets(token, sizeof token, file) == NULL)
+        token[0] = '\0';
+    fclose(file);
+    return set_token(options, token, path, error);
+}
+
+static int read_option(struct options *options, int code, const char *value, struct error *error)
+{
+    uint64_t seconds;
+    int status;
+    switch (code) {
+    case OPTION_MODEL:
+        return add_model(options, value, error);
+    case OPTION_VAE:
+        options->vae_path = value;
+        return 0;
+    case OPTION_VIT:
+        options->vit_path = value;
+        return 0;
+    case OPTION_LOAD_AT_START:
+    case OPTION_LAZY:
+        options->lazy = code == OPTION_LAZY;
+        return 0;
+    case OPTION_THREADS:
+        return read_int(&options->threads, "threads", value, 1, 1024, error);
+    case OPTION_MEMORY:
+        return read_bytes(&options->memory_limit_bytes, "memory", value, 1 << 20, error);
+    case OPTION_ENDPOINT:
+        return endpoint_resolve(&options->endpoint, value, error);
+    case OPTION_TOKEN_FILE:
+        return read_token_file(options, value, error);
+    case OPTION_QUEUE:
+        return read_int(&options->jobs.queue, "queue", value, 1, 10000, error);
+    case OPTION_MAX_MESSAGE:
+        return read_bytes(&options->max_message_bytes, "max-message", value, 64 << 10, error);
+    case OPTION_RESULTS:
+        return read_int(&options->jobs.results, "results", value, 1, 10000, error);
+    case OPTION_RESULT_BYTES:
+        return read_bytes(&options->jobs.result_bytes, "result-bytes", value, 1 << 20, error);
+    case OPTION_RESULT_SECONDS:
+        status = read_number(&seconds, "result-seconds", value, 1, 10000000, error);
+        if (status == 0)
+            options->jobs.result_seconds = (double)seconds;
+        return status;
+    case OPTION_ON_TERM:
+        if (strcmp(value, "finish") != 0 && strcmp(value, "cancel") != 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--on-term: must be finish or cancel, not \"%.40s\"", value);
+        options->cancel_on_term = strcmp(value, "cancel") == 0;
+        return 0;
+    case OPTION_LOG_LEVEL:
+        options->log_level = log_level_of(value);
+        if (options->log_level < 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--log-level: must be error, warning, info or debug, not \"%.40s\"",
+                             value);
+        return 0;
+    default:
+        return error_set(error, ERROR_INTERNAL, "option %d is not handled", code);
+    }
+}
+
+int options_read(struct options *out, enum options_action *action, int argc, char **argv, struct error *error)
+{
+    *out = (struct options){
+        .max_message_bytes = MESSAGE_DEFAULT_LIMIT_BYTES,
+        .jobs = {.queue = 64, .results = 64, .result_bytes = UINT64_C(1) << 30, .result_seconds = 600},
+        .log_level = LOG_LEVEL_INFO,
+    };
+    *action = OPTIONS_RUN;
+    const char *token = getenv("LANCED_TOKEN");
+    int status = token != NULL && token[0] != '\0' ? set_token(out, token, "LANCED_TOKEN", error) : 0;
+    opterr = 0;
+    optind = 1;
+    int code;
+    while (status == 0 && (code = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+        if (code == OPTION_HELP || code == OPTION_VERSION) {
+            fputs(code == OPTION_HELP ? usage : "lanced " LANCED_VERSION "\n", stdout);
+            *action = OPTIONS_EXIT;
+            return 0;
+        }
+        if (code == '?' || code == ':')
+            return error_set(error, ERROR_BAD_REQUEST, "%s: %s; see lanced --help", argv[optind - 1],
+                             code == ':' ? "needs a value" : "is no option of lanced");
+        status = read_option(out, code, optarg, error);
+    }
+    if (status == 0 && optind < argc)
+        status = error_set(error, ERROR_BAD_REQUEST, "\"%s\": lanced takes options only; did you mean --model %s?",
+                           argv[optind], argv[optind]);
+    if (status == 0 && out->model_count == 0)
+        status = error_set(error, ERROR_BAD_REQUEST, "no model: give the checkpoint's folder with --model DIR; see lanced --help");
+    if (status == 0 && out->endpoint.url[0] == '\0')
+        status = endpoint_resolve(&out->endpoint, NULL, error);
+    return status;
+}

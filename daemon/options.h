@@ -1,0 +1,42 @@
+/* options.h: the command line of lanced. */
+#ifndef LANCE_OPTIONS_H
+#define LANCE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/jobs.h"
+#include "protocol/endpoint.h"
+#include "protocol/error.h"
+
+enum { OPTIONS_MAX_MODELS = 32, MODEL_NAME_MAX_BYTES = 64, TOKEN_MAX_BYTES = 256 };
+
+/* A checkpoint that the command line offers. */
+struct model_choice {
+    char name[MODEL_NAME_MAX_BYTES + 1];
+    const char *directory;
+};
+
+struct options {
+    struct model_choice models[OPTIONS_MAX_MODELS]; /* the first one is the default */
+    int model_count;
+    const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
+    struct endpoint endpoint;
+    char token[TOKEN_MAX_BYTES + 1]; /* "": none asked for */
+    int threads;                     /* 0: one per core */
+    uint64_t max_message_bytes;
+    uint64_t memory_limit_bytes;     /* 0: no limit */
+    struct jobs_limits jobs;
+    bool lazy;                       /* load the default model at the first job instead of at start */
+    bool cancel_on_term;
+    int log_level;
+};
+
+/* What the caller does next. */
+enum options_action { OPTIONS_RUN, OPTIONS_EXIT };
+
+/* Read the command line (and LANCED_TOKEN). --help and --version print to stdout and ask for OPTIONS_EXIT.
+ * Strings belong to argv. Errors: ERROR_BAD_REQUEST, ERROR_BAD_FILE (a folder that is not there). */
+int options_read(struct options *out, enum options_action *action, int argc, char **argv, struct error *error);
+
+#endif

@@ -1,0 +1,32 @@
+/* receipt.h: a finished job's answer to `result`, encoded once and kept: the engine's result as
+ * tensors, and the receipt that says how it was made.
+ */
+#ifndef LANCE_RECEIPT_H
+#define LANCE_RECEIPT_H
+
+#include <cjson/cJSON.h>
+
+#include "daemon/blob.h"
+#include "daemon/lance.h"
+
+/* What the receipt tells beside the request and the engine's result. */
+struct receipt_facts {
+    const char *job;
+    const char *backend;
+    struct lance_model_info model;
+    double queue_seconds;
+    double load_seconds; /* negative: the model was there */
+    double total_seconds;
+};
+
+/* Errors: ERROR_NO_MEMORY. Everything given is borrowed. */
+int receipt_encode(struct blob **out, const struct lance_request *request, const struct lance_result *result,
+                   const struct receipt_facts *facts, struct error *error);
+
+/* A model's info as PROTOCOL.md has it; the caller frees. NULL: out of memory. */
+cJSON *model_info_json(const struct lance_model_info *info);
+
+/* The names of the tasks in a bit mask: a JSON array. */
+cJSON *task_names_json(unsigned tasks);
+
+#endif

@@ -1,0 +1,375 @@
+/* request.c: see request.h.
+ *
+ * One table describes every parameter: its name, its kind, where it lies in struct
+ * lance_request and for which tasks it means something. Reading a request and writing the
+ * receipt both walk the table, so a new parameter is one line.
+ */
+#include "daemon/request.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { KIND_TEXT, KIND_INT, KIND_UINT64, KIND_NUMBER, KIND_BOOL, KIND_INTERVAL, KIND_CHOICE };
+
+/* For which requests a parameter means something. */
+enum use { USE_PICTURES = 1, USE_TEXT = 2, USE_SOURCE = 4 };
+
+enum { LATENT_CHANNELS = 48, SPATIAL_STRIDE = 16, TEMPORAL_STRIDE = 4 }; /* of the Wan 2.2 VAE */
+
+static const char *const renorm_names[] = {
+    [RENORM_GLOBAL] = "global", [RENORM_CHANNEL] = "channel", [RENORM_NONE] = "none", NULL};
+static const char *const noise_names[] = {[LANCE_NOISE_TORCH_CPU] = "torch_cpu",
+                                          [LANCE_NOISE_TORCH_CUDA] = "torch_cuda",
+                                          [LANCE_NOISE_COMFYUI] = "comfyui",
+                                          [LANCE_NOISE_CLIENT] = "client", NULL};
+static const char *const position_names[] = {
+    [LANCE_UNCOND_OFFICIAL] = "official", [LANCE_UNCOND_CONSISTENT] = "consistent", NULL};
+
+_Static_assert(sizeof(enum guidance_renorm) == sizeof(int) && sizeof(enum lance_noise) == sizeof(int) &&
+                   sizeof(enum lance_uncond_positions) == sizeof(int),
+               "choices are stored through an int");
+
+struct parameter {
+    const char *name;
+    enum kind kind;
+    int use;
+    size_t offset;
+    const char *const *choices;
+};
+
+#define AT(field) offsetof(struct lance_request, field)
+static const struct parameter parameters[] = {
+    {"prompt", KIND_TEXT, USE_PICTURES | USE_TEXT, AT(prompt), NULL},
+    {"system_prompt", KIND_TEXT, USE_PICTURES | USE_TEXT, AT(system_prompt), NULL},
+    {"width", KIND_INT, USE_PICTURES, AT(width), NULL},
+    {"height", KIND_INT, USE_PICTURES, AT(height), NULL},
+    {"num_frames", KIND_INT, USE_PICTURES, AT(num_frames), NULL},
+    {"num_inference_steps", KIND_INT, USE_PICTURES, AT(num_inference_steps), NULL},
+    {"guidance_scale", KIND_NUMBER, USE_PICTURES, AT(guidance_scale), NULL},
+    {"guidance_interval", KIND_INTERVAL, USE_PICTURES, AT(guidance_interval), NULL},
+    {"guidance_renorm", KIND_CHOICE, USE_PICTURES, AT(guidance_renorm), renorm_names},
+    {"guidance_renorm_min", KIND_NUMBER, USE_PICTURES, AT(guidance_renorm_min), NULL},
+    {"timestep_shift", KIND_NUMBER, USE_PICTURES, AT(timestep_shift), NULL},
+    {"seed", KIND_UINT64, USE_PICTURES | USE_TEXT, AT(seed), NULL},
+    {"batch_size", KIND_INT, USE_PICTURES, AT(batch_size), NULL},
+    {"noise_source", KIND_CHOICE, USE_PICTURES, AT(noise_source), noise_names},
+    {"uncond_positions", KIND_CHOICE, USE_PICTURES, AT(uncond_positions), position_names},
+    {"resolution", KIND_TEXT, USE_SOURCE, AT(resolution), NULL},
+    {"source_latent_mean", KIND_BOOL, USE_SOURCE, AT(source_latent_mean), NULL},
+    {"source_seed", KIND_UINT64, USE_SOURCE, AT(source_seed), NULL},
+    {"max_new_tokens", KIND_INT, USE_TEXT, AT(max_new_tokens), NULL},
+    {"temperature", KIND_NUMBER, USE_TEXT, AT(temperature), NULL},
+    {"top_k", KIND_INT, USE_TEXT, AT(top_k), NULL},
+    {"top_p", KIND_NUMBER, USE_TEXT, AT(top_p), NULL},
+    {"repetition_penalty", KIND_NUMBER, USE_TEXT, AT(repetition_penalty), NULL},
+    {"decode", KIND_BOOL, USE_PICTURES, AT(decode), NULL},
+};
+enum { PARAMETERS = sizeof parameters / sizeof parameters[0] };
+
+/* Parameters that are no field of struct lance_request. */
+static const char *const other_parameters[] = {"preview", "fps"};
+
+bool task_makes_text(enum lance_task task)
+{
+    return task == LANCE_X2T_IMAGE || task == LANCE_X2T_VIDEO;
+}
+
+static int wrong(struct error *error, const char *name, const cJSON *value, const char *wanted)
+{
+    char *text = cJSON_PrintUnformatted(value);
+    int status = error_set(error, ERROR_BAD_REQUEST, "%s: must be %s, not %.60s", name, wanted, text != NULL ? text : "that");
+    cJSON_free(text);
+    return status;
+}
+
+static bool is_finite_number(const cJSON *value)
+{
+    return cJSON_IsNumber(value) && isfinite(value->valuedouble);
+}
+
+static int read_choice(int *out, const struct parameter *parameter, const cJSON *value, struct error *error)
+{
+    const char *text = cJSON_GetStringValue(value);
+    char wanted[120] = "one of";
+    for (int i = 0; parameter->choices[i] != NULL; i++) {
+        if (text != NULL && strcmp(text, parameter->choices[i]) == 0) {
+            *out = i;
+            return 0;
+        }
+        size_t at = strlen(wanted);
+        snprintf(wanted + at, sizeof wanted - at, "%s \"%s\"", i > 0 ? "," : "", parameter->choices[i]);
+    }
+    return wrong(error, parameter->name, value, wanted);
+}
+
+static int read_parameter(struct lance_request *request, const struct parameter *parameter, const cJSON *value,
+                          struct error *error)
+{
+    void *field = (char *)request + parameter->offset;
+    switch (parameter->kind) {
+    case KIND_TEXT:
+        if (!cJSON_IsString(value))
+            return wrong(error, parameter->name, value, "a string");
+        *(const char **)field = value->valuestring;
+        return 0;
+    case KIND_INT:
+        if (!is_finite_number(value) || value->valuedouble != floor(value->valuedouble) ||
+            value->valuedouble < INT_MIN || value->valuedouble > INT_MAX)
+            return wrong(error, parameter->name, value, "a whole number");
+        *(int *)field = (int)value->valuedouble;
+        return 0;
+    case KIND_UINT64:
+        if (!json_uint64(value, field))
+            return wrong(error, parameter->name, value,
+                         "a whole number from 0 to 2^64-1, as a decimal string when above 2^53");
+        return 0;
+    case KIND_NUMBER:
+        if (!is_finite_number(value))
+            return wrong(error, parameter->name, value, "a finite number");
+        *(double *)field = value->valuedouble;
+        return 0;
+    case KIND_BOOL:
+        if (!cJSON_IsBool(value))
+            return wrong(error, parameter->name, value, "true or false");
+        *(bool *)field = cJSON_IsTrue(value);
+        return 0;
+    case KIND_INTERVAL:
+        if (cJSON_GetArraySize(value) != 2 || !is_finite_number(value->child) || !is_finite_number(value->child->next))
+            return wrong(error, parameter->name, value, "[low, high], two finite numbers");
+        ((double *)field)[0] = value->child->valuedouble;
+        ((double *)field)[1] = value->child->next->valuedouble;
+        return 0;
+    case KIND_CHOICE:
+        return read_choice(field, parameter, value, error);
+    }
+    return error_set(error, ERROR_INTERNAL, "%s: parameter of unknown kind", parameter->name);
+}
+
+static int read_params(struct job_request *request, const cJSON *params, struct error *error)
+{
+    for (int i = 0; i < PARAMETERS; i++) {
+        const cJSON *value = cJSON_GetObjectItemCaseSensitive(params, parameters[i].name);
+        int status = value == NULL ? 0 : read_parameter(&request->lance, &parameters[i], value, error);
+        if (status != 0)
+            return status;
+    }
+    const cJSON *preview = cJSON_GetObjectItemCaseSensitive(params, "preview");
+    if (preview != NULL && !cJSON_IsBool(preview))
+        return wrong(error, "preview", preview, "true or false");
+    request->preview = cJSON_IsTrue(preview);
+
+    const cJSON *fps = cJSON_GetObjectItemCaseSensitive(params, "fps");
+    if (fps != NULL && (!is_finite_number(fps) || fps->valuedouble < 0))
+        return wrong(error, "fps", fps, "a number of frames per second");
+    request->source.fps = fps != NULL ? fps->valuedouble : 0;
+    if (request->lance.prompt == NULL)
+        return error_set(error, ERROR_BAD_REQUEST, "prompt: is missing");
+    return 0;
+}
+
+static int bad_tensor(struct error *error, const struct tensor_view *tensor, const char *wanted)
+{
+    char shape[160] = "";
+    for (int i = 0; i < tensor->dimensions; i++) {
+        size_t at = strlen(shape);
+        snprintf(shape + at, sizeof shape - at, "%s%llu", i > 0 ? "," : "", (unsigned long long)tensor->shape[i]);
+    }
+    return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": must be %s, not %s [%s]", tensor->name, wanted,
+                     dtype_name(tensor->dtype), shape);
+}
+
+static int read_source(struct job_request *request, const struct tensor_view *tensor, struct error *error)
+{
+    bool fits = tensor->dtype == DTYPE_U8 && tensor->dimensions == 4 && tensor->shape[3] == 3;
+    for (int i = 0; fits && i < 3; i++)
+        fits = tensor->shape[i] >= 1 && tensor->shape[i] <= INT_MAX;
+    if (!fits)
+        return bad_tensor(error, tensor, "U8 [frames,height,width,3]");
+    request->source.pixels = tensor->data;
+    request->source.frames = (int)tensor->shape[0];
+    request->source.height = (int)tensor->shape[1];
+    request->source.width = (int)tensor->shape[2];
+    request->lance.source = &request->source;
+    return 0;
+}
+
+static int read_noise(struct job_request *request, const struct tensor_view *tensor, struct error *error)
+{
+    const struct lance_request *lance = &request->lance;
+    if (lance->width < SPATIAL_STRIDE || lance->height < SPATIAL_STRIDE || lance->num_frames < 1 || lance->batch_size < 1)
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "tensor \"noise\": needs width, height, num_frames and batch_size, which say its shape");
+    uint64_t latent_frames = (uint64_t)(lance->num_frames - 1) / TEMPORAL_STRIDE + 1;
+    uint64_t cells = (uint64_t)(lance->height / SPATIAL_STRIDE) * (uint64_t)(lance->width / SPATIAL_STRIDE);
+    uint64_t shape[3] = {(uint64_t)lance->batch_size, 0, LATENT_CHANNELS};
+    /* A product that overflows is no shape any message could have. */
+    bool fits = !__builtin_mul_overflow(latent_frames, cells, &shape[1]) && tensor_is(tensor, DTYPE_F32, 3, shape);
+    if (!fits) {
+        char wanted[120];
+        snprintf(wanted, sizeof wanted, "F32 [batch_size %llu, tokens %llu, %d]", (unsigned long long)shape[0],
+                 (unsigned long long)shape[1], LATENT_CHANNELS);
+        return bad_tensor(error, tensor, wanted);
+    }
+    request->noise = malloc(tensor->bytes);
+    if (request->noise == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "tensor \"noise\": out of memory");
+    memcpy(request->noise, tensor->data, tensor->bytes);
+    uint64_t elements = tensor_elements(tensor);
+    for (uint64_t i = 0; i < elements; i++)
+        if (!isfinite(request->noise[i]))
+            return error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": value %llu of %llu is not finite (%f)",
+                             (unsigned long long)i, (unsigned long long)elements, (double)request->noise[i]);
+    request->lance.noise = request->noise;
+    return 0;
+}
+
+static int read_tensors(struct job_request *request, struct error *error)
+{
+    bool wants_noise = request->lance.noise_source == LANCE_NOISE_CLIENT;
+    for (size_t i = 0; i < message_tensor_count(request->message); i++) {
+        const struct tensor_view *tensor = message_tensor_at(request->message, i);
+        int status;
+        if (strcmp(tensor->name, "source") == 0)
+            status = read_source(request, tensor, error);
+        else if (strcmp(tensor->name, "noise") == 0 && wants_noise)
+            status = read_noise(request, tensor, error);
+        else if (strcmp(tensor->name, "noise") == 0)
+            status = error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": needs noise_source \"client\"");
+        else
+            status = error_set(error, ERROR_BAD_REQUEST,
+                               "tensor \"%.40s\": is unknown; submit takes \"source\" and \"noise\"", tensor->name);
+        if (status != 0)
+            return status;
+    }
+    if (wants_noise && request->noise == NULL)
+        return error_set(error, ERROR_BAD_REQUEST, "noise_source: \"client\" needs the tensor \"noise\"");
+    return 0;
+}
+
+static int read_task(enum lance_task *out, const cJSON *envelope, struct error *error)
+{
+    const char *name = json_text(envelope, "task");
+    int task = name != NULL ? lance_task_of(name) : -1;
+    if (task < 0) {
+        char known[200] = "";
+        for (int i = 0; i < LANCE_TASK_COUNT; i++) {
+            size_t at = strlen(known);
+            snprintf(known + at, sizeof known - at, "%s%s", i > 0 ? ", " : "", lance_task_name((enum lance_task)i));
+        }
+        return error_set(error, ERROR_BAD_REQUEST, "task: %s%.40s%s; known: %s", name != NULL ? "\"" : "is missing",
+                         name != NULL ? name : "", name != NULL ? "\" is unknown" : "", known);
+    }
+    *out = (enum lance_task)task;
+    return 0;
+}
+
+int job_request_open(struct job_request **out, struct message *message, struct error *error)
+{
+    *out = NULL;
+    const cJSON *envelope = message_envelope(message);
+    enum lance_task task;
+    int status = read_task(&task, envelope, error);
+    if (status != 0)
+        return status;
+    const cJSON *params = cJSON_GetObjectItemCaseSensitive(envelope, "params");
+    if (!cJSON_IsObject(params))
+        return error_set(error, ERROR_BAD_REQUEST, "params: must be an object");
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(envelope, "model");
+    if (model != NULL && !cJSON_IsNull(model) && !cJSON_IsString(model))
+        return wrong(error, "model", model, "a name");
+
+    struct job_request *request = calloc(1, sizeof *request);
+    if (request == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
+    lance_request_init(&request->lance, task);
+    request->message = message;
+    request->model = cJSON_GetStringValue(model);
+    status = read_params(request, params, error);
+    if (status == 0)
+        status = read_tensors(request, error);
+    if (status != 0) {
+        request->message = NULL;
+        job_request_close(request);
+        return status;
+    }
+    *out = request;
+    return 0;
+}
+
+void job_request_close(struct job_request *request)
+{
+    if (request == NULL)
+        return;
+    message_close(request->message);
+    free(request->noise);
+    free(request);
+}
+
+static bool is_known(const char *name)
+{
+    for (int i = 0; i < PARAMETERS; i++)
+        if (strcmp(name, parameters[i].name) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof other_parameters / sizeof other_parameters[0]; i++)
+        if (strcmp(name, other_parameters[i]) == 0)
+            return true;
+    return false;
+}
+
+cJSON *job_request_unknown(const struct message *message)
+{
+    cJSON *names = cJSON_CreateArray();
+    const cJSON *params = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "params"), *param;
+    cJSON_ArrayForEach(param, params)
+    {
+        if (!is_known(param->string))
+            cJSON_AddItemToArray(names, cJSON_CreateString(param->string));
+    }
+    return names;
+}
+
+static cJSON *parameter_json(const struct lance_request *request, const struct parameter *parameter)
+{
+    const void *field = (const char *)request + parameter->offset;
+    switch (parameter->kind) {
+    case KIND_TEXT: {
+        const char *text = *(const char *const *)field;
+        return text != NULL ? cJSON_CreateString(text) : cJSON_CreateNull();
+    }
+    case KIND_INT:
+        return cJSON_CreateNumber(*(const int *)field);
+    case KIND_UINT64:
+        return json_from_uint64(*(const uint64_t *)field);
+    case KIND_NUMBER:
+        return cJSON_CreateNumber(*(const double *)field);
+    case KIND_BOOL:
+        return cJSON_CreateBool(*(const bool *)field);
+    case KIND_INTERVAL:
+        return cJSON_CreateDoubleArray(field, 2);
+    case KIND_CHOICE:
+        return cJSON_CreateString(parameter->choices[*(const int *)field]);
+    }
+    return NULL;
+}
+
+cJSON *job_request_params(const struct lance_request *request)
+{
+    int use = task_makes_text(request->task) ? USE_TEXT : USE_PICTURES;
+    if (request->source != NULL)
+        use |= USE_SOURCE;
+    cJSON *params = cJSON_CreateObject();
+    for (int i = 0; i < PARAMETERS; i++) {
+        if ((parameters[i].use & use) == 0)
+            continue;
+        cJSON *value = parameter_json(request, &parameters[i]);
+        if (value == NULL || !cJSON_AddItemToObject(params, parameters[i].name, value)) {
+            cJSON_Delete(value);
+            cJSON_Delete(params);
+            return NULL;
+        }
+    }
+    return params;
+}

@@ -1,0 +1,37 @@
+/* request.h: the parameters of a `submit` message, as the engine wants them.
+ *
+ * Only form is checked here: names, kinds of values, shapes and finiteness of tensors. What the
+ * values may be, the engine decides (lance_request_check).
+ */
+#ifndef LANCE_REQUEST_H
+#define LANCE_REQUEST_H
+
+#include "daemon/lance.h"
+#include "protocol/message.h"
+
+/* One job's request. Immutable once opened. */
+struct job_request {
+    struct message *message;      /* owns the strings and pixels that `lance` points to */
+    struct lance_request lance;
+    struct lance_media source;
+    float *noise;                 /* aligned copy of the tensor, or NULL */
+    const char *model;            /* name asked for, or NULL */
+    bool preview;
+};
+
+/* Read a submit message; on success the request owns it, on failure the caller still does.
+ * Errors: ERROR_BAD_REQUEST naming the parameter or tensor; ERROR_NO_MEMORY. */
+int job_request_open(struct job_request **out, struct message *message, struct error *error);
+void job_request_close(struct job_request *request); /* NULL is allowed */
+
+/* Names of parameters in the message that nobody knows: a JSON array, which the caller frees. */
+cJSON *job_request_unknown(const struct message *message);
+
+/* The parameters that mean something for the request's task, as they are used: a JSON object,
+ * which the caller frees. NULL: out of memory. */
+cJSON *job_request_params(const struct lance_request *request);
+
+/* Whether the task answers with text. */
+bool task_makes_text(enum lance_task task);
+
+#endif

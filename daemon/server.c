@@ -1,0 +1,733 @@
+/* server.c: see server.h.
+ *
+ * Threads: nng's own threads run everything here; no thread of ours ever waits for a client.
+ * The socket is one nng REP socket with CONTEXTS contexts. Each is a little state machine
+ * driven by its one aio:
+ *
+ *     RECEIVING  a request came: answer it (-> SENDING) or park it (-> PARKED)
+ *     PARKED     an nng_sleep_aio runs for as long as the client would wait; a new event, or a
+ *                model that was loaded, ends it early (nng_aio_cancel). Either way: answer
+ *     SENDING    the answer left, or its client is gone: -> RECEIVING
+ *
+ * The thread that runs a context's callback owns the context, until it starts the next
+ * operation; after that another thread may already be in the next callback. That is why
+ * park() is called under the lock of the list the waiter is put on: whoever wants to wake it
+ * has to take that lock first, and by then the sleep has begun.
+ *
+ * Shared state lives in the job table (jobs.c) and the worker (worker.c), each behind its own
+ * mutex; the server's own counters are atomic. Requests are parsed and answers encoded
+ * without any lock. A client that went away costs its parked context until its time is over.
+ */
+#include "daemon/server.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/supplemental/util/platform.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include "daemon/receipt.h"
+#include "protocol/message.h"
+
+enum {
+    CONTEXTS = 256,
+    MOST_PARKED = 224, /* the others stay free for requests that answer at once */
+    LONGEST_WAIT_MS = 60000,
+    LOAD_WAIT_MS = 30 * 60 * 1000,
+    HARD_CAP_FACTOR = 2, /* what is larger than this many times the limit nng drops, with the connection */
+    FLUSH_MS = 100       /* nng has no way to ask whether the last answers have left */
+};
+
+enum state { RECEIVING, PARKED, SENDING };
+
+struct server;
+struct context;
+
+/* A request's handler fills `answer` (an object that has "protocol" and "ok") or fails. */
+typedef int handler(struct context *context, const cJSON *request, struct error *error);
+
+/* What a context is parked for. */
+enum parked_for { PARKED_FOR_EVENTS, PARKED_FOR_LOAD, PARKED_FOR_UNLOAD };
+
+struct context {
+    struct waiter waiter; /* first: a waiter is its context */
+    struct server *server;
+    nng_ctx ctx;
+    nng_aio *aio;
+    enum state state;
+
+    struct message *message; /* the request, while it is being handled; job_request_open may take it */
+    cJSON *answer;           /* being made */
+    struct job_news news;    /* events for the answer */
+    struct blob *encoded;    /* or the whole answer, ready to be sent */
+
+    enum parked_for parked_for;
+    double parked_until;
+    char job[JOB_ID_MAX_BYTES + 1];
+    uint64_t after;
+    int model;
+    uint64_t load_ticket;
+};
+
+struct request_name {
+    const char *name;
+    handler *handle;
+};
+
+struct server {
+    const struct options *options;
+    struct jobs *jobs;
+    struct worker *worker;
+    void (*on_shutdown)(void *context, bool cancel);
+    void *context;
+    double started_at;
+    char generation[JOB_ID_MAX_BYTES + 1];
+    nng_socket socket;
+    struct context *contexts;
+    int context_count;
+    atomic_int parked;
+    atomic_int sending;
+    atomic_bool closing; /* callbacks do nothing any more */
+    atomic_uint_fast64_t bad_messages;
+    atomic_uint_fast64_t *counts; /* one for each of `requests` */
+};
+
+static void on_aio(void *argument);
+static void answer_parked(struct context *context);
+
+/* --- Sending and receiving --------------------------------------------------------------- */
+
+static void receive(struct context *context)
+{
+    context->state = RECEIVING;
+    nng_ctx_recv(context->ctx, context->aio);
+}
+
+static void clear(struct context *context)
+{
+    message_close(context->message);
+    context->message = NULL;
+    cJSON_Delete(context->answer);
+    context->answer = NULL;
+    job_news_clear(&context->news);
+    blob_close(context->encoded);
+    context->encoded = NULL;
+}
+
+static void send_bytes(struct context *context, const void *data, uint64_t bytes)
+{
+    nng_msg *msg = NULL;
+    int result = nng_msg_alloc(&msg, bytes);
+    if (result == 0)
+        memcpy(nng_msg_body(msg), data, bytes);
+    clear(context);
+    if (result != 0) { /* the client asks again, or gives up */
+        log_error(NULL, "no memory for an answer of %llu bytes", (unsigned long long)bytes);
+        receive(context);
+        return;
+    }
+    context->state = SENDING;
+    atomic_fetch_add(&context->server->sending, 1);
+    nng_aio_set_msg(context->aio, msg);
+    nng_ctx_send(context->ctx, context->aio);
+}
+
+static size_t preview_tensors(const struct job_news *news, struct tensor_view *tensors)
+{
+    for (int i = 0; i < news->preview_count; i++) {
+        const struct job_preview *preview = &news->previews[i];
+        tensors[i] = (struct tensor_view){
+            .name = preview->name,
+            .dtype = DTYPE_U8,
+            .dimensions = 4,
+            .shape = {(uint64_t)preview->frames, (uint64_t)preview->height, (uint64_t)preview->width, 3},
+            .data = preview->rgb->data,
+            .bytes = preview->rgb->bytes,
+        };
+    }
+    return (size_t)news->preview_count;
+}
+
+/* Send what a handler made, or the error it failed with. */
+static void send_answer(struct context *context, int status, const struct error *failure)
+{
+    struct error error;
+    if (status == 0 && context->encoded != NULL) {
+        send_bytes(context, context->encoded->data, context->encoded->bytes);
+        return;
+    }
+    cJSON *envelope = context->answer;
+    if (status != 0) {
+        job_news_clear(&context->news);
+        cJSON_Delete(envelope);
+        context->answer = envelope = cJSON_CreateObject();
+        cJSON_AddNumberToObject(envelope, "protocol", PROTOCOL_VERSION);
+        cJSON_AddFalseToObject(envelope, "ok");
+        cJSON_AddStringToObject(envelope, "version", LANCED_VERSION);
+        cJSON *details = cJSON_AddObjectToObject(envelope, "error");
+        cJSON_AddStringToObject(details, "code", error_name(failure->code));
+        cJSON_AddStringToObject(details, "message", failure->text);
+    } else if (context->news.events != NULL) {
+        cJSON_AddItemToObject(envelope, "events", context->news.events);
+        context->news.events = NULL;
+    }
+    struct tensor_view tensors[JOBS_KEPT_PREVIEWS];
+    size_t count = preview_tensors(&context->news, tensors);
+    void *data;
+    uint64_t bytes;
+    if (message_encode(&data, &bytes, envelope, tensors, count, &error) != 0) {
+        log_error(NULL, "an answer cannot be written: %s", error.text);
+        clear(context);
+        receive(context);
+        return;
+    }
+    send_bytes(context, data, bytes);
+    free(data);
+}
+
+/* --- Parking ----------------------------------------------------------------------------- */
+
+static void park(struct waiter *waiter)
+{
+    struct context *context = (struct context *)waiter;
+    context->state = PARKED;
+    atomic_fetch_add(&context->server->parked, 1);
+    double left = context->parked_until - clock_seconds();
+    nng_sleep_aio(left > 0 ? (nng_duration)(left * 1000) : 0, context->aio);
+}
+
+static void wake(struct waiter *waiter)
+{
+    nng_aio_cancel(((struct context *)waiter)->aio);
+}
+
+/* The waiter to park with, or NULL when the answer must be given at once. */
+static struct waiter *waiter_of(struct context *context)
+{
+    bool may_wait = context->parked_until > clock_seconds() && atomic_load(&context->server->parked) < MOST_PARKED;
+    return may_wait ? &context->waiter : NULL;
+}
+
+/* --- Requests ------------------------------------------------------------------------------ */
+/* A handler may set context->state to PARKED by parking the context; nobody may touch the
+ * context after that. */
+
+enum { HANDLER_PARKED = 1 };
+
+static int read_job(struct context *context, const cJSON *request, struct error *error)
+{
+    const char *id = json_text(request, "job");
+    if (!job_id_is_valid(id))
+        return error_set(error, ERROR_BAD_REQUEST, "job: must be 1 to %d characters of A-Z a-z 0-9 . _ -", JOB_ID_MAX_BYTES);
+    snprintf(context->job, sizeof context->job, "%s", id);
+    return 0;
+}
+
+/* An optional whole number. */
+static int read_whole(uint64_t *out, const cJSON *request, const char *name, uint64_t missing, uint64_t highest,
+                      struct error *error)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, name);
+    *out = missing;
+    if (item != NULL && !json_uint64(item, out))
+        return error_set(error, ERROR_BAD_REQUEST, "%s: must be a whole number", name);
+    if (*out > highest)
+        *out = highest;
+    return 0;
+}
+
+static void add_model(struct context *context, const struct worker_status *status)
+{
+    cJSON_AddItemToObject(context->answer, "model",
+                          status->loaded >= 0 ? model_info_json(&status->info) : cJSON_CreateNull());
+}
+
+static int handle_hello(struct context *context, const cJSON *request, struct error *error)
+{
+    (void)error;
+    struct server *server = context->server;
+    const struct options *options = server->options;
+    struct worker_status status;
+    worker_status(server->worker, &status);
+    const char *client = json_text(request, "client");
+    log_debug(NULL, "hello from %.80s", client != NULL ? client : "a client without a name");
+
+    cJSON_AddStringToObject(context->answer, "version", LANCED_VERSION);
+    cJSON_AddStringToObject(context->answer, "generation", server->generation);
+    cJSON_AddStringToObject(context->answer, "backend", status.backend);
+    cJSON_AddNumberToObject(context->answer, "pid", getpid());
+    cJSON *limits = cJSON_AddObjectToObject(context->answer, "limits");
+    cJSON_AddNumberToObject(limits, "message_bytes", (double)options->max_message_bytes);
+    cJSON_AddNumberToObject(limits, "queue", options->jobs.queue);
+    cJSON_AddNumberToObject(limits, "results", options->jobs.results);
+    cJSON_AddNumberToObject(limits, "result_bytes", (double)options->jobs.result_bytes);
+    cJSON_AddNumberToObject(limits, "result_seconds", options->jobs.result_seconds);
+    add_model(context, &status);
+    cJSON_AddStringToObject(context->answer, "default_model", options->models[0].name);
+    cJSON_AddBoolToObject(context->answer, "shutting_down", jobs_is_shut(server->jobs));
+    return 0;
+}
+
+static int handle_models(struct context *context, const cJSON *request, struct error *error)
+{
+    (void)request;
+    (void)error;
+    cJSON_AddItemToObject(context->answer, "models", worker_models(context->server->worker));
+    return 0;
+}
+
+/* First when asked, again whenever woken. */
+static int continue_load(struct context *context, struct error *error)
+{
+    struct server *server = context->server;
+    bool parked;
+    int status = worker_load(server->worker, context->model, &context->load_ticket, waiter_of(context), &parked, error);
+    if (parked)
+        return HANDLER_PARKED;
+    if (status != 0)
+        return status;
+    struct worker_status snapshot;
+    worker_status(server->worker, &snapshot);
+    add_model(context, &snapshot);
+    return 0;
+}
+
+static int handle_load(struct context *context, const cJSON *request, struct error *error)
+{
+    struct server *server = context->server;
+    const char *name = json_text(request, "model");
+    uint64_t timeout_ms;
+    int status = read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
+    if (status == 0)
+        status = worker_find_model(server->worker, name != NULL ? name : server->options->models[0].name, &context->model,
+                                   error);
+    if (status != 0)
+        return status;
+    context->parked_for = PARKED_FOR_LOAD;
+    context->parked_until = clock_seconds() + (double)timeout_ms / 1000;
+    context->load_ticket = 0;
+    return continue_load(context, error);
+}
+
+static int handle_unload(struct context *context, const cJSON *request, struct error *error)
+{
+    (void)request;
+    context->parked_for = PARKED_FOR_UNLOAD;
+    context->parked_until = clock_seconds() + LONGEST_WAIT_MS / 1000.0;
+    bool parked;
+    int status = worker_unload(context->server->worker, &context->waiter, &parked, error);
+    if (parked)
+        return HANDLER_PARKED;
+    if (status == 0)
+        cJSON_AddFalseToObject(context->answer, "unloaded");
+    return status;
+}
+
+static void add_job_status(struct context *context, const struct job_status *status)
+{
+    cJSON_AddStringToObject(context->answer, "state", job_state_name(status->state));
+    cJSON_AddNumberToObject(context->answer, "position", status->position);
+}
+
+static int submit_new(struct context *context, struct job_status *status, struct error *error)
+{
+    struct server *server = context->server;
+    struct job_request *request;
+    cJSON *unknown = job_request_unknown(context->message);
+    cJSON_AddItemToObject(context->answer, "ignored", unknown);
+    int result = job_request_open(&request, context->message, error);
+    if (result == 0) {
+        context->message = NULL; /* the request has it */
+        int model;
+        result = worker_find_model(server->worker, request->model, &model, error);
+        if (result == 0)
+            result = worker_check(server->worker, model, &request->lance, error);
+        if (result == 0) {
+            log_debug(context->job, "submitted: %s", lance_task_name(request->lance.task));
+            return jobs_submit(server->jobs, context->job, request, status, error);
+        }
+        job_request_close(request);
+    }
+    jobs_count_refused(server->jobs);
+    return result;
+}
+
+static int handle_submit(struct context *context, const cJSON *request, struct error *error)
+{
+    struct server *server = context->server;
+    struct job_status job;
+    int status = read_job(context, request, error);
+    if (status == 0 && !jobs_find(server->jobs, context->job, &job))
+        status = submit_new(context, &job, error);
+    if (status != 0) {
+        log_info(context->job[0] != '\0' ? context->job : NULL, "refused: %s", error->text);
+        return status;
+    }
+    struct worker_status snapshot;
+    worker_status(server->worker, &snapshot);
+    add_job_status(context, &job);
+    add_model(context, &snapshot);
+    return 0;
+}
+
+static int continue_wait(struct context *context, struct error *error)
+{
+    bool parked;
+    int status = jobs_news(context->server->jobs, context->job, context->after, waiter_of(context), &parked, &context->news,
+                           error);
+    return parked ? HANDLER_PARKED : status;
+}
+
+static int handle_wait(struct context *context, const cJSON *request, struct error *error)
+{
+    uint64_t timeout_ms;
+    int status = read_job(context, request, error);
+    if (status == 0)
+        status = read_whole(&context->after, request, "after", 0, UINT64_MAX, error);
+    if (status == 0)
+        status = read_whole(&timeout_ms, request, "timeout_ms", 0, LONGEST_WAIT_MS, error);
+    if (status != 0)
+        return status;
+    context->parked_for = PARKED_FOR_EVENTS;
+    context->parked_until = clock_seconds() + (double)timeout_ms / 1000;
+    return continue_wait(context, error);
+}
+
+static int handle_result(struct context *context, const cJSON *request, struct error *error)
+{
+    int status = read_job(context, request, error);
+    return status != 0 ? status : jobs_result(context->server->jobs, context->job, &context->encoded, error);
+}
+
+static int handle_cancel(struct context *context, const cJSON *request, struct error *error)
+{
+    enum job_state state;
+    int status = read_job(context, request, error);
+    if (status == 0)
+        status = jobs_cancel(context->server->jobs, context->job, &state, error);
+    if (status == 0)
+        cJSON_AddStringToObject(context->answer, "state", job_state_name(state));
+    return status;
+}
+
+static int handle_release(struct context *context, const cJSON *request, struct error *error)
+{
+    int status = read_job(context, request, error);
+    if (status == 0)
+        jobs_release(context->server->jobs, context->job);
+    return status;
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%*u %llu", &pages) != 1)
+            pages = 0;
+        fclose(file);
+    }
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void add_request_counts(struct context *context);
+
+static int handle_stats(struct context *context, const cJSON *request, struct error *error)
+{
+    (void)request;
+    (void)error;
+    struct server *server = context->server;
+    struct worker_status status;
+    worker_status(server->worker, &status);
+    uint64_t result_bytes;
+    cJSON *jobs = jobs_stats(server->jobs, &result_bytes), *answer = context->answer;
+    struct rusage usage = {0};
+    getrusage(RUSAGE_SELF, &usage);
+
+    cJSON_AddStringToObject(answer, "version", LANCED_VERSION);
+    cJSON_AddStringToObject(answer, "generation", server->generation);
+    cJSON_AddNumberToObject(answer, "uptime_seconds", clock_seconds() - server->started_at);
+    cJSON_AddNumberToObject(answer, "loads", (double)status.loads);
+    cJSON_AddNumberToObject(answer, "unloads", (double)status.unloads);
+    add_model(context, &status);
+    cJSON_AddItemToObject(answer, "jobs", jobs);
+    add_request_counts(context);
+    cJSON_AddNumberToObject(answer, "bad_messages", (double)atomic_load(&server->bad_messages));
+    cJSON_AddNumberToObject(answer, "waiting", atomic_load(&server->parked));
+    cJSON_AddNumberToObject(answer, "steps", (double)status.steps);
+    cJSON_AddNumberToObject(answer, "busy_seconds", status.busy_seconds);
+    cJSON_AddNumberToObject(answer, "last_step_seconds", status.last_step_seconds);
+    cJSON *memory = cJSON_AddObjectToObject(answer, "memory");
+    cJSON_AddNumberToObject(memory, "resident_bytes", (double)resident_bytes());
+    cJSON_AddNumberToObject(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
+    cJSON_AddNumberToObject(memory, "weight_bytes", (double)status.info.weight_bytes);
+    cJSON_AddNumberToObject(memory, "result_bytes", (double)result_bytes);
+    cJSON_AddNumberToObject(memory, "job_peak_bytes", (double)status.job_peak_bytes);
+    return 0;
+}
+
+static int handle_shutdown(struct context *context, const cJSON *request, struct error *error)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "mode");
+    const char *mode = item == NULL ? "finish" : cJSON_GetStringValue(item);
+    if (mode == NULL || (strcmp(mode, "finish") != 0 && strcmp(mode, "cancel") != 0))
+        return error_set(error, ERROR_BAD_REQUEST, "mode: must be \"finish\" or \"cancel\"");
+    log_info(NULL, "a client asked to shut down (%s)", mode);
+    context->server->on_shutdown(context->server->context, strcmp(mode, "cancel") == 0);
+    return 0;
+}
+
+static const struct request_name requests[] = {
+    {"hello", handle_hello},   {"models", handle_models},   {"load", handle_load},     {"unload", handle_unload},
+    {"submit", handle_submit}, {"wait", handle_wait},       {"result", handle_result}, {"cancel", handle_cancel},
+    {"release", handle_release}, {"stats", handle_stats},   {"shutdown", handle_shutdown},
+};
+enum { REQUESTS = sizeof requests / sizeof requests[0] };
+
+static void add_request_counts(struct context *context)
+{
+    cJSON *counts = cJSON_AddObjectToObject(context->answer, "requests");
+    for (int i = 0; i < REQUESTS; i++)
+        cJSON_AddNumberToObject(counts, requests[i].name, (double)atomic_load(&context->server->counts[i]));
+}
+
+/* --- One message ------------------------------------------------------------------------------ */
+
+/* Whether the token is right, in a time that does not tell how much of it is. */
+static bool token_is_right(const char *wanted, const char *given)
+{
+    if (given == NULL)
+        given = "";
+    size_t length = strlen(given);
+    unsigned difference = length != strlen(wanted);
+    for (size_t i = 0; wanted[i] != '\0'; i++)
+        difference |= (unsigned char)wanted[i] ^ (unsigned char)(length != 0 ? given[i % length] : 0);
+    return difference == 0;
+}
+
+static int handle_message(struct context *context, struct error *error)
+{
+    struct server *server = context->server;
+    const cJSON *envelope = message_envelope(context->message);
+    const cJSON *protocol = cJSON_GetObjectItemCaseSensitive(envelope, "protocol");
+    const char *name = json_text(envelope, "request");
+    if (!cJSON_IsNumber(protocol))
+        return error_set(error, ERROR_BAD_REQUEST, "protocol: must be a number; this is lanced %s, protocol %d", LANCED_VERSION,
+                         PROTOCOL_VERSION);
+    if (protocol->valuedouble != PROTOCOL_VERSION)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "the client speaks protocol %g, lanced %s speaks %d; install both from the same release",
+                         protocol->valuedouble, LANCED_VERSION, PROTOCOL_VERSION);
+    if (server->options->token[0] != '\0' && !token_is_right(server->options->token, json_text(envelope, "token")))
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "token: is missing or wrong; set LANCED_TOKEN to the token this lanced was started with");
+    if (name == NULL)
+        return error_set(error, ERROR_BAD_REQUEST, "request: must be a string");
+    for (int i = 0; i < REQUESTS; i++)
+        if (strcmp(name, requests[i].name) == 0) {
+            atomic_fetch_add(&server->counts[i], 1);
+            return requests[i].handle(context, envelope, error);
+        }
+    return error_set(error, ERROR_UNSUPPORTED, "request: \"%.40s\" is not known to lanced %s", name, LANCED_VERSION);
+}
+
+static void start_answer(struct context *context)
+{
+    context->answer = cJSON_CreateObject();
+    cJSON_AddNumberToObject(context->answer, "protocol", PROTOCOL_VERSION);
+    cJSON_AddTrueToObject(context->answer, "ok");
+}
+
+static void free_msg(void *msg)
+{
+    nng_msg_free(msg);
+}
+
+static void on_request(struct context *context, nng_msg *msg)
+{
+    struct server *server = context->server;
+    struct error error = {0};
+    context->job[0] = '\0';
+    int status = message_parse(&context->message, nng_msg_body(msg), nng_msg_len(msg), server->options->max_message_bytes,
+                               &error);
+    if (status != 0) {
+        nng_msg_free(msg);
+        atomic_fetch_add(&server->bad_messages, 1);
+        log_warning(NULL, "bad message: %s", error.text);
+    } else {
+        message_adopt(context->message, msg, free_msg);
+        start_answer(context);
+        status = handle_message(context, &error);
+    }
+    if (status != HANDLER_PARKED)
+        send_answer(context, status, &error);
+}
+
+/* The parked time is over, or there is news. */
+static void answer_parked(struct context *context)
+{
+    struct server *server = context->server;
+    struct error error = {0};
+    atomic_fetch_sub(&server->parked, 1);
+    int status = 0;
+    switch (context->parked_for) {
+    case PARKED_FOR_EVENTS:
+        jobs_unpark(server->jobs, &context->waiter);
+        status = continue_wait(context, &error);
+        break;
+    case PARKED_FOR_LOAD:
+        worker_unpark(server->worker, &context->waiter);
+        status = continue_load(context, &error);
+        break;
+    case PARKED_FOR_UNLOAD: {
+        worker_unpark(server->worker, &context->waiter);
+        struct worker_status snapshot;
+        worker_status(server->worker, &snapshot);
+        if (snapshot.loaded >= 0)
+            status = error_set(&error, ERROR_BUSY, "unload: a job or a load came in between; try again");
+        else
+            cJSON_AddTrueToObject(context->answer, "unloaded");
+        break;
+    }
+    }
+    if (status != HANDLER_PARKED)
+        send_answer(context, status, &error);
+}
+
+static void on_aio(void *argument)
+{
+    struct context *context = argument;
+    int result = nng_aio_result(context->aio);
+    if (atomic_load(&context->server->closing)) {
+        nng_msg_free(nng_aio_get_msg(context->aio)); /* NULL, received, or not sent */
+        nng_aio_set_msg(context->aio, NULL);
+        return;
+    }
+    switch (context->state) {
+    case RECEIVING:
+        if (result == 0) {
+            nng_msg *msg = nng_aio_get_msg(context->aio);
+            nng_aio_set_msg(context->aio, NULL);
+            on_request(context, msg);
+        } else if (result != NNG_ECLOSED)
+            receive(context);
+        break;
+    case PARKED:
+        answer_parked(context);
+        break;
+    case SENDING:
+        atomic_fetch_sub(&context->server->sending, 1);
+        if (result != 0)
+            nng_msg_free(nng_aio_get_msg(context->aio));
+        nng_aio_set_msg(context->aio, NULL);
+        receive(context);
+        break;
+    }
+}
+
+/* --- Life ------------------------------------------------------------------------------------ */
+
+static int open_contexts(struct server *server)
+{
+    for (int i = 0; i < CONTEXTS; i++) {
+        struct context *context = &server->contexts[i];
+        context->server = server;
+        context->waiter.park = park;
+        context->waiter.wake = wake;
+        int result = nng_aio_alloc(&context->aio, on_aio, context);
+        if (result != 0)
+            return result;
+        server->context_count++;
+        result = nng_ctx_open(&context->ctx, server->socket);
+        if (result != 0)
+            return result;
+    }
+    return 0;
+}
+
+static int listen_at(struct server *server, struct error *error)
+{
+    const struct endpoint *endpoint = &server->options->endpoint;
+    nng_listener listener;
+    int result = nng_listener_create(&listener, server->socket, endpoint->url);
+    if (result == 0)
+        result = nng_listener_set_size(listener, NNG_OPT_RECVMAXSZ, server->options->max_message_bytes * HARD_CAP_FACTOR);
+    if (result == 0 && endpoint->path[0] != '\0') /* whatever the folder allows, the socket is the user's */
+        result = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+    if (result == 0)
+        result = nng_listener_start(listener, 0);
+    if (result == NNG_EADDRINUSE)
+        return error_set(error, ERROR_BUSY, "endpoint %s: is in use, by another lanced or another program", endpoint->url);
+    if (result != 0)
+        return error_set(error, ERROR_IO, "endpoint %s: %s", endpoint->url, nng_strerror(result));
+    return 0;
+}
+
+int server_open(struct server **out, const struct options *options, struct jobs *jobs, struct worker *worker,
+                void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error)
+{
+    *out = NULL;
+    struct server *server = calloc(1, sizeof *server);
+    if (server == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "server: out of memory");
+    server->options = options;
+    server->jobs = jobs;
+    server->worker = worker;
+    server->on_shutdown = on_shutdown;
+    server->context = context;
+    server->started_at = clock_seconds();
+    job_id_make(server->generation);
+    server->contexts = calloc(CONTEXTS, sizeof *server->contexts);
+    server->counts = calloc(REQUESTS, sizeof *server->counts);
+    if (server->contexts == NULL || server->counts == NULL) {
+        free(server->contexts);
+        free(server->counts);
+        free(server);
+        return error_set(error, ERROR_NO_MEMORY, "server: out of memory");
+    }
+    int result = nng_rep0_open(&server->socket);
+    if (result == 0)
+        result = open_contexts(server);
+    int status = result == 0 ? listen_at(server, error)
+                             : error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
+    if (status != 0) {
+        server_close(server);
+        return status;
+    }
+    for (int i = 0; i < CONTEXTS; i++)
+        receive(&server->contexts[i]);
+    *out = server;
+    return 0;
+}
+
+void server_close(struct server *server)
+{
+    if (server == NULL)
+        return;
+    for (int i = 0; i < 100 && atomic_load(&server->sending) > 0; i++)
+        nng_msleep(10);
+    if (server->context_count > 0)
+        nng_msleep(FLUSH_MS);
+    atomic_store(&server->closing, true);
+    nng_close(server->socket);
+    for (int i = 0; i < server->context_count; i++)
+        nng_aio_stop(server->contexts[i].aio); /* its callback has ended when this returns */
+    for (int i = 0; i < server->context_count; i++) {
+        struct context *context = &server->contexts[i];
+        if (context->parked_for == PARKED_FOR_EVENTS)
+            jobs_unpark(server->jobs, &context->waiter);
+        else
+            worker_unpark(server->worker, &context->waiter);
+        nng_aio_free(context->aio);
+        clear(context);
+    }
+    free(server->contexts);
+    free(server->counts);
+    free(server);
+}

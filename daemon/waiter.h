@@ -1,0 +1,50 @@
+/* waiter.h: a request that is parked until something happens.
+ *
+ * The owner of the something (the job table, the worker) keeps a list of waiters under its
+ * own lock. It calls park() when it puts a waiter on its list and wake() when it takes it off,
+ * both with that lock held, so neither may call back. A waiter is on one list at most.
+ */
+#ifndef LANCE_WAITER_H
+#define LANCE_WAITER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct waiter {
+    void (*park)(struct waiter *waiter);
+    void (*wake)(struct waiter *waiter);
+    struct waiter *next;
+    struct waiter **link; /* what points to this waiter; NULL: on no list */
+};
+
+static inline void waiter_park(struct waiter **list, struct waiter *waiter)
+{
+    waiter->next = *list;
+    waiter->link = list;
+    if (*list != NULL)
+        (*list)->link = &waiter->next;
+    *list = waiter;
+    waiter->park(waiter);
+}
+
+/* Take it off its list, if it is on one. */
+static inline void waiter_leave(struct waiter *waiter)
+{
+    if (waiter->link == NULL)
+        return;
+    *waiter->link = waiter->next;
+    if (waiter->next != NULL)
+        waiter->next->link = waiter->link;
+    waiter->link = NULL;
+}
+
+static inline void waiter_wake_all(struct waiter **list)
+{
+    while (*list != NULL) {
+        struct waiter *waiter = *list;
+        waiter_leave(waiter);
+        waiter->wake(waiter);
+    }
+}
+
+#endif

@@ -1,0 +1,531 @@
+/* worker.c: see worker.h.
+ *
+ * Two locks, never held together with each other or with the job table's:
+ *   lock        the mailbox (what is wanted, who waits for it) and the snapshot others read
+ *   model_lock  held for writing while the thread replaces `model`, for reading while another
+ *               thread has the engine check a request against it
+ * The thread itself reads `model` without a lock: nobody else writes it.
+ */
+#include "daemon/worker.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clock.h"
+#include "daemon/log.h"
+#include "daemon/receipt.h"
+#include "kernels/kernels.h"
+
+enum { WANT_NOTHING = -1, WANT_UNLOAD = -2 }; /* otherwise the index of a model to load */
+
+struct worker {
+    const struct options *options;
+    struct jobs *jobs;
+    void (*on_fatal)(void *context);
+    void *context;
+    struct kernels *kernels;
+    pthread_t thread;
+    bool has_thread;
+
+    pthread_rwlock_t model_lock;
+    struct lance_model *model;
+
+    pthread_mutex_t lock; /* guards the rest */
+    bool stopping;
+    int wanted;
+    struct waiter *waiters;
+    uint64_t attempts;         /* loads tried */
+    int failed_model;          /* model of the last load that failed, or -1, */
+    uint64_t failed_attempt;   /* its number */
+    struct error load_failure; /* and why */
+    struct error fatal;
+    struct worker_status status;
+    struct { /* learnt when a model is loaded, for the list of models */
+        char kind[32];
+        unsigned tasks;
+    } known[OPTIONS_MAX_MODELS];
+};
+
+/* --- Models ---------------------------------------------------------------------------- */
+
+static void unload(struct worker *worker)
+{
+    if (worker->model == NULL)
+        return;
+    struct lance_model *model = worker->model;
+    pthread_rwlock_wrlock(&worker->model_lock);
+    worker->model = NULL;
+    pthread_rwlock_unlock(&worker->model_lock);
+    lance_model_close(model);
+    log_info(NULL, "model %s unloaded", worker->options->models[worker->status.loaded].name);
+    pthread_mutex_lock(&worker->lock);
+    worker->status.loaded = -1;
+    worker->status.unloads++;
+    memset(&worker->status.info, 0, sizeof worker->status.info);
+    pthread_mutex_unlock(&worker->lock);
+}
+
+static int open_model(struct worker *worker, int index, struct lance_model **model, struct error *error)
+{
+    const struct options *options = worker->options;
+    const struct lance_model_options model_options = {
+        .model_dir = options->models[index].directory,
+        .vae_path = options->vae_path,
+        .vit_path = options->vit_path,
+        .memory_limit_bytes = options->memory_limit_bytes,
+    };
+    return lance_model_open(model, worker->kernels, &model_options, error);
+}
+
+/* Have model `index` loaded, in place of another one if need be. */
+static int load(struct worker *worker, int index, struct error *error)
+{
+    pthread_mutex_lock(&worker->lock);
+    bool loaded = worker->status.loaded == index;
+    pthread_mutex_unlock(&worker->lock);
+    if (loaded)
+        return 0;
+    unload(worker);
+    const struct model_choice *choice = &worker->options->models[index];
+    log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
+    struct lance_model *model;
+    struct lance_model_info info = {0};
+    int status = open_model(worker, index, &model, error);
+    if (status == 0) {
+        lance_model_info(model, &info);
+        snprintf(info.name, sizeof info.name, "%s", choice->name); /* the name clients know it by */
+        pthread_rwlock_wrlock(&worker->model_lock);
+        worker->model = model;
+        pthread_rwlock_unlock(&worker->model_lock);
+        log_info(NULL, "model %s loaded in %.2f s: %s, %d layers of %d, %.1f MB of weights, hash %.12s", info.name,
+                 info.load_seconds, info.kind, info.layers, info.hidden_size, (double)info.weight_bytes / 1e6, info.hash);
+    } else
+        log_error(NULL, "model %s: %s", choice->name, error->text);
+
+    pthread_mutex_lock(&worker->lock);
+    worker->attempts++;
+    if (status == 0) {
+        worker->status.loaded = index;
+        worker->status.info = info;
+        worker->status.loads++;
+        snprintf(worker->known[index].kind, sizeof worker->known[index].kind, "%s", info.kind);
+        worker->known[index].tasks = info.tasks;
+    } else {
+        worker->failed_model = index;
+        worker->failed_attempt = worker->attempts;
+        worker->load_failure = *error;
+    }
+    waiter_wake_all(&worker->waiters);
+    pthread_mutex_unlock(&worker->lock);
+    return status;
+}
+
+/* --- Jobs ------------------------------------------------------------------------------ */
+
+/* What is known of the stage a job is in, for the time left. */
+struct pace {
+    const char *stage;
+    double seconds;
+    int steps;
+};
+
+static cJSON *progress_json(const struct lance_progress *progress, struct pace *pace)
+{
+    if (pace->stage == NULL || strcmp(pace->stage, progress->stage) != 0)
+        *pace = (struct pace){.stage = progress->stage};
+    pace->seconds += progress->seconds;
+    pace->steps++;
+    cJSON *fields = cJSON_CreateObject();
+    cJSON_AddStringToObject(fields, "stage", progress->stage);
+    cJSON_AddNumberToObject(fields, "step", progress->step);
+    cJSON_AddNumberToObject(fields, "steps", progress->steps);
+    cJSON_AddNumberToObject(fields, "total_step", progress->total_step);
+    cJSON_AddNumberToObject(fields, "total_steps", progress->total_steps);
+    if (progress->total_steps > 0)
+        cJSON_AddNumberToObject(fields, "eta_seconds",
+                                pace->seconds / pace->steps * (progress->total_steps - progress->total_step));
+    else
+        cJSON_AddNullToObject(fields, "eta_seconds");
+    cJSON_AddNumberToObject(fields, "step_seconds", progress->seconds);
+    return fields;
+}
+
+static cJSON *load_progress_json(int step, double seconds)
+{
+    cJSON *fields = cJSON_CreateObject();
+    cJSON_AddStringToObject(fields, "stage", "load");
+    cJSON_AddNumberToObject(fields, "step", step);
+    cJSON_AddNumberToObject(fields, "steps", 1);
+    cJSON_AddNumberToObject(fields, "total_step", 0);
+    cJSON_AddNumberToObject(fields, "total_steps", 0);
+    cJSON_AddNullToObject(fields, "eta_seconds");
+    cJSON_AddNumberToObject(fields, "step_seconds", seconds);
+    return fields;
+}
+
+/* Copy the engine's preview into an event. Without one (or without memory) there is none. */
+static void post_preview(struct worker *worker, struct job *job, struct lance_job *running)
+{
+    const uint8_t *rgb;
+    int frames, height, width;
+    struct error unused;
+    if (lance_job_preview(running, &rgb, &frames, &height, &width, &unused) != 0)
+        return;
+    size_t bytes = (size_t)frames * (size_t)height * (size_t)width * 3;
+    void *copy = malloc(bytes);
+    if (copy == NULL)
+        return;
+    memcpy(copy, rgb, bytes);
+    struct blob *blob = blob_open(copy, bytes);
+    if (blob != NULL)
+        jobs_post_preview(worker->jobs, job, blob, frames, height, width);
+}
+
+static void post_step(struct worker *worker, struct job *job, struct lance_job *running,
+                      const struct lance_progress *progress, struct pace *pace)
+{
+    jobs_post(worker->jobs, job, "progress", progress_json(progress, pace));
+    if (job_request(job)->preview && strcmp(progress->stage, "denoise") == 0)
+        post_preview(worker, job, running);
+    if (progress->text != NULL && progress->text[0] != '\0') {
+        cJSON *fields = cJSON_CreateObject();
+        cJSON_AddStringToObject(fields, "text", progress->text);
+        jobs_post(worker->jobs, job, "text", fields);
+    }
+    log_debug(job_id(job), "%s %d/%d in %.4f s", progress->stage, progress->step, progress->steps, progress->seconds);
+}
+
+static void count_step(struct worker *worker, double seconds)
+{
+    pthread_mutex_lock(&worker->lock);
+    worker->status.steps++;
+    worker->status.busy_seconds += seconds;
+    worker->status.last_step_seconds = seconds;
+    pthread_mutex_unlock(&worker->lock);
+}
+
+static bool is_stopping(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->lock);
+    bool stopping = worker->stopping;
+    pthread_mutex_unlock(&worker->lock);
+    return stopping;
+}
+
+/* Step a started job to its end. */
+static int step_to_end(struct worker *worker, struct job *job, struct lance_job *running, struct error *error)
+{
+    struct pace pace = {0};
+    for (;;) {
+        if (jobs_cancel_wanted(worker->jobs, job) || is_stopping(worker))
+            return error_set(error, ERROR_CANCELLED, "job %s: was cancelled", job_id(job));
+        struct lance_progress progress = {0};
+        double before = clock_seconds();
+        int status = lance_job_step(running, &progress, error);
+        count_step(worker, clock_seconds() - before);
+        if (status < 0)
+            return status;
+        post_step(worker, job, running, &progress, &pace);
+        if (status == LANCE_STEP_DONE)
+            return 0;
+    }
+}
+
+/* Have the job's model loaded; says so in the job's events when it was not. */
+static int prepare_model(struct worker *worker, struct job *job, double *load_seconds, struct error *error)
+{
+    int index;
+    int status = worker_find_model(worker, job_request(job)->model, &index, error);
+    if (status != 0)
+        return status;
+    struct worker_status before;
+    worker_status(worker, &before);
+    *load_seconds = -1;
+    if (before.loaded == index)
+        return 0;
+    double start = clock_seconds();
+    jobs_post(worker->jobs, job, "progress", load_progress_json(0, 0));
+    status = load(worker, index, error);
+    if (status != 0)
+        return status;
+    *load_seconds = clock_seconds() - start;
+    jobs_post(worker->jobs, job, "progress", load_progress_json(1, *load_seconds));
+    return 0;
+}
+
+static int encode_result(struct worker *worker, struct job *job, struct lance_job *running, double load_seconds,
+                         double started_at, struct blob **out, struct error *error)
+{
+    struct lance_result result = {0};
+    int status = lance_job_result(running, &result, error);
+    if (status != 0)
+        return status;
+    struct worker_status snapshot;
+    worker_status(worker, &snapshot);
+    const struct receipt_facts facts = {
+        .job = job_id(job),
+        .backend = snapshot.backend,
+        .model = snapshot.info,
+        .queue_seconds = job_queue_seconds(job),
+        .load_seconds = load_seconds,
+        .total_seconds = clock_seconds() - started_at,
+    };
+    pthread_mutex_lock(&worker->lock);
+    if (result.peak_bytes > worker->status.job_peak_bytes)
+        worker->status.job_peak_bytes = result.peak_bytes;
+    pthread_mutex_unlock(&worker->lock);
+    return receipt_encode(out, &job_request(job)->lance, &result, &facts, error);
+}
+
+static void run_job(struct worker *worker, struct job *job)
+{
+    double started_at = clock_seconds(), load_seconds;
+    struct error error = {0};
+    struct lance_job *running = NULL;
+    struct blob *result = NULL;
+    char id[JOB_ID_MAX_BYTES + 1];
+    snprintf(id, sizeof id, "%s", job_id(job));
+
+    const struct lance_request *request = &job_request(job)->lance;
+    log_info(id, "started: %s, after %.2f s in the queue", lance_task_name(request->task), job_queue_seconds(job));
+    int status = prepare_model(worker, job, &load_seconds, &error);
+    if (status == 0)
+        status = lance_job_start(&running, worker->model, request, &error);
+    if (status == 0)
+        status = step_to_end(worker, job, running, &error);
+    if (status == 0)
+        status = encode_result(worker, job, running, load_seconds, started_at, &result, &error);
+    lance_job_close(running); /* frees the device's memory before the client hears of the end */
+    jobs_end(worker->jobs, job, result, &error);
+
+    double seconds = clock_seconds() - started_at;
+    if (status == 0)
+        log_info(id, "done in %.2f s", seconds);
+    else if (status == ERROR_CANCELLED)
+        log_info(id, "cancelled after %.2f s", seconds);
+    else
+        log_warning(id, "failed after %.2f s: %s: %s", seconds, error_name(error.code), error.text);
+}
+
+/* --- The thread ------------------------------------------------------------------------ */
+
+/* Do what the mailbox asks for. Returns false when the thread is to end. */
+static bool serve_mailbox(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->lock);
+    bool stopping = worker->stopping;
+    int wanted = worker->wanted;
+    worker->wanted = WANT_NOTHING;
+    pthread_mutex_unlock(&worker->lock);
+    if (stopping)
+        return false;
+    struct error unused; /* load() keeps it for whoever asked */
+    if (wanted >= 0)
+        load(worker, wanted, &unused);
+    else if (wanted == WANT_UNLOAD)
+        unload(worker);
+    if (wanted != WANT_NOTHING) { /* also those who asked for what was there already */
+        pthread_mutex_lock(&worker->lock);
+        waiter_wake_all(&worker->waiters);
+        pthread_mutex_unlock(&worker->lock);
+    }
+    return true;
+}
+
+static void *run(void *argument)
+{
+    struct worker *worker = argument;
+    struct error error;
+    if (!worker->options->lazy && load(worker, 0, &error) != 0) {
+        pthread_mutex_lock(&worker->lock);
+        worker->fatal = error;
+        pthread_mutex_unlock(&worker->lock);
+        worker->on_fatal(worker->context);
+    }
+    while (serve_mailbox(worker)) {
+        struct job *job = jobs_take(worker->jobs);
+        if (job != NULL)
+            run_job(worker, job);
+    }
+    unload(worker);
+    return NULL;
+}
+
+int worker_open(struct worker **out, const struct options *options, struct jobs *jobs, void (*on_fatal)(void *context),
+                void *context, struct error *error)
+{
+    *out = NULL;
+    struct worker *worker = calloc(1, sizeof *worker);
+    if (worker == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "worker: out of memory");
+    worker->options = options;
+    worker->jobs = jobs;
+    worker->on_fatal = on_fatal;
+    worker->context = context;
+    worker->wanted = WANT_NOTHING;
+    worker->failed_model = -1;
+    worker->status.loaded = -1;
+    pthread_mutex_init(&worker->lock, NULL);
+    pthread_rwlock_init(&worker->model_lock, NULL);
+    int status = kernels_cpu_open(&worker->kernels, options->threads, CPU_AUTO, error);
+    if (status == 0) {
+        snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
+        worker->has_thread = pthread_create(&worker->thread, NULL, run, worker) == 0;
+        if (!worker->has_thread)
+            status = error_set(error, ERROR_NO_MEMORY, "worker: cannot start its thread");
+    }
+    if (status != 0) {
+        worker_close(worker);
+        return status;
+    }
+    *out = worker;
+    return 0;
+}
+
+void worker_close(struct worker *worker)
+{
+    if (worker == NULL)
+        return;
+    if (worker->has_thread) {
+        pthread_mutex_lock(&worker->lock);
+        worker->stopping = true;
+        pthread_mutex_unlock(&worker->lock);
+        jobs_poke(worker->jobs);
+        pthread_join(worker->thread, NULL);
+    }
+    if (worker->kernels != NULL)
+        worker->kernels->close(worker->kernels);
+    pthread_rwlock_destroy(&worker->model_lock);
+    pthread_mutex_destroy(&worker->lock);
+    free(worker);
+}
+
+/* --- For other threads ----------------------------------------------------------------- */
+
+void worker_status(struct worker *worker, struct worker_status *out)
+{
+    pthread_mutex_lock(&worker->lock);
+    *out = worker->status;
+    pthread_mutex_unlock(&worker->lock);
+}
+
+int worker_find_model(struct worker *worker, const char *name, int *index, struct error *error)
+{
+    const struct options *options = worker->options;
+    if (name == NULL) {
+        struct worker_status status;
+        worker_status(worker, &status);
+        *index = status.loaded >= 0 ? status.loaded : 0;
+        return 0;
+    }
+    for (*index = 0; *index < options->model_count; ++*index)
+        if (strcmp(options->models[*index].name, name) == 0)
+            return 0;
+    char offered[400] = "";
+    for (int i = 0; i < options->model_count; i++) {
+        size_t at = strlen(offered);
+        snprintf(offered + at, sizeof offered - at, "%s%s", i > 0 ? ", " : "", options->models[i].name);
+    }
+    return error_set(error, ERROR_NOT_FOUND, "model: \"%.64s\" is not offered here; offered: %s", name, offered);
+}
+
+cJSON *worker_models(struct worker *worker)
+{
+    cJSON *models = cJSON_CreateArray();
+    pthread_mutex_lock(&worker->lock);
+    for (int i = 0; i < worker->options->model_count; i++) {
+        const struct model_choice *choice = &worker->options->models[i];
+        bool is_known = worker->known[i].kind[0] != '\0';
+        const char *slash = strrchr(choice->directory, '/');
+        cJSON *model = cJSON_CreateObject();
+        cJSON_AddStringToObject(model, "name", choice->name);
+        cJSON_AddItemToObject(model, "kind", is_known ? cJSON_CreateString(worker->known[i].kind) : cJSON_CreateNull());
+        cJSON_AddItemToObject(model, "tasks", is_known ? task_names_json(worker->known[i].tasks) : cJSON_CreateNull());
+        cJSON_AddStringToObject(model, "path_hint", slash != NULL && slash[1] != '\0' ? slash + 1 : choice->directory);
+        cJSON_AddBoolToObject(model, "loaded", worker->status.loaded == i);
+        cJSON_AddItemToArray(models, model);
+    }
+    pthread_mutex_unlock(&worker->lock);
+    return models;
+}
+
+int worker_check(struct worker *worker, int index, const struct lance_request *request, struct error *error)
+{
+    struct worker_status status;
+    worker_status(worker, &status);
+    if (status.loaded != index)
+        return 0;
+    /* A model that is replaced right now is no reason to wait: the job itself is checked again. */
+    if (pthread_rwlock_tryrdlock(&worker->model_lock) != 0)
+        return 0;
+    int result = worker->model != NULL ? lance_request_check(worker->model, request, error) : 0;
+    pthread_rwlock_unlock(&worker->model_lock);
+    return result;
+}
+
+int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waiter *waiter, bool *parked,
+                struct error *error)
+{
+    int status = 0;
+    bool wanted = false;
+    *parked = false;
+    pthread_mutex_lock(&worker->lock);
+    bool is_loaded = worker->status.loaded == index && (worker->wanted == WANT_NOTHING || worker->wanted == index);
+    bool has_failed = *ticket != 0 && worker->failed_model == index && worker->failed_attempt >= *ticket;
+    if (is_loaded) {
+        status = 0;
+    } else if (has_failed) {
+        *error = worker->load_failure;
+        status = error->code;
+    } else {
+        if (*ticket == 0)
+            *ticket = worker->attempts + 1;
+        worker->wanted = index;
+        wanted = true;
+        if (waiter != NULL) {
+            *parked = true;
+            waiter_park(&worker->waiters, waiter);
+        } else
+            status = error_set(error, ERROR_BUSY, "model %s: is not loaded yet; ask again",
+                               worker->options->models[index].name);
+    }
+    pthread_mutex_unlock(&worker->lock);
+    if (wanted)
+        jobs_poke(worker->jobs);
+    return status;
+}
+
+int worker_unload(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error)
+{
+    *parked = false;
+    int active = jobs_active(worker->jobs);
+    if (active > 0)
+        return error_set(error, ERROR_BUSY, "unload: %d job%s wait or run; cancel or finish them first", active,
+                         active == 1 ? "" : "s");
+    pthread_mutex_lock(&worker->lock);
+    if (worker->status.loaded >= 0 || worker->wanted >= 0) {
+        worker->wanted = WANT_UNLOAD;
+        *parked = true;
+        waiter_park(&worker->waiters, waiter);
+    }
+    pthread_mutex_unlock(&worker->lock);
+    if (*parked)
+        jobs_poke(worker->jobs);
+    return 0;
+}
+
+void worker_unpark(struct worker *worker, struct waiter *waiter)
+{
+    pthread_mutex_lock(&worker->lock);
+    waiter_leave(waiter);
+    pthread_mutex_unlock(&worker->lock);
+}
+
+void worker_fatal_error(struct worker *worker, struct error *out)
+{
+    pthread_mutex_lock(&worker->lock);
+    *out = worker->fatal;
+    pthread_mutex_unlock(&worker->lock);
+}

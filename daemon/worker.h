@@ -1,0 +1,63 @@
+/* worker.h: the one thread that owns the device: it loads and unloads models and steps jobs.
+ *
+ * Everyone else asks: jobs through the job table (jobs.h), models through worker_load and
+ * worker_unload, whose requests are parked until the worker has done them between two jobs.
+ */
+#ifndef LANCE_WORKER_H
+#define LANCE_WORKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/jobs.h"
+#include "daemon/lance.h"
+#include "daemon/options.h"
+#include "daemon/waiter.h"
+
+struct worker;
+
+/* Open the backend and start the thread. `options` and `jobs` must outlive the worker. on_fatal(context) is called
+ * from the thread when the daemon is of no use: the default model cannot be loaded at start. */
+int worker_open(struct worker **out, const struct options *options, struct jobs *jobs, void (*on_fatal)(void *context),
+                void *context, struct error *error);
+
+/* Stop after the step that runs (cancel the jobs first), free the model. NULL is allowed. */
+void worker_close(struct worker *worker);
+
+/* A snapshot for hello, submit and stats. */
+struct worker_status {
+    int loaded; /* index of the loaded model, or -1 */
+    struct lance_model_info info;
+    char backend[64];
+    uint64_t loads, unloads, steps;
+    double busy_seconds, last_step_seconds;
+    uint64_t job_peak_bytes;
+};
+void worker_status(struct worker *worker, struct worker_status *out);
+
+/* Index of the model of that name; NULL: the loaded one, else the default. Errors: ERROR_NOT_FOUND naming those that
+ * are offered. */
+int worker_find_model(struct worker *worker, const char *name, int *index, struct error *error);
+
+/* The array `models` of PROTOCOL.md, which the caller frees. */
+cJSON *worker_models(struct worker *worker);
+
+/* Have the engine check a request if that model is loaded; 0 if it is not. */
+int worker_check(struct worker *worker, int index, const struct lance_request *request, struct error *error);
+
+/* Have a model loaded. Returns 0 with *parked false when it is; else parks `waiter` and sets *parked. Call again when
+ * the waiter was woken (after worker_unpark), with the same ticket, and with waiter NULL when there is no time left to wait.
+ * *ticket is 0 at first. Errors: what the load failed of; ERROR_BUSY without a waiter. */
+int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waiter *waiter, bool *parked,
+                struct error *error);
+
+/* Have the model unloaded; parked until it is. *parked is false when there is none. Errors: ERROR_BUSY while jobs wait or run. */
+int worker_unload(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error);
+
+/* After this the worker does not know the waiter. */
+void worker_unpark(struct worker *worker, struct waiter *waiter);
+
+/* What on_fatal was called for. */
+void worker_fatal_error(struct worker *worker, struct error *out);
+
+#endif
