@@ -27,12 +27,12 @@ PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
 GOLDEN_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/golden/*.c))
 ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/lance*.c daemon/model/*.c))
-DAEMON_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(wildcard daemon/lance*.c),$(wildcard daemon/*.c)))
+SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c $(wildcard daemon/lance*.c),$(wildcard daemon/*.c)))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
-ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(DAEMON_OBJECTS) \
+ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
               $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c))
 
 # The parts of the tools, apart from each program's main.c, for their unit tests.
@@ -40,7 +40,7 @@ TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard too
 
 LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a
 # What tests of the engine share (model folders made of recorded ones), and the parts of the tools.
-TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(LIBRARIES)
+TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(BUILD)/libserver.a $(LIBRARIES)
 PROGRAMS  = $(if $(wildcard daemon/main.c),$(BUILD)/lanced) $(TOOLS)
 
 all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
@@ -48,6 +48,7 @@ all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
 $(BUILD)/libkernels.a: $(KERNELS_OBJECTS)
 $(BUILD)/libengine.a: $(ENGINE_OBJECTS)
+$(BUILD)/libserver.a: $(SERVER_OBJECTS)
 $(BUILD)/libtools.a: $(TOOLS_OBJECTS)
 $(BUILD)/libgolden.a: $(GOLDEN_OBJECTS)
 $(BUILD)/%.a:
@@ -71,7 +72,7 @@ $(BUILD)/headers: tools/required_headers.c
 	@mkdir -p $(@D)
 	@touch $@
 
-$(BUILD)/lanced: $(DAEMON_OBJECTS) $(LIBRARIES)
+$(BUILD)/lanced: $(BUILD)/daemon/main.o $(BUILD)/libserver.a $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
 
 # A program of tools/NAME or tests/tools/NAME is linked from the folder's own sources.

@@ -270,7 +270,7 @@ int job_request_open(struct job_request **out, struct message *message, struct e
 {
     *out = NULL;
     const cJSON *envelope = message_envelope(message);
-    enum lance_task task;
+    enum lance_task task = LANCE_T2I;
     int status = read_task(&task, envelope, error);
     if (status != 0)
         return status;
