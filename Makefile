@@ -98,6 +98,15 @@ check-golden: $(BUILD)/tests/check-golden
 	@[ -n "$(GOLDEN)" ] || { echo "usage: make check-golden GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
 	@$< "$(GOLDEN)"
 
+# libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
+FUZZ_SOURCES = protocol/error.c protocol/mapped_file.c protocol/safetensors.c daemon/model/zip.c daemon/model/pth.c
+FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz: $(FUZZERS)
+build-fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
+	@mkdir -p $(@D)
+	clang -O1 -g -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	      $^ -o $@ -lcjson -lutf8proc -lz -lm
+
 # -jN for the makes below, unless the caller's make already shares its own jobs with them.
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
@@ -132,6 +141,6 @@ uninstall:
 clean:
 	rm -rf build build-* demo/out
 
-.PHONY: all unit unit-programs objects check-golden test test-comfyui demo install uninstall clean
+.PHONY: all unit unit-programs objects check-golden fuzz test test-comfyui demo install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

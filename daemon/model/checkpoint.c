@@ -516,8 +516,8 @@ static int read_config(struct checkpoint *checkpoint, const struct checkpoint_fi
 /* Incomplete parts are damage, not absence. */
 static int refuse_incomplete(const char *part, const struct inventory *inventory, struct error *error)
 {
-    return error_set(error, ERROR_BAD_FILE, "%s: %d tensors are missing: %.300s%s", part, inventory->missing,
-                     inventory->missing_names.text, inventory->missing > 4 ? "; ..." : "");
+    return error_set(error, ERROR_BAD_FILE, "%s: missing tensors (%d): %.300s%s", part, inventory->missing,
+                     inventory->missing_names.text, inventory->missing > INVENTORY_NAMES_SHOWN ? "; ..." : "");
 }
 
 static int check_language_model(struct checkpoint *checkpoint, bool *generation, struct error *error)

@@ -63,7 +63,8 @@ void checkpoint_close(struct checkpoint *checkpoint);
 const struct lance_config *checkpoint_config(const struct checkpoint *checkpoint);
 const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128", "awq-int4-g64", "nvfp4", "nvfp4-fp8-scales" */
 const char *checkpoint_directory(const struct checkpoint *checkpoint); /* where vocab.json, merges.txt are */
-const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits */
+const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits; SHA-256 of sizes, headers and samples
+                                                                        * of the weight files (see compute_hash) */
 const char *checkpoint_warnings(const struct checkpoint *checkpoint);  /* text for the log, "" if none */
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);        /* weight bytes that are used */
 bool checkpoint_can_generate(const struct checkpoint *checkpoint);     /* _moe_gen weights, vae2llm, llm2vae, VAE */
@@ -72,7 +73,10 @@ bool checkpoint_can_see(const struct checkpoint *checkpoint);          /* ViT */
 /* A tensor by name, or NULL. */
 const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint, const char *name);
 
-/* The linear layer `name` (without ".weight"), quantised or not, with its bias if the file has one.
+/* The linear layer `name` (without ".weight"), quantised or not, with its bias if the file has one. A dense weight may
+ * have more than two axes, as a 1x1 convolution and the ViT's patch embedding have: all but the first count as `in`.
+ * A 4-bit weight is `name`.qweight with .scales and .zeros (AWQ), or with .scales_bf16 or else .scales_fp8 and, if
+ * there, a .tensor_scale of one F32 number (NVFP4).
  * `in` and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
 int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
                       struct linear_source *source, struct error *error);

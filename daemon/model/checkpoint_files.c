@@ -157,7 +157,7 @@ static int find_vit(struct checkpoint_files *files, const char *given, struct er
     if (given && !is_directory(given)) {
         const char *slash = strrchr(given, '/');
         snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - given) : 1, slash ? given : ".");
-        if (!find(files->vit_weights, slash ? folder : ".", last_component(given)))
+        if (!find(files->vit_weights, folder, last_component(given)))
             return error_set(error, ERROR_BAD_FILE, "ViT: %s: no such file or folder", given);
         if (!find(files->vit_config, folder, "config.json"))
             return error_set(error, ERROR_BAD_FILE, "ViT: config.json is not beside %s", given);

@@ -16,10 +16,12 @@ int config_read_json(cJSON **out, const char *path, struct error *error)
     int result = mapped_file_open(&file, path, error);
     if (result)
         return result;
-    char *text = file.bytes <= MAX_JSON_BYTES ? malloc((size_t)file.bytes + 1) : NULL;
+    bool fits = file.bytes <= MAX_JSON_BYTES;
+    char *text = fits ? malloc((size_t)file.bytes + 1) : NULL;
     if (!text) {
         mapped_file_close(&file);
-        return error_set(error, ERROR_BAD_FILE, "%s: too large for a configuration file", path);
+        return fits ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to read it", path)
+                    : error_set(error, ERROR_BAD_FILE, "%s: too large for a configuration file", path);
     }
     if (file.bytes)
         memcpy(text, file.data, (size_t)file.bytes);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAMES_SHOWN = 4, TIMESTEP_FREQUENCIES = 256, VAE_PATCH_CHANNELS = 12, VAE_LATENT_CHANNELS = 48, NAME_BYTES = 160 };
+enum { TIMESTEP_FREQUENCIES = 256, VAE_PATCH_CHANNELS = 12, VAE_LATENT_CHANNELS = 48, NAME_BYTES = 160 };
 
 struct check {
     const struct checkpoint *checkpoint;
@@ -25,7 +25,7 @@ static void count(struct check *check, bool found, const char *name)
 {
     if (found)
         check->inventory->found++;
-    else if (check->inventory->missing++ < NAMES_SHOWN)
+    else if (check->inventory->missing++ < INVENTORY_NAMES_SHOWN)
         notes_add(&check->inventory->missing_names, "%s", name);
 }
 

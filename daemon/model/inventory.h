@@ -15,10 +15,12 @@ enum inventory_group {
     INVENTORY_VAE            /* only the tensors that tell its widths */
 };
 
+enum { INVENTORY_NAMES_SHOWN = 4 };
+
 struct inventory {
     int found;
     int missing;
-    struct notes missing_names; /* the first few */
+    struct notes missing_names; /* the first INVENTORY_NAMES_SHOWN */
 };
 
 /* Go through one group. A missing tensor is counted; one of the wrong dtype or shape is ERROR_BAD_FILE, naming it and
