@@ -20,7 +20,8 @@
 #include "protocol/endpoint.h"
 
 enum {
-    LONGEST_ANSWER_MS = 90000, /* the daemon answers everything within 60 s; the rest is for large payloads */
+    LONGEST_ANSWER_MS = 90000, /* the daemon answers everything but load within 60 s; the rest is for large payloads */
+    LONGEST_LOAD_MS = 1800000, /* a large checkpoint from a slow disk */
     RECONNECT_MS = 3000,       /* how long a lost connection may take to come back */
     TICK_MS = 100,
     FOLLOW_POLL_MS = 250,
@@ -217,7 +218,8 @@ static int request_within(struct client *client, const char *request, const cJSO
 int client_request(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
                    size_t tensor_count, struct message **answer, struct error *error)
 {
-    return request_within(client, request, fields, tensors, tensor_count, LONGEST_ANSWER_MS, answer, error);
+    int timeout_ms = strcmp(request, "load") == 0 ? LONGEST_LOAD_MS : LONGEST_ANSWER_MS;
+    return request_within(client, request, fields, tensors, tensor_count, timeout_ms, answer, error);
 }
 
 int client_job_request(struct client *client, const char *request, const char *job, struct message **answer,

@@ -53,7 +53,9 @@ static void run_daemon(const struct private_daemon *daemon, const char *binary, 
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (null < 0 || log < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
         _exit(127);
-    execlp(binary, "lanced", "--endpoint", daemon->endpoint, "--model", model_dir, (char *)NULL);
+    /* --lazy: what is wrong with the checkpoint is then told to the job, in a message of its own. */
+    execlp(binary, "lanced", "--endpoint", daemon->endpoint, "--model", model_dir, "--lazy", "--on-term", "cancel",
+           (char *)NULL);
     dprintf(2, "cannot start %s: %s; build it, or put it into PATH\n", binary, strerror(errno));
     _exit(127);
 }
@@ -81,8 +83,12 @@ static void read_log(const struct private_daemon *daemon, char text[LOG_TAIL_BYT
 
 static void remove_folder(const struct private_daemon *daemon)
 {
+    const char *socket = daemon->endpoint + strlen("ipc://");
+    char lock[sizeof daemon->endpoint];
+    snprintf(lock, sizeof lock, "%s.lock", socket); /* the daemon's guard against a second one */
     unlink(daemon->log);
-    unlink(daemon->endpoint + strlen("ipc://"));
+    unlink(socket);
+    unlink(lock);
     rmdir(daemon->folder);
 }
 
@@ -101,7 +107,7 @@ static bool wait_for_end(struct private_daemon *daemon, int milliseconds)
     return has_ended(daemon);
 }
 
-/* Connect as soon as it answers; a large model may take a while to load. */
+/* Connect as soon as it answers. */
 static int connect_when_ready(struct private_daemon *daemon, struct client **client, const char *client_name,
                               struct error *error)
 {

@@ -12,7 +12,7 @@
 struct private_daemon;
 
 /* Start `lanced --endpoint ... --model model_dir`, the one beside this program or else the one in PATH, wait until it
- * answers and connect to it. Errors: ERROR_IO, with the last lines of its log; ERROR_CANCELLED after a signal. */
+ * answers and connect to it. The model is loaded by the first job. Errors: ERROR_IO, with the last lines of its log; ERROR_CANCELLED after a signal. */
 int private_daemon_start(struct private_daemon **out, struct client **client, const char *model_dir,
                          const char *client_name, struct error *error);
 

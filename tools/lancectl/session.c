@@ -1,6 +1,7 @@
 /* session.c: see session.h. */
 #include "tools/lancectl/session.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,15 +24,8 @@ int session_request(struct session *session, const char *request, cJSON *fields,
 /* Have a daemon that was there before use the model that the user named by its folder. */
 static int use_model(struct session *session, const char *model_dir, struct error *error)
 {
-    size_t length = strlen(model_dir);
-    while (length > 1 && model_dir[length - 1] == '/')
-        length--;
-    char *path = strndup(model_dir, length);
     cJSON *fields = cJSON_CreateObject();
-    const char *slash = path ? strrchr(path, '/') : NULL;
-    bool is_complete = path && fields && cJSON_AddStringToObject(fields, "model", slash ? slash + 1 : path);
-    free(path);
-    if (!is_complete) {
+    if (!fields || !cJSON_AddStringToObject(fields, "model", strrchr(model_dir, '/') + 1)) {
         cJSON_Delete(fields);
         return error_set(error, ERROR_NO_MEMORY, "load: no memory");
     }
@@ -42,15 +36,20 @@ static int use_model(struct session *session, const char *model_dir, struct erro
 int session_open(struct session *session, const struct arguments *arguments, struct error *error)
 {
     *session = (struct session){0};
+    char *model_dir = NULL;
+    if (arguments->model_dir && !(model_dir = realpath(arguments->model_dir, NULL))) /* so that "." has a name, too */
+        return error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", arguments->model_dir, strerror(errno));
+
     struct client_options options = {.endpoint = arguments->endpoint, .name = client_name};
     int code = client_open(&session->client, &options, error);
-    if (code == ERROR_IO && arguments->model_dir) {
+    if (code == ERROR_IO && model_dir) {
         if (!arguments->quiet)
-            fprintf(stderr, "no lanced answers; starting a private one with %s\n", arguments->model_dir);
-        return private_daemon_start(&session->daemon, &session->client, arguments->model_dir, client_name, error);
+            fprintf(stderr, "no lanced answers; starting a private one with %s\n", model_dir);
+        code = private_daemon_start(&session->daemon, &session->client, model_dir, client_name, error);
+    } else if (!code && model_dir) {
+        code = use_model(session, model_dir, error);
     }
-    if (!code && arguments->model_dir)
-        code = use_model(session, arguments->model_dir, error);
+    free(model_dir);
     if (code)
         session_close(session);
     return code;
