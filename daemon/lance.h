@@ -101,13 +101,15 @@ struct lance_request {
     uint64_t seed;             /* item i of a batch uses seed + i */
     int batch_size;
     enum lance_noise noise_source;
-    const float *noise;        /* LANCE_NOISE_CLIENT: [batch, tokens, 48] */
+    const float *noise;        /* LANCE_NOISE_CLIENT: [batch, tokens, 48], tokens being the latent cells to generate */
+    size_t noise_values;       /* how many values `noise` has; checked against the job's size */
     enum lance_uncond_positions uncond_positions;
 
     /* sources */
     const struct lance_media *source; /* edits, i2v, x2t; NULL otherwise */
     const char *resolution;    /* preset of the official script, such as "image_768res"; NULL: the task's default */
-    const float *source_latent_noise; /* eps of the encoder's sampling, [latent elements]; NULL: drawn from source_seed */
+    const float *source_latent_noise; /* eps of the encoder's sampling, [48, latent frames, rows, columns]; NULL: from source_seed */
+    size_t source_latent_noise_values;
     bool source_latent_mean;   /* use the encoder's mean instead of a sample */
     uint64_t source_seed;      /* official: 2025 */
 

@@ -5,6 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The longest side that the official presets give (21:9 of image_768res). */
+enum { MAX_PREPARED_SIDE = 1152 };
+
+static int check_prepared(const struct job_plan *plan, struct picture_size size, struct error *error)
+{
+    if (size.height <= MAX_PREPARED_SIDE && size.width <= MAX_PREPARED_SIDE && size.height >= 28 && size.width >= 28)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "resolution %s makes the source %d x %d; accepted are sides from 28 to %d",
+                     plan->resolution, size.width, size.height, MAX_PREPARED_SIDE);
+}
+
 static const char *default_resolution(enum lance_task task)
 {
     return task == LANCE_IMAGE_EDIT || task == LANCE_X2T_IMAGE ? "image_768res" : "video_480p";
@@ -29,13 +40,15 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
     plan->sees = task_answers(r->task) || task_edits(r->task);
     plan->encodes = !task_answers(r->task);
     if (plan->sees) {
-        if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VIT, source->height, source->width, &plan->vit_size, error)))
+        if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VIT, source->height, source->width, &plan->vit_size, error)) ||
+            (code = check_prepared(plan, plan->vit_size, error)))
             return code;
         plan->vit_grid = (struct vit_grid){(plan->source_frames + 1) / 2, plan->vit_size.height / 14, plan->vit_size.width / 14};
         plan->vit_tokens = (struct token_grid){plan->vit_grid.t, plan->vit_grid.h / 2, plan->vit_grid.w / 2};
     }
     if (plan->encodes) {
-        if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VAE, source->height, source->width, &plan->vae_size, error)))
+        if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VAE, source->height, source->width, &plan->vae_size, error)) ||
+            (code = check_prepared(plan, plan->vae_size, error)))
             return code;
         plan->encoded = (struct token_grid){vae_latent_frames(plan->source_frames), plan->vae_size.height / VAE_SPATIAL_STRIDE,
                                             plan->vae_size.width / VAE_SPATIAL_STRIDE};
@@ -72,6 +85,28 @@ static int plan_prompt(struct job_plan *plan, const struct lance_model *model, c
         .target = plan->target,
     };
     return prompt_pack(&plan->prompt, model->tokenizer, checkpoint_config(model->checkpoint), &words, error);
+}
+
+/* What the client sent must be as large as what it stands for. */
+static int check_values(const char *name, const float *values, size_t count, size_t needed, struct error *error)
+{
+    if (!values || count == needed)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "%s has %zu values; this job needs %zu", name, count, needed);
+}
+
+static int check_noise(const struct job_plan *plan, const struct lance_model *model, const struct lance_request *r,
+                       struct error *error)
+{
+    if (task_answers(r->task))
+        return 0;
+    const size_t channels = (size_t)latent_tokens_channels(model->latent_tokens);
+    int code = check_values("source_latent_noise", r->source_latent_noise, r->source_latent_noise_values,
+                            (size_t)token_grid_cells(plan->encoded) * channels, error);
+    if (!code && r->noise_source == LANCE_NOISE_CLIENT)
+        code = check_values("noise", r->noise, r->noise_values,
+                            (size_t)r->batch_size * (size_t)token_grid_cells(plan->target) * channels, error);
+    return code;
 }
 
 static int plan_schedule(struct job_plan *plan, const struct lance_request *r, struct error *error)
@@ -148,8 +183,10 @@ int job_plan_make(struct job_plan *plan, const struct lance_model *model, const 
         code = plan_source(plan, r, error);
     if (!code) {
         plan_target(plan, r);
-        code = plan_prompt(plan, model, r, error);
+        code = check_noise(plan, model, r, error);
     }
+    if (!code)
+        code = plan_prompt(plan, model, r, error);
     if (!code)
         code = plan_schedule(plan, r, error);
     if (code) {

@@ -1,115 +1,157 @@
 /* lance_preview.c: colours of latent cells without the VAE: colour = bias + sum over channels of weight * latent.
  *
- * The weights are fitted once per model, when the first preview is asked for: a random latent is decoded, each cell's pixels are
- * averaged, and ridge regression finds the line. Deterministic; the model's one thread runs it.
+ * The weights are fitted once per model, when the first preview is asked for: small made-up pictures of a shape on a ground
+ * are encoded, and ridge regression finds the line from each cell's latent to its mean colour. (Decoding random
+ * latents instead was tried: the colours it gives have nothing to do with pictures, for no picture has such latents.)
+ * Deterministic; the model's one thread runs it.
  */
 #include "daemon/lance_internal.h"
-#include "daemon/model/noise.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIT_SIDE = 16, FIT_CELLS = FIT_SIDE * FIT_SIDE, MAX_TERMS = 65 };
+enum {
+    PICTURES = 24,
+    CELLS_A_SIDE = 8,
+    CELLS = CELLS_A_SIDE * CELLS_A_SIDE,
+    SIDE = CELLS_A_SIDE * VAE_SPATIAL_STRIDE, /* pixels */
+    MAX_TERMS = 65                            /* channels and the bias */
+};
+static const double ridge = 30;
 
-/* Solve A w = B for the three colours by Gaussian elimination; A is symmetric and, with the ridge, positive. */
-static void solve(double a[MAX_TERMS][MAX_TERMS], double b[MAX_TERMS][3], int n)
+/* The normal equations, summed over all cells of all pictures. */
+struct regression {
+    int terms;
+    double matrix[MAX_TERMS][MAX_TERMS], right[MAX_TERMS][3];
+};
+
+/* Number i of a fixed random sequence, in [0, 1). */
+static float random_number(int i)
 {
+    uint32_t x = (uint32_t)(i + 1) * 2654435761u;
+    x = (x ^ x >> 15) * 2246822519u;
+    x ^= x >> 13;
+    return (float)(x >> 8) / 16777216.0f;
+}
+
+/* Colour number i, in [-1, 1]; every second one is a corner of the colour cube. */
+static void random_colour(int i, float colour[3])
+{
+    for (int c = 0; c < 3; c++) {
+        float value = 2 * random_number(3 * i + c) - 1;
+        colour[c] = i % 2 ? value : value < 0 ? -1.0f : 1.0f;
+    }
+}
+
+/* A square or a disc on a ground that, in every third picture, blends into another colour from left to right. */
+static void paint(int picture, float *pixels)
+{
+    float left[3], right[3], shape[3];
+    random_colour(5 * picture, left);
+    random_colour(5 * picture + 1, shape);
+    random_colour(picture % 3 ? 5 * picture : 5 * picture + 2, right);
+    const float place[] = {random_number(7000 + 3 * picture), random_number(7001 + 3 * picture)};
+    const float width = (0.3f + 0.3f * random_number(7002 + 3 * picture)) * SIDE, radius = width / 2;
+    const float centre_x = radius + place[0] * (SIDE - width), centre_y = radius + place[1] * (SIDE - width);
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++) {
+            float dx = (float)x - centre_x, dy = (float)y - centre_y, blend = (float)x / SIDE;
+            bool inside = picture % 2 ? dx * dx + dy * dy < radius * radius
+                                      : dx > -radius && dx < radius && dy > -radius && dy < radius;
+            for (int c = 0; c < 3; c++)
+                *pixels++ = inside ? shape[c] : left[c] + blend * (right[c] - left[c]);
+        }
+}
+
+static void mean_colour(const float *pixels, int cell, double mean[3])
+{
+    const int top = cell / CELLS_A_SIDE * VAE_SPATIAL_STRIDE, left = cell % CELLS_A_SIDE * VAE_SPATIAL_STRIDE;
+    for (int c = 0; c < 3; c++) {
+        mean[c] = 0;
+        for (int y = top; y < top + VAE_SPATIAL_STRIDE; y++)
+            for (int x = left; x < left + VAE_SPATIAL_STRIDE; x++)
+                mean[c] += pixels[(y * SIDE + x) * 3 + c] / (VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE);
+    }
+}
+
+static void add_picture(struct regression *r, const float *latents, const float *pixels)
+{
+    const int channels = r->terms - 1;
+    for (int cell = 0; cell < CELLS; cell++) {
+        double term[MAX_TERMS], mean[3];
+        for (int i = 0; i < channels; i++)
+            term[i] = latents[cell * channels + i];
+        term[channels] = 1;
+        mean_colour(pixels, cell, mean);
+        for (int i = 0; i < r->terms; i++) {
+            for (int j = 0; j < r->terms; j++)
+                r->matrix[i][j] += term[i] * term[j];
+            for (int c = 0; c < 3; c++)
+                r->right[i][c] += term[i] * mean[c];
+        }
+    }
+}
+
+/* Solve by elimination; the matrix is symmetric and, with the ridge, positive. The solution is in `right`. */
+static void solve(struct regression *r)
+{
+    const int n = r->terms;
+    for (int i = 0; i < n - 1; i++)
+        r->matrix[i][i] += ridge;
     for (int pivot = 0; pivot < n; pivot++)
         for (int row = pivot + 1; row < n; row++) {
-            double factor = a[row][pivot] / a[pivot][pivot];
+            double factor = r->matrix[row][pivot] / r->matrix[pivot][pivot];
             for (int column = pivot; column < n; column++)
-                a[row][column] -= factor * a[pivot][column];
-            for (int colour = 0; colour < 3; colour++)
-                b[row][colour] -= factor * b[pivot][colour];
+                r->matrix[row][column] -= factor * r->matrix[pivot][column];
+            for (int c = 0; c < 3; c++)
+                r->right[row][c] -= factor * r->right[pivot][c];
         }
     for (int row = n - 1; row >= 0; row--)
-        for (int colour = 0; colour < 3; colour++) {
+        for (int c = 0; c < 3; c++) {
             for (int column = row + 1; column < n; column++)
-                b[row][colour] -= a[row][column] * b[column][colour];
-            b[row][colour] /= a[row][row];
+                r->right[row][c] -= r->matrix[row][column] * r->right[column][c];
+            r->right[row][c] /= r->matrix[row][row];
         }
 }
 
-static void average_cell(const float *pixels, int cell, double mean[3])
+static int encode_picture(struct vae *vae, const float *pixels, float *mean, float *log_variance, struct error *error)
 {
-    const int width = FIT_SIDE * VAE_SPATIAL_STRIDE, top = cell / FIT_SIDE * VAE_SPATIAL_STRIDE,
-              left = cell % FIT_SIDE * VAE_SPATIAL_STRIDE;
-    for (int colour = 0; colour < 3; colour++) {
-        double sum = 0;
-        for (int y = 0; y < VAE_SPATIAL_STRIDE; y++)
-            for (int x = 0; x < VAE_SPATIAL_STRIDE; x++)
-                sum += pixels[((size_t)(top + y) * (size_t)width + (size_t)(left + x)) * 3 + (size_t)colour];
-        mean[colour] = sum / (VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE);
-    }
-}
-
-static void fit(struct lance_model *m, const float *latents, const float *pixels, int channels)
-{
-    static const double ridge = 1.0;
-    double a[MAX_TERMS][MAX_TERMS] = {{0}}, b[MAX_TERMS][3] = {{0}};
-    for (int cell = 0; cell < FIT_CELLS; cell++) {
-        double term[MAX_TERMS], mean[3];
-        for (int c = 0; c < channels; c++)
-            term[c] = latents[cell * channels + c];
-        term[channels] = 1;
-        average_cell(pixels, cell, mean);
-        for (int i = 0; i <= channels; i++) {
-            for (int j = 0; j <= channels; j++)
-                a[i][j] += term[i] * term[j];
-            for (int colour = 0; colour < 3; colour++)
-                b[i][colour] += term[i] * mean[colour];
-        }
-    }
-    for (int i = 0; i < channels; i++)
-        a[i][i] += ridge;
-    solve(a, b, channels + 1);
-    for (int colour = 0; colour < 3; colour++) {
-        for (int c = 0; c < channels; c++)
-            m->colours[colour][c] = (float)b[c][colour];
-        m->colour_bias[colour] = (float)b[channels][colour];
-    }
-    m->colours_fitted = true;
-}
-
-/* A latent picture whose neighbouring cells are alike, as in real ones: noise with a 3x3 mean mixed in. */
-static void smooth_noise(float *latents, float *scratch, int channels)
-{
-    noise_torch_cpu(0, scratch, (size_t)FIT_CELLS * (size_t)channels);
-    for (int y = 0; y < FIT_SIDE; y++)
-        for (int x = 0; x < FIT_SIDE; x++)
-            for (int c = 0; c < channels; c++) {
-                float sum = 0;
-                for (int dy = -1; dy <= 1; dy++)
-                    for (int dx = -1; dx <= 1; dx++)
-                        sum += scratch[((y + dy + FIT_SIDE) % FIT_SIDE * FIT_SIDE + (x + dx + FIT_SIDE) % FIT_SIDE) * channels + c];
-                latents[(y * FIT_SIDE + x) * channels + c] = sum / 3;
-            }
+    struct vae_pass *pass = NULL;
+    int code = vae_encode_begin(&pass, vae, 1, CELLS_A_SIDE, CELLS_A_SIDE, error);
+    if (!code)
+        code = vae_encode_frames(pass, pixels, 1, mean, log_variance, error);
+    vae_pass_close(pass);
+    return code;
 }
 
 static int fit_colours(struct lance_model *m, struct error *error)
 {
     const int channels = vae_latent_channels(m->vae);
+    const size_t n = (size_t)CELLS * (size_t)channels;
     if (channels >= MAX_TERMS)
         return error_set(error, ERROR_UNSUPPORTED, "no previews for %d latent channels", channels);
-    const size_t n = (size_t)FIT_CELLS * (size_t)channels;
-    const size_t pixel_count = (size_t)FIT_CELLS * VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE * 3 * VAE_TEMPORAL_STRIDE;
-    float *latents = malloc(n * sizeof *latents), *scratch = malloc(n * sizeof *scratch);
-    float *pixels = malloc(pixel_count * sizeof *pixels);
-    struct vae_pass *pass = NULL;
-    int code = latents && scratch && pixels ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory to fit preview colours");
+    struct regression *r = calloc(1, sizeof *r);
+    float *latents = malloc(2 * n * sizeof *latents), *pixels = malloc((size_t)SIDE * SIDE * 3 * sizeof *pixels);
+    int code = r && latents && pixels ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory to fit preview colours");
     if (!code)
-        code = vae_decode_begin(&pass, m->vae, 1, FIT_SIDE, FIT_SIDE, error);
-    if (!code) {
-        int frames;
-        smooth_noise(latents, scratch, channels);
-        code = vae_decode_frame(pass, latents, pixels, &frames, error);
+        r->terms = channels + 1;
+    for (int picture = 0; !code && picture < PICTURES; picture++) {
+        paint(picture, pixels);
+        code = encode_picture(m->vae, pixels, latents, latents + n, error);
+        if (!code)
+            add_picture(r, latents, pixels);
     }
-    if (!code)
-        fit(m, latents, pixels, channels);
-    vae_pass_close(pass);
+    if (!code) {
+        solve(r);
+        for (int c = 0; c < 3; c++) {
+            for (int i = 0; i < channels; i++)
+                m->colours[c][i] = (float)r->right[i][c];
+            m->colour_bias[c] = (float)r->right[channels][c];
+        }
+        m->colours_fitted = true;
+    }
+    free(r);
     free(latents);
-    free(scratch);
     free(pixels);
     return code;
 }
@@ -121,11 +163,11 @@ int preview_colours(struct lance_model *m, const float *latents, size_t cells, u
         return code;
     const size_t channels = (size_t)vae_latent_channels(m->vae);
     for (size_t cell = 0; cell < cells; cell++)
-        for (size_t colour = 0; colour < 3; colour++) {
-            float value = m->colour_bias[colour];
-            for (size_t c = 0; c < channels; c++)
-                value += m->colours[colour][c] * latents[cell * channels + c];
-            vae_pixels_to_u8(&value, &rgb[cell * 3 + colour], 1);
+        for (size_t c = 0; c < 3; c++) {
+            float value = m->colour_bias[c];
+            for (size_t i = 0; i < channels; i++)
+                value += m->colours[c][i] * latents[cell * channels + i];
+            vae_pixels_to_u8(&value, &rgb[cell * 3 + c], 1);
         }
     return 0;
 }

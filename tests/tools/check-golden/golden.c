@@ -128,10 +128,13 @@ static void read_noise(struct golden *g)
         memcpy(g->noise, all + skipped * channels, n * sizeof(float));
         free(all);
         g->request.noise = g->noise;
+        g->request.noise_values = n;
         g->request.noise_source = LANCE_NOISE_CLIENT;
     }
-    if (eps)
+    if (eps) {
         g->request.source_latent_noise = g->encoder_noise = golden_floats(eps);
+        g->request.source_latent_noise_values = (size_t)tensor_elements(eps);
+    }
 }
 
 /* ---- opening ---- */

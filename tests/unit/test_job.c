@@ -1,0 +1,477 @@
+/* Tests of the engine through lance.h, on the tiny checkpoint of tests/golden: what a client of the engine relies on
+ * beyond equality with the official results (which check-golden shows). */
+#include "daemon/lance.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/model/noise.h"
+#include "tests/golden/assemble.h"
+
+static char folder[] = "/tmp/lance-job-XXXXXX";
+static struct kernels *kernels;
+static struct lance_model *model;
+static uint8_t source_pixels[6 * 60 * 80 * 3];
+static struct lance_media picture = {source_pixels, 1, 60, 80, 0}, clip = {source_pixels, 6, 60, 80, 12};
+
+static int open_model(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    if (!mkdtemp(folder) || assemble_checkpoint("tests/golden/data", NULL, folder, &error) ||
+        kernels_cpu_open(&kernels, 2, CPU_AUTO, &error) ||
+        lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = folder}, &error)) {
+        print_error("%s\n", error.text);
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof source_pixels; i++)
+        source_pixels[i] = (uint8_t)(i / 80 * 7 + i % 80 * 3);
+    return 0;
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    char command[64];
+    lance_model_close(model);
+    kernels->close(kernels);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+static struct lance_request small(enum lance_task task)
+{
+    struct lance_request r;
+    lance_request_init(&r, task);
+    r.prompt = "a red square";
+    r.width = 64;
+    r.height = 48;
+    r.num_inference_steps = 3;
+    r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
+    r.max_new_tokens = 6;
+    r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO ? &clip : &picture;
+    return r;
+}
+
+static struct lance_job *start(const struct lance_request *request)
+{
+    struct lance_job *job;
+    struct error error;
+    if (lance_job_start(&job, model, request, &error))
+        fail_msg("%s", error.text);
+    return job;
+}
+
+static int step(struct lance_job *job, struct lance_progress *progress)
+{
+    struct error error;
+    int status = lance_job_step(job, progress, &error);
+    if (status < 0)
+        fail_msg("%s", error.text);
+    return status;
+}
+
+static struct lance_result finish(struct lance_job *job)
+{
+    struct lance_progress progress;
+    struct lance_result result;
+    struct error error;
+    while (step(job, &progress) == LANCE_STEP_MORE)
+        ;
+    assert_int_equal(progress.total_step, progress.total_steps);
+    if (lance_job_result(job, &result, &error))
+        fail_msg("%s", error.text);
+    return result;
+}
+
+static size_t latent_values(const struct lance_result *r)
+{
+    return (size_t)48 * (size_t)r->latent_frames * (size_t)r->latent_height * (size_t)r->latent_width;
+}
+
+static void assert_refused(struct lance_request r, int code, const char *words)
+{
+    struct lance_job *job;
+    struct error error = {0};
+    uint64_t bytes;
+    const uint64_t before = kernels->memory_in_use(kernels);
+    assert_int_equal(lance_job_start(&job, model, &r, &error), code);
+    if (!strstr(error.text, words))
+        fail_msg("\"%s\" does not say \"%s\"", error.text, words);
+    assert_null(job);
+    assert_int_equal(lance_estimate(model, &r, &bytes, &error), code);
+    assert_int_equal(kernels->memory_in_use(kernels), before);
+}
+
+/* ---- requests ---- */
+
+#define REFUSED(member, value, code, words)                                                                            \
+    do {                                                                                                               \
+        struct lance_request r_ = small(LANCE_T2I);                                                                    \
+        r_.member = value;                                                                                             \
+        assert_refused(r_, code, words);                                                                               \
+    } while (0)
+
+static void bad_parameters_are_named_with_value_and_range(void **state)
+{
+    (void)state;
+    REFUSED(num_inference_steps, 0, ERROR_BAD_REQUEST, "num_inference_steps is 0; accepted are integers from 1 to 1000");
+    REFUSED(guidance_scale, NAN, ERROR_BAD_REQUEST, "guidance_scale is nan; accepted are numbers");
+    REFUSED(guidance_interval[1], INFINITY, ERROR_BAD_REQUEST, "guidance_interval[1] is inf");
+    REFUSED(timestep_shift, -1, ERROR_BAD_REQUEST, "timestep_shift is -1");
+    REFUSED(width, 100, ERROR_BAD_REQUEST, "width is 100; accepted are multiples of 16 up to 1024");
+    REFUSED(height, 1040, ERROR_BAD_REQUEST, "height is 1040");
+    REFUSED(width, 0, ERROR_BAD_REQUEST, "give both or neither");
+    REFUSED(batch_size, 33, ERROR_BAD_REQUEST, "batch_size is 33; accepted are integers from 1 to 32");
+    REFUSED(guidance_renorm_min, 2, ERROR_BAD_REQUEST, "guidance_renorm_min is 2");
+    REFUSED(prompt, "", ERROR_BAD_REQUEST, "prompt is empty");
+    REFUSED(prompt, "\xff", ERROR_BAD_REQUEST, "UTF-8");
+    REFUSED(noise_source, LANCE_NOISE_CLIENT, ERROR_BAD_REQUEST, "noise is missing");
+    REFUSED(source, &picture, ERROR_BAD_REQUEST, "task t2i takes none");
+    REFUSED(task, (enum lance_task)77, ERROR_BAD_REQUEST, "task is 77");
+}
+
+static void a_prompt_of_100000_characters_is_refused_and_the_next_one_works(void **state)
+{
+    (void)state;
+    static char text[100001];
+    memset(text, 'a', sizeof text - 1);
+    REFUSED(prompt, text, ERROR_TOO_LARGE, "prompt has 100000 bytes; at most 65536 are accepted");
+    struct lance_request r = small(LANCE_T2I);
+    struct lance_job *job = start(&r);
+    finish(job);
+    lance_job_close(job);
+}
+
+static void a_source_must_be_there_and_make_sense(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_IMAGE_EDIT);
+    r.source = NULL;
+    assert_refused(r, ERROR_BAD_REQUEST, "source is missing; task image_edit needs a picture");
+    r = small(LANCE_VIDEO_EDIT);
+    struct lance_media still = clip;
+    still.fps = NAN;
+    r.source = &still;
+    assert_refused(r, ERROR_BAD_REQUEST, "fps of the source is nan");
+    r = small(LANCE_IMAGE_EDIT);
+    r.width = r.height = 0;
+    r.resolution = "image_1res";
+    assert_refused(r, ERROR_BAD_REQUEST, "image_1res");
+    r.resolution = "16000x16000";
+    assert_refused(r, ERROR_BAD_REQUEST, "16000");
+}
+
+static void noise_of_the_wrong_size_is_refused(void **state)
+{
+    (void)state;
+    static const float noise[48];
+    struct lance_request r = small(LANCE_T2I);
+    r.noise_source = LANCE_NOISE_CLIENT;
+    r.noise = noise;
+    r.noise_values = 48;
+    assert_refused(r, ERROR_BAD_REQUEST, "noise has 48 values; this job needs 576");
+    r = small(LANCE_I2V);
+    r.source_latent_noise = noise;
+    r.source_latent_noise_values = 48;
+    assert_refused(r, ERROR_BAD_REQUEST, "source_latent_noise has 48 values; this job needs 576");
+}
+
+/* ---- results ---- */
+
+static void every_task_ends_with_what_it_promises(void **state)
+{
+    (void)state;
+    static const struct {
+        enum lance_task task;
+        int frames, latent_frames;
+    } makes[] = {{LANCE_T2I, 1, 1}, {LANCE_T2V, 5, 2}, {LANCE_I2V, 5, 2}, {LANCE_IMAGE_EDIT, 1, 1}, {LANCE_VIDEO_EDIT, 5, 2}};
+    for (size_t i = 0; i < sizeof makes / sizeof *makes; i++) {
+        struct lance_request r = small(makes[i].task);
+        struct lance_job *job = start(&r);
+        struct lance_result result = finish(job);
+        assert_non_null(result.pixels);
+        assert_null(result.text);
+        assert_int_equal(result.frames, makes[i].frames);
+        assert_int_equal(result.latent_frames, makes[i].latent_frames);
+        assert_int_equal(result.height, 48);
+        assert_int_equal(result.width, 64);
+        for (size_t v = 0; v < latent_values(&result); v++)
+            assert_true(isfinite(result.latents[v]));
+        lance_job_close(job);
+    }
+}
+
+static void the_pieces_of_an_answer_join_to_its_text(void **state)
+{
+    (void)state;
+    for (int task = LANCE_X2T_IMAGE; task <= LANCE_X2T_VIDEO; task++) {
+        struct lance_request r = small(task);
+        struct lance_job *job = start(&r);
+        struct lance_progress progress;
+        struct lance_result result;
+        struct error error;
+        char said[4096] = "";
+        int status;
+        do {
+            status = step(job, &progress);
+            if (progress.text)
+                strncat(said, progress.text, sizeof said - strlen(said) - 1);
+        } while (status == LANCE_STEP_MORE);
+        assert_int_equal(lance_job_result(job, &result, &error), 0);
+        assert_true(result.tokens > 0 && result.tokens <= 6);
+        assert_non_null(strstr(said, result.text));
+        assert_null(result.pixels);
+        lance_job_close(job);
+    }
+}
+
+/* Not to the bit: a matrix product may sum in another order when it has more rows. */
+static void a_batch_is_its_seeds_one_by_one(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_T2I);
+    r.batch_size = 3;
+    struct lance_job *together = start(&r);
+    struct lance_result all = finish(together);
+    const size_t n = latent_values(&all), pixels = (size_t)all.height * (size_t)all.width * 3;
+    for (size_t i = 0; i < 3; i++) {
+        r.batch_size = 1;
+        r.seed = 42 + i;
+        struct lance_job *alone = start(&r);
+        struct lance_result one = finish(alone);
+        for (size_t v = 0; v < n; v++)
+            assert_true(fabsf(one.latents[v] - all.latents[i * n + v]) < 1e-4f);
+        for (size_t v = 0; v < pixels; v++)
+            assert_true(abs(one.pixels[v] - all.pixels[i * pixels + v]) <= 1);
+        lance_job_close(alone);
+    }
+    lance_job_close(together);
+}
+
+static void jobs_stepped_in_turn_give_what_they_give_alone(void **state)
+{
+    (void)state;
+    struct lance_request a = small(LANCE_T2I), b = small(LANCE_IMAGE_EDIT);
+    struct lance_job *alone_a = start(&a), *alone_b = start(&b), *turn_a = start(&a), *turn_b = start(&b);
+    struct lance_result want_a = finish(alone_a), want_b = finish(alone_b), got_a, got_b;
+    struct lance_progress progress;
+    struct error error;
+    int more_a = 1, more_b = 1;
+    while (more_a || more_b) {
+        more_a = more_a && step(turn_a, &progress) == LANCE_STEP_MORE;
+        more_b = more_b && step(turn_b, &progress) == LANCE_STEP_MORE;
+    }
+    assert_int_equal(lance_job_result(turn_a, &got_a, &error), 0);
+    assert_int_equal(lance_job_result(turn_b, &got_b, &error), 0);
+    assert_memory_equal(got_a.latents, want_a.latents, latent_values(&want_a) * sizeof(float));
+    assert_memory_equal(got_b.latents, want_b.latents, latent_values(&want_b) * sizeof(float));
+    struct lance_job *const jobs[] = {alone_a, alone_b, turn_a, turn_b};
+    for (int i = 0; i < 4; i++)
+        lance_job_close(jobs[i]);
+}
+
+static void threads_do_not_change_a_bit(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_IMAGE_EDIT);
+    struct lance_job *job = start(&r);
+    struct lance_result two = finish(job);
+    struct kernels *single, *const both = kernels;
+    struct lance_model *const shared = model;
+    struct error error;
+    assert_int_equal(kernels_cpu_open(&single, 1, CPU_AUTO, &error), 0);
+    assert_int_equal(lance_model_open(&model, single, &(struct lance_model_options){.model_dir = folder}, &error), 0);
+    kernels = single;
+    struct lance_job *other = start(&r);
+    struct lance_result one = finish(other);
+    assert_memory_equal(one.latents, two.latents, latent_values(&two) * sizeof(float));
+    lance_job_close(other);
+    lance_model_close(model);
+    single->close(single);
+    kernels = both;
+    model = shared;
+    lance_job_close(job);
+}
+
+static void comfyui_noise_is_drawn_channels_first(void **state)
+{
+    (void)state;
+    enum { CELLS = 12, VALUES = 48 * CELLS };
+    struct lance_request r = small(LANCE_T2I);
+    r.noise_source = LANCE_NOISE_COMFYUI;
+    struct lance_job *named = start(&r);
+    struct lance_result want = finish(named);
+    /* The same draw, sent by the client as [cells, channels]: the torch stream of one cell after another, transposed. */
+    float stream[VALUES], noise[VALUES];
+    noise_torch_cpu(42, stream, VALUES);
+    for (size_t cell = 0; cell < CELLS; cell++)
+        for (size_t c = 0; c < 48; c++)
+            noise[cell * 48 + c] = stream[c * CELLS + cell];
+    r.noise_source = LANCE_NOISE_CLIENT;
+    r.noise = noise;
+    r.noise_values = VALUES;
+    struct lance_job *sent = start(&r);
+    struct lance_result got = finish(sent);
+    assert_memory_equal(got.latents, want.latents, VALUES * sizeof(float));
+    lance_job_close(named);
+    lance_job_close(sent);
+}
+
+static void the_first_frame_of_i2v_stays_what_the_picture_is(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_I2V);
+    r.source_latent_mean = true;
+    struct lance_job *job = start(&r), *other;
+    struct lance_result a = finish(job), b;
+    r.seed = 7;
+    other = start(&r);
+    b = finish(other);
+    const size_t cells = (size_t)a.latent_height * (size_t)a.latent_width;
+    for (size_t c = 0; c < 48; c++) {
+        assert_memory_equal(a.latents + c * 2 * cells, b.latents + c * 2 * cells, cells * sizeof(float));
+        assert_memory_not_equal(a.latents + (c * 2 + 1) * cells, b.latents + (c * 2 + 1) * cells, cells * sizeof(float));
+    }
+    lance_job_close(job);
+    lance_job_close(other);
+}
+
+/* ---- memory ---- */
+
+static void the_estimate_is_the_peak_within_five_percent(void **state)
+{
+    (void)state;
+    for (int task = 0; task < LANCE_TASK_COUNT; task++)
+        for (int large = 0; large < 2; large++) {
+            struct lance_request r = small(task);
+            uint64_t estimate;
+            struct error error;
+            r.batch_size = large ? 3 : 1;
+            r.width = large ? 160 : 64;
+            r.decode = large;
+            assert_int_equal(lance_estimate(model, &r, &estimate, &error), 0);
+            struct lance_job *job = start(&r);
+            struct lance_result result = finish(job);
+            assert_int_equal(result.estimated_bytes, estimate);
+            if (fabs((double)result.peak_bytes / (double)estimate - 1) > 0.05)
+                fail_msg("%s: estimate %llu, peak %llu", lance_task_name(task), (unsigned long long)estimate,
+                         (unsigned long long)result.peak_bytes);
+            lance_job_close(job);
+        }
+}
+
+static void a_job_closed_at_any_step_leaves_no_memory_behind(void **state)
+{
+    (void)state;
+    const uint64_t before = kernels->memory_in_use(kernels);
+    for (int task = 0; task < LANCE_TASK_COUNT; task++)
+        for (int stop = 0, more = 1; more; stop++) {
+            struct lance_request r = small(task);
+            struct lance_job *job = start(&r);
+            struct lance_progress progress;
+            for (int i = 0; i < stop && more; i++)
+                more = step(job, &progress) == LANCE_STEP_MORE;
+            lance_job_close(job);
+            assert_int_equal(kernels->memory_in_use(kernels), before);
+        }
+}
+
+static void a_job_over_the_memory_limit_is_refused_with_the_numbers(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_T2I);
+    struct lance_model *const shared = model;
+    struct lance_job *first, *second;
+    struct error error;
+    uint64_t bytes;
+    assert_int_equal(lance_estimate(model, &r, &bytes, &error), 0);
+    struct lance_model_options options = {.model_dir = folder, .memory_limit_bytes = bytes};
+    assert_int_equal(lance_model_open(&model, kernels, &options, &error), 0);
+    assert_int_equal(lance_job_start(&first, model, &r, &error), 0);
+    assert_int_equal(lance_job_start(&second, model, &r, &error), ERROR_BUSY);
+    lance_job_close(first);
+    assert_int_equal(lance_job_start(&first, model, &r, &error), 0);
+    lance_job_close(first);
+    r.batch_size = 8;
+    assert_int_equal(lance_job_start(&first, model, &r, &error), ERROR_TOO_LARGE);
+    assert_non_null(strstr(error.text, "MB"));
+    lance_model_close(model);
+    model = shared;
+}
+
+/* ---- previews ---- */
+
+/* On a model that has learnt something: the tiny checkpoint's VAE is random, and no line fits it. */
+static void a_preview_shows_what_the_picture_will_be(void **state)
+{
+    (void)state;
+    struct lance_model *const shared = model;
+    struct error error;
+    if (lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = "demo/lance-demo"}, &error))
+        fail_msg("%s", error.text);
+    struct lance_request r = small(LANCE_T2I);
+    r.prompt = "a large red circle on the left on a blue background";
+    r.width = r.height = 128;
+    r.num_inference_steps = 20;
+    struct lance_job *job = start(&r);
+    struct lance_progress progress;
+    const uint8_t *rgb;
+    uint8_t seen[64 * 3];
+    int frames, height, width;
+    assert_int_equal(lance_job_preview(job, &rgb, &frames, &height, &width, &error), ERROR_NOT_FOUND);
+    do
+        step(job, &progress);
+    while (strcmp(progress.stage, "denoise") != 0 || progress.step < 14);
+    assert_int_equal(lance_job_preview(job, &rgb, &frames, &height, &width, &error), 0);
+    assert_int_equal(frames, 1);
+    assert_int_equal(height, 8);
+    assert_int_equal(width, 8);
+    memcpy(seen, rgb, sizeof seen);
+    struct lance_result result = finish(job);
+    assert_int_equal(lance_job_preview(job, &rgb, &frames, &height, &width, &error), 0);
+    /* One pixel per cell against the mean of the cell's 16 x 16 pixels. */
+    double preview_error = 0, grey_error = 0;
+    for (int cell = 0; cell < 64; cell++)
+        for (int colour = 0; colour < 3; colour++) {
+            double mean = 0;
+            for (int y = 0; y < 16; y++)
+                for (int x = 0; x < 16; x++)
+                    mean += result.pixels[((cell / 8 * 16 + y) * 128 + cell % 8 * 16 + x) * 3 + colour] / 256.0;
+            preview_error += fabs(mean - seen[cell * 3 + colour]);
+            grey_error += fabs(mean - 127.5);
+        }
+    assert_true(preview_error < grey_error / 2);
+    lance_job_close(job);
+    lance_model_close(model);
+    model = shared;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_parameters_are_named_with_value_and_range),
+        cmocka_unit_test(a_prompt_of_100000_characters_is_refused_and_the_next_one_works),
+        cmocka_unit_test(a_source_must_be_there_and_make_sense),
+        cmocka_unit_test(noise_of_the_wrong_size_is_refused),
+        cmocka_unit_test(every_task_ends_with_what_it_promises),
+        cmocka_unit_test(the_pieces_of_an_answer_join_to_its_text),
+        cmocka_unit_test(a_batch_is_its_seeds_one_by_one),
+        cmocka_unit_test(jobs_stepped_in_turn_give_what_they_give_alone),
+        cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(comfyui_noise_is_drawn_channels_first),
+        cmocka_unit_test(the_first_frame_of_i2v_stays_what_the_picture_is),
+        cmocka_unit_test(the_estimate_is_the_peak_within_five_percent),
+        cmocka_unit_test(a_job_closed_at_any_step_leaves_no_memory_behind),
+        cmocka_unit_test(a_job_over_the_memory_limit_is_refused_with_the_numbers),
+        cmocka_unit_test(a_preview_shows_what_the_picture_will_be),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
