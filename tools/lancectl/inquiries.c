@@ -1,6 +1,7 @@
 /* inquiries.c: see inquiries.h. */
 #include "tools/lancectl/inquiries.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,13 +46,12 @@ static void print_values(const cJSON *object, const char *prefix)
     {
         char name[120];
         snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", item->string ? item->string : "-");
-        if (cJSON_IsObject(item) || cJSON_IsArray(item)) {
+        if (cJSON_IsObject(item) || cJSON_IsArray(item))
             print_values(item, name);
-        } else {
-            char *value = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
-            printf("  %-28s %s\n", name, cJSON_IsString(item) ? item->valuestring : value ? value : "");
-            cJSON_free(value);
-        }
+        else if (cJSON_IsNumber(item))
+            printf("  %-28s %.*f\n", name, item->valuedouble == floor(item->valuedouble) ? 0 : 3, item->valuedouble);
+        else
+            printf("  %-28s %s\n", name, cJSON_IsString(item) ? item->valuestring : cJSON_IsTrue(item) ? "yes" : "no");
     }
 }
 
@@ -111,7 +111,13 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
     printf("lanced %s at %s, process %.0f, %s\n", text_or(hello, "version", "?"), client_endpoint(session->client),
            cJSON_IsNumber(pid) ? pid->valuedouble : 0, text_or(hello, "backend", "unknown backend"));
     print_model(model);
-    print_values(stats, "");
+    /* What is told above already, and what only programs want (--json has it). */
+    static const char *const left_out[] = {"version", "generation", "model", "requests"};
+    cJSON *counters = cJSON_Duplicate(stats, true);
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(counters, left_out[i]);
+    print_values(counters, "");
+    cJSON_Delete(counters);
     return EXIT_OK;
 }
 
