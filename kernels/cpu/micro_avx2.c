@@ -369,7 +369,8 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
     const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros;
     const int in = w->in_features, unit = gemv_unit(w), units = in / unit, groups = in / group;
     const int groups_per_unit = unit / group;
-    const int chains = rows == 1 ? 4 : rows == 2 ? 2 : 1; /* of additions; short ones where registers are left */
+    /* Independent sums: more of them make shorter chains of additions, where the registers are there. */
+    const int chains = rows > 2 ? 1 : rows == 2 || format == WEIGHT_NVFP4 ? 2 : 4;
     /* NVFP4's bytes are twice the level. */
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f;
     const __m256i nibble = _mm256_set1_epi8(15);
@@ -458,45 +459,52 @@ static inline __attribute__((always_inline)) void gemv_wide(const int rows, cons
     }
 }
 
-/* One function with the format, the row count and the commonest group size as constants, for each of them. */
-static inline __attribute__((always_inline)) void gemv_rows(const int rows, const struct gemv *g, int first, int columns)
-{
-    int group = g->w->group_size;
-    switch (g->w->format) {
-    case WEIGHT_F32:
-        gemv_wide(rows, WEIGHT_F32, g, first, columns);
-        return;
-    case WEIGHT_BF16:
-        gemv_wide(rows, WEIGHT_BF16, g, first, columns);
-        return;
-    case WEIGHT_AWQ_INT4:
-        if (group == 128)
-            gemv_codes(rows, WEIGHT_AWQ_INT4, 128, g, first, columns);
-        else
-            gemv_codes(rows, WEIGHT_AWQ_INT4, group, g, first, columns);
-        return;
-    case WEIGHT_NVFP4:
-        if (group == 16)
-            gemv_codes(rows, WEIGHT_NVFP4, 16, g, first, columns);
-        else
-            gemv_codes(rows, WEIGHT_NVFP4, group, g, first, columns);
-        return;
+/* One function for each row count and kind of weights, with these and the commonest group sizes as constants. They
+ * are kept apart from each other: inlined into one, they would spill the registers that they are all about. */
+enum gemv_kind { KIND_F32, KIND_BF16, KIND_AWQ_128, KIND_AWQ_64, KIND_AWQ, KIND_NVFP4_16, KIND_NVFP4, KIND_COUNT };
+
+#define GEMV_FUNCTION(kind, rows, call)                                                                                \
+    static __attribute__((noinline)) void gemv_##kind##_##rows(const struct gemv *g, int first, int columns)           \
+    {                                                                                                                  \
+        call;                                                                                                          \
     }
+#define GEMV_FUNCTIONS(rows)                                                                                           \
+    GEMV_FUNCTION(f32, rows, gemv_wide(rows, WEIGHT_F32, g, first, columns))                                           \
+    GEMV_FUNCTION(bf16, rows, gemv_wide(rows, WEIGHT_BF16, g, first, columns))                                         \
+    GEMV_FUNCTION(awq_128, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, 128, g, first, columns))                            \
+    GEMV_FUNCTION(awq_64, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, 64, g, first, columns))                              \
+    GEMV_FUNCTION(awq, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, g->w->group_size, g, first, columns))                   \
+    GEMV_FUNCTION(nvfp4_16, rows, gemv_codes(rows, WEIGHT_NVFP4, 16, g, first, columns))                               \
+    GEMV_FUNCTION(nvfp4, rows, gemv_codes(rows, WEIGHT_NVFP4, g->w->group_size, g, first, columns))
+GEMV_FUNCTIONS(1)
+GEMV_FUNCTIONS(2)
+GEMV_FUNCTIONS(3)
+GEMV_FUNCTIONS(4)
+#define GEMV_ROW(rows)                                                                                                 \
+    {gemv_f32_##rows, gemv_bf16_##rows, gemv_awq_128_##rows, gemv_awq_64_##rows, gemv_awq_##rows, gemv_nvfp4_16_##rows, \
+     gemv_nvfp4_##rows}
+
+static enum gemv_kind gemv_kind_of(const struct linear_source *w)
+{
+    int group = w->group_size;
+    switch (w->format) {
+    case WEIGHT_F32: return KIND_F32;
+    case WEIGHT_BF16: return KIND_BF16;
+    case WEIGHT_AWQ_INT4: return group == 128 ? KIND_AWQ_128 : group == 64 ? KIND_AWQ_64 : KIND_AWQ;
+    case WEIGHT_NVFP4: break;
+    }
+    return group == 16 ? KIND_NVFP4_16 : KIND_NVFP4;
 }
 
 static void avx2_gemv(const struct gemv *g, int first_column, int columns)
 {
+    static void (*const functions[GEMV_ROWS_MAX][KIND_COUNT])(const struct gemv *g, int first, int columns) = {
+        GEMV_ROW(1), GEMV_ROW(2), GEMV_ROW(3), GEMV_ROW(4)};
     bool codes = g->w->format == WEIGHT_AWQ_INT4 || g->w->format == WEIGHT_NVFP4;
-    if (codes && !gemv_of_codes(g->w)) {
+    if (codes && !gemv_of_codes(g->w))
         body_gemv(g, first_column, columns);
-        return;
-    }
-    switch (g->rows) {
-    case 1: gemv_rows(1, g, first_column, columns); break;
-    case 2: gemv_rows(2, g, first_column, columns); break;
-    case 3: gemv_rows(3, g, first_column, columns); break;
-    default: gemv_rows(4, g, first_column, columns); break;
-    }
+    else
+        functions[g->rows - 1][gemv_kind_of(g->w)](g, first_column, columns);
 }
 
 const struct micro *micro_avx2(void)
