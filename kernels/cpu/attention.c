@@ -98,8 +98,12 @@ static void pack_keys(const struct micro *micro, const struct attention *a, int 
         int columns = least(TILE_COLUMNS, a->head_dim - d);
         float *panel = values + (size_t)d * (size_t)count;
         for (int i = 0; i < count; i++, panel += TILE_COLUMNS) {
-            memcpy(panel, value[i] + d, (size_t)columns * sizeof *panel);
-            memset(panel + columns, 0, (size_t)(TILE_COLUMNS - columns) * sizeof *panel);
+            if (columns == TILE_COLUMNS) { /* a constant size: no call */
+                memcpy(panel, value[i] + d, TILE_COLUMNS * sizeof *panel);
+            } else {
+                memcpy(panel, value[i] + d, (size_t)columns * sizeof *panel);
+                memset(panel + columns, 0, (size_t)(TILE_COLUMNS - columns) * sizeof *panel);
+            }
         }
     }
 }
