@@ -223,6 +223,7 @@ static int read_noise(struct job_request *request, const struct tensor_view *ten
             return error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": value %llu of %llu is not finite (%f)",
                              (unsigned long long)i, (unsigned long long)elements, (double)request->noise[i]);
     request->lance.noise = request->noise;
+    request->lance.noise_values = elements;
     return 0;
 }
 
