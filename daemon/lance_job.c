@@ -550,6 +550,10 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
         lance_job_close(job);
         return code;
     }
+    /* What was borrowed is the caller's again. */
+    job->request.prompt = job->request.system_prompt = job->request.resolution = NULL;
+    job->request.source = NULL;
+    job->request.noise = job->request.source_latent_noise = NULL;
     *out = job;
     return 0;
 }

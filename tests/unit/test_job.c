@@ -209,6 +209,63 @@ static void every_task_ends_with_what_it_promises(void **state)
     }
 }
 
+static void odd_prompts_make_pictures_too(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"\n", " ", "\n\nx", "user", "Describe the image", "<|im_end|>", "<|vision_start|>",
+                                          "e\xcc\x81", "\xf0\x9f\xa6\x8a"};
+    for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++)
+        for (int positions = LANCE_UNCOND_OFFICIAL; positions <= LANCE_UNCOND_CONSISTENT; positions++) {
+            struct lance_request r = small(i % 2 ? LANCE_T2I : LANCE_IMAGE_EDIT);
+            r.prompt = prompts[i];
+            r.uncond_positions = positions;
+            struct lance_job *job = start(&r);
+            assert_non_null(finish(job).pixels);
+            lance_job_close(job);
+        }
+}
+
+static void a_picture_comes_alive_without_words(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_I2V);
+    r.prompt = "";
+    struct lance_job *guided = start(&r), *plain;
+    r.guidance_scale = 1;
+    plain = start(&r);
+    struct lance_result a = finish(guided), b = finish(plain);
+    /* Both branches see the same, so guidance changes nothing but the last bits. */
+    for (size_t i = 0; i < latent_values(&a); i++)
+        assert_true(fabsf(a.latents[i] - b.latents[i]) < 1e-3f);
+    lance_job_close(guided);
+    lance_job_close(plain);
+}
+
+static void a_model_without_its_vae_still_answers(void **state)
+{
+    (void)state;
+    char bare[] = "/tmp/lance-bare-XXXXXX", command[200];
+    struct lance_model *const shared = model;
+    struct lance_model_info info;
+    struct error error;
+    assert_non_null(mkdtemp(bare));
+    snprintf(command, sizeof command, "ln -s %s/* %s && rm %s/Wan2.2_VAE*", folder, bare, bare);
+    assert_int_equal(system(command), 0);
+    if (lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = bare}, &error))
+        fail_msg("%s", error.text);
+    lance_model_info(model, &info);
+    assert_int_equal(info.tasks, 1u << LANCE_X2T_IMAGE | 1u << LANCE_X2T_VIDEO);
+    assert_refused(small(LANCE_T2I), ERROR_UNSUPPORTED, "task t2i is not offered by model");
+    struct lance_request r = small(LANCE_X2T_IMAGE);
+    struct lance_job *job = start(&r);
+    assert_non_null(finish(job).text);
+    lance_job_close(job);
+    lance_model_close(model);
+    model = shared;
+    snprintf(command, sizeof command, "rm -r %s", bare);
+    assert_int_equal(system(command), 0);
+}
+
 static void the_pieces_of_an_answer_join_to_its_text(void **state)
 {
     (void)state;
@@ -462,6 +519,9 @@ int main(void)
         cmocka_unit_test(a_source_must_be_there_and_make_sense),
         cmocka_unit_test(noise_of_the_wrong_size_is_refused),
         cmocka_unit_test(every_task_ends_with_what_it_promises),
+        cmocka_unit_test(odd_prompts_make_pictures_too),
+        cmocka_unit_test(a_picture_comes_alive_without_words),
+        cmocka_unit_test(a_model_without_its_vae_still_answers),
         cmocka_unit_test(the_pieces_of_an_answer_join_to_its_text),
         cmocka_unit_test(a_batch_is_its_seeds_one_by_one),
         cmocka_unit_test(jobs_stepped_in_turn_give_what_they_give_alone),
