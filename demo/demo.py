@@ -41,7 +41,7 @@ class Picture:
 
     def mistakes(self) -> list[str]:
         wrong = [name for name in ATTRIBUTES if not self.right(name)]
-        return [f"{name}: {getattr(self.seen, name) or 'none'}" for name in wrong]
+        return [f"{name} looks like {getattr(self.seen, name) or 'none'}" for name in wrong]
 
 
 class ProgressBar:
@@ -153,8 +153,8 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
 
 def draw_contact_sheet(pictures: list[Picture], title: str, path: Path) -> None:
     """Every picture enlarged, its prompt under it, and in red what does not show what was asked for."""
-    columns, side, gap, line = 4, 256, 24, 22
-    title_font, font = ImageFont.load_default(size=24), ImageFont.load_default(size=18)
+    columns, side, gap, line = 4, 256, 24, 21
+    title_font, font = ImageFont.load_default(size=24), ImageFont.load_default(size=16)
     row_height = side + 3 * line + gap + 8
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * row_height + 3 * gap), "white")
@@ -166,8 +166,8 @@ def draw_contact_sheet(pictures: list[Picture], title: str, path: Path) -> None:
         sheet.paste(enlarged, (x, y))
         draw.rectangle((x - 1, y - 1, x + side, y + side), outline="gray")
         texts = [(text, "black") for text in wrap(picture.prompt, font, side)]
-        texts += [(text, "firebrick") for text in picture.mistakes()]
-        for k, (text, colour) in enumerate(texts[:3]):
+        texts += [(text, "firebrick") for text in wrap(", ".join(picture.mistakes()), font, side)]
+        for k, (text, colour) in enumerate(texts):
             draw.text((x, y + side + 6 + k * line), text, colour, font)
     sheet.save(path)
 
