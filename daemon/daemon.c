@@ -126,6 +126,7 @@ static int serve(struct daemon *daemon, struct error *error)
     while (atomic_load(&daemon->wish) == WISH_NONE) {
         wait_a_moment(daemon, TICK_MS);
         jobs_sweep(daemon->jobs);
+        server_check(daemon->server);
     }
     finish_jobs(daemon);
     if (atomic_load(&daemon->wish) == WISH_FATAL)

@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/receipt.h"
 #include "protocol/message.h"
@@ -89,6 +90,7 @@ struct server {
     double started_at;
     char generation[JOB_ID_MAX_BYTES + 1];
     nng_socket socket;
+    struct listener *listener;
     struct context *contexts;
     int context_count;
     atomic_int parked;
@@ -651,24 +653,6 @@ static int open_contexts(struct server *server)
     return 0;
 }
 
-static int listen_at(struct server *server, struct error *error)
-{
-    const struct endpoint *endpoint = &server->options->endpoint;
-    nng_listener listener;
-    int result = nng_listener_create(&listener, server->socket, endpoint->url);
-    if (result == 0)
-        result = nng_listener_set_size(listener, NNG_OPT_RECVMAXSZ, server->options->max_message_bytes * HARD_CAP_FACTOR);
-    if (result == 0 && endpoint->path[0] != '\0') /* whatever the folder allows, the socket is the user's */
-        result = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, 0600);
-    if (result == 0)
-        result = nng_listener_start(listener, 0);
-    if (result == NNG_EADDRINUSE)
-        return error_set(error, ERROR_BUSY, "endpoint %s: is in use, by another lanced or another program", endpoint->url);
-    if (result != 0)
-        return error_set(error, ERROR_IO, "endpoint %s: %s", endpoint->url, nng_strerror(result));
-    return 0;
-}
-
 int server_open(struct server **out, const struct options *options, struct jobs *jobs, struct worker *worker,
                 void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error)
 {
@@ -694,7 +678,8 @@ int server_open(struct server **out, const struct options *options, struct jobs 
     int result = nng_rep0_open(&server->socket);
     if (result == 0)
         result = open_contexts(server);
-    int status = result == 0 ? listen_at(server, error)
+    int status = result == 0 ? listener_open(&server->listener, server->socket, &options->endpoint,
+                                             options->max_message_bytes * HARD_CAP_FACTOR, error)
                              : error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
     if (status != 0) {
         server_close(server);
@@ -706,6 +691,11 @@ int server_open(struct server **out, const struct options *options, struct jobs 
     return 0;
 }
 
+void server_check(struct server *server)
+{
+    listener_check(server->listener);
+}
+
 void server_close(struct server *server)
 {
     if (server == NULL)
@@ -715,6 +705,7 @@ void server_close(struct server *server)
     if (server->context_count > 0)
         nng_msleep(FLUSH_MS);
     atomic_store(&server->closing, true);
+    listener_close(server->listener);
     nng_close(server->socket);
     for (int i = 0; i < server->context_count; i++)
         nng_aio_stop(server->contexts[i].aio); /* its callback has ended when this returns */

@@ -13,6 +13,9 @@ struct server;
 int server_open(struct server **out, const struct options *options, struct jobs *jobs, struct worker *worker,
                 void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
 
+/* To be called about once a second, by the thread that opened the server: see listener.h. */
+void server_check(struct server *server);
+
 /* Let answers under way leave, then stop. NULL is allowed. */
 void server_close(struct server *server);
 

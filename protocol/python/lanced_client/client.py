@@ -55,6 +55,7 @@ CLIENT_VERSION = "0.1.0"
 
 _LOAD_SECONDS = 1800.0  # a large checkpoint from a slow disk
 _LONG_POLL_SECONDS = 10.0
+_RECONNECT_SECONDS = 0.02
 _ANSWER_MARGIN_SECONDS = 0.25  # what a long poll's answer may take beyond its own time
 
 
@@ -211,15 +212,15 @@ class Client:
         with self._lock:
             if self._closed:
                 raise ConnectionFailed("this client is closed")
-            reused = bool(self._idle_peers)
-            peer = self._idle_peers.pop() if reused else self._peer_factory(self.endpoint)
+            peer = self._idle_peers.pop() if self._idle_peers else self._peer_factory(self.endpoint)
         try:
             try:
                 answer = peer.request(message, timeout)
-            except ConnectionFailed as error:
-                if not reused or isinstance(error, AnswerTimeout):
-                    raise
-                answer = peer.request(message, timeout)  # the daemon was restarted meanwhile
+            except AnswerTimeout:
+                raise
+            except ConnectionFailed:  # perhaps the daemon was just restarted: ask once more
+                time.sleep(_RECONNECT_SECONDS)
+                answer = peer.request(message, timeout)
         except BaseException:
             peer.close()
             raise

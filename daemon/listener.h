@@ -1,0 +1,33 @@
+/* listener.h: the door of the server's nng socket, and a look now and then whether it still opens.
+ *
+ * nng 1.5 (Debian 12) takes no connection any more after a client hung up in the middle of the ipc
+ * greeting: writing to it fails with EPIPE, nng calls that NNG_ECLOSED, and takes it for its own
+ * listener having been closed. Clients that are connected notice nothing, new ones wait for ever.
+ * So listener_check, called about once a second, connects to the own socket as a client would,
+ * and listens anew when nng has made no pipe of it by the next call.
+ *
+ * One thread opens, checks and closes; nng's threads only count the pipes.
+ */
+#ifndef LANCE_LISTENER_H
+#define LANCE_LISTENER_H
+
+#include <nng/nng.h>
+#include <stdint.h>
+
+#include "protocol/endpoint.h"
+#include "protocol/error.h"
+
+struct listener;
+
+/* Listen at the endpoint, which must outlive the listener. Messages beyond `hard_limit_bytes` are dropped
+ * by nng with their connection. Errors: ERROR_IO, ERROR_BUSY (address in use). */
+int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, uint64_t hard_limit_bytes,
+                  struct error *error);
+
+/* Never waits. Connections are dropped when it listens anew; clients repeat what they asked. */
+void listener_check(struct listener *listener);
+
+/* Stop listening. NULL is allowed. */
+void listener_close(struct listener *listener);
+
+#endif

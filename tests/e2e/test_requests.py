@@ -1,0 +1,232 @@
+"""Good requests to a real lanced: what a client gets, and that it gets the same however it asks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lanced_client import (
+    Cancelled,
+    CancelledEvent,
+    Client,
+    Done,
+    NotFound,
+    Preview,
+    Progress,
+    Queued,
+    Started,
+)
+from lanced_process import DEMO_AWQ, DEMO_MODEL, LONG_REQUEST, REQUEST, Lanced
+
+
+def test_hello_and_models_say_who_answers(client: Client) -> None:
+    hello = client.hello()
+    assert hello.version
+    assert hello.limits["message_bytes"] > 1 << 20
+    assert [model.name for model in client.models()] == ["lance-demo"]
+    loaded = client.load("lance-demo")
+    assert "t2i" in loaded.tasks
+    assert len(loaded.hash) == 64
+    assert client.hello().model == loaded
+
+
+def test_a_job_tells_its_steps_in_order_and_leaves_pixels_latents_and_a_receipt(
+    client: Client, expected: np.ndarray[Any, Any]
+) -> None:
+    with client.submit("t2i", preview=True, **REQUEST) as job:
+        events = list(job.events())
+        result = job.result()
+    assert isinstance(events[0], Queued)
+    assert any(isinstance(event, Started) for event in events)
+    assert isinstance(events[-1], Done)
+    denoise = [event for event in events if isinstance(event, Progress) and event.stage == "denoise"]
+    assert [event.step for event in denoise] == [1, 2, 3, 4]
+    assert {event.steps for event in denoise} == {4}
+    totals = [event.total_step for event in events if isinstance(event, Progress)]
+    assert totals == sorted(set(totals))
+    previews = [event.pixels for event in events if isinstance(event, Preview)]
+    assert len(previews) >= 1
+    assert previews[-1] is not None
+    assert previews[-1].shape == (1, 4, 4, 3)
+
+    assert result.pixels is not None
+    np.testing.assert_array_equal(result.pixels, expected)
+    assert result.pixels.shape == (1, 1, 64, 64, 3)
+    assert result.latents is not None
+    assert result.latents.shape == (1, 48, 1, 4, 4)
+    assert result.seed == 11
+    assert result.receipt["prompt"] == REQUEST["prompt"]
+    assert result.receipt["model"]["name"] == "lance-demo"
+    assert {stage["stage"] for stage in result.receipt["stages"]} >= {"denoise", "decode"}
+    with pytest.raises(NotFound):
+        client.call("result", job=job.id)
+
+
+def test_both_transports_give_the_same_bytes(lanced: Lanced, peer_factory: Any, expected: np.ndarray[Any, Any]) -> None:
+    with lanced.client(peer_factory) as client:
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
+
+
+def test_lancectl_gives_the_same_bytes(lanced: Lanced, expected: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    png = tmp_path / "a.png"
+    done = lanced.lancectl("t2i", REQUEST["prompt"], "-o", str(png), "--seed", "11", "--steps", "4", "--size", "64x64")
+    assert done.returncode == 0, done.stderr
+    with Image.open(png) as image:
+        np.testing.assert_array_equal(np.asarray(image), expected[0, 0])
+
+
+def test_a_batch_is_the_pictures_of_the_following_seeds(client: Client, expected: np.ndarray[Any, Any]) -> None:
+    batch = client.generate("t2i", batch_size=3, **(REQUEST | {"seed": 9})).pixels
+    assert batch is not None
+    assert batch.shape[0] == 3
+    # Not bit for bit: products of more rows may be summed in another order.
+    assert np.abs(batch[2].astype(int) - expected[0].astype(int)).max() <= 2
+    assert (batch[0] != batch[1]).any()
+
+
+def test_the_largest_seed_is_one_of_its_own(client: Client) -> None:
+    largest = client.generate("t2i", **(REQUEST | {"seed": 2**64 - 1}))
+    assert largest.seed == 2**64 - 1
+    neighbour = client.generate("t2i", **(REQUEST | {"seed": 2**64 - 2}))
+    assert largest.pixels is not None
+    assert (largest.pixels != neighbour.pixels).any()
+
+
+def test_noise_of_the_client_is_used(client: Client) -> None:
+    noise = np.random.default_rng(1).standard_normal((1, 16, 48), dtype=np.float32)
+    first = client.generate("t2i", noise=noise, **REQUEST)
+    again = client.generate("t2i", noise=noise, **(REQUEST | {"seed": 999}))
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+    other = client.generate("t2i", noise=noise + 1, **REQUEST)
+    assert first.pixels is not None
+    assert (first.pixels != other.pixels).any()
+
+
+def test_without_decoding_there_are_latents_only(client: Client) -> None:
+    result = client.generate("t2i", decode=False, **REQUEST)
+    assert result.pixels is None
+    assert result.latents is not None
+
+
+def test_two_clients_at_once_get_their_own_pictures(lanced: Lanced, expected: np.ndarray[Any, Any]) -> None:
+    pictures: dict[int, Any] = {}
+
+    def work(seed: int) -> None:
+        with lanced.client() as client:
+            pictures[seed] = [client.generate("t2i", **(REQUEST | {"seed": seed})).pixels for _ in range(3)]
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (11, 12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for pixels in pictures[11]:
+        np.testing.assert_array_equal(pixels, expected)
+    for pixels in pictures[12]:
+        assert (pixels != expected).any()
+        np.testing.assert_array_equal(pixels, pictures[12][0])
+
+
+def test_requests_are_answered_at_once_while_a_job_runs(lanced: Lanced, client: Client) -> None:
+    with client.submit("t2i", **LONG_REQUEST) as job:
+        while not any(isinstance(event, Progress) for event in job.poll(1)):
+            pass
+        with lanced.client() as other:
+            other.hello()
+            times = []
+            for _ in range(20):
+                started = time.monotonic()
+                other.stats()
+                times.append(time.monotonic() - started)
+    assert sorted(times)[10] < 0.02  # the median: the machine may be busy with other things
+
+
+def test_a_submission_that_is_repeated_starts_one_job(client: Client, expected: np.ndarray[Any, Any]) -> None:
+    before = client.stats()["jobs"]["submitted"]
+    first = client.submit("t2i", job_id="the-same", **REQUEST)
+    second = client.submit("t2i", job_id="the-same", **REQUEST)
+    np.testing.assert_array_equal(first.result().pixels, expected)
+    np.testing.assert_array_equal(second.result().pixels, expected)
+    assert client.stats()["jobs"]["submitted"] == before + 1
+    first.release()
+
+
+def test_a_client_that_comes_late_gets_every_event_and_the_result(
+    lanced: Lanced, client: Client, expected: np.ndarray[Any, Any]
+) -> None:
+    job = client.submit("t2i", **REQUEST)
+    seen = list(job.events())
+    with lanced.client() as late:
+        same = late.submit("t2i", job_id=job.id, **REQUEST)
+        assert list(same.events()) == seen
+        np.testing.assert_array_equal(same.result().pixels, expected)
+    job.release()
+
+
+def test_a_cancel_ends_a_running_job_within_a_step(client: Client, expected: np.ndarray[Any, Any]) -> None:
+    job = client.submit("t2i", **LONG_REQUEST)
+    step_seconds = 0.0
+    while not step_seconds:
+        steps = [e for e in job.poll(1) if isinstance(e, Progress) and e.stage == "denoise"]
+        step_seconds = max((e.step_seconds or 0.0 for e in steps), default=0.0)
+    started = time.monotonic()
+    job.cancel()
+    events = list(job.events())
+    assert isinstance(events[-1], CancelledEvent)
+    assert time.monotonic() - started < 5 * step_seconds + 0.5
+    with pytest.raises(Cancelled):
+        job.result()
+    assert job.cancel() == "cancelled"  # harmless
+    job.release()
+    np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
+
+
+def test_a_job_that_waits_is_cancelled_at_once(client: Client) -> None:
+    with client.submit("t2i", **LONG_REQUEST), client.submit("t2i", **REQUEST) as waiting:
+        waiting.cancel()
+        assert isinstance(list(waiting.events())[-1], CancelledEvent)
+
+
+def test_a_client_that_leaves_its_block_early_leaves_nothing_running(client: Client) -> None:
+    with client.submit("t2i", **LONG_REQUEST) as job:
+        job.poll(1)
+    deadline = time.monotonic() + 10
+    while client.stats()["jobs"]["running"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert client.stats()["jobs"]["running"] == 0
+
+
+def test_another_prompt_loads_no_weights(client: Client) -> None:
+    client.generate("t2i", **REQUEST)
+    before = client.stats()["loads"]
+    client.generate("t2i", **(REQUEST | {"prompt": "a small green square at the top on a white background"}))
+    assert client.stats()["loads"] == before
+
+
+def test_models_are_loaded_by_name_one_at_a_time() -> None:
+    with Lanced(models=(DEMO_MODEL, DEMO_AWQ)) as daemon, daemon.client() as client:
+        exact = client.generate("t2i", model="lance-demo", **REQUEST)
+        assert client.stats()["model"]["name"] == "lance-demo"
+        coarse = client.generate("t2i", model="lance-demo-awq", **REQUEST)
+        loaded = client.stats()["model"]
+        assert loaded["name"] == "lance-demo-awq"
+        assert exact.pixels is not None
+        assert coarse.pixels is not None
+        assert (exact.pixels != coarse.pixels).any()
+        again = client.generate("t2i", model="lance-demo", **REQUEST)
+        np.testing.assert_array_equal(exact.pixels, again.pixels)
+        assert client.unload()
+        assert client.hello().model is None
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, exact.pixels)
+
+
+def test_tcp_on_the_loopback_works_as_ipc_does(expected: np.ndarray[Any, Any], peer_factory: Any) -> None:
+    port = 20000 + time.time_ns() // 1000 % 20000
+    with Lanced(endpoint=f"tcp://127.0.0.1:{port}") as daemon, daemon.client(peer_factory) as client:
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)

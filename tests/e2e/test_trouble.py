@@ -1,0 +1,348 @@
+"""Bad input to a real lanced, and lanced going away: one clear error each, and the next good request is right."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pynng
+import pytest
+import safetensors.numpy
+
+from lanced_client import (
+    BadRequest,
+    Busy,
+    Client,
+    ConnectionFailed,
+    JobLost,
+    LanceError,
+    NotFound,
+    Started,
+    TooLarge,
+    Unsupported,
+)
+from lanced_client.wire import decode, encode
+from lanced_process import LANCED, LONG_REQUEST, REQUEST, ROOT, Lanced
+
+
+@pytest.fixture(autouse=True)
+def the_next_good_request_is_right(lanced: Lanced, expected: np.ndarray[Any, Any]) -> Iterator[None]:
+    generation = lanced.client().hello().generation
+    yield
+    with lanced.client() as client:
+        assert client.hello().generation == generation, "lanced died"
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
+
+
+def raw(daemon: Lanced, message: bytes) -> tuple[dict[str, Any], Any]:
+    """Send bytes as they are; the answer's envelope and tensors."""
+    with pynng.Req0(dial=daemon.endpoint, recv_timeout=5000, send_timeout=5000, recv_max_size=0) as peer:
+        peer.send(message)
+        return decode(peer.recv())
+
+
+def envelope_of(text: str) -> bytes:
+    return safetensors.numpy.save({}, metadata={"lance": text})
+
+
+def with_header(header: Any, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+HELLO = {"lance": '{"protocol":1,"request":"hello"}'}
+
+NO_MESSAGES = {
+    "one byte": b"x",
+    "a header length beyond the message": struct.pack("<Q", 1000) + b"{}",
+    "a header length near 2^64": struct.pack("<Q", 2**64 - 1) + b"{}",
+    "random bytes": bytes(range(256)) * 4,
+    "a header that is no JSON": with_header(b"{]"),
+    "a header that is no object": with_header([1, 2]),
+    "a header nested too deeply": with_header(b"[" * 100_000),
+    "no envelope": with_header({}),
+    "an envelope that is no JSON": envelope_of("{"),
+    "an envelope that is a list": envelope_of("[]"),
+    "NaN in the envelope": envelope_of('{"protocol":1,"request":"hello","x":NaN}'),
+    "no request": envelope_of('{"protocol":1}'),
+    "a request that is a number": envelope_of('{"protocol":1,"request":7}'),
+    "no protocol": envelope_of('{"request":"hello"}'),
+    "a tensor beyond the data": with_header(
+        {"__metadata__": HELLO, "x": {"dtype": "U8", "shape": [9], "data_offsets": [0, 9]}}, b"12"
+    ),
+    "a shape that overflows": with_header(
+        {"__metadata__": HELLO, "x": {"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 4]}}, b"1234"
+    ),
+    "a negative shape": with_header(
+        {"__metadata__": HELLO, "x": {"dtype": "U8", "shape": [-4], "data_offsets": [0, 4]}}, b"1234"
+    ),
+    "bytes no tensor owns": with_header({"__metadata__": HELLO}, b"1234"),
+    "an unknown dtype": with_header(
+        {"__metadata__": HELLO, "x": {"dtype": "Q7", "shape": [4], "data_offsets": [0, 4]}}, b"1234"
+    ),
+}
+
+
+@pytest.mark.parametrize("message", NO_MESSAGES.values(), ids=NO_MESSAGES.keys())
+def test_what_is_no_message_is_refused_as_a_bad_request(lanced: Lanced, message: bytes) -> None:
+    answer, _ = raw(lanced, message)
+    assert answer["ok"] is False
+    assert answer["error"]["code"] == "bad_request"
+    assert len(answer["error"]["message"]) > 10
+
+
+def test_every_bit_flip_in_a_message_is_survived(lanced: Lanced) -> None:
+    message = encode({"protocol": 1, "request": "stats"}, {"x": np.zeros(2, dtype=np.uint8)})
+    with pynng.Req0(dial=lanced.endpoint, recv_timeout=5000) as peer:
+        for bit in range(0, 8 * len(message), 7):
+            damaged = bytearray(message)
+            damaged[bit // 8] ^= 1 << (bit % 8)
+            peer.send(bytes(damaged))
+            assert decode(peer.recv())[0]["protocol"] == 1
+
+
+def test_another_protocol_is_told_both_versions(lanced: Lanced) -> None:
+    answer, _ = raw(lanced, encode({"protocol": 99, "request": "hello"}))
+    assert answer["error"]["code"] == "unsupported"
+    assert "99" in answer["error"]["message"]
+    assert answer["version"]
+
+
+def test_an_unknown_request_and_an_unknown_task_are_named(client: Client) -> None:
+    with pytest.raises(Unsupported, match="dance"):
+        client.call("dance")
+    with pytest.raises(LanceError, match="t3i"):
+        client.submit("t3i", **REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("width", 100),
+        ("height", 8),
+        ("width", -16),
+        ("width", 2**40),
+        ("width", "wide"),
+        ("num_inference_steps", 0),
+        ("num_inference_steps", -3),
+        ("guidance_scale", "NaN"),
+        ("guidance_interval", [0.4]),
+        ("guidance_renorm", "sideways"),
+        ("timestep_shift", -1.0),
+        ("seed", "18446744073709551616"),
+        ("batch_size", 0),
+        ("batch_size", 10**9),
+        ("noise_source", "dice"),
+        ("prompt", 7),
+        ("prompt", ""),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_by_name(client: Client, name: str, value: Any) -> None:
+    with pytest.raises((BadRequest, TooLarge), match=name):
+        params = REQUEST | {name: value}
+        client.call("submit", job=secrets.token_hex(8), task="t2i", params=params)
+
+
+def test_nan_guidance_is_refused(lanced: Lanced) -> None:
+    text = json.dumps(
+        {
+            "protocol": 1,
+            "request": "submit",
+            "job": "nan",
+            "task": "t2i",
+            "params": {"prompt": "a", "guidance_scale": float("nan")},
+        }
+    )
+    assert raw(lanced, envelope_of(text))[0]["error"]["code"] == "bad_request"
+
+
+def test_a_prompt_of_100000_characters_is_refused_with_the_numbers(client: Client) -> None:
+    with pytest.raises(LanceError, match=r"\d") as refused:
+        client.generate("t2i", **(REQUEST | {"prompt": "fox " * 25_000}))
+    assert refused.value.code in ("bad_request", "too_large")
+    assert "prompt" in str(refused.value)
+
+
+@pytest.mark.parametrize("job", ["", "a/b", "x" * 65, "ä"])
+def test_a_bad_job_id_is_refused(client: Client, job: str) -> None:
+    with pytest.raises(BadRequest, match="job"):
+        client.call("submit", job=job, task="t2i", params=REQUEST)
+
+
+@pytest.mark.parametrize("noise", [np.zeros((1, 15, 48)), np.zeros((1, 16, 47)), np.full((1, 16, 48), np.nan)])
+def test_noise_of_a_wrong_shape_or_with_nan_is_refused(client: Client, noise: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(BadRequest, match="noise"):
+        client.generate("t2i", noise=noise, **REQUEST)
+
+
+def test_unknown_jobs_are_not_found(client: Client) -> None:
+    for request in ("wait", "result", "cancel"):
+        with pytest.raises(NotFound, match="nobody"):
+            client.call(request, job="nobody")
+
+
+def test_a_message_over_the_limit_is_refused_with_the_numbers() -> None:
+    with Lanced("--max-message", "1M") as daemon:
+        big = encode({"protocol": 1, "request": "hello"}, {"x": np.zeros(1_500_000, dtype=np.uint8)})
+        answer, _ = raw(daemon, big)
+        assert answer["error"]["code"] == "too_large"
+        with daemon.client() as client:
+            with pytest.raises(TooLarge, match="1048576"):
+                client.submit("image_edit", source=np.zeros((1, 1024, 1024, 3)), **REQUEST)
+            huge = encode({"protocol": 1, "request": "hello"}, {"x": np.zeros(9_000_000, dtype=np.uint8)})
+            with pynng.Req0(dial=daemon.endpoint, recv_timeout=500) as peer:
+                peer.send(huge)
+                with pytest.raises(pynng.Timeout):
+                    peer.recv()
+            assert client.hello().version
+
+
+def connect(daemon: Lanced) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(5)
+    peer.connect(daemon.endpoint.removeprefix("ipc://"))
+    return peer
+
+
+GREETING = b"\0SP\0\0\x30\0\0"
+
+
+RUBBISH = {
+    "another protocol": b"GET / HTTP/1.1\r\n\r\n",
+    "a PAIR socket": b"\0SP\0\0\x10\0\0",
+    "half a greeting": GREETING[:3],
+    "no greeting": b"",
+    "a length of 2^63": GREETING + b"\x01" + struct.pack(">Q", 2**63),
+    "a message too short for an id": GREETING + b"\x01" + struct.pack(">Q", 2) + b"\0\0",
+    "half a message": GREETING + b"\x01" + struct.pack(">Q", 100) + b"half of it",
+    "no ipc frame": GREETING + b"\x07\x07\x07",
+}
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH.values(), ids=RUBBISH.keys())
+def test_rubbish_on_the_socket_and_peers_that_hang_up_are_survived(lanced: Lanced, rubbish: bytes) -> None:
+    """At once and a little later: nng 1.5 would stop accepting connections after the former."""
+    for pause in (0, 0, 0, 0.02, 0.1):
+        with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):  # while it listens anew
+            peer = connect(lanced)
+            peer.sendall(rubbish)
+            time.sleep(pause)
+            peer.close()
+
+
+def test_a_hundred_connections_that_say_nothing_do_no_harm(lanced: Lanced) -> None:
+    peers = [connect(lanced) for _ in range(100)]
+    with lanced.client() as client:
+        assert client.hello().version
+    for peer in peers:
+        peer.close()
+
+
+SUBMIT_AND_DIE = """
+import json, os, sys
+from lanced_client import Client
+job = Client(sys.argv[1]).submit("t2i", job_id="orphan", **json.loads(sys.argv[2]))
+job.poll(1)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_client_that_disappears_leaves_a_job_that_others_can_stop(lanced: Lanced, client: Client) -> None:
+    command = [sys.executable, "-c", SUBMIT_AND_DIE, lanced.endpoint, json.dumps(LONG_REQUEST)]
+    package = str(ROOT / "protocol/python")
+    assert subprocess.run(command, env=os.environ | {"PYTHONPATH": package}, timeout=20).returncode == -signal.SIGKILL
+    assert client.cancel("orphan") in ("running", "cancelled")
+    client.call("release", job="orphan")
+
+
+def test_a_killed_daemon_is_noticed_and_its_successor_serves_at_the_same_place(
+    peer_factory: Any, expected: np.ndarray[Any, Any]
+) -> None:
+    with Lanced() as daemon, Client(daemon.endpoint, timeout=1.0, peer_factory=peer_factory) as client:
+        job = client.submit("t2i", **LONG_REQUEST)
+        while not any(isinstance(event, Started) for event in job.poll(1)):
+            pass
+        daemon.process.kill()
+        daemon.process.wait()
+        with pytest.raises(ConnectionFailed, match="went away while job"):
+            list(job.events())
+        with pytest.raises(ConnectionFailed, match=daemon.endpoint):
+            client.hello()
+        daemon.start()
+        with pytest.raises(JobLost, match="restarted"):
+            job.poll(1)
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
+
+
+def test_a_second_daemon_on_the_same_socket_is_refused_and_the_first_lives(lanced: Lanced) -> None:
+    second = subprocess.run(lanced.command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    assert second.returncode != 0
+    assert lanced.endpoint.removeprefix("ipc://") in second.stderr
+
+
+def test_a_daemon_without_a_model_folder_says_what_is_missing() -> None:
+    done = subprocess.run([str(LANCED), "--model", "/nonexistent"], capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0
+    assert "/nonexistent" in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["finish", "cancel"])
+def test_a_shutdown_finishes_or_cancels_as_asked(mode: str) -> None:
+    with Lanced() as daemon, daemon.client() as client:
+        request = REQUEST if mode == "finish" else LONG_REQUEST
+        jobs = [client.submit("t2i", **request) for _ in range(2)]
+        client.shutdown(mode)
+        endings = [list(job.events())[-1].event for job in jobs]
+        assert endings == (["done"] * 2 if mode == "finish" else ["cancelled"] * 2)
+        assert daemon.process.wait(timeout=20) == 0
+
+
+def test_sigterm_ends_the_daemon_in_order_and_takes_its_socket_away() -> None:
+    with Lanced("--on-term", "cancel") as daemon:
+        with daemon.client() as client:
+            client.submit("t2i", **LONG_REQUEST).poll(1)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(timeout=20) == 0
+        assert not Path(daemon.endpoint.removeprefix("ipc://")).exists()
+
+
+def test_a_full_queue_says_so() -> None:
+    with Lanced("--queue", "1") as daemon, daemon.client() as client:
+        running = client.submit("t2i", **LONG_REQUEST)
+        while not any(isinstance(event, Started) for event in running.poll(1)):
+            pass
+        client.submit("t2i", **REQUEST)
+        with pytest.raises(Busy, match="queue"):
+            client.submit("t2i", **REQUEST)
+
+
+def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("open sesame, open sesame\n")
+    with Lanced("--token-file", str(secret), token="open sesame, open sesame") as daemon:
+        for token in (None, "open", "open sesame, open sesame!"):
+            with pytest.raises(BadRequest, match="token"):
+                Client(daemon.endpoint, token=token).hello()
+        with daemon.client() as client:
+            assert client.hello().version
+
+
+def test_results_are_forgotten_in_time() -> None:
+    with Lanced("--result-seconds", "1") as daemon, daemon.client() as client:
+        job = client.submit("t2i", **REQUEST)
+        job.result()
+        time.sleep(2.5)
+        with pytest.raises(NotFound):
+            client.call("result", job=job.id)
