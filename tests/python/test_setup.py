@@ -22,8 +22,13 @@ def run_setup(folder: Path, **commands: str) -> subprocess.CompletedProcess[str]
         program = programs / name.replace("_", "-")
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-    return subprocess.run(["/bin/sh", str(tools / "setup.sh"), "demo"], env={"PATH": str(programs)}, text=True,
-                          capture_output=True, timeout=60)
+    return subprocess.run(
+        ["/bin/sh", str(tools / "setup.sh"), "demo"],
+        env={"PATH": str(programs)},
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
 ONLY_NNG_MISSING = 'case "$*" in *libnng-dev) exit 1;; esac; echo installed'
