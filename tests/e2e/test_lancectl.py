@@ -1,0 +1,230 @@
+"""lancectl and a real lanced: pictures and receipts, exit codes, cancelling, full disks, private daemons."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lanced_client import Client
+from lanced_process import DEMO_MODEL, LANCECTL, LONG_REQUEST, REQUEST, Lanced
+
+QUICK = ["--steps", "4", "--size", "64x64"]
+LONG = ["--steps", "1000", "--size", "256x256"]
+
+
+def pixels_of(path: Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def start_lancectl(endpoint: str, *arguments: str, file_limit: int | None = None) -> subprocess.Popen[str]:
+    def limit_files() -> None:
+        if file_limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+
+    return subprocess.Popen(
+        [str(LANCECTL), *arguments],
+        env=os.environ | {"LANCED_ENDPOINT": endpoint},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit_files,
+    )
+
+
+def test_each_picture_of_a_batch_has_its_own_file_seed_and_receipt(lanced: Lanced, tmp_path: Path) -> None:
+    prompt = 'a "红" circle 🦊'
+    done = lanced.lancectl("t2i", prompt, "-o", str(tmp_path / "fox.png"), "--seed", "20", "--count", "3", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / f"fox-{i}.png") for i in (1, 2, 3)]
+    assert "denoise" in done.stderr
+    assert "\r" not in done.stderr
+
+    shown = lanced.lancectl("show", str(tmp_path / "fox-3.png"), "--json")
+    receipt = json.loads(shown.stdout)
+    assert (receipt["prompt"], receipt["seed"], receipt["batch_index"]) == (prompt, 22, 2)
+    assert receipt["params"]["num_inference_steps"] == 4
+    assert receipt["model"]["name"] == "lance-demo"
+    assert len(receipt["model"]["hash"]) == 64
+    assert receipt["stages"]
+    with Image.open(tmp_path / "fox-3.png") as image:
+        assert isinstance(image, Image.Image)
+        assert json.loads(image.info["lanced"]) == receipt
+
+    again = lanced.lancectl("t2i", prompt, "-o", str(tmp_path / "alone.png"), "--seed", "22", "--quiet", *QUICK)
+    assert (again.returncode, again.stderr) == (0, "")
+    alone, third = (pixels_of(tmp_path / name).astype(int) for name in ("alone.png", "fox-3.png"))
+    assert np.abs(alone - third).max() <= 2  # the same picture; equal bytes are the engine's matter
+
+
+def test_a_preview_is_left_while_the_picture_is_made(lanced: Lanced, tmp_path: Path) -> None:
+    preview = tmp_path / "preview.png"
+    done = lanced.lancectl(
+        "t2i", "a red circle", "-o", str(tmp_path / "a.png"), "--preview", str(preview), *QUICK
+    )
+    assert done.returncode == 0, done.stderr
+    assert pixels_of(preview).shape == (4, 4, 3)
+
+
+def test_a_full_disk_leaves_no_half_file_and_the_result_can_be_fetched(lanced: Lanced, tmp_path: Path) -> None:
+    target = tmp_path / "fox.png"
+    job = f"full-disk-{os.getpid()}"
+    # A limit on the size of files stands for the full disk.
+    process = start_lancectl(
+        lanced.endpoint, "t2i", "a red circle", "-o", str(target), "--job", job, *QUICK, file_limit=200
+    )
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert f"cannot write {target}" in errors
+    assert f"lancectl fetch {job}" in errors
+    assert list(tmp_path.iterdir()) == []
+
+    fetched = lanced.lancectl("fetch", job, "-o", str(target))
+    assert fetched.returncode == 0, fetched.stderr
+    assert pixels_of(target).shape == (64, 64, 3)
+    assert lanced.lancectl("fetch", job, "-o", str(target)).returncode == 4  # saved once, forgotten by the daemon
+
+
+def test_a_folder_that_is_not_there_is_found_before_the_job(lanced: Lanced, client: Client, tmp_path: Path) -> None:
+    before = client.stats()["jobs"]
+    done = lanced.lancectl("t2i", "a red circle", "-o", str(tmp_path / "no" / "fox.png"), *QUICK)
+    assert done.returncode == 5
+    assert "folder" in done.stderr
+    assert client.stats()["jobs"] == before
+
+
+def test_ctrl_c_cancels_the_job_on_the_daemon(
+    lanced: Lanced, client: Client, expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    job = f"ctrl-c-{os.getpid()}"
+    process = start_lancectl(lanced.endpoint, "t2i", "x", "-o", str(tmp_path / "a.png"), "--job", job, *LONG)
+    assert process.stderr is not None
+    while "denoise" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "cancelled" in errors
+    assert list(tmp_path.iterdir()) == []
+    assert client.cancel(job) == "cancelled"
+    np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
+
+
+def test_another_lancectl_can_cancel(lanced: Lanced, client: Client, tmp_path: Path) -> None:
+    with client.submit("t2i", **LONG_REQUEST) as job:
+        done = lanced.lancectl("cancel", job.id)
+        assert done.returncode == 0, done.stderr
+        deadline = time.monotonic() + 30
+        while lanced.lancectl("cancel", job.id).stdout != f"job {job.id}: cancelled\n":
+            assert time.monotonic() < deadline
+        assert lanced.lancectl("fetch", job.id, "-o", str(tmp_path / "a.png")).returncode == 1
+
+
+def test_status_and_models_are_told_to_people_and_programs(lanced: Lanced) -> None:
+    status = lanced.lancectl("status")
+    assert status.returncode == 0, status.stderr
+    assert lanced.endpoint in status.stdout
+    assert "lance-demo" in status.stdout
+    assert json.loads(lanced.lancectl("status", "--json").stdout)["backend"]
+    assert "* lance-demo" in lanced.lancectl("models").stdout
+    assert json.loads(lanced.lancectl("models", "--json").stdout)["models"][0]["loaded"] is True
+    assert "lance-demo" in lanced.lancectl("load", "lance-demo").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["t2i", "x", "--size", "63x64"], 4, "63"),
+        (["t2i", "x", "--steps", "0"], 4, "steps"),
+        (["t2i", ""], 4, "prompt"),
+        (["t2i", "x", "--model", "/tmp"], 4, "tmp"),
+        (["fetch", "no-such-job"], 4, "no-such-job"),
+        (["load", "no-such-model"], 4, "no-such-model"),
+        (["t2i", "x", "--guidance", "nan"], 2, "nan"),
+        (["show", "/dev/null"], 6, "/dev/null"),
+    ],
+)
+def test_refusals_have_their_exit_codes(
+    lanced: Lanced, tmp_path: Path, arguments: list[str], code: int, reason: str
+) -> None:
+    if arguments[0] in ("t2i", "fetch"):
+        arguments = [*arguments, "-o", str(tmp_path / "a.png")]
+    done = lanced.lancectl(*arguments)
+    assert done.returncode == code, done.stderr
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_daemon_there_is_one_clear_error(tmp_path: Path) -> None:
+    process = start_lancectl(f"ipc://{tmp_path}/none.ipc", "status")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "no lanced answers" in errors
+
+
+def private_folders() -> set[Path]:
+    return set(Path("/tmp").glob("lancectl-??????"))
+
+
+def test_a_private_daemon_is_started_for_a_model_and_ended(
+    expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    before = private_folders()
+    process = start_lancectl(
+        f"ipc://{tmp_path}/none.ipc", "t2i", str(REQUEST["prompt"]), "-o", str(tmp_path / "a.png"),
+        "--seed", str(REQUEST["seed"]), "--model", str(DEMO_MODEL), *QUICK,
+    )  # fmt: skip
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "private" in errors
+    np.testing.assert_array_equal(pixels_of(tmp_path / "a.png"), expected[0, 0])
+    assert private_folders() == before
+
+
+def test_a_private_daemon_says_what_its_model_lacks(tmp_path: Path) -> None:
+    before = private_folders()
+    process = start_lancectl(
+        f"ipc://{tmp_path}/none.ipc", "t2i", "x", "-o", str(tmp_path / "a.png"), "--model", str(tmp_path), "-q"
+    )
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "model.safetensors" in errors
+    assert private_folders() == before
+
+
+def test_a_private_daemon_stays_when_its_result_could_not_be_written(tmp_path: Path) -> None:
+    process = start_lancectl(
+        f"ipc://{tmp_path}/none.ipc", "t2i", "a red circle", "-o", str(tmp_path / "a.png"), "--job", "kept",
+        "--model", str(DEMO_MODEL), "-q", *QUICK, file_limit=1000,
+    )  # fmt: skip
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5
+    endpoint = errors.split("lancectl shutdown --endpoint ")[1].strip()
+    fetched = start_lancectl(endpoint, "fetch", "kept", "-o", str(tmp_path / "a.png"))
+    assert fetched.wait(30) == 0
+    assert start_lancectl(endpoint, "shutdown").wait(30) == 0
+    socket = Path(endpoint.removeprefix("ipc://"))
+    deadline = time.monotonic() + 30
+    while socket.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not socket.exists()
+    shutil.rmtree(socket.parent)
+
+
+def test_shutdown_ends_the_daemon(tmp_path: Path) -> None:
+    with Lanced() as own:
+        assert own.lancectl("shutdown").returncode == 0
+        assert own.process.wait(30) == 0
+        assert own.lancectl("status").returncode == 3
