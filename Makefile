@@ -4,6 +4,9 @@
 #   make test           installs what is missing, builds, runs every test and check; ends with "N passed, N failed, N skipped"
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
+#   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
+#   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
+#   make bench          how fast each operator is on this machine
 #   make install        into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
 #   make clean          remove what was built (.venv stays)
 # Variables: CC, CFLAGS; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
@@ -41,7 +44,7 @@ TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard too
 LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a
 # What tests of the engine share (model folders made of recorded ones), and the parts of the tools.
 TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(BUILD)/libserver.a $(LIBRARIES)
-PROGRAMS  = $(if $(wildcard daemon/main.c),$(BUILD)/lanced) $(TOOLS)
+PROGRAMS  = $(BUILD)/lanced $(TOOLS)
 
 all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
 
@@ -56,7 +59,7 @@ $(BUILD)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
-ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 $(BUILD)/%_avx2.o: BASE_FLAGS += -mavx2 -mfma -mf16c
 endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
@@ -67,7 +70,7 @@ $(BUILD)/%.o: %.c | $(BUILD)/headers
 
 # One message for all missing libraries, before anything is compiled.
 $(BUILD)/headers: tools/required_headers.c
-	@command -v $(CC) >/dev/null || { echo "The compiler $(CC) is missing. On Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@command -v $(firstword $(CC)) >/dev/null || { echo "The compiler $(CC) is missing. On Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
 	@$(CC) -E $< -o /dev/null || { echo "(or let 'make demo' install everything that is missing)" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@touch $@
@@ -121,26 +124,32 @@ test-comfyui: all
 
 demo:
 	@tools/setup.sh demo
-	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@$(MAKE) -q all 2>/dev/null || echo "building lanced"
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python .venv/bin/python -m demo.demo
+
+# How fast each operator is on this machine, at the shapes of the real model.
+bench: $(BUILD)/lance-bench
+	@$<
 
 # ---- install ----
 BINARY_DIR = $(DESTDIR)$(PREFIX)/bin
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
-DOC_FILES = $(wildcard README.md) LICENSE protocol/PROTOCOL.md $(wildcard docs/lanced.service)
+DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/lancectl.md docs/lanced.service
+INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl
 
 install: all
 	install -d $(BINARY_DIR) $(DOC_DIR)
-	install -m 755 $(PROGRAMS) $(BINARY_DIR)
+	install -m 755 $(INSTALLED) $(BINARY_DIR)
 	install -m 644 $(DOC_FILES) $(DOC_DIR)
 
 uninstall:
-	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(PROGRAMS)))
+	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(INSTALLED)))
 	rm -rf $(DOC_DIR)
 
 clean:
 	rm -rf build build-* demo/out
 
-.PHONY: all unit unit-programs objects check-golden fuzz test test-comfyui demo install uninstall clean
+.PHONY: all unit unit-programs objects check-golden fuzz test test-comfyui demo bench install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
