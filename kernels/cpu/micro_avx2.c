@@ -249,17 +249,17 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
         body_decode_panel(w, row, count, first + done, depth - done, out + (size_t)done * TILE_COLUMNS, avx2_pack);
 }
 
-/* Few rows (gemv). Against 4-bit weights: the weights are read once and never stored as floats.
- *
- * 32 bytes are 64 codes; lane l of such a vector holds columns 8l .. 8l+7 of its block. A code is not shifted down
- * but masked where it stands and converted there, and x brings the power of two that makes up for it: three
- * instructions for eight weights. Zero points are taken off once per group, with the sum of x:
- *   sum (code - zero) * scale * x  =  scale * (sum code * x  -  zero * sum x)
+/* Few rows (gemv). Against 4-bit weights the sums run in integers, which takes half the instructions of floats and is
+ * exact: x is brought to 24-bit fixed point, in three signed digits of 8 bits, with a scale for each piece of 64 or 128
+ * columns (the error is 2^-24 of the piece's largest value, as in a float), and codes times digits are summed
+ * by the byte multiplier. Zero points are taken off once per piece, with the sum of x:
+ *   sum (code - zero) * scale * x  =  scale * x_scale * (sum code * digits  -  zero * sum digits)
  * NVFP4 levels are looked up as the bytes 2*level + 12, which are positive, and so have a "zero" of 12.
  *
- * Prepared x: for each block of 64 columns 8 vectors, vector i lane l = x[8l+i] times that power; then for each unit
- * (a group, or a block when groups are smaller) the lanes' sums of x. */
-enum { CODES = 64, NVFP4_ZERO = 12, PAIRS = 16, CHAINS_MAX = 4 };
+ * 32 bytes are 64 codes; lane l of 32 bits holds columns 8l .. 8l+7, low nibbles the even ones. Prepared x: for each
+ * such block and each digit a vector for the even and one for the odd columns; then for each piece the lanes' sums of
+ * the digits; then the scales of the pieces. */
+enum { CODES = 64, DIGITS = 3, BLOCK_FLOATS = DIGITS * 2 * 8, NVFP4_ZERO = 12, PAIRS = 16 };
 
 static bool gemv_of_codes(const struct linear_source *w)
 {
@@ -268,44 +268,78 @@ static bool gemv_of_codes(const struct linear_source *w)
            (g % CODES == 0 || g == 8 || g == 16 || g == 32);
 }
 
-static int gemv_unit(const struct linear_source *w)
+/* Columns of a piece: the sums of 128 columns of codes up to 15 still fit the multiplier's 16 bits. */
+static inline int gemv_piece(enum weight_format format, int group)
 {
-    return w->group_size > CODES ? w->group_size : CODES;
+    return format == WEIGHT_AWQ_INT4 && group % (2 * CODES) == 0 ? 2 * CODES : CODES;
 }
 
 static size_t avx2_gemv_prepared_floats(const struct linear_source *w)
 {
     if (!gemv_of_codes(w))
         return body_gemv_prepared_floats(w);
-    return (size_t)w->in_features + (size_t)(w->in_features / gemv_unit(w)) * 8;
+    size_t pieces = (size_t)(w->in_features / gemv_piece(w->format, w->group_size));
+    return (size_t)(w->in_features / CODES) * BLOCK_FLOATS + pieces * 9;
+}
+
+/* Even and odd columns apart, 16 at a time, as gemv_wide takes pairs of bf16 weights apart. */
+static void prepare_pairs(const struct linear_source *w, const float *x, float *out)
+{
+    int paired = w->in_features / PAIRS * PAIRS;
+    for (int k = 0; k < paired; k++)
+        out[k / PAIRS * PAIRS + k % 2 * 8 + k % PAIRS / 2] = x[k];
+    memcpy(out + paired, x + paired, (size_t)(w->in_features - paired) * sizeof *x);
+}
+
+/* 64 columns as digits; adds them to the lanes' sums. */
+static void prepare_block(const float *x, float factor, int8_t *digits, float *sums)
+{
+    for (int lane = 0; lane < 8; lane++) {
+        int sum = 0;
+        for (int i = 0; i < 8; i++) {
+            int value = _mm_cvtss_si32(_mm_set_ss(x[8 * lane + i] * factor)); /* rounds to nearest */
+            sum += value;
+            for (int d = 0; d < DIGITS; d++) {
+                int8_t digit = (int8_t)(uint8_t)value;
+                digits[(2 * d + i % 2) * 32 + 4 * lane + i / 2] = digit;
+                value = (value - digit) / 256;
+            }
+        }
+        sums[lane] += (float)sum;
+    }
+}
+
+static void prepare_digits(const struct linear_source *w, const float *x, float *out)
+{
+    const float largest_value = 127 * 65536 + 127 * 256; /* three digits hold 127 more: room for rounding */
+    int in = w->in_features, piece = gemv_piece(w->format, w->group_size), pieces = in / piece;
+    int8_t *digits = (int8_t *)out;
+    float *sums = out + in / CODES * BLOCK_FLOATS, *scales = sums + 8 * pieces;
+    memset(sums, 0, (size_t)pieces * 8 * sizeof *sums);
+    for (int p = 0; p < pieces; p++, x += piece, sums += 8) {
+        vec largest = {0}, total = {0};
+        for (int k = 0; k < piece; k += WIDTH) {
+            vec v = v_load(x + k), size = v_max(v, -v);
+            largest = v_max(largest, size);
+            total += size;
+        }
+        float top = body_max((const float *)&largest, WIDTH);
+        bool finite = isfinite(v_sum(total)); /* otherwise the result is no number either */
+        scales[p] = finite ? top / largest_value : NAN;
+        float factor = finite && top > 1e-30f ? largest_value / top : 0.0f;
+        for (int k = 0; k < piece; k += CODES, digits += BLOCK_FLOATS * sizeof(float))
+            prepare_block(x + k, factor, digits, sums);
+    }
 }
 
 static void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out)
 {
-    if (w->format == WEIGHT_BF16) { /* even and odd columns apart, as gemv_wide takes the weights apart */
-        int paired = w->in_features / PAIRS * PAIRS;
-        for (int k = 0; k < paired; k++)
-            out[k / PAIRS * PAIRS + k % 2 * 8 + k % PAIRS / 2] = x[k];
-        memcpy(out + paired, x + paired, (size_t)(w->in_features - paired) * sizeof *x);
-        return;
-    }
-    if (!gemv_of_codes(w)) {
+    if (gemv_of_codes(w))
+        prepare_digits(w, x, out);
+    else if (w->format == WEIGHT_BF16)
+        prepare_pairs(w, x, out);
+    else
         body_gemv_prepare(w, x, out);
-        return;
-    }
-    float power[8]; /* of the place where code i is converted */
-    for (int i = 0; i < 8; i++)
-        power[i] = w->format == WEIGHT_NVFP4 ? 1.0f / (float)(1 << i / 2 * 8) : i == 7 ? 1.0f : 1.0f / (float)(1 << 4 * i);
-    int in = w->in_features, unit = gemv_unit(w);
-    float *sums = out + in;
-    memset(sums, 0, (size_t)(in / unit) * 8 * sizeof *sums);
-    for (int block = 0; block < in; block += CODES)
-        for (int lane = 0; lane < 8; lane++)
-            for (int i = 0; i < 8; i++) {
-                float value = x[block + 8 * lane + i];
-                out[block + 8 * i + lane] = value * power[i];
-                sums[block / unit * 8 + lane] += value;
-            }
 }
 
 /* One byte for each group of a block. */
@@ -314,9 +348,9 @@ static inline __attribute__((always_inline)) __m128i load_bytes(const uint8_t *f
     return group == 8 ? _mm_loadl_epi64((const __m128i *)from) : group == 16 ? _mm_loadu_si32(from) : _mm_loadu_si16(from);
 }
 
-/* Scales of a unit of a row, one per lane, without the tensor's own, and zero points likewise. `first` is the unit's
+/* Scales of a piece of a row, one per lane, without the tensor's own, and zero points likewise. `first` is the piece's
  * first group, `group` the group size (a constant where that pays), `spread` which group a lane belongs to. */
-static inline __attribute__((always_inline)) __m256 unit_scales(const uint8_t *scales, const uint8_t *scales_fp8,
+static inline __attribute__((always_inline)) __m256 piece_scales(const uint8_t *scales, const uint8_t *scales_fp8,
                                                                 size_t first, int group, __m256i spread)
 {
     if (group >= CODES)
@@ -340,7 +374,7 @@ static inline __attribute__((always_inline)) __m256 unit_scales(const uint8_t *s
     return _mm256_permutevar8x32_ps(wide, spread);
 }
 
-static inline __attribute__((always_inline)) __m256 unit_zeros(const uint8_t *zeros, size_t first, int group,
+static inline __attribute__((always_inline)) __m256 piece_zeros(const uint8_t *zeros, size_t first, int group,
                                                                __m256i spread)
 {
     if (group >= CODES)
@@ -349,16 +383,11 @@ static inline __attribute__((always_inline)) __m256 unit_zeros(const uint8_t *ze
     return _mm256_permutevar8x32_ps(wide, spread);
 }
 
-/* Code i of every lane as a float, times the power of two that gemv_prepare expects. `tables` are NVFP4's looked-up
- * bytes of even and odd columns. */
-static inline __attribute__((always_inline)) __m256 code_in_place(enum weight_format format, __m256i codes,
-                                                                  const __m256i tables[2], int i)
+/* The codes' products with x in one digit, in pairs: 16 sums of 16 bits. */
+static inline __attribute__((always_inline)) __m256i multiply_codes(__m256i even, __m256i odd, const int8_t *digits)
 {
-    if (format == WEIGHT_NVFP4)
-        return _mm256_cvtepi32_ps(_mm256_and_si256(tables[i % 2], _mm256_set1_epi32((int)(0xffu << i / 2 * 8))));
-    if (i == 7) /* in place it would be the sign bit */
-        return _mm256_cvtepi32_ps(_mm256_srli_epi32(codes, 28));
-    return _mm256_cvtepi32_ps(_mm256_and_si256(codes, _mm256_set1_epi32(15 << 4 * i)));
+    return _mm256_add_epi16(_mm256_maddubs_epi16(even, _mm256_loadu_si256((const __m256i *)digits)),
+                            _mm256_maddubs_epi16(odd, _mm256_loadu_si256((const __m256i *)(digits + 32))));
 }
 
 static inline __attribute__((always_inline)) void gemv_codes(const int rows, const enum weight_format format,
@@ -367,16 +396,14 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
 {
     const struct linear_source *w = g->w;
     const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros;
-    const int in = w->in_features, unit = gemv_unit(w), units = in / unit, groups = in / group;
-    const int groups_per_unit = unit / group;
-    /* Independent sums: more of them make shorter chains of additions, where the registers are there. */
-    const int chains = rows > 2 ? 1 : rows == 2 || format == WEIGHT_NVFP4 ? 2 : 4;
+    const int in = w->in_features, groups = in / group, piece = gemv_piece(format, group), pieces = in / piece;
+    const size_t sums_at = (size_t)(in / CODES) * BLOCK_FLOATS, scales_at = sums_at + (size_t)pieces * 8;
     /* NVFP4's bytes are twice the level. */
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f;
-    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), byte = _mm256_set1_epi16(256);
     const __m256i table = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16,
                                            18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
-    int lanes[8]; /* which of a unit's scales belongs to a lane */
+    int lanes[8]; /* which of a piece's scales belongs to a lane */
     for (int lane = 0; lane < 8; lane++)
         lanes[lane] = group < CODES ? lane * 8 / group : 0;
     const __m256i spread = _mm256_loadu_si256((const __m256i *)lanes);
@@ -386,36 +413,40 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
         __m256 total[GEMV_ROWS_MAX];
         for (int r = 0; r < rows; r++)
             total[r] = _mm256_setzero_ps();
-        for (int u = 0; u < units; u++) {
-            __m256 sum[GEMV_ROWS_MAX][CHAINS_MAX];
-            for (int r = 0; r < rows; r++)
-                for (int chain = 0; chain < chains; chain++)
-                    sum[r][chain] = _mm256_setzero_ps();
-            for (int block = u * unit; block < (u + 1) * unit; block += CODES) {
-                __m256i codes = _mm256_loadu_si256((const __m256i *)(data + block / 2)), tables[2] = {codes, codes};
+        for (int p = 0; p < pieces; p++) {
+            __m256i sum[GEMV_ROWS_MAX][DIGITS];
+#pragma GCC unroll 2
+            for (int block = 0; block < piece / CODES; block++) {
+                int number = p * (piece / CODES) + block;
+                __m256i codes = _mm256_loadu_si256((const __m256i *)(data + number * (CODES / 2)));
+                __m256i even = _mm256_and_si256(codes, nibble);
+                __m256i odd = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
                 if (format == WEIGHT_NVFP4) {
-                    tables[0] = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, nibble));
-                    tables[1] = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi32(codes, 4), nibble));
+                    even = _mm256_shuffle_epi8(table, even);
+                    odd = _mm256_shuffle_epi8(table, odd);
                 }
-#pragma GCC unroll 8
-                for (int i = 0; i < 8; i++) {
-                    __m256 value = code_in_place(format, codes, tables, i);
 #pragma GCC unroll 4
-                    for (int r = 0; r < rows; r++) {
-                        const float *x = g->x + (size_t)r * g->x_stride + block + 8 * i;
-                        sum[r][i % chains] = _mm256_fmadd_ps(value, _mm256_loadu_ps(x), sum[r][i % chains]);
+                for (int r = 0; r < rows; r++) {
+                    const int8_t *digits = (const int8_t *)(g->x + (size_t)r * g->x_stride + number * BLOCK_FLOATS);
+#pragma GCC unroll 3
+                    for (int d = 0; d < DIGITS; d++) {
+                        __m256i product = multiply_codes(even, odd, digits + 64 * d);
+                        sum[r][d] = block ? _mm256_add_epi16(sum[r][d], product) : product;
                     }
                 }
             }
-            size_t first = (size_t)column * (size_t)groups + (size_t)(u * groups_per_unit);
-            __m256 scale = unit_scales(scales, scales_fp8, first, group, spread);
-            __m256 zero = format == WEIGHT_NVFP4 ? _mm256_set1_ps(NVFP4_ZERO) : unit_zeros(all_zeros, first, group, spread);
+            size_t first = (size_t)column * (size_t)groups + (size_t)(p * piece / group);
+            __m256 scale = piece_scales(scales, scales_fp8, first, group, spread);
+            __m256 zero = format == WEIGHT_NVFP4 ? _mm256_set1_ps(NVFP4_ZERO) : piece_zeros(all_zeros, first, group, spread);
+#pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
-                __m256 sums = _mm256_loadu_ps(g->x + (size_t)r * g->x_stride + in + 8 * u);
-                for (int width = chains / 2; width; width /= 2)
-                    for (int chain = 0; chain < width; chain++)
-                        sum[r][chain] = _mm256_add_ps(sum[r][chain], sum[r][chain + width]);
-                total[r] = _mm256_fmadd_ps(scale, _mm256_fnmadd_ps(zero, sums, sum[r][0]), total[r]);
+                const float *x = g->x + (size_t)r * g->x_stride;
+                __m256i low = _mm256_add_epi32(_mm256_madd_epi16(sum[r][0], one), _mm256_madd_epi16(sum[r][1], byte));
+                __m256i high = _mm256_slli_epi32(_mm256_madd_epi16(sum[r][2], one), 16);
+                __m256 value = _mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
+                value = _mm256_fnmadd_ps(zero, _mm256_loadu_ps(x + sums_at + 8 * (size_t)p), value);
+                __m256 both = _mm256_mul_ps(scale, _mm256_broadcast_ss(x + scales_at + p));
+                total[r] = _mm256_fmadd_ps(both, value, total[r]);
             }
         }
         for (int r = 0; r < rows; r++)
