@@ -1,12 +1,11 @@
 """Starting the lanced that the user built or installed on this machine, when none answers.
 
-The daemon is a child of ComfyUI and is asked to end with it. Nothing is installed, downloaded
-or run through a shell.
+The daemon ends with ComfyUI, however that ends: it watches a pipe that ComfyUI holds open. Nothing
+is installed, downloaded or run through a shell.
 """
 
 from __future__ import annotations
 
-import atexit
 import shutil
 import subprocess
 import threading
@@ -15,14 +14,14 @@ from pathlib import Path
 
 import folder_paths
 
-from ..protocol.python.lanced_client import Client, ConnectionFailed, LanceError
+from ..protocol.python.lanced_client import AnswerTimeout, Client, ConnectionFailed, LanceError
 
 CLONE = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 MOST_MODELS = 32  # that one lanced offers
 
 _lock = threading.Lock()
-_started: list[subprocess.Popen[bytes]] = []
+_started: dict[str, subprocess.Popen[bytes]] = {}  # by endpoint; holds the pipes open
 
 if "lance" not in folder_paths.folder_names_and_paths:
     folder_paths.add_model_folder_path("lance", str(Path(folder_paths.models_dir) / "lance"))
@@ -72,25 +71,26 @@ def answers(endpoint: str) -> bool:
     try:
         with Client(endpoint, timeout=2.0) as client:
             client.hello()
-    except ConnectionFailed:
-        return False
-    except LanceError:
-        return True  # it is there, though it says no; who asks next sees why
+    except LanceError as error:
+        # One that is there but slow, or says no, is no reason for a second one; who asks next sees what it says.
+        return isinstance(error, AnswerTimeout) or not isinstance(error, ConnectionFailed)
     return True
 
 
 def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
-    command = [str(binary), "--endpoint", endpoint, "--lazy", "--on-term", "cancel"]
+    command = [str(binary), "--endpoint", endpoint, "--lazy", "--until-eof", "--on-term", "cancel"]
     for name, directory in list(models.items())[:MOST_MODELS]:
         command += ["--model", f"{name}={directory}"]
     log_path = Path(folder_paths.get_user_directory()) / "lanced.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
-        # A session of its own: Ctrl-C in ComfyUI's terminal ends the daemon through _stop, not under its jobs.
-        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    if not _started:
-        atexit.register(_stop)
-    _started.append(daemon)
+        # A session of its own: Ctrl-C in ComfyUI's terminal is not meant for it.
+        daemon = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    if endpoint in _started:
+        _started[endpoint].poll()  # takes notice of its end, so that no zombie stays
+    _started[endpoint] = daemon
     deadline = time.monotonic() + START_SECONDS
     while not answers(endpoint):
         if daemon.poll() is not None or time.monotonic() > deadline:
@@ -99,14 +99,3 @@ def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
                 f"lanced was started but does not answer at {endpoint}: {' '.join(said)} (log: {log_path})"
             )
         time.sleep(0.05)
-
-
-def _stop() -> None:
-    for daemon in _started:
-        if daemon.poll() is None:
-            daemon.terminate()
-    for daemon in _started:
-        try:
-            daemon.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            daemon.kill()

@@ -1,8 +1,8 @@
 /* daemon.c: see daemon.h.
  *
  * The main thread puts the parts together and then only waits: for signals (signalfd), for
- * word from other threads (an eventfd: shutdown asked for, default model not loadable), and
- * for the clock, to let old results expire. On the way out it takes no more jobs, waits for those
+ * word from other threads (an eventfd: shutdown asked for, default model not loadable), for the
+ * end of standard input (--until-eof), and for the clock, to let old results expire. On the way out it takes no more jobs, waits for those
  * that are there (or cancels them) and for their clients to fetch the results, and takes the
  * parts down in the reverse order.
  */
@@ -41,6 +41,7 @@ struct daemon {
     struct worker *worker;
     struct server *server;
     int signal_fd, wish_fd;
+    int stdin_fd; /* -1: not watched, or ended */
     atomic_int wish;
 };
 
@@ -77,12 +78,29 @@ static void read_signal(struct daemon *daemon)
     raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
 }
 
-/* Sleep until a signal, a wish or the time. */
+/* What comes in is of no interest, only that nothing can come any more. */
+static void read_stdin(struct daemon *daemon)
+{
+    char ignored[256];
+    ssize_t length = read(daemon->stdin_fd, ignored, sizeof ignored);
+    if (length > 0 || (length < 0 && errno == EINTR))
+        return;
+    daemon->stdin_fd = -1;
+    bool cancel = daemon->options.cancel_on_term;
+    log_info(NULL, "standard input was closed: %s", cancel ? "cancelling all jobs" : "finishing the jobs that are there");
+    raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
+}
+
+/* Sleep until a signal, a wish, the end of standard input or the time. */
 static void wait_a_moment(struct daemon *daemon, int timeout_ms)
 {
-    struct pollfd files[2] = {{.fd = daemon->signal_fd, .events = POLLIN}, {.fd = daemon->wish_fd, .events = POLLIN}};
-    if (poll(files, 2, timeout_ms) <= 0)
+    struct pollfd files[3] = {{.fd = daemon->signal_fd, .events = POLLIN},
+                              {.fd = daemon->wish_fd, .events = POLLIN},
+                              {.fd = daemon->stdin_fd, .events = POLLIN}}; /* poll skips a negative one */
+    if (poll(files, 3, timeout_ms) <= 0)
         return;
+    if (files[2].revents != 0)
+        read_stdin(daemon);
     uint64_t count;
     if (files[1].revents != 0 && read(daemon->wish_fd, &count, sizeof count) < 0)
         log_debug(NULL, "wish: %s", strerror(errno));
@@ -145,6 +163,7 @@ static int open_files(struct daemon *daemon, struct error *error)
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    daemon->stdin_fd = daemon->options.until_eof ? STDIN_FILENO : -1;
     daemon->wish_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (daemon->signal_fd < 0 || daemon->wish_fd < 0)
         return error_set(error, ERROR_IO, "cannot watch for signals: %s", strerror(errno));

@@ -36,6 +36,8 @@ static const char usage[] =
     "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
     "  --result-seconds S              for so long (default 600)\n"
     "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels)\n"
+    "  --until-eof                     end, as with SIGTERM, when standard input closes: for a program that starts\n"
+    "                                  lanced for itself and may die before it can stop it\n"
     "  --log-level LEVEL               error, warning, info (default) or debug; the log goes to standard error\n"
     "  --version, --help\n"
     "\n"
@@ -44,7 +46,7 @@ static const char usage[] =
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_THREADS, OPTION_MEMORY,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
-    OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
+    OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
 static const struct option long_options[] = {
@@ -63,6 +65,7 @@ static const struct option long_options[] = {
     {"result-bytes", required_argument, NULL, OPTION_RESULT_BYTES},
     {"result-seconds", required_argument, NULL, OPTION_RESULT_SECONDS},
     {"on-term", required_argument, NULL, OPTION_ON_TERM},
+    {"until-eof", no_argument, NULL, OPTION_UNTIL_EOF},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -212,6 +215,9 @@ static int read_option(struct options *options, int code, const char *value, str
         if (strcmp(value, "finish") != 0 && strcmp(value, "cancel") != 0)
             return error_set(error, ERROR_BAD_REQUEST, "--on-term: must be finish or cancel, not \"%.40s\"", value);
         options->cancel_on_term = strcmp(value, "cancel") == 0;
+        return 0;
+    case OPTION_UNTIL_EOF:
+        options->until_eof = true;
         return 0;
     case OPTION_LOG_LEVEL:
         options->log_level = log_level_of(value);

@@ -29,6 +29,7 @@ struct options {
     struct jobs_limits jobs;
     bool lazy;                       /* load the default model at the first job instead of at start */
     bool cancel_on_term;
+    bool until_eof;                  /* end when standard input closes */
     int log_level;
 };
 

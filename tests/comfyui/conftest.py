@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from comfyui_server import ROOT, ComfyUI
-from lanced_client import Client
+from lanced_client import Client, ConnectionFailed
 
 
 def comfyui_python(comfyui: Path) -> str:
@@ -39,6 +40,14 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator
     base = tmp_path_factory.mktemp("comfyui")
     with ComfyUI(folder, comfyui_python(folder), base, {"LANCED_ENDPOINT": endpoint}) as running:
         yield running
+    deadline = time.monotonic() + 5
+    with Client(endpoint) as client:
+        while time.monotonic() < deadline:
+            try:
+                client.hello()
+            except ConnectionFailed:
+                return
+    pytest.fail("the daemon that the nodes started outlived ComfyUI")
 
 
 @pytest.fixture

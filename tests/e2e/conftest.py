@@ -17,7 +17,8 @@ from lanced_process import LANCED, REQUEST, Lanced
 def lanced() -> Iterator[Lanced]:
     if not LANCED.exists():
         pytest.fail("build/lanced is missing: run make first")
-    with Lanced() as daemon:
+    with Lanced() as daemon, daemon.client() as client:
+        client.load()
         yield daemon
 
 

@@ -71,9 +71,7 @@ def test_each_picture_of_a_batch_has_its_own_file_seed_and_receipt(lanced: Lance
 
 def test_a_preview_is_left_while_the_picture_is_made(lanced: Lanced, tmp_path: Path) -> None:
     preview = tmp_path / "preview.png"
-    done = lanced.lancectl(
-        "t2i", "a red circle", "-o", str(tmp_path / "a.png"), "--preview", str(preview), *QUICK
-    )
+    done = lanced.lancectl("t2i", "a red circle", "-o", str(tmp_path / "a.png"), "--preview", str(preview), *QUICK)
     assert done.returncode == 0, done.stderr
     assert pixels_of(preview).shape == (4, 4, 3)
 
@@ -178,9 +176,7 @@ def private_folders() -> set[Path]:
     return set(Path("/tmp").glob("lancectl-??????"))
 
 
-def test_a_private_daemon_is_started_for_a_model_and_ended(
-    expected: np.ndarray[Any, Any], tmp_path: Path
-) -> None:
+def test_a_private_daemon_is_started_for_a_model_and_ended(expected: np.ndarray[Any, Any], tmp_path: Path) -> None:
     before = private_folders()
     process = start_lancectl(
         f"ipc://{tmp_path}/none.ipc", "t2i", str(REQUEST["prompt"]), "-o", str(tmp_path / "a.png"),

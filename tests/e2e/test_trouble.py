@@ -320,6 +320,16 @@ def test_sigterm_ends_the_daemon_in_order_and_takes_its_socket_away() -> None:
         assert not Path(daemon.endpoint.removeprefix("ipc://")).exists()
 
 
+def test_a_daemon_started_for_a_program_ends_with_it() -> None:
+    daemon = Lanced("--until-eof", "--on-term", "cancel")
+    program = subprocess.Popen(daemon.command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert program.stdin is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        program.wait(timeout=1)
+    program.stdin.close()
+    assert program.wait(timeout=10) == 0
+
+
 def test_a_full_queue_says_so() -> None:
     with Lanced("--queue", "1") as daemon, daemon.client() as client:
         running = client.submit("t2i", **LONG_REQUEST)
