@@ -33,13 +33,15 @@ typedef struct param param; /* float32 in device memory; see param_at() */
 struct linear;
 struct conv;
 
-enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_NVFP4 };
+enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4 };
 
 /* A matrix [out_features, in_features] as the checkpoint stores it. Pointers lead into
  * the mapped file and need not be aligned.
  *   F32, BF16   data [out, in]
  *   AWQ_INT4    data u8 [out, in/2], low nibble = even column; scales bf16 [out, in/group];
  *               zeros u8 [out, in/group];             w = (code - zero) * scale
+ *   MLX_INT4    data as AWQ_INT4; scales and offsets bf16 [out, in/group];
+ *                                                     w = code * scale + offset
  *   NVFP4       data u8 [out, in/2], same nibble order, code = sign<<3 | index into
  *               {0,.5,1,1.5,2,3,4,6}; scales bf16 [out, in/group], or, when scales is
  *               NULL, scales_fp8 E4M3 [out, in/group];  w = level * scale * tensor_scale */
@@ -52,6 +54,7 @@ struct linear_source {
     const void *scales;
     const void *scales_fp8;
     const uint8_t *zeros;
+    const void *offsets;
     float tensor_scale;         /* NVFP4: 1.0 unless the file has a per-tensor scale */
     const void *bias;           /* [out] or NULL */
     enum weight_format bias_format; /* WEIGHT_F32 or WEIGHT_BF16 */

@@ -34,6 +34,10 @@ static int check(const struct linear_source *s, struct error *error)
         if (!s->scales || !s->zeros)
             return refuse(error, "AWQ INT4 weights need scales and zeros");
         break;
+    case WEIGHT_MLX_INT4:
+        if (!s->scales || !s->offsets)
+            return refuse(error, "MLX INT4 weights need scales and offsets");
+        break;
     case WEIGHT_NVFP4:
         if (!s->scales && !s->scales_fp8)
             return refuse(error, "NVFP4 weights need scales");

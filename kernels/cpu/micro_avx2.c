@@ -153,7 +153,7 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
     size_t groups = (size_t)(w->in_features / w->group_size);
     for (int j = 0; j < 8; j++)
         codes[j] = (const uint8_t *)w->data + (size_t)(row + (j < count ? j : 0)) * (size_t)w->in_features / 2;
-    float scale[8] = {0}, zero[8] = {0};
+    float scale[8] = {0}, zero[8] = {0}; /* zero: the offset in MLX's format */
     __m256 scales = _mm256_setzero_ps(), zeros = scales;
     const __m256i mask = _mm256_set1_epi32(15), sign = _mm256_set1_epi32((int)0x80000000u);
     int group = -1;
@@ -169,6 +169,8 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
                     scale[j] = group_scale(w, at);
                     if (format == WEIGHT_AWQ_INT4)
                         zero[j] = (float)w->zeros[at];
+                    else if (format == WEIGHT_MLX_INT4)
+                        zero[j] = bf16_at(w->offsets, at);
                 }
                 scales = _mm256_loadu_ps(scale);
                 zeros = _mm256_loadu_ps(zero);
@@ -178,16 +180,19 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
 #pragma GCC unroll 8
             for (int i = 0; i < 8; i++, to += TILE_COLUMNS) {
                 __m256 value;
-                if (format == WEIGHT_AWQ_INT4) {
+                if (format != WEIGHT_NVFP4) {
                     __m256i code = _mm256_and_si256(_mm256_srli_epi32(c, 4 * i), mask);
-                    value = _mm256_sub_ps(_mm256_cvtepi32_ps(code), zeros);
+                    value = _mm256_cvtepi32_ps(code);
+                    if (format == WEIGHT_AWQ_INT4)
+                        value = _mm256_sub_ps(value, zeros);
                 } else {
                     /* The permutation looks at the low three bits of its index only. */
                     value = _mm256_permutevar8x32_ps(nvfp4_levels(), _mm256_srli_epi32(c, 4 * i));
                     __m256i minus = _mm256_and_si256(_mm256_slli_epi32(c, 28 - 4 * i), sign);
                     value = _mm256_xor_ps(value, _mm256_castsi256_ps(minus));
                 }
-                _mm256_storeu_ps(to, _mm256_mul_ps(value, scales));
+                value = _mm256_mul_ps(value, scales);
+                _mm256_storeu_ps(to, format == WEIGHT_MLX_INT4 ? _mm256_add_ps(value, zeros) : value);
             }
         }
     }
@@ -241,6 +246,8 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
             int start = rows ? row + half : row;
             if (w->format == WEIGHT_AWQ_INT4)
                 decode_codes(WEIGHT_AWQ_INT4, w, start, rows, first, done, out + half);
+            else if (w->format == WEIGHT_MLX_INT4)
+                decode_codes(WEIGHT_MLX_INT4, w, start, rows, first, done, out + half);
             else
                 decode_codes(WEIGHT_NVFP4, w, start, rows, first, done, out + half);
         }
@@ -254,6 +261,7 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
  * columns (the error is 2^-24 of the piece's largest value, as in a float), and codes times digits are summed
  * by the byte multiplier. Zero points are taken off once per piece, with the sum of x:
  *   sum (code - zero) * scale * x  =  scale * x_scale * (sum code * digits  -  zero * sum digits)
+ * and MLX's offsets added likewise:  x_scale * (scale * sum code * digits  +  offset * sum digits).
  * NVFP4 levels are looked up as the bytes 2*level + 12, which are positive, and so have a "zero" of 12.
  *
  * 32 bytes are 64 codes; lane l of 32 bits holds columns 8l .. 8l+7, low nibbles the even ones. Prepared x: for each
@@ -264,14 +272,14 @@ enum { CODES = 64, DIGITS = 3, BLOCK_FLOATS = DIGITS * 2 * 8, NVFP4_ZERO = 12, P
 static bool gemv_of_codes(const struct linear_source *w)
 {
     int g = w->group_size;
-    return (w->format == WEIGHT_AWQ_INT4 || w->format == WEIGHT_NVFP4) && w->in_features % CODES == 0 &&
+    return w->format != WEIGHT_F32 && w->format != WEIGHT_BF16 && w->in_features % CODES == 0 &&
            (g % CODES == 0 || g == 8 || g == 16 || g == 32);
 }
 
 /* Columns of a piece: the sums of 128 columns of codes up to 15 still fit the multiplier's 16 bits. */
 static inline int gemv_piece(enum weight_format format, int group)
 {
-    return format == WEIGHT_AWQ_INT4 && group % (2 * CODES) == 0 ? 2 * CODES : CODES;
+    return format != WEIGHT_NVFP4 && group % (2 * CODES) == 0 ? 2 * CODES : CODES;
 }
 
 static size_t avx2_gemv_prepared_floats(const struct linear_source *w)
@@ -395,7 +403,7 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
                                                              int columns)
 {
     const struct linear_source *w = g->w;
-    const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros;
+    const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros, *offsets = w->offsets;
     const int in = w->in_features, groups = in / group, piece = gemv_piece(format, group), pieces = in / piece;
     const size_t sums_at = (size_t)(in / CODES) * BLOCK_FLOATS, scales_at = sums_at + (size_t)pieces * 8;
     /* NVFP4's bytes are twice the level. */
@@ -437,16 +445,23 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
             }
             size_t first = (size_t)column * (size_t)groups + (size_t)(p * piece / group);
             __m256 scale = piece_scales(scales, scales_fp8, first, group, spread);
-            __m256 zero = format == WEIGHT_NVFP4 ? _mm256_set1_ps(NVFP4_ZERO) : piece_zeros(all_zeros, first, group, spread);
+            __m256 zero = format == WEIGHT_NVFP4      ? _mm256_set1_ps(NVFP4_ZERO)
+                          : format == WEIGHT_MLX_INT4 ? piece_scales(offsets, NULL, first, group, spread)
+                                                      : piece_zeros(all_zeros, first, group, spread);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
                 const float *x = g->x + (size_t)r * g->x_stride;
                 __m256i low = _mm256_add_epi32(_mm256_madd_epi16(sum[r][0], one), _mm256_madd_epi16(sum[r][1], byte));
                 __m256i high = _mm256_slli_epi32(_mm256_madd_epi16(sum[r][2], one), 16);
                 __m256 value = _mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
-                value = _mm256_fnmadd_ps(zero, _mm256_loadu_ps(x + sums_at + 8 * (size_t)p), value);
-                __m256 both = _mm256_mul_ps(scale, _mm256_broadcast_ss(x + scales_at + p));
-                total[r] = _mm256_fmadd_ps(both, value, total[r]);
+                __m256 sums = _mm256_loadu_ps(x + sums_at + 8 * (size_t)p), x_scale = _mm256_broadcast_ss(x + scales_at + p);
+                if (format == WEIGHT_MLX_INT4) {
+                    value = _mm256_fmadd_ps(zero, sums, _mm256_mul_ps(scale, value));
+                } else {
+                    value = _mm256_fnmadd_ps(zero, sums, value);
+                    x_scale = _mm256_mul_ps(scale, x_scale);
+                }
+                total[r] = _mm256_fmadd_ps(x_scale, value, total[r]);
             }
         }
         for (int r = 0; r < rows; r++)
@@ -492,7 +507,9 @@ static inline __attribute__((always_inline)) void gemv_wide(const int rows, cons
 
 /* One function for each row count and kind of weights, with these and the commonest group sizes as constants. They
  * are kept apart from each other: inlined into one, they would spill the registers that they are all about. */
-enum gemv_kind { KIND_F32, KIND_BF16, KIND_AWQ_128, KIND_AWQ_64, KIND_AWQ, KIND_NVFP4_16, KIND_NVFP4, KIND_COUNT };
+enum gemv_kind {
+    KIND_F32, KIND_BF16, KIND_AWQ_128, KIND_AWQ_64, KIND_AWQ, KIND_MLX_128, KIND_MLX, KIND_NVFP4_16, KIND_NVFP4, KIND_COUNT
+};
 
 #define GEMV_FUNCTION(kind, rows, call)                                                                                \
     static __attribute__((noinline)) void gemv_##kind##_##rows(const struct gemv *g, int first, int columns)           \
@@ -505,6 +522,8 @@ enum gemv_kind { KIND_F32, KIND_BF16, KIND_AWQ_128, KIND_AWQ_64, KIND_AWQ, KIND_
     GEMV_FUNCTION(awq_128, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, 128, g, first, columns))                            \
     GEMV_FUNCTION(awq_64, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, 64, g, first, columns))                              \
     GEMV_FUNCTION(awq, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, g->w->group_size, g, first, columns))                   \
+    GEMV_FUNCTION(mlx_128, rows, gemv_codes(rows, WEIGHT_MLX_INT4, 128, g, first, columns))                            \
+    GEMV_FUNCTION(mlx, rows, gemv_codes(rows, WEIGHT_MLX_INT4, g->w->group_size, g, first, columns))                   \
     GEMV_FUNCTION(nvfp4_16, rows, gemv_codes(rows, WEIGHT_NVFP4, 16, g, first, columns))                               \
     GEMV_FUNCTION(nvfp4, rows, gemv_codes(rows, WEIGHT_NVFP4, g->w->group_size, g, first, columns))
 GEMV_FUNCTIONS(1)
@@ -512,8 +531,8 @@ GEMV_FUNCTIONS(2)
 GEMV_FUNCTIONS(3)
 GEMV_FUNCTIONS(4)
 #define GEMV_ROW(rows)                                                                                                 \
-    {gemv_f32_##rows, gemv_bf16_##rows, gemv_awq_128_##rows, gemv_awq_64_##rows, gemv_awq_##rows, gemv_nvfp4_16_##rows, \
-     gemv_nvfp4_##rows}
+    {gemv_f32_##rows, gemv_bf16_##rows, gemv_awq_128_##rows, gemv_awq_64_##rows, gemv_awq_##rows, gemv_mlx_128_##rows, \
+     gemv_mlx_##rows, gemv_nvfp4_16_##rows, gemv_nvfp4_##rows}
 
 static enum gemv_kind gemv_kind_of(const struct linear_source *w)
 {
@@ -522,6 +541,7 @@ static enum gemv_kind gemv_kind_of(const struct linear_source *w)
     case WEIGHT_F32: return KIND_F32;
     case WEIGHT_BF16: return KIND_BF16;
     case WEIGHT_AWQ_INT4: return group == 128 ? KIND_AWQ_128 : group == 64 ? KIND_AWQ_64 : KIND_AWQ;
+    case WEIGHT_MLX_INT4: return group == 128 ? KIND_MLX_128 : KIND_MLX;
     case WEIGHT_NVFP4: break;
     }
     return group == 16 ? KIND_NVFP4_16 : KIND_NVFP4;
@@ -531,7 +551,7 @@ static void avx2_gemv(const struct gemv *g, int first_column, int columns)
 {
     static void (*const functions[GEMV_ROWS_MAX][KIND_COUNT])(const struct gemv *g, int first, int columns) = {
         GEMV_ROW(1), GEMV_ROW(2), GEMV_ROW(3), GEMV_ROW(4)};
-    bool codes = g->w->format == WEIGHT_AWQ_INT4 || g->w->format == WEIGHT_NVFP4;
+    bool codes = g->w->format != WEIGHT_F32 && g->w->format != WEIGHT_BF16;
     if (codes && !gemv_of_codes(g->w))
         body_gemv(g, first_column, columns);
     else

@@ -206,6 +206,7 @@ static void body_decode_row(const struct linear_source *w, int row, int first, i
         return;
     }
     case WEIGHT_AWQ_INT4:
+    case WEIGHT_MLX_INT4:
     case WEIGHT_NVFP4:
         break;
     }
@@ -216,10 +217,11 @@ static void body_decode_row(const struct linear_source *w, int row, int first, i
         int end = depth - i < in_group ? depth : i + in_group;
         float scale = group_scale(w, group);
         float zero = w->format == WEIGHT_AWQ_INT4 ? (float)w->zeros[group] : 0.0f;
+        float offset = w->format == WEIGHT_MLX_INT4 ? bf16_at(w->offsets, group) : 0.0f;
         for (; i < end; i++) {
             size_t at = start + (size_t)i;
             int code = data[at / 2] >> (at % 2 * 4) & 15;
-            out[i] = (w->format == WEIGHT_AWQ_INT4 ? (float)code - zero : nvfp4_level[code]) * scale;
+            out[i] = (w->format == WEIGHT_NVFP4 ? nvfp4_level[code] : (float)code - zero) * scale + offset;
         }
     }
 }

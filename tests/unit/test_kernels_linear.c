@@ -52,13 +52,16 @@ static struct matrix make_matrix(enum weight_format format, int out, int in, int
     } else {
         size_t groups = n / (size_t)group;
         uint8_t *data = checked_alloc(n / 2), *zeros = checked_alloc(groups), *scales8 = checked_alloc(groups);
-        uint16_t *scales = checked_alloc(groups * 2);
+        uint16_t *scales = checked_alloc(groups * 2), *offsets = checked_alloc(groups * 2);
         for (size_t i = 0; i < n / 2; i++)
             data[i] = (uint8_t)random_u32();
         for (size_t i = 0; i < groups; i++) {
             zeros[i] = random_u32() % 16;
             scales8[i] = random_u32() % 0x70; /* subnormals too */
             scales[i] = bf16_of(0.1f + 0.1f * random_float());
+            if (format == WEIGHT_MLX_INT4 && i % 2)
+                scales[i] ^= 0x8000; /* MLX has negative scales, too */
+            offsets[i] = bf16_of(2.0f * random_float());
         }
         for (size_t i = 0; i < n; i++) {
             int code = data[i / 2] >> (i % 2 ? 4 : 0) & 15;
@@ -66,6 +69,8 @@ static struct matrix make_matrix(enum weight_format format, int out, int in, int
             double scale = fp8 ? e4m3(scales8[g]) : (double)float_of_bf16(scales[g]);
             if (format == WEIGHT_AWQ_INT4)
                 m.values[i] = (code - zeros[g]) * scale;
+            else if (format == WEIGHT_MLX_INT4)
+                m.values[i] = code * scale + (double)float_of_bf16(offsets[g]);
             else
                 m.values[i] = (code & 8 ? -1.0 : 1.0) * level[code & 7] * scale * (double)m.source.tensor_scale;
         }
@@ -76,7 +81,9 @@ static struct matrix make_matrix(enum weight_format format, int out, int in, int
             m.source.scales = unaligned_copy(scales, groups * 2, &m.blocks[1]);
         if (format == WEIGHT_AWQ_INT4)
             m.source.zeros = unaligned_copy(zeros, groups, &m.blocks[2]);
-        free(data), free(zeros), free(scales8), free(scales);
+        if (format == WEIGHT_MLX_INT4)
+            m.source.offsets = unaligned_copy(offsets, groups * 2, &m.blocks[2]);
+        free(data), free(zeros), free(scales8), free(scales), free(offsets);
     }
     if (with_bias) {
         char *bias = checked_alloc((size_t)out * 4);
@@ -167,6 +174,15 @@ static void awq_products_match_double_precision_for_any_group(void **state)
             check_product(WEIGHT_AWQ_INT4, row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, false, i % 2);
 }
 
+static void mlx_products_match_double_precision_for_any_group(void **state)
+{
+    (void)state;
+    static const struct { int in, group; } shapes[] = {{256, 128}, {576, 64}, {320, 32}, {192, 16}, {144, 12}, {600, 40}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)
+            check_product(WEIGHT_MLX_INT4, row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, false, i % 2);
+}
+
 static void nvfp4_products_match_double_precision_with_either_scale(void **state)
 {
     (void)state;
@@ -186,8 +202,10 @@ static void a_product_larger_than_every_block_is_right(void **state)
 static void embedding_rows_are_the_tables_rows(void **state)
 {
     (void)state;
-    for (int f = 0; f < 2; f++) {
-        struct matrix m = make_matrix(f ? WEIGHT_BF16 : WEIGHT_F32, 50, 37, 0, false, WEIGHT_F32, false);
+    enum { WIDTH = 48 };
+    static const enum weight_format formats[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_MLX_INT4};
+    for (int f = 0; f < 3; f++) {
+        struct matrix m = make_matrix(formats[f], 50, WIDTH, 16, false, WEIGHT_F32, false);
         int32_t ids[130];
         for (int i = 0; i < 130; i++)
             ids[i] = (int32_t)(random_u32() % 50);
@@ -196,11 +214,11 @@ static void embedding_rows_are_the_tables_rows(void **state)
             struct linear *table = NULL;
             struct error error;
             assert_int_equal(k->linear_open(k, &table, &m.source, &error), 0);
-            float y[130 * 37];
+            float y[130 * WIDTH];
             k->embed(k, table, ids, 130, (act *)y);
             for (int i = 0; i < 130; i++)
-                for (int j = 0; j < 37; j++)
-                    assert_true((double)y[i * 37 + j] == m.values[ids[i] * 37 + j]);
+                for (int j = 0; j < WIDTH; j++)
+                    assert_true(y[i * WIDTH + j] == (float)m.values[ids[i] * WIDTH + j]);
             k->linear_close(k, table);
             k->close(k);
         }
@@ -221,6 +239,8 @@ static void a_matrix_that_makes_no_sense_is_refused(void **state)
     assert_non_null(strstr(error.text, "12"));
     s.group_size = 16;
     s.zeros = NULL;
+    assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
+    s.format = WEIGHT_MLX_INT4;
     assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
     s.format = WEIGHT_NVFP4;
     s.scales = NULL;
@@ -259,6 +279,7 @@ int main(void)
         cmocka_unit_test(float32_products_match_double_precision),
         cmocka_unit_test(bf16_products_match_double_precision),
         cmocka_unit_test(awq_products_match_double_precision_for_any_group),
+        cmocka_unit_test(mlx_products_match_double_precision_for_any_group),
         cmocka_unit_test(nvfp4_products_match_double_precision_with_either_scale),
         cmocka_unit_test(a_product_larger_than_every_block_is_right),
         cmocka_unit_test(embedding_rows_are_the_tables_rows),
