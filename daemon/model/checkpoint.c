@@ -14,6 +14,7 @@
 #include "daemon/model/checkpoint_files.h"
 #include "daemon/model/config.h"
 #include "daemon/model/inventory.h"
+#include "daemon/model/mlx.h"
 #include "daemon/model/notes.h"
 #include "daemon/model/pth.h"
 #include "daemon/model/sha256.h"
@@ -45,8 +46,9 @@ struct checkpoint {
     int file_count;
     struct tensor_view *tensors; /* sorted by name */
     size_t count;
-    char **owned_names;          /* those with a prefix */
+    char **owned_names;          /* those that differ from the file's */
     size_t owned_count;
+    void *patch_embedding;       /* see order_patch_embedding; or NULL */
 };
 
 /* --- weight files ------------------------------------------------------------------------ */
@@ -105,7 +107,21 @@ static bool is_ignored(const char *name)
     return !strcmp(name, "latent_pos_embed.pos_embed");
 }
 
-/* Add a file's tensors under `prefix` and sort the table again. Names that the table has already are left out (the ViT's,
+/* The name in the table of a file's tensor, to be freed; NULL if it is the file's own. Errors: ERROR_NO_MEMORY. */
+static int table_name(const char *name, const char *prefix, char **out, struct error *error)
+{
+    char official[MAX_NAME_BYTES];
+    *out = NULL;
+    if (!*prefix && !mlx_official_name(name, official, sizeof official))
+        return 0;
+    int length = *prefix ? asprintf(out, "%s%s", prefix, name) : asprintf(out, "%s", official);
+    if (length >= 0)
+        return 0;
+    *out = NULL;
+    return error_set(error, ERROR_NO_MEMORY, "no memory for tensor names");
+}
+
+/* Add a file's tensors under `prefix` (MLX names of a file without one become official ones) and sort the table again. Names that the table has already are left out (the ViT's,
  * when the main file has one, too), but may not come twice among the main files. */
 static int add_tensors(struct checkpoint *checkpoint, struct weight_file *file, const char *prefix, struct error *error)
 {
@@ -120,12 +136,12 @@ static int add_tensors(struct checkpoint *checkpoint, struct weight_file *file, 
         return error_set(error, ERROR_NO_MEMORY, "no memory for a table of %zu tensors", known + more);
     for (size_t i = 0; i < more; i++) {
         struct tensor_view tensor = *file_tensor(file, i);
-        if (*prefix) {
-            char *name = NULL;
-            if (asprintf(&name, "%s%s", prefix, tensor.name) < 0)
-                return error_set(error, ERROR_NO_MEMORY, "no memory for tensor names");
+        char *name;
+        int result = table_name(tensor.name, prefix, &name, error);
+        if (result)
+            return result;
+        if (name)
             tensor.name = names[checkpoint->owned_count++] = name;
-        }
         const struct tensor_view wanted = {.name = tensor.name};
         bool is_known = bsearch(&wanted, tensors, known, sizeof *tensors, compare_by_name);
         if (is_known && !*prefix)
@@ -224,6 +240,33 @@ static int read_tensor_scale(const struct checkpoint *checkpoint, const char *na
     return tensor_to_float(tensor, scale, error);
 }
 
+/* 4-bit codes, their number a row and how many share a scale being even. */
+static int set_group_size(struct linear_source *source, const char *name, uint64_t groups, struct error *error)
+{
+    uint64_t in = (uint64_t)source->in_features;
+    if (groups == 0 || in % groups || in / groups % 2)
+        return error_set(error, ERROR_BAD_FILE,
+                         "\"%.200s\": %llu scales a row do not split %d columns into even groups", name,
+                         (unsigned long long)groups, source->in_features);
+    source->group_size = (int)(in / groups);
+    return 0;
+}
+
+static int read_mlx(const struct checkpoint *checkpoint, const char *name, struct linear_source *source,
+                    struct error *error)
+{
+    int out = source->out_features, in = source->in_features, result;
+    if (in % 8)
+        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": packed 4-bit weights need a multiple of 8 columns", name);
+    uint64_t packed = (uint64_t)in / 8, groups = 0;
+    source->format = WEIGHT_MLX_INT4;
+    if ((result = read_part(checkpoint, name, "weight", DTYPE_U32, out, &packed, &source->data, error)) ||
+        (result = read_part(checkpoint, name, "scales", DTYPE_BF16, out, &groups, &source->scales, error)) ||
+        (result = read_part(checkpoint, name, "biases", DTYPE_BF16, out, &groups, &source->offsets, error)))
+        return result;
+    return set_group_size(source, name, groups, error);
+}
+
 static int read_4bit(const struct checkpoint *checkpoint, const char *name, struct linear_source *source,
                      struct error *error)
 {
@@ -249,11 +292,7 @@ static int read_4bit(const struct checkpoint *checkpoint, const char *name, stru
             (result = read_tensor_scale(checkpoint, name, &source->tensor_scale, error)))
             return result;
     }
-    if (groups == 0 || (uint64_t)in % groups || (uint64_t)in / groups % 2)
-        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": %llu scales a row do not split %d columns into even groups",
-                         name, (unsigned long long)groups, in);
-    source->group_size = (int)((uint64_t)in / groups);
-    return 0;
+    return set_group_size(source, name, groups, error);
 }
 
 int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
@@ -262,7 +301,9 @@ int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int
     *source = (struct linear_source){.out_features = out_features, .in_features = in_features, .tensor_scale = 1.0f};
     const struct tensor_view *weight = find_part(checkpoint, name, "weight");
     int result;
-    if (weight) {
+    if (weight && weight->dtype == DTYPE_U32) {
+        result = read_mlx(checkpoint, name, source, error);
+    } else if (weight) {
         if (!is_matrix(weight, out_features, in_features))
             return bad_shape(weight, (uint64_t)out_features, (uint64_t)in_features, error);
         result = dense_format(weight, &source->format, error);
@@ -329,11 +370,13 @@ int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int
 
 /* --- kind of checkpoint ------------------------------------------------------------------------ */
 
-/* Check a quantiser's meta file against the tensors: {n_bit, group_size | block_size, per_weight: {"X.weight":
+/* Check a quantiser's meta file, MLX's config.json, or one that is checked against the tensors: {n_bit, group_size | block_size, per_weight: {"X.weight":
  * {shape: [out, in], group_size | block_size}}}. `group_size` gets the file's overall one. */
 static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, const char *path, int *group_size,
                       struct error *error)
 {
+    if (mlx_quantization(meta))
+        return mlx_check_quantization(mlx_quantization(meta), path, group_size, error);
     const cJSON *n_bit = cJSON_GetObjectItemCaseSensitive(meta, "n_bit");
     if (n_bit && !(cJSON_IsNumber(n_bit) && n_bit->valuedouble == 4))
         return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\" is not 4; only 4-bit weights are read", path);
@@ -386,7 +429,7 @@ static int read_meta(const struct checkpoint *checkpoint, const char *path, int 
 /* Name the kind by what the tensors are; for quantised ones also check the meta file. */
 static int recognise(struct checkpoint *checkpoint, const char *meta_path, struct error *error)
 {
-    bool awq = false, nvfp4 = false, wide_scales = false, tensor_scales = false;
+    bool awq = false, mlx = false, nvfp4 = false, wide_scales = false, tensor_scales = false;
     int group_size = 0;
     for (size_t i = 0; i < checkpoint->count; i++) {
         const struct tensor_view *tensor = &checkpoint->tensors[i];
@@ -394,24 +437,32 @@ static int recognise(struct checkpoint *checkpoint, const char *meta_path, struc
         wide_scales |= ends_with(tensor->name, ".scales_bf16");
         tensor_scales |= ends_with(tensor->name, ".tensor_scale");
         awq |= ends_with(tensor->name, ".zeros");
+        mlx |= ends_with(tensor->name, ".biases");
         /* Without a meta file: the largest group, as only odd widths fall back to smaller ones. */
         if (ends_with(tensor->name, ".scales") && tensor->dimensions == 2 && tensor->shape[1]) {
             char name[MAX_NAME_BYTES];
             snprintf(name, sizeof name, "%.*s", (int)(strlen(tensor->name) - strlen(".scales")), tensor->name);
-            const struct tensor_view *packed = find_part(checkpoint, name, "qweight");
-            uint64_t size = packed && packed->dimensions == 2 ? 2 * packed->shape[1] / tensor->shape[1] : 0;
+            const struct tensor_view *bytes = find_part(checkpoint, name, "qweight"), *words = find_part(checkpoint, name, "weight");
+            const struct tensor_view *packed = bytes ? bytes : words;
+            uint64_t size = packed && packed->dimensions == 2 ? (bytes ? 2 : 8) * packed->shape[1] / tensor->shape[1] : 0;
             if (size > (uint64_t)group_size && size <= 1 << 16)
                 group_size = (int)size;
         }
     }
+    int seen_group_size = group_size;
     if (*meta_path) {
         int result = read_meta(checkpoint, meta_path, &group_size, error);
         if (result)
             return result;
     }
+    if (mlx && group_size != seen_group_size)
+        return error_set(error, ERROR_BAD_FILE, "%s: says that %d weights share a scale, but in the tensors %d do", meta_path,
+                         group_size, seen_group_size);
     const struct tensor_view *sample = checkpoint_tensor(checkpoint, "language_model.model.layers.0.self_attn.q_proj.weight");
     if (awq)
         snprintf(checkpoint->kind, sizeof checkpoint->kind, "awq-int4-g%d", group_size);
+    else if (mlx)
+        snprintf(checkpoint->kind, sizeof checkpoint->kind, "mlx-int4-g%d", group_size);
     else if (nvfp4 && !wide_scales && !tensor_scales) {
         strcpy(checkpoint->kind, "nvfp4-fp8-scales");
         notes_add(&checkpoint->warnings,
@@ -537,15 +588,42 @@ static int check_language_model(struct checkpoint *checkpoint, bool *generation,
     return 0;
 }
 
+/* MLX keeps the patch embedding, a convolution [out, in, t, h, w], as [out, t, h, w, in], and converted files have either.
+ * The one tensor that is ever copied: into the official order. */
+static int order_patch_embedding(struct checkpoint *checkpoint, struct error *error)
+{
+    const struct lance_config *c = &checkpoint->config;
+    struct tensor_view *tensor =
+        (struct tensor_view *)(uintptr_t)checkpoint_tensor(checkpoint, "vit_model.patch_embed.proj.weight");
+    const uint64_t in = (uint64_t)c->vit.in_channels;
+    if (!tensor || tensor->dimensions != 5 || tensor->shape[1] == in || tensor->shape[4] != in)
+        return 0;
+    uint64_t cells = tensor->shape[1] * tensor->shape[2] * tensor->shape[3], element = dtype_bytes(tensor->dtype);
+    char *ordered = malloc((size_t)tensor->bytes + 1);
+    if (!ordered)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for the ViT's patch embedding");
+    for (uint64_t out = 0; out < tensor->shape[0]; out++)
+        for (uint64_t cell = 0; cell < cells; cell++)
+            for (uint64_t channel = 0; channel < in; channel++)
+                memcpy(ordered + ((out * in + channel) * cells + cell) * element,
+                       (const char *)tensor->data + ((out * cells + cell) * in + channel) * element, (size_t)element);
+    memmove(tensor->shape + 2, tensor->shape + 1, 3 * sizeof *tensor->shape);
+    tensor->shape[1] = in;
+    tensor->data = checkpoint->patch_embedding = ordered;
+    return 0;
+}
+
 static int check_vit(struct checkpoint *checkpoint, const struct checkpoint_files *files, struct error *error)
 {
     if (!checkpoint_tensor(checkpoint, "vit_model.patch_embed.proj.weight") && !*files->vit_weights)
         return 0;
     const char *path = *files->vit_config ? files->vit_config : files->llm_config;
-    if (!*files->vit_config && !config_has_vision(path))
+    if (!*files->vit_config && !config_has(path, "vision_config"))
         return 0;
     struct inventory inventory;
     int result = config_read_vit(&checkpoint->config, path, error);
+    if (!result)
+        result = order_patch_embedding(checkpoint, error);
     if (!result)
         result = inventory_check(checkpoint, INVENTORY_VIT, &checkpoint->config, &inventory, error);
     if (!result && inventory.missing)
@@ -644,6 +722,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
     for (size_t i = 0; i < checkpoint->owned_count; i++)
         free(checkpoint->owned_names[i]);
     free(checkpoint->owned_names);
+    free(checkpoint->patch_embedding);
     free(checkpoint->tensors);
     free(checkpoint);
 }

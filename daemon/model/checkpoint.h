@@ -1,9 +1,9 @@
 /* checkpoint.h: a Lance checkpoint directory, opened and checked.
  *
- * Recognises by content the official bf16/f32 release, the AWQ INT4 and NVFP4 releases,
+ * Recognises by content the official bf16/f32 release, the AWQ INT4 and NVFP4 releases and those for MLX,
  * finds the VAE and ViT beside or inside the directory, reads llm_config.json and the
  * ViT's config.json, and hands out tensors by name straight from the mapped files: no
- * tensor is ever copied. Names are those of the official release, plus the prefixes
+ * tensor is copied, but for a ViT's patch embedding in MLX's order. Names are those of the official release, plus the prefixes
  *   "vit_model."  for the ViT, whichever file it is in (the main file wins, as officially)
  *   "vae."        for the VAE ("vae.decoder.conv1.weight")
  * The object owns the mappings; everything handed out lives as long as it does. It is
@@ -61,7 +61,8 @@ int checkpoint_open(struct checkpoint **out, const struct checkpoint_options *op
 void checkpoint_close(struct checkpoint *checkpoint);
 
 const struct lance_config *checkpoint_config(const struct checkpoint *checkpoint);
-const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128", "awq-int4-g64", "nvfp4", "nvfp4-fp8-scales" */
+const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128", "awq-int4-g64",
+                                                                        * "mlx-int4-g128", "nvfp4", "nvfp4-fp8-scales" */
 const char *checkpoint_directory(const struct checkpoint *checkpoint); /* where vocab.json, merges.txt are */
 const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits; SHA-256 of sizes, headers and samples
                                                                         * of the weight files (see compute_hash) */
@@ -75,7 +76,7 @@ const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint,
 
 /* The linear layer `name` (without ".weight"), quantised or not, with its bias if the file has one. A dense weight may
  * have more than two axes, as a 1x1 convolution and the ViT's patch embedding have: all but the first count as `in`.
- * A 4-bit weight is `name`.qweight with .scales and .zeros (AWQ), or with .scales_bf16 or else .scales_fp8 and, if
+ * A 4-bit weight is `name`.weight of dtype U32 with .scales and .biases (MLX), or `name`.qweight with .scales and .zeros (AWQ), or with .scales_bf16 or else .scales_fp8 and, if
  * there, a .tensor_scale of one F32 number (NVFP4).
  * `in` and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
 int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,

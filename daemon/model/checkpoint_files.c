@@ -127,8 +127,15 @@ static void find_configuration(struct checkpoint_files *files, struct notes *mis
                 snprintf(candidates[1], PATH_MAX, "%s/..", self) < PATH_MAX &&
                 snprintf(candidates[2], PATH_MAX, "%s/../%s", self, official[video]) < PATH_MAX &&
                 snprintf(candidates[3], PATH_MAX, "%s/../%s", self, official[!video]) < PATH_MAX;
-    /* Only a quantised release comes without these files. */
-    int count = fits && files->meta_expected ? 4 : 1;
+    /* The MLX releases call their llm_config.json so. */
+    char config[PATH_MAX];
+    bool mlx = find(config, self, "config.json") && config_has(config, "num_hidden_layers");
+    if (mlx && !find(files->llm_config, self, "llm_config.json"))
+        strcpy(files->llm_config, config);
+    if (mlx && !files->meta_expected && config_has(config, "quantization"))
+        strcpy(files->meta, config);
+    /* Only a quantised or converted release comes without these files. */
+    int count = fits && (files->meta_expected || mlx) ? 4 : 1;
 
     for (int i = 0; i < count && !files->llm_config[0]; i++)
         if (find(files->llm_config, candidates[i], "llm_config.json") && i)
@@ -168,13 +175,15 @@ static int find_vit(struct checkpoint_files *files, const char *given, struct er
             return error_set(error, ERROR_BAD_FILE, "ViT: vit.safetensors or config.json is not in %s", given);
         return 0;
     }
+    find(files->vit_weights, files->directory, "vit.safetensors"); /* as in the MLX releases */
     static const char *const places[] = {"Qwen2.5-VL-ViT", "../Qwen2.5-VL-ViT"};
     for (int i = 0; i < 2; i++) {
         /* A checkpoint that has the ViT's weights in the main file needs only the configuration from here. */
         if (snprintf(folder, sizeof folder, "%s/%s", files->directory, places[i]) >= PATH_MAX ||
             !find(files->vit_config, folder, "config.json"))
             continue;
-        find(files->vit_weights, folder, "vit.safetensors");
+        if (!*files->vit_weights)
+            find(files->vit_weights, folder, "vit.safetensors");
         return 0;
     }
     return 0;

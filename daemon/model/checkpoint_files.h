@@ -4,7 +4,8 @@
  * and beside MODEL the folder Qwen2.5-VL-ViT/{vit.safetensors, config.json} and Wan2.2_VAE.pth; these two
  * may also be inside MODEL. A quantised release holds only its state dict and meta file, so configuration and
  * tokenizer are then looked for beside it: in the parent folder, and in an official folder Lance_3B or
- * Lance_3B_Video there.
+ * Lance_3B_Video there. The same goes for a release for MLX, MODEL/{model.safetensors, config.json, vit.safetensors},
+ * whose config.json is the llm_config.json.
  */
 #ifndef LANCE_CHECKPOINT_FILES_H
 #define LANCE_CHECKPOINT_FILES_H
@@ -21,8 +22,8 @@ struct checkpoint_files {
     char directory[PATH_MAX]; /* MODEL, absolute */
     char weights[CHECKPOINT_MAX_SHARDS][PATH_MAX];
     int weights_count;
-    char meta[PATH_MAX];      /* awq_meta.json or nvfp4_meta.json, if the weights are such a state dict */
-    bool meta_expected;
+    char meta[PATH_MAX];      /* awq_meta.json, nvfp4_meta.json, or MLX's config.json if it has a "quantization" */
+    bool meta_expected;       /* the weights are an AWQ or NVFP4 state dict */
     char llm_config[PATH_MAX];
     char tokenizer_directory[PATH_MAX];
     char vit_weights[PATH_MAX];

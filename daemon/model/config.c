@@ -228,13 +228,13 @@ int config_read_vit(struct lance_config *config, const char *path, struct error 
     return result;
 }
 
-bool config_has_vision(const char *path)
+bool config_has(const char *path, const char *key)
 {
     cJSON *json;
     struct error ignored;
     if (config_read_json(&json, path, &ignored))
         return false;
-    bool has = cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(json, "vision_config"));
+    bool has = cJSON_GetObjectItemCaseSensitive(json, key) != NULL;
     cJSON_Delete(json);
     return has;
 }

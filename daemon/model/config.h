@@ -20,8 +20,9 @@ int config_read_llm(struct lance_config *config, const char *path, struct error 
 /* The vit member, from the ViT's config.json, or from a file that has the same as "vision_config". */
 int config_read_vit(struct lance_config *config, const char *path, struct error *error);
 
-/* Whether the file at `path` describes a ViT: so it is an object with a "vision_config". */
-bool config_has_vision(const char *path);
+/* Whether the file at `path` is a JSON object that has `key`: one with a "vision_config" describes a ViT, one with
+ * "num_hidden_layers" a language model. */
+bool config_has(const char *path, const char *key);
 
 /* tokenizer_config.json: bos_token_id and eos_token_id, that is <|im_start|> and <|im_end|> (llm_config.json's own
  * bos_token_id may be another token), and those ids that config_read_llm left at -1. */
