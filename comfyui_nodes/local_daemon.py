@@ -18,6 +18,13 @@ from ..protocol.python.lanced_client import AnswerTimeout, Client, ConnectionFai
 
 CLONE = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
+# By these lanced knows a checkpoint; configuration, VAE and ViT may lie beside its folder.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "awq_state_dict.safetensors",
+    "nvfp4_state_dict.safetensors",
+)
 MOST_MODELS = 32  # that one lanced offers
 
 _lock = threading.Lock()
@@ -28,11 +35,11 @@ if "lance" not in folder_paths.folder_names_and_paths:
 
 
 def find_models() -> dict[str, Path]:
-    """Checkpoint directories by name: those in ComfyUI's models/lance, then the demo models of the clone."""
+    """Checkpoint folders by name: those in ComfyUI's models/lance, then the demo models of the clone."""
     found: dict[str, Path] = {}
     for folder in [*map(Path, folder_paths.get_folder_paths("lance")), CLONE / "demo"]:
-        for config in sorted(folder.glob("*/llm_config.json")):
-            found.setdefault(config.parent.name, config.parent)
+        for weights in sorted(path for name in WEIGHT_FILES for path in folder.glob(f"*/{name}")):
+            found.setdefault(weights.parent.name, weights.parent)
     return found
 
 
