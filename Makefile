@@ -24,6 +24,7 @@ CFLAGS ?= -O2 -g
 BASE_FLAGS = -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP \
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
+MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp
 LIBS = -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
 
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
@@ -38,6 +39,8 @@ UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/u
 ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
               $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c))
 
+# tools/media (pictures and videos as files) is no program of its own: lancectl is linked with it.
+MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
 # The parts of the tools, apart from each program's main.c, for their unit tests.
 TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard tools/*/*.c)))
 
@@ -53,6 +56,7 @@ $(BUILD)/libkernels.a: $(KERNELS_OBJECTS)
 $(BUILD)/libengine.a: $(ENGINE_OBJECTS)
 $(BUILD)/libserver.a: $(SERVER_OBJECTS)
 $(BUILD)/libtools.a: $(TOOLS_OBJECTS)
+$(BUILD)/libmedia.a: $(MEDIA_OBJECTS)
 $(BUILD)/libgolden.a: $(GOLDEN_OBJECTS)
 $(BUILD)/%.a:
 	@mkdir -p $(@D)
@@ -83,8 +87,9 @@ define program # path of the program, folder of its sources, libraries
 $(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c)) $(3)
 	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$(filter %.o %.a,$$^) -o $$@ $$(LIBS)
 endef
-$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(LIBRARIES))))
+$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(BUILD)/libmedia.a) $(LIBRARIES))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
+$(BUILD)/lancectl $(UNIT_TESTS): LIBS += -Wl,--as-needed $(MEDIA_LIBS)
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
 

@@ -18,3 +18,21 @@
 #if !__has_include(<zlib.h>)
 #error "zlib is missing. On Debian: apt-get install zlib1g-dev"
 #endif
+#if !__has_include(<jpeglib.h>)
+#error "libjpeg is missing. On Debian: apt-get install libjpeg-dev"
+#endif
+#if !__has_include(<webp/demux.h>)
+#error "libwebp is missing. On Debian: apt-get install libwebp-dev"
+#endif
+#if !__has_include(<libavformat/avformat.h>)
+#error "libavformat is missing. On Debian: apt-get install libavformat-dev"
+#endif
+#if !__has_include(<libavcodec/avcodec.h>)
+#error "libavcodec is missing. On Debian: apt-get install libavcodec-dev"
+#endif
+#if !__has_include(<libavutil/avutil.h>)
+#error "libavutil is missing. On Debian: apt-get install libavutil-dev"
+#endif
+#if !__has_include(<libswscale/swscale.h>)
+#error "libswscale is missing. On Debian: apt-get install libswscale-dev"
+#endif

@@ -10,12 +10,13 @@ set -eu
 cd "$(dirname "$0")/.."
 
 build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev libutf8proc-dev"
+media_packages="libjpeg-dev libwebp-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev"
 python_packages="python3 python3-venv"
 test_packages="libcmocka-dev clang"
 
 case "${1:-}" in
-demo) packages="$build_packages $python_packages" requirements=requirements.txt ;;
-test) packages="$build_packages $python_packages $test_packages" requirements=requirements-dev.txt ;;
+demo) packages="$build_packages $media_packages $python_packages" requirements=requirements.txt ;;
+test) packages="$build_packages $media_packages $python_packages $test_packages" requirements=requirements-dev.txt ;;
 *) echo "usage: tools/setup.sh demo|test" >&2; exit 2 ;;
 esac
 

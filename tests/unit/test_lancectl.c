@@ -2,10 +2,11 @@
  * file names, receipts and the PNG files that carry them. */
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/exit_codes.h"
-#include "tools/lancectl/picture_file.h"
+#include "tools/lancectl/job.h"
+#include "tools/lancectl/output.h"
 #include "tools/lancectl/progress.h"
 #include "tools/lancectl/receipt.h"
-#include "tools/lancectl/text_to_image.h"
+#include "tools/media/picture_file.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -49,7 +50,8 @@ static void t2i_takes_all_its_options(void **state)
     assert_int_equal(arguments.command, COMMAND_T2I);
     assert_string_equal(arguments.endpoint, "ipc:///x");
     assert_true(arguments.quiet);
-    cJSON *params = text_to_image_params(&arguments);
+    struct job job = {.prompt = arguments.operand, .system = arguments.system};
+    cJSON *params = job_params(&job, &arguments);
     char *json = cJSON_PrintUnformatted(params);
     assert_string_equal(json, "{\"prompt\":\"a red fox in snow\",\"width\":768,\"height\":512,\"num_inference_steps\":30,"
                               "\"guidance_scale\":4,\"guidance_interval\":[0.4,1],\"guidance_renorm\":\"channel\","
@@ -65,7 +67,8 @@ static void what_is_not_given_is_not_sent(void **state)
     struct arguments arguments;
     struct error error;
     assert_int_equal(PARSE(&arguments, &error, "-o", "fox.png", "t2i", "--seed", "7", "--", "--a prompt with dashes"), 0);
-    cJSON *params = text_to_image_params(&arguments);
+    struct job job = {.prompt = arguments.operand, .system = arguments.system};
+    cJSON *params = job_params(&job, &arguments);
     char *json = cJSON_PrintUnformatted(params);
     assert_string_equal(json, "{\"prompt\":\"--a prompt with dashes\",\"seed\":7}");
     cJSON_free(json);
@@ -143,7 +146,7 @@ static void the_progress_line_has_bar_rate_and_time_left(void **state)
 
 static void expect_name(const char *path, int index, int count, const char *expected)
 {
-    char *name = picture_name(path, index, count);
+    char *name = output_name(path, index, count);
     assert_string_equal(name, expected);
     free(name);
 }
@@ -309,11 +312,11 @@ static void a_missing_folder_is_found_before_the_job(void **state)
 {
     (void)state;
     struct error error;
-    assert_int_equal(picture_check_folder("fox.png", &error), 0);
-    assert_int_equal(picture_check_folder("/fox.png", &error), 0);
-    assert_int_equal(picture_check_folder("/no/such/folder/fox.png", &error), ERROR_IO);
+    assert_int_equal(output_check("fox.png", &error), 0);
+    assert_int_equal(output_check("/fox.png", &error), 0);
+    assert_int_equal(output_check("/no/such/folder/fox.png", &error), ERROR_IO);
     assert_non_null(strstr(error.text, "/no/such/folder"));
-    assert_int_equal(picture_check_folder("/dev/null/fox.png", &error), ERROR_IO);
+    assert_int_equal(output_check("/dev/null/fox.png", &error), ERROR_IO);
 }
 
 int main(void)

@@ -7,31 +7,56 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <utf8proc.h>
 
 #include "protocol/message.h"
+#include "tools/lancectl/output.h"
 
 #define ON(command) (1u << COMMAND_##command)
 
-enum { ASKS_DAEMON = ON(T2I) | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN) };
+/* Commands that options belong to. */
+enum {
+    ONE_PICTURE = ON(T2I) | ON(EDIT),
+    ONE_VIDEO = ON(T2V) | ON(I2V) | ON(VIDEO_EDIT),
+    ANSWERS = ON(ASK) | ON(RUN),
+    GENERATES = ONE_PICTURE | ONE_VIDEO | ON(RUN),
+    STARTS_FROM = ON(I2V) | ON(EDIT) | ON(VIDEO_EDIT) | ON(ASK) | ON(RUN),
+    TASKS = GENERATES | ON(ASK),
+    ASKS_DAEMON = TASKS | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
+};
 
 static const struct {
     const char *name;
-    const char *operand; /* what the command needs beside options, or NULL */
+    const char *source;  /* the file that a task starts from, or NULL */
+    const char *operand; /* what else the command needs beside options, or NULL */
+    bool operand_is_optional;
 } commands[COMMAND_COUNT] = {
-    [COMMAND_T2I] = {"t2i", "a prompt"},      [COMMAND_FETCH] = {"fetch", "a job id"},
-    [COMMAND_CANCEL] = {"cancel", "a job id"}, [COMMAND_STATUS] = {"status", NULL},
-    [COMMAND_MODELS] = {"models", NULL},      [COMMAND_LOAD] = {"load", "a model's name"},
-    [COMMAND_UNLOAD] = {"unload", NULL},      [COMMAND_SHUTDOWN] = {"shutdown", NULL},
-    [COMMAND_SHOW] = {"show", "a PNG file"},  [COMMAND_HELP] = {"help", NULL},
-    [COMMAND_VERSION] = {"version", NULL},
+    [COMMAND_T2I] = {"t2i", NULL, "a prompt", false},
+    [COMMAND_T2V] = {"t2v", NULL, "a prompt", false},
+    [COMMAND_I2V] = {"i2v", "a picture", "a prompt", true},
+    [COMMAND_EDIT] = {"edit", "a picture", "a prompt", false},
+    [COMMAND_VIDEO_EDIT] = {"video-edit", "a video", "a prompt", false},
+    [COMMAND_ASK] = {"ask", "a picture or video", "a question", true},
+    [COMMAND_RUN] = {"run", NULL, NULL, false},
+    [COMMAND_FETCH] = {"fetch", NULL, "a job id", false},
+    [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
+    [COMMAND_STATUS] = {"status", NULL, NULL, false},
+    [COMMAND_MODELS] = {"models", NULL, NULL, false},
+    [COMMAND_LOAD] = {"load", NULL, "a model's name", false},
+    [COMMAND_UNLOAD] = {"unload", NULL, NULL, false},
+    [COMMAND_SHUTDOWN] = {"shutdown", NULL, NULL, false},
+    [COMMAND_SHOW] = {"show", NULL, "a PNG or video file", false},
+    [COMMAND_HELP] = {"help", NULL, NULL, false},
+    [COMMAND_VERSION] = {"version", NULL, NULL, false},
 };
 
 enum option_id {
     OPTION_ENDPOINT = 1, OPTION_MODEL, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB, OPTION_SEED,
-    OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_NOISE, OPTION_SIZE, OPTION_COUNT,
-    OPTION_CANCEL, OPTION_HELP, OPTION_VERSION, OPTION_END
+    OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_RENORM_MIN, OPTION_NOISE,
+    OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_LATENT_MEAN,
+    OPTION_SOURCE_SEED, OPTION_SYSTEM, OPTION_MAX_TOKENS, OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P,
+    OPTION_REPETITION_PENALTY, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_CANCEL, OPTION_HELP, OPTION_VERSION,
+    OPTION_END
 };
 
 static const struct option long_options[] = {
@@ -48,9 +73,25 @@ static const struct option long_options[] = {
     {"shift", required_argument, NULL, OPTION_SHIFT},
     {"interval", required_argument, NULL, OPTION_INTERVAL},
     {"renorm", required_argument, NULL, OPTION_RENORM},
+    {"renorm-min", required_argument, NULL, OPTION_RENORM_MIN},
     {"noise", required_argument, NULL, OPTION_NOISE},
+    {"positions", required_argument, NULL, OPTION_POSITIONS},
     {"size", required_argument, NULL, OPTION_SIZE},
     {"count", required_argument, NULL, OPTION_COUNT},
+    {"frames", required_argument, NULL, OPTION_FRAMES},
+    {"resolution", required_argument, NULL, OPTION_RESOLUTION},
+    {"fps", required_argument, NULL, OPTION_FPS},
+    {"latent-mean", no_argument, NULL, OPTION_LATENT_MEAN},
+    {"source-seed", required_argument, NULL, OPTION_SOURCE_SEED},
+    {"system", required_argument, NULL, OPTION_SYSTEM},
+    {"max-tokens", required_argument, NULL, OPTION_MAX_TOKENS},
+    {"temperature", required_argument, NULL, OPTION_TEMPERATURE},
+    {"top-k", required_argument, NULL, OPTION_TOP_K},
+    {"top-p", required_argument, NULL, OPTION_TOP_P},
+    {"repetition-penalty", required_argument, NULL, OPTION_REPETITION_PENALTY},
+    {"examples", required_argument, NULL, OPTION_EXAMPLES},
+    {"task", required_argument, NULL, OPTION_TASK},
+    {"root", required_argument, NULL, OPTION_ROOT},
     {"cancel", no_argument, NULL, OPTION_CANCEL},
     {"help", no_argument, NULL, OPTION_HELP},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -58,12 +99,41 @@ static const struct option long_options[] = {
 };
 
 static const unsigned option_commands[OPTION_END] = {
-    [OPTION_ENDPOINT] = ASKS_DAEMON, [OPTION_MODEL] = ON(T2I), [OPTION_JSON] = ASKS_DAEMON | ON(SHOW),
-    [OPTION_QUIET] = ASKS_DAEMON, [OPTION_OUTPUT] = ON(T2I) | ON(FETCH), [OPTION_PREVIEW] = ON(T2I),
-    [OPTION_JOB] = ON(T2I), [OPTION_SEED] = ON(T2I), [OPTION_STEPS] = ON(T2I), [OPTION_GUIDANCE] = ON(T2I),
-    [OPTION_SHIFT] = ON(T2I), [OPTION_INTERVAL] = ON(T2I), [OPTION_RENORM] = ON(T2I), [OPTION_NOISE] = ON(T2I),
-    [OPTION_SIZE] = ON(T2I), [OPTION_COUNT] = ON(T2I), [OPTION_CANCEL] = ON(SHUTDOWN),
-    [OPTION_HELP] = ~0u, [OPTION_VERSION] = ~0u,
+    [OPTION_ENDPOINT] = ASKS_DAEMON,
+    [OPTION_MODEL] = TASKS,
+    [OPTION_JSON] = ASKS_DAEMON | ON(SHOW),
+    [OPTION_QUIET] = ASKS_DAEMON,
+    [OPTION_OUTPUT] = GENERATES | ON(FETCH),
+    [OPTION_PREVIEW] = ONE_PICTURE | ONE_VIDEO,
+    [OPTION_JOB] = ONE_PICTURE | ONE_VIDEO | ON(ASK),
+    [OPTION_SEED] = TASKS,
+    [OPTION_STEPS] = GENERATES,
+    [OPTION_GUIDANCE] = GENERATES,
+    [OPTION_SHIFT] = GENERATES,
+    [OPTION_INTERVAL] = GENERATES,
+    [OPTION_RENORM] = GENERATES,
+    [OPTION_RENORM_MIN] = GENERATES,
+    [OPTION_NOISE] = GENERATES,
+    [OPTION_POSITIONS] = GENERATES,
+    [OPTION_SIZE] = TASKS,
+    [OPTION_COUNT] = ONE_PICTURE | ONE_VIDEO,
+    [OPTION_FRAMES] = ON(T2V) | ON(I2V) | ON(RUN),
+    [OPTION_RESOLUTION] = STARTS_FROM,
+    [OPTION_FPS] = ON(VIDEO_EDIT) | ON(ASK) | ON(RUN),
+    [OPTION_LATENT_MEAN] = STARTS_FROM & GENERATES,
+    [OPTION_SOURCE_SEED] = STARTS_FROM & GENERATES,
+    [OPTION_SYSTEM] = TASKS,
+    [OPTION_MAX_TOKENS] = ANSWERS,
+    [OPTION_TEMPERATURE] = ANSWERS,
+    [OPTION_TOP_K] = ANSWERS,
+    [OPTION_TOP_P] = ANSWERS,
+    [OPTION_REPETITION_PENALTY] = ANSWERS,
+    [OPTION_EXAMPLES] = ON(RUN),
+    [OPTION_TASK] = ON(RUN),
+    [OPTION_ROOT] = ON(RUN),
+    [OPTION_CANCEL] = ON(SHUTDOWN),
+    [OPTION_HELP] = ~0u,
+    [OPTION_VERSION] = ~0u,
 };
 
 /* Read one finite number; *end is what follows it. Returns whether there is one. */
@@ -95,15 +165,15 @@ static int parse_whole(struct optional_number *out, const char *name, const char
     return 0;
 }
 
-static int parse_seed(struct arguments *out, const char *text, struct error *error)
+static int parse_seed(uint64_t *seed, bool *is_given, const char *name, const char *text, struct error *error)
 {
     char *end;
     errno = 0;
-    out->seed = strtoull(text, &end, 10);
+    *seed = strtoull(text, &end, 10);
     if (!isdigit((unsigned char)*text) || *end || errno)
-        return error_set(error, ERROR_BAD_REQUEST, "--seed: \"%s\" is not a whole number from 0 to 18446744073709551615",
+        return error_set(error, ERROR_BAD_REQUEST, "--%s: \"%s\" is not a whole number from 0 to 18446744073709551615", name,
                          text);
-    out->seed_given = true;
+    *is_given = true;
     return 0;
 }
 
@@ -144,36 +214,62 @@ static int parse_word(const char **out, const char *name, const char *text, cons
     return error_set(error, ERROR_BAD_REQUEST, "--%s: \"%s\" is none of %s", name, text, listed);
 }
 
-static int parse_png_name(const char **out, const char *name, const char *text, struct error *error)
+static int parse_preview(struct arguments *out, const char *text, struct error *error)
 {
-    size_t length = strlen(text);
-    if (length < 5 || strcasecmp(text + length - 4, ".png") != 0 || text[length - 5] == '/')
-        return error_set(error, ERROR_BAD_REQUEST, "%s: \"%s\" does not end in .png, the format lancectl writes", name,
-                         text);
-    *out = text;
+    if (output_kind_of(text) != OUTPUT_PNG)
+        return error_set(error, ERROR_BAD_REQUEST, "--preview: \"%s\" does not end in .png", text);
+    out->preview = text;
     return 0;
+}
+
+static int parse_fps(struct arguments *out, const char *text, struct error *error)
+{
+    int code = parse_number(&out->fps, "fps", text, error);
+    if (!code && !(out->fps.value >= 1 && out->fps.value <= 1000))
+        code = error_set(error, ERROR_BAD_REQUEST, "--fps: \"%s\" is not from 1 to 1000 frames per second", text);
+    return code;
 }
 
 static int parse_option(struct arguments *out, enum option_id id, const char *value, struct error *error)
 {
     static const char *const renorms[] = {"global", "channel", "none", NULL};
     static const char *const noises[] = {"torch_cpu", "torch_cuda", "comfyui", NULL};
+    static const char *const positions[] = {"official", "consistent", NULL};
+    static const char *const tasks[] = {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", NULL};
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
     case OPTION_MODEL: out->model_dir = value; return 0;
     case OPTION_JSON: out->json = true; return 0;
     case OPTION_QUIET: out->quiet = true; return 0;
-    case OPTION_OUTPUT: return parse_png_name(&out->output, "-o", value, error);
-    case OPTION_PREVIEW: return parse_png_name(&out->preview, "--preview", value, error);
-    case OPTION_SEED: return parse_seed(out, value, error);
+    case OPTION_OUTPUT: out->output = value; return 0;
+    case OPTION_PREVIEW: return parse_preview(out, value, error);
+    case OPTION_SEED: return parse_seed(&out->seed, &out->seed_given, "seed", value, error);
     case OPTION_STEPS: return parse_whole(&out->steps, "steps", value, error);
     case OPTION_GUIDANCE: return parse_number(&out->guidance, "guidance", value, error);
     case OPTION_SHIFT: return parse_number(&out->shift, "shift", value, error);
     case OPTION_INTERVAL: return parse_interval(out, value, error);
     case OPTION_RENORM: return parse_word(&out->renorm, "renorm", value, renorms, "global, channel, none", error);
     case OPTION_NOISE: return parse_word(&out->noise, "noise", value, noises, "torch_cpu, torch_cuda, comfyui", error);
+    case OPTION_RENORM_MIN: return parse_number(&out->renorm_min, "renorm-min", value, error);
+    case OPTION_POSITIONS: return parse_word(&out->positions, "positions", value, positions, "official, consistent", error);
     case OPTION_SIZE: return parse_size(out, value, error);
     case OPTION_COUNT: return parse_whole(&out->count, "count", value, error);
+    case OPTION_FRAMES: return parse_whole(&out->frames, "frames", value, error);
+    case OPTION_RESOLUTION: out->resolution = value; return 0;
+    case OPTION_FPS: return parse_fps(out, value, error);
+    case OPTION_LATENT_MEAN: out->latent_mean = true; return 0;
+    case OPTION_SOURCE_SEED: return parse_seed(&out->source_seed, &out->source_seed_given, "source-seed", value, error);
+    case OPTION_SYSTEM: out->system = value; return 0;
+    case OPTION_MAX_TOKENS: return parse_whole(&out->max_tokens, "max-tokens", value, error);
+    case OPTION_TEMPERATURE: return parse_number(&out->temperature, "temperature", value, error);
+    case OPTION_TOP_K: return parse_whole(&out->top_k, "top-k", value, error);
+    case OPTION_TOP_P: return parse_number(&out->top_p, "top-p", value, error);
+    case OPTION_REPETITION_PENALTY: return parse_number(&out->repetition_penalty, "repetition-penalty", value, error);
+    case OPTION_EXAMPLES: out->examples = value; return 0;
+    case OPTION_TASK:
+        return parse_word(&out->task, "task", value, tasks,
+                          "t2i, t2v, i2v, image_edit, video_edit, x2t_image, x2t_video", error);
+    case OPTION_ROOT: out->root = value; return 0;
     case OPTION_CANCEL: out->cancel_jobs = true; return 0;
     case OPTION_JOB:
         if (!job_id_is_valid(value))
@@ -213,24 +309,50 @@ static int parse_command(struct arguments *out, const char *name, struct error *
     return error_set(error, ERROR_BAD_REQUEST, "there is no command \"%s\"; lancectl help lists them", name);
 }
 
+static int check_output(const struct arguments *out, struct error *error)
+{
+    const char *name = commands[out->command].name;
+    unsigned command = 1u << out->command;
+    enum output_kind kind = out->output ? output_kind_of(out->output) : OUTPUT_UNKNOWN;
+    if (out->command == COMMAND_RUN)
+        return out->output ? 0 : error_set(error, ERROR_BAD_REQUEST, "run needs -o FOLDER");
+    if ((command & ONE_PICTURE) && kind != OUTPUT_PNG)
+        return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .png, the format for pictures", out->output)
+                           : error_set(error, ERROR_BAD_REQUEST, "%s needs -o FILE.png", name);
+    if ((command & ONE_VIDEO) && (kind == OUTPUT_UNKNOWN || kind == OUTPUT_PNG))
+        return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .mp4, .webm, .y4m or / (a folder of PNGs)",
+                                       out->output)
+                           : error_set(error, ERROR_BAD_REQUEST, "%s needs -o FILE.mp4", name);
+    if (out->output && kind == OUTPUT_UNKNOWN)
+        return error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .png, .mp4, .webm, .y4m or / (a folder of PNGs)",
+                         out->output);
+    return 0;
+}
+
 static int take_operands(struct arguments *out, int count, char **operands, struct error *error)
 {
     const char *name = commands[out->command].name, *wanted = commands[out->command].operand;
+    const char *source = commands[out->command].source;
     if (out->command == COMMAND_HELP)
         return 0;
-    if (wanted && !count)
-        return error_set(error, ERROR_BAD_REQUEST, "%s needs %s", name, wanted);
-    if (count > (wanted != NULL))
-        return error_set(error, ERROR_BAD_REQUEST, "%s does not take \"%s\"%s", name, operands[wanted != NULL],
-                         out->command == COMMAND_T2I ? "; put the prompt in quotes" : "");
-    out->operand = wanted ? operands[0] : NULL;
+    int most = (source != NULL) + (wanted != NULL), least = most - commands[out->command].operand_is_optional;
+    if (count < least)
+        return error_set(error, ERROR_BAD_REQUEST, "%s needs %s%s%s", name, source ? source : wanted,
+                         source && least == 2 ? " and " : "", source && least == 2 ? wanted : "");
+    if (count > most)
+        return error_set(error, ERROR_BAD_REQUEST, "%s does not take \"%s\"%s", name, operands[most],
+                         (1u << out->command) & TASKS && most ? "; put the prompt in quotes" : "");
+    out->source = source ? *operands++ : NULL;
+    out->operand = wanted && count == most ? *operands : NULL;
     if ((out->command == COMMAND_FETCH || out->command == COMMAND_CANCEL) && !job_id_is_valid(out->operand))
         return error_set(error, ERROR_BAD_REQUEST, "\"%s\" is not a job id", out->operand);
     if (out->operand && out->command != COMMAND_SHOW && !is_utf8(out->operand))
         return error_set(error, ERROR_BAD_REQUEST, "%s: %s has to be UTF-8 text", name, wanted);
-    if ((out->command == COMMAND_T2I || out->command == COMMAND_FETCH) && !out->output)
-        return error_set(error, ERROR_BAD_REQUEST, "%s needs -o FILE.png", name);
-    return 0;
+    if (out->system && !is_utf8(out->system))
+        return error_set(error, ERROR_BAD_REQUEST, "--system has to be UTF-8 text");
+    if (out->command == COMMAND_RUN && !out->examples)
+        return error_set(error, ERROR_BAD_REQUEST, "run needs --examples FILE");
+    return check_output(out, error);
 }
 
 int arguments_parse(struct arguments *out, int argc, char **argv, struct error *error)

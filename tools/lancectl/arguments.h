@@ -12,7 +12,7 @@
 #include "protocol/error.h"
 
 enum command {
-    COMMAND_T2I, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
+    COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK, COMMAND_RUN, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
 };
 
@@ -24,19 +24,34 @@ struct optional_number {
 
 struct arguments {
     enum command command;
-    const char *operand; /* prompt, job, model or file, as the command has it; NULL where it has none */
+    const char *operand; /* prompt, question, job, model or file, as the command has it; NULL where it has none */
+    const char *source;  /* i2v, edit, video-edit, ask: the picture or video to start from */
 
     const char *endpoint;  /* NULL: environment or default */
     const char *model_dir; /* NULL: none */
     bool json, quiet;
 
-    const char *output;  /* t2i, fetch: a .png */
-    const char *preview; /* t2i: a .png that is rewritten while the job runs, or NULL */
-    const char *job;     /* t2i: the job's id, or NULL */
+    const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run: a folder */
+    const char *preview; /* a .png that is rewritten while the job runs, or NULL */
+    const char *job;     /* the job's id, or NULL */
+
+    /* Pictures and videos. */
     bool seed_given;
     uint64_t seed;
-    struct optional_number steps, guidance, shift, width, height, count, interval_low, interval_high;
-    const char *renorm, *noise; /* or NULL */
+    struct optional_number steps, guidance, shift, width, height, count, interval_low, interval_high, renorm_min, frames;
+    const char *renorm, *noise, *positions; /* or NULL */
+
+    /* Sources. */
+    const char *resolution; /* a preset's name, or NULL */
+    struct optional_number fps;
+    bool latent_mean, source_seed_given;
+    uint64_t source_seed;
+
+    /* Prompts and answers. */
+    const char *system; /* system prompt, or NULL */
+    struct optional_number max_tokens, temperature, top_k, top_p, repetition_penalty;
+
+    const char *examples, *task, *root; /* run; the last two may be NULL */
 
     bool cancel_jobs; /* shutdown */
 };

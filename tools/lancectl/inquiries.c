@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "tools/lancectl/complain.h"
-#include "tools/lancectl/picture_file.h"
+#include "tools/lancectl/output.h"
+#include "tools/media/picture_file.h"
+#include "tools/media/video_file.h"
 
 /* ---- Printing ---- */
 
@@ -169,11 +172,28 @@ enum exit_code inquire(struct session *session, const struct arguments *argument
     return exit_code;
 }
 
+/* From a PNG, the first frame of a folder, or a video file. */
+static int read_receipt(char **receipt, const char *path, struct error *error)
+{
+    char *frame = NULL;
+    struct stat info;
+    if (!stat(path, &info) && S_ISDIR(info.st_mode)) {
+        if (asprintf(&frame, "%s/00001.png", path) < 0)
+            return error_set(error, ERROR_NO_MEMORY, "no memory");
+        path = frame;
+    }
+    enum output_kind kind = output_kind_of(path);
+    int code = kind == OUTPUT_MP4 || kind == OUTPUT_WEBM ? video_read_receipt(receipt, path, error)
+                                                         : picture_read_receipt(receipt, path, error);
+    free(frame);
+    return code;
+}
+
 enum exit_code show_receipt(const struct arguments *arguments)
 {
     struct error error;
     char *receipt;
-    if (picture_read_receipt(&receipt, arguments->operand, &error)) {
+    if (read_receipt(&receipt, arguments->operand, &error)) {
         complain(error.code, &error);
         return EXIT_NOT_READ;
     }

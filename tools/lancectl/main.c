@@ -6,13 +6,14 @@
 #include "protocol/version.h"
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/complain.h"
+#include "tools/lancectl/examples.h"
 #include "tools/lancectl/exit_codes.h"
 #include "tools/lancectl/help.h"
 #include "tools/lancectl/inquiries.h"
 #include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/result.h"
 #include "tools/lancectl/session.h"
-#include "tools/lancectl/text_to_image.h"
+#include "tools/lancectl/task.h"
 
 static enum exit_code run_with_daemon(const struct arguments *arguments)
 {
@@ -24,13 +25,22 @@ static enum exit_code run_with_daemon(const struct arguments *arguments)
         enum exit_code exit_code = complain(code, &error);
         return interrupt_signal() ? (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal()) : exit_code;
     }
+    const struct saving fetched = {.job = arguments->operand, .output = arguments->output};
     enum exit_code exit_code;
     switch (arguments->command) {
     case COMMAND_T2I:
-        exit_code = text_to_image(&session, arguments);
+    case COMMAND_T2V:
+    case COMMAND_I2V:
+    case COMMAND_EDIT:
+    case COMMAND_VIDEO_EDIT:
+    case COMMAND_ASK:
+        exit_code = task_command(&session, arguments);
+        break;
+    case COMMAND_RUN:
+        exit_code = examples_run(&session, arguments);
         break;
     case COMMAND_FETCH:
-        exit_code = result_save(&session, arguments->operand, arguments);
+        exit_code = result_save(&session, &fetched, arguments);
         break;
     default:
         exit_code = inquire(&session, arguments);

@@ -151,6 +151,13 @@ void progress_show(struct progress *progress, const cJSON *event)
     }
 }
 
+void progress_clear(struct progress *progress)
+{
+    if (progress->has_line)
+        fputs("\r\033[K", progress->out);
+    progress->has_line = false;
+}
+
 void progress_end(struct progress *progress)
 {
     if (progress->has_line)

@@ -23,6 +23,9 @@ void progress_start(struct progress *progress, FILE *out, bool is_quiet);
 /* Show a job's event (queued, started, progress); others are ignored. */
 void progress_show(struct progress *progress, const cJSON *event);
 
+/* Take the terminal's line away, so that something else can stand there. */
+void progress_clear(struct progress *progress);
+
 /* Leave the terminal's line as it is and go to the next, before anything else is printed. */
 void progress_end(struct progress *progress);
 

@@ -4,104 +4,139 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tools/lancectl/complain.h"
-#include "tools/lancectl/picture_file.h"
+#include "tools/lancectl/output.h"
 #include "tools/lancectl/receipt.h"
+#include "tools/media/clip.h"
 
-/* The pictures of a result: u8 [batch, 1, height, width, 3]. */
-static int find_pictures(const struct message *result, const struct tensor_view **pixels, struct error *error)
+/* The pictures or videos of a result: u8 [batch, frames, height, width, 3]. */
+static int find_pixels(const struct message *result, const struct tensor_view **pixels, struct error *error)
 {
     *pixels = message_tensor(result, "pixels");
     if (!*pixels)
         return error_set(error, ERROR_UNSUPPORTED, "the job made no picture");
     const uint64_t *shape = (*pixels)->shape;
-    if ((*pixels)->dtype != DTYPE_U8 || (*pixels)->dimensions != 5 || shape[4] != 3 || shape[0] > INT_MAX ||
-        shape[2] == 0 || shape[2] > INT_MAX || shape[3] == 0 || shape[3] > INT_MAX)
-        return error_set(error, ERROR_INTERNAL, "the daemon sent pictures of an unknown form");
-    if (shape[1] != 1)
-        return error_set(error, ERROR_UNSUPPORTED, "the job made a video of %llu frames; lancectl writes pictures only",
-                         (unsigned long long)shape[1]);
-    return 0;
+    bool fits = (*pixels)->dtype == DTYPE_U8 && (*pixels)->dimensions == 5 && shape[4] == 3;
+    for (int i = 0; fits && i < 4; i++)
+        fits = shape[i] >= 1 && shape[i] <= INT_MAX;
+    return fits ? 0 : error_set(error, ERROR_INTERNAL, "the daemon sent pictures of an unknown form");
 }
 
-static int save_picture(const struct message *result, const struct tensor_view *pixels, int index, const char *path,
-                        struct error *error)
+static double fps_of(const struct message *result)
 {
-    int height = (int)pixels->shape[2], width = (int)pixels->shape[3];
-    const uint8_t *picture = (const uint8_t *)pixels->data + (size_t)index * (size_t)height * (size_t)width * 3;
+    const cJSON *fps = cJSON_GetObjectItemCaseSensitive(message_envelope(result), "fps");
+    return cJSON_IsNumber(fps) && fps->valuedouble > 0 ? fps->valuedouble : CLIP_SAMPLED_FPS;
+}
+
+static int save_item(const struct message *result, const struct tensor_view *pixels, int index, const char *path,
+                     struct error *error)
+{
+    int frames = (int)pixels->shape[1], height = (int)pixels->shape[2], width = (int)pixels->shape[3];
+    const uint8_t *item =
+        (const uint8_t *)pixels->data + (size_t)index * (size_t)frames * (size_t)height * (size_t)width * 3;
     char *receipt = receipt_of_picture(message_envelope(result), index);
     if (!receipt)
         return error_set(error, ERROR_NO_MEMORY, "no memory for the receipt");
-    int code = picture_write(path, picture, width, height, receipt, error);
+    int code = output_write(path, item, frames, height, width, fps_of(result), receipt, error);
     free(receipt);
     return code;
 }
 
-static void say_how_to_fetch(const struct session *session, const char *job, const struct arguments *arguments)
+static void say_how_to_fetch(const struct session *session, const char *job, bool is_video, const struct arguments *arguments)
 {
     const char *endpoint = client_endpoint(session->client);
     bool is_default = !session->daemon && !arguments->endpoint;
-    fprintf(stderr, "lancectl: the result is still with the daemon; fetch it with:\n  lancectl fetch %s -o FILE.png%s%s\n", job,
-            is_default ? "" : " --endpoint ", is_default ? "" : endpoint);
+    fprintf(stderr, "lancectl: the result is still with the daemon; fetch it with:\n  lancectl fetch %s -o FILE.%s%s%s\n", job,
+            is_video ? "mp4" : "png", is_default ? "" : " --endpoint ", is_default ? "" : endpoint);
     if (session->daemon)
         fprintf(stderr, "and then end the private daemon, which was left running for that:\n  lancectl shutdown --endpoint %s\n",
                 endpoint);
 }
 
-static void print_saved(const char *job, const struct message *result, const cJSON *files,
-                        const struct arguments *arguments)
+/* With --json: one object. `name` and `value` (consumed) are what was made: "files" or "text". */
+static void print_object(const char *job, const struct message *result, const char *name, cJSON *value)
 {
-    const cJSON *file;
-    if (!arguments->json) {
-        cJSON_ArrayForEach(file, files) puts(file->valuestring);
-        return;
-    }
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "job", job);
-    cJSON_AddItemToObject(object, "files", cJSON_Duplicate(files, true));
+    cJSON_AddItemToObject(object, name, value);
     const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(message_envelope(result), "receipt");
     if (receipt)
         cJSON_AddItemToObject(object, "receipt", cJSON_Duplicate(receipt, true));
     char *text = cJSON_PrintUnformatted(object);
     puts(text ? text : "{}");
+    fflush(stdout);
     cJSON_free(text);
     cJSON_Delete(object);
 }
 
-enum exit_code result_save(struct session *session, const char *job, const struct arguments *arguments)
+static int save_text(const struct message *result, const char *text, const struct saving *saving,
+                     const struct arguments *arguments, struct error *error)
 {
-    struct error error;
-    struct message *result;
-    int code = client_job_request(session->client, "result", job, &result, &error);
-    if (code)
-        return complain(code, &error);
-    const struct tensor_view *pixels;
-    code = find_pictures(result, &pixels, &error);
-    if (code) {
-        message_close(result);
-        return complain(code, &error);
-    }
+    if (saving->answer && !(*saving->answer = strdup(text)))
+        return error_set(error, ERROR_NO_MEMORY, "no memory for the answer");
+    if (arguments->json)
+        print_object(saving->job, result, "text", cJSON_CreateString(text));
+    else if (!saving->text_is_shown && !saving->answer)
+        puts(text);
+    return 0;
+}
 
+static int save_pixels(const struct message *result, const struct tensor_view *pixels, const struct saving *saving,
+                       const struct arguments *arguments, struct error *error)
+{
     cJSON *files = cJSON_CreateArray();
-    int count = (int)pixels->shape[0];
+    int count = (int)pixels->shape[0], code = 0;
     for (int i = 0; i < count && !code; i++) {
-        char *path = picture_name(arguments->output, i, count);
-        code = path ? save_picture(result, pixels, i, path, &error)
-                    : error_set(&error, ERROR_NO_MEMORY, "no memory for a file name");
+        char *path = output_name(saving->output, i, count);
+        code = path ? save_item(result, pixels, i, path, error)
+                    : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
         if (!code)
             cJSON_AddItemToArray(files, cJSON_CreateString(path));
         free(path);
     }
-    print_saved(job, result, files, arguments);
+    const cJSON *file;
+    if (arguments->json) {
+        print_object(saving->job, result, "files", files);
+        return code;
+    }
+    cJSON_ArrayForEach(file, files) puts(file->valuestring);
+    fflush(stdout);
     cJSON_Delete(files);
+    return code;
+}
+
+enum exit_code result_save(struct session *session, const struct saving *saving, const struct arguments *arguments)
+{
+    struct error error;
+    struct message *result;
+    int code = client_job_request(session->client, "result", saving->job, &result, &error);
+    if (code)
+        return complain(code, &error);
+    const char *text = json_text(message_envelope(result), "text");
+    const struct tensor_view *pixels = NULL;
+    if (text)
+        code = save_text(result, text, saving, arguments, &error);
+    else
+        code = find_pixels(result, &pixels, &error);
+    if (!code && pixels && !saving->output)
+        code = error_set(&error, ERROR_BAD_REQUEST, "the result is no text: -o FILE is needed");
+    if (code) {
+        message_close(result);
+        enum exit_code exit_code = complain(code, &error);
+        return code == ERROR_BAD_REQUEST ? EXIT_USAGE : exit_code;
+    }
+    if (pixels)
+        code = save_pixels(result, pixels, saving, arguments, &error);
+    bool is_video = pixels && pixels->shape[1] > 1;
     message_close(result);
     if (code) {
         complain(code, &error);
-        say_how_to_fetch(session, job, arguments);
+        say_how_to_fetch(session, saving->job, is_video, arguments);
         session_leave(session);
         return EXIT_NOT_WRITTEN;
     }
-    client_job_request(session->client, "release", job, NULL, &error); /* it would forget the job by itself later */
+    client_job_request(session->client, "release", saving->job, NULL, &error); /* it would forget the job by itself later */
     return EXIT_OK;
 }

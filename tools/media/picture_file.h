@@ -1,6 +1,6 @@
 /* picture_file.h: PNG files with a receipt inside. */
-#ifndef LANCECTL_PICTURE_FILE_H
-#define LANCECTL_PICTURE_FILE_H
+#ifndef LANCE_MEDIA_PICTURE_FILE_H
+#define LANCE_MEDIA_PICTURE_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -16,12 +16,5 @@ int picture_write(const char *path, const uint8_t *pixels, int width, int height
 /* The receipt of a PNG: malloc'ed JSON text. Errors: ERROR_IO (cannot be opened), ERROR_BAD_FILE (no PNG, damaged,
  * or without a receipt). */
 int picture_read_receipt(char **receipt, const char *path, struct error *error);
-
-/* The name of picture `index` (from 0) of `count`: `path` itself for a single one, else with -1, -2, ... before the
- * extension. malloc'ed; NULL: out of memory. */
-char *picture_name(const char *path, int index, int count);
-
-/* Whether a picture could be written there: the folder exists and may be written to. ERROR_IO otherwise. */
-int picture_check_folder(const char *path, struct error *error);
 
 #endif

@@ -1,5 +1,5 @@
 /* picture_file.c: see picture_file.h. */
-#include "tools/lancectl/picture_file.h"
+#include "tools/media/picture_file.h"
 
 #include <errno.h>
 #include <png.h>
@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "tools/media/whole_file.h"
 
 static const char receipt_keyword[] = "lanced";
 
@@ -56,65 +56,39 @@ static int encode(png_structp png, png_infop info, struct png_trouble *trouble, 
     return 0;
 }
 
-/* Write the PNG into an open file and bring it to the disk. Returns 0, or -1 with *reason. */
+/* Write the PNG into an open file. Returns 0, or -1 with *reason. */
 static int write_png(FILE *file, const uint8_t *pixels, int width, int height, const char *receipt,
-                     char reason[160])
+                     char reason[WHOLE_FILE_REASON_BYTES])
 {
     struct png_trouble trouble = {.text = "out of memory"};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &trouble, on_png_error, on_png_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     errno = 0;
     int status = info ? encode(png, info, &trouble, file, pixels, width, height, receipt) : -1;
-    if (!status && (fflush(file) || fsync(fileno(file))))
+    if (!status && fflush(file))
         status = -1;
     int system_reason = errno; /* a write that failed under libpng has left its reason here */
     png_destroy_write_struct(&png, &info);
     if (status)
-        snprintf(reason, 160, "%s", system_reason ? strerror(system_reason) : trouble.text);
+        snprintf(reason, WHOLE_FILE_REASON_BYTES, "%s", system_reason ? strerror(system_reason) : trouble.text);
     return status;
-}
-
-/* The temporary name ".fox.png.XXXXXX" beside "fox.png". */
-static char *temporary_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
-    size_t size = strlen(path) + sizeof "..XXXXXX";
-    char *name = malloc(size);
-    if (name)
-        snprintf(name, size, "%.*s.%s.XXXXXX", (int)(base - path), path, base);
-    return name;
-}
-
-static mode_t usual_mode(void)
-{
-    mode_t mask = umask(0);
-    umask(mask);
-    return 0666 & ~mask;
 }
 
 int picture_write(const char *path, const uint8_t *pixels, int width, int height, const char *receipt,
                   struct error *error)
 {
-    char *temporary = temporary_name(path);
-    if (!temporary)
-        return error_set(error, ERROR_NO_MEMORY, "no memory to write %s", path);
-    char reason[160] = "";
-    int descriptor = mkstemp(temporary);
-    FILE *file = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
+    struct whole_file whole;
+    int code = whole_file_begin(&whole, path, error);
+    if (code)
+        return code;
+    char reason[WHOLE_FILE_REASON_BYTES] = "";
+    FILE *file = fopen(whole.temporary, "wb");
     int status = file ? write_png(file, pixels, width, height, receipt, reason) : -1;
-    if (!status)
-        status = fchmod(descriptor, usual_mode());
     if (file && fclose(file))
         status = -1;
-    if (!status)
-        status = rename(temporary, path);
     if (status && !*reason)
         snprintf(reason, sizeof reason, "%s", strerror(errno));
-    if (status && descriptor >= 0)
-        unlink(temporary);
-    free(temporary);
-    return status ? error_set(error, ERROR_IO, "cannot write %s: %s", path, reason) : 0;
+    return whole_file_end(&whole, status ? reason : NULL, error);
 }
 
 /* ---- Reading ---- */
@@ -168,32 +142,4 @@ int picture_read_receipt(char **receipt, const char *path, struct error *error)
     if (!*receipt)
         return error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl, or edited since", path);
     return 0;
-}
-
-/* ---- Names ---- */
-
-char *picture_name(const char *path, int index, int count)
-{
-    if (count == 1)
-        return strdup(path);
-    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
-    int stem = (int)(dot ? (size_t)(dot - path) : strlen(path));
-    char *name;
-    return asprintf(&name, "%.*s-%d%s", stem, path, index + 1, dot ? dot : "") < 0 ? NULL : name;
-}
-
-int picture_check_folder(const char *path, struct error *error)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-    if (!folder)
-        return error_set(error, ERROR_NO_MEMORY, "no memory");
-    struct stat info;
-    int code = 0;
-    if (stat(folder, &info) || access(folder, W_OK | X_OK))
-        code = error_set(error, ERROR_IO, "cannot write %s: the folder %s: %s", path, folder, strerror(errno));
-    else if (!S_ISDIR(info.st_mode))
-        code = error_set(error, ERROR_IO, "cannot write %s: %s is not a folder", path, folder);
-    free(folder);
-    return code;
 }

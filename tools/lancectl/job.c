@@ -1,0 +1,193 @@
+/* job.c: see job.h. */
+#include "tools/lancectl/job.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/lancectl/complain.h"
+#include "tools/lancectl/interrupt.h"
+#include "tools/lancectl/progress.h"
+#include "tools/media/picture_file.h"
+
+static bool add_number(cJSON *params, const char *name, struct optional_number number)
+{
+    return !number.given || cJSON_AddNumberToObject(params, name, number.value);
+}
+
+static bool add_text(cJSON *params, const char *name, const char *text)
+{
+    return !text || cJSON_AddStringToObject(params, name, text);
+}
+
+static bool add_interval(cJSON *params, const struct arguments *arguments)
+{
+    if (!arguments->interval_low.given)
+        return true;
+    const double bounds[2] = {arguments->interval_low.value, arguments->interval_high.value};
+    return cJSON_AddItemToObject(params, "guidance_interval", cJSON_CreateDoubleArray(bounds, 2));
+}
+
+static bool add_whole(cJSON *params, const char *name, bool is_given, uint64_t value)
+{
+    return !is_given || cJSON_AddItemToObject(params, name, json_from_uint64(value));
+}
+
+static bool add_pictures(cJSON *params, const struct arguments *arguments)
+{
+    return add_number(params, "width", arguments->width) && add_number(params, "height", arguments->height) &&
+           add_number(params, "num_frames", arguments->frames) &&
+           add_number(params, "num_inference_steps", arguments->steps) &&
+           add_number(params, "guidance_scale", arguments->guidance) && add_interval(params, arguments) &&
+           add_text(params, "guidance_renorm", arguments->renorm) &&
+           add_number(params, "guidance_renorm_min", arguments->renorm_min) &&
+           add_number(params, "timestep_shift", arguments->shift) && add_number(params, "batch_size", arguments->count) &&
+           add_text(params, "noise_source", arguments->noise) &&
+           add_text(params, "uncond_positions", arguments->positions) &&
+           (!arguments->preview || cJSON_AddTrueToObject(params, "preview"));
+}
+
+static bool add_source(cJSON *params, const struct job *job, const struct arguments *arguments)
+{
+    return add_text(params, "resolution", arguments->resolution) &&
+           add_whole(params, "source_seed", arguments->source_seed_given, arguments->source_seed) &&
+           (!arguments->latent_mean || cJSON_AddTrueToObject(params, "source_latent_mean")) &&
+           (!job->source || job->source->fps <= 0 || cJSON_AddNumberToObject(params, "fps", job->source->fps));
+}
+
+static bool add_answer(cJSON *params, const struct arguments *arguments)
+{
+    return add_number(params, "max_new_tokens", arguments->max_tokens) &&
+           add_number(params, "temperature", arguments->temperature) && add_number(params, "top_k", arguments->top_k) &&
+           add_number(params, "top_p", arguments->top_p) &&
+           add_number(params, "repetition_penalty", arguments->repetition_penalty);
+}
+
+cJSON *job_params(const struct job *job, const struct arguments *arguments)
+{
+    cJSON *params = cJSON_CreateObject();
+    if (params && add_text(params, "prompt", job->prompt) && add_text(params, "system_prompt", job->system) &&
+        add_pictures(params, arguments) && add_whole(params, "seed", arguments->seed_given, arguments->seed) &&
+        add_source(params, job, arguments) && add_answer(params, arguments))
+        return params;
+    cJSON_Delete(params);
+    return NULL;
+}
+
+uint64_t job_source_limit(const struct session *session)
+{
+    uint64_t limit;
+    const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(session->client), "limits");
+    if (!json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "message_bytes"), &limit))
+        limit = MESSAGE_DEFAULT_LIMIT_BYTES;
+    return limit - limit / 16; /* the rest is for the prompt */
+}
+
+/* The tensor of the source. */
+static struct tensor_view view_of(const struct clip *clip)
+{
+    uint64_t frames = (uint64_t)clip->frames, height = (uint64_t)clip->height, width = (uint64_t)clip->width;
+    return (struct tensor_view){.name = "source",
+                                .dtype = DTYPE_U8,
+                                .dimensions = 4,
+                                .shape = {frames, height, width, 3},
+                                .data = clip->pixels,
+                                .bytes = frames * height * width * 3};
+}
+
+static int submit(struct session *session, const struct job *job, const struct arguments *arguments, struct error *error)
+{
+    cJSON *fields = cJSON_CreateObject();
+    cJSON *params = job_params(job, arguments);
+    bool is_complete = fields && params && cJSON_AddStringToObject(fields, "job", job->id) &&
+                       cJSON_AddStringToObject(fields, "task", job->task);
+    if (!is_complete || !cJSON_AddItemToObject(fields, "params", params)) {
+        cJSON_Delete(fields);
+        cJSON_Delete(params);
+        return error_set(error, ERROR_NO_MEMORY, "submit: no memory");
+    }
+    struct tensor_view source;
+    if (job->source)
+        source = view_of(job->source);
+    int code = client_request(session->client, "submit", fields, job->source ? &source : NULL, job->source != NULL, NULL, error);
+    cJSON_Delete(fields);
+    return code;
+}
+
+/* What following a job needs to know and finds out. */
+struct watch {
+    struct progress progress;
+    const char *preview_path; /* or NULL */
+    bool preview_failed;      /* said once; the job goes on */
+    bool shows_text;          /* print the answer as it comes */
+    bool has_text;            /* some of it stands there */
+    bool job_failed;          /* the daemon told so, as opposed to a lost connection */
+};
+
+static void write_preview(struct watch *watch, const struct tensor_view *picture)
+{
+    const uint64_t *shape = picture->shape;
+    if (watch->preview_failed || picture->dtype != DTYPE_U8 || picture->dimensions != 4 || shape[3] != 3 ||
+        shape[0] == 0 || shape[1] == 0 || shape[1] > INT_MAX || shape[2] == 0 || shape[2] > INT_MAX)
+        return;
+    struct error error;
+    int code = picture_write(watch->preview_path, picture->data, (int)shape[2], (int)shape[1], NULL, &error);
+    if (code) {
+        progress_end(&watch->progress);
+        complain(code, &error);
+        watch->preview_failed = true;
+    }
+}
+
+/* The next piece of an answer. It goes where the line of progress was. */
+static void show_text(struct watch *watch, const char *text)
+{
+    if (!watch->has_text)
+        progress_clear(&watch->progress);
+    watch->has_text = true;
+    fputs(text, stdout);
+    fflush(stdout);
+}
+
+static bool on_event(void *context, const cJSON *event, const struct tensor_view *preview)
+{
+    struct watch *watch = context;
+    const char *name = event ? json_text(event, "event") : NULL;
+    const char *text = name && !strcmp(name, "text") ? json_text(event, "text") : NULL;
+    watch->job_failed = watch->job_failed || (name && !strcmp(name, "failed"));
+    if (watch->shows_text && text)
+        show_text(watch, text);
+    else if (event && !watch->has_text)
+        progress_show(&watch->progress, event);
+    if (preview && watch->preview_path)
+        write_preview(watch, preview);
+    return interrupt_signal() != 0;
+}
+
+/* What to say and return when the job did not come to a result. */
+static enum exit_code explain_end(const struct watch *watch, int code, const struct error *error)
+{
+    if (code == ERROR_CANCELLED && interrupt_signal()) {
+        fprintf(stderr, "lancectl: cancelled\n");
+        return (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal());
+    }
+    enum exit_code exit_code = complain(code, error);
+    return watch->job_failed && exit_code == EXIT_NO_DAEMON ? EXIT_FAILED : exit_code;
+}
+
+enum exit_code job_run(struct session *session, const struct job *job, const struct arguments *arguments)
+{
+    struct error error;
+    int code = submit(session, job, arguments, &error);
+    if (code)
+        return complain(code, &error);
+    struct watch watch = {.preview_path = arguments->preview, .shows_text = job->shows_text};
+    progress_start(&watch.progress, stderr, arguments->quiet);
+    if (!arguments->quiet && !watch.progress.is_terminal)
+        fprintf(stderr, "job %s\n", job->id);
+    code = client_follow(session->client, job->id, on_event, &watch, &error);
+    progress_end(&watch.progress);
+    if (watch.has_text)
+        putchar('\n');
+    return code ? explain_end(&watch, code, &error) : EXIT_OK;
+}

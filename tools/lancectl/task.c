@@ -1,0 +1,91 @@
+/* task.c: see task.h. */
+#include "tools/lancectl/task.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/lancectl/complain.h"
+#include "tools/lancectl/job.h"
+#include "tools/lancectl/output.h"
+
+static const struct task_kind kinds[] = {
+    {"t2i", SOURCE_NONE, false, false},           {"t2v", SOURCE_NONE, true, false},
+    {"i2v", SOURCE_PICTURE, true, false},         {"image_edit", SOURCE_PICTURE, false, false},
+    {"video_edit", SOURCE_VIDEO, true, false},    {"x2t_image", SOURCE_PICTURE, false, true},
+    {"x2t_video", SOURCE_VIDEO, false, true},
+};
+
+const struct task_kind *task_kind_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcmp(kinds[i].name, name))
+            return &kinds[i];
+    return NULL;
+}
+
+/* Say what the daemon gets, where that is not what the file has. */
+static void tell_of_changes(const struct clip *clip, const char *path)
+{
+    if (clip->height != clip->source_height || clip->width != clip->source_width)
+        fprintf(stderr, "%s: sent at %dx%d instead of %dx%d, to stay within the daemon's limit for a request\n", path,
+                clip->width, clip->height, clip->source_width, clip->source_height);
+    if (clip->frames != clip->source_frames)
+        fprintf(stderr, "%s: %d of its %d frames are used (%g a second, the first 6 s count for the number)\n", path,
+                clip->frames, clip->source_frames, clip->source_fps);
+}
+
+enum exit_code task_make(struct session *session, const struct task_wish *wish, const struct arguments *arguments)
+{
+    struct error error;
+    struct clip clip = {0};
+    const struct task_kind *kind = wish->kind;
+    if (wish->source) {
+        enum source_kind wanted = kind ? kind->source : SOURCE_EITHER;
+        if (source_read(&clip, wanted, wish->source, arguments->fps.value, job_source_limit(session), &error)) {
+            complain(error.code, &error);
+            return EXIT_NOT_READ;
+        }
+        if (!arguments->quiet)
+            tell_of_changes(&clip, wish->source);
+    }
+    if (!kind)
+        kind = task_kind_of(clip.fps > 0 ? "x2t_video" : "x2t_image");
+    struct job job = {.task = kind->name,
+                      .prompt = wish->prompt ? wish->prompt : "",
+                      .system = wish->system,
+                      .source = wish->source ? &clip : NULL,
+                      .shows_text = kind->answers && !arguments->json && !wish->answer};
+    job_id_make(job.id);
+    if (wish->job)
+        snprintf(job.id, sizeof job.id, "%s", wish->job);
+    enum exit_code exit_code = job_run(session, &job, arguments);
+    clip_free(&clip);
+    if (exit_code != EXIT_OK)
+        return exit_code;
+    const struct saving saving = {
+        .job = job.id, .output = wish->output, .text_is_shown = job.shows_text, .answer = wish->answer};
+    return result_save(session, &saving, arguments);
+}
+
+enum exit_code task_command(struct session *session, const struct arguments *arguments)
+{
+    static const char *const tasks[COMMAND_COUNT] = {
+        [COMMAND_T2I] = "t2i",         [COMMAND_T2V] = "t2v",
+        [COMMAND_I2V] = "i2v",         [COMMAND_EDIT] = "image_edit",
+        [COMMAND_VIDEO_EDIT] = "video_edit",
+    };
+    struct error error;
+    if ((arguments->output && output_check(arguments->output, &error)) ||
+        (arguments->preview && output_check(arguments->preview, &error))) {
+        complain(error.code, &error);
+        return EXIT_NOT_WRITTEN;
+    }
+    const char *name = tasks[arguments->command];
+    const struct task_wish wish = {.kind = name ? task_kind_of(name) : NULL,
+                                   .source = arguments->source,
+                                   .prompt = arguments->operand,
+                                   .system = arguments->system,
+                                   .output = arguments->output,
+                                   .job = arguments->job};
+    return task_make(session, &wish, arguments);
+}

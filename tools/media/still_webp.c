@@ -1,0 +1,39 @@
+/* still_webp.c: WebP through libwebp, by way of its animation decoder, as Pillow does. */
+#include <webp/demux.h>
+
+#include "tools/media/still_formats.h"
+
+/* The first picture of an opened file; `rgba` belongs to the decoder. */
+static int decode(struct still *still, WebPAnimDecoder *decoder, struct error *error)
+{
+    WebPAnimInfo info;
+    uint8_t *rgba;
+    int timestamp;
+    if (!WebPAnimDecoderGetInfo(decoder, &info))
+        return error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: it has no picture");
+    int code = still_allocate(still, info.canvas_height, info.canvas_width, error);
+    if (code)
+        return code;
+    if (!WebPAnimDecoderGetNext(decoder, &rgba, &timestamp))
+        return error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: its data are damaged");
+    size_t pixels = (size_t)still->height * (size_t)still->width;
+    if (WebPDemuxGetI(WebPAnimDecoderGetDemuxer(decoder), WEBP_FF_FORMAT_FLAGS) & ALPHA_FLAG) {
+        still_over_white(still->pixels, rgba, pixels);
+        return 0;
+    }
+    for (size_t i = 0; i < pixels; i++)
+        for (size_t c = 0; c < 3; c++)
+            still->pixels[3 * i + c] = rgba[4 * i + c];
+    return 0;
+}
+
+int still_decode_webp(struct still *still, const uint8_t *data, size_t bytes, struct error *error)
+{
+    WebPData file = {data, bytes};
+    WebPAnimDecoder *decoder = WebPAnimDecoderNew(&file, NULL);
+    if (!decoder)
+        return error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: the file is damaged or ends too early");
+    int code = decode(still, decoder, error);
+    WebPAnimDecoderDelete(decoder);
+    return code;
+}

@@ -1,0 +1,276 @@
+/* video_read.c: reading of video_file.h. A first pass counts the frames without decoding, so that the sampler can
+ * choose; a second one decodes and keeps the chosen ones. */
+#include "tools/media/video_file.h"
+
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/display.h>
+#include <libswscale/swscale.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/media/libav_reason.h"
+
+/* Kinds of file that hold their own frames: no playlists, which could name other files or hosts. */
+static const char accepted_formats[] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,ogg,gif,flv,asf,"
+                                       "ivf,mpegvideo,h264,hevc";
+
+struct video_reader {
+    AVFormatContext *file;
+    AVStream *stream;
+    AVCodecContext *codec;
+    AVPacket *packet;
+    AVFrame *frame;
+    struct SwsContext *scaler;
+    int height, width;    /* of the frames before they are turned */
+    int quarter_turns;    /* clockwise, to be shown upright */
+    uint8_t *rgb, *turned; /* one frame each */
+};
+
+static int bad_video(struct error *error, const char *what, int libav_code)
+{
+    char reason[LIBAV_REASON_BYTES];
+    return error_set(error, ERROR_BAD_FILE, "%s: %s; mp4, webm, other video files, y4m and folders of pictures are accepted",
+                     what, libav_reason(reason, libav_code));
+}
+
+static void reader_close(struct video_reader *reader)
+{
+    avcodec_free_context(&reader->codec);
+    avformat_close_input(&reader->file);
+    av_packet_free(&reader->packet);
+    av_frame_free(&reader->frame);
+    sws_freeContext(reader->scaler);
+    free(reader->rgb);
+    free(reader->turned);
+    *reader = (struct video_reader){0};
+}
+
+/* Open the file and find its video. */
+static int open_container(struct video_reader *reader, const char *path, struct error *error)
+{
+    av_log_set_level(AV_LOG_QUIET);
+    char *url;
+    if (asprintf(&url, "file:%s", path) < 0)
+        return error_set(error, ERROR_NO_MEMORY, "no memory");
+    AVDictionary *options = NULL;
+    av_dict_set(&options, "format_whitelist", accepted_formats, 0);
+    av_dict_set(&options, "protocol_whitelist", "file", 0);
+    int status = avformat_open_input(&reader->file, url, NULL, &options);
+    av_dict_free(&options);
+    free(url);
+    if (status < 0)
+        return bad_video(error, "is no video that can be read", status);
+    status = avformat_find_stream_info(reader->file, NULL);
+    if (status >= 0)
+        status = av_find_best_stream(reader->file, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
+    if (status < 0)
+        return bad_video(error, "has no video in it that can be read", status);
+    reader->stream = reader->file->streams[status];
+    if (reader->stream->disposition & AV_DISPOSITION_ATTACHED_PIC)
+        return error_set(error, ERROR_BAD_FILE, "has no video in it, only a cover picture");
+    return 0;
+}
+
+static int reader_open(struct video_reader *reader, const char *path, struct error *error)
+{
+    *reader = (struct video_reader){0};
+    int code = open_container(reader, path, error);
+    if (code)
+        return code;
+    for (unsigned i = 0; i < reader->file->nb_streams; i++)
+        if (reader->file->streams[i] != reader->stream)
+            reader->file->streams[i]->discard = AVDISCARD_ALL;
+    const AVCodecParameters *parameters = reader->stream->codecpar;
+    code = clip_check_size(parameters->height, parameters->width, error);
+    if (code)
+        return code;
+    const AVCodec *decoder = avcodec_find_decoder(parameters->codec_id);
+    if (!decoder)
+        return error_set(error, ERROR_BAD_FILE, "is video of the kind %s, for which there is no decoder here",
+                         avcodec_get_name(parameters->codec_id));
+    reader->codec = avcodec_alloc_context3(decoder);
+    reader->packet = av_packet_alloc();
+    reader->frame = av_frame_alloc();
+    if (!reader->codec || !reader->packet || !reader->frame)
+        return error_set(error, ERROR_NO_MEMORY, "no memory");
+    reader->codec->thread_count = 0;
+    int status = avcodec_parameters_to_context(reader->codec, parameters);
+    if (status >= 0)
+        status = avcodec_open2(reader->codec, decoder, NULL);
+    if (status < 0)
+        return bad_video(error, "cannot be decoded", status);
+    const int32_t *matrix = (const int32_t *)av_stream_get_side_data(reader->stream, AV_PKT_DATA_DISPLAYMATRIX, NULL);
+    double degrees = matrix ? -av_display_rotation_get(matrix) : 0;
+    reader->quarter_turns = isfinite(degrees) ? ((int)lrint(degrees / 90) % 4 + 4) % 4 : 0;
+    return 0;
+}
+
+/* How many frames the file says it has. */
+static int count_frames(struct video_reader *reader)
+{
+    int count = 0;
+    while (count < INT32_MAX && av_read_frame(reader->file, reader->packet) >= 0) {
+        if (reader->packet->stream_index == reader->stream->index && !(reader->packet->flags & AV_PKT_FLAG_DISCARD))
+            count++;
+        av_packet_unref(reader->packet);
+    }
+    return count;
+}
+
+static double average_fps(const struct video_reader *reader)
+{
+    AVRational rate = reader->stream->avg_frame_rate;
+    if (rate.num <= 0 || rate.den <= 0)
+        rate = reader->stream->r_frame_rate;
+    return rate.num > 0 && rate.den > 0 ? av_q2d(rate) : 0;
+}
+
+/* Turn an RGB picture of height x width clockwise. */
+static void turn(uint8_t *out, const uint8_t *in, int height, int width, int quarter_turns)
+{
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++, in += 3) {
+            size_t at = quarter_turns == 1   ? (size_t)x * (size_t)height + (size_t)(height - 1 - y)
+                        : quarter_turns == 2 ? (size_t)(height - 1 - y) * (size_t)width + (size_t)(width - 1 - x)
+                                             : (size_t)(width - 1 - x) * (size_t)height + (size_t)y;
+            memcpy(out + 3 * at, in, 3);
+        }
+}
+
+/* Convert the decoded frame, whatever its size, to RGB of the size of the first one, and put it into the clip. With these
+ * flags libswscale takes the same way as in the official code's reader. */
+static int keep_frame(struct video_reader *reader, struct clip *clip, int index, struct error *error)
+{
+    const AVFrame *frame = reader->frame;
+    reader->scaler = sws_getCachedContext(reader->scaler, frame->width, frame->height, (enum AVPixelFormat)frame->format,
+                                          reader->width, reader->height, AV_PIX_FMT_RGB24, SWS_BICUBIC, NULL, NULL, NULL);
+    if (!reader->scaler)
+        return error_set(error, ERROR_BAD_FILE, "has frames of a pixel format that cannot be converted");
+    int colours = frame->colorspace == AVCOL_SPC_UNSPECIFIED ? SWS_CS_DEFAULT : (int)frame->colorspace;
+    sws_setColorspaceDetails(reader->scaler, sws_getCoefficients(colours), frame->color_range == AVCOL_RANGE_JPEG,
+                             sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
+    uint8_t *planes[4] = {reader->rgb};
+    int strides[4] = {3 * reader->width};
+    if (sws_scale(reader->scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes, strides) !=
+        reader->height)
+        return error_set(error, ERROR_BAD_FILE, "has frames that cannot be converted");
+    if (!reader->quarter_turns)
+        return clip_put(clip, index, reader->rgb, error);
+    turn(reader->turned, reader->rgb, reader->height, reader->width, reader->quarter_turns);
+    return clip_put(clip, index, reader->turned, error);
+}
+
+/* Room for one frame, of the size of the first one, and for the clip. */
+static int start_clip(struct video_reader *reader, struct clip *clip, int frames, uint64_t max_bytes, struct error *error)
+{
+    reader->height = reader->frame->height;
+    reader->width = reader->frame->width;
+    int code = clip_check_size(reader->height, reader->width, error);
+    if (code)
+        return code;
+    /* libswscale's vector code may write a little beyond the end of the last row. */
+    size_t bytes = 3 * (size_t)reader->height * (size_t)reader->width + 256;
+    reader->rgb = malloc(bytes);
+    reader->turned = malloc(bytes);
+    if (!reader->rgb || !reader->turned)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a frame of %d x %d pixels", reader->width, reader->height);
+    bool is_turned = reader->quarter_turns % 2;
+    return clip_open(clip, frames, is_turned ? reader->width : reader->height, is_turned ? reader->height : reader->width,
+                     max_bytes, error);
+}
+
+/* The next decoded frame. Damaged packets are passed over. Returns whether there is one. */
+static bool next_frame(struct video_reader *reader)
+{
+    for (;;) {
+        int status = avcodec_receive_frame(reader->codec, reader->frame);
+        if (status >= 0)
+            return true;
+        if (status != AVERROR(EAGAIN))
+            return false;
+        do
+            av_packet_unref(reader->packet);
+        while ((status = av_read_frame(reader->file, reader->packet)) >= 0 &&
+               reader->packet->stream_index != reader->stream->index);
+        avcodec_send_packet(reader->codec, status < 0 ? NULL : reader->packet);
+        av_packet_unref(reader->packet);
+    }
+}
+
+/* Decode and keep the frames that are sampled out of `count`. *decoded is how many there really were. */
+static int read_sampled(struct clip *clip, const char *path, int count, double fps, uint64_t max_bytes, int *decoded,
+                        struct error *error)
+{
+    int indices[CLIP_MAX_SAMPLED], kept = 0;
+    int wanted = clip_sample(count, fps, indices, error);
+    if (wanted < 0)
+        return wanted;
+    struct video_reader reader;
+    int code = reader_open(&reader, path, error);
+    for (*decoded = 0; !code && next_frame(&reader); ++*decoded) {
+        if (*decoded == 0)
+            code = start_clip(&reader, clip, wanted, max_bytes, error);
+        while (!code && kept < wanted && indices[kept] == *decoded)
+            code = keep_frame(&reader, clip, kept++, error);
+    }
+    reader_close(&reader);
+    return code;
+}
+
+static int read_clip(struct clip *clip, const char *path, double fps, uint64_t max_bytes, struct error *error)
+{
+    struct video_reader reader;
+    int code = reader_open(&reader, path, error);
+    int count = code ? 0 : count_frames(&reader);
+    if (!code && fps <= 0)
+        fps = average_fps(&reader);
+    reader_close(&reader);
+    /* Some files have packets that are no frames, so a count that turns out wrong is put right once. */
+    for (int attempt = 0; !code && count > 0; attempt++) {
+        int decoded;
+        code = read_sampled(clip, path, count, fps, max_bytes, &decoded, error);
+        if (code || decoded == count)
+            break;
+        clip_free(clip);
+        if (attempt > 0)
+            return error_set(error, ERROR_BAD_FILE, "had %d frames, then %d: does somebody still write it?", count, decoded);
+        count = decoded;
+    }
+    if (!code && count == 0)
+        code = error_set(error, ERROR_BAD_FILE, "has no frames that can be decoded");
+    if (!code) {
+        clip->source_frames = count;
+        clip->source_fps = fps;
+        clip->fps = CLIP_SAMPLED_FPS;
+    }
+    return code;
+}
+
+int video_read(struct clip *clip, const char *path, double fps, uint64_t max_bytes, struct error *error)
+{
+    *clip = (struct clip){0};
+    int code = read_clip(clip, path, fps, max_bytes, error);
+    if (!code)
+        return 0;
+    clip_free(clip);
+    return error_prefix(error, "%s", path);
+}
+
+int video_read_receipt(char **receipt, const char *path, struct error *error)
+{
+    *receipt = NULL;
+    struct video_reader reader = {0};
+    int code = open_container(&reader, path, error);
+    if (!code) {
+        const AVDictionaryEntry *comment = av_dict_get(reader.file->metadata, "comment", NULL, 0);
+        *receipt = comment && *comment->value == '{' ? strdup(comment->value) : NULL;
+        if (!*receipt)
+            code = error_set(error, ERROR_BAD_FILE, "has no receipt: it was not written by lancectl, or edited since");
+    }
+    reader_close(&reader);
+    return code ? error_prefix(error, "%s", path) : 0;
+}

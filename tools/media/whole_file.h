@@ -1,0 +1,32 @@
+/* whole_file.h: a file that appears whole or not at all.
+ *
+ * It is written under a temporary name beside its target, brought to the disk and renamed; an
+ * older file of that name is replaced. Nothing half-written stays behind after a failure.
+ */
+#ifndef LANCE_MEDIA_WHOLE_FILE_H
+#define LANCE_MEDIA_WHOLE_FILE_H
+
+#include "protocol/error.h"
+
+enum { WHOLE_FILE_REASON_BYTES = 160 };
+
+struct whole_file {
+    const char *path; /* the target; borrowed */
+    char *temporary;  /* what to open and write; whole_file_end frees it */
+    int descriptor;   /* of the temporary file, which exists, empty */
+};
+
+/* Make the temporary file. ERROR_IO, with the system's reason. */
+int whole_file_begin(struct whole_file *file, const char *path, struct error *error);
+
+/* Give the file its name; or, when `failure` is not NULL, take it away and say "cannot write PATH: FAILURE". To be
+ * called once after whole_file_begin succeeded, when the temporary file has been closed by whoever wrote it. ERROR_IO. */
+int whole_file_end(struct whole_file *file, const char *failure, struct error *error);
+
+/* The temporary name ".fox.png.XXXXXX" beside "fox.png", for mkstemp or mkdtemp; malloc'ed, NULL: out of memory. */
+char *temporary_name(const char *path);
+
+/* Whether something could be written there: the folder exists and may be written to. ERROR_IO otherwise. */
+int whole_file_check_folder(const char *path, struct error *error);
+
+#endif
