@@ -405,6 +405,14 @@ void jobs_unpark(struct jobs *jobs, struct waiter *waiter)
     pthread_mutex_unlock(&jobs->lock);
 }
 
+void jobs_client_gone(struct jobs *jobs, uint32_t client)
+{
+    pthread_mutex_lock(&jobs->lock);
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        waiter_wake_client(&job->waiters, client);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
 int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct error *error)
 {
     *out = NULL;

@@ -77,6 +77,9 @@ int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *
 /* After this the table does not know the waiter. */
 void jobs_unpark(struct jobs *jobs, struct waiter *waiter);
 
+/* Wake the waiters of a client whose connection is gone. */
+void jobs_client_gone(struct jobs *jobs, uint32_t client);
+
 /* The encoded result message; one reference for the caller. Errors: ERROR_NOT_FOUND, ERROR_BUSY, ERROR_CANCELLED, or what the
  * job failed with. */
 int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct error *error);

@@ -16,7 +16,7 @@
  *
  * Shared state lives in the job table (jobs.c) and the worker (worker.c), each behind its own
  * mutex; the server's own counters are atomic. Requests are parsed and answers encoded
- * without any lock. A client that went away costs its parked context until its time is over.
+ * without any lock. When a connection goes, its parked contexts are woken (on_pipe_gone).
  */
 #include "daemon/server.h"
 
@@ -42,6 +42,7 @@ enum {
     LONGEST_WAIT_MS = 60000,
     LOAD_WAIT_MS = 30 * 60 * 1000,
     HARD_CAP_FACTOR = 2, /* what is larger than this many times the limit nng drops, with the connection */
+    NNG_HEADER_BYTES = 64, /* nng counts its own headers too */
     FLUSH_MS = 100       /* nng has no way to ask whether the last answers have left */
 };
 
@@ -212,7 +213,8 @@ static void wake(struct waiter *waiter)
 /* The waiter to park with, or NULL when the answer must be given at once. */
 static struct waiter *waiter_of(struct context *context)
 {
-    bool may_wait = context->parked_until > clock_seconds() && atomic_load(&context->server->parked) < MOST_PARKED;
+    bool may_wait = context->parked_until > clock_seconds() && !context->waiter.client_gone &&
+                    atomic_load(&context->server->parked) < MOST_PARKED;
     return may_wait ? &context->waiter : NULL;
 }
 
@@ -556,6 +558,8 @@ static void on_request(struct context *context, nng_msg *msg)
     struct server *server = context->server;
     struct error error = {0};
     context->job[0] = '\0';
+    context->waiter.client = (uint32_t)nng_pipe_id(nng_msg_get_pipe(msg));
+    context->waiter.client_gone = false;
     int status = message_parse(&context->message, nng_msg_body(msg), nng_msg_len(msg), server->options->max_message_bytes,
                                &error);
     if (status != 0) {
@@ -569,6 +573,14 @@ static void on_request(struct context *context, nng_msg *msg)
     }
     if (status != HANDLER_PARKED)
         send_answer(context, status, &error);
+}
+
+/* A client hung up, or crashed. */
+static void on_pipe_gone(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    (void)event;
+    struct server *server = argument;
+    jobs_client_gone(server->jobs, (uint32_t)nng_pipe_id(pipe));
 }
 
 /* The parked time is over, or there is news. */
@@ -677,9 +689,11 @@ int server_open(struct server **out, const struct options *options, struct jobs 
     }
     int result = nng_rep0_open(&server->socket);
     if (result == 0)
+        result = nng_pipe_notify(server->socket, NNG_PIPE_EV_REM_POST, on_pipe_gone, server);
+    if (result == 0)
         result = open_contexts(server);
     int status = result == 0 ? listener_open(&server->listener, server->socket, &options->endpoint,
-                                             options->max_message_bytes * HARD_CAP_FACTOR, error)
+                                             options->max_message_bytes * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error)
                              : error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
     if (status != 0) {
         server_close(server);

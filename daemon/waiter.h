@@ -9,10 +9,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct waiter {
     void (*park)(struct waiter *waiter);
     void (*wake)(struct waiter *waiter);
+    uint32_t client;  /* the connection that waits, for whoever learns that it is gone */
+    bool client_gone; /* woken for that reason */
     struct waiter *next;
     struct waiter **link; /* what points to this waiter; NULL: on no list */
 };
@@ -36,6 +39,19 @@ static inline void waiter_leave(struct waiter *waiter)
     if (waiter->next != NULL)
         waiter->next->link = waiter->link;
     waiter->link = NULL;
+}
+
+/* Wake the waiters of a client that is gone. */
+static inline void waiter_wake_client(struct waiter **list, uint32_t client)
+{
+    for (struct waiter *waiter = *list, *next; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        if (waiter->client != client)
+            continue;
+        waiter->client_gone = true;
+        waiter_leave(waiter);
+        waiter->wake(waiter);
+    }
 }
 
 static inline void waiter_wake_all(struct waiter **list)

@@ -1,0 +1,458 @@
+/* test_jobs.c: the job table: order, positions, events, waiting, and what is kept how long. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+
+#include "daemon/jobs.h"
+#include "tests/unit/fake_engine.h"
+
+static struct job_request *make_request(void)
+{
+    struct job_request *request = calloc(1, sizeof *request);
+    assert_non_null(request);
+    lance_request_init(&request->lance, LANCE_T2I);
+    request->lance.prompt = "a fox";
+    return request;
+}
+
+static const struct jobs_limits roomy = {.queue = 100, .results = 100, .result_bytes = 1 << 20, .result_seconds = 1000};
+
+static struct jobs *open_table(const struct jobs_limits *limits)
+{
+    struct jobs *jobs;
+    struct error error;
+    assert_int_equal(jobs_open(&jobs, limits, &error), 0);
+    return jobs;
+}
+
+static struct job_status submit(struct jobs *jobs, const char *id)
+{
+    struct job_status status;
+    struct error error = {0};
+    assert_int_equal(jobs_submit(jobs, id, make_request(), &status, &error), 0);
+    return status;
+}
+
+static struct blob *make_blob(size_t bytes)
+{
+    return blob_open(calloc(1, bytes), bytes);
+}
+
+/* Take the next job and end it well. */
+static void do_next(struct jobs *jobs, size_t result_bytes)
+{
+    struct job *job = jobs_take(jobs);
+    assert_non_null(job);
+    jobs_end(jobs, job, make_blob(result_bytes), NULL);
+}
+
+static int state_of(struct jobs *jobs, const char *id)
+{
+    struct job_status status;
+    return jobs_find(jobs, id, &status) ? (int)status.state : -1;
+}
+
+/* The names of a job's events after `after`, with positions of queued ones, such as "queued0 started done". */
+static void assert_events(struct jobs *jobs, const char *id, uint64_t after, const char *expected)
+{
+    struct job_news news;
+    struct error error;
+    bool parked;
+    char names[400] = "";
+    assert_int_equal(jobs_news(jobs, id, after, NULL, &parked, &news, &error), 0);
+    assert_false(parked);
+    uint64_t sequence = after;
+    const cJSON *event;
+    cJSON_ArrayForEach(event, news.events)
+    {
+        assert_int_equal(cJSON_GetObjectItem(event, "sequence")->valueint, ++sequence);
+        size_t at = strlen(names);
+        snprintf(names + at, sizeof names - at, "%s%s", at > 0 ? " " : "", json_text(event, "event"));
+        const cJSON *position = cJSON_GetObjectItem(event, "position");
+        at = strlen(names);
+        if (position != NULL)
+            snprintf(names + at, sizeof names - at, "%d", position->valueint);
+    }
+    assert_string_equal(names, expected);
+    job_news_clear(&news);
+}
+
+static void jobs_are_done_in_the_order_they_came(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    assert_int_equal(submit(jobs, "a").position, 0);
+    assert_int_equal(submit(jobs, "b").position, 1);
+    assert_int_equal(submit(jobs, "c").position, 2);
+    for (const char *id = "abc"; *id != '\0'; id++) {
+        struct job *job = jobs_take(jobs);
+        assert_int_equal(job_id(job)[0], *id);
+        jobs_end(jobs, job, make_blob(1), NULL);
+    }
+    assert_events(jobs, "a", 0, "queued0 started done");
+    assert_events(jobs, "c", 0, "queued2 queued1 queued0 started done");
+    assert_events(jobs, "c", 3, "started done");
+    jobs_close(jobs);
+}
+
+static void a_known_id_starts_nothing(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    submit(jobs, "a");
+    assert_int_equal(submit(jobs, "a").state, JOB_QUEUED);
+    assert_int_equal(jobs_active(jobs), 1);
+    do_next(jobs, 1);
+    assert_int_equal(submit(jobs, "a").state, JOB_DONE);
+    assert_int_equal(jobs_active(jobs), 0);
+    jobs_close(jobs);
+}
+
+static void a_full_queue_refuses_and_recovers(void **state)
+{
+    (void)state;
+    struct jobs_limits limits = roomy;
+    limits.queue = 2;
+    struct jobs *jobs = open_table(&limits);
+    struct job_status status;
+    struct error error;
+    submit(jobs, "a");
+    submit(jobs, "b");
+    assert_int_equal(jobs_submit(jobs, "c", make_request(), &status, &error), ERROR_BUSY);
+    assert_non_null(strstr(error.text, "queue is full (2 jobs"));
+    do_next(jobs, 1);
+    submit(jobs, "c");
+    jobs_close(jobs);
+}
+
+static void a_cancelled_job_leaves_the_queue_and_moves_the_others_up(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    enum job_state job_state;
+    struct error error;
+    submit(jobs, "a");
+    submit(jobs, "b");
+    submit(jobs, "c");
+    assert_int_equal(jobs_cancel(jobs, "b", &job_state, &error), 0);
+    assert_int_equal(job_state, JOB_CANCELLED);
+    assert_events(jobs, "b", 0, "queued1 cancelled");
+    assert_events(jobs, "c", 0, "queued2 queued1");
+    assert_int_equal(jobs_cancel(jobs, "b", &job_state, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "nobody", &job_state, &error), ERROR_NOT_FOUND);
+    struct blob *blob;
+    assert_int_equal(jobs_result(jobs, "b", &blob, &error), ERROR_CANCELLED);
+    jobs_close(jobs);
+}
+
+static void a_running_job_learns_that_it_is_cancelled(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    enum job_state job_state;
+    struct error error;
+    submit(jobs, "a");
+    struct job *job = jobs_take(jobs);
+    assert_false(jobs_cancel_wanted(jobs, job));
+    assert_int_equal(jobs_cancel(jobs, "a", &job_state, &error), 0);
+    assert_int_equal(job_state, JOB_RUNNING);
+    assert_true(jobs_cancel_wanted(jobs, job));
+    error_set(&error, ERROR_CANCELLED, "stopped");
+    jobs_end(jobs, job, NULL, &error);
+    assert_events(jobs, "a", 0, "queued0 started cancelled");
+    jobs_close(jobs);
+}
+
+static void a_released_job_is_not_known_any_more(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct job_status status;
+    struct error error;
+    submit(jobs, "a");
+    submit(jobs, "b");
+    struct job *job = jobs_take(jobs);
+    jobs_release(jobs, "a");
+    assert_int_equal(state_of(jobs, "a"), -1);
+    assert_true(jobs_cancel_wanted(jobs, job));
+    assert_int_equal(jobs_submit(jobs, "a", make_request(), &status, &error), ERROR_BUSY);
+    error_set(&error, ERROR_CANCELLED, "stopped");
+    jobs_end(jobs, job, NULL, &error);
+    assert_int_equal(submit(jobs, "a").state, JOB_QUEUED);
+    jobs_release(jobs, "b");
+    assert_int_equal(state_of(jobs, "b"), -1);
+    jobs_release(jobs, "nobody");
+    jobs_close(jobs);
+}
+
+static void a_failure_is_told_to_whoever_asks(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct error error, failure;
+    struct blob *blob;
+    struct job_news news;
+    bool parked;
+    submit(jobs, "a");
+    struct job *job = jobs_take(jobs);
+    assert_int_equal(jobs_result(jobs, "a", &blob, &error), ERROR_BUSY);
+    error_set(&failure, ERROR_TOO_LARGE, "needs 9 GB");
+    jobs_end(jobs, job, NULL, &failure);
+    assert_int_equal(jobs_result(jobs, "a", &blob, &error), ERROR_TOO_LARGE);
+    assert_string_equal(error.text, "needs 9 GB");
+    assert_int_equal(jobs_news(jobs, "a", 2, NULL, &parked, &news, &error), 0);
+    assert_string_equal(json_text(news.events->child, "code"), "too_large");
+    assert_string_equal(json_text(news.events->child, "message"), "needs 9 GB");
+    job_news_clear(&news);
+    jobs_close(jobs);
+}
+
+static void old_results_make_room_for_new_ones(void **state)
+{
+    (void)state;
+    struct jobs_limits limits = roomy;
+    limits.results = 2;
+    struct jobs *jobs = open_table(&limits);
+    const char *ids[] = {"a", "b", "c"};
+    for (int i = 0; i < 3; i++) {
+        submit(jobs, ids[i]);
+        do_next(jobs, 1);
+    }
+    assert_int_equal(state_of(jobs, "a"), -1);
+    assert_int_equal(state_of(jobs, "b"), JOB_DONE);
+    assert_int_equal(state_of(jobs, "c"), JOB_DONE);
+    jobs_close(jobs);
+
+    limits = roomy;
+    limits.result_bytes = 100000;
+    jobs = open_table(&limits);
+    for (int i = 0; i < 3; i++) {
+        submit(jobs, ids[i]);
+        do_next(jobs, 40000);
+    }
+    assert_int_equal(state_of(jobs, "a"), -1);
+    assert_int_equal(state_of(jobs, "b"), JOB_DONE);
+    submit(jobs, "large"); /* larger than everything allowed: kept until the next one, for its client */
+    do_next(jobs, 200000);
+    assert_int_equal(state_of(jobs, "large"), JOB_DONE);
+    assert_int_equal(state_of(jobs, "c"), -1);
+    uint64_t bytes;
+    cJSON *stats = jobs_stats(jobs, &bytes);
+    assert_in_range(bytes, 200000, 210000);
+    assert_int_equal(cJSON_GetObjectItem(stats, "expired")->valueint, 3);
+    cJSON_Delete(stats);
+    jobs_close(jobs);
+}
+
+static void results_expire(void **state)
+{
+    (void)state;
+    struct jobs_limits limits = roomy;
+    limits.result_seconds = 0.05;
+    struct jobs *jobs = open_table(&limits);
+    submit(jobs, "a");
+    do_next(jobs, 1);
+    jobs_sweep(jobs);
+    assert_int_equal(state_of(jobs, "a"), JOB_DONE);
+    fake_sleep(80);
+    jobs_sweep(jobs);
+    assert_int_equal(state_of(jobs, "a"), -1);
+    jobs_close(jobs);
+}
+
+static void a_result_outlives_its_job_for_who_holds_it(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct blob *blob;
+    struct error error;
+    submit(jobs, "a");
+    do_next(jobs, 1000);
+    assert_int_equal(jobs_result(jobs, "a", &blob, &error), 0);
+    jobs_release(jobs, "a");
+    assert_int_equal(blob->bytes, 1000);
+    assert_int_equal(((unsigned char *)blob->data)[999], 0);
+    blob_close(blob);
+    jobs_close(jobs);
+}
+
+static void at_most_256_events_come_at_once_and_four_pictures_are_kept(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct job_news news;
+    struct error error;
+    bool parked;
+    submit(jobs, "a");
+    struct job *job = jobs_take(jobs);
+    for (int i = 0; i < 10; i++)
+        jobs_post_preview(jobs, job, make_blob(12), 1, 2, 2);
+    assert_int_equal(jobs_news(jobs, "a", 2, NULL, &parked, &news, &error), 0);
+    assert_int_equal(cJSON_GetArraySize(news.events), 10);
+    assert_int_equal(news.preview_count, JOBS_KEPT_PREVIEWS);
+    assert_string_equal(news.previews[0].name, "preview.9");
+    assert_string_equal(news.previews[3].name, "preview.12");
+    job_news_clear(&news);
+    for (int i = 0; i < 300; i++)
+        jobs_post(jobs, job, "progress", cJSON_CreateObject());
+    assert_int_equal(jobs_news(jobs, "a", 0, NULL, &parked, &news, &error), 0);
+    assert_int_equal(cJSON_GetArraySize(news.events), JOBS_NEWS_MAX_EVENTS);
+    job_news_clear(&news);
+    assert_int_equal(jobs_news(jobs, "a", 256, NULL, &parked, &news, &error), 0);
+    assert_int_equal(cJSON_GetArraySize(news.events), 312 - 256);
+    job_news_clear(&news);
+    assert_int_equal(jobs_news(jobs, "a", UINT64_MAX, NULL, &parked, &news, &error), 0);
+    assert_int_equal(cJSON_GetArraySize(news.events), 0);
+    job_news_clear(&news);
+    jobs_end(jobs, job, make_blob(1), NULL);
+    jobs_close(jobs);
+}
+
+struct test_waiter {
+    struct waiter waiter;
+    int parked, woken;
+};
+
+static void count_park(struct waiter *waiter)
+{
+    ((struct test_waiter *)waiter)->parked++;
+}
+
+static void count_wake(struct waiter *waiter)
+{
+    ((struct test_waiter *)waiter)->woken++;
+}
+
+static void a_waiter_is_parked_until_something_happens_to_its_job(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct test_waiter one = {.waiter = {.park = count_park, .wake = count_wake}}, two = one, three = one;
+    struct job_news news;
+    struct error error;
+    bool parked;
+    submit(jobs, "a");
+    assert_int_equal(jobs_news(jobs, "a", 0, &one.waiter, &parked, &news, &error), 0);
+    assert_false(parked); /* there was an event */
+    job_news_clear(&news);
+    struct test_waiter *all[] = {&one, &two, &three};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(jobs_news(jobs, "a", 1, &all[i]->waiter, &parked, &news, &error), 0);
+        assert_true(parked);
+    }
+    jobs_unpark(jobs, &two.waiter); /* its time was over */
+    struct job *job = jobs_take(jobs);
+    assert_int_equal(one.parked, 1);
+    assert_int_equal(one.woken, 1);
+    assert_int_equal(two.woken, 0);
+    assert_int_equal(three.woken, 1);
+    assert_int_equal(jobs_news(jobs, "a", 2, &two.waiter, &parked, &news, &error), 0);
+    assert_true(parked);
+    jobs_end(jobs, job, make_blob(1), NULL);
+    assert_int_equal(two.woken, 1);
+    assert_int_equal(jobs_news(jobs, "a", 3, &two.waiter, &parked, &news, &error), 0);
+    assert_false(parked); /* an ended job has no more news to wait for */
+    job_news_clear(&news);
+    jobs_close(jobs);
+}
+
+static void releasing_a_job_wakes_who_waits_for_it(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct test_waiter one = {.waiter = {.park = count_park, .wake = count_wake}};
+    struct job_news news;
+    struct error error;
+    bool parked;
+    submit(jobs, "a");
+    assert_int_equal(jobs_news(jobs, "a", 1, &one.waiter, &parked, &news, &error), 0);
+    jobs_release(jobs, "a");
+    assert_int_equal(one.woken, 1);
+    assert_int_equal(jobs_news(jobs, "a", 1, &one.waiter, &parked, &news, &error), ERROR_NOT_FOUND);
+    jobs_close(jobs);
+}
+
+static void a_shut_table_takes_nothing_and_cancels_when_told(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct job_status status;
+    struct error error;
+    struct blob *blob;
+    submit(jobs, "a");
+    submit(jobs, "b");
+    jobs_shut(jobs, false);
+    assert_int_equal(jobs_submit(jobs, "c", make_request(), &status, &error), ERROR_BUSY);
+    assert_int_equal(submit(jobs, "a").state, JOB_QUEUED); /* asking again is no new job */
+    do_next(jobs, 1);
+    assert_int_equal(jobs_unfetched(jobs), 1);
+    assert_int_equal(jobs_result(jobs, "a", &blob, &error), 0);
+    blob_close(blob);
+    assert_int_equal(jobs_unfetched(jobs), 0);
+    jobs_shut(jobs, true);
+    assert_int_equal(state_of(jobs, "b"), JOB_CANCELLED);
+    assert_int_equal(jobs_active(jobs), 0);
+    jobs_close(jobs);
+}
+
+static void *take_until_poked(void *argument)
+{
+    struct jobs *jobs = argument;
+    uintptr_t done = 0;
+    struct job *job;
+    while ((job = jobs_take(jobs)) != NULL) {
+        for (int i = 0; i < 5; i++)
+            jobs_post(jobs, job, "progress", cJSON_CreateObject());
+        jobs_end(jobs, job, make_blob(10), NULL);
+        done++;
+    }
+    return (void *)done;
+}
+
+static void a_worker_and_clients_can_use_the_table_at_once(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    pthread_t worker;
+    assert_int_equal(pthread_create(&worker, NULL, take_until_poked, jobs), 0);
+    char id[16];
+    for (int i = 0; i < 200; i++) {
+        snprintf(id, sizeof id, "job%d", i);
+        submit(jobs, id);
+        while (state_of(jobs, id) != JOB_DONE)
+            ;
+        assert_events(jobs, id, 0, "queued0 started progress progress progress progress progress done");
+        jobs_release(jobs, id);
+    }
+    jobs_poke(jobs);
+    void *done;
+    pthread_join(worker, &done);
+    assert_int_equal((uintptr_t)done, 200);
+    jobs_close(jobs);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(jobs_are_done_in_the_order_they_came),
+        cmocka_unit_test(a_known_id_starts_nothing),
+        cmocka_unit_test(a_full_queue_refuses_and_recovers),
+        cmocka_unit_test(a_cancelled_job_leaves_the_queue_and_moves_the_others_up),
+        cmocka_unit_test(a_running_job_learns_that_it_is_cancelled),
+        cmocka_unit_test(a_released_job_is_not_known_any_more),
+        cmocka_unit_test(a_failure_is_told_to_whoever_asks),
+        cmocka_unit_test(old_results_make_room_for_new_ones),
+        cmocka_unit_test(results_expire),
+        cmocka_unit_test(a_result_outlives_its_job_for_who_holds_it),
+        cmocka_unit_test(at_most_256_events_come_at_once_and_four_pictures_are_kept),
+        cmocka_unit_test(a_waiter_is_parked_until_something_happens_to_its_job),
+        cmocka_unit_test(releasing_a_job_wakes_who_waits_for_it),
+        cmocka_unit_test(a_shut_table_takes_nothing_and_cancels_when_told),
+        cmocka_unit_test(a_worker_and_clients_can_use_the_table_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
