@@ -76,7 +76,10 @@ def private_daemon(binary: Path, model: Path, log_path: Path) -> Iterator[Client
     with tempfile.TemporaryDirectory(prefix="lanced-demo-") as folder, log_path.open("wb") as log:
         endpoint = f"ipc://{folder}/lanced.ipc"
         command = [str(binary), "--endpoint", endpoint, "--model", str(model)]
-        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        # A session of its own: Ctrl-C is for this program, which then cancels its job and ends the daemon.
+        daemon = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             with Client(endpoint) as client:
                 wait_until_it_answers(client, daemon, log_path)
@@ -209,4 +212,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted")
