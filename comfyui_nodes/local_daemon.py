@@ -38,8 +38,8 @@ def find_models() -> dict[str, Path]:
     """Checkpoint folders by name: those in ComfyUI's models/lance, then the demo models of the clone."""
     found: dict[str, Path] = {}
     for folder in [*map(Path, folder_paths.get_folder_paths("lance")), CLONE / "demo"]:
-        for weights in sorted(path for name in WEIGHT_FILES for path in folder.glob(f"*/{name}")):
-            found.setdefault(weights.parent.name, weights.parent)
+        for checkpoint in sorted({path.parent for name in WEIGHT_FILES for path in folder.glob(f"*/{name}")}):
+            found.setdefault(checkpoint.name, checkpoint)
     return found
 
 
