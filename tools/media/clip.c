@@ -9,7 +9,9 @@
 
 int clip_check_size(int64_t height, int64_t width, struct error *error)
 {
-    if (height >= 1 && width >= 1 && height <= CLIP_MAX_SIDE && width <= CLIP_MAX_SIDE)
+    if (height < 1 || width < 1)
+        return error_set(error, ERROR_BAD_FILE, "does not tell its size, or is damaged");
+    if (height <= CLIP_MAX_SIDE && width <= CLIP_MAX_SIDE)
         return 0;
     return error_set(error, ERROR_TOO_LARGE, "is %lld x %lld pixels; 1 to %d a side are accepted", (long long)width,
                      (long long)height, CLIP_MAX_SIDE);

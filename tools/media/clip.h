@@ -23,7 +23,8 @@ struct clip {
     double source_fps;
 };
 
-/* Check the size of a picture or frame before anything of that size is allocated. ERROR_TOO_LARGE. */
+/* Check the size of a picture or frame before anything of that size is allocated. ERROR_TOO_LARGE, or ERROR_BAD_FILE
+ * for no size at all. */
 int clip_check_size(int64_t height, int64_t width, struct error *error);
 
 /* Make room for `frames` frames of height x width, or smaller of the same shape when they would take more than

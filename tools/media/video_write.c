@@ -22,14 +22,16 @@ struct video_writer {
     char failure[WHOLE_FILE_REASON_BYTES]; /* empty: none so far */
 };
 
+/* The options' quality is high enough that the difference is hard to see. y4m cannot say which colour matrix it has, and readers
+ * then assume BT.601. */
 static const struct {
     const char *container, *encoder, *options;
     enum AVPixelFormat pixels;
+    enum AVColorSpace colours;
 } formats[] = {
-    /* Quality of both: high enough that the difference is hard to see. */
-    [VIDEO_MP4] = {"mp4", "libx264", "crf=16:preset=medium", AV_PIX_FMT_YUV420P},
-    [VIDEO_WEBM] = {"webm", "libvpx-vp9", "crf=20:b=0:cpu-used=4:row-mt=1", AV_PIX_FMT_YUV420P},
-    [VIDEO_Y4M] = {"yuv4mpegpipe", "wrapped_avframe", "", AV_PIX_FMT_YUV444P},
+    [VIDEO_MP4] = {"mp4", "libx264", "crf=16:preset=medium", AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709},
+    [VIDEO_WEBM] = {"webm", "libvpx-vp9", "crf=20:b=0:cpu-used=4:row-mt=1", AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709},
+    [VIDEO_Y4M] = {"yuv4mpegpipe", "wrapped_avframe", "", AV_PIX_FMT_YUV444P, AVCOL_SPC_SMPTE170M},
 };
 
 static int fail(struct video_writer *writer, const char *what, int libav_code)
@@ -53,7 +55,7 @@ static int open_encoder(struct video_writer *writer, enum video_format format, c
     codec->framerate = rate;
     codec->time_base = av_inv_q(rate);
     codec->thread_count = 0;
-    codec->colorspace = AVCOL_SPC_BT709;
+    codec->colorspace = formats[format].colours;
     codec->color_primaries = AVCOL_PRI_BT709;
     codec->color_trc = AVCOL_TRC_BT709;
     codec->color_range = AVCOL_RANGE_MPEG;
@@ -93,7 +95,7 @@ static int open_frame(struct video_writer *writer, int height, int width)
     writer->frame->height = height;
     writer->frame->width = width;
     writer->frame->format = writer->codec->pix_fmt;
-    writer->frame->colorspace = AVCOL_SPC_BT709;
+    writer->frame->colorspace = writer->codec->colorspace;
     writer->frame->color_range = AVCOL_RANGE_MPEG;
     int status = av_frame_get_buffer(writer->frame, 0);
     if (status < 0)
@@ -102,8 +104,8 @@ static int open_frame(struct video_writer *writer, int height, int width)
                                     SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, NULL, NULL, NULL);
     if (!writer->scaler)
         return fail(writer, "colour conversion", AVERROR(ENOMEM));
-    sws_setColorspaceDetails(writer->scaler, sws_getCoefficients(SWS_CS_DEFAULT), 1, sws_getCoefficients(SWS_CS_ITU709), 0, 0,
-                             1 << 16, 1 << 16);
+    sws_setColorspaceDetails(writer->scaler, sws_getCoefficients(SWS_CS_DEFAULT), 1,
+                             sws_getCoefficients((int)writer->codec->colorspace), 0, 0, 1 << 16, 1 << 16);
     return 0;
 }
 

@@ -1,0 +1,483 @@
+/* test_media.c: pictures and videos as files: against Pillow (tests/golden/make_media.py), there and back, and damaged. */
+#include "tools/media/clip.h"
+#include "tools/media/frames_folder.h"
+#include "tools/media/picture_file.h"
+#include "tools/media/still.h"
+#include "tools/media/video_file.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon/model/picture.h"
+#include "daemon/model/sha256.h"
+
+static const char data_folder[] = "tests/golden/data/media";
+static char folder[64]; /* of this run, empty at the start of every test */
+
+enum { HEIGHT = 48, WIDTH = 64, FRAMES = 9, NO_LIMIT = 1 << 30 };
+
+/* ---- Helpers ---- */
+
+static int make_folder(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/test-media-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static void empty(const char *path)
+{
+    DIR *directory = opendir(path);
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        char inside[512];
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+            continue;
+        snprintf(inside, sizeof inside, "%s/%s", path, entry->d_name);
+        if (unlink(inside))
+            empty(inside);
+    }
+    if (directory)
+        closedir(directory);
+    rmdir(path);
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    empty(folder);
+    return 0;
+}
+
+/* A path in the folder of the run; good until the next call but three. */
+static const char *in_folder(const char *name)
+{
+    static char paths[4][128];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static void write_bytes(const char *path, const void *bytes, size_t count)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, count, file), count);
+    fclose(file);
+}
+
+/* The first `percent` of a file of the data folder, under a name of its own. */
+static const char *truncated(const char *name, int percent)
+{
+    char path[256], bytes[65536];
+    snprintf(path, sizeof path, "%s/%s", data_folder, name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t count = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    const char *copy = in_folder(name);
+    write_bytes(copy, bytes, count * (size_t)percent / 100);
+    return copy;
+}
+
+/* Frames with a bright block that moves to the right over a dark ground, and a mark for the frame's number. */
+static uint8_t *moving_block(int frames, int height, int width)
+{
+    uint8_t *pixels = malloc(3 * (size_t)frames * (size_t)height * (size_t)width), *out = pixels;
+    assert_non_null(pixels);
+    for (int f = 0; f < frames; f++)
+        for (int y = 0; y < height; y++)
+            for (int x = 0; x < width; x++) {
+                bool is_block = y >= height / 4 && y < height * 3 / 4 && x >= f * 4 && x < f * 4 + 16;
+                *out++ = is_block ? 220 : 40;
+                *out++ = (uint8_t)(is_block ? 60 : 60 + 10 * f);
+                *out++ = is_block ? 30 : 120;
+            }
+    return pixels;
+}
+
+static double mean_difference(const uint8_t *a, const uint8_t *b, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += abs(a[i] - b[i]);
+    return sum / (double)count;
+}
+
+static void expect_refusal(int code, const struct error *error, int expected, const char *reason)
+{
+    assert_int_equal(code, expected);
+    if (!strstr(error->text, reason))
+        fail_msg("\"%s\" does not say \"%s\"", error->text, reason);
+}
+
+/* ---- Pictures ---- */
+
+static void pictures_have_the_pixels_that_pillow_gives(void **state)
+{
+    (void)state;
+    char list[256], name[64], expected[65], digest[65];
+    snprintf(list, sizeof list, "%s/pillow.txt", data_folder);
+    FILE *file = fopen(list, "r");
+    if (!file)
+        fail_msg("%s cannot be read; run from the repository's root", list);
+    int width, height, pictures = 0, wrong = 0;
+    while (fscanf(file, "%63s %d %d %64s", name, &width, &height, expected) == 4) {
+        char path[256];
+        struct still still;
+        struct error error;
+        snprintf(path, sizeof path, "%s/%s", data_folder, name);
+        if (still_read(&still, path, &error))
+            fail_msg("%s", error.text);
+        assert_true(still_is_one(path));
+        assert_int_equal(still.width, width);
+        assert_int_equal(still.height, height);
+        struct sha256 sha;
+        sha256_start(&sha);
+        sha256_add(&sha, still.pixels, 3 * (size_t)width * (size_t)height);
+        sha256_finish(&sha, digest);
+        if (strcmp(digest, expected)) {
+            print_error("%s differs\n", name);
+            wrong++;
+        }
+        free(still.pixels);
+        pictures++;
+    }
+    fclose(file);
+    assert_int_equal(wrong, 0);
+    assert_true(pictures >= 25);
+}
+
+static void a_truncated_picture_is_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"rgb.png", "interlaced.png", "420.jpg", "progressive.jpg", "cmyk.jpg",
+                                        "lossy.webp", "lossless_alpha.webp"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (int percent = 30; percent <= 90; percent += 20) {
+            struct still still;
+            struct error error;
+            const char *path = truncated(names[i], percent);
+            int code = still_read(&still, path, &error);
+            if (code != ERROR_BAD_FILE)
+                fail_msg("%d %% of %s are taken (%d)", percent, names[i], code);
+            assert_non_null(strstr(error.text, path));
+            assert_null(still.pixels);
+        }
+}
+
+static void what_is_no_picture_is_refused(void **state)
+{
+    (void)state;
+    struct still still;
+    struct error error;
+    const char *path = in_folder("text.png");
+    write_bytes(path, "a red fox in snow\n", 18);
+    expect_refusal(still_read(&still, path, &error), &error, ERROR_BAD_FILE, "text.png: is no picture; PNG, JPEG and WebP");
+    assert_false(still_is_one(path));
+    write_bytes(path, "", 0);
+    expect_refusal(still_read(&still, path, &error), &error, ERROR_BAD_FILE, "text.png");
+    expect_refusal(still_read(&still, in_folder("missing.png"), &error), &error, ERROR_BAD_FILE, "missing.png");
+    expect_refusal(still_read(&still, folder, &error), &error, ERROR_BAD_FILE, folder);
+}
+
+static void a_picture_too_wide_is_refused_before_memory_is_taken(void **state)
+{
+    (void)state;
+    /* A header alone: 16,385 x 2,000,000,000 pixels. */
+    static const uint8_t header[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n', 0, 0, 0, 13, 'I', 'H', 'D', 'R',
+                                     0, 0, 0x40, 0x01, 0x77, 0x35, 0x94, 0, 8, 2, 0, 0, 0, 0xcf, 0x0b, 0x38, 0xbe,
+                                     0, 0, 0, 0, 'I', 'D', 'A', 'T', 0x35, 0xaf, 0x06, 0x1e};
+    struct still still;
+    struct error error;
+    const char *path = in_folder("wide.png");
+    write_bytes(path, header, sizeof header);
+    expect_refusal(still_read(&still, path, &error), &error, ERROR_TOO_LARGE, "16385 x 2000000000 pixels; 1 to 16384");
+}
+
+static void a_picture_over_the_limit_is_made_smaller(void **state)
+{
+    (void)state;
+    struct clip clip;
+    struct error error;
+    uint8_t *pixels = moving_block(1, 100, 200);
+    const char *path = in_folder("large.png");
+    assert_int_equal(picture_write(path, pixels, 200, 100, NULL, &error), 0);
+    assert_int_equal(still_read_clip(&clip, path, 3 * 50 * 100, &error), 0);
+    assert_int_equal(clip.width, 100);
+    assert_int_equal(clip.height, 50);
+    assert_int_equal(clip.source_width, 200);
+    uint8_t expected[3 * 50 * 100];
+    assert_int_equal(picture_resize_bicubic(pixels, 100, 200, expected, 50, 100, &error), 0);
+    assert_memory_equal(clip.pixels, expected, sizeof expected);
+    clip_free(&clip);
+    free(pixels);
+    expect_refusal(still_read_clip(&clip, path, 3, &error), &error, ERROR_TOO_LARGE, "cannot be made to fit");
+}
+
+/* ---- Which frames are sent ---- */
+
+static void the_daemon_takes_every_frame_that_was_chosen(void **state)
+{
+    (void)state;
+    for (int frames = 1; frames <= 400; frames++)
+        for (int fps = 8; fps <= 120; fps += 7) {
+            int chosen[CLIP_MAX_SAMPLED], again[CLIP_MAX_SAMPLED];
+            struct error error;
+            int count = clip_sample(frames, fps, chosen, &error);
+            assert_in_range(count, 1, CLIP_MAX_SAMPLED);
+            assert_int_equal(picture_sample_frames(count, CLIP_SAMPLED_FPS, again, CLIP_MAX_SAMPLED, &error), count);
+            for (int i = 0; i < count; i++)
+                assert_int_equal(again[i], i);
+        }
+}
+
+/* ---- Videos ---- */
+
+static const struct {
+    const char *name;
+    enum video_format format;
+    double tolerance; /* mean difference of a value after there and back */
+} formats[] = {{"a.mp4", VIDEO_MP4, 3}, {"a.webm", VIDEO_WEBM, 3}, {"a.y4m", VIDEO_Y4M, 1.5}};
+
+static void a_video_comes_back_in_every_format(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
+    const size_t bytes = 3 * FRAMES * HEIGHT * WIDTH;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        struct error error;
+        struct clip clip;
+        const char *path = in_folder(formats[i].name);
+        if (video_write(path, formats[i].format, pixels, FRAMES, HEIGHT, WIDTH, 12, "{\"prompt\":\"\\u732b\"}", &error))
+            fail_msg("%s", error.text);
+        if (video_read(&clip, path, 0, NO_LIMIT, &error))
+            fail_msg("%s", error.text);
+        assert_int_equal(clip.frames, FRAMES);
+        assert_int_equal(clip.source_frames, FRAMES);
+        assert_int_equal(clip.height, HEIGHT);
+        assert_int_equal(clip.width, WIDTH);
+        assert_true(clip.source_fps == 12 && clip.fps == CLIP_SAMPLED_FPS);
+        double difference = mean_difference(clip.pixels, pixels, bytes);
+        if (difference > formats[i].tolerance)
+            fail_msg("%s: values differ by %g on average", formats[i].name, difference);
+        clip_free(&clip);
+    }
+    free(pixels);
+}
+
+static void mp4_and_webm_hold_the_receipt(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        struct error error;
+        char *receipt;
+        const char *path = in_folder(formats[i].name);
+        assert_int_equal(video_write(path, formats[i].format, pixels, FRAMES, HEIGHT, WIDTH, 12, "{\"seed\":7}", &error), 0);
+        int code = video_read_receipt(&receipt, path, &error);
+        if (formats[i].format == VIDEO_Y4M) {
+            expect_refusal(code, &error, ERROR_BAD_FILE, "has no receipt");
+        } else {
+            assert_int_equal(code, 0);
+            assert_string_equal(receipt, "{\"seed\":7}");
+        }
+        free(receipt);
+    }
+    free(pixels);
+}
+
+static void of_a_long_video_only_sampled_frames_are_kept(void **state)
+{
+    (void)state;
+    enum { LONG = 200, SIDE = 32 };
+    uint8_t *pixels = malloc(3 * LONG * SIDE * SIDE);
+    assert_non_null(pixels);
+    for (int f = 0; f < LONG; f++)
+        memset(pixels + 3 * SIDE * SIDE * f, f, 3 * SIDE * SIDE);
+    struct error error;
+    struct clip clip;
+    int indices[CLIP_MAX_SAMPLED];
+    assert_int_equal(video_write(in_folder("long.y4m"), VIDEO_Y4M, pixels, LONG, SIDE, SIDE, 30, NULL, &error), 0);
+    assert_int_equal(video_read(&clip, in_folder("long.y4m"), 0, NO_LIMIT, &error), 0);
+    int count = clip_sample(LONG, 30, indices, &error);
+    assert_int_equal(clip.source_frames, LONG);
+    assert_int_equal(clip.frames, count);
+    for (int i = 0; i < count; i++)
+        assert_in_range(clip.pixels[3 * SIDE * SIDE * i] + 2, indices[i], indices[i] + 4);
+    clip_free(&clip);
+
+    /* Another rate, given from outside, is another choice. */
+    assert_int_equal(video_read(&clip, in_folder("long.y4m"), 100, NO_LIMIT, &error), 0);
+    assert_int_equal(clip.frames, clip_sample(LONG, 100, indices, &error));
+    clip_free(&clip);
+    free(pixels);
+}
+
+static void a_video_over_the_limit_is_made_smaller(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
+    struct error error;
+    struct clip clip;
+    assert_int_equal(video_write(in_folder("a.y4m"), VIDEO_Y4M, pixels, FRAMES, HEIGHT, WIDTH, 12, NULL, &error), 0);
+    free(pixels);
+    const uint64_t limit = 3 * FRAMES * HEIGHT * WIDTH / 4;
+    assert_int_equal(video_read(&clip, in_folder("a.y4m"), 0, limit, &error), 0);
+    assert_int_equal(clip.frames, FRAMES);
+    assert_int_equal(clip.height, HEIGHT / 2);
+    assert_int_equal(clip.width, WIDTH / 2);
+    clip_free(&clip);
+}
+
+static void odd_sides_can_be_read(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(FRAMES, 33, 45);
+    struct error error;
+    struct clip clip;
+    assert_int_equal(video_write(in_folder("odd.y4m"), VIDEO_Y4M, pixels, FRAMES, 33, 45, 12, NULL, &error), 0);
+    assert_int_equal(video_read(&clip, in_folder("odd.y4m"), 0, NO_LIMIT, &error), 0);
+    assert_int_equal(clip.height, 33);
+    assert_int_equal(clip.width, 45);
+    assert_true(mean_difference(clip.pixels, pixels, 3 * FRAMES * 33 * 45) < 1.5);
+    clip_free(&clip);
+    expect_refusal(video_write(in_folder("odd.mp4"), VIDEO_MP4, pixels, FRAMES, 33, 45, 12, NULL, &error), &error, ERROR_IO,
+                   "odd.mp4");
+    assert_int_equal(access(in_folder("odd.mp4"), F_OK), -1);
+    free(pixels);
+}
+
+static void what_is_no_video_is_refused(void **state)
+{
+    (void)state;
+    struct clip clip;
+    struct error error;
+    const char *path = in_folder("text.mp4");
+    write_bytes(path, "a red fox in snow\n", 18);
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "y4m and folders of pictures are accepted");
+    assert_non_null(strstr(error.text, path));
+    write_bytes(path, "", 0);
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, path);
+    expect_refusal(video_read(&clip, in_folder("missing.mp4"), 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "No such file");
+    /* A playlist could make libav open other files. */
+    write_bytes(path, "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n", 46);
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "is no video that can be read");
+}
+
+static void a_video_without_frames_is_refused(void **state)
+{
+    (void)state;
+    struct clip clip;
+    struct error error;
+    static const char header[] = "YUV4MPEG2 W32 H32 F12:1 Ip A1:1 C420jpeg\n";
+    const char *path = in_folder("none.y4m");
+    write_bytes(path, header, sizeof header - 1);
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, path);
+}
+
+static void a_cut_off_video_is_refused_or_read_as_far_as_it_goes(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        struct error error;
+        struct clip clip;
+        const char *path = in_folder(formats[i].name);
+        assert_int_equal(video_write(path, formats[i].format, pixels, FRAMES, HEIGHT, WIDTH, 12, NULL, &error), 0);
+        struct stat info;
+        assert_int_equal(stat(path, &info), 0);
+        for (off_t bytes = info.st_size; bytes > 0; bytes -= info.st_size / 7 + 1) {
+            assert_int_equal(truncate(path, bytes), 0);
+            int code = video_read(&clip, path, 0, NO_LIMIT, &error);
+            if (code && code != ERROR_BAD_FILE)
+                fail_msg("%lld of %lld bytes: %s", (long long)bytes, (long long)info.st_size, error.text);
+            assert_true(code == ERROR_BAD_FILE || (code == 0 && clip.frames >= 1 && clip.frames <= FRAMES));
+            clip_free(&clip);
+        }
+    }
+    free(pixels);
+}
+
+/* ---- Folders ---- */
+
+static void a_folder_of_frames_comes_back_exactly(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
+    struct error error;
+    struct clip clip;
+    char *receipt;
+    assert_int_equal(frames_folder_check(in_folder("clip/"), &error), 0);
+    assert_int_equal(frames_folder_write(in_folder("clip/"), pixels, FRAMES, HEIGHT, WIDTH, 12, "{\"seed\":7}", &error), 0);
+    assert_int_equal(frames_folder_read(&clip, in_folder("clip"), 0, NO_LIMIT, &error), 0);
+    assert_int_equal(clip.frames, FRAMES);
+    assert_true(clip.source_fps == 12);
+    assert_memory_equal(clip.pixels, pixels, 3 * FRAMES * HEIGHT * WIDTH);
+    clip_free(&clip);
+    assert_int_equal(picture_read_receipt(&receipt, in_folder("clip/00009.png"), &error), 0);
+    assert_string_equal(receipt, "{\"seed\":7}");
+    free(receipt);
+
+    expect_refusal(frames_folder_check(in_folder("clip/"), &error), &error, ERROR_IO, "not empty");
+    expect_refusal(frames_folder_write(in_folder("clip"), pixels, 1, HEIGHT, WIDTH, 12, NULL, &error), &error, ERROR_IO, "clip");
+    assert_int_equal(access(in_folder("clip/00009.png"), F_OK), 0);
+    free(pixels);
+}
+
+static void a_folder_that_is_no_video_is_refused(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(1, HEIGHT, WIDTH);
+    struct error error;
+    struct clip clip;
+    expect_refusal(frames_folder_read(&clip, folder, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "without frames");
+    assert_int_equal(picture_write(in_folder("9.png"), pixels, WIDTH, HEIGHT, NULL, &error), 0);
+    expect_refusal(frames_folder_read(&clip, folder, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "fps.txt");
+    assert_int_equal(frames_folder_read(&clip, folder, 12, NO_LIMIT, &error), 0);
+    clip_free(&clip);
+    write_bytes(in_folder("fps.txt"), "-1\n", 3);
+    expect_refusal(frames_folder_read(&clip, folder, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "a rate of 1 to 1000");
+    for (int i = 10; i < 14; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d.png", i);
+        assert_int_equal(picture_write(in_folder(name), pixels, WIDTH - 16, HEIGHT, NULL, &error), 0);
+    }
+    expect_refusal(frames_folder_read(&clip, folder, 12, NO_LIMIT, &error), &error, ERROR_BAD_FILE,
+                   "10.png is 48 x 48 pixels and the first frame 64 x 48");
+    free(pixels);
+}
+
+#define IN_A_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pictures_have_the_pixels_that_pillow_gives),
+        IN_A_FOLDER(a_truncated_picture_is_refused),
+        IN_A_FOLDER(what_is_no_picture_is_refused),
+        IN_A_FOLDER(a_picture_too_wide_is_refused_before_memory_is_taken),
+        IN_A_FOLDER(a_picture_over_the_limit_is_made_smaller),
+        cmocka_unit_test(the_daemon_takes_every_frame_that_was_chosen),
+        IN_A_FOLDER(a_video_comes_back_in_every_format),
+        IN_A_FOLDER(mp4_and_webm_hold_the_receipt),
+        IN_A_FOLDER(of_a_long_video_only_sampled_frames_are_kept),
+        IN_A_FOLDER(a_video_over_the_limit_is_made_smaller),
+        IN_A_FOLDER(odd_sides_can_be_read),
+        IN_A_FOLDER(what_is_no_video_is_refused),
+        IN_A_FOLDER(a_video_without_frames_is_refused),
+        IN_A_FOLDER(a_cut_off_video_is_refused_or_read_as_far_as_it_goes),
+        IN_A_FOLDER(a_folder_of_frames_comes_back_exactly),
+        IN_A_FOLDER(a_folder_that_is_no_video_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
