@@ -59,10 +59,10 @@ static int check_task(const struct lance_model *model, const struct lance_reques
     if (info.tasks & 1u << r->task)
         return 0;
     const char *missing = task_answers(r->task) || model->latent_tokens
-                              ? "the ViT is missing (Qwen2.5-VL-ViT beside the model, or vit_model.* in it)"
-                              : "the generation weights or the VAE are missing";
-    return error_set(error, ERROR_UNSUPPORTED, "task %s is not offered by model %s: %s", lance_task_name(r->task), info.name,
-                     missing);
+                              ? "ViT (Qwen2.5-VL-ViT beside the model, or vit_model.* in it)"
+                              : checkpoint_lacks_for_generation(model->checkpoint);
+    return error_set(error, ERROR_UNSUPPORTED, "task %s is not offered by model %s; missing: %s", lance_task_name(r->task),
+                     info.name, missing);
 }
 
 static int check_text(const struct lance_request *r, struct error *error)

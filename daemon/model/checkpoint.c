@@ -41,6 +41,7 @@ struct checkpoint {
     char directory[PATH_MAX];
     char hash[65];
     struct notes warnings;
+    struct notes lacks_for_generation;
     bool can_generate, can_see;
     struct weight_file files[MAX_WEIGHT_FILES];
     int file_count;
@@ -647,13 +648,14 @@ static int check_vae(struct checkpoint *checkpoint, const struct checkpoint_file
 static int decide_tasks(struct checkpoint *checkpoint, const char *model_dir, bool generation, struct error *error)
 {
     bool vae = checkpoint->config.vae.present, vit = checkpoint->config.vit.present;
-    struct notes lacks = {""};
     checkpoint->can_generate = generation && vae;
     checkpoint->can_see = vit;
     if (!generation)
-        notes_add(&lacks, "weights for generation (*_moe_gen, vae2llm, llm2vae, time_embedder)");
-    if (generation && !vae)
-        notes_add(&lacks, "%s", checkpoint_vae_advice);
+        notes_add(&checkpoint->lacks_for_generation,
+                  "weights for generation (*_moe_gen, vae2llm, llm2vae, time_embedder)");
+    if (!vae)
+        notes_add(&checkpoint->lacks_for_generation, "%s", checkpoint_vae_advice);
+    struct notes lacks = checkpoint->lacks_for_generation;
     if (!vit)
         notes_add(&lacks, "%s", checkpoint_vit_advice);
     if (!checkpoint->can_generate && !vit)
@@ -750,6 +752,11 @@ const char *checkpoint_hash(const struct checkpoint *checkpoint)
 const char *checkpoint_warnings(const struct checkpoint *checkpoint)
 {
     return checkpoint->warnings.text;
+}
+
+const char *checkpoint_lacks_for_generation(const struct checkpoint *checkpoint)
+{
+    return checkpoint->lacks_for_generation.text;
 }
 
 bool checkpoint_can_generate(const struct checkpoint *checkpoint)

@@ -69,6 +69,7 @@ const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex
 const char *checkpoint_warnings(const struct checkpoint *checkpoint);  /* text for the log, "" if none */
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);        /* weight bytes that are used */
 bool checkpoint_can_generate(const struct checkpoint *checkpoint);     /* _moe_gen weights, vae2llm, llm2vae, VAE */
+const char *checkpoint_lacks_for_generation(const struct checkpoint *checkpoint); /* what is missing for that, "" if nothing */
 bool checkpoint_can_see(const struct checkpoint *checkpoint);          /* ViT */
 
 /* A tensor by name, or NULL. */
