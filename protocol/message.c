@@ -11,6 +11,9 @@
 /* Doubles hold every whole number up to here. */
 static const uint64_t largest_exact_double = UINT64_C(1) << 53;
 
+/* cJSON prints 15 digits and takes a neighbouring double for the same number. */
+static const uint64_t first_misprinted = UINT64_C(1000000000000000);
+
 static const char envelope_key[] = "lance";
 
 struct message {
@@ -180,7 +183,7 @@ bool json_uint64(const cJSON *item, uint64_t *value)
 
 cJSON *json_from_uint64(uint64_t value)
 {
-    if (value <= largest_exact_double)
+    if (value < first_misprinted)
         return cJSON_CreateNumber((double)value);
     char digits[24];
     snprintf(digits, sizeof digits, "%llu", (unsigned long long)value);

@@ -60,7 +60,7 @@ const char *json_text(const cJSON *object, const char *name);
  * (most JSON libraries keep numbers as doubles). Returns whether `item` is one. */
 bool json_uint64(const cJSON *item, uint64_t *value);
 
-/* The way back: a JSON number up to 2^53, a decimal string above. NULL: out of memory. */
+/* The way back: a JSON number below 10^15, a decimal string from there on. NULL: out of memory. */
 cJSON *json_from_uint64(uint64_t value);
 
 /* Whether `id` is [A-Za-z0-9._-]{1,64}. NULL is not. */
