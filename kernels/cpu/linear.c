@@ -1,7 +1,10 @@
 /* linear.c: matrices in the checkpoint's own precision: products and embedding rows.
  *
- * Many rows go through the blocked product, whose right factor is decoded panel by
- * panel; few rows (text decoding) read the weights once, row by row (gemv). */
+ * Several rows go through the blocked product, whose right factor is decoded panel by
+ * panel; a single row (text decoding) reads the weights once, row by row (gemv). Every
+ * row of a blocked product is summed in the same order whatever the number of rows, so
+ * that a picture does not depend on the batch it was made in: that is why two or three
+ * rows do not take the faster way. */
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/weights.h"
 
@@ -129,16 +132,13 @@ static void gemv_columns(const void *context, size_t first, size_t count)
     work->micro->gemv(&work->gemv, (int)first, (int)count);
 }
 
-static void few_rows(struct cpu *cpu, const struct linear *w, const float *x, int rows, float *y, bool add)
+static void single_row(struct cpu *cpu, const struct linear *w, const float *x, float *y, bool add)
 {
-    size_t in = (size_t)w->source.in_features, prepared = cpu->micro->gemv_prepared_floats(&w->source);
-    if (!cpu_reserve(cpu, 0, prepared * (size_t)rows))
+    if (!cpu_reserve(cpu, 0, cpu->micro->gemv_prepared_floats(&w->source)))
         return;
-    for (int row = 0; row < rows; row++)
-        cpu->micro->gemv_prepare(&w->source, x + (size_t)row * in, cpu->shared + (size_t)row * prepared);
+    cpu->micro->gemv_prepare(&w->source, x, cpu->shared);
     struct gemv_work work = {.micro = cpu->micro,
-                             .gemv = {.w = &w->source, .rows = rows, .x = cpu->shared, .x_stride = prepared, .y = y,
-                                      .y_stride = (size_t)w->source.out_features, .bias = w->bias, .add = add}};
+                             .gemv = {.w = &w->source, .x = cpu->shared, .y = y, .bias = w->bias, .add = add}};
     cpu_for(cpu, (size_t)w->source.out_features, GEMV_COLUMNS, gemv_columns, &work);
 }
 
@@ -147,8 +147,8 @@ static void cpu_linear(struct kernels *k, const struct linear *w, const act *x, 
     struct cpu *cpu = cpu_of(k);
     if (rows <= 0)
         return;
-    if (rows <= GEMV_ROWS_MAX) {
-        few_rows(cpu, w, floats(x), rows, floats(y), add);
+    if (rows == 1) {
+        single_row(cpu, w, floats(x), floats(y), add);
         return;
     }
     struct factors factors = {.w = &w->source, .x = floats(x)};

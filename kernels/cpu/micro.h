@@ -20,18 +20,14 @@ enum {
     TILE_COLUMNS = 16,
     TILE_ROWS_MAX = 6,
     DEPTH_BLOCK = 256,  /* products are summed in blocks of this depth, so that a panel stays in the L1 cache */
-    GEMV_ROWS_MAX = 4,  /* up to so many rows a product reads the weights row by row */
     PACK_SLACK = 8      /* floats that pack() may write behind its output */
 };
 
-/* A product with few rows: y[row*y_stride + column] = dot(x[row], w[column]) for some columns. */
+/* A product with one row: y[column] = dot(x, w[column]) for some columns. */
 struct gemv {
     const struct linear_source *w;
-    int rows;            /* 1..GEMV_ROWS_MAX */
     const float *x;      /* as gemv_prepare left it */
-    size_t x_stride;     /* floats between the prepared rows */
     float *y;
-    size_t y_stride;
     const float *bias;   /* or NULL */
     bool add;
 };
@@ -52,7 +48,7 @@ struct micro {
     /* The same for `count` rows (at most 16, missing ones zero) as a panel; depth <= DEPTH_BLOCK. */
     void (*decode_panel)(const struct linear_source *w, int row, int count, int first, int depth, float *out);
 
-    /* Floats that a prepared row of x takes; bring one row into the order that gemv wants. */
+    /* Floats that a prepared x takes; bring x into the order that gemv wants. */
     size_t (*gemv_prepared_floats)(const struct linear_source *w);
     void (*gemv_prepare)(const struct linear_source *w, const float *x, float *out);
     void (*gemv)(const struct gemv *g, int first_column, int columns);

@@ -256,7 +256,7 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
         body_decode_panel(w, row, count, first + done, depth - done, out + (size_t)done * TILE_COLUMNS, avx2_pack);
 }
 
-/* Few rows (gemv). Against 4-bit weights the sums run in integers, which takes half the instructions of floats and is
+/* One row (gemv). Against 4-bit weights the sums run in integers, which takes half the instructions of floats and is
  * exact: x is brought to 24-bit fixed point, in three signed digits of 8 bits, with a scale for each piece of 64 or 128
  * columns (the error is 2^-24 of the piece's largest value, as in a float), and codes times digits are summed
  * by the byte multiplier. Zero points are taken off once per piece, with the sum of x:
@@ -398,14 +398,13 @@ static inline __attribute__((always_inline)) __m256i multiply_codes(__m256i even
                             _mm256_maddubs_epi16(odd, _mm256_loadu_si256((const __m256i *)(digits + 32))));
 }
 
-static inline __attribute__((always_inline)) void gemv_codes(const int rows, const enum weight_format format,
-                                                             const int group, const struct gemv *g, int first_column,
-                                                             int columns)
+static inline __attribute__((always_inline)) void gemv_codes(const enum weight_format format, const int group,
+                                                             const struct gemv *g, int first_column, int columns)
 {
     const struct linear_source *w = g->w;
     const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros, *offsets = w->offsets;
     const int in = w->in_features, groups = in / group, piece = gemv_piece(format, group), pieces = in / piece;
-    const size_t sums_at = (size_t)(in / CODES) * BLOCK_FLOATS, scales_at = sums_at + (size_t)pieces * 8;
+    const float *x_sums = g->x + (size_t)(in / CODES) * BLOCK_FLOATS, *x_scales = x_sums + (size_t)pieces * 8;
     /* NVFP4's bytes are twice the level. */
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f;
     const __m256i nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), byte = _mm256_set1_epi16(256);
@@ -418,14 +417,13 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
 
     for (int column = first_column; column < first_column + columns; column++) {
         const uint8_t *data = (const uint8_t *)w->data + (size_t)column * (size_t)in / 2;
-        __m256 total[GEMV_ROWS_MAX];
-        for (int r = 0; r < rows; r++)
-            total[r] = _mm256_setzero_ps();
+        __m256 total = _mm256_setzero_ps();
         for (int p = 0; p < pieces; p++) {
-            __m256i sum[GEMV_ROWS_MAX][DIGITS];
+            __m256i sum[DIGITS];
 #pragma GCC unroll 2
             for (int block = 0; block < piece / CODES; block++) {
                 int number = p * (piece / CODES) + block;
+                const int8_t *digits = (const int8_t *)(g->x + number * BLOCK_FLOATS);
                 __m256i codes = _mm256_loadu_si256((const __m256i *)(data + number * (CODES / 2)));
                 __m256i even = _mm256_and_si256(codes, nibble);
                 __m256i odd = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
@@ -433,14 +431,10 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
                     even = _mm256_shuffle_epi8(table, even);
                     odd = _mm256_shuffle_epi8(table, odd);
                 }
-#pragma GCC unroll 4
-                for (int r = 0; r < rows; r++) {
-                    const int8_t *digits = (const int8_t *)(g->x + (size_t)r * g->x_stride + number * BLOCK_FLOATS);
 #pragma GCC unroll 3
-                    for (int d = 0; d < DIGITS; d++) {
-                        __m256i product = multiply_codes(even, odd, digits + 64 * d);
-                        sum[r][d] = block ? _mm256_add_epi16(sum[r][d], product) : product;
-                    }
+                for (int d = 0; d < DIGITS; d++) {
+                    __m256i product = multiply_codes(even, odd, digits + 64 * d);
+                    sum[d] = block ? _mm256_add_epi16(sum[d], product) : product;
                 }
             }
             size_t first = (size_t)column * (size_t)groups + (size_t)(p * piece / group);
@@ -448,39 +442,32 @@ static inline __attribute__((always_inline)) void gemv_codes(const int rows, con
             __m256 zero = format == WEIGHT_NVFP4      ? _mm256_set1_ps(NVFP4_ZERO)
                           : format == WEIGHT_MLX_INT4 ? piece_scales(offsets, NULL, first, group, spread)
                                                       : piece_zeros(all_zeros, first, group, spread);
-#pragma GCC unroll 4
-            for (int r = 0; r < rows; r++) {
-                const float *x = g->x + (size_t)r * g->x_stride;
-                __m256i low = _mm256_add_epi32(_mm256_madd_epi16(sum[r][0], one), _mm256_madd_epi16(sum[r][1], byte));
-                __m256i high = _mm256_slli_epi32(_mm256_madd_epi16(sum[r][2], one), 16);
-                __m256 value = _mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
-                __m256 sums = _mm256_loadu_ps(x + sums_at + 8 * (size_t)p), x_scale = _mm256_broadcast_ss(x + scales_at + p);
-                if (format == WEIGHT_MLX_INT4) {
-                    value = _mm256_fmadd_ps(zero, sums, _mm256_mul_ps(scale, value));
-                } else {
-                    value = _mm256_fnmadd_ps(zero, sums, value);
-                    x_scale = _mm256_mul_ps(scale, x_scale);
-                }
-                total[r] = _mm256_fmadd_ps(x_scale, value, total[r]);
+            __m256i low = _mm256_add_epi32(_mm256_madd_epi16(sum[0], one), _mm256_madd_epi16(sum[1], byte));
+            __m256i high = _mm256_slli_epi32(_mm256_madd_epi16(sum[2], one), 16);
+            __m256 value = _mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
+            __m256 sums = _mm256_loadu_ps(x_sums + 8 * (size_t)p), x_scale = _mm256_broadcast_ss(x_scales + p);
+            if (format == WEIGHT_MLX_INT4) {
+                value = _mm256_fmadd_ps(zero, sums, _mm256_mul_ps(scale, value));
+            } else {
+                value = _mm256_fnmadd_ps(zero, sums, value);
+                x_scale = _mm256_mul_ps(scale, x_scale);
             }
+            total = _mm256_fmadd_ps(x_scale, value, total);
         }
-        for (int r = 0; r < rows; r++)
-            gemv_store(g, r, column, factor * v_sum((vec)total[r]));
+        gemv_store(g, column, factor * v_sum((vec)total));
     }
 }
 
 /* Float32 and bf16 weights, 16 columns at a time; a pair of bf16 columns is one 32-bit lane. */
-static inline __attribute__((always_inline)) void gemv_wide(const int rows, const enum weight_format format,
-                                                            const struct gemv *g, int first_column, int columns)
+static inline __attribute__((always_inline)) void gemv_wide(const enum weight_format format, const struct gemv *g,
+                                                            int first_column, int columns)
 {
     const int in = g->w->in_features, whole = in / PAIRS * PAIRS;
     const size_t size = format == WEIGHT_F32 ? 4 : 2;
     const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
     for (int column = first_column; column < first_column + columns; column++) {
         const char *data = (const char *)g->w->data + (size_t)column * (size_t)in * size;
-        __m256 even[GEMV_ROWS_MAX], odd[GEMV_ROWS_MAX];
-        for (int r = 0; r < rows; r++)
-            even[r] = odd[r] = _mm256_setzero_ps();
+        __m256 even = _mm256_setzero_ps(), odd = even;
         for (int k = 0; k < whole; k += PAIRS) {
             __m256i first = _mm256_loadu_si256((const __m256i *)(data + (size_t)k * size)), second;
             if (format == WEIGHT_F32) {
@@ -489,50 +476,36 @@ static inline __attribute__((always_inline)) void gemv_wide(const int rows, cons
                 second = _mm256_and_si256(first, high);
                 first = _mm256_slli_epi32(first, 16);
             }
-#pragma GCC unroll 4
-            for (int r = 0; r < rows; r++) {
-                const float *x = g->x + (size_t)r * g->x_stride + k;
-                even[r] = _mm256_fmadd_ps(_mm256_castsi256_ps(first), _mm256_loadu_ps(x), even[r]);
-                odd[r] = _mm256_fmadd_ps(_mm256_castsi256_ps(second), _mm256_loadu_ps(x + 8), odd[r]);
-            }
+            even = _mm256_fmadd_ps(_mm256_castsi256_ps(first), _mm256_loadu_ps(g->x + k), even);
+            odd = _mm256_fmadd_ps(_mm256_castsi256_ps(second), _mm256_loadu_ps(g->x + k + 8), odd);
         }
-        for (int r = 0; r < rows; r++) {
-            float value = v_sum((vec)_mm256_add_ps(even[r], odd[r]));
-            for (int k = whole; k < in; k++)
-                value += element_at(format, data, (size_t)k) * g->x[(size_t)r * g->x_stride + (size_t)k];
-            gemv_store(g, r, column, value);
-        }
+        float value = v_sum((vec)_mm256_add_ps(even, odd));
+        for (int k = whole; k < in; k++)
+            value += element_at(format, data, (size_t)k) * g->x[k];
+        gemv_store(g, column, value);
     }
 }
 
-/* One function for each row count and kind of weights, with these and the commonest group sizes as constants. They
- * are kept apart from each other: inlined into one, they would spill the registers that they are all about. */
+/* One function for each kind of weights, with the commonest group sizes as constants. They are kept apart from each
+ * other: inlined into one, they would spill the registers that they are all about. */
 enum gemv_kind {
     KIND_F32, KIND_BF16, KIND_AWQ_128, KIND_AWQ_64, KIND_AWQ, KIND_MLX_128, KIND_MLX, KIND_NVFP4_16, KIND_NVFP4, KIND_COUNT
 };
 
-#define GEMV_FUNCTION(kind, rows, call)                                                                                \
-    static __attribute__((noinline)) void gemv_##kind##_##rows(const struct gemv *g, int first, int columns)           \
+#define GEMV_FUNCTION(kind, call)                                                                                      \
+    static __attribute__((noinline)) void gemv_##kind(const struct gemv *g, int first, int columns)                    \
     {                                                                                                                  \
         call;                                                                                                          \
     }
-#define GEMV_FUNCTIONS(rows)                                                                                           \
-    GEMV_FUNCTION(f32, rows, gemv_wide(rows, WEIGHT_F32, g, first, columns))                                           \
-    GEMV_FUNCTION(bf16, rows, gemv_wide(rows, WEIGHT_BF16, g, first, columns))                                         \
-    GEMV_FUNCTION(awq_128, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, 128, g, first, columns))                            \
-    GEMV_FUNCTION(awq_64, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, 64, g, first, columns))                              \
-    GEMV_FUNCTION(awq, rows, gemv_codes(rows, WEIGHT_AWQ_INT4, g->w->group_size, g, first, columns))                   \
-    GEMV_FUNCTION(mlx_128, rows, gemv_codes(rows, WEIGHT_MLX_INT4, 128, g, first, columns))                            \
-    GEMV_FUNCTION(mlx, rows, gemv_codes(rows, WEIGHT_MLX_INT4, g->w->group_size, g, first, columns))                   \
-    GEMV_FUNCTION(nvfp4_16, rows, gemv_codes(rows, WEIGHT_NVFP4, 16, g, first, columns))                               \
-    GEMV_FUNCTION(nvfp4, rows, gemv_codes(rows, WEIGHT_NVFP4, g->w->group_size, g, first, columns))
-GEMV_FUNCTIONS(1)
-GEMV_FUNCTIONS(2)
-GEMV_FUNCTIONS(3)
-GEMV_FUNCTIONS(4)
-#define GEMV_ROW(rows)                                                                                                 \
-    {gemv_f32_##rows, gemv_bf16_##rows, gemv_awq_128_##rows, gemv_awq_64_##rows, gemv_awq_##rows, gemv_mlx_128_##rows, \
-     gemv_mlx_##rows, gemv_nvfp4_16_##rows, gemv_nvfp4_##rows}
+GEMV_FUNCTION(f32, gemv_wide(WEIGHT_F32, g, first, columns))
+GEMV_FUNCTION(bf16, gemv_wide(WEIGHT_BF16, g, first, columns))
+GEMV_FUNCTION(awq_128, gemv_codes(WEIGHT_AWQ_INT4, 128, g, first, columns))
+GEMV_FUNCTION(awq_64, gemv_codes(WEIGHT_AWQ_INT4, 64, g, first, columns))
+GEMV_FUNCTION(awq, gemv_codes(WEIGHT_AWQ_INT4, g->w->group_size, g, first, columns))
+GEMV_FUNCTION(mlx_128, gemv_codes(WEIGHT_MLX_INT4, 128, g, first, columns))
+GEMV_FUNCTION(mlx, gemv_codes(WEIGHT_MLX_INT4, g->w->group_size, g, first, columns))
+GEMV_FUNCTION(nvfp4_16, gemv_codes(WEIGHT_NVFP4, 16, g, first, columns))
+GEMV_FUNCTION(nvfp4, gemv_codes(WEIGHT_NVFP4, g->w->group_size, g, first, columns))
 
 static enum gemv_kind gemv_kind_of(const struct linear_source *w)
 {
@@ -549,13 +522,13 @@ static enum gemv_kind gemv_kind_of(const struct linear_source *w)
 
 static void avx2_gemv(const struct gemv *g, int first_column, int columns)
 {
-    static void (*const functions[GEMV_ROWS_MAX][KIND_COUNT])(const struct gemv *g, int first, int columns) = {
-        GEMV_ROW(1), GEMV_ROW(2), GEMV_ROW(3), GEMV_ROW(4)};
+    static void (*const functions[KIND_COUNT])(const struct gemv *g, int first, int columns) = {
+        gemv_f32, gemv_bf16, gemv_awq_128, gemv_awq_64, gemv_awq, gemv_mlx_128, gemv_mlx, gemv_nvfp4_16, gemv_nvfp4};
     bool codes = g->w->format != WEIGHT_F32 && g->w->format != WEIGHT_BF16;
     if (codes && !gemv_of_codes(g->w))
         body_gemv(g, first_column, columns);
     else
-        functions[g->rows - 1][gemv_kind_of(g->w)](g, first_column, columns);
+        functions[gemv_kind_of(g->w)](g, first_column, columns);
 }
 
 const struct micro *micro_avx2(void)

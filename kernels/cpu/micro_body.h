@@ -251,11 +251,10 @@ static inline void body_gemv_prepare(const struct linear_source *w, const float 
     memcpy(out, x, (size_t)w->in_features * sizeof *x);
 }
 
-static inline void gemv_store(const struct gemv *g, int row, int column, float value)
+static inline void gemv_store(const struct gemv *g, int column, float value)
 {
-    float *y = g->y + (size_t)row * g->y_stride + column;
     value += g->bias ? g->bias[column] : 0.0f;
-    *y = g->add ? *y + value : value;
+    g->y[column] = g->add ? g->y[column] + value : value;
 }
 
 static void body_gemv(const struct gemv *g, int first_column, int columns)
@@ -263,14 +262,12 @@ static void body_gemv(const struct gemv *g, int first_column, int columns)
     enum { PIECE = 1024 };
     float weights[PIECE];
     for (int column = first_column; column < first_column + columns; column++) {
-        float sum[GEMV_ROWS_MAX] = {0};
+        float sum = 0;
         for (int at = 0; at < g->w->in_features; at += PIECE) {
             int depth = g->w->in_features - at < PIECE ? g->w->in_features - at : PIECE;
             body_decode_row(g->w, column, at, depth, weights);
-            for (int row = 0; row < g->rows; row++)
-                sum[row] += dot(weights, g->x + (size_t)row * g->x_stride + at, (size_t)depth);
+            sum += dot(weights, g->x + at, (size_t)depth);
         }
-        for (int row = 0; row < g->rows; row++)
-            gemv_store(g, row, column, sum[row]);
+        gemv_store(g, column, sum);
     }
 }

@@ -199,6 +199,32 @@ static void a_product_larger_than_every_block_is_right(void **state)
     check_product(WEIGHT_BF16, 401, 70, 300, 0, false, true);
 }
 
+static void a_row_gives_the_same_bytes_whatever_rows_are_beside_it(void **state)
+{
+    (void)state;
+    enum { ROWS = 203, OUT = 150, IN = 384 };
+    const enum weight_format formats[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4};
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (int which = 0; which < BACKENDS; which++) {
+            struct matrix m = make_matrix(formats[f], OUT, IN, 64, false, WEIGHT_F32, true);
+            float *x = random_floats((size_t)ROWS * IN, 1.0f);
+            float *all = checked_alloc((size_t)ROWS * OUT * sizeof *all), *few = checked_alloc((size_t)5 * OUT * sizeof *few);
+            struct kernels *k = open_backend(which);
+            struct linear *w = NULL;
+            assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);
+            k->linear(k, w, as_act(x), ROWS, (act *)all, false);
+            for (int rows = 2; rows <= 5; rows++) {
+                int first = ROWS - 7 * rows;
+                k->linear(k, w, as_act(x + (size_t)first * IN), rows, (act *)few, false);
+                assert_memory_equal(few, all + (size_t)first * OUT, (size_t)rows * OUT * sizeof *few);
+            }
+            k->linear_close(k, w);
+            k->close(k);
+            free(all), free(few), free(x);
+            free_matrix(&m);
+        }
+}
+
 static void embedding_rows_are_the_tables_rows(void **state)
 {
     (void)state;
@@ -282,6 +308,7 @@ int main(void)
         cmocka_unit_test(mlx_products_match_double_precision_for_any_group),
         cmocka_unit_test(nvfp4_products_match_double_precision_with_either_scale),
         cmocka_unit_test(a_product_larger_than_every_block_is_right),
+        cmocka_unit_test(a_row_gives_the_same_bytes_whatever_rows_are_beside_it),
         cmocka_unit_test(embedding_rows_are_the_tables_rows),
         cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
         cmocka_unit_test(memory_is_counted_and_the_peak_kept),
