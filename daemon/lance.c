@@ -55,6 +55,8 @@ static int open_parts(struct lance_model *m, const struct lance_model_options *o
     code = tokenizer_open(&m->tokenizer, checkpoint_directory(m->checkpoint), error);
     if (!code)
         code = decoder_open(&m->decoder, m->kernels, m->checkpoint, rounded, error);
+    if (!code)
+        code = prefix_cache_open(&m->prefix_cache, m->decoder, options->prefix_cache_bytes, error);
     if (!code && checkpoint_can_generate(m->checkpoint)) {
         code = latent_tokens_open(&m->latent_tokens, m->kernels, m->checkpoint, rounded, error);
         if (!code)
@@ -85,6 +87,8 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
         return code;
     }
     m->weight_bytes = kernels->memory_in_use(kernels) - before;
+    if (kernels->host_memory && m->weight_bytes < checkpoint_bytes(m->checkpoint)) /* most is used where the files are mapped */
+        m->weight_bytes = checkpoint_bytes(m->checkpoint);
     m->load_seconds = now_seconds() - start;
     *out = m;
     return 0;
@@ -97,6 +101,7 @@ void lance_model_close(struct lance_model *m)
     vit_close(m->vit);
     vae_close(m->vae);
     latent_tokens_close(m->latent_tokens);
+    prefix_cache_close(m->prefix_cache);
     decoder_close(m->decoder);
     tokenizer_close(m->tokenizer);
     checkpoint_close(m->checkpoint);
@@ -130,4 +135,23 @@ void lance_model_info(const struct lance_model *m, struct lance_model_info *info
     snprintf(info->name, sizeof info->name, "%s", m->name);
     snprintf(info->kind, sizeof info->kind, "%s", checkpoint_kind(m->checkpoint));
     snprintf(info->hash, sizeof info->hash, "%s", checkpoint_hash(m->checkpoint));
+}
+
+void lance_model_limit_memory(struct lance_model *m, uint64_t bytes)
+{
+    m->memory_limit_bytes = bytes;
+}
+
+void lance_model_prefixes(const struct lance_model *m, struct lance_prefixes *out)
+{
+    struct prefix_cache_counts counts;
+    prefix_cache_count(m->prefix_cache, &counts);
+    *out = (struct lance_prefixes){
+        .hits = counts.hits,
+        .misses = counts.misses,
+        .evictions = counts.evictions,
+        .blocks = counts.blocks,
+        .bytes = counts.bytes,
+        .limit_bytes = counts.limit_bytes,
+    };
 }

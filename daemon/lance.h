@@ -3,13 +3,14 @@
  *
  * The engine knows nothing of sockets, queues or clients; the daemon knows nothing of
  * tensors. A job is a state machine that the caller drives: each lance_job_step does one
- * bounded piece of work (the prefix, one denoising step, one group of text tokens, one
+ * bounded piece of work (a split of the prefix, one denoising step, one group of text tokens, one
  * chunk of decoded frames) and says how far the job is, so cancelling is just closing
  * the job, and progress needs no callback.
  *
  * Threads: a model and its jobs are used by one thread at a time (lanced's worker).
  * Several jobs of one model may be alive and stepped in turn. lance_model_info and
- * lance_estimate only read and may be called from any thread while the model is open.
+ * lance_estimate only read and may be called from any thread while the model is open, as may lance_request_check;
+ * lance_job_abort is for other threads.
  */
 #ifndef LANCE_H
 #define LANCE_H
@@ -41,7 +42,8 @@ struct lance_model_options {
     const char *vae_path;   /* NULL: found in or beside model_dir */
     const char *vit_path;   /* NULL: found in or beside model_dir */
     enum lance_position_tables position_tables;
-    uint64_t memory_limit_bytes; /* device memory jobs may take beside the weights; 0: all there is */
+    uint64_t memory_limit_bytes; /* memory jobs may take beside the weights (see struct lance_memory); 0: all there is */
+    uint64_t prefix_cache_bytes; /* device memory that prefixes kept for later jobs may take, within the limit; 0: none is kept */
 };
 
 struct lance_model_info {
@@ -64,6 +66,18 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
                      struct error *error);
 void lance_model_close(struct lance_model *model);
 void lance_model_info(const struct lance_model *model, struct lance_model_info *info);
+
+/* Set the memory limit, before the first job. */
+void lance_model_limit_memory(struct lance_model *model, uint64_t bytes);
+
+/* Prefixes: what a prompt's splits (system prompt, picture, caption) were turned into, kept block by block and found
+ * again by content, so that the same picture runs no ViT and the same prompt no prefix. */
+struct lance_prefixes {
+    uint64_t hits, misses, evictions; /* blocks found, computed, and dropped to make room */
+    uint64_t blocks, bytes;           /* there now, those of running jobs included */
+    uint64_t limit_bytes;
+};
+void lance_model_prefixes(const struct lance_model *model, struct lance_prefixes *out);
 
 enum lance_noise {
     LANCE_NOISE_TORCH_CPU,  /* torch.randn([tokens, 48]) of a CPU generator, float32 */
@@ -121,18 +135,25 @@ struct lance_request {
     double repetition_penalty; /* 1: off */
 
     bool decode;               /* false: latents only, no pixels */
+    bool preview;              /* lance_job_preview will be called; its memory is counted */
 };
 
 /* Official defaults for the task; everything not given keeps working values. */
 void lance_request_init(struct lance_request *request, enum lance_task task);
 
 /* Check everything that can be checked without starting (ranges, multiples, NaN, lengths, task offered by
- * the model); the message names the parameter, its value and what is accepted. ERROR_BAD_REQUEST or
- * ERROR_UNSUPPORTED. lance_job_start calls it too. */
+ * the model, and that the job fits the memory limit at all); the message names the parameter, its value and what is
+ * accepted. ERROR_BAD_REQUEST, ERROR_UNSUPPORTED or ERROR_TOO_LARGE. lance_job_start checks the same. */
 int lance_request_check(const struct lance_model *model, const struct lance_request *request, struct error *error);
 
-/* Device memory in bytes that the job will take at its peak, beside the weights. */
-int lance_estimate(const struct lance_model *model, const struct lance_request *request, uint64_t *bytes,
+/* What a job takes at its peak, beside the weights and the request itself. */
+struct lance_memory {
+    uint64_t device_bytes; /* device memory */
+    uint64_t host_bytes;   /* host buffers: prepared sources, noise, latents, frames, the result's encoded copy */
+    uint64_t total_bytes;  /* the most of both at one time: what the limit is about where the device's memory is the host's
+                            * (CPU); elsewhere it is about device_bytes */
+};
+int lance_estimate(const struct lance_model *model, const struct lance_request *request, struct lance_memory *memory,
                    struct error *error);
 
 struct lance_job;
@@ -155,9 +176,14 @@ struct lance_progress {
  * code < 0, after which the job can only be closed. */
 int lance_job_step(struct lance_job *job, struct lance_progress *progress, struct error *error);
 
+/* Have the step that runs, and every later one, fail with ERROR_CANCELLED as soon as may be: a step of a long video takes
+ * minutes on a CPU, this milliseconds. Any thread, while the job is open. */
+void lance_job_abort(struct lance_job *job);
+
 /* A small picture of what the job is denoising towards: RGB, [*frames, *height, *width, 3], one pixel per latent
  * cell, of the first batch item; from a linear fit of latents to colours, no VAE. Memory belongs to the job, valid
- * until the next step. ERROR_NOT_FOUND before the first denoising step. */
+ * until the next step. ERROR_NOT_FOUND before the first denoising step; ERROR_BAD_REQUEST when the request did not ask
+ * for previews. */
 int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, int *height, int *width,
                       struct error *error);
 
@@ -181,7 +207,7 @@ struct lance_result {
     struct lance_stage_time stages[8];
     int stage_count;
     uint64_t peak_bytes;      /* device memory beside the weights, highest seen */
-    uint64_t estimated_bytes; /* what lance_estimate promised */
+    uint64_t estimated_bytes; /* device_bytes of lance_estimate; the peak is lower where a prefix was found */
 };
 int lance_job_result(const struct lance_job *job, struct lance_result *result, struct error *error);
 

@@ -10,6 +10,8 @@
 #ifndef LANCE_INTERNAL_H
 #define LANCE_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "daemon/lance.h"
 #include "daemon/model/checkpoint.h"
 #include "daemon/model/decoder.h"
@@ -28,7 +30,7 @@ enum {
     LANCE_MAX_FRAMES = 1 + (LATENT_MAX_FRAMES - 1) * VAE_TEMPORAL_STRIDE,    /* 121 */
     LANCE_MAX_STEPS = 1000,
     LANCE_MAX_NEW_TOKENS = 4096,
-    LANCE_MAX_SOURCE_SIDE = 16384,
+    LANCE_MAX_SOURCE_SIDE = 8192,
     LANCE_MAX_SOURCE_FRAMES = 100000,
     LANCE_DEFAULT_SIDE = 768,
     LANCE_VIDEO_FPS = 12
@@ -45,9 +47,10 @@ struct lance_model {
     char name[128];
     double load_seconds;
     uint64_t weight_bytes;
+    struct prefix_cache *prefix_cache;
     uint64_t memory_limit_bytes; /* 0: none */
     uint64_t promised_bytes;     /* estimates of the jobs that are open */
-    bool colours_fitted;         /* lance_preview.c: colour = bias + sum over channels */
+    atomic_bool colours_fitted;  /* lance_preview.c: colour = bias + sum over channels */
     float colours[3][64];
     float colour_bias[3];
 };
@@ -85,13 +88,18 @@ struct job_plan {
 
     /* Device bytes of the parts, each as allocated. */
     uint64_t vit_token_bytes, reference_bytes, latent_bytes, logits_bytes;
-    uint64_t peak_bytes; /* the largest sum that is ever alive */
+    struct lance_memory source_memory; /* of the stages that read the source: vit, encode */
+    struct lance_memory memory; /* the largest sums that are ever alive, when nothing is found in the prefix cache */
 };
 
 /* lance_plan.c. Checks the request first. The plan owns its memory until job_plan_free. */
 int job_plan_make(struct job_plan *plan, const struct lance_model *model, const struct lance_request *request,
                   struct error *error);
 void job_plan_free(struct job_plan *plan);
+/* What the plan takes of the memory that the model's limit is about; and ERROR_TOO_LARGE with the numbers when that is over
+ * the limit. */
+uint64_t job_plan_need(const struct job_plan *plan, const struct lance_model *model);
+int job_plan_check_fit(const struct job_plan *plan, const struct lance_model *model, struct error *error);
 
 /* lance_answer.c: decoding of text. */
 struct answer;
@@ -106,7 +114,12 @@ int answer_tokens(const struct answer *answer, const int32_t **ids);
 int answer_text(const struct answer *answer, char **text, struct error *error);
 void answer_close(struct answer *answer); /* NULL is allowed */
 
-/* lance_preview.c: RGB of normalised latents [cells, channels]; fits the colours first if this is the first time. */
+/* lance_request.c: what can be checked of a request without a plan. */
+int request_check(const struct lance_model *model, const struct lance_request *request, struct error *error);
+
+/* lance_preview.c: device memory of the first preview, while the colours are fitted; then none. */
+uint64_t preview_bytes(const struct lance_model *model);
+/* RGB of normalised latents [cells, channels]; fits the colours first if this is the first time. */
 int preview_colours(struct lance_model *model, const float *latents, size_t cells, uint8_t *rgb, struct error *error);
 
 #endif

@@ -4,7 +4,8 @@
  *
  *   vit      one transformer block of the vision encoder per step
  *   encode   one latent frame of the source per step
- *   prefix   one split of the prompt per step, into KV caches
+ *   prefix   one split of the prompt per step, into KV caches; those that an earlier job left in the prefix cache are not
+ *            run again, nor the stages that only feed them
  *   denoise  one Euler step of all batch items per step
  *   decode   one latent frame of one batch item per step
  *   text     a few tokens of the answer per step
@@ -15,6 +16,7 @@
 #include "daemon/lance_internal.h"
 #include "daemon/model/noise.h"
 #include "daemon/model/sampler.h"
+#include "daemon/model/sha256.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,6 +71,8 @@ struct lance_job {
     struct answer *answer;
     const char *piece;
 
+    atomic_bool aborted;             /* by another thread */
+    uint64_t promised_bytes;         /* what admission set aside */
     uint64_t held_bytes, peak_bytes; /* device memory of this job, now and at its highest */
 };
 
@@ -104,6 +108,119 @@ static void device_free(struct lance_job *job, void *memory_pointer)
 static size_t channels_of(const struct lance_job *job) { return (size_t)latent_tokens_channels(job->model->latent_tokens); }
 static size_t target_cells(const struct lance_job *job) { return (size_t)token_grid_cells(job->plan.target); }
 static size_t frame_cells(struct token_grid grid) { return (size_t)grid.height * (size_t)grid.width; }
+
+/* ---- admission ---- */
+
+/* Device memory of all jobs: what is kept for later is nobody's. */
+static uint64_t memory_of_jobs(const struct lance_job *job)
+{
+    return job->kernels->memory_in_use(job->kernels) - prefix_cache_idle_bytes(job->model->prefix_cache);
+}
+
+/* Have kept prefixes give way to what jobs were promised. */
+static void make_room(struct lance_model *model)
+{
+    const uint64_t limit = model->memory_limit_bytes;
+    if (limit)
+        prefix_cache_trim(model->prefix_cache, limit > model->promised_bytes ? limit - model->promised_bytes : 0);
+}
+
+static int admit(struct lance_job *job, struct error *error)
+{
+    struct lance_model *model = job->model;
+    const uint64_t limit = model->memory_limit_bytes, bytes = job_plan_need(&job->plan, model);
+    int code = job_plan_check_fit(&job->plan, model, error);
+    if (code)
+        return code;
+    if (limit && model->promised_bytes + bytes > limit)
+        return error_set(error, ERROR_BUSY, "the job needs %.1f MB of memory; other jobs hold %.1f of %.1f MB. Try again "
+                         "when they are done", (double)bytes / 1e6, (double)model->promised_bytes / 1e6, (double)limit / 1e6);
+    job->promised_bytes = bytes;
+    model->promised_bytes += bytes;
+    return 0;
+}
+
+/* ---- what earlier jobs left ---- */
+
+/* The first split that is still to be run. */
+static int missing_split(const struct lance_job *job)
+{
+    int split = 0;
+    while (split < prefix_splits(job->prefix) && prefix_has(job->prefix, split))
+        split++;
+    return split;
+}
+
+static bool lacks(const struct lance_job *job, enum split_attention kind)
+{
+    for (int i = 0; i < prefix_splits(job->prefix); i++)
+        if (job->plan.prompt->splits[i].attention == kind && !prefix_has(job->prefix, i))
+            return true;
+    return false;
+}
+
+/* Name what the visual splits are made of. */
+static void name_inputs(struct lance_job *job)
+{
+    struct job_plan *plan = &job->plan;
+    struct sha256 sha;
+    if (plan->sees) {
+        const int shape[] = {2 * plan->vit_grid.t, plan->vit_size.height, plan->vit_size.width, 3};
+        sha256_start(&sha);
+        sha256_add(&sha, shape, sizeof shape);
+        sha256_add(&sha, job->vit_pixels, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * 3);
+        sha256_finish(&sha, plan->prefix.vit_input.hex);
+    }
+    if (plan->reference_bytes) {
+        const int shape[] = {plan->source_frames, plan->vae_size.height, plan->vae_size.width, job->eps != NULL};
+        sha256_start(&sha);
+        sha256_add(&sha, shape, sizeof shape);
+        sha256_add(&sha, job->vae_pixels, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * 3);
+        if (job->eps)
+            sha256_add(&sha, job->eps, (size_t)token_grid_cells(plan->encoded) * channels_of(job) * sizeof(float));
+        sha256_finish(&sha, plan->prefix.reference_input.hex);
+    }
+}
+
+/* Take from the prefix cache what is there, and forget the source where nothing needs it any more. */
+static int open_prefix(struct lance_job *job, struct error *error)
+{
+    struct lance_model *model = job->model;
+    const uint64_t before = memory_of_jobs(job);
+    name_inputs(job);
+    int code = prefix_open(&job->prefix, model->decoder, model->latent_tokens, job->kernels, model->prefix_cache,
+                           &job->plan.prefix, error);
+    if (code)
+        return code;
+    job->held_bytes = job->peak_bytes = memory_of_jobs(job) - before;
+    if (!lacks(job, SPLIT_FULL)) {
+        free(job->vit_pixels);
+        job->vit_pixels = NULL;
+    }
+    if (!lacks(job, SPLIT_FULL_NOISE) && job->plan.condition_frames == 0) {
+        free(job->vae_pixels);
+        free(job->eps);
+        job->vae_pixels = NULL;
+        job->eps = NULL;
+    }
+    /* What was found is held from now on, beside what the source's stages need. */
+    const uint64_t source_need = model->kernels->host_memory ? job->plan.source_memory.total_bytes
+                                                             : job->plan.source_memory.device_bytes;
+    if ((job->vit_pixels || job->vae_pixels) && source_need + job->held_bytes > job->promised_bytes) {
+        model->promised_bytes += source_need + job->held_bytes - job->promised_bytes;
+        job->promised_bytes = source_need + job->held_bytes;
+    }
+    make_room(model);
+    return 0;
+}
+
+/* The job is done with its prefix; others may want it. */
+static void close_prefix(struct lance_job *job)
+{
+    prefix_close(job->prefix);
+    job->prefix = NULL;
+    make_room(job->model);
+}
 
 /* ---- vit ---- */
 
@@ -185,12 +302,20 @@ static int encode_stage_end(struct lance_job *job, struct error *error)
 
 /* ---- prefix ---- */
 
+/* The workspace of the decoder, when it is first needed. */
+static int open_workspace(struct lance_job *job, struct error *error)
+{
+    if (job->workspace)
+        return 0;
+    return decoder_workspace_open(&job->workspace, job->model->decoder, job->plan.workspace_rows, job->plan.query_rows, error);
+}
+
 static int prefix_stage_begin(struct lance_job *job, struct error *error)
 {
     const struct job_plan *plan = &job->plan;
     const struct lance_model *model = job->model;
     int code = 0;
-    if (plan->reference_bytes) {
+    if (lacks(job, SPLIT_FULL_NOISE)) {
         const size_t n = (size_t)token_grid_cells(plan->encoded), channels = channels_of(job);
         const size_t latent_bytes = n * channels * job->kernels->act_bytes;
         if ((code = device_alloc(job, &job->reference_latents, latent_bytes, error)) ||
@@ -199,14 +324,14 @@ static int prefix_stage_begin(struct lance_job *job, struct error *error)
             return code;
         job->kernels->upload(job->kernels, job->reference_latents, job->encoded, n * channels);
     }
-    code = prefix_open(&job->prefix, model->decoder, model->latent_tokens, job->kernels, &plan->prefix, error);
-    return code ? code : decoder_workspace_open(&job->workspace, model->decoder, plan->workspace_rows, plan->query_rows, error);
+    return open_workspace(job, error);
 }
 
-static int prefix_stage_step(struct lance_job *job, int split, struct error *error)
+static int prefix_stage_step(struct lance_job *job, int step, struct error *error)
 {
+    (void)step;
     const struct prefix_inputs inputs = {job->vit_tokens, job->reference_latents, job->reference_positions};
-    return prefix_run(job->prefix, split, job->workspace, &inputs, NULL, error);
+    return prefix_run(job->prefix, missing_split(job), job->workspace, &inputs, NULL, error);
 }
 
 static int prefix_stage_end(struct lance_job *job, struct error *error)
@@ -227,7 +352,7 @@ static int denoise_stage_begin(struct lance_job *job, struct error *error)
     const size_t item = target_cells(job) * channels_of(job), batch = (size_t)job->request.batch_size;
     const size_t given = (size_t)plan->condition_frames * frame_cells(plan->target) * channels_of(job);
     int code;
-    if ((code = device_alloc(job, &job->x, batch * item * sizeof(float), error)) ||
+    if ((code = open_workspace(job, error)) || (code = device_alloc(job, &job->x, batch * item * sizeof(float), error)) ||
         (code = device_alloc(job, &job->velocity, item * sizeof(float), error)) ||
         (code = denoiser_open(&job->denoiser, model->decoder, model->latent_tokens, job->kernels, job->workspace, job->prefix,
                               &plan->denoiser, error)))
@@ -298,10 +423,9 @@ static int denoise_stage_end(struct lance_job *job, struct error *error)
     job->chunk = NULL;
     denoiser_close(job->denoiser);
     decoder_workspace_close(job->workspace);
-    prefix_close(job->prefix);
     job->denoiser = NULL;
     job->workspace = NULL;
-    job->prefix = NULL;
+    close_prefix(job);
     device_free(job, &job->x);
     device_free(job, &job->velocity);
     return 0;
@@ -357,7 +481,8 @@ static int decode_stage_end(struct lance_job *job, struct error *error)
 
 static int text_stage_begin(struct lance_job *job, struct error *error)
 {
-    return answer_open(&job->answer, job->model, &job->plan, &job->request, job->prefix, job->workspace, error);
+    int code = open_workspace(job, error);
+    return code ? code : answer_open(&job->answer, job->model, &job->plan, &job->request, job->prefix, job->workspace, error);
 }
 
 static int text_stage_step(struct lance_job *job, int step, struct error *error)
@@ -377,9 +502,8 @@ static int text_stage_end(struct lance_job *job, struct error *error)
 {
     int code = answer_text(job->answer, &job->text, error);
     decoder_workspace_close(job->workspace);
-    prefix_close(job->prefix);
     job->workspace = NULL;
-    job->prefix = NULL;
+    close_prefix(job);
     return code;
 }
 
@@ -403,11 +527,15 @@ static void list_stages(struct lance_job *job)
 {
     const struct job_plan *plan = &job->plan;
     const struct lance_request *r = &job->request;
-    if (plan->sees)
+    int missing = 0;
+    for (int i = 0; i < prefix_splits(job->prefix); i++)
+        missing += !prefix_has(job->prefix, i);
+    if (job->vit_pixels)
         add_stage(job, &vit_stage, checkpoint_config(job->model->checkpoint)->vit.depth);
-    if (plan->encodes)
+    if (job->vae_pixels)
         add_stage(job, &encode_stage, plan->encoded.frames);
-    add_stage(job, &prefix_stage, plan->prompt->prefix_splits);
+    if (missing > 0)
+        add_stage(job, &prefix_stage, missing);
     if (task_answers(r->task)) {
         add_stage(job, &text_stage, r->max_new_tokens);
         return;
@@ -427,8 +555,10 @@ static int prepare_source(struct lance_job *job, struct error *error)
     const size_t vae_bytes_each = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
     const int vit_frames = plan->sees ? 2 * plan->vit_grid.t : 0;
     int code = 0;
-    job->vit_pixels = host_alloc((size_t)vit_frames * vit_bytes_each, 1, "source frames", &code, error);
-    job->vae_pixels = host_alloc((size_t)plan->source_frames * vae_bytes_each, 1, "source frames", &code, error);
+    if (plan->sees)
+        job->vit_pixels = host_alloc((size_t)vit_frames * vit_bytes_each, 1, "source frames", &code, error);
+    if (plan->encodes)
+        job->vae_pixels = host_alloc((size_t)plan->source_frames * vae_bytes_each, 1, "source frames", &code, error);
     for (int i = 0; !code && i < plan->source_frames; i++) {
         const uint8_t *from = source->pixels + (size_t)plan->frame_indices[i] * source_bytes;
         if (plan->sees)
@@ -507,19 +637,6 @@ static int prepare_noise(struct lance_job *job, struct error *error)
     return code;
 }
 
-static int admit(struct lance_model *model, uint64_t bytes, struct error *error)
-{
-    const uint64_t limit = model->memory_limit_bytes;
-    if (limit && bytes > limit)
-        return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of device memory beside the weights; the limit is %.1f MB. "
-                         "Ask for a smaller size, fewer frames or a smaller batch", (double)bytes / 1e6, (double)limit / 1e6);
-    if (limit && model->promised_bytes + bytes > limit)
-        return error_set(error, ERROR_BUSY, "the job needs %.1f MB of device memory; other jobs hold %.1f of %.1f MB. Try again "
-                         "when they are done", (double)bytes / 1e6, (double)model->promised_bytes / 1e6, (double)limit / 1e6);
-    model->promised_bytes += bytes;
-    return 0;
-}
-
 int lance_job_start(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
                     struct error *error)
 {
@@ -529,27 +646,28 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
     if (code)
         return code;
     struct lance_job *job = calloc(1, sizeof *job);
-    code = job ? admit(model, plan.peak_bytes, error) : error_set(error, ERROR_NO_MEMORY, "job: no memory");
-    if (code) {
-        free(job);
+    if (!job) {
         job_plan_free(&plan);
-        return code;
+        return error_set(error, ERROR_NO_MEMORY, "job: no memory");
     }
     job->model = model;
     job->kernels = model->kernels;
     job->request = *request;
     job->plan = plan;
-    list_stages(job);
-    if (task_has_source(request->task))
+    code = admit(job, error);
+    if (!code && task_has_source(request->task))
         code = prepare_source(job, error);
     if (!code && plan.encodes)
         code = prepare_encoder_noise(job, error);
     if (!code && plan.target.frames > 0)
         code = prepare_noise(job, error);
+    if (!code)
+        code = open_prefix(job, error);
     if (code) {
         lance_job_close(job);
         return code;
     }
+    list_stages(job);
     /* What was borrowed is the caller's again. */
     job->request.prompt = job->request.system_prompt = job->request.resolution = NULL;
     job->request.source = NULL;
@@ -563,7 +681,8 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 /* Note what the job holds; `others` is what is not its own. */
 static void account_memory(struct lance_job *job, uint64_t others)
 {
-    job->held_bytes = job->kernels->memory_in_use(job->kernels) - others;
+    const uint64_t used = memory_of_jobs(job);
+    job->held_bytes = used > others ? used - others : 0; /* a shared prefix may have been counted as another job's */
     if (job->held_bytes > job->peak_bytes)
         job->peak_bytes = job->held_bytes;
 }
@@ -574,7 +693,8 @@ static int advance(struct lance_job *job, struct error *error)
 {
     const struct stage *stage = job->stages[job->stage];
     struct kernels *k = job->kernels;
-    const uint64_t others = k->memory_in_use(k) - job->held_bytes, peak_before = k->memory_peak(k);
+    const uint64_t others = memory_of_jobs(job) - job->held_bytes, peak_before = k->memory_peak(k);
+    const uint64_t kept = prefix_cache_idle_bytes(job->model->prefix_cache);
     int code = 0, before = job->step;
     job->piece = NULL;
     if (!job->begun)
@@ -591,8 +711,8 @@ static int advance(struct lance_job *job, struct error *error)
     }
     account_memory(job, others);
     const uint64_t peak = k->memory_peak(k);
-    if (peak > peak_before && peak - others > job->peak_bytes)
-        job->peak_bytes = peak - others;
+    if (peak > peak_before && peak - kept - others > job->peak_bytes)
+        job->peak_bytes = peak - kept - others;
     return code;
 }
 
@@ -601,10 +721,12 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
     if (job->failed || job->finished)
         return job->finished ? LANCE_STEP_DONE : error_set(error, ERROR_INTERNAL, "the job has failed and can only be closed");
     const double start = now_seconds();
-    int code = advance(job, error);
+    job->kernels->watch(job->kernels, &job->aborted);
+    int code = atomic_load(&job->aborted) ? ERROR_CANCELLED : advance(job, error);
+    job->kernels->watch(job->kernels, NULL);
     if (code) {
         job->failed = true;
-        return code;
+        return code == ERROR_CANCELLED ? error_set(error, code, "the job was cancelled") : code;
     }
     const int stage = job->stage;
     const double seconds = now_seconds() - start;
@@ -628,10 +750,17 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
     return job->finished ? LANCE_STEP_DONE : LANCE_STEP_MORE;
 }
 
+void lance_job_abort(struct lance_job *job)
+{
+    atomic_store(&job->aborted, true);
+}
+
 /* ---- results ---- */
 
 int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, int *height, int *width, struct error *error)
 {
+    if (!job->request.preview)
+        return error_set(error, ERROR_BAD_REQUEST, "the job was started without previews");
     const bool denoising = job->denoiser && job->stages[job->stage] == &denoise_stage && job->step > 0;
     if (!denoising && !job->latents)
         return error_set(error, ERROR_NOT_FOUND, "there is no preview before the first denoising step");
@@ -651,8 +780,10 @@ int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, i
     } else if (!code) {
         memcpy(clean, job->latents, n * sizeof *clean);
     }
+    job->kernels->watch(job->kernels, &job->aborted);
     if (!code)
         code = preview_colours(job->model, clean, cells, job->preview, error);
+    job->kernels->watch(job->kernels, NULL);
     free(clean);
     *rgb = job->preview;
     *frames = job->plan.target.frames;
@@ -669,7 +800,7 @@ int lance_job_result(const struct lance_job *job, struct lance_result *result, s
     const struct token_grid target = job->plan.target;
     result->batch = job->request.batch_size;
     result->peak_bytes = job->peak_bytes;
-    result->estimated_bytes = job->plan.peak_bytes;
+    result->estimated_bytes = job->plan.memory.device_bytes;
     for (int i = 0; i < job->stage_count; i++)
         result->stages[result->stage_count++] =
             (struct lance_stage_time){job->stages[i]->name, job->stage_seconds[i], job->stages_done_steps[i]};
@@ -695,7 +826,7 @@ void lance_job_close(struct lance_job *job)
 {
     if (!job)
         return;
-    job->model->promised_bytes -= job->plan.peak_bytes;
+    job->model->promised_bytes -= job->promised_bytes;
     vit_pass_close(job->vit_pass);
     vae_pass_close(job->vae_pass);
     answer_close(job->answer);

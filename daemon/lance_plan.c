@@ -2,6 +2,7 @@
 #include "daemon/lance_internal.h"
 #include "daemon/model/sampler.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -87,12 +88,16 @@ static int plan_prompt(struct job_plan *plan, const struct lance_model *model, c
     return prompt_pack(&plan->prompt, model->tokenizer, checkpoint_config(model->checkpoint), &words, error);
 }
 
-/* What the client sent must be as large as what it stands for. */
+/* What the client sent must be as large as what it stands for, and made of numbers. */
 static int check_values(const char *name, const float *values, size_t count, size_t needed, struct error *error)
 {
-    if (!values || count == needed)
-        return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "%s has %zu values; this job needs %zu", name, count, needed);
+    if (values && count != needed)
+        return error_set(error, ERROR_BAD_REQUEST, "%s has %zu values; this job needs %zu", name, count, needed);
+    for (size_t i = 0; values && i < count; i++)
+        if (!isfinite(values[i]))
+            return error_set(error, ERROR_BAD_REQUEST, "%s: value %zu of %zu is %g; accepted are finite numbers", name, i, count,
+                             (double)values[i]);
+    return 0;
 }
 
 static int check_noise(const struct job_plan *plan, const struct lance_model *model, const struct lance_request *r,
@@ -124,12 +129,61 @@ static int plan_schedule(struct job_plan *plan, const struct lance_request *r, s
 
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
+/* A stage holds so much. */
+static void add_stage(struct lance_memory *memory, uint64_t device, uint64_t host)
+{
+    memory->device_bytes = larger(memory->device_bytes, device);
+    memory->host_bytes = larger(memory->host_bytes, host);
+    memory->total_bytes = larger(memory->total_bytes, device + host);
+}
+
+/* Host buffers of a job, as lance_job.c allocates them. */
+struct host_sizes {
+    uint64_t source; /* frames prepared for the ViT and the VAE, and the encoder's noise */
+    uint64_t encoded, encoding; /* latents of the source, and the scratch of encoding them */
+    uint64_t noise, drawing;
+    uint64_t latents; /* of the whole batch, once */
+    uint64_t preview;
+    uint64_t pixels, decoding; /* the frames, and the scratch of decoding them */
+};
+
+static struct host_sizes host_sizes_of(const struct job_plan *plan, const struct lance_model *model,
+                                       const struct lance_request *r)
+{
+    struct host_sizes sizes = {0};
+    const uint64_t number = sizeof(float), encoded_cells = (uint64_t)token_grid_cells(plan->encoded);
+    const uint64_t channels = model->latent_tokens ? (uint64_t)latent_tokens_channels(model->latent_tokens) : 0;
+    const uint64_t vit_frame = (uint64_t)plan->vit_size.height * (uint64_t)plan->vit_size.width * 3;
+    const uint64_t vae_frame = (uint64_t)plan->vae_size.height * (uint64_t)plan->vae_size.width * 3;
+    if (plan->sees)
+        sizes.source += 2 * (uint64_t)plan->vit_grid.t * vit_frame;
+    if (plan->encodes) {
+        sizes.encoded = encoded_cells * channels * number;
+        sizes.source += (uint64_t)plan->source_frames * vae_frame + (r->source_latent_mean ? 0 : sizes.encoded);
+        sizes.encoding = VAE_TEMPORAL_STRIDE * vae_frame * number + 2 * sizes.encoded / (uint64_t)plan->encoded.frames;
+    }
+    if (plan->target.frames == 0)
+        return sizes;
+    const uint64_t cells = (uint64_t)token_grid_cells(plan->target), batch = (uint64_t)r->batch_size;
+    const uint64_t frame = (uint64_t)(plan->target.height * plan->target.width) * VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE * 3;
+    sizes.noise = sizes.latents = batch * cells * channels * number;
+    sizes.drawing = sizes.encoded + cells * channels * number;
+    if (r->preview)
+        sizes.preview = 2 * cells * channels * number + cells * 3;
+    if (r->decode) {
+        sizes.pixels = batch * (uint64_t)vae_frames(plan->target.frames) * frame;
+        sizes.decoding = VAE_TEMPORAL_STRIDE * frame * number;
+    }
+    return sizes;
+}
+
 /* Sum what is alive in each stage, as lance_job.c allocates and frees it, and keep the largest. */
 static void plan_memory(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r)
 {
     const struct kernels *k = model->kernels;
     const size_t hidden = (size_t)decoder_hidden_size(model->decoder), element = k->act_bytes;
     const bool generates = plan->target.frames > 0;
+    const struct host_sizes host = host_sizes_of(plan, model, r);
     plan->prefix = (struct prefix_options){
         .prompt = plan->prompt,
         .guided = plan->guided,
@@ -158,27 +212,51 @@ static void plan_memory(struct job_plan *plan, const struct lance_model *model, 
 
     const uint64_t lasting = prefix_bytes(model->decoder, k, &plan->prefix) +
                              decoder_workspace_bytes(model->decoder, plan->workspace_rows, plan->query_rows);
-    uint64_t peak = lasting + plan->vit_token_bytes + plan->reference_bytes;
+    struct lance_memory *memory = &plan->source_memory;
+    add_stage(memory, 0, host.source + host.noise + host.drawing);
     if (plan->sees)
-        peak = larger(peak, plan->vit_token_bytes + vit_bytes(model->vit, plan->vit_grid));
+        add_stage(memory, plan->vit_token_bytes + vit_bytes(model->vit, plan->vit_grid), host.source + host.noise);
     if (plan->encodes)
-        peak = larger(peak, plan->vit_token_bytes + vae_encode_bytes(model->vae, plan->encoded.frames, plan->encoded.height,
-                                                                     plan->encoded.width));
-    if (generates) {
-        peak = larger(peak, lasting + plan->latent_bytes +
-                                denoiser_bytes(model->decoder, model->latent_tokens, k, &plan->denoiser));
-        if (r->decode)
-            peak = larger(peak, vae_decode_bytes(model->vae, plan->target.frames, plan->target.height, plan->target.width));
-    } else {
-        peak = larger(peak, lasting + plan->logits_bytes);
+        add_stage(memory,
+                  plan->vit_token_bytes +
+                      vae_encode_bytes(model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width),
+                  host.source + host.noise + host.encoded + host.encoding);
+    memory = &plan->memory;
+    *memory = plan->source_memory;
+    add_stage(memory, lasting + plan->vit_token_bytes + plan->reference_bytes, host.encoded + host.noise);
+    if (!generates) {
+        add_stage(memory, lasting + plan->logits_bytes, 0);
+        return;
     }
-    plan->peak_bytes = peak;
+    add_stage(memory,
+              lasting + plan->latent_bytes + denoiser_bytes(model->decoder, model->latent_tokens, k, &plan->denoiser) +
+                  (r->preview ? preview_bytes(model) : 0),
+              host.encoded + larger(host.noise, host.preview));
+    const uint64_t result = 2 * host.latents + host.pixels;
+    if (r->decode)
+        add_stage(memory, vae_decode_bytes(model->vae, plan->target.frames, plan->target.height, plan->target.width),
+                  host.encoded + host.preview + result + host.decoding);
+    add_stage(memory, 0, host.encoded + host.preview + result + host.latents + host.pixels); /* and encoded for the client */
+}
+
+uint64_t job_plan_need(const struct job_plan *plan, const struct lance_model *model)
+{
+    return model->kernels->host_memory ? plan->memory.total_bytes : plan->memory.device_bytes;
+}
+
+int job_plan_check_fit(const struct job_plan *plan, const struct lance_model *model, struct error *error)
+{
+    const uint64_t limit = model->memory_limit_bytes, need = job_plan_need(plan, model);
+    if (!limit || need <= limit)
+        return 0;
+    return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of memory beside the weights; the limit is %.1f MB. Ask for a "
+                     "smaller size, fewer frames or a smaller batch", (double)need / 1e6, (double)limit / 1e6);
 }
 
 int job_plan_make(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r, struct error *error)
 {
     *plan = (struct job_plan){0};
-    int code = lance_request_check(model, r, error);
+    int code = request_check(model, r, error);
     if (!code && task_has_source(r->task))
         code = plan_source(plan, r, error);
     if (!code) {
@@ -204,14 +282,25 @@ void job_plan_free(struct job_plan *plan)
     *plan = (struct job_plan){0};
 }
 
-int lance_estimate(const struct lance_model *model, const struct lance_request *request, uint64_t *bytes,
+int lance_request_check(const struct lance_model *model, const struct lance_request *request, struct error *error)
+{
+    struct job_plan plan;
+    int code = job_plan_make(&plan, model, request, error);
+    if (code)
+        return code;
+    code = job_plan_check_fit(&plan, model, error);
+    job_plan_free(&plan);
+    return code;
+}
+
+int lance_estimate(const struct lance_model *model, const struct lance_request *request, struct lance_memory *memory,
                    struct error *error)
 {
     struct job_plan plan;
     int code = job_plan_make(&plan, model, request, error);
     if (code)
         return code;
-    *bytes = plan.peak_bytes;
+    *memory = plan.memory;
     job_plan_free(&plan);
     return 0;
 }

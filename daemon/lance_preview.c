@@ -148,7 +148,7 @@ static int fit_colours(struct lance_model *m, struct error *error)
                 m->colours[c][i] = (float)r->right[i][c];
             m->colour_bias[c] = (float)r->right[channels][c];
         }
-        m->colours_fitted = true;
+        atomic_store(&m->colours_fitted, true);
     }
     free(r);
     free(latents);
@@ -156,9 +156,14 @@ static int fit_colours(struct lance_model *m, struct error *error)
     return code;
 }
 
+uint64_t preview_bytes(const struct lance_model *m)
+{
+    return atomic_load(&m->colours_fitted) ? 0 : vae_encode_bytes(m->vae, 1, CELLS_A_SIDE, CELLS_A_SIDE);
+}
+
 int preview_colours(struct lance_model *m, const float *latents, size_t cells, uint8_t *rgb, struct error *error)
 {
-    int code = m->colours_fitted ? 0 : fit_colours(m, error);
+    int code = atomic_load(&m->colours_fitted) ? 0 : fit_colours(m, error);
     if (code)
         return code;
     const size_t channels = (size_t)vae_latent_channels(m->vae);

@@ -131,7 +131,7 @@ static int check_answer(const struct lance_request *r, struct error *error)
     return check_number("repetition_penalty", r->repetition_penalty, 0.01, 100, error);
 }
 
-int lance_request_check(const struct lance_model *model, const struct lance_request *r, struct error *error)
+int request_check(const struct lance_model *model, const struct lance_request *r, struct error *error)
 {
     int code;
     if ((code = check_task(model, r, error)) || (code = check_text(r, error)) || (code = check_source(r, error)) ||

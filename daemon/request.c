@@ -159,7 +159,7 @@ static int read_params(struct job_request *request, const cJSON *params, struct 
     const cJSON *preview = cJSON_GetObjectItemCaseSensitive(params, "preview");
     if (preview != NULL && !cJSON_IsBool(preview))
         return wrong(error, "preview", preview, "true or false");
-    request->preview = cJSON_IsTrue(preview);
+    request->lance.preview = cJSON_IsTrue(preview);
 
     const cJSON *fps = cJSON_GetObjectItemCaseSensitive(params, "fps");
     if (fps != NULL && (!is_finite_number(fps) || fps->valuedouble < 0))

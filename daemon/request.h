@@ -16,7 +16,6 @@ struct job_request {
     struct lance_media source;
     float *noise;                 /* aligned copy of the tensor, or NULL */
     const char *model;            /* name asked for, or NULL */
-    bool preview;
 };
 
 /* Read a submit message; on success the request owns it, on failure the caller still does.

@@ -187,7 +187,7 @@ static void post_step(struct worker *worker, struct job *job, struct lance_job *
                       const struct lance_progress *progress, struct pace *pace)
 {
     jobs_post(worker->jobs, job, "progress", progress_json(progress, pace));
-    if (job_request(job)->preview && strcmp(progress->stage, "denoise") == 0)
+    if (job_request(job)->lance.preview && strcmp(progress->stage, "denoise") == 0)
         post_preview(worker, job, running);
     if (progress->text != NULL && progress->text[0] != '\0') {
         cJSON *fields = cJSON_CreateObject();

@@ -22,6 +22,7 @@
 #ifndef LANCE_KERNELS_H
 #define LANCE_KERNELS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -92,7 +93,7 @@ struct conv_call {
     act *out;
 };
 
-enum { ATTENTION_MAX_SEGMENTS = 4 };
+enum { ATTENTION_MAX_SEGMENTS = 12 }; /* every split of a prompt, what follows it, and both kinds of rows of a block */
 
 /* One attention problem: q_rows queries against the concatenation of key/value segments.
  * Element (row, head, d) of q lies at q + row*q_stride + head*head_dim + d; keys, values
@@ -141,6 +142,7 @@ struct guided_step {
 struct kernels {
     const char *name;   /* "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200" */
     size_t act_bytes;   /* size of one activation element */
+    bool host_memory;   /* device memory is the host's own: one limit for both */
     void *state;
 
     void (*close)(struct kernels *k);
@@ -168,6 +170,9 @@ struct kernels {
     void (*copy)(struct kernels *k, act *to, const act *from, size_t n);
     void (*zero)(struct kernels *k, act *to, size_t n);
     int (*sync)(struct kernels *k, struct error *error);
+    /* From now on, and while *cancelled is true, operators may leave their work undone, and sync returns ERROR_CANCELLED.
+     * Another thread may set it at any time; NULL ends the watch. */
+    void (*watch)(struct kernels *k, const atomic_bool *cancelled);
 
     /* y [rows, out] = x [rows, in] W^T + bias, or y += that when `add`. */
     void (*linear)(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add);

@@ -404,8 +404,11 @@ static void add_segment(struct attention *a, const act *keys, const act *values,
     a->segments++;
 }
 
+/* The rows of a cache after those of its ancestors. */
 static void add_cache(struct attention *a, const struct kv_cache *cache, int layer)
 {
+    if (cache->parent)
+        add_cache(a, cache->parent, layer);
     add_segment(a, cache_at(cache, layer, 0, 0), cache_at(cache, layer, 1, 0), cache->rows, cache->width);
 }
 
@@ -436,8 +439,6 @@ static int attend(const struct pass *p, int layer, struct attention *problems)
                 .out = row_of(d, w->h, first, heads_width),
                 .out_stride = heads_width,
             };
-            if (cache->parent)
-                add_cache(a, cache->parent, layer);
             add_cache(a, cache, layer); /* the block's own rows are in it when it stores */
             for (int j = 0; !b->store && j < p->part_count; j++) {
                 int own = p->parts[j].rows / b->sequences, at = p->parts[j].first + s * own;

@@ -10,8 +10,8 @@
  * guidance branches and batch items. Within a block that sees itself in both directions the order of rows means nothing.
  * Source: modeling/lance/qwen2_navit.py; LANCE.md section 4.
  *
- * A kv_cache belongs to its opener. It may continue another one (its parent), which then is read only and must
- * outlive it: branches and batch items share what is common. Used by the thread that owns the kernels.
+ * A kv_cache belongs to its opener. It may continue another one (its parent, which may have one too), which then is
+ * read only and must outlive it: branches and batch items share what is common. Used by the thread that owns the kernels.
  */
 #ifndef LANCE_DECODER_H
 #define LANCE_DECODER_H

@@ -152,9 +152,17 @@ static void cpu_zero(struct kernels *k, act *to, size_t n)
         memset(to, 0, n * sizeof(float));
 }
 
+static void cpu_watch(struct kernels *k, const atomic_bool *cancelled)
+{
+    cpu_of(k)->cancelled = cancelled;
+    pool_watch(cpu_of(k)->pool, cancelled);
+}
+
 static int cpu_sync(struct kernels *k, struct error *error)
 {
     struct cpu *cpu = cpu_of(k);
+    if (cpu->cancelled && atomic_load(cpu->cancelled))
+        return error_set(error, ERROR_CANCELLED, "cancelled");
     size_t failed = cpu->failed_bytes;
     cpu->failed_bytes = 0;
     if (failed)
@@ -193,6 +201,7 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
     *k = (struct kernels){
         .name = cpu->micro->name,
         .act_bytes = sizeof(float),
+        .host_memory = true,
         .state = cpu,
         .close = cpu_close,
         .memory_alloc = cpu_memory_alloc,
@@ -207,6 +216,7 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
         .copy = cpu_copy,
         .zero = cpu_zero,
         .sync = cpu_sync,
+        .watch = cpu_watch,
     };
     cpu_linear_fill(k);
     cpu_attention_fill(k);

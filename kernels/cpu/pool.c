@@ -38,6 +38,8 @@ struct pool {
     void *context;
     int tasks;
 
+    const atomic_bool *cancelled; /* or NULL; changes only between loops */
+
     atomic_uint generation;  /* counts loops, and the closing of the pool */
     atomic_int next;
 };
@@ -51,11 +53,16 @@ static void relax(void)
 #endif
 }
 
+static bool is_cancelled(const struct pool *pool)
+{
+    return pool->cancelled && atomic_load_explicit(pool->cancelled, memory_order_relaxed);
+}
+
 static void draw_tasks(struct pool *pool, void (*task)(void *, int, int), void *context, int tasks, int thread)
 {
     for (;;) {
         int index = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (index >= tasks)
+        if (index >= tasks || is_cancelled(pool))
             return;
         task(context, index, thread);
     }
@@ -146,10 +153,15 @@ int pool_threads(const struct pool *pool)
     return pool->threads;
 }
 
+void pool_watch(struct pool *pool, const atomic_bool *cancelled)
+{
+    pool->cancelled = cancelled;
+}
+
 void pool_run(struct pool *pool, int tasks, void (*task)(void *context, int index, int thread), void *context)
 {
     if (tasks <= 1 || pool->threads == 1) {
-        for (int i = 0; i < tasks; i++)
+        for (int i = 0; i < tasks && !is_cancelled(pool); i++)
             task(context, i, 0);
         return;
     }

@@ -8,6 +8,9 @@
 #ifndef LANCE_CPU_POOL_H
 #define LANCE_CPU_POOL_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 struct pool;
 
 /* `threads` counts the caller: 1 starts no thread at all, 0 means one per online core.
@@ -15,6 +18,9 @@ struct pool;
 struct pool *pool_open(int threads);
 void pool_close(struct pool *pool); /* NULL is allowed */
 int pool_threads(const struct pool *pool);
+
+/* From now on, while *cancelled is true, tasks that have not begun are left out. NULL: none are. */
+void pool_watch(struct pool *pool, const atomic_bool *cancelled);
 
 void pool_run(struct pool *pool, int tasks, void (*task)(void *context, int index, int thread), void *context);
 

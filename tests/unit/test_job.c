@@ -100,13 +100,13 @@ static void assert_refused(struct lance_request r, int code, const char *words)
 {
     struct lance_job *job;
     struct error error = {0};
-    uint64_t bytes;
+    struct lance_memory memory;
     const uint64_t before = kernels->memory_in_use(kernels);
     assert_int_equal(lance_job_start(&job, model, &r, &error), code);
     if (!strstr(error.text, words))
         fail_msg("\"%s\" does not say \"%s\"", error.text, words);
     assert_null(job);
-    assert_int_equal(lance_estimate(model, &r, &bytes, &error), code);
+    assert_int_equal(lance_estimate(model, &r, &memory, &error), code);
     assert_int_equal(kernels->memory_in_use(kernels), before);
 }
 
@@ -406,7 +406,7 @@ static void the_estimate_is_the_peak_within_five_percent(void **state)
     for (int task = 0; task < LANCE_TASK_COUNT; task++)
         for (int large = 0; large < 2; large++) {
             struct lance_request r = small(task);
-            uint64_t estimate;
+            struct lance_memory estimate;
             struct error error;
             r.batch_size = large ? 3 : 1;
             r.width = large ? 160 : 64;
@@ -414,9 +414,9 @@ static void the_estimate_is_the_peak_within_five_percent(void **state)
             assert_int_equal(lance_estimate(model, &r, &estimate, &error), 0);
             struct lance_job *job = start(&r);
             struct lance_result result = finish(job);
-            assert_int_equal(result.estimated_bytes, estimate);
-            if (fabs((double)result.peak_bytes / (double)estimate - 1) > 0.05)
-                fail_msg("%s: estimate %llu, peak %llu", lance_task_name(task), (unsigned long long)estimate,
+            assert_int_equal(result.estimated_bytes, estimate.device_bytes);
+            if (fabs((double)result.peak_bytes / (double)estimate.device_bytes - 1) > 0.05)
+                fail_msg("%s: estimate %llu, peak %llu", lance_task_name(task), (unsigned long long)estimate.device_bytes,
                          (unsigned long long)result.peak_bytes);
             lance_job_close(job);
         }
@@ -445,9 +445,9 @@ static void a_job_over_the_memory_limit_is_refused_with_the_numbers(void **state
     struct lance_model *const shared = model;
     struct lance_job *first, *second;
     struct error error;
-    uint64_t bytes;
-    assert_int_equal(lance_estimate(model, &r, &bytes, &error), 0);
-    struct lance_model_options options = {.model_dir = folder, .memory_limit_bytes = bytes};
+    struct lance_memory need;
+    assert_int_equal(lance_estimate(model, &r, &need, &error), 0);
+    struct lance_model_options options = {.model_dir = folder, .memory_limit_bytes = need.total_bytes};
     assert_int_equal(lance_model_open(&model, kernels, &options, &error), 0);
     assert_int_equal(lance_job_start(&first, model, &r, &error), 0);
     assert_int_equal(lance_job_start(&second, model, &r, &error), ERROR_BUSY);
@@ -475,6 +475,7 @@ static void a_preview_shows_what_the_picture_will_be(void **state)
     r.prompt = "a large red circle on the left on a blue background";
     r.width = r.height = 128;
     r.num_inference_steps = 20;
+    r.preview = true;
     struct lance_job *job = start(&r);
     struct lance_progress progress;
     const uint8_t *rgb;

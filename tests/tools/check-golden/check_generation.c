@@ -212,7 +212,7 @@ static int generate(struct generation *g, struct error *error)
     struct kernels *k = g->kernels;
     int code;
     if ((code = upload_inputs(g, error)) ||
-        (code = prefix_open(&g->prefix, model->decoder, model->latent_tokens, k, &plan->prefix, error)) ||
+        (code = prefix_open(&g->prefix, model->decoder, model->latent_tokens, k, model->prefix_cache, &plan->prefix, error)) ||
         (code = decoder_workspace_open(&g->workspace, model->decoder, plan->workspace_rows, plan->query_rows, error)) ||
         (code = check_prefix(g, error)) || plan->target.frames == 0)
         return code;
