@@ -1,0 +1,21 @@
+/* machine_memory.h: how much memory jobs may take when the command line does not say. Plain functions; any thread. */
+#ifndef LANCE_MACHINE_MEMORY_H
+#define LANCE_MACHINE_MEMORY_H
+
+#include <stdint.h>
+
+struct machine_memory {
+    uint64_t total_bytes;
+    uint64_t available_bytes; /* without swapping, page cache counted as free */
+};
+
+/* What this process can count on: /proc/meminfo, or less where its control group allows less. `root` is "" but in tests,
+ * which have their own /proc and /sys below it. Zeros when the system does not say. */
+void machine_memory_read(struct machine_memory *out, const char *root);
+
+/* What is left for jobs beside `weight_bytes` that are yet to be loaded: the available memory without the weights and a
+ * reserve of an eighth of the machine (at least 256 MiB) for requests, kept results, scratch memory and other programs.
+ * At least 64 MiB, so that something runs on a full machine. 0 (no limit) when the machine's memory is not known. */
+uint64_t machine_memory_for_jobs(const struct machine_memory *machine, uint64_t weight_bytes);
+
+#endif
