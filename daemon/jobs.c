@@ -27,6 +27,8 @@ struct job {
     enum job_state state;
     struct job_request *request; /* until it ends */
     bool cancel_wanted;
+    void (*on_cancel)(void *context);
+    void *on_cancel_context;
     bool released; /* to be forgotten when the worker lets go of it; clients see it no more */
     bool fetched;
     bool events_lost; /* out of memory while posting: the job is failed at its end */
@@ -267,6 +269,8 @@ static void cancel(struct jobs *jobs, struct job *job)
     if (has_ended(job) || job->cancel_wanted)
         return;
     job->cancel_wanted = true;
+    if (job->on_cancel != NULL)
+        job->on_cancel(job->on_cancel_context);
     if (job->state == JOB_QUEUED) {
         struct error failure;
         error_set(&failure, ERROR_CANCELLED, "job %s: was cancelled", job->id);
@@ -514,6 +518,16 @@ bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job)
     bool wanted = job->cancel_wanted;
     pthread_mutex_unlock(&jobs->lock);
     return wanted;
+}
+
+void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *context), void *context)
+{
+    pthread_mutex_lock(&jobs->lock);
+    job->on_cancel = on_cancel;
+    job->on_cancel_context = context;
+    if (job->cancel_wanted && on_cancel != NULL)
+        on_cancel(context);
+    pthread_mutex_unlock(&jobs->lock);
 }
 
 void jobs_post(struct jobs *jobs, struct job *job, const char *event, cJSON *fields)

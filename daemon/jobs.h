@@ -103,6 +103,10 @@ const struct job_request *job_request(const struct job *job);
 double job_queue_seconds(const struct job *job); /* between submit and start */
 bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job);
 
+/* Have on_cancel(context) called when the running job is cancelled, at once if it already is: from the thread that
+ * cancels, which holds the table, so it must be quick and not call back. NULL: no more; then it is not running either. */
+void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *context), void *context);
+
 /* Post an event: `fields` (owned from here on) without "sequence" and "event". */
 void jobs_post(struct jobs *jobs, struct job *job, const char *event, cJSON *fields);
 

@@ -25,7 +25,11 @@ static const char usage[] =
     "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
     "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
     "  --threads N                     CPU threads (default: one per core)\n"
-    "  --memory BYTES                  device memory jobs may take beside the weights (default: all there is)\n"
+    "  --memory BYTES                  memory jobs may take beside the weights; a job that needs more is refused\n"
+    "                                  (default: what is available without the weights and a reserve of an eighth\n"
+    "                                  of the machine)\n"
+    "  --prefix-cache BYTES            part of it that may keep what pictures and prompts were turned into, for later\n"
+    "                                  jobs with the same ones (default 1G; 0: nothing is kept)\n"
     "service\n"
     "  --endpoint URL                  ipc:///path or tcp://127.0.0.1:port (default: LANCED_ENDPOINT, else a socket in\n"
     "                                  $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>)\n"
@@ -45,6 +49,7 @@ static const char usage[] =
 
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_THREADS, OPTION_MEMORY,
+    OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
@@ -57,6 +62,7 @@ static const struct option long_options[] = {
     {"lazy", no_argument, NULL, OPTION_LAZY},
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"prefix-cache", required_argument, NULL, OPTION_PREFIX_CACHE},
     {"endpoint", required_argument, NULL, OPTION_ENDPOINT},
     {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
     {"queue", required_argument, NULL, OPTION_QUEUE},
@@ -194,6 +200,8 @@ static int read_option(struct options *options, int code, const char *value, str
         return read_int(&options->threads, "threads", value, 1, 1024, error);
     case OPTION_MEMORY:
         return read_bytes(&options->memory_limit_bytes, "memory", value, 1 << 20, error);
+    case OPTION_PREFIX_CACHE:
+        return read_bytes(&options->prefix_cache_bytes, "prefix-cache", value, 0, error);
     case OPTION_ENDPOINT:
         return endpoint_resolve(&options->endpoint, value, error);
     case OPTION_TOKEN_FILE:
@@ -234,6 +242,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
 {
     *out = (struct options){
         .max_message_bytes = MESSAGE_DEFAULT_LIMIT_BYTES,
+        .prefix_cache_bytes = UINT64_C(1) << 30,
         .jobs = {.queue = 64, .results = 64, .result_bytes = UINT64_C(1) << 30, .result_seconds = 600},
         .log_level = LOG_LEVEL_INFO,
     };

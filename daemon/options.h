@@ -25,7 +25,8 @@ struct options {
     char token[TOKEN_MAX_BYTES + 1]; /* "": none asked for */
     int threads;                     /* 0: one per core */
     uint64_t max_message_bytes;
-    uint64_t memory_limit_bytes;     /* 0: no limit */
+    uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */
+    uint64_t prefix_cache_bytes;
     struct jobs_limits jobs;
     bool lazy;                       /* load the default model at the first job instead of at start */
     bool cancel_on_term;

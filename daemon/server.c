@@ -473,6 +473,14 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     cJSON_AddNumberToObject(memory, "weight_bytes", (double)status.info.weight_bytes);
     cJSON_AddNumberToObject(memory, "result_bytes", (double)result_bytes);
     cJSON_AddNumberToObject(memory, "job_peak_bytes", (double)status.job_peak_bytes);
+    cJSON_AddNumberToObject(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
+    cJSON *prefixes = cJSON_AddObjectToObject(answer, "prefix_cache");
+    cJSON_AddNumberToObject(prefixes, "hits", (double)status.prefixes.hits);
+    cJSON_AddNumberToObject(prefixes, "misses", (double)status.prefixes.misses);
+    cJSON_AddNumberToObject(prefixes, "evictions", (double)status.prefixes.evictions);
+    cJSON_AddNumberToObject(prefixes, "blocks", (double)status.prefixes.blocks);
+    cJSON_AddNumberToObject(prefixes, "bytes", (double)status.prefixes.bytes);
+    cJSON_AddNumberToObject(prefixes, "limit_bytes", (double)status.prefixes.limit_bytes);
     return 0;
 }
 

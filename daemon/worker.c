@@ -15,6 +15,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/machine_memory.h"
 #include "daemon/receipt.h"
 #include "kernels/kernels.h"
 
@@ -64,19 +65,33 @@ static void unload(struct worker *worker)
     worker->status.loaded = -1;
     worker->status.unloads++;
     memset(&worker->status.info, 0, sizeof worker->status.info);
+    memset(&worker->status.prefixes, 0, sizeof worker->status.prefixes);
     pthread_mutex_unlock(&worker->lock);
 }
 
-static int open_model(struct worker *worker, int index, struct lance_model **model, struct error *error)
+/* Open a model, with its memory limit: what the command line says, or what the machine has left beside the weights. */
+static int open_model(struct worker *worker, int index, struct lance_model **model, uint64_t *memory_limit_bytes,
+                      struct error *error)
 {
     const struct options *options = worker->options;
+    struct machine_memory machine;
+    machine_memory_read(&machine, ""); /* before the weights are there */
     const struct lance_model_options model_options = {
         .model_dir = options->models[index].directory,
         .vae_path = options->vae_path,
         .vit_path = options->vit_path,
-        .memory_limit_bytes = options->memory_limit_bytes,
+        .prefix_cache_bytes = options->prefix_cache_bytes,
     };
-    return lance_model_open(model, worker->kernels, &model_options, error);
+    int status = lance_model_open(model, worker->kernels, &model_options, error);
+    if (status != 0)
+        return status;
+    struct lance_model_info info;
+    lance_model_info(*model, &info);
+    *memory_limit_bytes = options->memory_limit_bytes != 0  ? options->memory_limit_bytes
+                          : worker->kernels->host_memory ? machine_memory_for_jobs(&machine, info.weight_bytes)
+                                                         : 0;
+    lance_model_limit_memory(*model, *memory_limit_bytes);
+    return 0;
 }
 
 /* Have model `index` loaded, in place of another one if need be. */
@@ -92,7 +107,8 @@ static int load(struct worker *worker, int index, struct error *error)
     log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
     struct lance_model *model;
     struct lance_model_info info = {0};
-    int status = open_model(worker, index, &model, error);
+    uint64_t memory_limit_bytes = 0;
+    int status = open_model(worker, index, &model, &memory_limit_bytes, error);
     if (status == 0) {
         lance_model_info(model, &info);
         snprintf(info.name, sizeof info.name, "%s", choice->name); /* the name clients know it by */
@@ -101,6 +117,8 @@ static int load(struct worker *worker, int index, struct error *error)
         pthread_rwlock_unlock(&worker->model_lock);
         log_info(NULL, "model %s loaded in %.2f s: %s, %d layers of %d, %.1f MB of weights, hash %.12s", info.name,
                  info.load_seconds, info.kind, info.layers, info.hidden_size, (double)info.weight_bytes / 1e6, info.hash);
+        if (memory_limit_bytes != 0)
+            log_info(NULL, "jobs may take %.1f MB of memory beside the weights", (double)memory_limit_bytes / 1e6);
     } else
         log_error(NULL, "model %s: %s", choice->name, error->text);
 
@@ -109,6 +127,7 @@ static int load(struct worker *worker, int index, struct error *error)
     if (status == 0) {
         worker->status.loaded = index;
         worker->status.info = info;
+        worker->status.memory_limit_bytes = memory_limit_bytes;
         worker->status.loads++;
         snprintf(worker->known[index].kind, sizeof worker->known[index].kind, "%s", info.kind);
         worker->known[index].tasks = info.tasks;
@@ -195,6 +214,21 @@ static void post_step(struct worker *worker, struct job *job, struct lance_job *
         jobs_post(worker->jobs, job, "text", fields);
     }
     log_debug(job_id(job), "%s %d/%d in %.4f s", progress->stage, progress->step, progress->steps, progress->seconds);
+}
+
+static void note_prefixes(struct worker *worker)
+{
+    struct lance_prefixes prefixes;
+    lance_model_prefixes(worker->model, &prefixes);
+    pthread_mutex_lock(&worker->lock);
+    worker->status.prefixes = prefixes;
+    pthread_mutex_unlock(&worker->lock);
+}
+
+/* From any thread. */
+static void abort_running(void *running)
+{
+    lance_job_abort(running);
 }
 
 static void count_step(struct worker *worker, double seconds)
@@ -293,11 +327,16 @@ static void run_job(struct worker *worker, struct job *job)
     int status = prepare_model(worker, job, &load_seconds, &error);
     if (status == 0)
         status = lance_job_start(&running, worker->model, request, &error);
-    if (status == 0)
+    if (status == 0) {
+        jobs_on_cancel(worker->jobs, job, abort_running, running);
         status = step_to_end(worker, job, running, &error);
+        jobs_on_cancel(worker->jobs, job, NULL, NULL);
+    }
     if (status == 0)
         status = encode_result(worker, job, running, load_seconds, started_at, &result, &error);
     lance_job_close(running); /* frees the device's memory before the client hears of the end */
+    if (worker->model != NULL)
+        note_prefixes(worker);
     jobs_end(worker->jobs, job, result, &error);
 
     double seconds = clock_seconds() - started_at;

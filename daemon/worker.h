@@ -32,6 +32,8 @@ struct worker_status {
     uint64_t loads, unloads, steps;
     double busy_seconds, last_step_seconds;
     uint64_t job_peak_bytes;
+    uint64_t memory_limit_bytes; /* of jobs, beside the weights; 0: none */
+    struct lance_prefixes prefixes;
 };
 void worker_status(struct worker *worker, struct worker_status *out);
 
