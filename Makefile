@@ -4,6 +4,7 @@
 #   make test           installs what is missing, builds, runs every test and check; ends with "N passed, N failed, N skipped"
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
+#   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine
@@ -106,6 +107,13 @@ check-golden: $(BUILD)/tests/check-golden
 	@[ -n "$(GOLDEN)" ] || { echo "usage: make check-golden GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
 	@$< "$(GOLDEN)"
 
+# The table of docs/fidelity.md anew.
+fidelity: $(BUILD)/tests/check-golden
+	@[ -n "$(GOLDEN)" ] || { echo "usage: make fidelity GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
+	@$< "$(GOLDEN)" > $(BUILD)/golden.txt; status=$$?; [ $$status -le 1 ] || exit $$status; \
+	 python3 tests/golden/fidelity.py < $(BUILD)/golden.txt > $(BUILD)/fidelity.md && mv $(BUILD)/fidelity.md docs/fidelity.md && \
+	 tail -n 1 $(BUILD)/golden.txt && exit $$status
+
 # libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
 FUZZ_SOURCES = protocol/error.c protocol/mapped_file.c protocol/safetensors.c daemon/model/zip.c daemon/model/pth.c
 FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -155,6 +163,6 @@ uninstall:
 clean:
 	rm -rf build build-* demo/out
 
-.PHONY: all unit unit-programs objects check-golden fuzz test test-comfyui demo bench install uninstall clean
+.PHONY: all unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo bench install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
