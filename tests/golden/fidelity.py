@@ -1,7 +1,8 @@
 """Writes the table of docs/fidelity.md from what check-golden prints: `make fidelity GOLDEN=DIR`.
 
-check-golden prints one line per case and tensor; the table has one row per case and one column per group of stages, with
-the worst line of each. Reads the lines from standard input and writes the whole document to standard output.
+check-golden prints one line per case and tensor; the table has one row per case and one column per group of
+stages, with the worst line of each. Reads the lines from standard input and writes the whole document to standard
+output.
 """
 
 import re
@@ -30,46 +31,48 @@ COLUMNS: dict[str, str] = {
 }
 
 ALL_EQUAL_DECIBEL = 999.0  # what check-golden prints for pixels without a difference
+NEAR_TIE = " equal, then the recorded margin is too small"  # its words for an answer that cannot be compared further
 
 MODES: dict[str, tuple[str, str]] = {
     "f32": ("Against float32 recordings", "The official code with everything in float32."),
     "f32r": (
         "Against float32 recordings with rounded tables",
-        "The official code in float32, but with rotary frequencies and the latent position table rounded to bf16, as its own"
-        " cast to bf16 leaves them.",
+        "The official code in float32, but with rotary frequencies and the latent position table rounded to bf16, as its"
+        " own cast to bf16 leaves them.",
     ),
     "bf16": (
         "Against bf16 recordings",
-        "The official code as it is run, in bf16. lanced computes in float32 on the same rounded tables, so what is seen here"
-        " is the rounding of the recorded run.",
+        "The official code as it is run, in bf16. lanced computes in float32 on the same rounded tables, so what is seen"
+        " here is the rounding of the recorded run.",
     ),
 }
 
 INTRODUCTION = """\
 # How close lanced comes to the official code
 
-Made by `make fidelity GOLDEN=DIR`, which runs `check-golden` over a folder of results recorded from the official code on a
-tiny random model ({passed} of {total} comparisons passed; [tests/golden/data](../tests/golden/data/README.md) describes such
-a folder). Every stage is fed the recorded input and compared with the recorded output, so that errors do not hide each other;
-the columns named *job* compare the end of a whole job, which had only the request, the noise and the source.
+Made by `make fidelity GOLDEN=DIR`, which runs `check-golden` over a folder of results recorded from the official code on
+a tiny random model ({passed} of {total} comparisons passed; [tests/golden/data](../tests/golden/data/README.md)
+describes such a folder). Every stage is fed the recorded input and compared with the recorded output, so that errors do
+not hide each other; the columns named *job* compare the end of a whole job, which had only the request, the noise and
+the source.
 
-A number is the largest relative error, |ours - recorded| / |recorded| over a whole tensor, among the tensors of that group;
-pixels as bytes are compared by their PSNR, the smallest of the group. The CPU backend made them.
+A number is the largest relative error, |ours - recorded| / |recorded| over a whole tensor, among the tensors of that
+group; pixels as bytes are compared by their PSNR, the smallest of the group. The CPU backend made them.
 
 | column | tensors |
 | --- | --- |
-| inputs | token ids, splits, positions of every token, noise, resampled source pixels: all integers or bits equal, or not |
+| inputs | token ids, splits, positions of every token, noise, resampled source pixels: all bits equal, or not |
 | ViT, VAE encoder | tokens of the source picture or clip; latent mean, log-variance, sample |
 | prefix | hidden states after the first and the last layer, for each part of the prompt |
 | step | timesteps, their embedding, hidden states of the denoised block |
 | velocity | what the model predicts, with and without the prompt |
 | guided | both combined, before the step is taken |
 | VAE decoder, pixels | pictures and frames from the recorded latent: as numbers, and as bytes |
-| job: answer | token ids, greedily decoded. *near tie*: the bf16 recording's own two best logits are within 1 % there, so that nothing \
-after it compares |
+| job: answer | token ids, greedily decoded. *near tie*: the bf16 recording's own two best logits are within 1 % there, \
+so that nothing after it compares |
 | job: memory | peak memory against what admission had computed, relative |
-| of bound | the largest relative error as a share of what check-golden allows (more than 1 fails): 1e-4 in float32, 2e-3 for a \
-whole job's latent, 1e-6 for timesteps; in bf16 1.5 times the recorded run's own distance from float32 |
+| of bound | the largest relative error as a share of what check-golden allows (more than 1 fails): 1e-4 in float32, \
+2e-3 for a whole job's latent, 1e-6 for timesteps; in bf16 1.5 times the recorded run's own distance from float32 |
 
 Case names are CASE[.WEIGHTS].MODE; without WEIGHTS the checkpoint is bf16.
 """
@@ -94,7 +97,7 @@ class Cell:
             return "equal" if self.decibel >= ALL_EQUAL_DECIBEL else f"{self.decibel:.1f} dB"
         if self.error is not None:
             return f"{self.error:.1e}" if self.error else "0"
-        return "equal" if column == "inputs" else self.text.replace(" equal, then the recorded margin is too small", ", near tie")
+        return "equal" if column == "inputs" else self.text.replace(NEAR_TIE, ", near tie")
 
 
 @dataclass
