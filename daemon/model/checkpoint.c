@@ -122,8 +122,9 @@ static int table_name(const char *name, const char *prefix, char **out, struct e
     return error_set(error, ERROR_NO_MEMORY, "no memory for tensor names");
 }
 
-/* Add a file's tensors under `prefix` (MLX names of a file without one become official ones) and sort the table again. Names that the table has already are left out (the ViT's,
- * when the main file has one, too), but may not come twice among the main files. */
+/* Add a file's tensors under `prefix` (without one, MLX names become official ones) and sort the table again. Names that
+ * the table has already are left out (the ViT's, when the main file has one, too), but may not come twice among the main
+ * files. */
 static int add_tensors(struct checkpoint *checkpoint, struct weight_file *file, const char *prefix, struct error *error)
 {
     size_t more = file_tensors(file), known = checkpoint->count;
@@ -371,7 +372,7 @@ int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int
 
 /* --- kind of checkpoint ------------------------------------------------------------------------ */
 
-/* Check a quantiser's meta file, MLX's config.json, or one that is checked against the tensors: {n_bit, group_size | block_size, per_weight: {"X.weight":
+/* Check a quantiser's meta file: MLX's config.json, or, against the tensors, {n_bit, group_size | block_size, per_weight: {"X.weight":
  * {shape: [out, in], group_size | block_size}}}. `group_size` gets the file's overall one. */
 static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, const char *path, int *group_size,
                       struct error *error)
@@ -427,11 +428,29 @@ static int read_meta(const struct checkpoint *checkpoint, const char *path, int 
     return result;
 }
 
+/* How many 4-bit weights share one of the .scales (AWQ, MLX): the most, as only odd widths fall back to smaller groups. */
+static int largest_group(const struct checkpoint *checkpoint)
+{
+    uint64_t largest = 0;
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        const struct tensor_view *scales = &checkpoint->tensors[i];
+        if (!ends_with(scales->name, ".scales") || scales->dimensions != 2 || !scales->shape[1])
+            continue;
+        char name[MAX_NAME_BYTES];
+        snprintf(name, sizeof name, "%.*s", (int)(strlen(scales->name) - strlen(".scales")), scales->name);
+        const struct tensor_view *bytes = find_part(checkpoint, name, "qweight");
+        const struct tensor_view *packed = bytes ? bytes : find_part(checkpoint, name, "weight");
+        uint64_t size = packed && packed->dimensions == 2 ? (bytes ? 2 : 8) * packed->shape[1] / scales->shape[1] : 0;
+        if (size > largest && size <= 1 << 16)
+            largest = size;
+    }
+    return (int)largest;
+}
+
 /* Name the kind by what the tensors are; for quantised ones also check the meta file. */
 static int recognise(struct checkpoint *checkpoint, const char *meta_path, struct error *error)
 {
     bool awq = false, mlx = false, nvfp4 = false, wide_scales = false, tensor_scales = false;
-    int group_size = 0;
     for (size_t i = 0; i < checkpoint->count; i++) {
         const struct tensor_view *tensor = &checkpoint->tensors[i];
         nvfp4 |= ends_with(tensor->name, ".scales_fp8") || ends_with(tensor->name, ".scales_bf16");
@@ -439,26 +458,16 @@ static int recognise(struct checkpoint *checkpoint, const char *meta_path, struc
         tensor_scales |= ends_with(tensor->name, ".tensor_scale");
         awq |= ends_with(tensor->name, ".zeros");
         mlx |= ends_with(tensor->name, ".biases");
-        /* Without a meta file: the largest group, as only odd widths fall back to smaller ones. */
-        if (ends_with(tensor->name, ".scales") && tensor->dimensions == 2 && tensor->shape[1]) {
-            char name[MAX_NAME_BYTES];
-            snprintf(name, sizeof name, "%.*s", (int)(strlen(tensor->name) - strlen(".scales")), tensor->name);
-            const struct tensor_view *bytes = find_part(checkpoint, name, "qweight"), *words = find_part(checkpoint, name, "weight");
-            const struct tensor_view *packed = bytes ? bytes : words;
-            uint64_t size = packed && packed->dimensions == 2 ? (bytes ? 2 : 8) * packed->shape[1] / tensor->shape[1] : 0;
-            if (size > (uint64_t)group_size && size <= 1 << 16)
-                group_size = (int)size;
-        }
     }
-    int seen_group_size = group_size;
+    int seen_group_size = largest_group(checkpoint), group_size = seen_group_size;
     if (*meta_path) {
         int result = read_meta(checkpoint, meta_path, &group_size, error);
         if (result)
             return result;
     }
     if (mlx && group_size != seen_group_size)
-        return error_set(error, ERROR_BAD_FILE, "%s: says that %d weights share a scale, but in the tensors %d do", meta_path,
-                         group_size, seen_group_size);
+        return error_set(error, ERROR_BAD_FILE, "%s: says that %d weights share a scale, but in the tensors %d do",
+                         meta_path, group_size, seen_group_size);
     const struct tensor_view *sample = checkpoint_tensor(checkpoint, "language_model.model.layers.0.self_attn.q_proj.weight");
     if (awq)
         snprintf(checkpoint->kind, sizeof checkpoint->kind, "awq-int4-g%d", group_size);
@@ -589,7 +598,7 @@ static int check_language_model(struct checkpoint *checkpoint, bool *generation,
     return 0;
 }
 
-/* MLX keeps the patch embedding, a convolution [out, in, t, h, w], as [out, t, h, w, in], and converted files have either.
+/* MLX keeps the patch embedding, a convolution [out, in, t, h, w], as [out, t, h, w, in], and its files may have either.
  * The one tensor that is ever copied: into the official order. */
 static int order_patch_embedding(struct checkpoint *checkpoint, struct error *error)
 {

@@ -69,7 +69,7 @@ const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex
 const char *checkpoint_warnings(const struct checkpoint *checkpoint);  /* text for the log, "" if none */
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);        /* weight bytes that are used */
 bool checkpoint_can_generate(const struct checkpoint *checkpoint);     /* _moe_gen weights, vae2llm, llm2vae, VAE */
-const char *checkpoint_lacks_for_generation(const struct checkpoint *checkpoint); /* what is missing for that, "" if nothing */
+const char *checkpoint_lacks_for_generation(const struct checkpoint *checkpoint); /* what is missing, "" if nothing */
 bool checkpoint_can_see(const struct checkpoint *checkpoint);          /* ViT */
 
 /* A tensor by name, or NULL. */
@@ -77,8 +77,8 @@ const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint,
 
 /* The linear layer `name` (without ".weight"), quantised or not, with its bias if the file has one. A dense weight may
  * have more than two axes, as a 1x1 convolution and the ViT's patch embedding have: all but the first count as `in`.
- * A 4-bit weight is `name`.weight of dtype U32 with .scales and .biases (MLX), or `name`.qweight with .scales and .zeros (AWQ), or with .scales_bf16 or else .scales_fp8 and, if
- * there, a .tensor_scale of one F32 number (NVFP4).
+ * A 4-bit weight is `name`.weight of dtype U32 with .scales and .biases (MLX), or `name`.qweight with .scales and .zeros
+ * (AWQ), or with .scales_bf16 or else .scales_fp8 and, if there, a .tensor_scale of one F32 number (NVFP4).
  * `in` and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
 int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
                       struct linear_source *source, struct error *error);

@@ -1,5 +1,5 @@
-/* mlx.c: see mlx.h. Source of the names: scripts/02_convert.py of xocialize/lance-mlx; of the quantization block: mlx-lm's
- * quantize_model, which scripts/quant/apply_awq_quantize.py calls. */
+/* mlx.c: see mlx.h. Source of the names: scripts/02_convert.py of xocialize/lance-mlx; of the quantization block:
+ * mlx-lm's quantize_model, which scripts/quant/apply_awq_quantize.py calls. */
 #include "daemon/model/mlx.h"
 
 #include <stdio.h>
@@ -41,12 +41,13 @@ int mlx_check_quantization(const cJSON *quantization, const char *path, int *gro
     const cJSON *group = cJSON_GetObjectItemCaseSensitive(quantization, "group_size");
     const cJSON *mode = cJSON_GetObjectItemCaseSensitive(quantization, "mode");
     if (!cJSON_IsNumber(bits) || bits->valuedouble != 4)
-        return error_set(error, ERROR_UNSUPPORTED, "%s: \"bits\" of \"quantization\" is not 4; only 4-bit weights are read",
-                         path);
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "%s: \"bits\" of \"quantization\" is not 4; only 4-bit weights are read", path);
     if (mode && !(cJSON_IsString(mode) && !strcmp(mode->valuestring, "affine")))
         return error_set(error, ERROR_UNSUPPORTED, "%s: \"mode\" of \"quantization\" is not \"affine\"", path);
     if (!cJSON_IsNumber(group) || !(group->valuedouble >= 2) || !(group->valuedouble <= 1 << 16))
-        return error_set(error, ERROR_BAD_FILE, "%s: \"group_size\" of \"quantization\" is missing or out of range", path);
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s: \"group_size\" of \"quantization\" is missing or out of range", path);
     *group_size = (int)group->valuedouble;
     return 0;
 }

@@ -37,21 +37,21 @@ MODES: dict[str, tuple[str, str]] = {
     "f32": ("Against float32 recordings", "The official code with everything in float32."),
     "f32r": (
         "Against float32 recordings with rounded tables",
-        "The official code in float32, but with rotary frequencies and the latent position table rounded to bf16, as its"
-        " own cast to bf16 leaves them.",
+        "The official code in float32, but with rotary frequencies and the latent position table rounded to bf16, as"
+        " its own cast to bf16 leaves them.",
     ),
     "bf16": (
         "Against bf16 recordings",
-        "The official code as it is run, in bf16. lanced computes in float32 on the same rounded tables, so what is seen"
-        " here is the rounding of the recorded run.",
+        "The official code as it is run, in bf16. lanced computes in float32 on the same rounded tables, so what is"
+        " seen here is the rounding of the recorded run.",
     ),
 }
 
 INTRODUCTION = """\
 # How close lanced comes to the official code
 
-Made by `make fidelity GOLDEN=DIR`, which runs `check-golden` over a folder of results recorded from the official code on
-a tiny random model ({passed} of {total} comparisons passed; [tests/golden/data](../tests/golden/data/README.md)
+Made by `make fidelity GOLDEN=DIR`, which runs `check-golden` over a folder of results recorded from the official code
+on a tiny random model ({passed} of {total} comparisons passed; [tests/golden/data](../tests/golden/data/README.md)
 describes such a folder). Every stage is fed the recorded input and compared with the recorded output, so that errors do
 not hide each other; the columns named *job* compare the end of a whole job, which had only the request, the noise and
 the source.
@@ -68,8 +68,8 @@ group; pixels as bytes are compared by their PSNR, the smallest of the group. Th
 | velocity | what the model predicts, with and without the prompt |
 | guided | both combined, before the step is taken |
 | VAE decoder, pixels | pictures and frames from the recorded latent: as numbers, and as bytes |
-| job: answer | token ids, greedily decoded. *near tie*: the bf16 recording's own two best logits are within 1 % there, \
-so that nothing after it compares |
+| job: answer | token ids, greedily decoded. *near tie*: the bf16 recording's own two best logits are within 1 % \
+there, so that nothing after it compares |
 | job: memory | peak memory against what admission had computed, relative |
 | of bound | the largest relative error as a share of what check-golden allows (more than 1 fails): 1e-4 in float32, \
 2e-3 for a whole job's latent, 1e-6 for timesteps; in bf16 1.5 times the recorded run's own distance from float32 |

@@ -96,7 +96,8 @@ static struct checkpoint *open_checkpoint(const char *model_dir)
 static struct lance_model *open_model(const char *model_dir, const char *vae)
 {
     struct lance_model *model = NULL;
-    ASSERT_OK(lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = model_dir, .vae_path = vae}, &error));
+    const struct lance_model_options options = {.model_dir = model_dir, .vae_path = vae};
+    ASSERT_OK(lance_model_open(&model, kernels, &options, &error));
     return model;
 }
 
