@@ -154,6 +154,8 @@ static void find_configuration(struct checkpoint_files *files, struct notes *mis
     for (int i = 0; i < 3 && !files->tokenizer_directory[0]; i++)
         if (!find(path, self, tokenizer_files[i]))
             notes_add(missing, "%s", tokenizer_files[i]);
+    if (count > 1 && !(files->llm_config[0] && files->tokenizer_directory[0]))
+        notes_add(missing, "(an official folder Lance_3B beside this one has these files and would be used)");
 }
 
 /* --- ViT and VAE ----------------------------------------------------------------------- */
