@@ -166,6 +166,9 @@ int video_write(const char *path, enum video_format format, const uint8_t *pixel
     if (!encoder)
         return error_set(error, ERROR_UNSUPPORTED, "cannot write %s: libav here has no encoder %s; another ending of the name (.mp4, "
                          ".webm, .y4m, or / for a folder of PNGs) may do", path, formats[format].encoder);
+    if (formats[format].pixels == AV_PIX_FMT_YUV420P && (height % 2 || width % 2))
+        return error_set(error, ERROR_UNSUPPORTED, "cannot write %s: %d x %d pixels, and this format takes even sides only", path,
+                         width, height);
     struct whole_file whole;
     int code = whole_file_begin(&whole, path, error);
     if (code)
