@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include <libavformat/avformat.h>
+
 #include "daemon/model/picture.h"
 #include "daemon/model/sha256.h"
 
@@ -357,6 +359,85 @@ static void odd_sides_can_be_read(void **state)
     free(pixels);
 }
 
+static void a_video_filmed_sideways_is_turned(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(1, HEIGHT, WIDTH);
+    struct error error;
+    struct clip upright, turned;
+    const char *path = in_folder("a.mp4");
+    assert_int_equal(video_write(path, VIDEO_MP4, pixels, 1, HEIGHT, WIDTH, 12, NULL, &error), 0);
+    free(pixels);
+    assert_int_equal(video_read(&upright, path, 0, NO_LIMIT, &error), 0);
+
+    /* The matrix of the track's header: by a quarter clockwise to be shown. */
+    static const uint8_t quarter[36] = {0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0,
+                                        0, 0, 0, 0, 0, 0, 0, HEIGHT, 0, 0, 0, 0, 0, 0, 0x40};
+    uint8_t bytes[8192];
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    size_t count = fread(bytes, 1, sizeof bytes, file);
+    uint8_t *header = memmem(bytes, count, "tkhd", 4);
+    assert_non_null(header);
+    fseek(file, header - bytes + 44, SEEK_SET);
+    assert_int_equal(fwrite(quarter, 1, sizeof quarter, file), sizeof quarter);
+    fclose(file);
+
+    assert_int_equal(video_read(&turned, path, 0, NO_LIMIT, &error), 0);
+    assert_int_equal(turned.height, WIDTH);
+    assert_int_equal(turned.width, HEIGHT);
+    for (int y = 0; y < HEIGHT; y++)
+        for (int x = 0; x < WIDTH; x++)
+            assert_memory_equal(turned.pixels + 3 * (x * HEIGHT + HEIGHT - 1 - y), upright.pixels + 3 * (y * WIDTH + x), 3);
+    clip_free(&upright);
+    clip_free(&turned);
+}
+
+/* Copy a video of one stream into another file, and have frame i shown i * i / 10 seconds after the first. */
+static void vary_frame_rate(const char *from, const char *to)
+{
+    AVFormatContext *in = NULL, *out = NULL;
+    AVPacket *packet = av_packet_alloc();
+    assert_int_equal(avformat_open_input(&in, from, NULL, NULL), 0);
+    assert_true(avformat_find_stream_info(in, NULL) >= 0);
+    assert_true(avformat_alloc_output_context2(&out, NULL, NULL, to) >= 0);
+    AVStream *stream = avformat_new_stream(out, NULL);
+    assert_true(avcodec_parameters_copy(stream->codecpar, in->streams[0]->codecpar) >= 0);
+    assert_true(avio_open(&out->pb, to, AVIO_FLAG_WRITE) >= 0);
+    assert_true(avformat_write_header(out, NULL) >= 0);
+    for (int64_t i = 0; av_read_frame(in, packet) >= 0; i++) {
+        packet->pts = packet->dts = av_rescale_q(i * i, (AVRational){1, 10}, stream->time_base);
+        packet->duration = av_rescale_q(2 * i + 1, (AVRational){1, 10}, stream->time_base);
+        assert_true(av_write_frame(out, packet) >= 0);
+        av_packet_unref(packet);
+    }
+    assert_true(av_write_trailer(out) >= 0);
+    avio_closep(&out->pb);
+    avformat_free_context(out);
+    avformat_close_input(&in);
+    av_packet_free(&packet);
+}
+
+static void a_variable_frame_rate_counts_with_its_average(void **state)
+{
+    (void)state;
+    uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
+    struct error error;
+    struct clip clip;
+    assert_int_equal(video_write(in_folder("even.webm"), VIDEO_WEBM, pixels, FRAMES, HEIGHT, WIDTH, 12, NULL, &error), 0);
+    vary_frame_rate(in_folder("even.webm"), in_folder("uneven.mp4"));
+    assert_int_equal(video_read(&clip, in_folder("uneven.mp4"), 0, NO_LIMIT, &error), 0);
+    assert_int_equal(clip.source_frames, FRAMES);
+    assert_true(clip.source_fps >= 1 && clip.source_fps < 2); /* 9 frames in 8.1 seconds */
+    int indices[CLIP_MAX_SAMPLED];
+    assert_int_equal(clip.frames, clip_sample(FRAMES, clip.source_fps, indices, &error));
+    const size_t bytes = 3 * HEIGHT * WIDTH;
+    for (int i = 0; i < clip.frames; i++)
+        assert_true(mean_difference(clip.pixels + bytes * (size_t)i, pixels + bytes * (size_t)indices[i], bytes) < 4);
+    clip_free(&clip);
+    free(pixels);
+}
+
 static void what_is_no_video_is_refused(void **state)
 {
     (void)state;
@@ -473,6 +554,8 @@ int main(void)
         IN_A_FOLDER(of_a_long_video_only_sampled_frames_are_kept),
         IN_A_FOLDER(a_video_over_the_limit_is_made_smaller),
         IN_A_FOLDER(odd_sides_can_be_read),
+        IN_A_FOLDER(a_video_filmed_sideways_is_turned),
+        IN_A_FOLDER(a_variable_frame_rate_counts_with_its_average),
         IN_A_FOLDER(what_is_no_video_is_refused),
         IN_A_FOLDER(a_video_without_frames_is_refused),
         IN_A_FOLDER(a_cut_off_video_is_refused_or_read_as_far_as_it_goes),

@@ -87,7 +87,7 @@ static int parse_elements(struct example *out, const cJSON *entry, const char **
     if (!source_kind)
         return error_set(error, ERROR_BAD_FILE, "has neither picture nor video to start from");
     if (!*task && !(*task = guess_task(source_kind, has_answer)))
-        return error_set(error, ERROR_BAD_FILE, "may be for image_edit or i2v; say which with --task");
+        return error_set(error, ERROR_BAD_REQUEST, "may be for image_edit or i2v; say which with --task");
     return 0;
 }
 
@@ -184,7 +184,7 @@ static enum exit_code make_example(struct run *run, const cJSON *entry)
     struct example example;
     if (example_parse(&example, entry, arguments->task, &error)) {
         complain(error.code, &error);
-        return EXIT_NOT_READ;
+        return error.code == ERROR_BAD_REQUEST ? EXIT_USAGE : EXIT_NOT_READ;
     }
     char *name = example_name(entry->string), *output = NULL, *answer = NULL, *source = NULL;
     bool is_complete = name && asprintf(&output, "%s/%s.%s", arguments->output, name,
@@ -283,7 +283,7 @@ enum exit_code examples_run(struct session *session, const struct arguments *arg
         run.failed++;
         run.exit_code = run.exit_code ? run.exit_code : exit_code;
         /* With these, the others would fail the same way. */
-        if (interrupt_signal() || exit_code == EXIT_NO_DAEMON || exit_code == EXIT_NOT_WRITTEN)
+        if (interrupt_signal() || exit_code == EXIT_USAGE || exit_code == EXIT_NO_DAEMON || exit_code == EXIT_NOT_WRITTEN)
             break;
     }
     if (run.failed)

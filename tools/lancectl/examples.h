@@ -22,7 +22,8 @@ struct example {
     const char *system; /* or NULL */
 };
 
-/* Understand one entry; `task` is the one asked for, or NULL: found from the entry. ERROR_BAD_FILE names the key. */
+/* Understand one entry; `task` is the one asked for, or NULL: found from the entry. The message
+ * names the key: ERROR_BAD_FILE, ERROR_UNSUPPORTED (several sources), or ERROR_BAD_REQUEST when `task` has to be given. */
 int example_parse(struct example *out, const cJSON *entry, const char *task, struct error *error);
 
 /* The output of a key without its extension, such as "000003" of "3.png"; malloc'ed, NULL: out of memory. */

@@ -30,8 +30,7 @@ static void tell_of_changes(const struct clip *clip, const char *path)
         fprintf(stderr, "%s: sent at %dx%d instead of %dx%d, to stay within the daemon's limit for a request\n", path,
                 clip->width, clip->height, clip->source_width, clip->source_height);
     if (clip->frames != clip->source_frames)
-        fprintf(stderr, "%s: %d of its %d frames are used (%g a second, the first 6 s count for the number)\n", path,
-                clip->frames, clip->source_frames, clip->source_fps);
+        fprintf(stderr, "%s: %d of its %d frames are used, evenly over all of it\n", path, clip->frames, clip->source_frames);
 }
 
 enum exit_code task_make(struct session *session, const struct task_wish *wish, const struct arguments *arguments)
