@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "protocol/utf8.h"
+
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 static enum log_level highest = LOG_LEVEL_INFO;
 
@@ -41,12 +43,10 @@ void log_line(enum log_level level, const char *job, const char *format, ...)
     va_start(arguments, format);
     int length = vsnprintf(line + at, size - at, format, arguments);
     va_end(arguments);
-    size_t end = length < 0 ? at : at + (size_t)length;
-    if (end > size - 1)
-        end = size - 1;
-    for (size_t i = 0; i < end; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
+    if (length < 0)
+        line[at] = '\0';
+    utf8_make_line(line);
+    size_t end = strlen(line);
     line[end] = '\n';
     /* One write per line keeps lines of different threads apart. Nothing can be done when it fails. */
     if (write(STDERR_FILENO, line, end + 1) < 0)

@@ -12,6 +12,7 @@
 
 #include "daemon/log.h"
 #include "protocol/message.h"
+#include "protocol/utf8.h"
 
 static const char usage[] =
     "lanced " LANCED_VERSION ": serves ByteDance Lance to ComfyUI, lancectl and programs\n"
@@ -146,6 +147,8 @@ static int add_model(struct options *options, const char *text, struct error *er
     if (length == 0 || length > MODEL_NAME_MAX_BYTES)
         return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must have 1 to %d bytes; give one: NAME=DIR", text,
                          MODEL_NAME_MAX_BYTES);
+    if (!utf8_is_valid(name, length))
+        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must be UTF-8 text; give one: NAME=DIR", text);
     memcpy(model->name, name, length);
     model->name[length] = '\0';
     for (int i = 0; i < options->model_count; i++)

@@ -37,8 +37,9 @@
 #include "protocol/message.h"
 
 enum {
-    CONTEXTS = 256,
-    MOST_PARKED = 224, /* the others stay free for requests that answer at once */
+    CONTEXTS = 1024,
+    MOST_PARKED = 960, /* the others stay free for requests that answer at once */
+    MOST_UNREAD = 64,  /* answers that one connection may leave unread: each holds a context */
     LONGEST_WAIT_MS = 60000,
     LOAD_WAIT_MS = 30 * 60 * 1000,
     HARD_CAP_FACTOR = 2, /* what is larger than this many times the limit nng drops, with the connection */
@@ -63,6 +64,7 @@ struct context {
     nng_ctx ctx;
     nng_aio *aio;
     enum state state;
+    atomic_uint sending_to; /* the connection whose client has yet to read the answer; 0: none */
 
     struct message *message; /* the request, while it is being handled; job_request_open may take it */
     cJSON *answer;           /* being made */
@@ -123,6 +125,25 @@ static void clear(struct context *context)
     context->encoded = NULL;
 }
 
+static int unread_answers(const struct server *server, uint32_t client)
+{
+    int count = 0;
+    for (int i = 0; i < server->context_count; i++)
+        count += atomic_load(&server->contexts[i].sending_to) == client;
+    return count;
+}
+
+/* A client that asks and asks without reading the answers would take all contexts from the others. */
+static bool hung_up_on(struct context *context)
+{
+    const nng_pipe pipe = {.id = context->waiter.client};
+    if (unread_answers(context->server, pipe.id) < MOST_UNREAD)
+        return false;
+    log_warning(NULL, "hung up on a client that left %d answers unread", MOST_UNREAD);
+    nng_pipe_close(pipe);
+    return true;
+}
+
 static void send_bytes(struct context *context, const void *data, uint64_t bytes)
 {
     nng_msg *msg = NULL;
@@ -136,6 +157,7 @@ static void send_bytes(struct context *context, const void *data, uint64_t bytes
         return;
     }
     context->state = SENDING;
+    atomic_store(&context->sending_to, context->waiter.client);
     atomic_fetch_add(&context->server->sending, 1);
     nng_aio_set_msg(context->aio, msg);
     nng_ctx_send(context->ctx, context->aio);
@@ -161,6 +183,11 @@ static size_t preview_tensors(const struct job_news *news, struct tensor_view *t
 static void send_answer(struct context *context, int status, const struct error *failure)
 {
     struct error error;
+    if (hung_up_on(context)) {
+        clear(context);
+        receive(context);
+        return;
+    }
     if (status == 0 && context->encoded != NULL) {
         send_bytes(context, context->encoded->data, context->encoded->bytes);
         return;
@@ -607,16 +634,15 @@ static void answer_parked(struct context *context)
         worker_unpark(server->worker, &context->waiter);
         status = continue_load(context, &error);
         break;
-    case PARKED_FOR_UNLOAD: {
+    case PARKED_FOR_UNLOAD:
         worker_unpark(server->worker, &context->waiter);
-        struct worker_status snapshot;
-        worker_status(server->worker, &snapshot);
-        if (snapshot.loaded >= 0)
-            status = error_set(&error, ERROR_BUSY, "unload: a job or a load came in between; try again");
-        else
+        bool parked;
+        status = worker_unload_again(server->worker, waiter_of(context), &parked, &error);
+        if (parked)
+            return;
+        if (status == 0)
             cJSON_AddTrueToObject(context->answer, "unloaded");
         break;
-    }
     }
     if (status != HANDLER_PARKED)
         send_answer(context, status, &error);
@@ -645,6 +671,7 @@ static void on_aio(void *argument)
         break;
     case SENDING:
         atomic_fetch_sub(&context->server->sending, 1);
+        atomic_store(&context->sending_to, 0);
         if (result != 0)
             nng_msg_free(nng_aio_get_msg(context->aio));
         nng_aio_set_msg(context->aio, NULL);

@@ -8,6 +8,7 @@
  */
 #include "daemon/worker.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "daemon/machine_memory.h"
 #include "daemon/receipt.h"
 #include "kernels/kernels.h"
+#include "protocol/utf8.h"
 
 enum { WANT_NOTHING = -1, WANT_UNLOAD = -2 }; /* otherwise the index of a model to load */
 
@@ -478,11 +480,14 @@ cJSON *worker_models(struct worker *worker)
         const struct model_choice *choice = &worker->options->models[i];
         bool is_known = worker->known[i].kind[0] != '\0';
         const char *slash = strrchr(choice->directory, '/');
+        char hint[NAME_MAX + 1]; /* folders may have any bytes in their names */
+        snprintf(hint, sizeof hint, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : choice->directory);
+        utf8_make_line(hint);
         cJSON *model = cJSON_CreateObject();
         cJSON_AddStringToObject(model, "name", choice->name);
         cJSON_AddItemToObject(model, "kind", is_known ? cJSON_CreateString(worker->known[i].kind) : cJSON_CreateNull());
         cJSON_AddItemToObject(model, "tasks", is_known ? task_names_json(worker->known[i].tasks) : cJSON_CreateNull());
-        cJSON_AddStringToObject(model, "path_hint", slash != NULL && slash[1] != '\0' ? slash + 1 : choice->directory);
+        cJSON_AddStringToObject(model, "path_hint", hint);
         cJSON_AddBoolToObject(model, "loaded", worker->status.loaded == i);
         cJSON_AddItemToArray(models, model);
     }
@@ -553,6 +558,20 @@ int worker_unload(struct worker *worker, struct waiter *waiter, bool *parked, st
     if (*parked)
         jobs_poke(worker->jobs);
     return 0;
+}
+
+int worker_unload_again(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error)
+{
+    int status = 0;
+    pthread_mutex_lock(&worker->lock);
+    bool loaded = worker->status.loaded >= 0;
+    *parked = loaded && worker->wanted == WANT_UNLOAD && waiter != NULL;
+    if (*parked)
+        waiter_park(&worker->waiters, waiter);
+    else if (loaded)
+        status = error_set(error, ERROR_BUSY, "unload: a job or a load came in between; try again");
+    pthread_mutex_unlock(&worker->lock);
+    return status;
 }
 
 void worker_unpark(struct worker *worker, struct waiter *waiter)

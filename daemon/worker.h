@@ -56,6 +56,10 @@ int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waite
 /* Have the model unloaded; parked until it is. *parked is false when there is none. Errors: ERROR_BUSY while jobs wait or run. */
 int worker_unload(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error);
 
+/* When the waiter was woken (after worker_unpark): 0 with *parked false when the model is unloaded; parked again when it was
+ * woken for something else; `waiter` NULL: no time is left. Errors: ERROR_BUSY when a model is loaded all the same. */
+int worker_unload_again(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error);
+
 /* After this the worker does not know the waiter. */
 void worker_unpark(struct worker *worker, struct waiter *waiter);
 

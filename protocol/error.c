@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "protocol/utf8.h"
+
 static const struct {
     int code;
     const char *name;
@@ -31,6 +33,7 @@ int error_set(struct error *error, int code, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);
+    utf8_make_line(error->text);
     return code;
 }
 
@@ -46,6 +49,7 @@ int error_prefix(struct error *error, const char *format, ...)
     va_end(arguments);
     if (length >= 0 && (size_t)length < sizeof error->text)
         snprintf(error->text + length, sizeof error->text - (size_t)length, ": %s", before);
+    utf8_make_line(error->text);
     return error->code;
 }
 

@@ -16,9 +16,9 @@
 #include <string.h>
 
 #include <cjson/cJSON.h>
-#include <utf8proc.h>
 
 #include "protocol/mapped_file.h"
+#include "protocol/utf8.h"
 
 enum {
     LENGTH_BYTES = 8,
@@ -158,19 +158,6 @@ static bool tensor_size(const struct tensor_view *tensor, uint64_t *bytes)
     return true;
 }
 
-static bool is_utf8(const uint8_t *text, size_t bytes)
-{
-    while (bytes) {
-        utf8proc_int32_t codepoint;
-        utf8proc_ssize_t step = utf8proc_iterate(text, (utf8proc_ssize_t)bytes, &codepoint);
-        if (step <= 0)
-            return false;
-        text += step;
-        bytes -= (size_t)step;
-    }
-    return true;
-}
-
 /* Bound what the JSON parser will allocate, and refuse zero bytes, plain or escaped: they would cut
  * C strings short, so that two different names could look equal. */
 static int scan_header(const uint8_t *header, size_t bytes, const char *what, struct error *error)
@@ -197,7 +184,7 @@ static int scan_header(const uint8_t *header, size_t bytes, const char *what, st
     }
     if (values > MAX_JSON_VALUES)
         return error_set(error, ERROR_BAD_FILE, "%s: safetensors header has more than %d values", what, MAX_JSON_VALUES);
-    if (!is_utf8(header, bytes))
+    if (!utf8_is_valid((const char *)header, bytes))
         return error_set(error, ERROR_BAD_FILE, "%s: safetensors header is not valid UTF-8", what);
     return 0;
 }

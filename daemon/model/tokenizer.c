@@ -109,8 +109,8 @@ static int read_vocabulary(struct tokenizer *tokenizer, const cJSON *object, str
     return 0;
 }
 
-/* The ids of the two halves of one line of merges.txt, and of what they merge into. */
-static int read_merge(struct tokenizer *tokenizer, const char *line, size_t length, size_t number,
+/* The ids of the two halves of one line of merges.txt, and of what they merge into; is_made is by id. */
+static int read_merge(struct tokenizer *tokenizer, const char *line, size_t length, size_t number, bool *is_made,
                       struct error *error)
 {
     const char *gap = memchr(line, ' ', length);
@@ -132,10 +132,11 @@ static int read_merge(struct tokenizer *tokenizer, const char *line, size_t leng
     free(bytes);
     if (left < 0 || right < 0 || merged < 0)
         return error_set(error, ERROR_BAD_FILE, "line %zu is not two tokens of vocab.json that join to a third", number);
+    is_made[merged] = true;
     return bpe_merges_add(tokenizer->merges, left, right, merged, error);
 }
 
-static int read_merges(struct tokenizer *tokenizer, const char *text, size_t length, struct error *error)
+static int read_merge_lines(struct tokenizer *tokenizer, const char *text, size_t length, bool *is_made, struct error *error)
 {
     static const char version[] = "#version:";
     const char *end = text + length;
@@ -149,13 +150,37 @@ static int read_merges(struct tokenizer *tokenizer, const char *text, size_t len
         size_t line_length = (size_t)(line_end - text);
         bool is_version = number == 1 && line_length >= sizeof version - 1 && !memcmp(text, version, sizeof version - 1);
         if (line_length && !is_version) {
-            int code = read_merge(tokenizer, text, line_length, number, error);
+            int code = read_merge(tokenizer, text, line_length, number, is_made, error);
             if (code)
                 return code;
         }
         text = next;
     }
     return 0;
+}
+
+/* A file that was cut off between two lines would give wrong tokens without a word; so every token of more than one
+ * byte has to be made by a line. */
+static int read_merges(struct tokenizer *tokenizer, const char *text, size_t length, struct error *error)
+{
+    const struct vocabulary *vocabulary = tokenizer->vocabulary;
+    bool *is_made = calloc(VOCABULARY_MAX_IDS, sizeof *is_made);
+    if (!is_made)
+        return error_set(error, ERROR_NO_MEMORY, "no memory to read the merges");
+    int code = read_merge_lines(tokenizer, text, length, is_made, error);
+    for (int32_t id = 0, seen = 0; !code && seen < vocabulary_count(vocabulary); id++) {
+        size_t bytes;
+        const char *token = vocabulary_bytes(vocabulary, id, &bytes);
+        if (!token)
+            continue;
+        seen++;
+        if (bytes > 1 && !is_made[id])
+            code = error_set(error, ERROR_BAD_FILE,
+                             "no line makes token %d (\"%.40s\") of vocab.json; the file is cut off or of another model",
+                             (int)id, token);
+    }
+    free(is_made);
+    return code;
 }
 
 static int read_added_token(struct tokenizer *tokenizer, const cJSON *entry, struct error *error)

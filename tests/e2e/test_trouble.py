@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 import safetensors.numpy
 
 from lanced_client import (
+    BadFile,
     BadRequest,
     Busy,
     Client,
@@ -34,7 +36,7 @@ from lanced_client import (
     Unsupported,
 )
 from lanced_client.wire import decode, encode
-from lanced_process import LANCED, LONG_REQUEST, REQUEST, ROOT, Lanced
+from lanced_process import DEMO_MODEL, LANCED, LONG_REQUEST, REQUEST, ROOT, Lanced
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +120,20 @@ def test_another_protocol_is_told_both_versions(lanced: Lanced) -> None:
     assert answer["error"]["code"] == "unsupported"
     assert "99" in answer["error"]["message"]
     assert answer["version"]
+
+
+def test_an_error_that_quotes_half_a_character_or_an_escape_sequence_is_an_answer_all_the_same(client: Client) -> None:
+    for start in ("", "x"):  # one of them is cut in the middle of a character
+        with pytest.raises(BadRequest, match="known: t2i"):
+            client.submit(start + "\u00e9" * 60, **REQUEST)
+    with pytest.raises(BadRequest, match=r"\?\[31mt3i"):
+        client.submit("\x1b[31mt3i", **REQUEST)
+
+
+def test_a_prompt_with_a_nul_character_is_refused_not_cut(client: Client) -> None:
+    for name in ("prompt", "system_prompt"):
+        with pytest.raises(BadRequest, match="NUL"):
+            client.submit("t2i", **(REQUEST | {name: "a red\0circle"}))
 
 
 def test_an_unknown_request_and_an_unknown_task_are_named(client: Client) -> None:
@@ -242,6 +258,22 @@ def test_rubbish_on_the_socket_and_peers_that_hang_up_are_survived(lanced: Lance
             peer.close()
 
 
+def test_a_client_that_reads_no_answers_takes_nothing_from_the_others(lanced: Lanced, client: Client) -> None:
+    picture = client.submit("t2i", **(REQUEST | {"width": 512, "height": 512, "num_inference_steps": 1}))
+    picture.result()
+    message = encode({"protocol": 1, "request": "result", "job": picture.id})
+    peer = connect(lanced)
+    peer.settimeout(0.5)
+    peer.sendall(GREETING)
+    with contextlib.suppress(OSError):  # lanced hangs up on it
+        for number in range(2000):
+            request = struct.pack(">I", 0x80000000 | number) + message
+            peer.sendall(b"\x01" + struct.pack(">Q", len(request)) + request)
+    assert client.hello().version
+    peer.close()
+    picture.release()
+
+
 def test_a_hundred_connections_that_say_nothing_do_no_harm(lanced: Lanced) -> None:
     peers = [connect(lanced) for _ in range(100)]
     with lanced.client() as client:
@@ -296,6 +328,72 @@ def test_a_daemon_without_a_model_folder_says_what_is_missing() -> None:
     done = subprocess.run([str(LANCED), "--model", "/nonexistent"], capture_output=True, text=True, timeout=30)
     assert done.returncode != 0
     assert "/nonexistent" in done.stderr
+
+
+def cut(share: float) -> Callable[[bytes], bytes]:
+    return lambda data: data[: int(share * len(data))]
+
+
+def flip(at: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+DAMAGES: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("model.safetensors", cut(0)),
+    ("model.safetensors", cut(0.5)),
+    ("model.safetensors", flip(0)),
+    ("model.safetensors", flip(300)),
+    ("model.safetensors", lambda data: data + b"more"),
+    ("model.safetensors", lambda data: data.replace(b'"BF16"', b'"BF61"', 1)),
+    ("model.safetensors", lambda data: data.replace(b"[128,128]", b"[64,256]", 1)),
+    ("Wan2.2_VAE.pth", cut(0.5)),
+    ("Wan2.2_VAE.pth", flip(-20)),
+    ("Wan2.2_VAE.pth", flip(300)),
+    ("Wan2.2_VAE.pth", lambda data: b"no zip file"),
+    ("vocab.json", cut(0.5)),
+    ("merges.txt", cut(0)),
+    ("merges.txt", cut(0.5)),
+    ("tokenizer_config.json", cut(0.5)),
+    ("llm_config.json", cut(0.5)),
+    ("llm_config.json", lambda data: b"{}"),
+    ("llm_config.json", lambda data: data.replace(b'"hidden_size": 128', b'"hidden_size": 1e300')),
+    ("llm_config.json", lambda data: data.replace(b'"num_hidden_layers": 4', b'"num_hidden_layers": 2000000000')),
+    ("Qwen2.5-VL-ViT/vit.safetensors", cut(0.5)),
+    ("Qwen2.5-VL-ViT/config.json", cut(0.5)),
+]
+
+
+def test_a_damaged_model_file_is_named_and_the_good_model_serves_on(
+    expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(DEMO_MODEL, damaged)
+    with Lanced("--lazy", models=(DEMO_MODEL, damaged)) as daemon, daemon.client() as client:
+        for name, damage in DAMAGES:
+            whole = (damaged / name).read_bytes()
+            assert damage(whole) != whole, name
+            (damaged / name).write_bytes(damage(whole))
+            with pytest.raises(BadFile, match=Path(name).name.replace(".", r"\.")):
+                client.load("damaged")
+            (damaged / name).write_bytes(whole)
+        np.testing.assert_array_equal(client.generate("t2i", model="lance-demo", **REQUEST).pixels, expected)
+        np.testing.assert_array_equal(client.generate("t2i", model="damaged", **REQUEST).pixels, expected)
+
+
+def test_everything_that_a_model_folder_lacks_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run([str(LANCED), "--model", str(tmp_path / "empty")], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    for name in ("model.safetensors", "llm_config.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
+        assert name in done.stderr
+
+
+def test_loading_and_unloading_in_turn_never_fails() -> None:
+    with Lanced("--lazy") as daemon, daemon.client() as client:
+        for _ in range(20):
+            client.load()
+            assert client.unload()
+            assert not client.unload()
 
 
 @pytest.mark.parametrize("mode", ["finish", "cancel"])

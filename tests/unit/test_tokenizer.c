@@ -337,6 +337,7 @@ static void damaged_files_are_named(void **state)
     expect_refusal(directory, (struct small_files){vocab, NULL, config}, "merges.txt", "");
     expect_refusal(directory, (struct small_files){vocab, "#version: 0.2\na b\na c\n", config}, "merges.txt", "line 3");
     expect_refusal(directory, (struct small_files){vocab, "ab\n", config}, "merges.txt", "line 1");
+    expect_refusal(directory, (struct small_files){vocab, "#version: 0.2\n", config}, "merges.txt", "\"ab\"");
     expect_refusal(directory, (struct small_files){vocab, "a b\n", NULL}, "tokenizer_config.json", "");
     expect_refusal(directory, (struct small_files){vocab, "a b\n", "{}"}, "tokenizer_config.json", "added_tokens_decoder");
     expect_refusal(directory,

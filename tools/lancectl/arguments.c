@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "protocol/message.h"
+#include "protocol/utf8.h"
 #include "tools/lancectl/output.h"
 
 #define ON(command) (1u << COMMAND_##command)
@@ -290,15 +290,6 @@ static const char *option_name(enum option_id id)
     return "?";
 }
 
-static bool is_utf8(const char *text)
-{
-    utf8proc_int32_t character;
-    for (utf8proc_ssize_t used; *text; text += used)
-        if ((used = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &character)) <= 0)
-            return false;
-    return true;
-}
-
 static int parse_command(struct arguments *out, const char *name, struct error *error)
 {
     for (int i = 0; i < COMMAND_COUNT; i++)
@@ -346,9 +337,9 @@ static int take_operands(struct arguments *out, int count, char **operands, stru
     out->operand = wanted && count == most ? *operands : NULL;
     if ((out->command == COMMAND_FETCH || out->command == COMMAND_CANCEL) && !job_id_is_valid(out->operand))
         return error_set(error, ERROR_BAD_REQUEST, "\"%s\" is not a job id", out->operand);
-    if (out->operand && out->command != COMMAND_SHOW && !is_utf8(out->operand))
+    if (out->operand && out->command != COMMAND_SHOW && !utf8_is_valid(out->operand, strlen(out->operand)))
         return error_set(error, ERROR_BAD_REQUEST, "%s: %s has to be UTF-8 text", name, wanted);
-    if (out->system && !is_utf8(out->system))
+    if (out->system && !utf8_is_valid(out->system, strlen(out->system)))
         return error_set(error, ERROR_BAD_REQUEST, "--system has to be UTF-8 text");
     if (out->command == COMMAND_RUN && !out->examples)
         return error_set(error, ERROR_BAD_REQUEST, "run needs --examples FILE");
