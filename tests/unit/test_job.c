@@ -3,12 +3,14 @@
 #include "daemon/lance.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -46,6 +48,8 @@ static int close_model(void **state)
     return system(command);
 }
 
+static bool task_is_video(enum lance_task task) { return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO; }
+
 static struct lance_request small(enum lance_task task)
 {
     struct lance_request r;
@@ -56,7 +60,7 @@ static struct lance_request small(enum lance_task task)
     r.num_inference_steps = 3;
     r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
     r.max_new_tokens = 6;
-    r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO ? &clip : &picture;
+    r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : task_is_video(task) ? &clip : &picture;
     return r;
 }
 
@@ -108,6 +112,15 @@ static void assert_refused(struct lance_request r, int code, const char *words)
     assert_null(job);
     assert_int_equal(lance_estimate(model, &r, &memory, &error), code);
     assert_int_equal(kernels->memory_in_use(kernels), before);
+}
+
+/* Every way to ask refuses it with the same words. */
+static void assert_refused_everywhere(struct lance_request r, const char *words)
+{
+    struct error error = {0};
+    assert_refused(r, ERROR_BAD_REQUEST, words);
+    assert_int_equal(lance_request_check(model, &r, &error), ERROR_BAD_REQUEST);
+    assert_non_null(strstr(error.text, words));
 }
 
 /* ---- requests ---- */
@@ -182,6 +195,108 @@ static void noise_of_the_wrong_size_is_refused(void **state)
     r.source_latent_noise = noise;
     r.source_latent_noise_values = 48;
     assert_refused(r, ERROR_BAD_REQUEST, "source_latent_noise has 48 values; this job needs 576");
+}
+
+static void noise_that_is_no_number_is_refused(void **state)
+{
+    (void)state;
+    static float noise[576];
+    struct lance_request r = small(LANCE_T2I);
+    r.noise_source = LANCE_NOISE_CLIENT;
+    r.noise = noise;
+    r.noise_values = 576;
+    noise[17] = NAN;
+    assert_refused_everywhere(r, "noise: value 17 of 576 is nan; accepted are finite numbers");
+    noise[17] = -INFINITY;
+    assert_refused_everywhere(r, "noise: value 17 of 576 is -inf");
+    r = small(LANCE_IMAGE_EDIT);
+    r.source_latent_noise = noise;
+    r.source_latent_noise_values = 576;
+    assert_refused_everywhere(r, "source_latent_noise: value 17 of 576 is -inf");
+    noise[17] = 0;
+    r.source_latent_noise_values = 575;
+    assert_refused_everywhere(r, "source_latent_noise has 575 values; this job needs 576");
+}
+
+static void a_video_has_1_to_121_frames(void **state)
+{
+    (void)state;
+    for (int task = LANCE_T2V; task <= LANCE_I2V; task++) {
+        struct lance_request r = small(task);
+        r.num_frames = 200;
+        assert_refused_everywhere(r, "num_frames is 200; accepted are integers from 1 to 121");
+        r.num_frames = 0;
+        assert_refused_everywhere(r, "num_frames is 0; accepted are integers from 1 to 121");
+    }
+}
+
+static void a_source_video_must_have_frames_and_a_size(void **state)
+{
+    (void)state;
+    const enum lance_task tasks[] = {LANCE_VIDEO_EDIT, LANCE_X2T_VIDEO};
+    for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++) {
+        struct lance_request r = small(tasks[i]);
+        struct lance_media bad = clip;
+        r.source = &bad;
+        bad.frames = 0;
+        assert_refused_everywhere(r, "source frames is 0; accepted are integers from 1 to");
+        bad = clip;
+        bad.width = 0;
+        assert_refused_everywhere(r, "source width is 0; accepted are integers from 1 to 8192");
+        bad = clip;
+        bad.fps = 0;
+        assert_refused_everywhere(r, "fps of the source is 0; accepted are numbers from 0.01 to 1000");
+        bad = clip;
+        bad.pixels = NULL;
+        assert_refused_everywhere(r, "source is missing");
+    }
+}
+
+/* No pixel of it is read: there are none. */
+static void a_source_of_16000_by_16000_is_refused_before_anything_is_made_of_it(void **state)
+{
+    (void)state;
+    const struct lance_media huge = {source_pixels, 1, 16000, 16000, 12};
+    for (int task = LANCE_I2V; task <= LANCE_X2T_VIDEO; task++) {
+        struct lance_request r = small(task);
+        r.source = &huge;
+        assert_refused_everywhere(r, "source height is 16000; accepted are integers from 1 to 8192");
+    }
+}
+
+/* As the official sampler does: 12 frames a second, of 6 seconds at most. */
+static void a_source_video_of_any_length_is_sampled_down(void **state)
+{
+    (void)state;
+    uint8_t *pixels = calloc(200, 16 * 16 * 3);
+    assert_non_null(pixels);
+    const struct lance_media lengthy = {pixels, 200, 16, 16, 12};
+    struct lance_request r = small(LANCE_VIDEO_EDIT);
+    struct lance_memory memory;
+    struct error error;
+    r.source = &lengthy;
+    r.width = r.height = 32;
+    if (lance_estimate(model, &r, &memory, &error))
+        fail_msg("%s", error.text);
+    struct lance_job *job = start(&r);
+    assert_int_equal(finish(job).frames, 69);
+    lance_job_close(job);
+    free(pixels);
+}
+
+static void sources_of_odd_sizes_work(void **state)
+{
+    (void)state;
+    static const int sizes[][2] = {{1, 1}, {1, 80}, {61, 1}, {17, 31}, {59, 79}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int task = LANCE_I2V; task <= LANCE_X2T_VIDEO; task++) {
+            struct lance_request r = small(task);
+            const struct lance_media odd = {source_pixels, task_is_video(task) ? 3 : 1, sizes[i][0], sizes[i][1], 12};
+            r.source = &odd;
+            struct lance_job *job = start(&r);
+            finish(job);
+            lance_job_close(job);
+        }
 }
 
 /* ---- results ---- */
@@ -461,6 +576,123 @@ static void a_job_over_the_memory_limit_is_refused_with_the_numbers(void **state
     model = shared;
 }
 
+static void a_job_that_cannot_fit_is_refused_when_it_is_checked(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_T2I);
+    struct lance_memory need;
+    struct error error;
+    char words[100];
+    assert_int_equal(lance_estimate(model, &r, &need, &error), 0);
+    assert_true(need.total_bytes <= need.device_bytes + need.host_bytes);
+    lance_model_limit_memory(model, 100000);
+    int code = lance_request_check(model, &r, &error);
+    lance_model_limit_memory(model, 0);
+    assert_int_equal(code, ERROR_TOO_LARGE);
+    snprintf(words, sizeof words, "the job needs %.1f MB of memory beside the weights; the limit is 0.1 MB",
+             (double)need.total_bytes / 1e6);
+    if (!strstr(error.text, words))
+        fail_msg("\"%s\" does not say \"%s\"", error.text, words);
+    assert_int_equal(lance_request_check(model, &r, &error), 0);
+}
+
+static void frames_and_previews_are_part_of_the_estimate(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_T2V);
+    struct lance_memory one, more;
+    struct error error;
+    r.num_frames = 9;
+    assert_int_equal(lance_estimate(model, &r, &one, &error), 0);
+    r.num_frames = 121;
+    assert_int_equal(lance_estimate(model, &r, &more, &error), 0);
+    /* The frames themselves, and the copy that goes to the client. */
+    assert_true(more.host_bytes - one.host_bytes > 2 * (uint64_t)(121 - 9) * 64 * 48 * 3);
+    r = small(LANCE_T2I);
+    r.decode = false;
+    assert_int_equal(lance_estimate(model, &r, &one, &error), 0);
+    r.preview = true;
+    assert_int_equal(lance_estimate(model, &r, &more, &error), 0);
+    assert_true(more.device_bytes > one.device_bytes);
+}
+
+/* ---- cancelling ---- */
+
+static void *abort_soon(void *job)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    lance_job_abort(job);
+    return NULL;
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The largest video there is. One step of it takes minutes here; the abort must not. What the step had allocated by then is
+ * what was predicted. */
+static void the_largest_video_is_estimated_and_its_steps_can_be_aborted(void **state)
+{
+    (void)state;
+    struct lance_model *const shared = model;
+    struct lance_progress progress;
+    struct lance_memory need;
+    struct error error;
+    pthread_t thread;
+    if (lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = "demo/lance-demo"}, &error))
+        fail_msg("%s", error.text);
+    const uint64_t before = kernels->memory_in_use(kernels);
+    struct lance_request r = small(LANCE_T2V);
+    r.width = 848;
+    r.height = 480;
+    r.num_frames = 121;
+    r.decode = false;
+    assert_int_equal(lance_estimate(model, &r, &need, &error), 0);
+    struct lance_job *job = start(&r);
+    do
+        step(job, &progress);
+    while (progress.step < progress.steps);
+    assert_string_equal(progress.stage, "prefix");
+    assert_int_equal(pthread_create(&thread, NULL, abort_soon, job), 0);
+    const double began = seconds_now();
+    assert_int_equal(lance_job_step(job, &progress, &error), ERROR_CANCELLED);
+    const double took = seconds_now() - began;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    if (took > 20)
+        fail_msg("the step went on for %.1f s", took);
+    assert_true(fabs((double)(kernels->memory_in_use(kernels) - before) / (double)need.device_bytes - 1) < 0.05);
+    assert_int_equal(lance_job_step(job, &progress, &error), ERROR_INTERNAL); /* it can only be closed */
+    lance_job_close(job);
+    assert_int_equal(kernels->memory_in_use(kernels), before);
+    lance_model_close(model);
+    model = shared;
+}
+
+static void an_aborted_job_stops_at_every_stage(void **state)
+{
+    (void)state;
+    for (int task = 0; task < LANCE_TASK_COUNT; task++)
+        for (int stop = 0, more = 1; more; stop++) {
+            struct lance_request r = small(task);
+            struct lance_progress progress;
+            struct error error;
+            struct lance_job *job = start(&r);
+            for (int i = 0; i < stop && more; i++)
+                more = step(job, &progress) == LANCE_STEP_MORE;
+            lance_job_abort(job);
+            assert_int_equal(lance_job_step(job, &progress, &error), more ? ERROR_CANCELLED : LANCE_STEP_DONE);
+            lance_job_close(job);
+        }
+    /* And the backend works on. */
+    struct lance_request r = small(LANCE_T2I);
+    struct lance_job *job = start(&r);
+    finish(job);
+    lance_job_close(job);
+}
+
 /* ---- previews ---- */
 
 /* On a model that has learnt something: the tiny checkpoint's VAE is random, and no line fits it. */
@@ -516,6 +748,12 @@ int main(void)
         cmocka_unit_test(a_prompt_of_100000_characters_is_refused_and_the_next_one_works),
         cmocka_unit_test(a_source_must_be_there_and_make_sense),
         cmocka_unit_test(noise_of_the_wrong_size_is_refused),
+        cmocka_unit_test(noise_that_is_no_number_is_refused),
+        cmocka_unit_test(a_video_has_1_to_121_frames),
+        cmocka_unit_test(a_source_video_must_have_frames_and_a_size),
+        cmocka_unit_test(a_source_of_16000_by_16000_is_refused_before_anything_is_made_of_it),
+        cmocka_unit_test(a_source_video_of_any_length_is_sampled_down),
+        cmocka_unit_test(sources_of_odd_sizes_work),
         cmocka_unit_test(every_task_ends_with_what_it_promises),
         cmocka_unit_test(odd_prompts_make_pictures_too),
         cmocka_unit_test(a_picture_comes_alive_without_words),
@@ -529,6 +767,10 @@ int main(void)
         cmocka_unit_test(the_estimate_is_the_peak_within_five_percent),
         cmocka_unit_test(a_job_closed_at_any_step_leaves_no_memory_behind),
         cmocka_unit_test(a_job_over_the_memory_limit_is_refused_with_the_numbers),
+        cmocka_unit_test(a_job_that_cannot_fit_is_refused_when_it_is_checked),
+        cmocka_unit_test(frames_and_previews_are_part_of_the_estimate),
+        cmocka_unit_test(the_largest_video_is_estimated_and_its_steps_can_be_aborted),
+        cmocka_unit_test(an_aborted_job_stops_at_every_stage),
         cmocka_unit_test(a_preview_shows_what_the_picture_will_be),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
