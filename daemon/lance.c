@@ -137,6 +137,11 @@ void lance_model_info(const struct lance_model *m, struct lance_model_info *info
     snprintf(info->hash, sizeof info->hash, "%s", checkpoint_hash(m->checkpoint));
 }
 
+const char *lance_model_warnings(const struct lance_model *m)
+{
+    return checkpoint_warnings(m->checkpoint);
+}
+
 void lance_model_limit_memory(struct lance_model *m, uint64_t bytes)
 {
     m->memory_limit_bytes = bytes;

@@ -67,6 +67,9 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
 void lance_model_close(struct lance_model *model);
 void lance_model_info(const struct lance_model *model, struct lance_model_info *info);
 
+/* What is odd about the checkpoint, and the tasks that are off with what they lack; "" if nothing. Belongs to the model. */
+const char *lance_model_warnings(const struct lance_model *model);
+
 /* Set the memory limit, before the first job. */
 void lance_model_limit_memory(struct lance_model *model, uint64_t bytes);
 

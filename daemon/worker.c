@@ -119,6 +119,8 @@ static int load(struct worker *worker, int index, struct error *error)
         pthread_rwlock_unlock(&worker->model_lock);
         log_info(NULL, "model %s loaded in %.2f s: %s, %d layers of %d, %.1f MB of weights, hash %.12s", info.name,
                  info.load_seconds, info.kind, info.layers, info.hidden_size, (double)info.weight_bytes / 1e6, info.hash);
+        if (*lance_model_warnings(model))
+            log_warning(NULL, "model %s: %s", info.name, lance_model_warnings(model));
         if (memory_limit_bytes != 0)
             log_info(NULL, "jobs may take %.1f MB of memory beside the weights", (double)memory_limit_bytes / 1e6);
     } else

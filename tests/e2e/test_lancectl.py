@@ -223,3 +223,20 @@ def test_shutdown_ends_the_daemon(tmp_path: Path) -> None:
         assert own.lancectl("shutdown").returncode == 0
         assert own.process.wait(30) == 0
         assert own.lancectl("status").returncode == 3
+
+
+def test_a_model_without_a_vae_answers_and_names_what_drawing_lacks(tmp_path: Path) -> None:
+    model = tmp_path / "seeing"
+    model.mkdir()
+    for path in DEMO_MODEL.iterdir():
+        if path.name != "Wan2.2_VAE.pth":
+            (model / path.name).symlink_to(path)
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
+    with Lanced(models=(model,)) as lanced:
+        asked = lanced.lancectl("ask", str(tmp_path / "white.png"), "What is there?", "--json")
+        assert asked.returncode == 0, asked.stderr
+        drawn = lanced.lancectl("t2i", "a red circle", "-o", str(tmp_path / "red.png"))
+        assert drawn.returncode != 0
+        assert "task t2i is not offered by model" in drawn.stderr
+        assert "missing: VAE: Wan2.2_VAE.pth" in drawn.stderr
+        assert "t2i, t2v, i2v, image_edit and video_edit are off" in lanced.log.read_text()
