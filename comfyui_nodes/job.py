@@ -8,43 +8,42 @@ from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.utils
-from PIL import Image
 
-from ..protocol.python.lanced_client import ConnectionFailed, JobLost, Preview, Progress, Result
+from ..protocol.python.lanced_client import ConnectionFailed, Event, JobLost, Preview, Progress, Result, Text
 from .connection import ModelHandle
+from .preview import MovingPreview
 
 POLL_SECONDS = 0.05  # how long an interrupt may go unnoticed
-PREVIEW_PIXELS = 512
 
 T = TypeVar("T")
 
 
-async def run_job(handle: ModelHandle, task: str, node_id: str, **request: Any) -> Result:
+async def run_job(
+    handle: ModelHandle, task: str, node_id: str, part: tuple[int, int] = (0, 1), **request: Any
+) -> Result:
     """Run a job to its end. An interrupt, or a failing neighbour node, cancels it in the daemon within a step. When the
-    daemon goes away under the job, it is found or started again, once, and the job begins anew."""
+    daemon goes away under the job, it is found or started again, once, and the job begins anew.
+
+    part: (index, count) where this is one of several jobs of the node. request: what Client.submit takes.
+    """
     try:
-        return await _attempt(handle, task, node_id, request)
+        return await _attempt(handle, task, _Display(node_id, part), request)
     except (ConnectionFailed, JobLost):
-        _show_text("lanced went away; trying again", node_id)
-        return await _attempt(handle, task, node_id, request)
+        show_text("lanced went away; trying again", node_id)
+        return await _attempt(handle, task, _Display(node_id, part), request)
 
 
-async def _attempt(handle: ModelHandle, task: str, node_id: str, request: dict[str, Any]) -> Result:
+async def _attempt(handle: ModelHandle, task: str, display: _Display, request: dict[str, Any]) -> Result:
     client = await watched(handle.connect)
-    bar = comfy.utils.ProgressBar(1, node_id=node_id)
-    preview: tuple[str, Image.Image, int] | None = None  # goes out with the next step, so that each step is told once
-    with await asyncio.to_thread(client.submit, task, model=handle.name_to_ask_for, **request) as job:
+    submitting = asyncio.to_thread(client.submit, task, model=handle.name_to_ask_for, preview=True, **request)
+    with await submitting as job:
         while job.ended is None:
             comfy.model_management.throw_exception_if_processing_interrupted()
             for event in await asyncio.to_thread(job.poll, POLL_SECONDS):
-                if isinstance(event, Preview) and event.pixels is not None:
-                    preview = ("JPEG", Image.fromarray(event.pixels[0]), PREVIEW_PIXELS)
-                elif isinstance(event, Progress):
-                    bar.update_absolute(event.total_step, event.total_steps or None, preview)
-                    preview = None
-                    _show_text(_progress_text(event), node_id)
+                display.take(event)
+            display.animate()
         result = await asyncio.to_thread(job.result)
-    _show_text(_receipt_text(result), node_id)
+    display.finish(result)
     return result
 
 
@@ -58,19 +57,48 @@ async def watched(work: Callable[[], T]) -> T:
     return task.result()
 
 
-def _progress_text(event: Progress) -> str:
-    parts = [f"{event.stage} {event.step}/{event.steps}" if event.steps else f"{event.stage} {event.step}"]
-    if event.eta_seconds is not None:
-        parts.append(f"{event.eta_seconds:.0f} s left" if event.eta_seconds >= 1 else "almost done")
-    return ", ".join(parts)
-
-
-def _receipt_text(result: Result) -> str:
-    stages = ", ".join(f"{entry['stage']} {entry['seconds']:.1f} s" for entry in result.receipt.get("stages", []))
-    return f"{result.receipt.get('total_seconds', 0):.1f} s ({stages})"
-
-
-def _show_text(text: str, node_id: str) -> None:
+def show_text(text: str, node_id: str) -> None:
+    """Put a text under the node."""
     from server import PromptServer  # only there while ComfyUI's server runs
 
     PromptServer.instance.send_progress_text(text, node_id)
+
+
+class _Display:
+    """What a node shows of its job: the progress bar, a preview, and a line of text or the answer as it grows."""
+
+    def __init__(self, node_id: str, part: tuple[int, int]) -> None:
+        self._node_id = node_id
+        self._index, self._count = part
+        self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
+        self._preview = MovingPreview()
+        self._answer = ""
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Preview) and event.pixels is not None:
+            self._preview.set_frames(event.pixels)  # goes out with the next step, so that each step is told once
+        elif isinstance(event, Text):
+            self._answer += event.text
+            show_text(self._answer, self._node_id)
+        elif isinstance(event, Progress):
+            steps = event.total_steps or max(1, event.total_step)
+            self._bar.update_absolute(self._index * steps + event.total_step, self._count * steps, self._preview.next())
+            if not self._answer:
+                show_text(self._words_of(event), self._node_id)
+
+    def animate(self) -> None:
+        """Between the steps: the next picture of a moving preview."""
+        if self._preview.moves and (picture := self._preview.next()):
+            self._bar.update_absolute(self._bar.current, None, picture)
+
+    def finish(self, result: Result) -> None:
+        if not result.text:
+            stages = ", ".join(f"{entry['stage']} {entry['seconds']:.1f} s" for entry in result.receipt["stages"])
+            show_text(f"{result.receipt['total_seconds']:.1f} s ({stages})", self._node_id)
+
+    def _words_of(self, event: Progress) -> str:
+        parts = [f"{self._index + 1} of {self._count}"] if self._count > 1 else []
+        parts.append(f"{event.stage} {event.step}/{event.steps}" if event.steps else f"{event.stage} {event.step}")
+        if event.eta_seconds is not None:
+            parts.append(f"{event.eta_seconds:.0f} s left" if event.eta_seconds >= 1 else "almost done")
+        return ", ".join(parts)

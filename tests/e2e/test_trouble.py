@@ -216,7 +216,7 @@ def test_a_message_over_the_limit_is_refused_with_the_numbers() -> None:
         assert answer["error"]["code"] == "too_large"
         with daemon.client() as client:
             with pytest.raises(TooLarge, match="1048576"):
-                client.submit("image_edit", source=np.zeros((1, 1024, 1024, 3)), **REQUEST)
+                client.submit("image_edit", source=np.zeros((1, 1024, 1024, 3), np.uint8), **REQUEST)
             huge = encode({"protocol": 1, "request": "hello"}, {"x": np.zeros(9_000_000, dtype=np.uint8)})
             with pynng.Req0(dial=daemon.endpoint, recv_timeout=500) as peer:
                 peer.send(huge)

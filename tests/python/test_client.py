@@ -100,7 +100,7 @@ def test_a_request_over_the_daemons_limit_is_refused_before_it_is_sent(endpoint:
         Client(endpoint, peer_factory=peer_factory) as client,
         pytest.raises(TooLarge, match="1000"),
     ):
-        client.submit("image_edit", source=np.zeros((1, 64, 64, 3)), prompt="x")
+        client.submit("image_edit", source=np.zeros((1, 64, 64, 3), np.uint8), prompt="x")
 
 
 def test_text_that_is_no_unicode_and_nan_are_refused(endpoint: str) -> None:

@@ -103,6 +103,17 @@ class ComfyUI:
         """A file that an output node saved, such as run.outputs["3"]["images"][0]."""
         return self.request("/view?" + urllib.parse.urlencode(entry))
 
+    def upload(self, path: Path) -> None:
+        """Put a picture or video into ComfyUI's input folder, as dropping it on a loader node does."""
+        boundary = uuid.uuid4().hex
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n'
+        head += "Content-Type: application/octet-stream\r\n\r\n"
+        tail = f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\n1\r\n--{boundary}--\r\n'
+        body = head.encode() + path.read_bytes() + tail.encode()
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/upload/image", body, kind), timeout=30):
+            pass
+
     def run(self, prompt: dict[str, Any], interrupt_at_progress: int | None = None, timeout: float = 120) -> Run:
         """Queue an API-form workflow and follow it to its end."""
         run = Run()

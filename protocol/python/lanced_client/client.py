@@ -6,6 +6,9 @@
             print(event)
         result = job.result()          # result.pixels: u8 [batch, frames, height, width, 3]
 
+    edited = client.generate("image_edit", prompt="make it night", source=picture)
+    client.generate("x2t_video", on_event=print, prompt="What happens?", source=frames, fps=24.0).text
+
 Everything is synchronous. A Client may be shared by threads: each request borrows an idle
 connection, or opens one more. Every request may be repeated, so a connection that breaks is
 opened again and the request sent again; a job goes on in the daemon meanwhile.
@@ -28,6 +31,7 @@ from .endpoint import default_endpoint
 from .errors import (
     AnswerTimeout,
     BadAnswer,
+    BadRequest,
     Cancelled,
     ConnectionFailed,
     JobLost,
@@ -141,15 +145,17 @@ class Client:
     ) -> Job:
         """Queue a job; parameters are those of protocol/PROTOCOL.md, defaults the daemon's.
 
-        model: a name; the loaded one by default. source: u8 [frames, height, width, 3]; noise: f32 [batch, tokens, 48].
-        Submitting the same job_id twice starts one job.
+        model: a name; the loaded one by default. source: u8 [frames, height, width, 3], RGB, or [height, width, 3] for
+        one picture; a video also needs the parameter fps. noise: f32 [batch, tokens, 48]. Submitting the same job_id
+        twice starts one job.
         """
         params = {name: value for name, value in params.items() if value is not None}
-        if "seed" in params:
-            params["seed"] = str(int(params["seed"]))  # exact in every JSON library
+        for name in ("seed", "source_seed"):
+            if name in params:
+                params[name] = str(int(params[name]))  # exact in every JSON library
         tensors: Tensors = {}
         if source is not None:
-            tensors["source"] = np.ascontiguousarray(source, dtype=np.uint8)
+            tensors["source"] = _source_tensor(source)
         if noise is not None:
             tensors["noise"] = np.ascontiguousarray(noise, dtype=np.float32)
             params.setdefault("noise_source", "client")
@@ -233,6 +239,15 @@ class Client:
                 self._idle_peers.append(peer)
                 return
         peer.close()
+
+
+def _source_tensor(source: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The protocol's source: u8 [frames, height, width, 3]. Other number types are refused rather than guessed at: a
+    float picture may be meant as 0..1 or as 0..255."""
+    array = np.asarray(source)
+    if array.dtype != np.uint8:
+        raise BadRequest(f"source: must be 8-bit RGB (uint8), not {array.dtype}")
+    return np.ascontiguousarray(array[np.newaxis] if array.ndim == 3 else array)
 
 
 class Job:

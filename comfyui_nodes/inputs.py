@@ -1,0 +1,130 @@
+"""Inputs that several nodes have, so that they look and behave alike, and their checks before the run."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+CATEGORY = "lance"
+SIZE_STEP = 16
+MAX_SIZE = 16384
+MAX_FRAMES = 121
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+RESOLUTIONS = ["image_256res", "image_512res", "image_768res", "video_192p", "video_360p", "video_480p"]
+
+LanceModelSocket = io.Custom("LANCE_MODEL")
+
+
+def prompt_input(tooltip: str) -> io.String.Input:
+    return io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip=tooltip)
+
+
+def size_inputs(width: int, height: int) -> list[io.Input]:
+    return [
+        io.Int.Input("width", default=width, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP),
+        io.Int.Input("height", default=height, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP),
+    ]
+
+
+def frames_input() -> io.Int.Input:
+    return io.Int.Input(
+        "num_frames",
+        default=49,
+        min=1,
+        max=MAX_FRAMES,
+        step=4,
+        tooltip="How many frames, at 12 a second: 1, 5, 9, ... 121. Other numbers are rounded down to these.",
+    )
+
+
+def sampling_inputs(follows: str) -> list[io.Input]:
+    """How the noise becomes a picture or a video. `follows` completes the tooltip of the guidance."""
+    return [
+        io.Int.Input("steps", default=30, min=1, max=1000, tooltip="Denoising steps."),
+        io.Float.Input(
+            "guidance",
+            default=4.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip=f"How closely {follows}; 1 or less is no guidance and twice as fast.",
+        ),
+        io.Float.Input(
+            "shift",
+            default=3.5,
+            min=0.01,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="Timestep shift: higher values spend more steps on the composition, lower ones on detail.",
+        ),
+    ]
+
+
+def seed_input(tooltip: str, randomize: bool = True) -> io.Int.Input:
+    """randomize: with the control that changes the seed after each run. The front end adds it if it is not told."""
+    return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=randomize, tooltip=tooltip)
+
+
+def resolution_inputs(default: str) -> list[io.Input]:
+    """At which size the model works on what it is given: a preset of the official release, or a size."""
+    return [
+        io.Combo.Input(
+            "resolution",
+            options=RESOLUTIONS,
+            default=default,
+            tooltip="How large the model sees the source: about so many pixels, in the nearest of six shapes from 21:9"
+            " to 9:16. The source is cropped to that shape around its middle.",
+        ),
+        io.Int.Input(
+            "width",
+            default=0,
+            min=0,
+            max=MAX_SIZE,
+            step=SIZE_STEP,
+            tooltip="Together with height: a size of your own instead of the resolution. 0: as the resolution says.",
+        ),
+        io.Int.Input("height", default=0, min=0, max=MAX_SIZE, step=SIZE_STEP, tooltip="See width."),
+    ]
+
+
+def video_inputs() -> list[io.Input]:
+    """A video as one socket, and the frame rate that frames in an IMAGE do not know."""
+    return [
+        io.MultiType.Input("video", [io.Video, io.Image], tooltip="A VIDEO, or its frames as an IMAGE batch."),
+        io.Float.Input(
+            "fps",
+            default=12.0,
+            min=1.0,
+            max=1000.0,
+            step=1.0,
+            round=0.001,
+            tooltip="Frames per second of an IMAGE batch; a VIDEO knows its own. The model sees 12 frames a second of"
+            " up to six seconds, and a longer video in as many frames.",
+        ),
+    ]
+
+
+def size_problem(name: str, value: int) -> str | None:
+    """What is wrong with a width or height, if anything."""
+    if SIZE_STEP <= value <= MAX_SIZE and value % SIZE_STEP == 0:
+        return None
+    return f"{name} must be a multiple of {SIZE_STEP} from {SIZE_STEP} to {MAX_SIZE}, is {value}"
+
+
+def own_size_problem(width: int | None, height: int | None) -> str | None:
+    """What is wrong with a size that may be left to the resolution, if anything. None: linked, not known yet."""
+    if width is not None and height is not None and (width == 0) != (height == 0):
+        return f"give both width and height or neither (0): they are {width} and {height}"
+    for name, value in (("width", width), ("height", height)):
+        problem = size_problem(name, value) if value else None
+        if problem:
+            return f"{problem} (0: as the resolution says)"
+    return None
+
+
+def resolution_of(resolution: str, width: int, height: int) -> str:
+    """The daemon's parameter for a preset and a size of one's own."""
+    if problem := own_size_problem(width, height):
+        raise ValueError(problem)
+    return f"{height}x{width}" if width else resolution

@@ -1,0 +1,50 @@
+"""Lance Model: which model of which daemon the other nodes use."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .connection import AUTOMATIC, ModelHandle, offered_models
+from .inputs import CATEGORY, LanceModelSocket
+from .job import watched
+
+
+class LanceModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceModel",
+            display_name="Lance Model",
+            category=CATEGORY,
+            description="A Lance model held by a lanced daemon. ComfyUI itself loads no weights.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=offered_models(),
+                    default=AUTOMATIC,
+                    tooltip="A model that the daemon offers. automatic: the one it has loaded, else its first one.",
+                ),
+                io.String.Input(
+                    "endpoint",
+                    default="",
+                    placeholder="the local daemon",
+                    tooltip="Where lanced listens: ipc:///path or tcp://127.0.0.1:port. Empty: the usual place; there"
+                    " a daemon is started if none answers.",
+                ),
+            ],
+            outputs=[LanceModelSocket.Output(display_name="lance_model")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool:
+        return True  # the daemon at the endpoint knows its models; the menu only knows the usual daemon's
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, endpoint: str) -> str:
+        return ModelHandle(endpoint, model).fingerprint()
+
+    @classmethod
+    async def execute(cls, model: str, endpoint: str) -> io.NodeOutput:
+        handle = ModelHandle(endpoint, model)
+        await watched(handle.load)
+        return io.NodeOutput(handle)

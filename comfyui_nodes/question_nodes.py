@@ -1,0 +1,195 @@
+"""The nodes that answer questions. Inputs are positional in saved workflows: add new ones at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from .connection import ModelHandle
+from .inputs import (
+    CATEGORY,
+    LanceModelSocket,
+    own_size_problem,
+    resolution_inputs,
+    resolution_of,
+    seed_input,
+    video_inputs,
+)
+from .job import run_job, show_text
+from .tensors import source_of, video_source_of
+
+
+def _question_inputs(about: str) -> list[io.Input]:
+    return [
+        io.String.Input(
+            "question",
+            multiline=True,
+            default=f"Describe the {about} in detail.",
+            tooltip=f"What you want to know about the {about}.",
+        )
+    ]
+
+
+def _answer_inputs() -> list[io.Input]:
+    """How the words of the answer are chosen."""
+    return [
+        io.Int.Input("max_new_tokens", default=256, min=1, max=4096, tooltip="How long the answer may get."),
+        io.Float.Input(
+            "temperature",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.05,
+            round=0.001,
+            tooltip="0: always the likeliest word, so the same answer each time. Higher values vary it.",
+        ),
+        io.Int.Input(
+            "top_k", default=0, min=0, max=1000000, tooltip="Choose among so many likeliest words. 0: among all."
+        ),
+        io.Float.Input(
+            "top_p",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            round=0.001,
+            tooltip="Choose among the likeliest words that have this probability together. 1: among all.",
+        ),
+        io.Float.Input(
+            "repetition_penalty",
+            default=1.0,
+            min=0.01,
+            max=100.0,
+            step=0.05,
+            round=0.001,
+            tooltip="Above 1, words that were said already become less likely.",
+        ),
+        seed_input("Decides between words when the temperature is above 0.", randomize=False),
+    ]
+
+
+class LanceAskImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceAskImage",
+            display_name="Lance Ask about Image",
+            category=CATEGORY,
+            description="Answers a question about a picture.",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                io.Image.Input("image", tooltip="The picture. Of several, the question is asked about each."),
+                *_question_inputs("image"),
+                *resolution_inputs("image_768res"),
+                *_answer_inputs(),
+            ],
+            outputs=[io.String.Output(display_name="answer", is_output_list=True, tooltip="One answer per picture.")],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
+        return own_size_problem(width, height) or True
+
+    @classmethod
+    async def execute(
+        cls,
+        lance_model: ModelHandle,
+        image: torch.Tensor,
+        question: str,
+        resolution: str,
+        width: int,
+        height: int,
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        repetition_penalty: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        pictures = await asyncio.to_thread(source_of, "image", image)
+        results = [
+            await run_job(
+                lance_model,
+                "x2t_image",
+                cls.hidden.unique_id,
+                part=(index, len(pictures)),
+                prompt=question,
+                source=picture,
+                resolution=resolution_of(resolution, width, height),
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+                seed=seed,
+            )
+            for index, picture in enumerate(pictures)
+        ]
+        answers = [result.text for result in results]
+        show_text("\n".join(answers), cls.hidden.unique_id)
+        return io.NodeOutput(answers, ui=ui.PreviewText("\n".join(answers)))
+
+
+class LanceAskVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceAskVideo",
+            display_name="Lance Ask about Video",
+            category=CATEGORY,
+            description="Answers a question about a video.",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                *video_inputs(),
+                *_question_inputs("video"),
+                *resolution_inputs("video_480p"),
+                *_answer_inputs(),
+            ],
+            outputs=[io.String.Output(display_name="answer")],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
+        return own_size_problem(width, height) or True
+
+    @classmethod
+    async def execute(
+        cls,
+        lance_model: ModelHandle,
+        video: Any,
+        fps: float,
+        question: str,
+        resolution: str,
+        width: int,
+        height: int,
+        max_new_tokens: int,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        repetition_penalty: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        source, source_fps = await asyncio.to_thread(video_source_of, video, fps)
+        result = await run_job(
+            lance_model,
+            "x2t_video",
+            cls.hidden.unique_id,
+            prompt=question,
+            source=source,
+            fps=source_fps,
+            resolution=resolution_of(resolution, width, height),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
+        return io.NodeOutput(result.text, ui=ui.PreviewText(result.text))

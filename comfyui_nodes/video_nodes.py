@@ -1,0 +1,205 @@
+"""The nodes that make videos. Inputs are positional in saved workflows: add new ones at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..protocol.python.lanced_client import Result
+from .connection import ModelHandle
+from .inputs import (
+    CATEGORY,
+    LanceModelSocket,
+    frames_input,
+    own_size_problem,
+    prompt_input,
+    resolution_inputs,
+    resolution_of,
+    sampling_inputs,
+    seed_input,
+    size_inputs,
+    size_problem,
+    video_inputs,
+)
+from .job import run_job
+from .tensors import image_of, latent_of, source_of, video_of, video_source_of
+
+_OUTPUTS = [
+    io.Image.Output(display_name="frames", tooltip="The frames of the video as an IMAGE batch."),
+    io.Video.Output(display_name="video"),
+    io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes."),
+]
+_SEED = "The noise the video starts from."
+
+
+def _outputs_of(result: Result) -> io.NodeOutput:
+    frames = image_of(result.pixels)
+    return io.NodeOutput(frames, video_of(frames, result.fps), latent_of(result.latents))
+
+
+class LanceTextToVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceTextToVideo",
+            display_name="Lance Text to Video",
+            category=CATEGORY,
+            description="A video from a prompt.",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                prompt_input("What the video shows, and what happens in it."),
+                *size_inputs(848, 480),
+                frames_input(),
+                *sampling_inputs("the video follows the prompt"),
+                seed_input(_SEED),
+            ],
+            outputs=_OUTPUTS,
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int = 16, height: int = 16) -> bool | str:
+        return size_problem("width", width) or size_problem("height", height) or True
+
+    @classmethod
+    async def execute(
+        cls,
+        lance_model: ModelHandle,
+        prompt: str,
+        width: int,
+        height: int,
+        num_frames: int,
+        steps: int,
+        guidance: float,
+        shift: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        result = await run_job(
+            lance_model,
+            "t2v",
+            cls.hidden.unique_id,
+            prompt=prompt,
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            timestep_shift=shift,
+            seed=seed,
+        )
+        return _outputs_of(result)
+
+
+class LanceImageToVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceImageToVideo",
+            display_name="Lance Image to Video",
+            category=CATEGORY,
+            description="A video that begins with a picture.",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                io.Image.Input("image", tooltip="The first frame. Of several pictures, the first is taken."),
+                prompt_input("What happens; may be empty."),
+                *resolution_inputs("video_480p"),
+                frames_input(),
+                *sampling_inputs("the video follows the prompt"),
+                seed_input(_SEED),
+            ],
+            outputs=_OUTPUTS,
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
+        return own_size_problem(width, height) or True
+
+    @classmethod
+    async def execute(
+        cls,
+        lance_model: ModelHandle,
+        image: torch.Tensor,
+        prompt: str,
+        resolution: str,
+        width: int,
+        height: int,
+        num_frames: int,
+        steps: int,
+        guidance: float,
+        shift: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        result = await run_job(
+            lance_model,
+            "i2v",
+            cls.hidden.unique_id,
+            prompt=prompt,
+            source=await asyncio.to_thread(source_of, "image", image[:1]),
+            resolution=resolution_of(resolution, width, height),
+            num_frames=num_frames,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            timestep_shift=shift,
+            seed=seed,
+        )
+        return _outputs_of(result)
+
+
+class LanceVideoEdit(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceVideoEdit",
+            display_name="Lance Video Edit",
+            category=CATEGORY,
+            description="Changes a video as the prompt says.",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                *video_inputs(),
+                prompt_input("What to change, such as: turn the day into night."),
+                *resolution_inputs("video_480p"),
+                *sampling_inputs("the video follows the prompt"),
+                seed_input(_SEED),
+            ],
+            outputs=_OUTPUTS,
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
+        return own_size_problem(width, height) or True
+
+    @classmethod
+    async def execute(
+        cls,
+        lance_model: ModelHandle,
+        video: Any,
+        fps: float,
+        prompt: str,
+        resolution: str,
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        shift: float,
+        seed: int,
+    ) -> io.NodeOutput:
+        source, source_fps = await asyncio.to_thread(video_source_of, video, fps)
+        result = await run_job(
+            lance_model,
+            "video_edit",
+            cls.hidden.unique_id,
+            prompt=prompt,
+            source=source,
+            fps=source_fps,
+            resolution=resolution_of(resolution, width, height),
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            timestep_shift=shift,
+            seed=seed,
+        )
+        return _outputs_of(result)
