@@ -44,6 +44,7 @@ enum {
     LOAD_WAIT_MS = 30 * 60 * 1000,
     HARD_CAP_FACTOR = 2, /* what is larger than this many times the limit nng drops, with the connection */
     NNG_HEADER_BYTES = 64, /* nng counts its own headers too */
+    GONE_KEPT = 1024,    /* connections remembered as gone */
     FLUSH_MS = 100       /* nng has no way to ask whether the last answers have left */
 };
 
@@ -99,6 +100,8 @@ struct server {
     atomic_int parked;
     atomic_int sending;
     atomic_bool closing; /* callbacks do nothing any more */
+    atomic_uint gone[GONE_KEPT]; /* a ring of the connections that ended last */
+    atomic_uint gone_count;
     atomic_uint_fast64_t bad_messages;
     atomic_uint_fast64_t *counts; /* one for each of `requests` */
 };
@@ -223,12 +226,24 @@ static void send_answer(struct context *context, int status, const struct error 
 
 /* --- Parking ----------------------------------------------------------------------------- */
 
+/* Whether a connection ended before its request could be parked. on_pipe_gone remembers it first and looks
+ * through the parked ones then, under the lock that park() is called under: one of the two sees it. */
+static bool is_gone(struct server *server, uint32_t client)
+{
+    for (int i = 0; i < GONE_KEPT; i++)
+        if (atomic_load_explicit(&server->gone[i], memory_order_relaxed) == client)
+            return true;
+    return false;
+}
+
 static void park(struct waiter *waiter)
 {
     struct context *context = (struct context *)waiter;
     context->state = PARKED;
     atomic_fetch_add(&context->server->parked, 1);
-    double left = context->parked_until - clock_seconds();
+    if (is_gone(context->server, waiter->client))
+        waiter->client_gone = true;
+    double left = waiter->client_gone ? 0 : context->parked_until - clock_seconds();
     nng_sleep_aio(left > 0 ? (nng_duration)(left * 1000) : 0, context->aio);
 }
 
@@ -615,7 +630,9 @@ static void on_pipe_gone(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     (void)event;
     struct server *server = argument;
-    jobs_client_gone(server->jobs, (uint32_t)nng_pipe_id(pipe));
+    uint32_t client = (uint32_t)nng_pipe_id(pipe);
+    atomic_store(&server->gone[atomic_fetch_add(&server->gone_count, 1) % GONE_KEPT], client);
+    jobs_client_gone(server->jobs, client);
 }
 
 /* The parked time is over, or there is news. */

@@ -20,7 +20,7 @@ def expected_of(vector: Path) -> dict[str, Any]:
     return expected
 
 
-def named(vectors: list[Path]) -> Any:
+def named(vectors: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("vector", vectors, ids=[vector.stem for vector in vectors])
 
 
