@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@
 enum {
     TICK_MS = 1000,
     ENDING_TICK_MS = 20,
+    CLOSE_SECONDS = 5,
     FETCH_SECONDS = 10 /* how long clients may take to fetch what was made while shutting down */
 };
 
@@ -152,6 +154,17 @@ static int serve(struct daemon *daemon, struct error *error)
     return atomic_load(&daemon->wish) == WISH_FATAL ? error->code : 0;
 }
 
+/* Every connection takes a file descriptor; many systems allow 1024 where a program does not ask for more. */
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log_debug(NULL, "cannot raise the limit of open files: %s", strerror(errno));
+}
+
 /* Signals are blocked before any thread exists, so that only the signalfd sees them. */
 static int open_files(struct daemon *daemon, struct error *error)
 {
@@ -170,6 +183,16 @@ static int open_files(struct daemon *daemon, struct error *error)
     return 0;
 }
 
+/* For server_close, which nng can keep from returning: nobody waits for anything any more, so just end. The next daemon
+ * clears the socket away. */
+static volatile sig_atomic_t exit_status;
+
+static void end_process(int signal)
+{
+    (void)signal;
+    _exit(exit_status);
+}
+
 int daemon_run(int argc, char **argv)
 {
     static struct daemon daemon; /* too large for comfort on the stack; there is one */
@@ -182,17 +205,21 @@ int daemon_run(int argc, char **argv)
     if (action == OPTIONS_EXIT)
         return 0;
     log_set_level((enum log_level)daemon.options.log_level);
+    allow_many_files();
     int status = open_files(&daemon, &error);
     if (status == 0)
         status = serve(&daemon, &error);
+    if (status != 0)
+        fprintf(stderr, "lanced: %s\n", error.text);
+    exit_status = status != 0;
+    signal(SIGALRM, end_process);
+    alarm(CLOSE_SECONDS);
     server_close(daemon.server);
+    alarm(0);
     worker_close(daemon.worker);
     jobs_close(daemon.jobs);
     instance_close(daemon.instance);
-    if (status != 0) {
-        fprintf(stderr, "lanced: %s\n", error.text);
-        return 1;
-    }
-    log_info(NULL, "ended");
-    return 0;
+    if (status == 0)
+        log_info(NULL, "ended");
+    return exit_status;
 }

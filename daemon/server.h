@@ -16,7 +16,8 @@ int server_open(struct server **out, const struct options *options, struct jobs 
 /* To be called about once a second, by the thread that opened the server: see listener.h. */
 void server_check(struct server *server);
 
-/* Let answers under way leave, then stop. NULL is allowed. */
+/* Let answers under way leave, then stop. NULL is allowed. A fault of nng 1.5 (see server_check) can keep this from
+ * returning. */
 void server_close(struct server *server);
 
 #endif

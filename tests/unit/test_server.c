@@ -794,6 +794,44 @@ static void bytes_that_are_no_nng_are_no_trouble(void **state)
     client_close(client);
 }
 
+/* Several requests at once on one connection, which is closed before all are answered: nng 1.5 may lose its reaper over it. */
+static void clients_that_hang_up_while_asking_keep_the_daemon_neither_from_serving_nor_from_ending(void **state)
+{
+    struct fixture *fixture = *state;
+    START(fixture);
+    struct client *client = connect_to(fixture);
+    void *data;
+    uint64_t bytes;
+    struct error error;
+    cJSON *envelope = json("{\"protocol\":1,\"request\":\"stats\"}");
+    assert_int_equal(message_encode(&data, &bytes, envelope, NULL, 0, &error), 0);
+    cJSON_Delete(envelope);
+    unsigned char message[13 + 400] = {[0] = 1, [9] = 0x80, [12] = 1}, greeting[8];
+    assert_true(bytes < 400);
+    message[7] = (unsigned char)((bytes + 4) >> 8);
+    message[8] = (unsigned char)(bytes + 4);
+    memcpy(message + 13, data, bytes);
+    free(data);
+    for (int i = 0; i < 1500; i++) {
+        int fd = connect_raw(fixture);
+        assert_int_equal(send(fd, "\0SP\0\0\x30\0\0", 8, MSG_NOSIGNAL), 8);
+        assert_int_equal(recv(fd, greeting, 8, MSG_WAITALL), 8);
+        for (int request = 0; request < 3; request++)
+            send(fd, message, 13 + bytes, MSG_NOSIGNAL);
+        recv(fd, greeting, 8, 0);
+        close(fd);
+    }
+    do_it(client, "submit", t2i("a", "a fox", ""));
+    assert_done(client, "a");
+    client_close(client);
+    client_close(connect_to(fixture));
+    double before = clock_seconds();
+    kill(fixture->pid, SIGTERM);
+    assert_int_equal(end_of(fixture->pid), 0);
+    fixture->pid = 0;
+    assert_true(clock_seconds() - before < 20);
+}
+
 static void clients_that_disappear_cost_nothing(void **state)
 {
     struct fixture *fixture = *state;
@@ -1225,6 +1263,7 @@ int main(int argc, char **argv)
         SERVER_TEST(other_protocols_are_told_so),
         SERVER_TEST(a_message_over_the_limit_is_told_so_and_one_far_over_loses_its_connection),
         SERVER_TEST(bytes_that_are_no_nng_are_no_trouble),
+        SERVER_TEST(clients_that_hang_up_while_asking_keep_the_daemon_neither_from_serving_nor_from_ending),
         SERVER_TEST(clients_that_disappear_cost_nothing),
         SERVER_TEST(a_token_is_asked_for),
         SERVER_TEST(weights_are_loaded_once_and_again_only_after_unload),
