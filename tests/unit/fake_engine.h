@@ -102,6 +102,12 @@ void lance_model_info(const struct lance_model *model, struct lance_model_info *
     *info = model->info;
 }
 
+const char *lance_model_warnings(const struct lance_model *model)
+{
+    (void)model;
+    return "";
+}
+
 void lance_request_init(struct lance_request *request, enum lance_task task)
 {
     *request = (struct lance_request){.task = task,
