@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -304,6 +305,32 @@ def test_a_picture_of_one_pixel_gives_a_result(lanced: Lanced, tmp_path: Path) -
     assert make(lanced, "ask", tmp_path / "one.png", "Describe the image.", *SEEN).strip()
     make(lanced, "edit", tmp_path / "one.png", "change the background to yellow", "-o", tmp_path / "a.png", *PICTURE)
     assert pixels_of(tmp_path / "a.png").shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.y4m", "a/"])
+def test_a_full_disk_leaves_no_half_video_and_the_result_can_be_fetched(
+    lanced: Lanced, name: str, tmp_path: Path
+) -> None:
+    def limit_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    target = f"{tmp_path}/{name}"
+    done = subprocess.run(
+        [str(LANCECTL), "--quiet", "t2v", "a circle", "-o", target, *CLIP],
+        env=os.environ | {"LANCED_ENDPOINT": lanced.endpoint},
+        capture_output=True,
+        text=True,
+        preexec_fn=limit_files,
+        restore_signals=False,
+        timeout=120,
+    )
+    assert done.returncode == 5
+    assert target in done.stderr
+    assert not list(tmp_path.iterdir())
+    fetch = next(line for line in done.stderr.splitlines() if line.startswith("  lancectl fetch "))
+    make(lanced, "fetch", fetch.split()[2], "-o", target)
+    assert Path(target).exists()
 
 
 def test_ctrl_c_cancels_a_video(lanced: Lanced, tmp_path: Path) -> None:

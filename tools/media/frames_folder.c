@@ -157,6 +157,8 @@ int frames_folder_write(const char *path, const uint8_t *pixels, int frames, int
         return error_set(error, ERROR_IO, "cannot write %s: %s", path, strerror(reason));
     }
     int code = write_all(folder, pixels, frames, height, width, fps, receipt, error);
+    if (code) /* the message names a file in the temporary folder */
+        error_prefix(error, "%s", path);
     mode_t mask = umask(0);
     umask(mask);
     if (!code && (chmod(folder, 0777 & ~mask) || rename(folder, path)))
