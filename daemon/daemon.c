@@ -26,6 +26,7 @@
 #include "daemon/options.h"
 #include "daemon/server.h"
 #include "daemon/worker.h"
+#include "protocol/mapped_file.h"
 
 enum {
     TICK_MS = 1000,
@@ -175,6 +176,7 @@ static int open_files(struct daemon *daemon, struct error *error)
     sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    mapped_files_guard(); /* model files may shrink under us */
     daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     daemon->stdin_fd = daemon->options.until_eof ? STDIN_FILENO : -1;
     daemon->wish_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -19,6 +19,7 @@
 #include "daemon/machine_memory.h"
 #include "daemon/receipt.h"
 #include "kernels/kernels.h"
+#include "protocol/mapped_file.h"
 #include "protocol/utf8.h"
 
 enum { WANT_NOTHING = -1, WANT_UNLOAD = -2 }; /* otherwise the index of a model to load */
@@ -111,6 +112,8 @@ static int load(struct worker *worker, int index, struct error *error)
     struct lance_model_info info = {0};
     uint64_t memory_limit_bytes = 0;
     int status = open_model(worker, index, &model, &memory_limit_bytes, error);
+    if (status == 0 && (status = mapped_files_check(error)) != 0)
+        lance_model_close(model);
     if (status == 0) {
         lance_model_info(model, &info);
         snprintf(info.name, sizeof info.name, "%s", choice->name); /* the name clients know it by */
@@ -263,6 +266,8 @@ static int step_to_end(struct worker *worker, struct job *job, struct lance_job 
         double before = clock_seconds();
         int status = lance_job_step(running, &progress, error);
         count_step(worker, clock_seconds() - before);
+        if (status >= 0 && mapped_files_check(error) != 0)
+            status = error->code;
         if (status < 0)
             return status;
         post_step(worker, job, running, &progress, &pace);
@@ -339,6 +344,8 @@ static void run_job(struct worker *worker, struct job *job)
     if (status == 0)
         status = encode_result(worker, job, running, load_seconds, started_at, &result, &error);
     lance_job_close(running); /* frees the device's memory before the client hears of the end */
+    if (mapped_files_check(NULL) != 0) /* the next job reads the files anew */
+        unload(worker);
     if (worker->model != NULL)
         note_prefixes(worker);
     jobs_end(worker->jobs, job, result, &error);
@@ -518,7 +525,10 @@ int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waite
     bool wanted = false;
     *parked = false;
     pthread_mutex_lock(&worker->lock);
-    bool is_loaded = worker->status.loaded == index && (worker->wanted == WANT_NOTHING || worker->wanted == index);
+    /* Who has just begun to ask does not get a model that is about to go; who has waited for it does: else two clients
+     * that want different models could keep each other waiting. */
+    bool stays = worker->wanted == WANT_NOTHING || worker->wanted == index;
+    bool is_loaded = worker->status.loaded == index && (stays || *ticket != 0);
     bool has_failed = *ticket != 0 && worker->failed_model == index && worker->failed_attempt >= *ticket;
     if (is_loaded) {
         status = 0;

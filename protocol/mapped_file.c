@@ -1,12 +1,92 @@
-/* mapped_file.c: see mapped_file.h. */
+/* mapped_file.c: see mapped_file.h.
+ *
+ * Mappings are noted in a small table, for the handler of SIGBUS: it runs on whatever thread touched a page that
+ * is gone, so it takes no lock. A file beyond the table's size is mapped all the same, without that guard.
+ */
 #include "protocol/mapped_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { MOST_GUARDED = 64 };
+
+static struct {
+    atomic_uintptr_t begin; /* 0: free; set last */
+    atomic_uintptr_t end;
+    atomic_bool lost;
+    char path[256];
+} guarded[MOST_GUARDED];
+static pthread_mutex_t guarded_lock = PTHREAD_MUTEX_INITIALIZER; /* for all but the handler */
+
+static void note(const struct mapped_file *mapped, const char *path)
+{
+    pthread_mutex_lock(&guarded_lock);
+    for (int i = 0; i < MOST_GUARDED; i++)
+        if (atomic_load(&guarded[i].begin) == 0) {
+            snprintf(guarded[i].path, sizeof guarded[i].path, "%s", path);
+            atomic_store(&guarded[i].lost, false);
+            atomic_store(&guarded[i].end, (uintptr_t)mapped->data + (uintptr_t)mapped->bytes);
+            atomic_store(&guarded[i].begin, (uintptr_t)mapped->data);
+            break;
+        }
+    pthread_mutex_unlock(&guarded_lock);
+}
+
+static void forget(const struct mapped_file *mapped)
+{
+    pthread_mutex_lock(&guarded_lock);
+    for (int i = 0; i < MOST_GUARDED; i++)
+        if (atomic_load(&guarded[i].begin) == (uintptr_t)mapped->data)
+            atomic_store(&guarded[i].begin, 0);
+    pthread_mutex_unlock(&guarded_lock);
+}
+
+/* Put zeros in the place of the page that is gone and of what follows it in the file. */
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    int saved = errno;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)info->si_addr / page * page;
+    for (int i = 0; i < MOST_GUARDED; i++) {
+        uintptr_t begin = atomic_load(&guarded[i].begin), end = atomic_load(&guarded[i].end);
+        if (begin == 0 || at < begin || at >= end)
+            continue;
+        if (mmap((void *)at, end - at, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+            break;
+        atomic_store(&guarded[i].lost, true);
+        errno = saved;
+        return;
+    }
+    signal(number, SIG_DFL); /* not ours: when this returns it comes again */
+}
+
+void mapped_files_guard(void)
+{
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &action, NULL);
+}
+
+int mapped_files_check(struct error *error)
+{
+    int result = 0;
+    pthread_mutex_lock(&guarded_lock);
+    for (int i = 0; i < MOST_GUARDED && result == 0; i++)
+        if (atomic_load(&guarded[i].begin) != 0 && atomic_load(&guarded[i].lost))
+            result = error_set(error, ERROR_BAD_FILE,
+                               "%s: was cut off, or can no longer be read, while it was in use; put it back and try again",
+                               guarded[i].path);
+    pthread_mutex_unlock(&guarded_lock);
+    return result;
+}
 
 int mapped_file_open(struct mapped_file *mapped, const char *path, struct error *error)
 {
@@ -30,13 +110,17 @@ int mapped_file_open(struct mapped_file *mapped, const char *path, struct error 
             *mapped = (struct mapped_file){.data = data, .bytes = (uint64_t)status.st_size};
     }
     close(fd);
+    if (mapped->data)
+        note(mapped, path);
     return result;
 }
 
 void mapped_file_close(struct mapped_file *mapped)
 {
-    if (mapped->data)
+    if (mapped->data) {
+        forget(mapped);
         munmap((void *)(uintptr_t)mapped->data, (size_t)mapped->bytes);
+    }
     *mapped = (struct mapped_file){0};
 }
 

@@ -1,8 +1,9 @@
 /* mapped_file.h: a regular file mapped read-only into memory.
  *
  * The file readers (safetensors, .pth) hand out pointers into such a mapping instead of
- * copying. A file that shrinks while it is mapped ends the process with SIGBUS, as with
- * any mapping: replace model files by renaming new ones into place.
+ * copying. A file that shrinks while it is mapped, or that the disk cannot read, ends the process
+ * with SIGBUS, as with any mapping, unless it asked for mapped_files_guard. Renaming new files into
+ * place is always safe.
  */
 #ifndef LANCE_MAPPED_FILE_H
 #define LANCE_MAPPED_FILE_H
@@ -24,5 +25,12 @@ void mapped_file_close(struct mapped_file *mapped); /* an empty one is allowed *
 
 /* Ask the system to start reading these bytes of a mapping from the disk now. Never fails: it is a hint. */
 void mapped_file_prefetch(const void *data, uint64_t bytes);
+
+/* From now on, what is lost of a mapped file reads as zeros, and mapped_files_check tells. Call once, before any
+ * thread is started. */
+void mapped_files_guard(void);
+
+/* ERROR_BAD_FILE, naming the file, when part of a file that is still mapped was lost. Any thread. */
+int mapped_files_check(struct error *error);
 
 #endif

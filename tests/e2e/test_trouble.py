@@ -380,6 +380,23 @@ def test_a_damaged_model_file_is_named_and_the_good_model_serves_on(
         np.testing.assert_array_equal(client.generate("t2i", model="damaged", **REQUEST).pixels, expected)
 
 
+def test_a_model_file_that_is_cut_off_while_it_is_in_use_fails_the_job_and_not_the_daemon(
+    expected: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "shrinking"
+    shutil.copytree(DEMO_MODEL, folder)
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    with Lanced(models=(folder,)) as daemon, daemon.client() as client:
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
+        with weights.open("r+b") as file:
+            file.truncate(4096)
+        with pytest.raises(BadFile, match=r"model\.safetensors"):
+            client.generate("t2i", **REQUEST)
+        weights.write_bytes(whole)
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
+
+
 def test_everything_that_a_model_folder_lacks_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = subprocess.run([str(LANCED), "--model", str(tmp_path / "empty")], capture_output=True, text=True, timeout=30)
