@@ -1,0 +1,85 @@
+"""What lanced keeps between jobs, what it refuses for want of memory, and how fast it stops."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanced_client import Cancelled, Client, Progress, TooLarge
+from lanced_process import REQUEST, Lanced
+
+LARGEST_VIDEO = REQUEST | {"width": 848, "height": 480, "num_frames": 121}
+
+
+def stages(client: Client, picture: np.ndarray[Any, Any], question: str) -> list[str]:
+    with client.submit("x2t_image", prompt=question, width=128, height=128, max_new_tokens=8, source=picture) as job:
+        seen = [event.stage for event in job.events() if isinstance(event, Progress)]
+    return list(dict.fromkeys(seen))
+
+
+def test_a_second_question_about_a_picture_runs_no_vit_and_stats_count_it(client: Client) -> None:
+    picture = np.random.default_rng(5).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
+    first = stages(client, picture, "What colour is it?")
+    before = client.stats()["prefix_cache"]
+    assert "vit" in first
+    second = stages(client, picture, "Where is it?")
+    after = client.stats()["prefix_cache"]
+    assert "vit" not in second
+    assert "prefix" in second
+    assert after["hits"] - before["hits"] == 2
+    assert after["misses"] - before["misses"] == 1
+    assert 0 < after["bytes"] <= after["limit_bytes"]
+
+
+def test_unloading_the_model_drops_what_was_kept() -> None:
+    with Lanced() as daemon, daemon.client() as client:
+        client.generate("t2i", **REQUEST)
+        assert client.stats()["prefix_cache"]["blocks"] > 0
+        client.unload()
+        assert client.stats()["prefix_cache"]["blocks"] == 0
+        client.generate("t2i", **REQUEST)
+        assert client.stats()["prefix_cache"]["hits"] == 0
+
+
+def test_without_a_prefix_cache_every_job_begins_anew() -> None:
+    with Lanced("--prefix-cache", "0") as daemon, daemon.client() as client:
+        for _ in range(2):
+            client.generate("t2i", **REQUEST)
+        counts = client.stats()["prefix_cache"]
+        assert (counts["hits"], counts["blocks"], counts["bytes"]) == (0, 0, 0)
+
+
+def test_a_video_that_cannot_fit_is_refused_at_once_with_the_numbers() -> None:
+    with Lanced("--memory", "100M") as daemon, daemon.client() as client:
+        client.load()
+        with pytest.raises(TooLarge, match=r"needs \d+\.\d MB of memory beside the weights; the limit is 104\.9 MB"):
+            client.submit("t2v", **LARGEST_VIDEO)
+        assert client.stats()["memory"]["job_limit_bytes"] == 100 << 20
+        client.generate("t2i", **REQUEST)
+
+
+def test_the_limit_comes_from_the_machine_unless_it_is_given(client: Client) -> None:
+    client.load()
+    limit = client.stats()["memory"]["job_limit_bytes"]
+    total = int(Path("/proc/meminfo").read_text(encoding="ascii").split()[1]) << 10
+    assert 64 << 20 <= limit < total
+
+
+def test_a_cancel_does_not_wait_for_the_step() -> None:
+    """One step of the largest video takes minutes."""
+    with Lanced() as daemon, daemon.client() as client:
+        with client.submit("t2v", **LARGEST_VIDEO) as job:
+            for event in job.events():
+                if isinstance(event, Progress) and event.stage == "prefix" and event.step == event.steps:
+                    break
+            time.sleep(1)
+            began = time.monotonic()
+            client.cancel(job.id)
+            with pytest.raises(Cancelled):
+                job.result()
+            assert time.monotonic() - began < 10
+        client.generate("t2i", **REQUEST)
