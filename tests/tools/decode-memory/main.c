@@ -51,7 +51,7 @@ static void reset_peak(void)
 
 static struct lance_model *open_model(const char *folder, struct kernels **kernels)
 {
-    struct lance_model *model;
+    struct lance_model *model = NULL;
     struct error error;
     if (kernels_cpu_open(kernels, 0, CPU_AUTO, &error) ||
         lance_model_open(&model, *kernels, &(struct lance_model_options){.model_dir = folder}, &error))
