@@ -8,6 +8,7 @@ inputs.py          inputs that several nodes have, and their checks before the r
 job.py             one job of the daemon as one node: progress, preview, text, interrupt
 preview.py         the small pictures and moving pictures on a node while it works
 connection.py      the handle that a Lance Model node hands on, and how it finds its daemon again
+memory.py          the daemons free their memory together with ComfyUI
 local_daemon.py    starting the lanced of this machine when none answers
 tensors.py         the daemon's arrays as ComfyUI's IMAGE, VIDEO and LATENT, and back
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .memory import unload_together
 from .model_node import LanceModel
 from .picture_nodes import LanceImageEdit, LanceTextToImage
 from .question_nodes import LanceAskImage, LanceAskVideo
@@ -37,4 +39,5 @@ class LanceExtension(ComfyExtension):
 
 
 async def comfy_entrypoint() -> LanceExtension:
+    unload_together()
     return LanceExtension()

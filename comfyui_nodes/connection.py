@@ -29,6 +29,12 @@ def client_of(endpoint: str) -> Client:
         return _clients[endpoint]
 
 
+def known_clients() -> list[Client]:
+    """The clients of all endpoints that were used so far."""
+    with _lock:
+        return list(_clients.values())
+
+
 @dataclass(frozen=True)
 class ModelHandle:
     """A model of a daemon: what the LANCE_MODEL socket carries."""

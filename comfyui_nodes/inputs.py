@@ -20,8 +20,10 @@ def prompt_input(tooltip: str) -> io.String.Input:
 
 def size_inputs(width: int, height: int) -> list[io.Input]:
     return [
-        io.Int.Input("width", default=width, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP),
-        io.Int.Input("height", default=height, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP),
+        io.Int.Input("width", default=width, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP, tooltip="A multiple of 16."),
+        io.Int.Input(
+            "height", default=height, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP, tooltip="A multiple of 16."
+        ),
     ]
 
 

@@ -50,6 +50,13 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator
     pytest.fail("the daemon that the nodes started outlived ComfyUI")
 
 
+@pytest.fixture(scope="session")
+def sources(comfyui: ComfyUI) -> None:
+    """The pictures and clips that the workflows begin with lie in ComfyUI's input folder."""
+    for path in (ROOT / "workflows/input").iterdir():
+        comfyui.upload(path)
+
+
 @pytest.fixture
 def client(comfyui: ComfyUI, endpoint: str) -> Iterator[Client]:
     """A client of the daemon that the nodes started, or will start."""

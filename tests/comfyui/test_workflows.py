@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from comfyui_server import ROOT, ComfyUI, Run
-from demo.shapes import Look, look
+from demo.shapes import CANVAS, Look, look
 
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.name.removesuffix(".api.json") for path in WORKFLOWS.glob("*.api.json"))
+NODES = sorted(path.parent.name for path in (ROOT / "comfyui_nodes/web/docs").glob("*/en.md"))
 CIRCLE = {"shape": "circle", "colour": "red", "background": "blue", "size": "large", "place": "left"}
 
 # What the last picture, the last frame or the answer of a workflow shows. Attributes that the demo model often gets
@@ -28,13 +29,14 @@ SHOWS: dict[str, dict[str, str] | str] = {
     "video_edit": {"colour": "red", "background": "yellow", "place": "right"},
     "ask_image": "a large red circle on the left on a blue background",
     "ask_video": "from left to right",
+    "chain_t2i_edit_i2v": {"colour": "red", "background": "black", "place": "right"},
+    "chain_question_edit": CIRCLE | {"colour": "yellow"},
+    "chain_seeds_grid": {"shape": "triangle", "colour": "green", "background": "white", "size": "small"},
+    "chain_video_restyle": {"colour": "green", "background": "yellow", "place": "right"},
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sources(comfyui: ComfyUI) -> None:
-    for path in (WORKFLOWS / "input").iterdir():
-        comfyui.upload(path)
+pytestmark = pytest.mark.usefixtures("sources")
 
 
 def api_form(name: str) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def answers(run: Run) -> list[str]:
 
 def seen(comfyui: ComfyUI, run: Run) -> Look:
     *_, picture = saved_pictures(comfyui, run)
-    return look(picture)
+    return look(picture[-CANVAS:, -CANVAS:])  # of a grid, the last cell
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,3 +121,23 @@ def test_the_ui_form_of_a_workflow_has_known_nodes_and_says_what_its_api_form_sa
                 inputs[entry["name"]] = [str(source), slot]
         assert inputs == api[str(node["id"])]["inputs"]
         assert node["type"] == api[str(node["id"])]["class_type"]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_has_a_help_page_and_tooltips_and_is_in_the_documents(comfyui: ComfyUI, name: str) -> None:
+    info = comfyui.get(f"/object_info/{name}")[name]
+    folder = info["python_module"].rsplit(".", 1)[-1]
+    served = comfyui.request(f"/extensions/{folder}/docs/{name}/en.md").decode()
+    document = (ROOT / "docs/nodes.md").read_text()
+    section = document.partition(f"(`{name}`)\n")[2].partition("\n## ")[0]
+    for page in (served, section):
+        rows = {
+            entry.strip()
+            for line in page.splitlines()
+            if line.startswith("| ")
+            for entry in line.split("|")[1].split(",")
+        }
+        assert rows >= {*info["input_order"]["required"]}
+    assert info["description"]
+    without = {key for key, (_, options) in info["input"]["required"].items() if "tooltip" not in options}
+    assert without <= {"lance_model"}

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -114,13 +115,25 @@ class ComfyUI:
         with urllib.request.urlopen(urllib.request.Request(f"{self.url}/upload/image", body, kind), timeout=30):
             pass
 
-    def run(self, prompt: dict[str, Any], interrupt_at_progress: int | None = None, timeout: float = 120) -> Run:
-        """Queue an API-form workflow and follow it to its end."""
+    def run(
+        self,
+        prompt: dict[str, Any],
+        interrupt_at_progress: int | None = None,
+        interrupt_after_seconds: float | None = None,
+        timeout: float = 120,
+    ) -> Run:
+        """Queue an API-form workflow and follow it to its end, or interrupt it."""
         run = Run()
         socket_url = f"{self.url.replace('http', 'ws')}/ws?clientId={self._client_id}"
         connection = websocket.create_connection(socket_url, timeout=timeout)
         started = time.monotonic()
-        interrupted_at = 0.0
+        interrupts: list[float] = []  # when
+
+        def interrupt() -> None:
+            interrupts.append(time.monotonic())
+            self.request("/interrupt", {})
+
+        later = threading.Timer(interrupt_after_seconds or 0, interrupt)
         try:
             connection.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
             try:
@@ -128,6 +141,8 @@ class ComfyUI:
             except urllib.error.HTTPError as error:
                 run.status, run.error = "rejected", error.read().decode()
                 return run
+            if interrupt_after_seconds is not None:
+                later.start()
             while not run.status:
                 message = connection.recv()
                 if isinstance(message, bytes):
@@ -137,13 +152,13 @@ class ComfyUI:
                 if event["data"].get("prompt_id") != queued["prompt_id"]:
                     continue
                 self._take_event(run, event)
-                if interrupt_at_progress and not interrupted_at and len(run.progress) >= interrupt_at_progress:
-                    self.request("/interrupt", {})
-                    interrupted_at = time.monotonic()
+                if interrupt_at_progress and not interrupts and len(run.progress) >= interrupt_at_progress:
+                    interrupt()
             now = time.monotonic()
             run.seconds = now - started
-            run.ended_after_interrupt_seconds = now - interrupted_at if interrupted_at else 0.0
+            run.ended_after_interrupt_seconds = now - interrupts[0] if interrupts else 0.0
         finally:
+            later.cancel()
             connection.close()
         run.outputs = self._outputs(queued["prompt_id"])
         return run

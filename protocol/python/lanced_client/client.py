@@ -60,6 +60,7 @@ CLIENT_VERSION = "0.1.0"
 _LOAD_SECONDS = 1800.0  # a large checkpoint from a slow disk
 _LONG_POLL_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.02
+_REFUSED_SECONDS = 1.0  # how long nobody may listen at the endpoint before a running job counts as lost
 _ANSWER_MARGIN_SECONDS = 0.25  # what a long poll's answer may take beyond its own time
 
 
@@ -272,8 +273,8 @@ class Job:
         """The events since the last call; [] when none comes within `timeout` seconds.
 
         Returns in about that time even when the daemon does not answer, so a caller can look at
-        its own cancel button in between. ConnectionFailed after the client's timeout of silence,
-        JobLost when the daemon was restarted.
+        its own cancel button in between. ConnectionFailed after the client's timeout of silence, or a second in
+        which nobody listens at the endpoint; JobLost when the daemon was restarted.
         """
         if self.ended is not None:
             return []
@@ -296,7 +297,8 @@ class Job:
             ) from error
         except ConnectionFailed as error:
             silence = time.monotonic() - self._last_answer
-            if silence > self.client.timeout:
+            slow = isinstance(error, AnswerTimeout)
+            if silence > (self.client.timeout if slow else min(self.client.timeout, _REFUSED_SECONDS)):
                 raise ConnectionFailed(
                     f"lanced at {self.client.endpoint} went away while job {self.id} ran"
                     f" (no answer for {silence:.0f} s)"
