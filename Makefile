@@ -137,7 +137,7 @@ test-comfyui: all
 
 demo:
 	@tools/setup.sh demo
-	@$(MAKE) -q all 2>/dev/null || echo "building lanced"
+	@$(MAKE) -q --no-print-directory all >/dev/null 2>&1 || echo "building lanced"
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python .venv/bin/python -m demo.demo
 
