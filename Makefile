@@ -1,6 +1,7 @@
 # Makefile: builds everything in build/; sources are found by folder, so a new file needs no new rule.
 #   make                lanced, lancectl and the tests' tools
-#   make demo           installs what is missing, builds, renders demo/prompts.json with a 4-bit form of the demo model
+#   make demo           installs what is missing, builds, shows all seven tasks with a 4-bit form of the demo model
+#   make demo-scores    the same tasks scored at length on every weight form: demo/scores.md, some 15 minutes on two cores
 #   make test           installs what is missing, builds, runs every test and check; ends with "N passed, N failed, N skipped"
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
@@ -135,11 +136,11 @@ test-comfyui: all
 	@[ -n "$(COMFYUI)" ] || { echo "usage: make test-comfyui COMFYUI=DIR [COMFYUI_PYTHON=FILE]" >&2; exit 2; }
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -v tests/comfyui
 
-demo:
+demo demo-scores:
 	@tools/setup.sh demo
 	@$(MAKE) -q --no-print-directory all >/dev/null 2>&1 || echo "building lanced"
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
-	@PYTHONPATH=protocol/python .venv/bin/python -m demo.demo
+	@PYTHONPATH=protocol/python .venv/bin/python -m demo.$(if $(filter demo,$@),demo,measure)
 
 # How fast each operator is on this machine, at the shapes of the real model.
 bench: $(BUILD)/lance-bench
@@ -163,6 +164,6 @@ uninstall:
 clean:
 	rm -rf build build-* demo/out
 
-.PHONY: all unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo bench install uninstall clean
+.PHONY: all unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

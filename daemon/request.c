@@ -199,14 +199,20 @@ static int read_source(struct job_request *request, const struct tensor_view *te
 static int read_noise(struct job_request *request, const struct tensor_view *tensor, struct error *error)
 {
     const struct lance_request *lance = &request->lance;
-    if (lance->width < SPATIAL_STRIDE || lance->height < SPATIAL_STRIDE || lance->num_frames < 1 || lance->batch_size < 1)
+    /* A source has its size from the preset: the engine finds it, and checks how many values there are. */
+    const bool from_source = lance->width == 0 && lance->task != LANCE_T2I && lance->task != LANCE_T2V;
+    if (!from_source &&
+        (lance->width < SPATIAL_STRIDE || lance->height < SPATIAL_STRIDE || lance->num_frames < 1 || lance->batch_size < 1))
         return error_set(error, ERROR_BAD_REQUEST,
                          "tensor \"noise\": needs width, height, num_frames and batch_size, which say its shape");
     uint64_t latent_frames = (uint64_t)(lance->num_frames - 1) / TEMPORAL_STRIDE + 1;
     uint64_t cells = (uint64_t)(lance->height / SPATIAL_STRIDE) * (uint64_t)(lance->width / SPATIAL_STRIDE);
     uint64_t shape[3] = {(uint64_t)lance->batch_size, 0, LATENT_CHANNELS};
     /* A product that overflows is no shape any message could have. */
-    bool fits = !__builtin_mul_overflow(latent_frames, cells, &shape[1]) && tensor_is(tensor, DTYPE_F32, 3, shape);
+    bool known = !__builtin_mul_overflow(latent_frames, cells, &shape[1]);
+    if (from_source && tensor->dimensions == 3)
+        shape[1] = tensor->shape[1];
+    bool fits = known && tensor_is(tensor, DTYPE_F32, 3, shape);
     if (!fits) {
         char wanted[120];
         snprintf(wanted, sizeof wanted, "F32 [batch_size %llu, tokens %llu, %d]", (unsigned long long)shape[0],

@@ -3,6 +3,7 @@
 #include "daemon/model/picture.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,8 +75,26 @@ static int unknown_resolution(const char *resolution, struct error *error)
 {
     return error_set(error, ERROR_BAD_REQUEST,
                      "resolution \"%.40s\" is not known; give image_256res, image_512res, image_768res, video_192p, "
-                     "video_360p, video_480p or HEIGHTxWIDTH such as 480x848",
+                     "video_360p, video_480p, HEIGHTxWIDTH such as 480x848, or 480x848/448x812 with a size for the ViT",
                      resolution);
+}
+
+/* "HEIGHTxWIDTH" is meant for both uses; in "HEIGHTxWIDTH/HEIGHTxWIDTH" the second size is the ViT's. */
+static bool read_size(const char *resolution, enum picture_use use, struct picture_size *size)
+{
+    struct picture_size for_vit;
+    int end = 0, end_for_vit = 0;
+    if (strspn(resolution, "0123456789x/") != strlen(resolution))
+        return false;
+    int numbers = sscanf(resolution, "%5dx%5d%n/%5dx%5d%n", &size->height, &size->width, &end, &for_vit.height, &for_vit.width,
+                         &end_for_vit);
+    if (numbers == 2)
+        return !resolution[end];
+    if (numbers != 4 || resolution[end_for_vit])
+        return false;
+    if (use == PICTURE_FOR_VIT)
+        *size = for_vit;
+    return true;
 }
 
 static int find_target(const char *resolution, enum picture_use use, int height, int width, struct target *target,
@@ -94,9 +113,7 @@ static int find_target(const char *resolution, enum picture_use use, int height,
             return 0;
         }
     struct picture_size asked;
-    int end = 0;
-    if (strspn(resolution, "0123456789x") != strlen(resolution) || strlen(resolution) > 11 ||
-        sscanf(resolution, "%5dx%5d%n", &asked.height, &asked.width, &end) != 2 || resolution[end])
+    if (!read_size(resolution, use, &asked))
         return unknown_resolution(resolution, error);
     if (asked.height < VIT_MULTIPLE || asked.width < VIT_MULTIPLE || asked.height > MAX_SIDE || asked.width > MAX_SIDE)
         return error_set(error, ERROR_BAD_REQUEST, "resolution \"%s\": sides from %d to %d are accepted", resolution,

@@ -16,7 +16,8 @@ enum picture_use { PICTURE_FOR_VAE, PICTURE_FOR_VIT };
 
 /* The size a height x width source gets under a resolution preset ("image_256res", "video_192p", "image_512res",
  * "image_768res", "video_360p", "video_480p"); for the ViT already cropped to multiples of 28. A preset of the form
- * "HEIGHTxWIDTH" is taken as given (rounded down to multiples of 16, or 28 for the ViT).
+ * "HEIGHTxWIDTH" is taken as given (rounded down to multiples of 16, or 28 for the ViT); "HEIGHTxWIDTH/HEIGHTxWIDTH"
+ * has a size of its own for the ViT.
  * ERROR_BAD_REQUEST names the presets. */
 int picture_bucket(const char *resolution, enum picture_use use, int height, int width, struct picture_size *size,
                    struct error *error);

@@ -12,11 +12,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from demo.examples import is_clip
 from demo.shapes import Scene
 from demo.train import world
-from demo.train.examples import is_clip, latent_grid, patches_of, vit_grid
 from demo.train.latent_set import LatentSet
 from demo.train.layout import ASSISTANT_PROMPT, Batch, Grid, caption_prompts, layout, pack
+from demo.train.tensors import latent_grid, patches_of, vit_grid
 from demo.train.vae_model import LOG_VARIANCE
 
 SIGMA = math.exp(LOG_VARIANCE / 2)

@@ -17,18 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from demo.train.examples import (
-    GENERATION_TASKS,
-    QUESTION_TASKS,
-    conditions,
-    generation_examples,
-    latent_grid,
-    patches_of,
-    questions,
-    vit_grid,
-)
+from demo.examples import QUESTION_TASKS, TASKS, examples
 from demo.train.exported import Exported, load
 from demo.train.sampler import answer, generate
+from demo.train.tensors import conditions, latent_grid, patches_of, vit_grid
 
 
 def watch(model: nn.Module) -> dict[str, dict[str, Any]]:
@@ -56,19 +48,20 @@ def run_task(model: Exported, task: str, count: int, seed: int) -> None:
     """One at a time, so that no padding counts."""
     rng = random.Random(seed)
     if task in QUESTION_TASKS:
-        for question in questions(task, 6 * count, rng):
-            patches = patches_of(task, [question.scene])
-            answer(model.lance, model.tokenizer, task, [question.text], patches, vit_grid(task))
+        for question in examples(task, 6 * count, rng):
+            patches = patches_of(task, [question.wanted])
+            answer(model.lance, model.tokenizer, task, [question.prompt], patches, vit_grid(task))
         return
-    examples = generation_examples(task, count, rng)
-    given = conditions(examples, model.vae, torch.Generator().manual_seed(seed))
-    for i, prompt in enumerate(examples.prompts):
+    asked = examples(task, count, rng)
+    sources = [example.source for example in asked if example.source]
+    given = conditions(task, sources, model.vae, torch.Generator().manual_seed(seed))
+    for i, example in enumerate(asked):
         one = {name: tensor[i : i + 1] for name, tensor in given.items()}
         generate(
             model.lance,
             model.tokenizer,
             task,
-            [prompt],
+            [example.prompt],
             latent_grid(task),
             patches=one.get("patches"),
             vit_grid=vit_grid(task) if "patches" in one else None,
@@ -89,11 +82,10 @@ def main() -> None:
     torch.set_flush_denormal(True)
     model = load(args.model, args.device)
     stats = watch(model.lance)
-    tasks = [*GENERATION_TASKS, *QUESTION_TASKS]
-    for task in tasks:
+    for task in TASKS:
         run_task(model, task, args.count, seed=5)
         print(task, flush=True)
-    torch.save({"format": 1, "tasks": tasks, "n_linears": len(stats), "stats": stats}, args.out)
+    torch.save({"format": 1, "tasks": list(TASKS), "n_linears": len(stats), "stats": stats}, args.out)
 
 
 if __name__ == "__main__":

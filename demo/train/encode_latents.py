@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from demo.examples import shoot
 from demo.shapes import Scene
-from demo.train.examples import shoot
 from demo.train.latent_set import LatentSet
 from demo.train.vae_model import Vae, to_input
 from demo.train.world import Edit, draw_edit

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from demo.shapes import CANVAS
 from demo.train.encode_latents import load_vae
-from demo.train.examples import CLIP_GRID, IMAGE_GRID
 from demo.train.latent_set import LatentSet
 from demo.train.optimizer import AverageWeights, Muon, Optimizers
+from demo.train.tensors import CLIP_GRID, IMAGE_GRID
 from demo.train.train_vae import gradient_difference
 from demo.train.vae_model import LATENT_CHANNELS, LOG_VARIANCE, to_input
 from demo.train.world import CLIP_FRAMES, CLIP_SIDE

@@ -22,10 +22,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from demo.train.batches import SIGMA, Batches, GenerationBatch, QuestionBatch
-from demo.train.examples import CLIP_GRID, IMAGE_GRID
 from demo.train.lance_model import Lance, latent_positions
 from demo.train.layout import Grid
 from demo.train.optimizer import AverageWeights, Muon, Optimizers
+from demo.train.tensors import CLIP_GRID, IMAGE_GRID
 
 # Task: share of the steps, samples a batch, noise blocks behind each prefix.
 MIX = {

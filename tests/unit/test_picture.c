@@ -151,6 +151,19 @@ static void a_size_given_as_a_resolution_is_rounded_down(void **state)
     assert_int_equal(size.width, 112);
 }
 
+static void the_vit_may_be_given_a_size_of_its_own(void **state)
+{
+    (void)state;
+    struct picture_size size;
+    struct error error;
+    assert_int_equal(picture_bucket("96x80/112x140", PICTURE_FOR_VAE, 99, 77, &size, &error), 0);
+    assert_int_equal(size.height, 96);
+    assert_int_equal(size.width, 80);
+    assert_int_equal(picture_bucket("96x80/112x140", PICTURE_FOR_VIT, 99, 77, &size, &error), 0);
+    assert_int_equal(size.height, 112);
+    assert_int_equal(size.width, 140);
+}
+
 static void a_given_size_keeps_the_middle_of_a_wide_picture(void **state)
 {
     (void)state;
@@ -168,7 +181,8 @@ static void bad_resolutions_and_sizes_are_refused(void **state)
     (void)state;
     static const char *const bad[] = {"",        "768",     "image_4k", "x",        "128x",         "x128",
                                       "128x128x", "-64x64", "1e3x64",   "16x16",    "99999x99999",  " 128x128",
-                                      "128x 128", "0x128",  "128X128",  "%s%s%s%n", "128x128x128x1"};
+                                      "128x 128", "0x128",  "128X128",  "%s%s%s%n", "128x128x128x1",
+                                      "96x96/", "/96x96", "96x96/112", "96x96/112x112/", "96/112x112", "99999x9999/96x96"};
     struct picture_size size;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct error error;
@@ -210,6 +224,7 @@ int main(void)
         cmocka_unit_test(every_bucket_of_every_preset_gives_the_official_pixels),
         cmocka_unit_test(frames_are_those_of_the_official_sampler),
         cmocka_unit_test(a_size_given_as_a_resolution_is_rounded_down),
+        cmocka_unit_test(the_vit_may_be_given_a_size_of_its_own),
         cmocka_unit_test(a_given_size_keeps_the_middle_of_a_wide_picture),
         cmocka_unit_test(bad_resolutions_and_sizes_are_refused),
         cmocka_unit_test(bad_clips_are_refused),
