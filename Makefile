@@ -10,8 +10,9 @@
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine
 #   make install        into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
+#   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make clean          remove what was built (.venv stays)
-# Variables: CC, CFLAGS; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
+# Variables: CC, CFLAGS; NVCC, CUDA_ARCHS="90 120" to build for some cards only; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
 
 ifeq ($(origin CC),default)
 CC = gcc
@@ -27,7 +28,9 @@ BASE_FLAGS = -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP 
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
 MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp
-LIBS = -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
+# The CUDA plugin takes error_set and error_prefix from the program that loads it.
+LIBS = -Wl,--export-dynamic-symbol=error_set -Wl,--export-dynamic-symbol=error_prefix \
+       -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
 
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
@@ -39,7 +42,15 @@ TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
-              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c))
+              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c)) $(EMULATED_OBJECTS)
+
+# kernels/cuda twice: by nvcc for cards, and by a plain C++ compiler for tests that run it on the CPU (tests/cuda_emulation).
+CUDA_SOURCES      = $(wildcard kernels/cuda/*.cu kernels/cuda/*.c)
+CUDA_OBJECTS      = $(patsubst %,build/cuda/%.o,$(notdir $(CUDA_SOURCES)))
+EMULATED_OBJECTS  = $(patsubst %,$(BUILD)/emulated/%.o,$(notdir $(CUDA_SOURCES) $(wildcard tests/cuda_emulation/*.cpp)))
+EMULATED_PLUGIN   = $(BUILD)/tests/liblanced_cuda_emulated.so
+# A plugin that was compiled with another kernels.h is refused by this checksum.
+KERNELS_ABI      := $(firstword $(shell cksum < kernels/kernels.h))u
 
 # tools/media (pictures and videos as files) is no program of its own: lancectl is linked with it.
 MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
@@ -69,6 +80,7 @@ ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 $(BUILD)/%_avx2.o: BASE_FLAGS += -mavx2 -mfma -mf16c
 endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
+$(BUILD)/kernels/plugin.o: BASE_FLAGS += -DKERNELS_ABI=$(KERNELS_ABI)
 
 $(BUILD)/%.o: %.c | $(BUILD)/headers
 	@mkdir -p $(@D)
@@ -94,6 +106,57 @@ $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir 
 $(BUILD)/lancectl $(UNIT_TESTS): LIBS += -Wl,--as-needed $(MEDIA_LIBS)
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
+
+# ---- CUDA ----
+NVCC ?= nvcc
+CUDA_ARCHS ?= 80 86 89 90 100 120
+# Machine code for each card, and PTX of the last for cards to come.
+CUDA_TARGETS = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+               -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+NVCC_FLAGS = -std=c++17 -O3 -I. -DKERNELS_ABI=$(KERNELS_ABI) -lineinfo -MMD -MP \
+             -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
+
+cuda: build/liblanced_cuda.so
+
+build/liblanced_cuda.so: $(CUDA_OBJECTS)
+	$(NVCC) -shared -cudart static $(CUDA_TARGETS) $^ -o $@ -ldl
+
+build/cuda/%.cu.o: kernels/cuda/%.cu build/cuda/nvcc
+	$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) -c $< -o $@
+
+build/cuda/%.c.o: kernels/cuda/%.c | $(BUILD)/headers
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BASE_FLAGS) -fPIC -fvisibility=hidden -c $< -o $@
+
+# Changes with the compiler and the list of cards, so that everything is compiled again.
+build/cuda/nvcc: FORCE
+	@command -v $(NVCC) >/dev/null || { echo "The CUDA compiler $(NVCC) is missing: install the CUDA Toolkit, or name it with NVCC=" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@echo "$(NVCC) $(CUDA_ARCHS)" | cmp -s - $@ || echo "$(NVCC) $(CUDA_ARCHS)" > $@
+
+# The same sources for the CPU, for tests. No strict aliasing: the CUDA language has none.
+CXX = $(if $(findstring clang,$(CC)),clang++,g++)
+EMULATED_FLAGS = -O2 -g -std=c++17 -fPIC -fvisibility=hidden -fno-strict-aliasing -DCUDA_EMULATION -DKERNELS_ABI=$(KERNELS_ABI) \
+                 -Itests/cuda_emulation $(filter-out -std=c11,$(BASE_FLAGS)) -Wno-unknown-pragmas
+
+$(BUILD)/emulated/%.cu.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED_FLAGS) -x c++ -c $< -o $@
+
+$(BUILD)/emulated/%.cpp.o: tests/cuda_emulation/%.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED_FLAGS) -c $< -o $@
+
+$(BUILD)/emulated/%.c.o: kernels/cuda/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BASE_FLAGS) -fPIC -fvisibility=hidden -c $< -o $@
+
+$(EMULATED_PLUGIN): $(EMULATED_OBJECTS)
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED_FLAGS) -shared $^ -o $@ -ldl
+
+CUDA_TESTS = $(filter $(BUILD)/tests/unit/test_cuda_%,$(UNIT_TESTS))
+$(CUDA_TESTS): | $(EMULATED_PLUGIN)
 
 # ---- tests ----
 unit: $(UNIT_TESTS)
@@ -164,6 +227,7 @@ uninstall:
 clean:
 	rm -rf build build-* demo/out
 
-.PHONY: all unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean
+FORCE:
+.PHONY: FORCE all cuda unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

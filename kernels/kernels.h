@@ -17,17 +17,27 @@
  *  - An instance is used by one thread at a time. The CPU backend spreads each
  *    operator over its own thread pool; results do not depend on the thread count.
  *
- * A backend fills every function pointer. CPU: kernels_cpu_open (kernels/cpu).
+ * A backend fills every function pointer. CPU: kernels_cpu_open (kernels/cpu). CUDA: a plugin, kernels_cuda_load
+ * (kernels/plugin.h).
  */
 #ifndef LANCE_KERNELS_H
 #define LANCE_KERNELS_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __cplusplus /* a backend may be written in C++; std::atomic<bool> has the layout of C's atomic_bool */
+#include <atomic>
+using std::atomic_bool;
+#else
+#include <stdatomic.h>
+#endif
 
 #include "protocol/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef struct act act;     /* activations in device memory; see act_at() */
 typedef struct param param; /* float32 in device memory; see param_at() */
@@ -237,5 +247,9 @@ enum cpu_level { CPU_AUTO, CPU_PORTABLE, CPU_AVX2 };
 /* Open the CPU backend with `threads` threads (0: one per core). Errors: ERROR_NO_MEMORY,
  * ERROR_UNSUPPORTED when the level is not available here. */
 int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, struct error *error);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

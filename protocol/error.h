@@ -8,6 +8,10 @@
 #ifndef LANCE_ERROR_H
 #define LANCE_ERROR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum error_code {
     ERROR_NONE = 0,
     ERROR_BAD_REQUEST = -1,  /* the request or its parameters are wrong */
@@ -41,5 +45,9 @@ const char *error_name(int code);
 
 /* The code of a wire name; ERROR_INTERNAL for an unknown name. */
 int error_code_of(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -30,6 +30,8 @@ GOLDEN_DATA = Path("tests/golden/data")
 STAGE_LIMIT_SECONDS = 1800
 # Slow under the thread sanitizer, and what they test starts no thread (libav's own, in test_media, it cannot judge).
 SINGLE_THREADED_TESTS = ("test_assemble", "test_media", "test_picture", "test_pth", "test_releases", "test_tokenizer")
+# Threads of the emulated card are fibers, which the thread sanitizer takes for one thread.
+CUDA_TESTS = tuple(path.stem for path in (ROOT / "tests/unit").glob("test_cuda_*.c"))
 
 
 @dataclass
@@ -182,7 +184,7 @@ STAGES: dict[str, Callable[[int], Count]] = {
     "clang": clang,
     "unit": unit_tests,
     "asan": lambda jobs: unit_tests(jobs, "address,undefined"),
-    "tsan": lambda jobs: unit_tests(jobs, "thread", SINGLE_THREADED_TESTS),
+    "tsan": lambda jobs: unit_tests(jobs, "thread", SINGLE_THREADED_TESTS + CUDA_TESTS),
     "golden": golden,
     "python": python_tests,
 }

@@ -1,0 +1,126 @@
+/* state.cuh: what the files of the CUDA backend share: the instance, its device memory and its failures.
+ *
+ * One thread at a time uses an instance. Operators enqueue their work on the stream `compute` and return; nothing of
+ * them may block but transfers to and from the host. What goes wrong is noted once, in the order it happened
+ * (cuda_check, cuda_fail), later operators are left undone, and the next sync reports it.
+ *
+ * Device memory has three kinds, all counted in memory_in_use:
+ *   weights   cuda_weights_alloc: given back to the card at once when a matrix is closed
+ *   working   memory_alloc: from a pool that keeps freed blocks for the next job and returns them when the last is freed
+ *   scratch   cuda_scratch: grows to what the largest operator needed, until the backend is closed
+ */
+#ifndef LANCE_CUDA_STATE_CUH
+#define LANCE_CUDA_STATE_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include <unordered_map>
+
+#include "kernels/kernels.h"
+
+typedef __nv_bfloat16 bf16; /* an activation; act_bytes is 2 */
+
+/* Pieces of scratch memory, one for each purpose that may be needed at the same time. What an operator finds in one is
+ * undefined; what it leaves there is lost at the next operator that asks for it. */
+enum cuda_scratch {
+    SCRATCH_WEIGHTS,  /* a tile of dequantised weights */
+    SCRATCH_LIBRARY,  /* workspace of cuBLASLt or cuDNN */
+    SCRATCH_PARTIALS, /* partial sums of a cut-up operator */
+    SCRATCH_INDEXES,  /* numbers from the host: token ids, tables of segments */
+    SCRATCH_TRANSFER, /* float32 on their way from or to the host */
+    SCRATCH_COUNT
+};
+
+enum { CUDA_STAGING_PIECES = 2 };
+static const size_t CUDA_STAGING_BYTES = 8 << 20; /* of one piece of page-locked host memory */
+
+struct cuda_state {
+    struct kernels kernels; /* first, so that a struct kernels * is a struct cuda_state * */
+    char name[320];
+    int device;
+    int capability;          /* 10 * major + minor: 80, 86, 89, 90, 100, 120 */
+    int multiprocessors;
+    size_t shared_bytes_max; /* dynamic shared memory a block may have, by request */
+    size_t memory_bytes;     /* of the card */
+
+    cudaStream_t compute; /* all operators and transfers, in order */
+    cudaStream_t side;    /* what an operator overlaps with `compute`, ordered by events; idle between operators */
+    cudaMemPool_t pool;   /* of working memory */
+
+    std::atomic<uint64_t> in_use, peak;         /* bytes; other threads read them */
+    std::unordered_map<void *, size_t> working; /* the blocks of memory_alloc */
+
+    struct {
+        void *memory;
+        size_t bytes;
+    } scratch[SCRATCH_COUNT];
+
+    struct {
+        char *host;         /* page-locked, CUDA_STAGING_BYTES */
+        cudaEvent_t free;   /* the device no longer reads or writes it */
+    } staging[CUDA_STAGING_PIECES];
+    int next_staging;           /* the piece that was used longest ago */
+
+    const atomic_bool *cancelled; /* see kernels.h, watch; or NULL */
+    int failure;                  /* code of the first failure since the last sync, or 0 */
+    char failure_text[400];
+
+    void *library; /* linear.cu's: a matrix product of a library, or NULL */
+};
+
+static inline struct cuda_state *cuda_of(struct kernels *k)
+{
+    return reinterpret_cast<struct cuda_state *>(k);
+}
+
+/* The device's view of opaque activations and parameters. */
+static inline bf16 *values_of(act *memory)
+{
+    return reinterpret_cast<bf16 *>(memory);
+}
+static inline const bf16 *values_of(const act *memory)
+{
+    return reinterpret_cast<const bf16 *>(memory);
+}
+static inline float *values_of(param *memory)
+{
+    return reinterpret_cast<float *>(memory);
+}
+static inline const float *values_of(const param *memory)
+{
+    return reinterpret_cast<const float *>(memory);
+}
+
+/* Note a failure of an operator, unless an earlier one is noted already. */
+void cuda_fail(struct cuda_state *state, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* True when `status` is success; otherwise the failure is noted with what was being done. */
+bool cuda_check(struct cuda_state *state, cudaError_t status, const char *what);
+
+/* Whether operators should still be enqueued: nothing has failed and nobody cancelled. */
+bool cuda_running(const struct cuda_state *state);
+
+/* Scratch memory of at least `bytes`, 256-byte aligned, for kernels on the stream `compute`. NULL when there is none: the
+ * failure is noted and the operator returns. */
+void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
+
+/* Memory for weights, 256-byte aligned, and its return (NULL is allowed). Errors: ERROR_NO_MEMORY; `what` names them. */
+int cuda_weights_alloc(struct cuda_state *state, void **out, size_t bytes, const char *what, struct error *error);
+void cuda_weights_free(struct cuda_state *state, void *memory, size_t bytes);
+
+/* Copy host memory (a mapped file, say; any alignment) to the device through page-locked memory, so that reading the file
+ * and sending overlap. The source may change on return; the copy is made in its turn on `compute`. A failure is noted. */
+void cuda_send(struct cuda_state *state, void *device, const void *host, size_t bytes);
+
+/* Wait for everything and turn a noted failure into an error: for functions that open something. */
+int cuda_finish(struct cuda_state *state, struct error *error);
+
+/* Rows of blocks: how many pieces of `piece` cover n. */
+static inline unsigned cuda_pieces(size_t n, size_t piece)
+{
+    return static_cast<unsigned>((n + piece - 1) / piece);
+}
+
+#endif

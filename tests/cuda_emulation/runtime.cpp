@@ -1,0 +1,307 @@
+/* runtime.cpp: devices, memory, streams and events of the emulation; see cuda_runtime.h.
+ *
+ * A stream keeps what was put on it until somebody waits for it, as late as a card may run it: host memory that is freed
+ * or changed too early, and a missing wait between two streams, show in the results or in the address sanitizer. */
+#include <stdio.h>
+
+#include <deque>
+#include <vector>
+
+#include "cuda_runtime.h"
+#include "threads.h"
+
+struct emulated_stream {
+    std::deque<std::function<void()>> waiting;
+    uint64_t taken = 0, put = 0; /* how many were taken from it, and put on it */
+};
+struct emulated_event {
+    cudaStream_t stream = nullptr;
+    uint64_t after = 0; /* done when the stream has run so many */
+};
+struct emulated_pool {
+    int device;
+};
+
+static cudaError_t last_error = cudaSuccess;
+static std::vector<cudaStream_t> streams;
+
+static cudaError_t fail(cudaError_t status)
+{
+    last_error = status;
+    return status;
+}
+
+static void run_until(cudaStream_t stream, uint64_t number)
+{
+    while (stream->taken < number && !stream->waiting.empty()) {
+        std::function<void()> next = std::move(stream->waiting.front());
+        stream->waiting.pop_front();
+        next();
+        stream->taken++;
+    }
+}
+
+static void put(cudaStream_t stream, std::function<void()> work)
+{
+    stream->waiting.push_back(std::move(work));
+    stream->put++;
+}
+
+const char *cudaGetErrorString(cudaError_t status)
+{
+    switch (status) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    }
+    return "unknown error";
+}
+
+cudaError_t cudaGetLastError()
+{
+    const cudaError_t status = last_error;
+    last_error = cudaSuccess;
+    return status;
+}
+
+/* LANCED_EMULATION_CARDS and LANCED_EMULATION_MEMORY (bytes) make a machine without a card, or a small one. */
+static size_t environment(const char *name, size_t otherwise)
+{
+    const char *value = getenv(name);
+    return value ? static_cast<size_t>(strtoull(value, nullptr, 10)) : otherwise;
+}
+
+static size_t memory_in_use;
+
+static size_t memory_of_card()
+{
+    return environment("LANCED_EMULATION_MEMORY", static_cast<size_t>(8) << 30);
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = static_cast<int>(environment("LANCED_EMULATION_CARDS", 1));
+    return *count ? cudaSuccess : fail(cudaErrorNoDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
+{
+    *properties = {};
+    snprintf(properties->name, sizeof properties->name, "emulated card %d", device);
+    properties->totalGlobalMem = memory_of_card();
+    properties->sharedMemPerBlockOptin = 99 << 10; /* what every card from 8.0 on has */
+    properties->major = 8;
+    properties->minor = 6;
+    properties->multiProcessorCount = 4;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
+{
+    *total = memory_of_card();
+    *available = *total > memory_in_use ? *total - memory_in_use : 0;
+    return cudaSuccess;
+}
+
+/* ---- streams and events ---- */
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
+{
+    *stream = new emulated_stream;
+    streams.push_back(*stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    run_until(stream, stream->put);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    cudaStreamSynchronize(stream);
+    streams.erase(std::find(streams.begin(), streams.end(), stream));
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize()
+{
+    for (cudaStream_t stream : streams)
+        cudaStreamSynchronize(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    *event = new emulated_event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+    return cudaEventCreate(event);
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    event->stream = stream;
+    event->after = stream->put;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    if (event->stream)
+        run_until(event->stream, event->after);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+    const emulated_event now = *event; /* as recorded now, whatever is recorded later */
+    if (now.stream && now.stream != stream)
+        put(stream, [now] { run_until(now.stream, now.after); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
+{
+    *ms = 1.0f; /* time has no meaning here */
+    return cudaSuccess;
+}
+
+/* ---- memory ---- */
+
+/* Each block has its size in front, and 0xff (NaN as bf16 and as float32) until it is written. */
+enum { BLOCK_HEAD = 256 };
+
+static cudaError_t allocate(void **memory, size_t bytes)
+{
+    *memory = nullptr;
+    void *block = nullptr;
+    if (memory_in_use + bytes > memory_of_card() || posix_memalign(&block, BLOCK_HEAD, BLOCK_HEAD + bytes))
+        return fail(cudaErrorMemoryAllocation);
+    memory_in_use += bytes;
+    memcpy(block, &bytes, sizeof bytes);
+    *memory = static_cast<char *>(block) + BLOCK_HEAD;
+    memset(*memory, 0xff, bytes);
+    return cudaSuccess;
+}
+
+static void release(void *memory)
+{
+    if (!memory)
+        return;
+    void *block = static_cast<char *>(memory) - BLOCK_HEAD;
+    size_t bytes;
+    memcpy(&bytes, block, sizeof bytes);
+    memory_in_use -= bytes;
+    free(block);
+}
+
+cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool, const cudaMemPoolProps *properties)
+{
+    *pool = new emulated_pool{properties->location.id};
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t)
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool)
+{
+    delete pool;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocFromPoolAsync(void **memory, size_t bytes, cudaMemPool_t, cudaStream_t)
+{
+    return allocate(memory, bytes);
+}
+
+cudaError_t cudaFreeAsync(void *memory, cudaStream_t stream)
+{
+    put(stream, [memory] { release(memory); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **memory, size_t bytes)
+{
+    return allocate(memory, bytes);
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    cudaDeviceSynchronize();
+    release(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **memory, size_t bytes)
+{
+    *memory = malloc(bytes);
+    return *memory ? cudaSuccess : fail(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    cudaDeviceSynchronize();
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream)
+{
+    put(stream, [=] { memmove(to, from, bytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
+{
+    put(stream, [=] { memset(memory, value, bytes); });
+    return cudaSuccess;
+}
+
+/* ---- kernels ---- */
+cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int value)
+{
+    return value <= (99 << 10) ? cudaSuccess : fail(cudaErrorInvalidValue);
+}
+
+void emulated_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                     std::function<void()> body)
+{
+    if (!grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
+        grid.z > 65535 || block.z > 64 || block.x * block.y * block.z > 1024 || shared_bytes > (99 << 10)) {
+        fail(cudaErrorInvalidConfiguration);
+        return;
+    }
+    put(stream, [=] {
+        for (unsigned z = 0; z < grid.z; z++)
+            for (unsigned y = 0; y < grid.y; y++)
+                for (unsigned x = 0; x < grid.x; x++)
+                    emulated_run_block(name, grid, block, uint3{x, y, z}, shared_bytes, body);
+    });
+}
