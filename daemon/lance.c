@@ -8,7 +8,8 @@
 #include <time.h>
 
 static const char *const task_names[LANCE_TASK_COUNT] = {"t2i",        "t2v",       "i2v",      "image_edit",
-                                                         "video_edit", "x2t_image", "x2t_video"};
+                                                         "video_edit", "x2t_image", "x2t_video", "encode",
+                                                         "decode"};
 
 const char *lance_task_name(enum lance_task task)
 {

@@ -24,10 +24,12 @@
 
 enum lance_task {
     LANCE_T2I, LANCE_T2V, LANCE_I2V, LANCE_IMAGE_EDIT, LANCE_VIDEO_EDIT, LANCE_X2T_IMAGE, LANCE_X2T_VIDEO,
+    LANCE_ENCODE, /* frames to latents, by the VAE alone */
+    LANCE_DECODE, /* latents to frames, by the VAE alone */
     LANCE_TASK_COUNT
 };
 
-/* "t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video". */
+/* "t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", "encode", "decode". */
 const char *lance_task_name(enum lance_task task);
 int lance_task_of(const char *name); /* or -1 */
 
@@ -100,6 +102,12 @@ struct lance_media {
     double fps; /* 0 for a still picture */
 };
 
+/* Latents or a mask of the client: values [batch, channels, frames, height, width], one height and width per latent cell. */
+struct lance_latents {
+    const float *values;
+    int batch, channels, frames, height, width;
+};
+
 /* A request; pointers are borrowed only during lance_job_start. Fill with lance_request_init first. */
 struct lance_request {
     enum lance_task task;
@@ -122,6 +130,18 @@ struct lance_request {
     size_t noise_values;       /* how many values `noise` has; checked against the job's size */
     enum lance_uncond_positions uncond_positions;
 
+    /* Sampling from latents, and part of the schedule. Latents are in the raw scale of the VAE; with x0 their
+     * normalised values, sampling starts at the schedule's t from (1 - t) * x0 + t * noise, or from (1 - t) * x0 without
+     * noise (as ComfyUI's samplers pass latents with leftover noise, x_t / (1 - t)). */
+    const struct lance_latents *latents;     /* the result's shape; all zero or NULL: x0 = 0. For LANCE_DECODE: what is decoded */
+    const struct lance_latents *latent_state; /* of an earlier result: makes going on exact. Where it stands for the same
+                                               * values as `latents` it is used in their place; only without add_noise */
+    const struct lance_latents *latent_mask; /* [1 or batch, 1, ...], 0 (keep `latents`) to 1 (generate); NULL: all 1 */
+    double denoise;            /* strength: the steps are the last ones of num_inference_steps / denoise */
+    int start_step, end_step;  /* of the num_inference_steps steps only these, end_step not included; past the last: all */
+    bool add_noise;            /* false: `latents` are noisy already */
+    bool leftover_noise;       /* an early end_step leaves its noise; false: the last step goes to t = 0 */
+
     /* sources */
     const struct lance_media *source; /* edits, i2v, x2t; NULL otherwise */
     const char *resolution;    /* preset of the official script, such as "image_768res"; NULL: the task's default */
@@ -140,6 +160,8 @@ struct lance_request {
     bool decode;               /* false: latents only, no pixels */
     bool preview;              /* lance_job_preview will be called; its memory is counted */
 };
+
+enum { LANCE_END_STEP = 10000 }; /* the default end_step: past every schedule */
 
 /* Official defaults for the task; everything not given keeps working values. */
 void lance_request_init(struct lance_request *request, enum lance_task task);
@@ -202,7 +224,8 @@ struct lance_result {
     int batch, frames, height, width;
     double fps;
     const float *latents;    /* [batch, 48, latent_frames, latent_height, latent_width], the raw scale of the Wan 2.2
-                              * VAE (z * std + mean), as ComfyUI's core nodes expect; NULL for x2t */
+                              * VAE (z * std + mean), as ComfyUI's core nodes expect; NULL for x2t and decode */
+    const float *latent_state; /* where noise is left: x_t itself, same shape; NULL otherwise */
     int latent_frames, latent_height, latent_width;
     const char *text;        /* x2t: the answer */
     const int32_t *token_ids;

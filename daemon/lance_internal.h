@@ -4,6 +4,7 @@
  *   lance_request.c  defaults and checks of a request
  *   lance_plan.c     from a request to sizes: prompt, grids, memory
  *   lance_job.c      the job's stages, step by step
+ *   lance_latents.c  latents of the client: where sampling starts, what a mask keeps, what goes back
  *   lance_answer.c   the stage that writes text
  *   lance_preview.c  small pictures while denoising
  */
@@ -29,6 +30,7 @@ enum {
     LANCE_MAX_SIDE = LATENT_MAX_SIDE * VAE_SPATIAL_STRIDE,                   /* 1024 pixels */
     LANCE_MAX_FRAMES = 1 + (LATENT_MAX_FRAMES - 1) * VAE_TEMPORAL_STRIDE,    /* 121 */
     LANCE_MAX_STEPS = 1000,
+    LANCE_MAX_PREPARED_SIDE = 1152, /* the longest side that the official presets give (21:9 of image_768res) */
     LANCE_MAX_NEW_TOKENS = 4096,
     LANCE_MAX_SOURCE_SIDE = 8192,
     LANCE_MAX_SOURCE_FRAMES = 100000,
@@ -58,7 +60,11 @@ struct lance_model {
 /* The task's properties. */
 static inline bool task_answers(enum lance_task task) { return task == LANCE_X2T_IMAGE || task == LANCE_X2T_VIDEO; }
 static inline bool task_edits(enum lance_task task) { return task == LANCE_IMAGE_EDIT || task == LANCE_VIDEO_EDIT; }
-static inline bool task_has_source(enum lance_task task) { return task_answers(task) || task_edits(task) || task == LANCE_I2V; }
+static inline bool task_samples(enum lance_task task) { return task <= LANCE_VIDEO_EDIT; } /* denoises latents */
+static inline bool task_has_source(enum lance_task task)
+{
+    return task_answers(task) || task_edits(task) || task == LANCE_I2V || task == LANCE_ENCODE;
+}
 static inline bool task_takes_video(enum lance_task task) { return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO; }
 static inline bool task_makes_video(enum lance_task task)
 {
@@ -67,14 +73,15 @@ static inline bool task_makes_video(enum lance_task task)
 
 /* What a request comes to before anything is allocated on the device. */
 struct job_plan {
-    struct prompt *prompt;
-    struct token_grid target;    /* latents to generate; frames 0: an answer */
-    int condition_frames;        /* of the target, given by the source (i2v) */
+    struct prompt *prompt;       /* NULL: the task is the VAE's alone */
+    struct token_grid target;    /* latents to generate, encode or decode; frames 0: an answer */
+    int condition_frames;        /* of the target, given by the source (i2v) or kept by a mask: clean, at time 0 */
     bool guided;
-    float *timesteps;            /* [num_inference_steps + 1] */
+    int steps;                   /* to be done, */
+    float *timesteps;            /* at these times: [steps + 1] */
 
     /* The source: which frames are taken, and at which sizes the ViT and the VAE see them. */
-    char resolution[32];
+    char resolution[32];         /* "": as it is, cropped to whole latent cells (encode) */
     int frame_indices[LANCE_MAX_FRAMES + 1];
     int source_frames;
     bool sees, encodes;
@@ -100,6 +107,30 @@ void job_plan_free(struct job_plan *plan);
  * the limit. */
 uint64_t job_plan_need(const struct job_plan *plan, const struct lance_model *model);
 int job_plan_check_fit(const struct job_plan *plan, const struct lance_model *model, struct error *error);
+
+/* lance_latents.c. Rows of latents are [batch, cells, channels], normalised, as the denoiser has them; the client's
+ * are channels first and raw. */
+struct latents {
+    size_t batch, cells, channels, first_row; /* rows before first_row are the source's or kept whole: clean */
+    float first_t, last_t;
+    float *mask;               /* [batch, cells], or NULL; with it: */
+    float *kept, *kept_noise;  /* [batch, cells, channels] */
+    float *scratch;
+};
+int latents_check(const struct job_plan *plan, const struct lance_model *model, const struct lance_request *request,
+                  struct error *error);
+/* Whole frames at the front that the mask keeps of every batch item. */
+int latents_kept_frames(const struct lance_latents *mask);
+/* `x` has the noise, and becomes what sampling starts from. latents_free frees it, whatever this returns. */
+int latents_start(struct latents *latents, const struct lance_model *model, const struct job_plan *plan,
+                  const struct lance_request *request, float *x, struct error *error);
+/* After a step to time t, put what the mask keeps back into x, noised to t. */
+void latents_keep(const struct latents *latents, float t, float *x);
+/* The result of x: raw, and where noise is left, what makes going on exact (`state` may be NULL otherwise). */
+void latents_finish(const struct latents *latents, const struct lance_model *model, const float *x, float *raw, float *state);
+/* Of one item's values, channels first [channels, cells], the rows [count, channels] of the cells from first_cell on. */
+void latents_frame_rows(const float *values, size_t cells, size_t channels, size_t first_cell, size_t count, float *rows);
+void latents_free(struct latents *latents);
 
 /* lance_answer.c: decoding of text. */
 struct answer;

@@ -10,6 +10,8 @@
  *   decode   one latent frame of one batch item per step
  *   text     a few tokens of the answer per step
  *
+ * The tasks encode and decode have one stage alone.
+ *
  * A stage allocates what it needs when it begins and frees what no later stage needs when it ends;
  * lance_plan.c sums the same sizes, so what is changed here is changed there.
  */
@@ -50,11 +52,14 @@ struct lance_job {
     uint8_t *vae_pixels;   /* [source frames, height, width, 3] */
     float *eps;            /* [channels, encoded cells]; NULL: the mean is used */
     float *encoded;        /* [encoded cells, channels], normalised latents of the source */
-    float *initial;        /* [batch, target cells, channels], the noise */
+    float *initial;        /* [batch, target cells, channels], the noise, or what sampling starts from */
+    struct latents given;  /* what the client gave to start from */
+    float *host_x;         /* x, while the mask is put back */
     float *chunk;          /* scratch of encode and decode: 4 frames of pixels */
-    float *moments;        /* scratch of encode: mean and log variance of a latent frame */
+    float *moments;        /* scratch of encode: mean and log variance of a latent frame; of decode: a latent frame */
     float *latents;        /* [batch, target cells, channels], normalised: the outcome of denoising */
-    float *raw_latents;    /* [batch, channels, target cells], the result */
+    float *raw_latents;    /* [batch, channels, target cells], the result, or what is decoded */
+    float *latent_state;   /* the same, normalised, where noise is left */
     uint8_t *pixels;       /* [batch, frames, height, width, 3], the result */
     uint8_t *preview;
     char *text;
@@ -286,9 +291,24 @@ static int encode_stage_step(struct lance_job *job, int frame, struct error *err
     return 0;
 }
 
+/* The result of the task encode: channels first, in the VAE's raw scale. */
+static int keep_encoded(struct lance_job *job, struct error *error)
+{
+    const size_t cells = target_cells(job), channels = channels_of(job);
+    int code = 0;
+    job->raw_latents = host_alloc(cells * channels, sizeof(float), "latents", &code, error);
+    if (code)
+        return code;
+    vae_latent_to_raw(job->model->vae, job->encoded, cells);
+    for (size_t i = 0; i < cells * channels; i++)
+        job->raw_latents[i % channels * cells + i / channels] = job->encoded[i];
+    free(job->encoded);
+    job->encoded = NULL;
+    return 0;
+}
+
 static int encode_stage_end(struct lance_job *job, struct error *error)
 {
-    (void)error;
     vae_pass_close(job->vae_pass);
     job->vae_pass = NULL;
     free(job->chunk);
@@ -297,7 +317,7 @@ static int encode_stage_end(struct lance_job *job, struct error *error)
     free(job->eps);
     job->chunk = job->moments = job->eps = NULL;
     job->vae_pixels = NULL;
-    return 0;
+    return job->request.task == LANCE_ENCODE ? keep_encoded(job, error) : 0;
 }
 
 /* ---- prefix ---- */
@@ -350,7 +370,7 @@ static int denoise_stage_begin(struct lance_job *job, struct error *error)
     const struct job_plan *plan = &job->plan;
     const struct lance_model *model = job->model;
     const size_t item = target_cells(job) * channels_of(job), batch = (size_t)job->request.batch_size;
-    const size_t given = (size_t)plan->condition_frames * frame_cells(plan->target) * channels_of(job);
+    const size_t given = job->encoded && job->request.task == LANCE_I2V ? frame_cells(plan->target) * channels_of(job) : 0;
     int code;
     if ((code = open_workspace(job, error)) || (code = device_alloc(job, &job->x, batch * item * sizeof(float), error)) ||
         (code = device_alloc(job, &job->velocity, item * sizeof(float), error)) ||
@@ -362,7 +382,10 @@ static int denoise_stage_begin(struct lance_job *job, struct error *error)
     job->kernels->param_upload(job->kernels, job->x, job->initial, batch * item);
     free(job->initial);
     job->initial = NULL;
-    return 0;
+    code = 0;
+    if (job->given.mask)
+        job->host_x = host_alloc(batch * item, sizeof(float), "masked latents", &code, error);
+    return code;
 }
 
 static int denoise_stage_step(struct lance_job *job, int step, struct error *error)
@@ -392,20 +415,14 @@ static int denoise_stage_step(struct lance_job *job, int step, struct error *err
         };
         k->guided_step(k, &update);
     }
-    return k->sync(k, error);
-}
-
-/* The result's latents: channels first, in the VAE's raw scale. */
-static void make_raw_latents(struct lance_job *job)
-{
-    const size_t cells = target_cells(job), channels = channels_of(job), batch = (size_t)job->request.batch_size;
-    float *cell = job->chunk; /* one cell's channels */
-    for (size_t i = 0; i < batch * cells; i++) {
-        memcpy(cell, job->latents + i * channels, channels * sizeof *cell);
-        vae_latent_to_raw(job->model->vae, cell, 1);
-        for (size_t c = 0; c < channels; c++)
-            job->raw_latents[(i / cells * channels + c) * cells + i % cells] = cell[c];
-    }
+    code = k->sync(k, error);
+    if (code || !job->given.mask)
+        return code;
+    const size_t n = (size_t)r->batch_size * item;
+    k->param_download(k, job->host_x, job->x, n);
+    latents_keep(&job->given, t - dt, job->host_x);
+    k->param_upload(k, job->x, job->host_x, n);
+    return 0;
 }
 
 static int denoise_stage_end(struct lance_job *job, struct error *error)
@@ -414,13 +431,15 @@ static int denoise_stage_end(struct lance_job *job, struct error *error)
     int code = 0;
     job->latents = host_alloc(n, sizeof(float), "latents", &code, error);
     job->raw_latents = host_alloc(n, sizeof(float), "latents", &code, error);
-    job->chunk = host_alloc(channels_of(job), sizeof(float), "latents", &code, error);
+    if (job->plan.timesteps[job->plan.steps] > 0)
+        job->latent_state = host_alloc(n, sizeof(float), "latents", &code, error);
     if (code)
         return code;
     job->kernels->param_download(job->kernels, job->latents, job->x, n);
-    make_raw_latents(job);
-    free(job->chunk);
-    job->chunk = NULL;
+    latents_finish(&job->given, job->model, job->latents, job->raw_latents, job->latent_state);
+    latents_free(&job->given);
+    free(job->host_x);
+    job->host_x = NULL;
     denoiser_close(job->denoiser);
     decoder_workspace_close(job->workspace);
     job->denoiser = NULL;
@@ -442,6 +461,7 @@ static int decode_stage_begin(struct lance_job *job, struct error *error)
 {
     const size_t frames = (size_t)vae_frames(job->plan.target.frames);
     int code = 0;
+    job->moments = host_alloc(frame_cells(job->plan.target) * channels_of(job), sizeof(float), "latents", &code, error);
     job->chunk = host_alloc(VAE_TEMPORAL_STRIDE * picture_bytes(job), sizeof(float), "decoded frames", &code, error);
     job->pixels = host_alloc((size_t)job->request.batch_size * frames * picture_bytes(job), 1, "decoded frames", &code, error);
     return code;
@@ -451,15 +471,16 @@ static int decode_stage_step(struct lance_job *job, int step, struct error *erro
 {
     const struct token_grid target = job->plan.target;
     const int item = step / target.frames, frame = step % target.frames;
+    const size_t cells = target_cells(job), channels = channels_of(job), rows = frame_cells(target);
     int code = 0, frames = 0;
     if (frame == 0) {
         vae_pass_close(job->vae_pass); /* of the batch item before */
         job->vae_pass = NULL;
         code = vae_decode_begin(&job->vae_pass, job->model->vae, target.frames, target.height, target.width, error);
     }
+    latents_frame_rows(job->raw_latents + (size_t)item * cells * channels, cells, channels, (size_t)frame * rows, rows, job->moments);
     if (!code)
-        code = vae_decode_frame(job->vae_pass, job->latents + (size_t)step * frame_cells(target) * channels_of(job), job->chunk,
-                                &frames, error);
+        code = vae_decode_frame(job->vae_pass, job->moments, job->chunk, &frames, error);
     if (code)
         return code;
     size_t first = (size_t)item * (size_t)vae_frames(target.frames) + (size_t)(frame == 0 ? 0 : vae_frames(frame));
@@ -473,7 +494,8 @@ static int decode_stage_end(struct lance_job *job, struct error *error)
     vae_pass_close(job->vae_pass);
     job->vae_pass = NULL;
     free(job->chunk);
-    job->chunk = NULL;
+    free(job->moments);
+    job->chunk = job->moments = NULL;
     return 0;
 }
 
@@ -528,7 +550,7 @@ static void list_stages(struct lance_job *job)
     const struct job_plan *plan = &job->plan;
     const struct lance_request *r = &job->request;
     int missing = 0;
-    for (int i = 0; i < prefix_splits(job->prefix); i++)
+    for (int i = 0; job->prefix && i < prefix_splits(job->prefix); i++)
         missing += !prefix_has(job->prefix, i);
     if (job->vit_pixels)
         add_stage(job, &vit_stage, checkpoint_config(job->model->checkpoint)->vit.depth);
@@ -540,9 +562,18 @@ static void list_stages(struct lance_job *job)
         add_stage(job, &text_stage, r->max_new_tokens);
         return;
     }
-    add_stage(job, &denoise_stage, r->num_inference_steps);
-    if (r->decode)
+    if (task_samples(r->task))
+        add_stage(job, &denoise_stage, plan->steps);
+    if (r->task == LANCE_DECODE || (task_samples(r->task) && r->decode))
         add_stage(job, &decode_stage, r->batch_size * plan->target.frames);
+}
+
+/* The middle of a frame, of a size that it has. */
+static void crop_centre(const uint8_t *from, int height, int width, struct picture_size size, uint8_t *to)
+{
+    const size_t top = (size_t)(height - size.height) / 2, left = (size_t)(width - size.width) / 2;
+    for (size_t y = 0; y < (size_t)size.height; y++)
+        memcpy(to + y * (size_t)size.width * 3, from + ((top + y) * (size_t)width + left) * 3, (size_t)size.width * 3);
 }
 
 /* Resize the source's frames for the ViT (an odd clip repeats its last frame) and for the VAE. */
@@ -564,7 +595,9 @@ static int prepare_source(struct lance_job *job, struct error *error)
         if (plan->sees)
             code = picture_prepare(from, source->height, source->width, plan->resolution, PICTURE_FOR_VIT,
                                    job->vit_pixels + (size_t)i * vit_bytes_each, error);
-        if (!code && plan->encodes)
+        if (!code && plan->encodes && !*plan->resolution)
+            crop_centre(from, source->height, source->width, plan->vae_size, job->vae_pixels + (size_t)i * vae_bytes_each);
+        else if (!code && plan->encodes)
             code = picture_prepare(from, source->height, source->width, plan->resolution, PICTURE_FOR_VAE,
                                    job->vae_pixels + (size_t)i * vae_bytes_each, error);
     }
@@ -620,7 +653,8 @@ static void draw_noise(const struct lance_job *job, uint64_t seed, float *scratc
     }
 }
 
-static int prepare_noise(struct lance_job *job, struct error *error)
+/* What sampling starts from: noise, alone or with the client's latents. */
+static int prepare_initial(struct lance_job *job, struct error *error)
 {
     const struct lance_request *r = &job->request;
     const size_t n = target_cells(job) * channels_of(job), batch = (size_t)r->batch_size;
@@ -634,6 +668,17 @@ static int prepare_noise(struct lance_job *job, struct error *error)
         for (size_t i = 0; i < batch; i++)
             draw_noise(job, r->seed + i, scratch, job->initial + i * n);
     free(scratch);
+    return code ? code : latents_start(&job->given, job->model, &job->plan, r, job->initial, error);
+}
+
+/* The task decode: the client's latents are decoded as a job's own are. */
+static int keep_latents(struct lance_job *job, struct error *error)
+{
+    const size_t n = (size_t)job->request.batch_size * target_cells(job) * channels_of(job);
+    int code = 0;
+    job->raw_latents = host_alloc(n, sizeof(float), "latents", &code, error);
+    if (!code)
+        memcpy(job->raw_latents, job->request.latents->values, n * sizeof(float));
     return code;
 }
 
@@ -659,9 +704,11 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
         code = prepare_source(job, error);
     if (!code && plan.encodes)
         code = prepare_encoder_noise(job, error);
-    if (!code && plan.target.frames > 0)
-        code = prepare_noise(job, error);
-    if (!code)
+    if (!code && task_samples(request->task))
+        code = prepare_initial(job, error);
+    if (!code && request->task == LANCE_DECODE)
+        code = keep_latents(job, error);
+    if (!code && plan.prompt)
         code = open_prefix(job, error);
     if (code) {
         lance_job_close(job);
@@ -672,6 +719,7 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
     job->request.prompt = job->request.system_prompt = job->request.resolution = NULL;
     job->request.source = NULL;
     job->request.noise = job->request.source_latent_noise = NULL;
+    job->request.latents = job->request.latent_state = job->request.latent_mask = NULL;
     *out = job;
     return 0;
 }
@@ -809,8 +857,9 @@ int lance_job_result(const struct lance_job *job, struct lance_result *result, s
         result->frames = vae_frames(target.frames);
         result->height = target.height * VAE_SPATIAL_STRIDE;
         result->width = target.width * VAE_SPATIAL_STRIDE;
-        result->fps = task_makes_video(job->request.task) ? LANCE_VIDEO_FPS : 0;
-        result->latents = job->raw_latents;
+        result->fps = task_makes_video(job->request.task) || target.frames > 1 ? LANCE_VIDEO_FPS : 0;
+        result->latents = job->request.task == LANCE_DECODE ? NULL : job->raw_latents;
+        result->latent_state = job->latent_state;
         result->latent_frames = target.frames;
         result->latent_height = target.height;
         result->latent_width = target.width;
@@ -839,9 +888,11 @@ void lance_job_close(struct lance_job *job)
     device_free(job, &job->x);
     device_free(job, &job->velocity);
     void *const host[] = {job->vit_pixels, job->vae_pixels, job->eps, job->encoded, job->initial, job->chunk,
-                          job->moments, job->latents, job->raw_latents, job->pixels, job->preview, job->text};
+                          job->moments, job->latents, job->raw_latents, job->latent_state, job->host_x, job->pixels,
+                          job->preview, job->text};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
+    latents_free(&job->given);
     job_plan_free(&job->plan);
     free(job);
 }

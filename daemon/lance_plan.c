@@ -6,19 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The longest side that the official presets give (21:9 of image_768res). */
-enum { MAX_PREPARED_SIDE = 1152 };
-
 static int check_prepared(const struct job_plan *plan, struct picture_size size, struct error *error)
 {
-    if (size.height <= MAX_PREPARED_SIDE && size.width <= MAX_PREPARED_SIDE && size.height >= 28 && size.width >= 28)
+    if (size.height <= LANCE_MAX_PREPARED_SIDE && size.width <= LANCE_MAX_PREPARED_SIDE && size.height >= 28 && size.width >= 28)
         return 0;
     return error_set(error, ERROR_BAD_REQUEST, "resolution %s makes the source %d x %d; accepted are sides from 28 to %d",
-                     plan->resolution, size.width, size.height, MAX_PREPARED_SIDE);
+                     plan->resolution, size.width, size.height, LANCE_MAX_PREPARED_SIDE);
 }
 
 static const char *default_resolution(enum lance_task task)
 {
+    if (task == LANCE_ENCODE)
+        return "";
     return task == LANCE_IMAGE_EDIT || task == LANCE_X2T_IMAGE ? "image_768res" : "video_480p";
 }
 
@@ -31,7 +30,11 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
     else
         snprintf(plan->resolution, sizeof plan->resolution, "%s", r->resolution ? r->resolution : default_resolution(r->task));
     plan->source_frames = 1;
-    if (task_takes_video(r->task)) {
+    if (r->task == LANCE_ENCODE) {
+        plan->source_frames = vae_frames(vae_latent_frames(source->frames));
+        for (int i = 0; i < plan->source_frames; i++)
+            plan->frame_indices[i] = i;
+    } else if (task_takes_video(r->task)) {
         plan->source_frames =
             picture_sample_frames(source->frames, source->fps, plan->frame_indices, LANCE_MAX_FRAMES, error);
         if (plan->source_frames < 0)
@@ -48,8 +51,12 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
         plan->vit_tokens = (struct token_grid){plan->vit_grid.t, plan->vit_grid.h / 2, plan->vit_grid.w / 2};
     }
     if (plan->encodes) {
-        if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VAE, source->height, source->width, &plan->vae_size, error)) ||
-            (code = check_prepared(plan, plan->vae_size, error)))
+        if (!*plan->resolution)
+            plan->vae_size = (struct picture_size){source->height - source->height % VAE_SPATIAL_STRIDE,
+                                                   source->width - source->width % VAE_SPATIAL_STRIDE};
+        else if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VAE, source->height, source->width, &plan->vae_size,
+                                        error)) ||
+                 (code = check_prepared(plan, plan->vae_size, error)))
             return code;
         plan->encoded = (struct token_grid){vae_latent_frames(plan->source_frames), plan->vae_size.height / VAE_SPATIAL_STRIDE,
                                             plan->vae_size.width / VAE_SPATIAL_STRIDE};
@@ -61,8 +68,12 @@ static void plan_target(struct job_plan *plan, const struct lance_request *r)
 {
     if (task_answers(r->task))
         return;
-    if (task_edits(r->task)) {
+    if (task_edits(r->task) || r->task == LANCE_ENCODE) {
         plan->target = plan->encoded;
+        return;
+    }
+    if (r->task == LANCE_DECODE) {
+        plan->target = (struct token_grid){r->latents->frames, r->latents->height, r->latents->width};
         return;
     }
     int height = r->height > 0 ? r->height : LANCE_DEFAULT_SIDE, width = r->width > 0 ? r->width : LANCE_DEFAULT_SIDE;
@@ -73,6 +84,16 @@ static void plan_target(struct job_plan *plan, const struct lance_request *r)
         plan->target.width = plan->encoded.width;
         plan->condition_frames = 1;
     }
+}
+
+/* Frames at the front that a mask keeps are to a video what the picture is to i2v. */
+static void plan_kept(struct job_plan *plan, const struct lance_request *r)
+{
+    if (!r->latent_mask || (r->task != LANCE_T2V && r->task != LANCE_I2V))
+        return;
+    const int kept = latents_kept_frames(r->latent_mask);
+    if (kept > plan->condition_frames)
+        plan->condition_frames = kept;
 }
 
 static int plan_prompt(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r,
@@ -103,27 +124,36 @@ static int check_values(const char *name, const float *values, size_t count, siz
 static int check_noise(const struct job_plan *plan, const struct lance_model *model, const struct lance_request *r,
                        struct error *error)
 {
-    if (task_answers(r->task))
+    if (task_answers(r->task) || r->task == LANCE_DECODE)
         return 0;
     const size_t channels = (size_t)latent_tokens_channels(model->latent_tokens);
     int code = check_values("source_latent_noise", r->source_latent_noise, r->source_latent_noise_values,
                             (size_t)token_grid_cells(plan->encoded) * channels, error);
-    if (!code && r->noise_source == LANCE_NOISE_CLIENT)
+    if (!code && task_samples(r->task) && r->noise_source == LANCE_NOISE_CLIENT)
         code = check_values("noise", r->noise, r->noise_values,
                             (size_t)r->batch_size * (size_t)token_grid_cells(plan->target) * channels, error);
     return code;
 }
 
+/* The times of the steps asked for: of a schedule that denoise makes longer, the last num_inference_steps steps, and of those the
+ * ones from start_step to end_step. */
 static int plan_schedule(struct job_plan *plan, const struct lance_request *r, struct error *error)
 {
-    if (task_answers(r->task))
-        return 0;
-    plan->timesteps = malloc(((size_t)r->num_inference_steps + 1) * sizeof *plan->timesteps);
+    const int steps = r->num_inference_steps, end = r->end_step < steps ? r->end_step : steps;
+    const int schedule = sampler_schedule_steps(steps, r->denoise), before = schedule - steps + r->start_step;
+    plan->steps = end - r->start_step;
+    plan->timesteps = malloc(((size_t)plan->steps + 1) * sizeof *plan->timesteps);
     if (!plan->timesteps)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for %d timesteps", r->num_inference_steps);
-    sampler_timesteps(r->num_inference_steps, r->timestep_shift, plan->timesteps);
-    for (int i = 0; i < r->num_inference_steps; i++)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for %d timesteps", plan->steps);
+    for (int i = 0; i <= plan->steps; i++)
+        plan->timesteps[i] = sampler_timestep(before + i, schedule, r->timestep_shift);
+    if (!r->leftover_noise)
+        plan->timesteps[plan->steps] = 0;
+    for (int i = 0; i < plan->steps; i++)
         plan->guided |= sampler_is_guided(plan->timesteps[i], r->guidance_scale, r->guidance_interval);
+    if (!r->add_noise && plan->timesteps[0] == 1.0f)
+        return error_set(error, ERROR_BAD_REQUEST, "add_noise is false at start_step 0, where latents are all noise; accepted are a "
+                         "start_step from 1 on or denoise below 1, or add_noise");
     return 0;
 }
 
@@ -142,7 +172,9 @@ struct host_sizes {
     uint64_t source; /* frames prepared for the ViT and the VAE, and the encoder's noise */
     uint64_t encoded, encoding; /* latents of the source, and the scratch of encoding them */
     uint64_t noise, drawing;
+    uint64_t mask;    /* with what it keeps */
     uint64_t latents; /* of the whole batch, once */
+    uint64_t state;
     uint64_t preview;
     uint64_t pixels, decoding; /* the frames, and the scratch of decoding them */
 };
@@ -166,15 +198,37 @@ static struct host_sizes host_sizes_of(const struct job_plan *plan, const struct
         return sizes;
     const uint64_t cells = (uint64_t)token_grid_cells(plan->target), batch = (uint64_t)r->batch_size;
     const uint64_t frame = (uint64_t)(plan->target.height * plan->target.width) * VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE * 3;
-    sizes.noise = sizes.latents = batch * cells * channels * number;
-    sizes.drawing = sizes.encoded + cells * channels * number;
+    sizes.latents = batch * cells * channels * number;
+    if (task_samples(r->task)) {
+        sizes.noise = sizes.latents;
+        sizes.drawing = sizes.encoded + cells * channels * number;
+        sizes.mask = r->latent_mask ? 2 * sizes.latents + batch * cells * number : 0;
+        sizes.state = plan->timesteps[plan->steps] > 0 ? sizes.latents : 0;
+    }
     if (r->preview)
         sizes.preview = 2 * cells * channels * number + cells * 3;
-    if (r->decode) {
+    if (r->decode && r->task != LANCE_ENCODE) {
         sizes.pixels = batch * (uint64_t)vae_frames(plan->target.frames) * frame;
-        sizes.decoding = VAE_TEMPORAL_STRIDE * frame * number;
+        sizes.decoding = VAE_TEMPORAL_STRIDE * frame * number + cells / (uint64_t)plan->target.frames * channels * number;
     }
     return sizes;
+}
+
+/* The VAE alone. */
+static void plan_vae_memory(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r)
+{
+    const struct host_sizes host = host_sizes_of(plan, model, r);
+    const struct token_grid grid = plan->target;
+    struct lance_memory *memory = &plan->memory;
+    if (r->task == LANCE_ENCODE) {
+        add_stage(memory, vae_encode_bytes(model->vae, grid.frames, grid.height, grid.width),
+                  host.source + host.encoded + host.encoding);
+        add_stage(memory, 0, host.encoded + 2 * host.latents); /* raw, and encoded for the client */
+    } else {
+        add_stage(memory, vae_decode_bytes(model->vae, grid.frames, grid.height, grid.width),
+                  host.latents + host.pixels + host.decoding);
+        add_stage(memory, 0, host.latents + 2 * host.pixels);
+    }
 }
 
 /* Sum what is alive in each stage, as lance_job.c allocates and frees it, and keep the largest. */
@@ -213,17 +267,18 @@ static void plan_memory(struct job_plan *plan, const struct lance_model *model, 
     const uint64_t lasting = prefix_bytes(model->decoder, k, &plan->prefix) +
                              decoder_workspace_bytes(model->decoder, plan->workspace_rows, plan->query_rows);
     struct lance_memory *memory = &plan->source_memory;
-    add_stage(memory, 0, host.source + host.noise + host.drawing);
+    const uint64_t start = host.noise + host.mask; /* what sampling starts from */
+    add_stage(memory, 0, host.source + start + host.drawing);
     if (plan->sees)
-        add_stage(memory, plan->vit_token_bytes + vit_bytes(model->vit, plan->vit_grid), host.source + host.noise);
+        add_stage(memory, plan->vit_token_bytes + vit_bytes(model->vit, plan->vit_grid), host.source + start);
     if (plan->encodes)
         add_stage(memory,
                   plan->vit_token_bytes +
                       vae_encode_bytes(model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width),
-                  host.source + host.noise + host.encoded + host.encoding);
+                  host.source + start + host.encoded + host.encoding);
     memory = &plan->memory;
     *memory = plan->source_memory;
-    add_stage(memory, lasting + plan->vit_token_bytes + plan->reference_bytes, host.encoded + host.noise);
+    add_stage(memory, lasting + plan->vit_token_bytes + plan->reference_bytes, host.encoded + start);
     if (!generates) {
         add_stage(memory, lasting + plan->logits_bytes, 0);
         return;
@@ -231,12 +286,12 @@ static void plan_memory(struct job_plan *plan, const struct lance_model *model, 
     add_stage(memory,
               lasting + plan->latent_bytes + denoiser_bytes(model->decoder, model->latent_tokens, k, &plan->denoiser) +
                   (r->preview ? preview_bytes(model) : 0),
-              host.encoded + larger(host.noise, host.preview));
-    const uint64_t result = 2 * host.latents + host.pixels;
+              host.encoded + host.mask + larger(host.noise, host.preview + (host.mask ? host.latents : 0)));
+    const uint64_t result = 2 * host.latents + host.state + host.pixels;
     if (r->decode)
         add_stage(memory, vae_decode_bytes(model->vae, plan->target.frames, plan->target.height, plan->target.width),
                   host.encoded + host.preview + result + host.decoding);
-    add_stage(memory, 0, host.encoded + host.preview + result + host.latents + host.pixels); /* and encoded for the client */
+    add_stage(memory, 0, host.encoded + host.preview + result + host.latents + host.state + host.pixels); /* and encoded for the client */
 }
 
 uint64_t job_plan_need(const struct job_plan *plan, const struct lance_model *model)
@@ -264,14 +319,21 @@ int job_plan_make(struct job_plan *plan, const struct lance_model *model, const 
         code = check_noise(plan, model, r, error);
     }
     if (!code)
+        code = latents_check(plan, model, r, error);
+    if (!code && (task_samples(r->task) || task_answers(r->task)))
         code = plan_prompt(plan, model, r, error);
-    if (!code)
+    if (!code && task_samples(r->task)) {
+        plan_kept(plan, r);
         code = plan_schedule(plan, r, error);
+    }
     if (code) {
         job_plan_free(plan);
         return code;
     }
-    plan_memory(plan, model, r);
+    if (plan->prompt)
+        plan_memory(plan, model, r);
+    else
+        plan_vae_memory(plan, model, r);
     return 0;
 }
 

@@ -19,6 +19,10 @@ void lance_request_init(struct lance_request *r, enum lance_task task)
         .batch_size = 1,
         .noise_source = LANCE_NOISE_TORCH_CPU,
         .uncond_positions = LANCE_UNCOND_OFFICIAL,
+        .denoise = 1.0,
+        .end_step = LANCE_END_STEP,
+        .add_noise = true,
+        .source_latent_mean = task == LANCE_ENCODE,
         .source_seed = 2025,
         .max_new_tokens = 256,
         .top_p = 1.0,
@@ -79,6 +83,18 @@ static int check_text(const struct lance_request *r, struct error *error)
     return 0;
 }
 
+/* What is encoded as it is. */
+static int check_encoded(const struct lance_request *r, struct error *error)
+{
+    const struct lance_media *s = r->source;
+    int code;
+    if ((code = check_integer("source frames", s->frames, 1, LANCE_MAX_FRAMES, error)) || r->width > 0 || r->resolution)
+        return code;
+    if ((code = check_integer("source height", s->height, VAE_SPATIAL_STRIDE, LANCE_MAX_PREPARED_SIDE, error)))
+        return code;
+    return check_integer("source width", s->width, VAE_SPATIAL_STRIDE, LANCE_MAX_PREPARED_SIDE, error);
+}
+
 static int check_source(const struct lance_request *r, struct error *error)
 {
     const struct lance_media *s = r->source;
@@ -89,7 +105,9 @@ static int check_source(const struct lance_request *r, struct error *error)
     }
     if (!s || !s->pixels)
         return error_set(error, ERROR_BAD_REQUEST, "source is missing; task %s needs a %s", lance_task_name(r->task),
-                         task_takes_video(r->task) ? "video" : "picture");
+                         r->task == LANCE_ENCODE       ? "picture or a video"
+                         : task_takes_video(r->task) ? "video"
+                                                     : "picture");
     int code;
     if ((code = check_integer("source frames", s->frames, 1, LANCE_MAX_SOURCE_FRAMES, error)) ||
         (code = check_integer("source height", s->height, 1, LANCE_MAX_SOURCE_SIDE, error)) ||
@@ -97,7 +115,46 @@ static int check_source(const struct lance_request *r, struct error *error)
         return code;
     if (task_takes_video(r->task))
         return check_number("fps of the source", s->fps, 0.01, 1000, error);
+    return r->task == LANCE_ENCODE ? check_encoded(r, error) : 0;
+}
+
+/* Latents of the client, as far as their shape goes without the job's own. */
+static int check_latents(const struct lance_request *r, struct error *error)
+{
+    const struct lance_latents *l = r->latents;
+    const bool takes = task_samples(r->task) || r->task == LANCE_DECODE;
+    if ((l || r->latent_state || r->latent_mask) && !takes)
+        return error_set(error, ERROR_BAD_REQUEST, "latents are given, but task %s takes none", lance_task_name(r->task));
+    if (r->task == LANCE_DECODE && (r->latent_state || r->latent_mask))
+        return error_set(error, ERROR_BAD_REQUEST, "latent_%s is given, but task decode takes only latents",
+                         r->latent_state ? "state" : "mask");
+    if (!l && r->task == LANCE_DECODE)
+        return error_set(error, ERROR_BAD_REQUEST, "latents are missing; task decode needs them");
+    if (!l && (r->latent_state || r->latent_mask || (takes && !r->add_noise)))
+        return error_set(error, ERROR_BAD_REQUEST, "latents are missing; %s needs them",
+                         r->latent_state ? "latent_state" : r->latent_mask ? "latent_mask" : "add_noise false");
+    int code;
+    if (!l || (code = check_integer("batch of the latents", l->batch, 1, LANCE_MAX_BATCH, error)))
+        return l ? code : 0;
+    if ((code = check_integer("latent frames", l->frames, 1, LATENT_MAX_FRAMES, error)) ||
+        (code = check_integer("latent rows", l->height, 1, LANCE_MAX_PREPARED_SIDE / VAE_SPATIAL_STRIDE, error)) ||
+        (code = check_integer("latent columns", l->width, 1, LANCE_MAX_PREPARED_SIDE / VAE_SPATIAL_STRIDE, error)))
+        return code;
     return 0;
+}
+
+/* Which steps of the schedule. */
+static int check_steps(const struct lance_request *r, struct error *error)
+{
+    const int last = r->end_step < r->num_inference_steps ? r->end_step : r->num_inference_steps;
+    int code;
+    if ((code = check_number("denoise", r->denoise, 0.0001, 1, error)) ||
+        (code = check_integer("end_step", r->end_step, 1, LANCE_END_STEP, error)))
+        return code;
+    if (r->start_step >= 0 && r->start_step < last)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "start_step is %d and end_step is %d of num_inference_steps %d; accepted is a "
+                     "start_step from 0 to %d", r->start_step, r->end_step, r->num_inference_steps, last - 1);
 }
 
 static int check_generation(const struct lance_request *r, struct error *error)
@@ -118,7 +175,7 @@ static int check_generation(const struct lance_request *r, struct error *error)
         return code;
     if (r->noise_source == LANCE_NOISE_CLIENT && !r->noise)
         return error_set(error, ERROR_BAD_REQUEST, "noise is missing; noise_source \"client\" needs it");
-    return 0;
+    return check_steps(r, error);
 }
 
 static int check_answer(const struct lance_request *r, struct error *error)
@@ -135,7 +192,8 @@ int request_check(const struct lance_model *model, const struct lance_request *r
 {
     int code;
     if ((code = check_task(model, r, error)) || (code = check_text(r, error)) || (code = check_source(r, error)) ||
-        (code = check_side("width", r->width, error)) || (code = check_side("height", r->height, error)))
+        (code = check_latents(r, error)) || (code = check_side("width", r->width, error)) ||
+        (code = check_side("height", r->height, error)))
         return code;
     if ((r->width == 0) != (r->height == 0))
         return error_set(error, ERROR_BAD_REQUEST, "width is %d and height is %d; give both or neither", r->width, r->height);
@@ -144,5 +202,8 @@ int request_check(const struct lance_model *model, const struct lance_request *r
         if ((code = picture_bucket(r->resolution, PICTURE_FOR_VAE, r->source->height, r->source->width, &size, error)))
             return code;
     }
-    return task_answers(r->task) ? check_answer(r, error) : check_generation(r, error);
+    if (task_answers(r->task))
+        return check_answer(r, error);
+    return task_samples(r->task) ? check_generation(r, error)
+                                 : check_integer("batch_size", r->batch_size, 1, r->task == LANCE_ENCODE ? 1 : LANCE_MAX_BATCH, error);
 }

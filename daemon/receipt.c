@@ -102,17 +102,19 @@ int receipt_encode(struct blob **out, const struct lance_request *request, const
                    const struct receipt_facts *facts, struct error *error)
 {
     *out = NULL;
-    struct tensor_view tensors[3];
+    struct tensor_view tensors[4];
     size_t count = 0;
     if (result->pixels != NULL)
         add_tensor(tensors, &count, "pixels", DTYPE_U8, result->pixels, 5,
                    (uint64_t[]){(uint64_t)result->batch, (uint64_t)result->frames, (uint64_t)result->height,
                                 (uint64_t)result->width, 3});
+    const uint64_t latents_shape[] = {(uint64_t)result->batch, (uint64_t)facts->model.latent_channels,
+                                      (uint64_t)result->latent_frames, (uint64_t)result->latent_height,
+                                      (uint64_t)result->latent_width};
     if (result->latents != NULL)
-        add_tensor(tensors, &count, "latents", DTYPE_F32, result->latents, 5,
-                   (uint64_t[]){(uint64_t)result->batch, (uint64_t)facts->model.latent_channels,
-                                (uint64_t)result->latent_frames, (uint64_t)result->latent_height,
-                                (uint64_t)result->latent_width});
+        add_tensor(tensors, &count, "latents", DTYPE_F32, result->latents, 5, latents_shape);
+    if (result->latent_state != NULL)
+        add_tensor(tensors, &count, "latent_state", DTYPE_F32, result->latent_state, 5, latents_shape);
     if (result->token_ids != NULL)
         add_tensor(tensors, &count, "token_ids", DTYPE_I32, result->token_ids, 1, (uint64_t[]){(uint64_t)result->tokens});
 

@@ -15,7 +15,7 @@
 enum kind { KIND_TEXT, KIND_INT, KIND_UINT64, KIND_NUMBER, KIND_BOOL, KIND_INTERVAL, KIND_CHOICE };
 
 /* For which requests a parameter means something. */
-enum use { USE_PICTURES = 1, USE_TEXT = 2, USE_SOURCE = 4 };
+enum use { USE_PICTURES = 1, USE_TEXT = 2, USE_SOURCE = 4, USE_LATENTS = 8 };
 
 enum { LATENT_CHANNELS = 48, SPATIAL_STRIDE = 16, TEMPORAL_STRIDE = 4 }; /* of the Wan 2.2 VAE */
 
@@ -57,6 +57,11 @@ static const struct parameter parameters[] = {
     {"batch_size", KIND_INT, USE_PICTURES, AT(batch_size), NULL},
     {"noise_source", KIND_CHOICE, USE_PICTURES, AT(noise_source), noise_names},
     {"uncond_positions", KIND_CHOICE, USE_PICTURES, AT(uncond_positions), position_names},
+    {"denoise", KIND_NUMBER, USE_LATENTS, AT(denoise), NULL},
+    {"start_step", KIND_INT, USE_LATENTS, AT(start_step), NULL},
+    {"end_step", KIND_INT, USE_LATENTS, AT(end_step), NULL},
+    {"add_noise", KIND_BOOL, USE_LATENTS, AT(add_noise), NULL},
+    {"leftover_noise", KIND_BOOL, USE_LATENTS, AT(leftover_noise), NULL},
     {"resolution", KIND_TEXT, USE_SOURCE, AT(resolution), NULL},
     {"source_latent_mean", KIND_BOOL, USE_SOURCE, AT(source_latent_mean), NULL},
     {"source_seed", KIND_UINT64, USE_SOURCE, AT(source_seed), NULL},
@@ -71,6 +76,8 @@ enum { PARAMETERS = sizeof parameters / sizeof parameters[0] };
 
 /* Parameters that are no field of struct lance_request. */
 static const char *const other_parameters[] = {"preview", "fps"};
+
+static bool is_of_vae(enum lance_task task) { return task == LANCE_ENCODE || task == LANCE_DECODE; }
 
 bool task_makes_text(enum lance_task task)
 {
@@ -165,7 +172,7 @@ static int read_params(struct job_request *request, const cJSON *params, struct 
     if (fps != NULL && (!is_finite_number(fps) || fps->valuedouble < 0))
         return wrong(error, "fps", fps, "a number of frames per second");
     request->source.fps = fps != NULL ? fps->valuedouble : 0;
-    if (request->lance.prompt == NULL)
+    if (request->lance.prompt == NULL && !is_of_vae(request->lance.task))
         return error_set(error, ERROR_BAD_REQUEST, "prompt: is missing");
     return 0;
 }
@@ -196,6 +203,21 @@ static int read_source(struct job_request *request, const struct tensor_view *te
     return 0;
 }
 
+/* An aligned copy of a tensor of numbers, all finite. */
+static int copy_floats(float **out, const struct tensor_view *tensor, struct error *error)
+{
+    *out = malloc(tensor->bytes);
+    if (*out == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "tensor \"%.40s\": out of memory", tensor->name);
+    memcpy(*out, tensor->data, tensor->bytes);
+    uint64_t elements = tensor_elements(tensor);
+    for (uint64_t i = 0; i < elements; i++)
+        if (!isfinite((*out)[i]))
+            return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": value %llu of %llu is not finite (%f)", tensor->name,
+                             (unsigned long long)i, (unsigned long long)elements, (double)(*out)[i]);
+    return 0;
+}
+
 static int read_noise(struct job_request *request, const struct tensor_view *tensor, struct error *error)
 {
     const struct lance_request *lance = &request->lance;
@@ -219,39 +241,83 @@ static int read_noise(struct job_request *request, const struct tensor_view *ten
                  (unsigned long long)shape[1], LATENT_CHANNELS);
         return bad_tensor(error, tensor, wanted);
     }
-    request->noise = malloc(tensor->bytes);
-    if (request->noise == NULL)
-        return error_set(error, ERROR_NO_MEMORY, "tensor \"noise\": out of memory");
-    memcpy(request->noise, tensor->data, tensor->bytes);
-    uint64_t elements = tensor_elements(tensor);
-    for (uint64_t i = 0; i < elements; i++)
-        if (!isfinite(request->noise[i]))
-            return error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": value %llu of %llu is not finite (%f)",
-                             (unsigned long long)i, (unsigned long long)elements, (double)request->noise[i]);
+    request->lance.noise_values = tensor_elements(tensor);
+    int status = copy_floats(&request->noise, tensor, error);
     request->lance.noise = request->noise;
-    request->lance.noise_values = elements;
+    return status;
+}
+
+static int read_latents(struct given_latents *given, const struct lance_latents **out, const struct tensor_view *tensor,
+                        int channels, struct error *error)
+{
+    bool fits = tensor->dtype == DTYPE_F32 && tensor->dimensions == 5 && tensor->shape[1] == (uint64_t)channels;
+    for (int i = 0; fits && i < 5; i++)
+        fits = tensor->shape[i] >= 1 && tensor->shape[i] <= INT_MAX;
+    if (!fits) {
+        char wanted[80];
+        snprintf(wanted, sizeof wanted, "F32 [batch,%d,latent frames,height/%d,width/%d]", channels, SPATIAL_STRIDE,
+                 SPATIAL_STRIDE);
+        return bad_tensor(error, tensor, wanted);
+    }
+    int status = copy_floats(&given->values, tensor, error);
+    given->latents = (struct lance_latents){given->values, (int)tensor->shape[0], (int)tensor->shape[1], (int)tensor->shape[2],
+                                            (int)tensor->shape[3], (int)tensor->shape[4]};
+    *out = &given->latents;
+    return status;
+}
+
+/* Sizes that are not given are those of the latents. */
+static void size_from_latents(struct job_request *request, const cJSON *params)
+{
+    struct lance_request *lance = &request->lance;
+    const struct lance_latents *latents = lance->latents;
+    const bool has_width = cJSON_HasObjectItem(params, "width"), has_height = cJSON_HasObjectItem(params, "height");
+    if (!cJSON_HasObjectItem(params, "batch_size"))
+        lance->batch_size = latents->batch;
+    if (!cJSON_HasObjectItem(params, "num_frames") && latents->frames <= INT_MAX / TEMPORAL_STRIDE)
+        lance->num_frames = 1 + (latents->frames - 1) * TEMPORAL_STRIDE;
+    if ((lance->task == LANCE_T2I || lance->task == LANCE_T2V) && !has_width && !has_height &&
+        latents->width <= INT_MAX / SPATIAL_STRIDE && latents->height <= INT_MAX / SPATIAL_STRIDE) {
+        lance->width = latents->width * SPATIAL_STRIDE;
+        lance->height = latents->height * SPATIAL_STRIDE;
+    }
+}
+
+static int read_tensor(struct job_request *request, const struct tensor_view *tensor, struct error *error)
+{
+    struct lance_request *lance = &request->lance;
+    if (strcmp(tensor->name, "source") == 0)
+        return read_source(request, tensor, error);
+    if (strcmp(tensor->name, "latents") == 0)
+        return read_latents(&request->latents, &lance->latents, tensor, LATENT_CHANNELS, error);
+    if (strcmp(tensor->name, "latent_state") == 0)
+        return read_latents(&request->state, &lance->latent_state, tensor, LATENT_CHANNELS, error);
+    if (strcmp(tensor->name, "latent_mask") == 0)
+        return read_latents(&request->mask, &lance->latent_mask, tensor, 1, error);
+    if (strcmp(tensor->name, "noise") != 0)
+        return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": is unknown; submit takes \"source\", \"noise\", "
+                         "\"latents\", \"latent_state\" and \"latent_mask\"", tensor->name);
+    if (lance->noise_source != LANCE_NOISE_CLIENT)
+        return error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": needs noise_source \"client\"");
     return 0;
 }
 
-static int read_tensors(struct job_request *request, struct error *error)
+static int read_tensors(struct job_request *request, const cJSON *params, struct error *error)
 {
-    bool wants_noise = request->lance.noise_source == LANCE_NOISE_CLIENT;
+    const struct tensor_view *noise = NULL;
     for (size_t i = 0; i < message_tensor_count(request->message); i++) {
         const struct tensor_view *tensor = message_tensor_at(request->message, i);
-        int status;
-        if (strcmp(tensor->name, "source") == 0)
-            status = read_source(request, tensor, error);
-        else if (strcmp(tensor->name, "noise") == 0 && wants_noise)
-            status = read_noise(request, tensor, error);
-        else if (strcmp(tensor->name, "noise") == 0)
-            status = error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": needs noise_source \"client\"");
-        else
-            status = error_set(error, ERROR_BAD_REQUEST,
-                               "tensor \"%.40s\": is unknown; submit takes \"source\" and \"noise\"", tensor->name);
+        int status = read_tensor(request, tensor, error);
         if (status != 0)
             return status;
+        if (strcmp(tensor->name, "noise") == 0)
+            noise = tensor;
     }
-    if (wants_noise && request->noise == NULL)
+    if (request->lance.latents != NULL)
+        size_from_latents(request, params);
+    if (noise != NULL)
+        return read_noise(request, noise, error);
+    if (request->lance.noise_source == LANCE_NOISE_CLIENT)
         return error_set(error, ERROR_BAD_REQUEST, "noise_source: \"client\" needs the tensor \"noise\"");
     return 0;
 }
@@ -296,7 +362,7 @@ int job_request_open(struct job_request **out, struct message *message, struct e
     request->model = cJSON_GetStringValue(model);
     status = read_params(request, params, error);
     if (status == 0)
-        status = read_tensors(request, error);
+        status = read_tensors(request, params, error);
     if (status != 0) {
         request->message = NULL;
         job_request_close(request);
@@ -312,6 +378,9 @@ void job_request_close(struct job_request *request)
         return;
     message_close(request->message);
     free(request->noise);
+    free(request->latents.values);
+    free(request->state.values);
+    free(request->mask.values);
     free(request);
 }
 
@@ -362,9 +431,17 @@ static cJSON *parameter_json(const struct lance_request *request, const struct p
     return NULL;
 }
 
+/* Whether some steps of the schedule are left out. */
+static bool samples_a_part(const struct lance_request *request)
+{
+    return request->denoise < 1 || request->start_step > 0 || request->end_step < request->num_inference_steps;
+}
+
 cJSON *job_request_params(const struct lance_request *request)
 {
-    int use = task_makes_text(request->task) ? USE_TEXT : USE_PICTURES;
+    int use = is_of_vae(request->task) ? 0 : task_makes_text(request->task) ? USE_TEXT : USE_PICTURES;
+    if (use == USE_PICTURES && (request->latents != NULL || samples_a_part(request)))
+        use |= USE_LATENTS;
     if (request->source != NULL)
         use |= USE_SOURCE;
     cJSON *params = cJSON_CreateObject();

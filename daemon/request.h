@@ -9,12 +9,19 @@
 #include "daemon/lance.h"
 #include "protocol/message.h"
 
+/* A copy of the client's latents or mask. */
+struct given_latents {
+    struct lance_latents latents;
+    float *values;
+};
+
 /* One job's request. Immutable once opened. */
 struct job_request {
     struct message *message;      /* owns the strings and pixels that `lance` points to */
     struct lance_request lance;
     struct lance_media source;
     float *noise;                 /* aligned copy of the tensor, or NULL */
+    struct given_latents latents, state, mask;
     const char *model;            /* name asked for, or NULL */
 };
 

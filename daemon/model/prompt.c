@@ -30,6 +30,8 @@ const char *prompt_system(enum lance_task task, bool has_text)
         return has_text ? "Watch the video carefully and answer the question."
                         : "Generate a detailed and accurate description of the video, including all the key moments and "
                           "visual details.";
+    case LANCE_ENCODE:
+    case LANCE_DECODE:
     case LANCE_TASK_COUNT:
         break;
     }

@@ -10,14 +10,22 @@ static float linear_timestep(int i, int steps)
     return 0.0f - step * (float)(steps - i);
 }
 
+float sampler_timestep(int i, int steps, double shift)
+{
+    const float scale = (float)shift, rest = (float)(shift - 1.0), t = linear_timestep(i, steps);
+    float numerator = scale * t, denominator = 1.0f + rest * t;
+    return numerator / denominator;
+}
+
 void sampler_timesteps(int steps, double shift, float *timesteps)
 {
-    const float scale = (float)shift, rest = (float)(shift - 1.0);
-    for (int i = 0; i <= steps; i++) {
-        float t = linear_timestep(i, steps);
-        float numerator = scale * t, denominator = 1.0f + rest * t;
-        timesteps[i] = numerator / denominator;
-    }
+    for (int i = 0; i <= steps; i++)
+        timesteps[i] = sampler_timestep(i, steps, shift);
+}
+
+int sampler_schedule_steps(int steps, double denoise)
+{
+    return denoise > 0.9999 ? steps : (int)(steps / denoise);
 }
 
 bool sampler_is_guided(float t, double guidance_scale, const double interval[2])

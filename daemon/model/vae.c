@@ -196,7 +196,6 @@ int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, 
         return status;
     size_t cells = (size_t)pass->latent_height * (size_t)pass->latent_width;
     memcpy(pass->host_latent, latent, cells * (size_t)pass->vae->latent_channels * sizeof(float));
-    vae_latent_to_raw(pass->vae, pass->host_latent, cells);
     pass->pixels_out = pixels;
     pass->frames_out = 0;
     run(pass);

@@ -42,7 +42,7 @@ uint64_t vae_encode_bytes(const struct vae *vae, int latent_frames, int latent_h
 struct vae_pass;
 
 /* Decoding: begin, then one call per latent frame in order, `latent_frames` of them. `latent` is
- * [latent_height*latent_width, channels], normalised, host memory. `pixels` receives *frames (1 or 4) frames
+ * [latent_height*latent_width, channels] in the raw scale, host memory. `pixels` receives *frames (1 or 4) frames
  * [height, width, 3], clamped to [-1, 1], host memory with room for 4 frames. */
 int vae_decode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);

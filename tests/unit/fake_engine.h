@@ -47,7 +47,8 @@ static void fake_sleep(int milliseconds)
 }
 
 static const char *const fake_task_names[] = {"t2i",        "t2v",       "i2v",      "image_edit",
-                                              "video_edit", "x2t_image", "x2t_video"};
+                                              "video_edit", "x2t_image", "x2t_video", "encode",
+                                              "decode"};
 
 const char *lance_task_name(enum lance_task task)
 {

@@ -48,6 +48,9 @@ static int close_model(void **state)
     return system(command);
 }
 
+static float latent_values_given[48 * 3 * 4];
+static struct lance_latents latents_given = {latent_values_given, 1, 48, 1, 3, 4};
+
 static bool task_is_video(enum lance_task task) { return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO; }
 
 static struct lance_request small(enum lance_task task)
@@ -61,6 +64,10 @@ static struct lance_request small(enum lance_task task)
     r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
     r.max_new_tokens = 6;
     r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : task_is_video(task) ? &clip : &picture;
+    if (task == LANCE_DECODE) {
+        r.source = NULL;
+        r.latents = &latents_given;
+    }
     return r;
 }
 
@@ -518,7 +525,7 @@ static void the_first_frame_of_i2v_stays_what_the_picture_is(void **state)
 static void the_estimate_is_the_peak_within_five_percent(void **state)
 {
     (void)state;
-    for (int task = 0; task < LANCE_TASK_COUNT; task++)
+    for (int task = 0; task < LANCE_ENCODE; task++) /* those two: test_latents.c */
         for (int large = 0; large < 2; large++) {
             struct lance_request r = small(task);
             struct lance_memory estimate;

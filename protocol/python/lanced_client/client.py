@@ -9,6 +9,10 @@
     edited = client.generate("image_edit", prompt="make it night", source=picture)
     client.generate("x2t_video", on_event=print, prompt="What happens?", source=frames, fps=24.0).text
 
+    latents = client.encode(frames)    # f32 [1, 48, t, h, w], the raw scale of the Wan 2.2 VAE
+    half = client.generate("t2i", prompt="a red fox", latents=latents, denoise=0.6, decode=False)
+    pixels = client.decode(half.latents)
+
 Everything is synchronous. A Client may be shared by threads: each request borrows an idle
 connection, or opens one more. Every request may be repeated, so a connection that breaks is
 opened again and the request sent again; a job goes on in the daemon meanwhile.
@@ -142,13 +146,17 @@ class Client:
         model: str | None = None,
         source: np.ndarray[Any, Any] | None = None,
         noise: np.ndarray[Any, Any] | None = None,
+        latents: np.ndarray[Any, Any] | None = None,
+        latent_state: np.ndarray[Any, Any] | None = None,
+        latent_mask: np.ndarray[Any, Any] | None = None,
         **params: Any,
     ) -> Job:
         """Queue a job; parameters are those of protocol/PROTOCOL.md, defaults the daemon's.
 
         model: a name; the loaded one by default. source: u8 [frames, height, width, 3], RGB, or [height, width, 3] for
-        one picture; a video also needs the parameter fps. noise: f32 [batch, tokens, 48]. Submitting the same job_id
-        twice starts one job.
+        one picture; a video also needs the parameter fps. noise: f32 [batch, tokens, 48]. latents: f32
+        [batch, 48, t, h, w], what is decoded or where sampling starts; latent_state: the same shape, that of an earlier
+        result; latent_mask: f32 [1 or batch, 1, t, h, w], 0 keeps. Submitting the same job_id twice starts one job.
         """
         params = {name: value for name, value in params.items() if value is not None}
         for name in ("seed", "source_seed"):
@@ -160,6 +168,9 @@ class Client:
         if noise is not None:
             tensors["noise"] = np.ascontiguousarray(noise, dtype=np.float32)
             params.setdefault("noise_source", "client")
+        for name, array in (("latents", latents), ("latent_state", latent_state), ("latent_mask", latent_mask)):
+            if array is not None:
+                tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
         job_id = job_id or uuid.uuid4().hex
         daemon = self.hello()  # its generation and its limits as they are now
         answer, _ = self.call("submit", tensors, job=job_id, task=task, params=params, model=model)
@@ -179,6 +190,21 @@ class Client:
                 if on_event is not None:
                     on_event(event)
             return job.result()
+
+    def encode(self, source: np.ndarray[Any, Any], **params: Any) -> np.ndarray[Any, Any]:
+        """Latents f32 [1, 48, t, h, w] of a picture or of a video's frames (u8, as `submit` takes them), in the raw
+        scale of the Wan 2.2 VAE: the encoder's mean."""
+        latents = self.generate("encode", source=source, **params).latents
+        if latents is None:
+            raise BadAnswer("the daemon's answer to encode has no latents")
+        return latents
+
+    def decode(self, latents: np.ndarray[Any, Any], **params: Any) -> np.ndarray[Any, Any]:
+        """Frames u8 [batch, frames, height, width, 3] of latents f32 [batch, 48, t, h, w] in the raw scale."""
+        pixels = self.generate("decode", latents=latents, **params).pixels
+        if pixels is None:
+            raise BadAnswer("the daemon's answer to decode has no pixels")
+        return pixels
 
     def call(
         self,

@@ -166,6 +166,7 @@ class Result:
     text: str = ""
     pixels: np.ndarray[Any, Any] | None = None  # u8 [batch, frames, height, width, 3]
     latents: np.ndarray[Any, Any] | None = None  # f32 [batch, 48, t, h, w], raw Wan 2.2 VAE scale
+    latent_state: np.ndarray[Any, Any] | None = None  # the same shape; where noise is left: makes going on exact
     token_ids: np.ndarray[Any, Any] | None = None  # i32 [tokens]
 
     @classmethod
@@ -173,6 +174,6 @@ class Result:
         known = {name: v for name, v in _known_fields(cls, values).items() if v is not None}
         known["seed"] = int(known.get("seed", 0))  # a large one comes as a decimal string
         known.setdefault("receipt", {})
-        for name in ("pixels", "latents", "token_ids"):
+        for name in ("pixels", "latents", "latent_state", "token_ids"):
             known[name] = tensors.get(name)
         return cls(**known)

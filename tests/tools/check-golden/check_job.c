@@ -43,11 +43,13 @@ static void check_pixels(const struct check *c, const struct tensor_view *record
     free(planes);
 }
 
-static int decode(const struct check *c, const float *latents, float *pixels, struct error *error)
+/* `latents` become raw. */
+static int decode(const struct check *c, float *latents, float *pixels, struct error *error)
 {
     const struct token_grid grid = c->plan.target;
     const size_t cells = (size_t)grid.height * (size_t)grid.width, channels = (size_t)vae_latent_channels(c->model->vae);
     struct vae_pass *pass = NULL;
+    vae_latent_to_raw(c->model->vae, latents, (size_t)grid.frames * cells);
     int code = vae_decode_begin(&pass, c->model->vae, grid.frames, grid.height, grid.width, error);
     for (int frame = 0, frames = 0; !code && frame < grid.frames; frame++) {
         code = vae_decode_frame(pass, latents + (size_t)frame * cells * channels, pixels, &frames, error);
