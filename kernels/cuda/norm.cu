@@ -10,7 +10,7 @@
 enum { WARPS = 8, THREADS = WARPS * WARP, WIDE = 8, NARROW_WIDTH = 1024 };
 
 /* What a row's sum of squares turns into, and each scaled value. */
-struct norm {
+struct row_norm {
     bool over_channels; /* channel_norm; else rms_norm */
     bool with_silu;
     float eps;
@@ -28,7 +28,7 @@ struct norm {
 
 /* `wide`: rows and weight begin on 16 bytes and width is a multiple of 8. */
 template <int warps_per_row, bool wide>
-__global__ void __launch_bounds__(THREADS) norm_kernel(struct norm norm, const bf16 *x, size_t rows, int width,
+__global__ void __launch_bounds__(THREADS) norm_kernel(struct row_norm norm, const bf16 *x, size_t rows, int width,
                                                        const float *weight, bf16 *y)
 {
     __shared__ float sums[WARP];
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(THREADS) norm_kernel(struct norm norm, const b
     }
 }
 
-static void normalise(struct kernels *k, struct norm norm, const act *x_memory, size_t rows, int width,
+static void normalise(struct kernels *k, struct row_norm norm, const act *x_memory, size_t rows, int width,
                       const param *weight_memory, act *y_memory)
 {
     struct cuda_state *state = cuda_of(k);
@@ -99,13 +99,13 @@ static void normalise(struct kernels *k, struct norm norm, const act *x_memory, 
 static void cuda_rms_norm(struct kernels *k, const act *x, int rows, int width, const param *weight, float eps, act *y)
 {
     if (rows > 0)
-        normalise(k, norm{false, false, eps}, x, static_cast<size_t>(rows), width, weight, y);
+        normalise(k, row_norm{false, false, eps}, x, static_cast<size_t>(rows), width, weight, y);
 }
 
 static void cuda_channel_norm(struct kernels *k, const act *x, size_t pixels, int channels, const param *gamma,
                               bool with_silu, act *y)
 {
-    normalise(k, norm{true, with_silu, 0.0f}, x, pixels, channels, gamma, y);
+    normalise(k, row_norm{true, with_silu, 0.0f}, x, pixels, channels, gamma, y);
 }
 
 void cuda_norm_fill(struct kernels *k)
