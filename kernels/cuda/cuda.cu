@@ -460,6 +460,8 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     cuda_guided_step_fill(k);
     cuda_norm_fill(k);
     cuda_rope_fill(k);
+    cuda_conv_fill(k);
+    cuda_resample_fill(k);
     *out = k;
     return 0;
 }

@@ -8,5 +8,7 @@ void cuda_elementwise_fill(struct kernels *k); /* elementwise.cu: swiglu, silu, 
 void cuda_guided_step_fill(struct kernels *k); /* guided_step.cu */
 void cuda_norm_fill(struct kernels *k);        /* norm.cu: rms_norm, channel_norm */
 void cuda_rope_fill(struct kernels *k);        /* rope.cu: head_norm_rope */
+void cuda_conv_fill(struct kernels *k);        /* conv.cu */
+void cuda_resample_fill(struct kernels *k);    /* resample.cu: duplicate_up, average_down, split_frames, patches */
 
 #endif
