@@ -155,8 +155,13 @@ $(EMULATED_PLUGIN): $(EMULATED_OBJECTS)
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED_FLAGS) -shared $^ -o $@ -ldl
 
+STALE_PLUGIN = $(BUILD)/tests/liblanced_cuda_stale.so
+$(STALE_PLUGIN): tests/cuda_emulation/stale/stale_plugin.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(filter-out -MMD -MP,$(BASE_FLAGS)) -fPIC -shared $< -o $@
+
 CUDA_TESTS = $(filter $(BUILD)/tests/unit/test_cuda_%,$(UNIT_TESTS))
-$(CUDA_TESTS): | $(EMULATED_PLUGIN)
+$(CUDA_TESTS): | $(EMULATED_PLUGIN) $(STALE_PLUGIN)
 
 # ---- tests ----
 unit: $(UNIT_TESTS)

@@ -91,3 +91,9 @@ uint64_t machine_memory_for_jobs(const struct machine_memory *machine, uint64_t 
     uint64_t taken = weight_bytes + reserve;
     return machine->available_bytes > taken + 64 * MIB ? machine->available_bytes - taken : 64 * MIB;
 }
+
+uint64_t device_memory_for_jobs(uint64_t available_bytes)
+{
+    uint64_t reserve = available_bytes / 16 > 256 * MIB ? available_bytes / 16 : 256 * MIB;
+    return available_bytes > reserve + 64 * MIB ? available_bytes - reserve : 64 * MIB;
+}

@@ -18,4 +18,8 @@ void machine_memory_read(struct machine_memory *out, const char *root);
  * At least 64 MiB, so that something runs on a full machine. 0 (no limit) when the machine's memory is not known. */
 uint64_t machine_memory_for_jobs(const struct machine_memory *machine, uint64_t weight_bytes);
 
+/* The same on a device with `available_bytes` of its own left once the weights are there: without a reserve of a sixteenth
+ * (at least 256 MiB) for the backend's scratch memory and other programs; at least 64 MiB. */
+uint64_t device_memory_for_jobs(uint64_t available_bytes);
+
 #endif

@@ -25,10 +25,12 @@ static const char usage[] =
     "  --vae FILE                      the VAE (Wan2.2_VAE.pth), when it is not in or beside DIR\n"
     "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
     "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
+    "  --backend auto|cpu|cuda         what computes (default auto: the GPU where the CUDA plugin and a card are there,\n"
+    "                                  else the CPU)\n"
     "  --threads N                     CPU threads (default: one per core)\n"
     "  --memory BYTES                  memory jobs may take beside the weights; a job that needs more is refused\n"
-    "                                  (default: what is available without the weights and a reserve of an eighth\n"
-    "                                  of the machine)\n"
+    "                                  (default: what is available without the weights and a reserve: an eighth of\n"
+    "                                  the machine, or a sixteenth of the GPU's memory)\n"
     "  --prefix-cache BYTES            part of it that may keep what pictures and prompts were turned into, for later\n"
     "                                  jobs with the same ones (default 1G; 0: nothing is kept)\n"
     "service\n"
@@ -49,7 +51,7 @@ static const char usage[] =
     "BYTES may end in K, M or G (powers of 1024).\n";
 
 enum option_code {
-    OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_THREADS, OPTION_MEMORY,
+    OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_BACKEND, OPTION_THREADS, OPTION_MEMORY,
     OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
@@ -61,6 +63,7 @@ static const struct option long_options[] = {
     {"vit", required_argument, NULL, OPTION_VIT},
     {"load-at-start", no_argument, NULL, OPTION_LOAD_AT_START},
     {"lazy", no_argument, NULL, OPTION_LAZY},
+    {"backend", required_argument, NULL, OPTION_BACKEND},
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"prefix-cache", required_argument, NULL, OPTION_PREFIX_CACHE},
@@ -198,6 +201,11 @@ static int read_option(struct options *options, int code, const char *value, str
     case OPTION_LOAD_AT_START:
     case OPTION_LAZY:
         options->lazy = code == OPTION_LAZY;
+        return 0;
+    case OPTION_BACKEND:
+        if (backend_of(value) < 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--backend: must be auto, cpu or cuda, not \"%.40s\"", value);
+        options->backend = (enum backend)backend_of(value);
         return 0;
     case OPTION_THREADS:
         return read_int(&options->threads, "threads", value, 1, 1024, error);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "daemon/jobs.h"
+#include "kernels/backend.h"
 #include "protocol/endpoint.h"
 #include "protocol/error.h"
 
@@ -23,7 +24,8 @@ struct options {
     const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
     struct endpoint endpoint;
     char token[TOKEN_MAX_BYTES + 1]; /* "": none asked for */
-    int threads;                     /* 0: one per core */
+    enum backend backend;
+    int threads;                     /* of the CPU backend; 0: one per core */
     uint64_t max_message_bytes;
     uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */
     uint64_t prefix_cache_bytes;

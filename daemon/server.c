@@ -330,6 +330,9 @@ static int handle_models(struct context *context, const cJSON *request, struct e
 {
     (void)request;
     (void)error;
+    struct worker_status status;
+    worker_status(context->server->worker, &status);
+    cJSON_AddStringToObject(context->answer, "backend", status.backend);
     cJSON_AddItemToObject(context->answer, "models", worker_models(context->server->worker));
     return 0;
 }
@@ -504,6 +507,7 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
 
     cJSON_AddStringToObject(answer, "version", LANCED_VERSION);
     cJSON_AddStringToObject(answer, "generation", server->generation);
+    cJSON_AddStringToObject(answer, "backend", status.backend);
     cJSON_AddNumberToObject(answer, "uptime_seconds", clock_seconds() - server->started_at);
     cJSON_AddNumberToObject(answer, "loads", (double)status.loads);
     cJSON_AddNumberToObject(answer, "unloads", (double)status.unloads);

@@ -90,9 +90,10 @@ static int open_model(struct worker *worker, int index, struct lance_model **mod
         return status;
     struct lance_model_info info;
     lance_model_info(*model, &info);
-    *memory_limit_bytes = options->memory_limit_bytes != 0  ? options->memory_limit_bytes
-                          : worker->kernels->host_memory ? machine_memory_for_jobs(&machine, info.weight_bytes)
-                                                         : 0;
+    struct kernels *kernels = worker->kernels;
+    *memory_limit_bytes = options->memory_limit_bytes != 0 ? options->memory_limit_bytes
+                          : kernels->host_memory ? machine_memory_for_jobs(&machine, info.weight_bytes)
+                                                 : device_memory_for_jobs(kernels->memory_available(kernels));
     lance_model_limit_memory(*model, *memory_limit_bytes);
     return 0;
 }
@@ -419,8 +420,13 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     worker->status.loaded = -1;
     pthread_mutex_init(&worker->lock, NULL);
     pthread_rwlock_init(&worker->model_lock, NULL);
-    int status = kernels_cpu_open(&worker->kernels, options->threads, CPU_AUTO, error);
+    struct error why_not_cuda;
+    int status = backend_open(&worker->kernels, options->backend, options->threads, &why_not_cuda, error);
     if (status == 0) {
+        if (why_not_cuda.code == 0)
+            log_info(NULL, "backend %s", worker->kernels->name);
+        else
+            log_info(NULL, "backend %s (%s)", worker->kernels->name, why_not_cuda.text);
         snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
         worker->has_thread = pthread_create(&worker->thread, NULL, run, worker) == 0;
         if (!worker->has_thread)

@@ -162,6 +162,8 @@ struct kernels {
     void (*memory_free)(struct kernels *k, void *memory); /* NULL is allowed */
     uint64_t (*memory_in_use)(struct kernels *k);         /* bytes from memory_alloc, linear_open, conv_open */
     uint64_t (*memory_peak)(struct kernels *k);           /* highest memory_in_use so far */
+    /* Bytes of device memory that could be had now; 0 with host_memory, where the system is to be asked. */
+    uint64_t (*memory_available)(struct kernels *k);
 
     /* Weights. The source's pointers are borrowed for the life of the object. */
     int (*linear_open)(struct kernels *k, struct linear **out, const struct linear_source *source,

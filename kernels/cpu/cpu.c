@@ -103,6 +103,12 @@ static uint64_t cpu_memory_peak(struct kernels *k)
     return atomic_load(&cpu_of(k)->peak);
 }
 
+static uint64_t cpu_memory_available(struct kernels *k)
+{
+    (void)k;
+    return 0;
+}
+
 static void copy_floats(void *to, const void *from, size_t n)
 {
     if (n && to != from)
@@ -208,6 +214,7 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
         .memory_free = cpu_memory_free,
         .memory_in_use = cpu_memory_in_use,
         .memory_peak = cpu_memory_peak,
+        .memory_available = cpu_memory_available,
         .upload = cpu_upload,
         .download = cpu_download,
         .param_upload = cpu_param_upload,

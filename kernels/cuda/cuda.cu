@@ -168,12 +168,24 @@ static uint64_t cuda_memory_peak(struct kernels *k)
     return cuda_of(k)->peak;
 }
 
+/* What the card has free, and what the pool keeps without using it. */
+static uint64_t cuda_memory_available(struct kernels *k)
+{
+    struct cuda_state *state = cuda_of(k);
+    size_t available = 0, total = 0;
+    uint64_t reserved = 0, used = 0;
+    if (cudaStreamSynchronize(state->compute) != cudaSuccess || cudaMemGetInfo(&available, &total) != cudaSuccess ||
+        cudaMemPoolGetAttribute(state->pool, cudaMemPoolAttrReservedMemCurrent, &reserved) != cudaSuccess ||
+        cudaMemPoolGetAttribute(state->pool, cudaMemPoolAttrUsedMemCurrent, &used) != cudaSuccess)
+        cudaGetLastError();
+    return available + (reserved > used ? reserved - used : 0);
+}
+
 static void free_scratch(struct cuda_state *state, int purpose)
 {
     if (!state->scratch[purpose].memory)
         return;
     cuda_check(state, cudaFreeAsync(state->scratch[purpose].memory, state->compute), "freeing scratch memory");
-    count(state, -static_cast<int64_t>(state->scratch[purpose].bytes));
     state->scratch[purpose].memory = NULL;
     state->scratch[purpose].bytes = 0;
 }
@@ -191,7 +203,6 @@ void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t b
         cuda_fail(state, error.code, "%s", error.text);
         return NULL;
     }
-    count(state, static_cast<int64_t>(bytes));
     state->scratch[purpose].memory = memory;
     state->scratch[purpose].bytes = bytes;
     return memory;
@@ -447,6 +458,7 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     k->memory_free = cuda_memory_free;
     k->memory_in_use = cuda_memory_in_use;
     k->memory_peak = cuda_memory_peak;
+    k->memory_available = cuda_memory_available;
     k->upload = cuda_upload;
     k->download = cuda_download;
     k->param_upload = cuda_param_upload;

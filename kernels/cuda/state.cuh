@@ -4,7 +4,7 @@
  * them may block but transfers to and from the host. What goes wrong is noted once, in the order it happened
  * (cuda_check, cuda_fail), later operators are left undone, and the next sync reports it.
  *
- * Device memory has three kinds, all counted in memory_in_use:
+ * Device memory has three kinds; weights and working memory are counted in memory_in_use:
  *   weights   cuda_weights_alloc: given back to the card at once when a matrix is closed
  *   working   memory_alloc: from a pool that keeps freed blocks for the next job and returns them when the last is freed
  *   scratch   cuda_scratch: grows to what the largest operator needed, until the backend is closed

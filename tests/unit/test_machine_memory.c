@@ -104,6 +104,14 @@ static void a_system_that_does_not_say_sets_no_limit(void **state)
     assert_int_equal(machine_memory_for_jobs(&m, MIB), 0);
 }
 
+static void a_card_keeps_a_sixteenth_for_itself_and_always_runs_small_jobs(void **state)
+{
+    (void)state;
+    assert_int_equal(device_memory_for_jobs(16384 * MIB), 15360 * MIB);
+    assert_int_equal(device_memory_for_jobs(1024 * MIB), 768 * MIB);
+    assert_int_equal(device_memory_for_jobs(100 * MIB), 64 * MIB);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +120,7 @@ int main(void)
         cmocka_unit_test_teardown(a_container_of_the_older_kind_counts_too, clear_root),
         cmocka_unit_test(a_full_machine_still_runs_small_jobs),
         cmocka_unit_test(a_system_that_does_not_say_sets_no_limit),
+        cmocka_unit_test(a_card_keeps_a_sixteenth_for_itself_and_always_runs_small_jobs),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

@@ -265,8 +265,46 @@ int32_t *golden_integers(const struct tensor_view *tensor)
 
 bool golden_rounds_tables(const struct golden *g) { return strcmp(g->mode, "f32") != 0; }
 
+bool golden_is_rounded(const struct golden *g) { return g->distances || !strcmp(g->mode, "bf16"); }
+
+int golden_read_distances(cJSON **out, const char *dir, struct error *error)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/distances.json", dir);
+    char *text = read_text(path, error);
+    if (!text)
+        return ERROR_IO;
+    *out = cJSON_Parse(text);
+    free(text);
+    return *out ? 0 : error_set(error, ERROR_BAD_FILE, "%s is not JSON", path);
+}
+
+double golden_distance(const struct golden *g, const char *name)
+{
+    char here[256];
+    snprintf(here, sizeof here, "%s%s%s", g->base, *g->quant ? "." : "", g->quant);
+    const double own = number(member(g->distances, here), name, NAN);
+    if (!isnan(own))
+        return own;
+    const size_t length = strlen(name);
+    const bool psnr = length >= 2 && !strcmp(name + length - 2, "u8");
+    double worst = NAN;
+    const cJSON *other;
+    cJSON_ArrayForEach(other, g->distances)
+    {
+        const double value = number(other, name, NAN);
+        if (!isnan(value) && (isnan(worst) || (psnr ? value < worst : value > worst)))
+            worst = value;
+    }
+    return worst;
+}
+
 double golden_bound(const struct golden *g, const char *name, double bound)
 {
+    if (g->distances) {
+        const double known = 1.5 * golden_distance(g, name);
+        return isnan(known) ? 5e-2 : known > bound ? known : bound;
+    }
     if (strcmp(g->mode, "bf16") != 0)
         return bound;
     const struct tensor_view *here = safetensors_find(g->own, name);

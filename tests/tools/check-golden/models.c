@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-int models_open(struct models *m, const char *golden_dir, struct error *error)
+int models_open(struct models *m, const char *golden_dir, enum backend backend, struct error *error)
 {
     *m = (struct models){0};
     const char *place = getenv("TMPDIR");
@@ -20,7 +20,10 @@ int models_open(struct models *m, const char *golden_dir, struct error *error)
         m->folder[0] = 0;
         return code;
     }
-    return kernels_cpu_open(&m->kernels, 0, CPU_AUTO, error);
+    int code = backend_open(&m->kernels, backend, 0, NULL, error);
+    if (!code && m->kernels->act_bytes < sizeof(float))
+        code = golden_read_distances(&m->distances, golden_dir, error);
+    return code;
 }
 
 int models_for(struct models *m, const struct golden *golden, struct lance_model **model, struct error *error)
@@ -60,6 +63,7 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 void models_close(struct models *m)
 {
     lance_model_close(m->model);
+    cJSON_Delete(m->distances);
     if (m->kernels)
         m->kernels->close(m->kernels);
     if (*m->folder)
