@@ -6,10 +6,13 @@
  */
 #include "daemon/jobs.h"
 
+#include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
@@ -71,7 +74,11 @@ int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error 
         return error_set(error, ERROR_NO_MEMORY, "jobs: out of memory");
     (*out)->limits = *limits;
     pthread_mutex_init(&(*out)->lock, NULL);
-    pthread_cond_init(&(*out)->work, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&(*out)->work, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     return 0;
 }
 
@@ -467,16 +474,19 @@ void jobs_release(struct jobs *jobs, const char *id)
 
 /* --- For the worker ------------------------------------------------------------------ */
 
-struct job *jobs_take(struct jobs *jobs)
+struct job *jobs_take(struct jobs *jobs, double until)
 {
     struct job *job = NULL;
+    const struct timespec deadline = {(time_t)until, (long)((until - floor(until)) * 1e9)};
+    int waited = 0;
     pthread_mutex_lock(&jobs->lock);
     while (!jobs->poked) {
         for (job = jobs->first; job != NULL && job->state != JOB_QUEUED; job = job->next)
             ;
-        if (job != NULL)
+        if (job != NULL || waited == ETIMEDOUT)
             break;
-        pthread_cond_wait(&jobs->work, &jobs->lock);
+        waited = until > 0 ? pthread_cond_timedwait(&jobs->work, &jobs->lock, &deadline)
+                           : pthread_cond_wait(&jobs->work, &jobs->lock);
     }
     jobs->poked = false;
     if (job != NULL) {
@@ -586,6 +596,16 @@ int jobs_active(struct jobs *jobs)
     int count = active(jobs);
     pthread_mutex_unlock(&jobs->lock);
     return count;
+}
+
+bool jobs_is_running(struct jobs *jobs)
+{
+    bool is_running = false;
+    pthread_mutex_lock(&jobs->lock);
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        is_running |= job->state == JOB_RUNNING;
+    pthread_mutex_unlock(&jobs->lock);
+    return is_running;
 }
 
 int jobs_unfetched(struct jobs *jobs)

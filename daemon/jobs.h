@@ -92,8 +92,8 @@ void jobs_release(struct jobs *jobs, const char *id);
 
 /* --- For the worker ------------------------------------------------------------------ */
 
-/* Wait for a job, or for jobs_poke. Returns the job, which is running now, or NULL. */
-struct job *jobs_take(struct jobs *jobs);
+/* Wait for a job, for jobs_poke, or until a time (of clock.h; 0: for ever). Returns the job, which is running now, or NULL. */
+struct job *jobs_take(struct jobs *jobs, double until);
 
 /* Have the next or current jobs_take return NULL. */
 void jobs_poke(struct jobs *jobs);
@@ -126,6 +126,8 @@ bool jobs_is_shut(struct jobs *jobs);
 
 /* Jobs queued or running. */
 int jobs_active(struct jobs *jobs);
+
+bool jobs_is_running(struct jobs *jobs);
 
 /* Results made since jobs_shut that no client has fetched. */
 int jobs_unfetched(struct jobs *jobs);

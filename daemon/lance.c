@@ -87,7 +87,8 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
         lance_model_close(m);
         return code;
     }
-    m->weight_bytes = kernels->memory_in_use(kernels) - before;
+    m->memory_at_rest = kernels->memory_in_use(kernels);
+    m->weight_bytes = m->memory_at_rest - before;
     if (kernels->host_memory && m->weight_bytes < checkpoint_bytes(m->checkpoint)) /* most is used where the files are mapped */
         m->weight_bytes = checkpoint_bytes(m->checkpoint);
     m->load_seconds = now_seconds() - start;
@@ -159,5 +160,16 @@ void lance_model_prefixes(const struct lance_model *m, struct lance_prefixes *ou
         .blocks = counts.blocks,
         .bytes = counts.bytes,
         .limit_bytes = counts.limit_bytes,
+    };
+}
+
+void lance_model_held(const struct lance_model *m, struct lance_held *out)
+{
+    const uint64_t kept = prefix_cache_idle_bytes(m->prefix_cache), others = m->memory_at_rest + kept;
+    const uint64_t used = m->kernels->memory_in_use(m->kernels);
+    *out = (struct lance_held){
+        .weight_bytes = m->weight_bytes,
+        .prefix_bytes = kept,
+        .job_bytes = used > others ? used - others : 0,
     };
 }

@@ -84,6 +84,14 @@ struct lance_prefixes {
 };
 void lance_model_prefixes(const struct lance_model *model, struct lance_prefixes *out);
 
+/* Memory held now. */
+struct lance_held {
+    uint64_t weight_bytes;   /* of the model */
+    uint64_t prefix_bytes;   /* kept prefixes that no job uses */
+    uint64_t job_bytes;      /* device memory of the jobs that are open */
+};
+void lance_model_held(const struct lance_model *model, struct lance_held *out);
+
 enum lance_noise {
     LANCE_NOISE_TORCH_CPU,  /* torch.randn([tokens, 48]) of a CPU generator, float32 */
     LANCE_NOISE_TORCH_CUDA, /* the official script on a GPU: Philox, drawn as bfloat16 */

@@ -49,6 +49,7 @@ struct lance_model {
     char name[128];
     double load_seconds;
     uint64_t weight_bytes;
+    uint64_t memory_at_rest; /* that the backend has in use without jobs and prefixes */
     struct prefix_cache *prefix_cache;
     uint64_t memory_limit_bytes; /* 0: none */
     uint64_t promised_bytes;     /* estimates of the jobs that are open */

@@ -25,6 +25,8 @@ static const char usage[] =
     "  --vae FILE                      the VAE (Wan2.2_VAE.pth), when it is not in or beside DIR\n"
     "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
     "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
+    "  --idle-unload SECONDS           free the model's memory when there was no job for so long; the next job loads it\n"
+    "                                  again (default 0: never)\n"
     "  --backend auto|cpu|cuda         what computes (default auto: the GPU where the CUDA plugin and a card are there,\n"
     "                                  else the CPU)\n"
     "  --threads N                     CPU threads (default: one per core)\n"
@@ -51,8 +53,8 @@ static const char usage[] =
     "BYTES may end in K, M or G (powers of 1024).\n";
 
 enum option_code {
-    OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_BACKEND, OPTION_THREADS, OPTION_MEMORY,
-    OPTION_PREFIX_CACHE,
+    OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
+    OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
@@ -63,6 +65,7 @@ static const struct option long_options[] = {
     {"vit", required_argument, NULL, OPTION_VIT},
     {"load-at-start", no_argument, NULL, OPTION_LOAD_AT_START},
     {"lazy", no_argument, NULL, OPTION_LAZY},
+    {"idle-unload", required_argument, NULL, OPTION_IDLE_UNLOAD},
     {"backend", required_argument, NULL, OPTION_BACKEND},
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
@@ -202,6 +205,11 @@ static int read_option(struct options *options, int code, const char *value, str
     case OPTION_LAZY:
         options->lazy = code == OPTION_LAZY;
         return 0;
+    case OPTION_IDLE_UNLOAD:
+        status = read_number(&seconds, "idle-unload", value, 0, 10000000, error);
+        if (status == 0)
+            options->idle_unload_seconds = (double)seconds;
+        return status;
     case OPTION_BACKEND:
         if (backend_of(value) < 0)
             return error_set(error, ERROR_BAD_REQUEST, "--backend: must be auto, cpu or cuda, not \"%.40s\"", value);

@@ -30,6 +30,7 @@ struct options {
     uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */
     uint64_t prefix_cache_bytes;
     struct jobs_limits jobs;
+    double idle_unload_seconds;      /* 0: never */
     bool lazy;                       /* load the default model at the first job instead of at start */
     bool cancel_on_term;
     bool until_eof;                  /* end when standard input closes */

@@ -295,8 +295,8 @@ static int read_tensor(struct job_request *request, const struct tensor_view *te
     if (strcmp(tensor->name, "latent_mask") == 0)
         return read_latents(&request->mask, &lance->latent_mask, tensor, 1, error);
     if (strcmp(tensor->name, "noise") != 0)
-        return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": is unknown; submit takes \"source\", \"noise\", "
-                         "\"latents\", \"latent_state\" and \"latent_mask\"", tensor->name);
+        return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": is unknown to lanced " LANCED_VERSION "; submit takes "
+                         "\"source\", \"noise\", \"latents\", \"latent_state\" and \"latent_mask\"", tensor->name);
     if (lance->noise_source != LANCE_NOISE_CLIENT)
         return error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": needs noise_source \"client\"");
     return 0;
@@ -333,7 +333,7 @@ static int read_task(enum lance_task *out, const cJSON *envelope, struct error *
             snprintf(known + at, sizeof known - at, "%s%s", i > 0 ? ", " : "", lance_task_name((enum lance_task)i));
         }
         return error_set(error, ERROR_BAD_REQUEST, "task: %s%.40s%s; known: %s", name != NULL ? "\"" : "is missing",
-                         name != NULL ? name : "", name != NULL ? "\" is unknown" : "", known);
+                         name != NULL ? name : "", name != NULL ? "\" is unknown to lanced " LANCED_VERSION : "", known);
     }
     *out = (enum lance_task)task;
     return 0;

@@ -42,6 +42,7 @@ enum {
     MOST_UNREAD = 64,  /* answers that one connection may leave unread: each holds a context */
     LONGEST_WAIT_MS = 60000,
     LOAD_WAIT_MS = 30 * 60 * 1000,
+    UNLOAD_WAIT_MS = 2000, /* it is done when a step has ended, or the job that has just begun */
     HARD_CAP_FACTOR = 2, /* what is larger than this many times the limit nng drops, with the connection */
     NNG_HEADER_BYTES = 64, /* nng counts its own headers too */
     GONE_KEPT = 1024,    /* connections remembered as gone */
@@ -78,7 +79,7 @@ struct context {
     char job[JOB_ID_MAX_BYTES + 1];
     uint64_t after;
     int model;
-    uint64_t load_ticket;
+    uint64_t ticket; /* of a load or unload */
 };
 
 struct request_name {
@@ -342,7 +343,7 @@ static int continue_load(struct context *context, struct error *error)
 {
     struct server *server = context->server;
     bool parked;
-    int status = worker_load(server->worker, context->model, &context->load_ticket, waiter_of(context), &parked, error);
+    int status = worker_load(server->worker, context->model, &context->ticket, waiter_of(context), &parked, error);
     if (parked)
         return HANDLER_PARKED;
     if (status != 0)
@@ -366,22 +367,27 @@ static int handle_load(struct context *context, const cJSON *request, struct err
         return status;
     context->parked_for = PARKED_FOR_LOAD;
     context->parked_until = clock_seconds() + (double)timeout_ms / 1000;
-    context->load_ticket = 0;
+    context->ticket = 0;
     return continue_load(context, error);
+}
+
+static void add_unloaded(struct context *context, enum worker_unload state)
+{
+    cJSON_AddBoolToObject(context->answer, "unloaded", state == UNLOAD_DONE);
+    cJSON_AddBoolToObject(context->answer, "pending", state == UNLOAD_PENDING);
 }
 
 static int handle_unload(struct context *context, const cJSON *request, struct error *error)
 {
     (void)request;
+    (void)error;
     context->parked_for = PARKED_FOR_UNLOAD;
-    context->parked_until = clock_seconds() + LONGEST_WAIT_MS / 1000.0;
-    bool parked;
-    int status = worker_unload(context->server->worker, &context->waiter, &parked, error);
-    if (parked)
+    context->parked_until = clock_seconds() + UNLOAD_WAIT_MS / 1000.0;
+    enum worker_unload state = worker_unload(context->server->worker, &context->ticket, &context->waiter);
+    if (state == UNLOAD_PARKED)
         return HANDLER_PARKED;
-    if (status == 0)
-        cJSON_AddFalseToObject(context->answer, "unloaded");
-    return status;
+    add_unloaded(context, state);
+    return 0;
 }
 
 static void add_job_status(struct context *context, const struct job_status *status)
@@ -512,6 +518,7 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     cJSON_AddNumberToObject(answer, "loads", (double)status.loads);
     cJSON_AddNumberToObject(answer, "unloads", (double)status.unloads);
     add_model(context, &status);
+    cJSON_AddNumberToObject(answer, "idle_unload_seconds", server->options->idle_unload_seconds);
     cJSON_AddItemToObject(answer, "jobs", jobs);
     add_request_counts(context);
     cJSON_AddNumberToObject(answer, "bad_messages", (double)atomic_load(&server->bad_messages));
@@ -523,6 +530,10 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     cJSON_AddNumberToObject(memory, "resident_bytes", (double)resident_bytes());
     cJSON_AddNumberToObject(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
     cJSON_AddNumberToObject(memory, "weight_bytes", (double)status.info.weight_bytes);
+    cJSON_AddNumberToObject(memory, "prefix_bytes", (double)status.held.prefix_bytes);
+    cJSON_AddNumberToObject(memory, "job_bytes", (double)status.held.job_bytes);
+    cJSON_AddNumberToObject(memory, "held_bytes",
+                            (double)(status.held.weight_bytes + status.held.prefix_bytes + status.held.job_bytes));
     cJSON_AddNumberToObject(memory, "result_bytes", (double)result_bytes);
     cJSON_AddNumberToObject(memory, "job_peak_bytes", (double)status.job_peak_bytes);
     cJSON_AddNumberToObject(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
@@ -663,12 +674,10 @@ static void answer_parked(struct context *context)
         break;
     case PARKED_FOR_UNLOAD:
         worker_unpark(server->worker, &context->waiter);
-        bool parked;
-        status = worker_unload_again(server->worker, waiter_of(context), &parked, &error);
-        if (parked)
+        enum worker_unload state = worker_unload_again(server->worker, context->ticket, waiter_of(context));
+        if (state == UNLOAD_PARKED)
             return;
-        if (status == 0)
-            cJSON_AddTrueToObject(context->answer, "unloaded");
+        add_unloaded(context, state);
         break;
     }
     if (status != HANDLER_PARKED)

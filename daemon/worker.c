@@ -33,6 +33,8 @@ struct worker {
     pthread_t thread;
     bool has_thread;
 
+    double idle_since; /* the thread's own */
+
     pthread_rwlock_t model_lock;
     struct lance_model *model;
 
@@ -69,6 +71,7 @@ static void unload(struct worker *worker)
     worker->status.unloads++;
     memset(&worker->status.info, 0, sizeof worker->status.info);
     memset(&worker->status.prefixes, 0, sizeof worker->status.prefixes);
+    memset(&worker->status.held, 0, sizeof worker->status.held);
     pthread_mutex_unlock(&worker->lock);
 }
 
@@ -96,6 +99,19 @@ static int open_model(struct worker *worker, int index, struct lance_model **mod
                                                  : device_memory_for_jobs(kernels->memory_available(kernels));
     lance_model_limit_memory(*model, *memory_limit_bytes);
     return 0;
+}
+
+/* For stats: what is held now. */
+static void note_memory(struct worker *worker)
+{
+    struct lance_prefixes prefixes;
+    struct lance_held held;
+    lance_model_prefixes(worker->model, &prefixes);
+    lance_model_held(worker->model, &held);
+    pthread_mutex_lock(&worker->lock);
+    worker->status.prefixes = prefixes;
+    worker->status.held = held;
+    pthread_mutex_unlock(&worker->lock);
 }
 
 /* Have model `index` loaded, in place of another one if need be. */
@@ -127,13 +143,14 @@ static int load(struct worker *worker, int index, struct error *error)
             log_warning(NULL, "model %s: %s", info.name, lance_model_warnings(model));
         if (memory_limit_bytes != 0)
             log_info(NULL, "jobs may take %.1f MB of memory beside the weights", (double)memory_limit_bytes / 1e6);
+        worker->idle_since = clock_seconds();
     } else
         log_error(NULL, "model %s: %s", choice->name, error->text);
 
     pthread_mutex_lock(&worker->lock);
     worker->attempts++;
     if (status == 0) {
-        worker->status.loaded = index;
+        worker->status.loaded = worker->status.last = index;
         worker->status.info = info;
         worker->status.memory_limit_bytes = memory_limit_bytes;
         worker->status.loads++;
@@ -146,6 +163,8 @@ static int load(struct worker *worker, int index, struct error *error)
     }
     waiter_wake_all(&worker->waiters);
     pthread_mutex_unlock(&worker->lock);
+    if (status == 0)
+        note_memory(worker);
     return status;
 }
 
@@ -224,15 +243,6 @@ static void post_step(struct worker *worker, struct job *job, struct lance_job *
     log_debug(job_id(job), "%s %d/%d in %.4f s", progress->stage, progress->step, progress->steps, progress->seconds);
 }
 
-static void note_prefixes(struct worker *worker)
-{
-    struct lance_prefixes prefixes;
-    lance_model_prefixes(worker->model, &prefixes);
-    pthread_mutex_lock(&worker->lock);
-    worker->status.prefixes = prefixes;
-    pthread_mutex_unlock(&worker->lock);
-}
-
 /* From any thread. */
 static void abort_running(void *running)
 {
@@ -267,6 +277,7 @@ static int step_to_end(struct worker *worker, struct job *job, struct lance_job 
         double before = clock_seconds();
         int status = lance_job_step(running, &progress, error);
         count_step(worker, clock_seconds() - before);
+        note_memory(worker);
         if (status >= 0 && mapped_files_check(error) != 0)
             status = error->code;
         if (status < 0)
@@ -348,7 +359,8 @@ static void run_job(struct worker *worker, struct job *job)
     if (mapped_files_check(NULL) != 0) /* the next job reads the files anew */
         unload(worker);
     if (worker->model != NULL)
-        note_prefixes(worker);
+        note_memory(worker);
+    worker->idle_since = clock_seconds();
     jobs_end(worker->jobs, job, result, &error);
 
     double seconds = clock_seconds() - started_at;
@@ -385,6 +397,13 @@ static bool serve_mailbox(struct worker *worker)
     return true;
 }
 
+/* When the model has been idle for long enough; 0: never. */
+static double idle_end(const struct worker *worker)
+{
+    const double seconds = worker->options->idle_unload_seconds;
+    return worker->model != NULL && seconds > 0 ? worker->idle_since + seconds : 0;
+}
+
 static void *run(void *argument)
 {
     struct worker *worker = argument;
@@ -396,9 +415,13 @@ static void *run(void *argument)
         worker->on_fatal(worker->context);
     }
     while (serve_mailbox(worker)) {
-        struct job *job = jobs_take(worker->jobs);
+        struct job *job = jobs_take(worker->jobs, idle_end(worker));
         if (job != NULL)
             run_job(worker, job);
+        else if (idle_end(worker) > 0 && clock_seconds() >= idle_end(worker)) {
+            log_info(NULL, "no job for %.0f s", worker->options->idle_unload_seconds);
+            unload(worker);
+        }
     }
     unload(worker);
     return NULL;
@@ -473,7 +496,7 @@ int worker_find_model(struct worker *worker, const char *name, int *index, struc
     if (name == NULL) {
         struct worker_status status;
         worker_status(worker, &status);
-        *index = status.loaded >= 0 ? status.loaded : 0;
+        *index = status.last;
         return 0;
     }
     for (*index = 0; *index < options->model_count; ++*index)
@@ -559,37 +582,36 @@ int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waite
     return status;
 }
 
-int worker_unload(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error)
+enum worker_unload worker_unload(struct worker *worker, uint64_t *ticket, struct waiter *waiter)
 {
-    *parked = false;
-    int active = jobs_active(worker->jobs);
-    if (active > 0)
-        return error_set(error, ERROR_BUSY, "unload: %d job%s wait or run; cancel or finish them first", active,
-                         active == 1 ? "" : "s");
+    const bool is_running = jobs_is_running(worker->jobs);
+    enum worker_unload state = UNLOAD_NOTHING;
     pthread_mutex_lock(&worker->lock);
-    if (worker->status.loaded >= 0 || worker->wanted >= 0) {
+    *ticket = worker->status.unloads;
+    if (worker->status.loaded >= 0 || worker->wanted >= 0 || is_running) {
         worker->wanted = WANT_UNLOAD;
-        *parked = true;
-        waiter_park(&worker->waiters, waiter);
+        state = is_running ? UNLOAD_PENDING : UNLOAD_PARKED;
+        if (state == UNLOAD_PARKED)
+            waiter_park(&worker->waiters, waiter);
     }
     pthread_mutex_unlock(&worker->lock);
-    if (*parked)
+    if (state != UNLOAD_NOTHING)
         jobs_poke(worker->jobs);
-    return 0;
+    return state;
 }
 
-int worker_unload_again(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error)
+enum worker_unload worker_unload_again(struct worker *worker, uint64_t ticket, struct waiter *waiter)
 {
-    int status = 0;
+    enum worker_unload state = UNLOAD_NOTHING;
     pthread_mutex_lock(&worker->lock);
-    bool loaded = worker->status.loaded >= 0;
-    *parked = loaded && worker->wanted == WANT_UNLOAD && waiter != NULL;
-    if (*parked)
+    if (worker->status.unloads > ticket || (worker->status.loaded < 0 && worker->wanted == WANT_NOTHING))
+        state = UNLOAD_DONE;
+    else if (worker->wanted == WANT_UNLOAD)
+        state = waiter != NULL ? UNLOAD_PARKED : UNLOAD_PENDING;
+    if (state == UNLOAD_PARKED)
         waiter_park(&worker->waiters, waiter);
-    else if (loaded)
-        status = error_set(error, ERROR_BUSY, "unload: a job or a load came in between; try again");
     pthread_mutex_unlock(&worker->lock);
-    return status;
+    return state;
 }
 
 void worker_unpark(struct worker *worker, struct waiter *waiter)

@@ -27,6 +27,7 @@ void worker_close(struct worker *worker);
 /* A snapshot for hello, submit and stats. */
 struct worker_status {
     int loaded; /* index of the loaded model, or -1 */
+    int last;   /* of the one loaded last, or the default one */
     struct lance_model_info info;
     char backend[64];
     uint64_t loads, unloads, steps;
@@ -34,10 +35,11 @@ struct worker_status {
     uint64_t job_peak_bytes;
     uint64_t memory_limit_bytes; /* of jobs, beside the weights; 0: none */
     struct lance_prefixes prefixes;
+    struct lance_held held;
 };
 void worker_status(struct worker *worker, struct worker_status *out);
 
-/* Index of the model of that name; NULL: the loaded one, else the default. Errors: ERROR_NOT_FOUND naming those that
+/* Index of the model of that name; NULL: the loaded one, else the one loaded last, else the default. Errors: ERROR_NOT_FOUND naming those that
  * are offered. */
 int worker_find_model(struct worker *worker, const char *name, int *index, struct error *error);
 
@@ -53,12 +55,16 @@ int worker_check(struct worker *worker, int index, const struct lance_request *r
 int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waiter *waiter, bool *parked,
                 struct error *error);
 
-/* Have the model unloaded; parked until it is. *parked is false when there is none. Errors: ERROR_BUSY while jobs wait or run. */
-int worker_unload(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error);
+/* Have the model unloaded: now, or when the job that runs has ended, before those that wait. */
+enum worker_unload { UNLOAD_NOTHING, UNLOAD_DONE, UNLOAD_PENDING, UNLOAD_PARKED };
 
-/* When the waiter was woken (after worker_unpark): 0 with *parked false when the model is unloaded; parked again when it was
- * woken for something else; `waiter` NULL: no time is left. Errors: ERROR_BUSY when a model is loaded all the same. */
-int worker_unload_again(struct worker *worker, struct waiter *waiter, bool *parked, struct error *error);
+/* UNLOAD_NOTHING when there is nothing to unload; UNLOAD_PENDING while a job runs; else UNLOAD_PARKED: call worker_unload_again when
+ * the waiter was woken (after worker_unpark), with the same ticket. */
+enum worker_unload worker_unload(struct worker *worker, uint64_t *ticket, struct waiter *waiter);
+
+/* UNLOAD_DONE; UNLOAD_PARKED when it was woken for something else; UNLOAD_PENDING when there is no time left (`waiter` NULL);
+ * UNLOAD_NOTHING when a client that asked for a model later has got it. */
+enum worker_unload worker_unload_again(struct worker *worker, uint64_t ticket, struct waiter *waiter);
 
 /* After this the worker does not know the waiter. */
 void worker_unpark(struct worker *worker, struct waiter *waiter);

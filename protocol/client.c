@@ -157,9 +157,12 @@ static int check_answer(struct client *client, const struct message *answer, str
     const cJSON *protocol = cJSON_GetObjectItemCaseSensitive(envelope, "protocol");
     if (!cJSON_IsNumber(protocol) || protocol->valuedouble != PROTOCOL_VERSION) {
         const char *version = json_text(envelope, "version");
+        char number[32] = "none";
+        if (cJSON_IsNumber(protocol))
+            snprintf(number, sizeof number, "%g", protocol->valuedouble);
         return error_set(error, ERROR_UNSUPPORTED,
-                         "lanced%s%s at %s speaks another protocol than %s (which speaks %d); install both from the same release",
-                         version != NULL ? " " : "", version != NULL ? version : "", client->endpoint.url, client->name,
+                         "lanced%s%s at %s speaks protocol %s, %s speaks %d; install both from the same release",
+                         version != NULL ? " " : "", version != NULL ? version : "", client->endpoint.url, number, client->name,
                          PROTOCOL_VERSION);
     }
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(envelope, "ok")))

@@ -45,6 +45,43 @@ def test_unloading_the_model_drops_what_was_kept() -> None:
         assert client.stats()["prefix_cache"]["hits"] == 0
 
 
+def test_an_idle_daemon_gives_its_memory_back_and_works_again() -> None:
+    with Lanced("--idle-unload", "1") as daemon, daemon.client() as client:
+        first = client.generate("t2i", **REQUEST).pixels
+        assert first is not None
+        memory = client.stats()["memory"]
+        assert memory["weight_bytes"] > 0
+        assert memory["prefix_bytes"] > 0
+        assert memory["held_bytes"] == memory["weight_bytes"] + memory["prefix_bytes"] + memory["job_bytes"]
+        resident = memory["resident_bytes"]
+        deadline = time.monotonic() + 10
+        while client.hello().model is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        memory = client.stats()["memory"]
+        assert (memory["held_bytes"], memory["weight_bytes"], memory["prefix_bytes"]) == (0, 0, 0)
+        assert memory["resident_bytes"] < resident
+        again = client.generate("t2i", **REQUEST).pixels
+        assert again is not None
+        assert np.array_equal(again, first)
+
+
+def test_unloading_while_jobs_run_and_wait_frees_the_memory_between_them() -> None:
+    with Lanced() as daemon, daemon.client() as client:
+        client.load()
+        long = REQUEST | {"width": 128, "height": 128, "num_inference_steps": 60}
+        with client.submit("t2i", **long) as running, client.submit("t2i", **REQUEST) as waiting:
+            while not any(isinstance(event, Progress) and event.stage == "denoise" for event in running.poll(1.0)):
+                pass
+            assert client.stats()["memory"]["job_bytes"] > 0
+            assert client.unload()
+            assert client.stats()["unloads"] == 0
+            running.result()
+            assert waiting.result().receipt["load_seconds"] is not None
+        stats = client.stats()
+        assert (stats["unloads"], stats["loads"]) == (1, 2)
+        assert stats["memory"]["job_bytes"] == 0
+
+
 def test_without_a_prefix_cache_every_job_begins_anew() -> None:
     with Lanced("--prefix-cache", "0") as daemon, daemon.client() as client:
         for _ in range(2):

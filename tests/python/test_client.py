@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ def test_another_protocol_version_is_named_with_both_versions(endpoint: str, pee
 
     with scripted_daemon(endpoint, answer), Client(endpoint, peer_factory=peer_factory) as client:
         with pytest.raises(VersionMismatch, match=r"speaks protocol 2 \(version 9.0\).*protocol 1"):
+            client.hello()
+
+
+def test_another_version_of_the_same_protocol_works_and_is_told_once(endpoint: str, peer_factory: Any) -> None:
+    def answer(_: dict[str, Any]) -> bytes:
+        return encode({"protocol": 1, "ok": True, "version": "9.0", "generation": "g"})
+
+    with scripted_daemon(endpoint, answer), Client(endpoint, peer_factory=peer_factory) as client:
+        with pytest.warns(UserWarning, match=r"has version 9\.0, this client 0\.1\.0"):
+            assert client.hello().version == "9.0"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
             client.hello()
 
 

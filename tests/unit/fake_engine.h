@@ -245,6 +245,11 @@ void lance_model_prefixes(const struct lance_model *model, struct lance_prefixes
     *out = (struct lance_prefixes){0};
 }
 
+void lance_model_held(const struct lance_model *model, struct lance_held *out)
+{
+    *out = (struct lance_held){.weight_bytes = model->info.weight_bytes};
+}
+
 /* Its steps are short. */
 void lance_job_abort(struct lance_job *job)
 {

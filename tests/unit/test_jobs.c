@@ -45,7 +45,7 @@ static struct blob *make_blob(size_t bytes)
 /* Take the next job and end it well. */
 static void do_next(struct jobs *jobs, size_t result_bytes)
 {
-    struct job *job = jobs_take(jobs);
+    struct job *job = jobs_take(jobs, 0);
     assert_non_null(job);
     jobs_end(jobs, job, make_blob(result_bytes), NULL);
 }
@@ -89,7 +89,7 @@ static void jobs_are_done_in_the_order_they_came(void **state)
     assert_int_equal(submit(jobs, "b").position, 1);
     assert_int_equal(submit(jobs, "c").position, 2);
     for (const char *id = "abc"; *id != '\0'; id++) {
-        struct job *job = jobs_take(jobs);
+        struct job *job = jobs_take(jobs, 0);
         assert_int_equal(job_id(job)[0], *id);
         jobs_end(jobs, job, make_blob(1), NULL);
     }
@@ -156,7 +156,7 @@ static void a_running_job_learns_that_it_is_cancelled(void **state)
     enum job_state job_state;
     struct error error;
     submit(jobs, "a");
-    struct job *job = jobs_take(jobs);
+    struct job *job = jobs_take(jobs, 0);
     assert_false(jobs_cancel_wanted(jobs, job));
     assert_int_equal(jobs_cancel(jobs, "a", &job_state, &error), 0);
     assert_int_equal(job_state, JOB_RUNNING);
@@ -175,7 +175,7 @@ static void a_released_job_is_not_known_any_more(void **state)
     struct error error;
     submit(jobs, "a");
     submit(jobs, "b");
-    struct job *job = jobs_take(jobs);
+    struct job *job = jobs_take(jobs, 0);
     jobs_release(jobs, "a");
     assert_int_equal(state_of(jobs, "a"), -1);
     assert_true(jobs_cancel_wanted(jobs, job));
@@ -198,7 +198,7 @@ static void a_failure_is_told_to_whoever_asks(void **state)
     struct job_news news;
     bool parked;
     submit(jobs, "a");
-    struct job *job = jobs_take(jobs);
+    struct job *job = jobs_take(jobs, 0);
     assert_int_equal(jobs_result(jobs, "a", &blob, &error), ERROR_BUSY);
     error_set(&failure, ERROR_TOO_LARGE, "needs 9 GB");
     jobs_end(jobs, job, NULL, &failure);
@@ -288,7 +288,7 @@ static void at_most_256_events_come_at_once_and_four_pictures_are_kept(void **st
     struct error error;
     bool parked;
     submit(jobs, "a");
-    struct job *job = jobs_take(jobs);
+    struct job *job = jobs_take(jobs, 0);
     for (int i = 0; i < 10; i++)
         jobs_post_preview(jobs, job, make_blob(12), 1, 2, 2);
     assert_int_equal(jobs_news(jobs, "a", 2, NULL, &parked, &news, &error), 0);
@@ -345,7 +345,7 @@ static void a_waiter_is_parked_until_something_happens_to_its_job(void **state)
         assert_true(parked);
     }
     jobs_unpark(jobs, &two.waiter); /* its time was over */
-    struct job *job = jobs_take(jobs);
+    struct job *job = jobs_take(jobs, 0);
     assert_int_equal(one.parked, 1);
     assert_int_equal(one.woken, 1);
     assert_int_equal(two.woken, 0);
@@ -404,7 +404,7 @@ static void *take_until_poked(void *argument)
     struct jobs *jobs = argument;
     uintptr_t done = 0;
     struct job *job;
-    while ((job = jobs_take(jobs)) != NULL) {
+    while ((job = jobs_take(jobs, 0)) != NULL) {
         for (int i = 0; i < 5; i++)
             jobs_post(jobs, job, "progress", cJSON_CreateObject());
         jobs_end(jobs, job, make_blob(10), NULL);

@@ -587,7 +587,7 @@ static void wrong_parameters_are_refused_by_name(void **state)
     assert_refused(client, "submit", t2i("a", "refuse", ""), NULL, ERROR_BAD_REQUEST, "asks to be refused");
     assert_refused(client, "submit", t2i("no spaces", "a fox", ""), NULL, ERROR_BAD_REQUEST, "job: must be");
     assert_refused(client, "submit", json("{\"job\":\"a\",\"task\":\"paint\",\"params\":{}}"), NULL, ERROR_BAD_REQUEST,
-                   "\"paint\" is unknown; known: t2i");
+                   "\"paint\" is unknown to lanced " LANCED_VERSION "; known: t2i");
     assert_refused(client, "submit", json("{\"job\":\"a\",\"task\":\"t2v\",\"params\":{\"prompt\":\"\"}}"), NULL,
                    ERROR_UNSUPPORTED, "t2v");
     assert_refused(client, "submit", json("{\"job\":\"a\",\"task\":\"t2i\",\"params\":{}}"), NULL, ERROR_BAD_REQUEST,
@@ -910,14 +910,59 @@ static void weights_are_loaded_once_and_again_only_after_unload(void **state)
     client_close(client);
 }
 
+/* The answer to unload. */
+static void assert_unloads(struct client *client, bool unloaded, bool pending)
+{
+    struct message *answer = get(client, "unload", NULL);
+    assert_int_equal(cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "unloaded")), unloaded);
+    assert_int_equal(cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "pending")), pending);
+    message_close(answer);
+}
+
 static void weights_stay_while_a_job_needs_them(void **state)
 {
     struct fixture *fixture = *state;
     START(fixture);
     struct client *client = connect_to(fixture);
-    do_it(client, "submit", t2i("a", "sleep 300", ""));
-    assert_refused(client, "unload", NULL, NULL, ERROR_BUSY, "1 job wait or run");
+    do_it(client, "submit", t2i("a", "sleep 100", ""));
+    do_it(client, "submit", t2i("b", "sleep 100", ""));
+    wait_until_running(client, "a");
+    assert_unloads(client, false, true); /* after a, before b */
+    assert_int_equal(stat_of(client, "unloads"), 0);
     assert_done(client, "a");
+    assert_done(client, "b");
+    assert_int_equal(stat_of(client, "unloads"), 1);
+    assert_int_equal(stat_of(client, "loads"), 2);
+    assert_unloads(client, true, false);
+    assert_unloads(client, false, false);
+    client_close(client);
+}
+
+static void an_idle_model_gives_its_memory_back_and_returns_with_the_next_job(void **state)
+{
+    struct fixture *fixture = *state;
+    char other[120];
+    snprintf(other, sizeof other, "other=%s", fixture->model);
+    START(fixture, "--idle-unload", "1", "--model", other);
+    struct client *client = connect_to(fixture);
+    do_it(client, "load", json("{\"model\":\"other\"}"));
+    do_it(client, "submit", t2i("a", "sleep 500", "")); /* a job is not idle time, however long */
+    assert_done(client, "a");
+    int unloads = stat_of(client, "unloads");
+    assert_int_equal(stat_of(client, "memory.held_bytes"), 1000);
+    double before = clock_seconds();
+    while (stat_of(client, "unloads") == unloads && clock_seconds() - before < 5)
+        nng_msleep(20);
+    assert_true(clock_seconds() - before > 0.7 && clock_seconds() - before < 3);
+    assert_int_equal(stat_of(client, "memory.held_bytes"), 0);
+    assert_int_equal(stat_of(client, "memory.weight_bytes"), 0);
+    int loads = stat_of(client, "loads");
+    do_it(client, "submit", t2i("b", "a fox", ""));
+    assert_done(client, "b");
+    assert_int_equal(stat_of(client, "loads"), loads + 1);
+    struct message *answer = get(client, "hello", NULL);
+    assert_string_equal(json_text(cJSON_GetObjectItem(message_envelope(answer), "model"), "name"), "other"); /* the one it was */
+    message_close(answer);
     client_close(client);
 }
 
@@ -1274,6 +1319,7 @@ int main(int argc, char **argv)
         SERVER_TEST(a_token_is_asked_for),
         SERVER_TEST(weights_are_loaded_once_and_again_only_after_unload),
         SERVER_TEST(weights_stay_while_a_job_needs_them),
+        SERVER_TEST(an_idle_model_gives_its_memory_back_and_returns_with_the_next_job),
         SERVER_TEST(models_are_offered_by_name_and_replace_each_other),
         SERVER_TEST(a_default_model_that_does_not_load_ends_the_daemon_with_its_reason),
         SERVER_TEST(results_can_be_fetched_again_until_released),

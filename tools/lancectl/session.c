@@ -33,6 +33,15 @@ static int use_model(struct session *session, const char *model_dir, struct erro
     return code ? error_prefix(error, "lanced at %s", client_endpoint(session->client)) : 0;
 }
 
+/* Versions with the same protocol work together; one may not know all that the other does. */
+static void tell_version(const struct session *session)
+{
+    const char *version = json_text(client_hello(session->client), "version");
+    if (version && strcmp(version, LANCED_VERSION) != 0)
+        fprintf(stderr, "lanced at %s has version %s, lancectl %s; install both from the same release\n",
+                client_endpoint(session->client), version, LANCED_VERSION);
+}
+
 int session_open(struct session *session, const struct arguments *arguments, struct error *error)
 {
     *session = (struct session){0};
@@ -52,6 +61,8 @@ int session_open(struct session *session, const struct arguments *arguments, str
     free(model_dir);
     if (code)
         session_close(session);
+    else if (!arguments->quiet)
+        tell_version(session);
     return code;
 }
 

@@ -103,9 +103,16 @@ class Client:
             peer.close()
 
     def hello(self) -> Hello:
-        """Who answers: version, generation, limits, the loaded model."""
+        """Who answers: version, generation, limits, the loaded model. A daemon of another version with the same
+        protocol works; one warning says so, since it may not know everything that this client knows."""
         answer, _ = self.call("hello", client=f"lanced_client {CLIENT_VERSION}")
-        self._daemon = Hello.of(answer)
+        before, self._daemon = self._daemon, Hello.of(answer)
+        if self._daemon.version != CLIENT_VERSION and (not before or before.version != self._daemon.version):
+            warnings.warn(
+                f"lanced at {self.endpoint} has version {self._daemon.version}, this client {CLIENT_VERSION}:"
+                " install both from the same release",
+                stacklevel=2,
+            )
         return self._daemon
 
     def models(self) -> list[OfferedModel]:
@@ -120,9 +127,10 @@ class Client:
         return ModelInfo.of(answer["model"])
 
     def unload(self) -> bool:
-        """Free the weights; whether there was something to free. Busy while jobs run or wait."""
+        """Free the weights; whether there was something to free. While a job runs this returns at once, and they are
+        freed when it has ended. The next job loads them again."""
         answer, _ = self.call("unload")
-        return bool(answer.get("unloaded"))
+        return bool(answer.get("unloaded") or answer.get("pending"))
 
     def stats(self) -> dict[str, Any]:
         """The daemon's counters."""

@@ -1,0 +1,105 @@
+/* Tests of the C client against a daemon that is another version's: a REP socket that always gives one answer. */
+#include "protocol/client.h"
+
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct scripted {
+    nng_socket socket;
+    pthread_t thread;
+    char folder[32], endpoint[64];
+    const char *envelope;
+};
+
+static void *answer(void *argument)
+{
+    struct scripted *daemon = argument;
+    nng_msg *msg;
+    while (nng_recvmsg(daemon->socket, &msg, 0) == 0) {
+        void *data;
+        uint64_t bytes;
+        struct error error;
+        cJSON *envelope = cJSON_Parse(daemon->envelope);
+        assert_int_equal(message_encode(&data, &bytes, envelope, NULL, 0, &error), 0);
+        cJSON_Delete(envelope);
+        nng_msg_clear(msg);
+        nng_msg_append(msg, data, bytes);
+        free(data);
+        if (nng_sendmsg(daemon->socket, msg, 0) != 0)
+            nng_msg_free(msg);
+    }
+    return NULL;
+}
+
+static void start(struct scripted *daemon, const char *envelope)
+{
+    *daemon = (struct scripted){.envelope = envelope, .folder = "/tmp/lance-client-XXXXXX"};
+    assert_non_null(mkdtemp(daemon->folder));
+    snprintf(daemon->endpoint, sizeof daemon->endpoint, "ipc://%s/socket", daemon->folder);
+    assert_int_equal(nng_rep0_open(&daemon->socket), 0);
+    assert_int_equal(nng_listen(daemon->socket, daemon->endpoint, NULL, 0), 0);
+    assert_int_equal(pthread_create(&daemon->thread, NULL, answer, daemon), 0);
+}
+
+static void stop(struct scripted *daemon)
+{
+    nng_close(daemon->socket);
+    pthread_join(daemon->thread, NULL);
+    rmdir(daemon->folder);
+}
+
+static void assert_refuses(const char *envelope, const char *words)
+{
+    struct scripted daemon;
+    struct client *client;
+    struct error error;
+    start(&daemon, envelope);
+    const struct client_options options = {.endpoint = daemon.endpoint, .name = "test 1.2.3"};
+    assert_int_equal(client_open(&client, &options, &error), ERROR_UNSUPPORTED);
+    if (!strstr(error.text, words))
+        fail_msg("\"%s\" does not say \"%s\"", error.text, words);
+    assert_non_null(strstr(error.text, daemon.endpoint));
+    stop(&daemon);
+}
+
+static void a_daemon_of_another_protocol_is_refused_with_both_versions(void **state)
+{
+    (void)state;
+    assert_refuses("{\"protocol\":7,\"ok\":true,\"version\":\"9.9\"}", "speaks protocol 7, test 1.2.3 speaks 1; install both from the same release");
+    assert_refuses("{\"protocol\":7,\"ok\":false,\"version\":\"9.9\",\"error\":{\"code\":\"unsupported\",\"message\":\"no\"}}",
+                   "lanced 9.9 at ");
+    assert_refuses("{\"ok\":true}", "speaks protocol none, test 1.2.3 speaks 1");
+}
+
+static void a_daemon_of_another_version_with_the_same_protocol_is_served(void **state)
+{
+    (void)state;
+    struct scripted daemon;
+    struct client *client;
+    struct error error;
+    start(&daemon, "{\"protocol\":1,\"ok\":true,\"version\":\"9.9\",\"generation\":\"g\"}");
+    const struct client_options options = {.endpoint = daemon.endpoint, .name = "test 1.2.3"};
+    assert_int_equal(client_open(&client, &options, &error), 0);
+    assert_string_equal(json_text(client_hello(client), "version"), "9.9");
+    client_close(client);
+    stop(&daemon);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_daemon_of_another_protocol_is_refused_with_both_versions),
+        cmocka_unit_test(a_daemon_of_another_version_with_the_same_protocol_is_served),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
