@@ -515,8 +515,10 @@ static int text_stage_step(struct lance_job *job, int step, struct error *error)
         return status;
     const int32_t *ids;
     job->step = answer_tokens(job->answer, &ids) - 1; /* the caller adds one */
-    if (status == LANCE_STEP_DONE)
+    if (status == LANCE_STEP_DONE) { /* shorter than it might have been */
+        job->total_steps -= job->stage_steps[job->stage] - (job->step + 1);
         job->stage_steps[job->stage] = job->step + 1;
+    }
     return 0;
 }
 

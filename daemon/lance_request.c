@@ -108,6 +108,9 @@ static int check_source(const struct lance_request *r, struct error *error)
                          r->task == LANCE_ENCODE       ? "picture or a video"
                          : task_takes_video(r->task) ? "video"
                                                      : "picture");
+    if (!task_takes_video(r->task) && r->task != LANCE_ENCODE && s->frames > 1)
+        return error_set(error, ERROR_BAD_REQUEST, "source has %d frames; task %s takes one picture", s->frames,
+                         lance_task_name(r->task));
     int code;
     if ((code = check_integer("source frames", s->frames, 1, LANCE_MAX_SOURCE_FRAMES, error)) ||
         (code = check_integer("source height", s->height, 1, LANCE_MAX_SOURCE_SIDE, error)) ||

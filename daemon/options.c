@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "daemon/log.h"
+#include "protocol/command_line.h"
 #include "protocol/message.h"
 #include "protocol/utf8.h"
 
@@ -271,16 +271,13 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     opterr = 0;
     optind = 1;
     int code;
-    while (status == 0 && (code = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+    while (status == 0 && (code = command_line_next(argc, argv, ":", long_options, "lanced", error)) != -1) {
         if (code == OPTION_HELP || code == OPTION_VERSION) {
             fputs(code == OPTION_HELP ? usage : "lanced " LANCED_VERSION "\n", stdout);
             *action = OPTIONS_EXIT;
             return 0;
         }
-        if (code == '?' || code == ':')
-            return error_set(error, ERROR_BAD_REQUEST, "%s: %s; see lanced --help", argv[optind - 1],
-                             code == ':' ? "needs a value" : "is no option of lanced");
-        status = read_option(out, code, optarg, error);
+        status = code == '?' ? ERROR_BAD_REQUEST : read_option(out, code, optarg, error);
     }
     if (status == 0 && optind < argc)
         status = error_set(error, ERROR_BAD_REQUEST, "\"%s\": lanced takes options only; did you mean --model %s?",

@@ -124,8 +124,8 @@ static int read_parameter(struct lance_request *request, const struct parameter 
         return 0;
     case KIND_INT:
         if (!is_finite_number(value) || value->valuedouble != floor(value->valuedouble) ||
-            value->valuedouble < INT_MIN || value->valuedouble > INT_MAX)
-            return wrong(error, parameter->name, value, "a whole number");
+            fabs(value->valuedouble) > INT_MAX)
+            return wrong(error, parameter->name, value, "a whole number below 2^31");
         *(int *)field = (int)value->valuedouble;
         return 0;
     case KIND_UINT64:
@@ -339,6 +339,15 @@ static int read_task(enum lance_task *out, const cJSON *envelope, struct error *
     return 0;
 }
 
+int request_read_model(const char **name, const cJSON *envelope, struct error *error)
+{
+    const cJSON *model = cJSON_GetObjectItemCaseSensitive(envelope, "model");
+    if (model != NULL && !cJSON_IsNull(model) && !cJSON_IsString(model))
+        return wrong(error, "model", model, "a name");
+    *name = cJSON_GetStringValue(model);
+    return 0;
+}
+
 int job_request_open(struct job_request **out, struct message *message, struct error *error)
 {
     *out = NULL;
@@ -350,16 +359,17 @@ int job_request_open(struct job_request **out, struct message *message, struct e
     const cJSON *params = cJSON_GetObjectItemCaseSensitive(envelope, "params");
     if (!cJSON_IsObject(params))
         return error_set(error, ERROR_BAD_REQUEST, "params: must be an object");
-    const cJSON *model = cJSON_GetObjectItemCaseSensitive(envelope, "model");
-    if (model != NULL && !cJSON_IsNull(model) && !cJSON_IsString(model))
-        return wrong(error, "model", model, "a name");
+    const char *model;
+    status = request_read_model(&model, envelope, error);
+    if (status != 0)
+        return status;
 
     struct job_request *request = calloc(1, sizeof *request);
     if (request == NULL)
         return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     lance_request_init(&request->lance, task);
     request->message = message;
-    request->model = cJSON_GetStringValue(model);
+    request->model = model;
     status = read_params(request, params, error);
     if (status == 0)
         status = read_tensors(request, params, error);

@@ -25,6 +25,9 @@ struct job_request {
     const char *model;            /* name asked for, or NULL */
 };
 
+/* The name of a model that a message may carry, NULL without one. ERROR_BAD_REQUEST when it is no text. */
+int request_read_model(const char **name, const cJSON *envelope, struct error *error);
+
 /* Read a submit message; on success the request owns it, on failure the caller still does.
  * Errors: ERROR_BAD_REQUEST naming the parameter or tensor; ERROR_NO_MEMORY. */
 int job_request_open(struct job_request **out, struct message *message, struct error *error);

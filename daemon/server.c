@@ -357,9 +357,11 @@ static int continue_load(struct context *context, struct error *error)
 static int handle_load(struct context *context, const cJSON *request, struct error *error)
 {
     struct server *server = context->server;
-    const char *name = json_text(request, "model");
+    const char *name = NULL;
     uint64_t timeout_ms;
-    int status = read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
+    int status = request_read_model(&name, request, error);
+    if (status == 0)
+        status = read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
     if (status == 0)
         status = worker_find_model(server->worker, name != NULL ? name : server->options->models[0].name, &context->model,
                                    error);

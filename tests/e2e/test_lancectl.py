@@ -102,6 +102,32 @@ def test_a_folder_that_is_not_there_is_found_before_the_job(lanced: Lanced, clie
     assert client.stats()["jobs"] == before
 
 
+def test_a_folder_in_the_place_of_the_file_is_found_before_the_job(
+    lanced: Lanced, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "fox.png").mkdir()
+    before = client.stats()["jobs"]
+    done = lanced.lancectl("t2i", "a red circle", "-o", str(tmp_path / "fox.png"), *QUICK)
+    assert done.returncode == 5
+    assert "it is a folder" in done.stderr
+    assert client.stats()["jobs"] == before
+
+
+def test_what_cannot_be_printed_is_an_error_and_the_result_stays(lanced: Lanced, tmp_path: Path) -> None:
+    job = f"full-stdout-{os.getpid()}"
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
+    command = [str(LANCECTL), "ask", str(tmp_path / "white.png"), "What shape is it?", "--job", job]
+    with Path("/dev/full").open("w") as full:
+        for arguments in (command, [str(LANCECTL), "status"], [str(LANCECTL), "--help"]):
+            done = subprocess.run(
+                arguments, env=os.environ | {"LANCED_ENDPOINT": lanced.endpoint}, stdout=full, stderr=subprocess.PIPE,
+                text=True, timeout=60,
+            )  # fmt: skip
+            assert done.returncode == 5
+            assert "cannot write to the standard output" in done.stderr
+    assert lanced.lancectl("fetch", job).stdout.strip()
+
+
 def test_ctrl_c_cancels_the_job_on_the_daemon(
     lanced: Lanced, client: Client, expected: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:
@@ -151,6 +177,10 @@ def test_status_and_models_are_told_to_people_and_programs(lanced: Lanced) -> No
         (["load", "no-such-model"], 4, "no-such-model"),
         (["t2i", "x", "--guidance", "nan"], 2, "nan"),
         (["show", "/dev/null"], 6, "/dev/null"),
+        (["show", "clip.y4m"], 6, "clip.y4m has no receipt"),
+        (["show", "/tmp"], 6, "/tmp has no receipt"),
+        (["status", "--endpoint", "http://x"], 2, "ipc:// or tcp://"),
+        (["edit", "a.png", "blue", "--source", "b.png", "-o", "c.png"], 2, "--source: is no option"),
     ],
 )
 def test_refusals_have_their_exit_codes(

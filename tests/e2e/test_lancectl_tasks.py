@@ -6,8 +6,10 @@ import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +249,16 @@ def refused(lanced: Lanced, code: int, *arguments: str | Path) -> str:
     return done.stderr
 
 
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of that size up to its pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"")
+
+
 def test_a_source_that_is_wrong_gives_one_error_that_names_it(
     lanced: Lanced, circle: Path, moving: Path, tmp_path: Path
 ) -> None:
@@ -255,10 +267,17 @@ def test_a_source_that_is_wrong_gives_one_error_that_names_it(
     empty.write_bytes(b"")
     with Image.open(circle) as picture:
         picture.save(cut)
-        picture.resize((16385, 1)).save(wide)
+        picture.resize((8193, 1)).save(wide)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     headless = tmp_path / "headless.y4m"
     headless.write_bytes(b"YUV4MPEG2 W32 H32 F12:1 Ip A1:1 C420jpeg\n")
+    bitmap, cut_clip, half_frame, vast = (tmp_path / name for name in ("a.bmp", "cut.mp4", "half.y4m", "vast.png"))
+    with Image.open(circle) as picture:
+        picture.save(bitmap)
+    make(lanced, "t2v", "a circle", "-o", cut_clip, *CLIP)
+    cut_clip.write_bytes(cut_clip.read_bytes()[:-100])
+    half_frame.write_bytes(headless.read_bytes() + b"FRAME\n" + bytes(32 * 32 * 3 // 2) + b"FRAME\n" + bytes(1000))
+    vast.write_bytes(png_header(16000, 16000))
     bare = tmp_path / "bare"
     bare.mkdir()
     Image.new("RGB", (96, 96)).save(bare / "1.png")
@@ -268,7 +287,7 @@ def test_a_source_that_is_wrong_gives_one_error_that_names_it(
         (("edit", text, "blue", *picture_target), text, "PNG, JPEG and WebP are accepted"),
         (("edit", tmp_path / "none.png", "blue", *picture_target), tmp_path / "none.png", "No such file"),
         (("edit", cut, "blue", *picture_target), cut, "ends too early"),
-        (("edit", wide, "blue", *picture_target), wide, "16384"),
+        (("edit", wide, "blue", *picture_target), wide, "is 8193 x 1 pixels; 1 to 8192 a side are accepted"),
         (("edit", moving, "blue", *picture_target), moving, "a picture is wanted"),
         (("i2v", text, "it runs", *video_target), text, "PNG, JPEG and WebP are accepted"),
         (("video-edit", circle, "blue", *video_target), circle, "a video is wanted"),
@@ -278,6 +297,10 @@ def test_a_source_that_is_wrong_gives_one_error_that_names_it(
         (("video-edit", bare, "blue", *video_target), bare, "fps.txt"),
         (("video-edit", tmp_path, "blue", "--fps", "12", *video_target), tmp_path, "cut.jpg"),
         (("ask", text, "What is it?"), text, "neither a picture"),
+        (("ask", bitmap, "What is it?"), bitmap, "neither a picture (PNG, JPEG, WebP) nor a video"),
+        (("ask", cut_clip, "What is it?"), cut_clip, "the file ends too early"),
+        (("video-edit", half_frame, "blue", *video_target), half_frame, "the file ends too early, after frame 1"),
+        (("ask", vast, "What is it?"), vast, "is 16000 x 16000 pixels; 1 to 8192 a side are accepted"),
         (("ask", "/dev/zero", "What is it?"), Path("/dev/zero"), "neither a file nor a folder"),
     ]
     for arguments, named, reason in cases:

@@ -153,6 +153,7 @@ def test_an_unknown_request_and_an_unknown_task_are_named(client: Client) -> Non
         ("width", "wide"),
         ("num_inference_steps", 0),
         ("num_inference_steps", -3),
+        ("num_inference_steps", 2**31),
         ("guidance_scale", "NaN"),
         ("guidance_interval", [0.4]),
         ("guidance_renorm", "sideways"),
@@ -169,6 +170,18 @@ def test_a_parameter_out_of_range_is_refused_by_name(client: Client, name: str, 
     with pytest.raises((BadRequest, TooLarge), match=name):
         params = REQUEST | {name: value}
         client.call("submit", job=secrets.token_hex(8), task="t2i", params=params)
+
+
+def test_a_model_that_is_no_name_is_refused(client: Client) -> None:
+    for request in ("load", "submit"):
+        with pytest.raises(BadRequest, match="model: must be a name, not 7"):
+            client.call(request, model=7, job="x", task="t2i", params=REQUEST)
+
+
+def test_several_frames_where_one_picture_is_wanted_are_refused(client: Client) -> None:
+    for task in ("image_edit", "i2v", "x2t_image"):
+        with pytest.raises(BadRequest, match="source has 2 frames; task .* takes one picture"):
+            client.generate(task, source=np.zeros((2, 64, 64, 3), np.uint8), **REQUEST)
 
 
 def test_nan_guidance_is_refused(lanced: Lanced) -> None:

@@ -134,7 +134,10 @@ def test_a_seed_travels_exactly(endpoint: str) -> None:
 
     with scripted_daemon(endpoint, answer), Client(endpoint) as client:
         client.submit("t2i", prompt="a", seed=2**64 - 1)
-    assert seen == ["18446744073709551615"]
+        client.submit("t2i", prompt="a", seed=np.uint64(2**64 - 1), width=np.int64(64), guidance_scale=np.float32(4))
+        with pytest.raises(BadRequest, match=r"seed: must be a whole number .* not 1\.5"):
+            client.submit("t2i", prompt="a", seed=1.5)
+    assert seen == ["18446744073709551615"] * 2
 
 
 def test_a_restarted_daemon_is_noticed_and_the_job_is_lost(endpoint: str, peer_factory: Any) -> None:

@@ -203,7 +203,7 @@ static void a_picture_too_wide_is_refused_before_memory_is_taken(void **state)
     struct error error;
     const char *path = in_folder("wide.png");
     write_bytes(path, header, sizeof header);
-    expect_refusal(still_read(&still, path, &error), &error, ERROR_TOO_LARGE, "16385 x 2000000000 pixels; 1 to 16384");
+    expect_refusal(still_read(&still, path, &error), &error, ERROR_TOO_LARGE, "16385 x 2000000000 pixels; 1 to 8192");
 }
 
 static void a_picture_over_the_limit_is_made_smaller(void **state)
@@ -445,14 +445,14 @@ static void what_is_no_video_is_refused(void **state)
     struct error error;
     const char *path = in_folder("text.mp4");
     write_bytes(path, "a red fox in snow\n", 18);
-    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "y4m and folders of pictures are accepted");
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED, "y4m and folders of pictures are accepted");
     assert_non_null(strstr(error.text, path));
     write_bytes(path, "", 0);
-    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, path);
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED, path);
     expect_refusal(video_read(&clip, in_folder("missing.mp4"), 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "No such file");
     /* A playlist could make libav open other files. */
     write_bytes(path, "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n", 46);
-    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "is no video that can be read");
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED, "is no video that can be read");
 }
 
 static void a_video_without_frames_is_refused(void **state)
@@ -466,7 +466,8 @@ static void a_video_without_frames_is_refused(void **state)
     expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, path);
 }
 
-static void a_cut_off_video_is_refused_or_read_as_far_as_it_goes(void **state)
+/* Of a webm whole frames may be left, with nothing that tells of others. */
+static void a_cut_off_video_is_refused(void **state)
 {
     (void)state;
     uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
@@ -477,12 +478,13 @@ static void a_cut_off_video_is_refused_or_read_as_far_as_it_goes(void **state)
         assert_int_equal(video_write(path, formats[i].format, pixels, FRAMES, HEIGHT, WIDTH, 12, NULL, &error), 0);
         struct stat info;
         assert_int_equal(stat(path, &info), 0);
-        for (off_t bytes = info.st_size; bytes > 0; bytes -= info.st_size / 7 + 1) {
+        for (off_t bytes = info.st_size - 1; bytes > 0; bytes -= info.st_size / 7 + 1) {
             assert_int_equal(truncate(path, bytes), 0);
             int code = video_read(&clip, path, 0, NO_LIMIT, &error);
-            if (code && code != ERROR_BAD_FILE)
-                fail_msg("%lld of %lld bytes: %s", (long long)bytes, (long long)info.st_size, error.text);
-            assert_true(code == ERROR_BAD_FILE || (code == 0 && clip.frames >= 1 && clip.frames <= FRAMES));
+            bool is_whole_to_its_end = formats[i].format == VIDEO_WEBM && code == 0 && clip.frames >= 1 && clip.frames <= FRAMES;
+            if (code != ERROR_BAD_FILE && code != ERROR_UNSUPPORTED && !is_whole_to_its_end)
+                fail_msg("%lld of %lld bytes of %s: %s", (long long)bytes, (long long)info.st_size, formats[i].name,
+                         code ? error.text : "read");
             clip_free(&clip);
         }
     }
@@ -558,7 +560,7 @@ int main(void)
         IN_A_FOLDER(a_variable_frame_rate_counts_with_its_average),
         IN_A_FOLDER(what_is_no_video_is_refused),
         IN_A_FOLDER(a_video_without_frames_is_refused),
-        IN_A_FOLDER(a_cut_off_video_is_refused_or_read_as_far_as_it_goes),
+        IN_A_FOLDER(a_cut_off_video_is_refused),
         IN_A_FOLDER(a_folder_of_frames_comes_back_exactly),
         IN_A_FOLDER(a_folder_that_is_no_video_is_refused),
     };

@@ -3,11 +3,13 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "protocol/command_line.h"
+#include "protocol/endpoint.h"
 #include "protocol/message.h"
 #include "protocol/utf8.h"
 #include "tools/lancectl/output.h"
@@ -238,7 +240,9 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     static const char *const tasks[] = {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", NULL};
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
-    case OPTION_MODEL: out->model_dir = value; return 0;
+    case OPTION_MODEL:
+        out->model_dir = value;
+        return access(value, F_OK) ? error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", value, strerror(errno)) : 0;
     case OPTION_JSON: out->json = true; return 0;
     case OPTION_QUIET: out->quiet = true; return 0;
     case OPTION_OUTPUT: out->output = value; return 0;
@@ -353,14 +357,11 @@ int arguments_parse(struct arguments *out, int argc, char **argv, struct error *
     optind = 0; /* glibc: start anew */
     opterr = 0;
     for (;;) {
-        int id = getopt_long(argc, argv, ":o:hq", long_options, NULL);
+        int id = command_line_next(argc, argv, ":o:hq", long_options, "lancectl", error);
         if (id < 0)
             break;
-        if (id == ':')
-            return error_set(error, ERROR_BAD_REQUEST, "%s needs a value", argv[optind - 1]);
         if (id == '?')
-            return error_set(error, ERROR_BAD_REQUEST, "there is no option %s, or it takes no value; lancectl help lists them",
-                             argv[optind - 1]);
+            return ERROR_BAD_REQUEST;
         id = id == 'o' ? OPTION_OUTPUT : id == 'h' ? OPTION_HELP : id == 'q' ? OPTION_QUIET : id;
         int code = parse_option(out, (enum option_id)id, optarg, error);
         if (code)
@@ -378,5 +379,9 @@ int arguments_parse(struct arguments *out, int argc, char **argv, struct error *
         if (seen[id] && !(option_commands[id] & (1u << out->command)))
             code = error_set(error, ERROR_BAD_REQUEST, "--%s means nothing to %s", option_name((enum option_id)id),
                              commands[out->command].name);
-    return code ? code : take_operands(out, argc - optind - 1, argv + optind + 1, error);
+    if (!code)
+        code = take_operands(out, argc - optind - 1, argv + optind + 1, error);
+    struct endpoint endpoint;
+    bool asks_daemon = ASKS_DAEMON & (1u << out->command);
+    return code || !asks_daemon ? code : endpoint_resolve(&endpoint, out->endpoint, error);
 }

@@ -56,8 +56,8 @@ struct arguments {
     bool cancel_jobs; /* shutdown */
 };
 
-/* Parse the command line (argv[0] is the program's name). Strings are borrowed from argv. ERROR_BAD_REQUEST says what
- * is wrong with it. Not for several threads: it uses getopt. */
+/* Parse the command line (argv[0] is the program's name). Strings are borrowed from argv. An error says what is wrong
+ * with it, or with LANCED_ENDPOINT. Not for several threads: it uses getopt. */
 int arguments_parse(struct arguments *out, int argc, char **argv, struct error *error);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/output.h"
@@ -180,9 +181,15 @@ static int read_receipt(char **receipt, const char *path, struct error *error)
     if (!stat(path, &info) && S_ISDIR(info.st_mode)) {
         if (asprintf(&frame, "%s/00001.png", path) < 0)
             return error_set(error, ERROR_NO_MEMORY, "no memory");
+        if (access(frame, F_OK)) {
+            free(frame);
+            return error_set(error, ERROR_BAD_FILE, "%s has no receipt: there is no 00001.png in it", path);
+        }
         path = frame;
     }
     enum output_kind kind = output_kind_of(path);
+    if (kind == OUTPUT_Y4M)
+        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: PNG, mp4, webm and folders of PNGs have a place for one", path);
     int code = kind == OUTPUT_MP4 || kind == OUTPUT_WEBM ? video_read_receipt(receipt, path, error)
                                                          : picture_read_receipt(receipt, path, error);
     free(frame);

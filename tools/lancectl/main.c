@@ -11,6 +11,7 @@
 #include "tools/lancectl/help.h"
 #include "tools/lancectl/inquiries.h"
 #include "tools/lancectl/interrupt.h"
+#include "tools/lancectl/output.h"
 #include "tools/lancectl/result.h"
 #include "tools/lancectl/session.h"
 #include "tools/lancectl/task.h"
@@ -50,6 +51,16 @@ static enum exit_code run_with_daemon(const struct arguments *arguments)
     return exit_code;
 }
 
+/* What was printed may not have arrived: a full disk, say. */
+static enum exit_code flushed(enum exit_code exit_code)
+{
+    struct error error;
+    if (exit_code != EXIT_OK || !output_flush(&error))
+        return exit_code;
+    complain(error.code, &error);
+    return EXIT_NOT_WRITTEN;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments;
@@ -61,13 +72,13 @@ int main(int argc, char **argv)
     switch (arguments.command) {
     case COMMAND_HELP:
         fputs(help_text, stdout);
-        return EXIT_OK;
+        return flushed(EXIT_OK);
     case COMMAND_VERSION:
         puts("lancectl " LANCED_VERSION);
-        return EXIT_OK;
+        return flushed(EXIT_OK);
     case COMMAND_SHOW:
-        return show_receipt(&arguments);
+        return flushed(show_receipt(&arguments));
     default:
-        return run_with_daemon(&arguments);
+        return flushed(run_with_daemon(&arguments));
     }
 }

@@ -51,7 +51,14 @@ char *output_name(const char *path, int index, int count)
 
 int output_check(const char *path, struct error *error)
 {
-    return output_kind_of(path) == OUTPUT_FOLDER ? frames_folder_check(path, error) : whole_file_check_folder(path, error);
+    return output_kind_of(path) == OUTPUT_FOLDER ? frames_folder_check(path, error) : whole_file_check(path, error);
+}
+
+int output_flush(struct error *error)
+{
+    if (!fflush(stdout) && !ferror(stdout))
+        return 0;
+    return error_set(error, ERROR_IO, "cannot write to the standard output; is its disk full?");
 }
 
 int output_write(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,

@@ -20,6 +20,9 @@ char *output_name(const char *path, int index, int count);
 /* Whether something could be written there. ERROR_IO otherwise. */
 int output_check(const char *path, struct error *error);
 
+/* Whether everything printed to stdout so far has arrived. ERROR_IO otherwise. */
+int output_flush(struct error *error);
+
 /* Write RGB frames [frames, height, width, 3] with a receipt in the way of path's ending. The file or folder appears whole or not
  * at all. Errors: ERROR_BAD_REQUEST (a video into a .png, an unknown ending), else as the writers of tools/media. */
 int output_write(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,

@@ -44,12 +44,13 @@ static int save_item(const struct message *result, const struct tensor_view *pix
     return code;
 }
 
-static void say_how_to_fetch(const struct session *session, const char *job, bool is_video, const struct arguments *arguments)
+/* `ending` of the file; NULL: the result is a text. */
+static void say_how_to_fetch(const struct session *session, const char *job, const char *ending, const struct arguments *arguments)
 {
     const char *endpoint = client_endpoint(session->client);
     bool is_default = !session->daemon && !arguments->endpoint;
-    fprintf(stderr, "lancectl: the result is still with the daemon; fetch it with:\n  lancectl fetch %s -o FILE.%s%s%s\n", job,
-            is_video ? "mp4" : "png", is_default ? "" : " --endpoint ", is_default ? "" : endpoint);
+    fprintf(stderr, "lancectl: the result is still with the daemon; fetch it with:\n  lancectl fetch %s%s%s%s%s\n", job,
+            ending ? " -o FILE." : "", ending ? ending : "", is_default ? "" : " --endpoint ", is_default ? "" : endpoint);
     if (session->daemon)
         fprintf(stderr, "and then end the private daemon, which was left running for that:\n  lancectl shutdown --endpoint %s\n",
                 endpoint);
@@ -129,11 +130,13 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
     }
     if (pixels)
         code = save_pixels(result, pixels, saving, arguments, &error);
-    bool is_video = pixels && pixels->shape[1] > 1;
+    if (!code)
+        code = output_flush(&error);
+    const char *ending = !pixels ? NULL : pixels->shape[1] > 1 ? "mp4" : "png";
     message_close(result);
     if (code) {
         complain(code, &error);
-        say_how_to_fetch(session, saving->job, is_video, arguments);
+        say_how_to_fetch(session, saving->job, ending, arguments);
         session_leave(session);
         return EXIT_NOT_WRITTEN;
     }

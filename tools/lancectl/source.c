@@ -30,7 +30,8 @@ int source_read(struct clip *clip, enum source_kind kind, const char *path, doub
     if (is_picture || kind == SOURCE_PICTURE)
         return still_read_clip(clip, path, max_bytes, error);
     int code = video_read(clip, path, fps, max_bytes, error);
-    if (code == ERROR_BAD_FILE && kind == SOURCE_EITHER && clip->source_frames == 0)
-        error_prefix(error, "neither a picture (PNG, JPEG, WebP) nor a video");
+    if (code == ERROR_UNSUPPORTED && kind == SOURCE_EITHER)
+        code = error_set(error, ERROR_BAD_FILE, "%s: is neither a picture (PNG, JPEG, WebP) nor a video that can be read (mp4, webm, "
+                  "other video files, y4m, a folder of pictures)", path);
     return code;
 }

@@ -12,7 +12,7 @@
 
 #include "protocol/error.h"
 
-enum { CLIP_MAX_SIDE = 16384, CLIP_MAX_SAMPLED = 69, CLIP_SAMPLED_FPS = 12 };
+enum { CLIP_MAX_SIDE = 8192, CLIP_MAX_SAMPLED = 69, CLIP_SAMPLED_FPS = 12 };
 
 struct clip {
     uint8_t *pixels; /* [frames, height, width, 3], RGB; clip_free frees it */

@@ -33,7 +33,8 @@ struct video_reader {
 static int bad_video(struct error *error, const char *what, int libav_code)
 {
     char reason[LIBAV_REASON_BYTES];
-    return error_set(error, ERROR_BAD_FILE, "%s: %s; mp4, webm, other video files, y4m and folders of pictures are accepted",
+    bool is_no_video = libav_code == AVERROR_INVALIDDATA || libav_code == AVERROR(EINVAL); /* of no kind that is accepted */
+    return error_set(error, is_no_video ? ERROR_UNSUPPORTED : ERROR_BAD_FILE, "%s: %s; mp4, webm, other video files, y4m and folders of pictures are accepted",
                      what, libav_reason(reason, libav_code));
 }
 
@@ -109,16 +110,33 @@ static int reader_open(struct video_reader *reader, const char *path, struct err
     return 0;
 }
 
-/* How many frames the file says it has. */
-static int count_frames(struct video_reader *reader)
+/* Whether half a frame follows what ends at `end`. libav passes over it in y4m, where a frame has a line of its own before it. */
+static bool has_half_frame(const struct video_reader *reader, int64_t end)
 {
-    int count = 0;
-    while (count < INT32_MAX && av_read_frame(reader->file, reader->packet) >= 0) {
-        if (reader->packet->stream_index == reader->stream->index && !(reader->packet->flags & AV_PKT_FLAG_DISCARD))
-            count++;
+    const int64_t longest_line = 96;
+    return !strcmp(reader->file->iformat->name, "yuv4mpegpipe") && avio_size(reader->file->pb) - end > longest_line;
+}
+
+/* How many frames the file says it has. A file that was cut off shows it by half a packet at its end, or by an index that
+ * knows of more; a webm does not. */
+static int count_frames(struct video_reader *reader, int *count, struct error *error)
+{
+    int packets = 0;
+    int64_t end = INT64_MAX;
+    bool is_cut = false;
+    *count = 0;
+    while (packets < INT32_MAX && av_read_frame(reader->file, reader->packet) >= 0) {
+        if (reader->packet->stream_index == reader->stream->index) {
+            packets++;
+            *count += !(reader->packet->flags & AV_PKT_FLAG_DISCARD);
+            is_cut = reader->packet->flags & AV_PKT_FLAG_CORRUPT;
+            end = reader->packet->pos + reader->packet->size;
+        }
         av_packet_unref(reader->packet);
     }
-    return count;
+    if (is_cut || has_half_frame(reader, end) || packets < avformat_index_get_entries_count(reader->stream))
+        return error_set(error, ERROR_BAD_FILE, "the file ends too early, after frame %d", *count - is_cut);
+    return 0;
 }
 
 static double average_fps(const struct video_reader *reader)
@@ -225,7 +243,9 @@ static int read_clip(struct clip *clip, const char *path, double fps, uint64_t m
 {
     struct video_reader reader;
     int code = reader_open(&reader, path, error);
-    int count = code ? 0 : count_frames(&reader);
+    int count = 0;
+    if (!code)
+        code = count_frames(&reader, &count, error);
     if (!code && fps <= 0)
         fps = average_fps(&reader);
     reader_close(&reader);

@@ -81,3 +81,11 @@ int whole_file_check_folder(const char *path, struct error *error)
     free(folder);
     return code;
 }
+
+int whole_file_check(const char *path, struct error *error)
+{
+    struct stat info;
+    if (!stat(path, &info) && S_ISDIR(info.st_mode))
+        return error_set(error, ERROR_IO, "cannot write %s: it is a folder", path);
+    return whole_file_check_folder(path, error);
+}

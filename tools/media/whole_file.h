@@ -29,4 +29,7 @@ char *temporary_name(const char *path);
 /* Whether something could be written there: the folder exists and may be written to. ERROR_IO otherwise. */
 int whole_file_check_folder(const char *path, struct error *error);
 
+/* The same, and that `path` itself is no folder. */
+int whole_file_check(const char *path, struct error *error);
+
 #endif

@@ -21,6 +21,7 @@ opened again and the request sent again; a job goes on in the daemon meanwhile.
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import threading
 import time
@@ -169,7 +170,7 @@ class Client:
         params = {name: value for name, value in params.items() if value is not None}
         for name in ("seed", "source_seed"):
             if name in params:
-                params[name] = str(int(params[name]))  # exact in every JSON library
+                params[name] = _seed(name, params[name])
         tensors: Tensors = {}
         if source is not None:
             tensors["source"] = _source_tensor(source)
@@ -274,6 +275,16 @@ class Client:
                 self._idle_peers.append(peer)
                 return
         peer.close()
+
+
+def _seed(name: str, value: Any) -> str:
+    """A seed as text: exact in every JSON library."""
+    if isinstance(value, str):
+        return value
+    try:
+        return str(operator.index(value))
+    except TypeError:
+        raise BadRequest(f"{name}: must be a whole number from 0 to 2^64-1, not {value!r}") from None
 
 
 def _source_tensor(source: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

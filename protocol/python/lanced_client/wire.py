@@ -36,10 +36,17 @@ _DTYPES = {
 Tensors = dict[str, np.ndarray[Any, Any]]
 
 
+def _plain_number(value: object) -> Any:
+    """A number of numpy's as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no number, text, list or dictionary")
+
+
 def encode(envelope: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]] | None = None) -> bytes:
     """A message from an envelope and its tensors. BadRequest when JSON cannot hold the envelope."""
     try:
-        text = json.dumps(envelope, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, default=_plain_number)
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise BadRequest(f"the request's text is not valid Unicode: {error.reason}") from error
