@@ -2,8 +2,8 @@
 
     python tests/golden/make_distances.py GOLDEN > tests/golden/data/distances.json
 
-GOLDEN is the full recording (README.md beside the data says what it is). For every case recorded in both modes, and every
-floating-point tensor both have with the same shape: the relative error |bf16 - f32| / |f32|; for pictures as bytes
+GOLDEN is the full recording (README.md beside the data says what it is). For every case recorded in both modes, and
+every floating-point tensor both have with the same shape: the relative error |bf16 - f32| / |f32|; for pictures as bytes
 the PSNR in dB. A backend that computes in bf16 may be 1.5 times as far from float32 (check-golden --backend cuda).
 """
 
@@ -14,11 +14,13 @@ import math
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FLOAT_TYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "F16": np.dtype("<f2"),
+                                   "BF16": np.dtype("<u2"), "U8": np.dtype("u1")}
 
 
 def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float64]]:
@@ -27,11 +29,11 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float64]]:
     (length,) = struct.unpack_from("<Q", data)
     tensors: dict[str, npt.NDArray[np.float64]] = {}
     for name, entry in json.loads(data[8 : 8 + length]).items():
-        if name == "__metadata__" or (entry["dtype"] not in FLOAT_TYPES and entry["dtype"] != "U8"):
+        if name == "__metadata__" or entry["dtype"] not in TYPES:
             continue
         first, last = entry["data_offsets"]
         raw = data[8 + length + first : 8 + length + last]
-        values = np.frombuffer(raw, np.uint8 if entry["dtype"] == "U8" else FLOAT_TYPES[entry["dtype"]])
+        values = np.frombuffer(raw, TYPES[entry["dtype"]])
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
         tensors[name] = values.astype(np.float64).reshape(entry["shape"])
