@@ -1,11 +1,13 @@
 /* lance-bench: how fast each operator of a backend is on this machine, at the shapes of Lance-3B.
  *
- *   lance-bench [--backend cpu|cpu-portable] [--threads N] [--seconds S] [--filter NAME] [--json]
+ *   lance-bench [--backend cpu|cpu-portable|cuda] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]
  *
  * Every case runs for S seconds (0.5) at least twice and its best time counts: on a shared machine
- * the rest is other people's work. Beside the operator's rate stands what the machine did in a plain
- * loop just before: multiply-adds in registers for cases bound by arithmetic (GFLOP/s), reading
- * memory for those bound by memory (GB/s of the bytes that must be read or written at least once).
+ * the rest is other people's work. Beside the operator's rate stands what the machine did just before. On the CPU, in a plain
+ * loop: multiply-adds in registers for cases bound by arithmetic (GFLOP/s), reading memory for those bound by memory
+ * (GB/s of the bytes that must be read or written at least once). On a card, where cases run many times between two waits:
+ * the largest bf16 product here, 8192 x 8192 x 8192, through cuBLASLt where that is installed (the backend's name says
+ * so), and copying memory, read and written bytes counted. --tiny makes every shape small: to try the program, not to measure.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -13,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/kernels.h"
+#include "kernels/plugin.h"
 #include "tools/lance-bench/machine.h"
 
 enum operation { LINEAR, ATTENTION, CONV, RMS_NORM, HEAD_NORM_ROPE, SWIGLU, CHANNEL_NORM, DUPLICATE_UP };
@@ -29,6 +31,7 @@ struct bench_case {
     int keys, heads, kv_heads, head_dim; /* ATTENTION over `rows` queries; HEAD_NORM_ROPE */
     bool causal, upsample;
     int kernel_t, kernel, frames, height, width; /* CONV, CHANNEL_NORM, DUPLICATE_UP */
+    bool card;                                   /* too long for a CPU */
 };
 
 #define HIDDEN 2048
@@ -91,7 +94,43 @@ static const struct bench_case cases[] = {
      .width = 128},
     {"duplicate-up", "1 x 64 x 64, 1024 -> 512", DUPLICATE_UP, BY_MEMORY, .in = 1024, .out = 512, .frames = 1,
      .height = 64, .width = 64},
+    /* a denoising step of 768 x 768 with both branches in one batch; 50 frames of 480 x 848 */
+    {"linear-bf16-step", "4608 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_BF16, .rows = 4608, .in = HIDDEN, .out = INTER,
+     .card = true},
+    {"linear-awq-step", "4608 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 4608,
+     .in = HIDDEN, .out = INTER, .card = true},
+    {"linear-awq-g64-step", "4608 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 64, .rows = 4608,
+     .in = HIDDEN, .out = INTER, .card = true},
+    {"linear-nvfp4-step", "4608 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_NVFP4, .group = 16, .rows = 4608,
+     .in = HIDDEN, .out = INTER, .card = true},
+    {"linear-nvfp4-down", "4608 x 11008 x 2048", LINEAR, BY_ARITHMETIC, WEIGHT_NVFP4, .group = 16, .rows = 4608,
+     .in = INTER, .out = HIDDEN, .card = true},
+    {"linear-nvfp4-video", "41340 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_NVFP4, .group = 16, .rows = 41340,
+     .in = HIDDEN, .out = INTER, .card = true},
+    {"few-nvfp4-8-rows", "8 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_NVFP4, .group = 16, .rows = 8, .in = HIDDEN,
+     .out = INTER, .card = true},
+    {"few-nvfp4-16-rows", "16 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_NVFP4, .group = 16, .rows = 16, .in = HIDDEN,
+     .out = INTER, .card = true},
+    {"gemv-bf16-head", "1 x 2048 x 151936", LINEAR, BY_MEMORY, WEIGHT_BF16, .rows = 1, .in = HIDDEN, .out = 151936,
+     .card = true},
+    {"attention-20k", "20670 x 20670, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 20670, .keys = 20670,
+     .heads = 16, .kv_heads = 2, .head_dim = 128, .card = true},
+    {"attention-vae-9k", "9216 x 9216, 1 head of 1024", ATTENTION, BY_ARITHMETIC, .rows = 9216, .keys = 9216, .heads = 1,
+     .kv_heads = 1, .head_dim = 1024, .card = true},
+    {"conv-3x3x3-512", "4 x 384 x 384, 512 -> 512", CONV, BY_ARITHMETIC, .in = 512, .out = 512, .kernel_t = 3,
+     .kernel = 3, .frames = 4, .height = 384, .width = 384, .card = true},
+    {"conv-3x3x3-256-768", "4 x 384 x 384, 256 -> 256", CONV, BY_ARITHMETIC, .in = 256, .out = 256, .kernel_t = 3,
+     .kernel = 3, .frames = 4, .height = 384, .width = 384, .card = true},
+    {"rms-norm-video", "41340 x 2048", RMS_NORM, BY_MEMORY, .rows = 41340, .in = HIDDEN, .card = true},
+    {"swiglu-video", "41340 x 11008", SWIGLU, BY_MEMORY, .rows = 41340, .in = INTER, .card = true},
+    {"channel-norm-video", "4 x 384 x 384 x 256", CHANNEL_NORM, BY_MEMORY, .in = 256, .frames = 4, .height = 384,
+     .width = 384, .card = true},
 };
+
+/* What a card's arithmetic is compared with. */
+static const struct bench_case largest_product = {"largest-product", "8192 x 8192 x 8192", LINEAR, BY_ARITHMETIC, WEIGHT_BF16,
+                                                  .rows = 8192, .in = 8192, .out = 8192};
+static const size_t copied_bytes = (size_t)1 << 30;
 
 enum { MATRIX_COPIES_MAX = 16 };
 static const size_t rotate_bytes = (size_t)128 << 20; /* gemv walks through so many bytes of weights, as decoding does */
@@ -284,6 +323,10 @@ static void run_once(struct bench *b)
         k->duplicate_up(k, b->x, c->frames, c->height, c->width, c->in, c->out, 1, 2, 0, b->y);
         break;
     }
+}
+
+static void wait_for(struct kernels *k)
+{
     struct error error;
     check(k->sync(k, &error), &error);
 }
@@ -300,53 +343,124 @@ static void release(struct bench *b)
         free(b->file[i]);
 }
 
-/* Seconds of the best run. */
+/* Seconds of one run, the best of several. A card is only waited for after enough runs that waiting does not count. */
+static double time_runs(struct bench *b, void (*run)(struct bench *b), double seconds)
+{
+    const double worth_waiting = b->k->host_memory ? 0.0 : 0.02;
+    run(b); /* not counted: first touch of the output and the scratch memory */
+    wait_for(b->k);
+    double best = 1e30, end = machine_now() + seconds;
+    for (int rounds = 0, runs = 1; rounds < 2 || machine_now() < end; rounds++) {
+        double start = machine_now();
+        for (int i = 0; i < runs; i++)
+            run(b);
+        wait_for(b->k);
+        double took = machine_now() - start;
+        best = took / runs < best ? took / runs : best;
+        if (took < worth_waiting)
+            runs *= 2;
+    }
+    return best;
+}
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* The case with a shape that takes no time even where a card is emulated. */
+static struct bench_case shrink(const struct bench_case *c)
+{
+    struct bench_case small = *c;
+    small.shape = "(tiny)";
+    small.rows = least(c->rows, 18);
+    small.in = least(c->in, 256);
+    small.out = least(c->out, c->operation == DUPLICATE_UP ? 128 : 48);
+    small.keys = least(c->keys, c->causal ? 18 : 40);
+    small.heads = least(c->heads, 4);
+    small.kv_heads = least(c->kv_heads, 2);
+    small.frames = least(c->frames, 2);
+    small.height = least(c->height, 4);
+    small.width = least(c->width, 4);
+    return small;
+}
+
 static double measure(struct kernels *k, const struct bench_case *c, double seconds, double *work)
 {
     struct bench b = {.k = k, .c = c};
     prepare(&b);
-    run_once(&b); /* not counted: first touch of the output and the scratch memory */
-    double best = 1e30, end = machine_now() + seconds;
-    int runs = 0;
-    do {
-        double start = machine_now();
-        run_once(&b);
-        double took = machine_now() - start;
-        best = took < best ? took : best;
-    } while (++runs < 2 || machine_now() < end);
+    double best = time_runs(&b, run_once, seconds);
     *work = b.work;
     release(&b);
     return best;
+}
+
+static void run_copy(struct bench *b)
+{
+    b->k->copy(b->k, b->y, b->x, (size_t)b->work / 2 / b->k->act_bytes);
+}
+
+/* GB/s of copying within the card's memory, every byte counted where it is read and where it is written. */
+static double card_copy_gbs(struct kernels *k, size_t bytes, double seconds)
+{
+    struct bench b = {.k = k, .work = 2.0 * (double)bytes};
+    struct error error;
+    check(k->memory_alloc(k, (void **)&b.x, bytes, &error), &error);
+    check(k->memory_alloc(k, (void **)&b.y, bytes, &error), &error);
+    k->zero(k, b.x, bytes / k->act_bytes);
+    double best = time_runs(&b, run_copy, seconds);
+    release(&b);
+    return b.work / best * 1e-9;
 }
 
 struct options {
     const char *backend, *filter;
     int threads;
     double seconds;
-    bool json;
+    bool json, tiny;
 };
 
 static int usage(void)
 {
-    fputs("usage: lance-bench [--backend cpu|cpu-portable] [--threads N] [--seconds S] [--filter NAME] [--json]\n", stderr);
+    fputs("usage: lance-bench [--backend cpu|cpu-portable|cuda] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n",
+          stderr);
     return 2;
+}
+
+/* What the machine can do: GFLOP/s and GB/s. */
+static void measure_machine(struct kernels *k, const struct options *o, int threads, double *gflops, double *gbs)
+{
+    if (k->host_memory) {
+        *gflops = machine_gflops(threads, o->seconds);
+        *gbs = machine_read_gbs(threads, o->seconds);
+        return;
+    }
+    const struct bench_case small = shrink(&largest_product);
+    double work, seconds = measure(k, o->tiny ? &small : &largest_product, o->seconds, &work);
+    *gflops = work / seconds * 1e-9;
+    *gbs = card_copy_gbs(k, o->tiny ? 1 << 16 : copied_bytes, o->seconds);
 }
 
 static int run_all(struct kernels *k, const struct options *o)
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     int threads = o->threads > 0 ? o->threads : online > 0 ? (int)online : 1;
-    double gflops = machine_gflops(threads, o->seconds), gbs = machine_read_gbs(threads, o->seconds);
+    double gflops, gbs;
+    measure_machine(k, o, threads, &gflops, &gbs);
     if (o->json)
-        printf("{\"backend\": \"%s\", \"threads\": %d, \"machine_gflops\": %.1f, \"machine_read_gbs\": %.2f, \"cases\": [",
-               k->name, threads, gflops, gbs);
+        printf("{\"backend\": \"%s\", \"threads\": %d, \"tiny\": %s, \"machine_gflops\": %.1f, \"machine_%s_gbs\": %.2f, "
+               "\"cases\": [", k->name, threads, o->tiny ? "true" : "false", gflops, k->host_memory ? "read" : "copy", gbs);
+    else if (k->host_memory)
+        printf("%s, %d threads; this machine: %.1f GFLOP/s of float32 multiply-adds, %.2f GB/s read\n\n", k->name, threads,
+               gflops, gbs);
     else
-        printf("%s, %d threads; this machine: %.1f GFLOP/s of float32 multiply-adds, %.2f GB/s read\n\n"
-               "%-18s %-32s %10s %18s %6s\n", k->name, threads, gflops, gbs, "operator", "shape", "best ms", "rate", "of it");
+        printf("%s; this card: %.1f GFLOP/s in the largest bf16 product, %.2f GB/s copied\n\n", k->name, gflops, gbs);
+    if (!o->json)
+        printf("%-20s %-32s %10s %18s %6s\n", "operator", "shape", "best ms", "rate", "of it");
     int printed = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const struct bench_case *c = &cases[i];
-        if (o->filter && !strstr(c->name, o->filter))
+        const struct bench_case small = shrink(&cases[i]), *c = o->tiny ? &small : &cases[i];
+        if ((o->filter && !strstr(c->name, o->filter)) || (c->card && k->host_memory))
             continue;
         double work, seconds = measure(k, c, o->seconds, &work), rate = work / seconds * 1e-9;
         bool memory = c->bound == BY_MEMORY;
@@ -355,7 +469,7 @@ static int run_all(struct kernels *k, const struct options *o)
             printf("%s\n  {\"name\": \"%s\", \"shape\": \"%s\", \"ms\": %.4f, \"%s\": %.2f, \"percent\": %.1f}",
                    printed ? "," : "", c->name, c->shape, seconds * 1e3, memory ? "gbs" : "gflops", rate, share);
         else
-            printf("%-18s %-32s %10.3f %10.2f %-7s %5.0f%%\n", c->name, c->shape, seconds * 1e3, rate,
+            printf("%-20s %-32s %10.3f %10.2f %-7s %5.0f%%\n", c->name, c->shape, seconds * 1e3, rate,
                    memory ? "GB/s" : "GFLOP/s", share);
         fflush(stdout);
         printed++;
@@ -372,7 +486,8 @@ int main(int argc, char **argv)
     static const struct option names[] = {
         {"backend", required_argument, NULL, 'b'}, {"threads", required_argument, NULL, 't'},
         {"seconds", required_argument, NULL, 's'}, {"filter", required_argument, NULL, 'f'},
-        {"json", no_argument, NULL, 'j'},          {0},
+        {"json", no_argument, NULL, 'j'},          {"tiny", no_argument, NULL, 'y'},
+        {0},
     };
     struct options o = {.backend = "cpu", .seconds = 0.5};
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
@@ -382,15 +497,17 @@ int main(int argc, char **argv)
         case 's': o.seconds = atof(optarg); break;
         case 'f': o.filter = optarg; break;
         case 'j': o.json = true; break;
+        case 'y': o.tiny = true; break;
         default: return usage();
         }
     }
-    bool portable = !strcmp(o.backend, "cpu-portable");
-    if (optind < argc || (strcmp(o.backend, "cpu") && !portable))
+    const bool portable = !strcmp(o.backend, "cpu-portable"), cuda = !strcmp(o.backend, "cuda");
+    if (optind < argc || (strcmp(o.backend, "cpu") && !portable && !cuda))
         return usage();
     struct kernels *k = NULL;
     struct error error;
-    check(kernels_cpu_open(&k, o.threads, portable ? CPU_PORTABLE : CPU_AUTO, &error), &error);
+    check(cuda ? kernels_cuda_load(&k, 0, &error)
+               : kernels_cpu_open(&k, o.threads, portable ? CPU_PORTABLE : CPU_AUTO, &error), &error);
     int status = run_all(k, &o);
     k->close(k);
     return status;
