@@ -11,6 +11,8 @@
 #   make bench          how fast each operator is on this machine
 #   make install        into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
+#   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
+#   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
 #   make clean          remove what was built (.venv stays)
 # Variables: CC, CFLAGS; NVCC, CUDA_ARCHS="90 120" to build for some cards only; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
 
@@ -29,7 +31,7 @@ BASE_FLAGS = -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP 
 KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
 MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp
 # The CUDA plugin takes error_set and error_prefix from the program that loads it.
-LIBS = -Wl,--export-dynamic-symbol=error_set -Wl,--export-dynamic-symbol=error_prefix \
+LIBS = -Wl,--as-needed -Wl,--export-dynamic-symbol=error_set -Wl,--export-dynamic-symbol=error_prefix \
        -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
 
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
@@ -103,7 +105,7 @@ $(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c)) $(3)
 endef
 $(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(BUILD)/libmedia.a) $(LIBRARIES))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
-$(BUILD)/lancectl $(UNIT_TESTS): LIBS += -Wl,--as-needed $(MEDIA_LIBS)
+$(BUILD)/lancectl $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
 
@@ -119,7 +121,7 @@ NVCC_FLAGS = -std=c++17 -O3 -I. -DKERNELS_ABI=$(KERNELS_ABI) -lineinfo -MMD -MP 
 cuda: build/liblanced_cuda.so
 
 build/liblanced_cuda.so: $(CUDA_OBJECTS)
-	$(NVCC) -shared -cudart static $(CUDA_TARGETS) $^ -o $@ -ldl
+	$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc $(CUDA_TARGETS) $^ -o $@ -ldl
 
 build/cuda/%.cu.o: kernels/cuda/%.cu build/cuda/nvcc
 	$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) -c $< -o $@
@@ -162,6 +164,21 @@ $(STALE_PLUGIN): tests/cuda_emulation/stale/stale_plugin.c
 
 CUDA_TESTS = $(filter $(BUILD)/tests/unit/test_cuda_%,$(UNIT_TESTS))
 $(CUDA_TESTS): | $(EMULATED_PLUGIN) $(STALE_PLUGIN)
+
+# ---- a machine with a card ----
+# The programs of gpu-check with the libraries they need, to be copied to a machine that has a driver and Python alone.
+GPU_PROGRAMS = $(filter-out %/test_cuda_plugin,$(CUDA_TESTS)) $(BUILD)/tests/check-golden $(BUILD)/lance-bench
+gpu-bundle: $(GPU_PROGRAMS) build/liblanced_cuda.so
+	rm -rf build/gpu
+	mkdir -p build/gpu/lib
+	cp $(GPU_PROGRAMS) build/liblanced_cuda.so build/gpu
+	ldd $(GPU_PROGRAMS) | awk '$$2 == "=>" && $$3 ~ /^\// { print $$3 }' | sort -u | \
+	    grep -Ev '/(libc|libm|libdl|libpthread|librt)\.so' | xargs cp -t build/gpu/lib
+
+# Everything checked and measured on this machine's card; GPU_CHECK="--golden DIR" for more recorded results.
+gpu-check:
+	@if command -v $(NVCC) >/dev/null; then $(MAKE) -s --no-print-directory $(PARALLEL) gpu-bundle; fi
+	@python3 tools/gpu_check.py $(GPU_CHECK)
 
 # ---- tests ----
 unit: $(UNIT_TESTS)
@@ -233,6 +250,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean
+.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -4,7 +4,8 @@
 
 GOLDEN is the full recording (README.md beside the data says what it is). For every case recorded in both modes, and
 every floating-point tensor both have with the same shape: the relative error |bf16 - f32| / |f32|; for pictures as
-bytes the PSNR in dB. A backend that computes in bf16 may be 1.5 times as far from float32 (check-golden --backend cuda).
+bytes the PSNR in dB. A backend that computes in bf16 may be 1.5 times as far from float32 as that
+(check-golden --backend cuda).
 """
 
 from __future__ import annotations
