@@ -2,11 +2,11 @@
 
     python3 tools/gpu_check.py [--quick] [--golden DIR]... [--programs DIR] [--plugin FILE] [--out DIR]
 
-The benchmark (lance-bench --backend cuda) with and without cuBLASLt, every operator beside the CPU backend (the programs
-test_cuda_*), the recorded results of the official code (check-golden --backend cuda), and our own small kernels under
-compute-sanitizer where that is installed. Writes CARD-DATE.json, with every line, and CARD-DATE.md, a table, to --out
-(docs/gpu-results). Needs Python 3.10 and nothing else: `make gpu-bundle` collects the programs with their libraries in
-build/gpu, which can be copied to a machine that has a card and a driver.
+The benchmark (lance-bench --backend cuda) with and without cuBLASLt, every operator beside the CPU backend (the
+programs test_cuda_*), the recorded results of the official code (check-golden --backend cuda), and our own small
+kernels under compute-sanitizer where that is installed. Writes CARD-DATE.json, with every line, and CARD-DATE.md, a
+table, to --out (docs/gpu-results). Needs Python 3.10 and nothing else: `make gpu-bundle` collects the programs with
+their libraries in build/gpu, which can be copied to a machine that has a card and a driver.
 
 --quick tries the tool itself, with few cases and tiny shapes; it measures nothing.
 Exit status: 0 all passed, 1 something failed, 2 it could not be tried.
@@ -99,7 +99,8 @@ GOLDEN_LINE = re.compile(r"^(\S+)\s+(\S+)\s+(\S.*?)\s+(ok|FAILED)$")
 def check_goldens(programs: Path, folders: list[Path], environment: dict[str, str], only: str) -> list[dict[str, Any]]:
     results = []
     for folder in folders:
-        command = [str(programs / "check-golden"), str(folder), "--backend", "cuda"] + (["--only", only] if only else [])
+        command = [str(programs / "check-golden"), str(folder), "--backend", "cuda"]
+        command += ["--only", only] if only else []
         status, output, seconds = run(command, environment)
         matches = [match for match in map(GOLDEN_LINE.match, output.splitlines()) if match]
         lines: list[dict[str, Any]] = [
@@ -140,7 +141,8 @@ def totals(report: dict[str, Any]) -> dict[str, int]:
 def bench_table(bench: dict[str, Any]) -> list[str]:
     lines = [f"## {bench.get('backend', 'lance-bench')}", ""]
     if not bench["cases"]:
-        return [*lines, f"lance-bench ended with status {bench['status']}:", "", "```", bench.get("output", ""), "```", ""]
+        return [*lines, f"lance-bench ended with status {bench['status']}:", "", "```", bench.get("output", ""), "```",
+                ""]
     lines += [f"Largest bf16 product {bench['machine_gflops'] / 1000:.1f} TFLOP/s, copying "
               f"{bench['machine_copy_gbs']:.0f} GB/s (bytes read and written).", "",
               "| operator | shape | ms | rate | of it |", "|---|---|---|---|---|"]
@@ -157,7 +159,8 @@ def table(report: dict[str, Any]) -> str:
              f"{'Tiny shapes: a try of the tool, no measurement. ' if report['quick'] else ''}"
              "Written by `make gpu-check`; every line is in the .json beside this file.", "",
              f"Driver {report['driver']}, commit {report['commit']}.", "",
-             "## Operators beside the CPU backend", "", "| program | passed | failed | skipped | s |", "|---|---|---|---|---|"]
+             "## Operators beside the CPU backend", "",
+             "| program | passed | failed | skipped | s |", "|---|---|---|---|---|"]
     for program in report["operators"]:
         results = [test["result"] for test in program["tests"]]
         lines.append(f"| {program['program']} | {results.count('passed')} | {results.count('failed')} | "
@@ -165,7 +168,8 @@ def table(report: dict[str, Any]) -> str:
     lines += ["", "## Under compute-sanitizer", ""]
     if report["sanitizer"]:
         lines += ["| tool | program | |", "|---|---|---|"]
-        lines += [f"| {e['tool']} | {e['program']} | {'passed' if e['passed'] else 'FAILED'} |" for e in report["sanitizer"]]
+        lines += [f"| {entry['tool']} | {entry['program']} | {'passed' if entry['passed'] else 'FAILED'} |"
+                  for entry in report["sanitizer"]]
     else:
         lines.append("Not run.")
     lines += ["", "## Beside the official code's results", "", "| case | passed | failed |", "|---|---|---|"]
@@ -175,7 +179,8 @@ def table(report: dict[str, Any]) -> str:
             lines.append(f"| {case} | {passed.count(True)} | {passed.count(False)} |")
     lines.append("")
     for golden in report["goldens"]:
-        lines += [f"- failed: {line['case']} {line['stage']}: {line['value']}" for line in golden["lines"] if not line["passed"]]
+        lines += [f"- failed: {line['case']} {line['stage']}: {line['value']}"
+                  for line in golden["lines"] if not line["passed"]]
     for bench in report["bench"]:
         lines += ["", *bench_table(bench)]
     return "\n".join(lines).rstrip() + "\n"
@@ -183,7 +188,8 @@ def table(report: dict[str, Any]) -> str:
 
 def first_line(command: list[str]) -> str:
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.partition("\n")[0].strip() or "?"
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.partition("\n")[0].strip() or "?"
     except OSError:
         return "?"
 
@@ -202,7 +208,8 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
     print("benchmark", flush=True)
     bench = [measure(programs, environment, arguments.quick)]
     if "backend" not in bench[0]:
-        raise Unusable(f"the CUDA backend cannot be opened: {bench[0]['output'].strip()}")
+        raise Unusable(f"the CUDA backend cannot be used: lance-bench ended with status "
+                       f"{bench[0]['status']}: {bench[0]['output'].strip()}")
     if not arguments.quick:
         bench.append(measure(programs, environment | {"LANCED_CUBLASLT": ""}, False))
     print("operators", flush=True)
@@ -225,11 +232,11 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Checks and measures the CUDA backend on this machine's card.")
     parser.add_argument("--quick", action="store_true", help="try the tool itself: few cases, tiny shapes")
-    parser.add_argument("--golden", action="append", metavar="DIR", help="a folder of recorded results; may be repeated")
+    parser.add_argument("--golden", action="append", metavar="DIR", help="recorded results; may be repeated")
     parser.add_argument("--only", default="", help="only golden cases whose name has this in it")
     parser.add_argument("--programs", default=str(ROOT / "build/gpu"), help="where the programs are (build/gpu)")
     parser.add_argument("--plugin", default=str(ROOT / "build/gpu/liblanced_cuda.so"), help="the CUDA plugin")
-    parser.add_argument("--out", default=str(ROOT / "docs/gpu-results"), help="where the report goes (docs/gpu-results)")
+    parser.add_argument("--out", default=str(ROOT / "docs/gpu-results"), help="where the report goes")
     arguments = parser.parse_args()
     try:
         report = check_all(arguments)
