@@ -7,6 +7,7 @@
  * rows do not take the faster way. */
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/weights.h"
+#include "kernels/linear_source.h"
 
 #include <stdlib.h>
 
@@ -18,48 +19,11 @@ struct linear {
     size_t bytes;
 };
 
-static int refuse(struct error *error, const char *what)
-{
-    return error_set(error, ERROR_BAD_FILE, "matrix: %s", what);
-}
-
-static int check(const struct linear_source *s, struct error *error)
-{
-    if (s->out_features <= 0 || s->in_features <= 0 || !s->data)
-        return refuse(error, "it has no rows, no columns or no data");
-    if (s->bias && s->bias_format != WEIGHT_F32 && s->bias_format != WEIGHT_BF16)
-        return refuse(error, "the bias is neither float32 nor bf16");
-    switch (s->format) {
-    case WEIGHT_F32:
-    case WEIGHT_BF16:
-        return 0;
-    case WEIGHT_AWQ_INT4:
-        if (!s->scales || !s->zeros)
-            return refuse(error, "AWQ INT4 weights need scales and zeros");
-        break;
-    case WEIGHT_MLX_INT4:
-        if (!s->scales || !s->offsets)
-            return refuse(error, "MLX INT4 weights need scales and offsets");
-        break;
-    case WEIGHT_NVFP4:
-        if (!s->scales && !s->scales_fp8)
-            return refuse(error, "NVFP4 weights need scales");
-        break;
-    default:
-        return refuse(error, "unknown weight format");
-    }
-    if (s->group_size <= 0 || s->in_features % s->group_size || s->in_features % 2)
-        return error_set(error, ERROR_BAD_FILE,
-                         "matrix: groups of %d do not divide %d columns of 4-bit weights (an even number is needed)",
-                         s->group_size, s->in_features);
-    return 0;
-}
-
 static int cpu_linear_open(struct kernels *k, struct linear **out, const struct linear_source *source,
                            struct error *error)
 {
     *out = NULL;
-    int failed = check(source, error);
+    int failed = linear_source_check(source, error);
     if (failed)
         return failed;
     struct linear *linear = calloc(1, sizeof *linear);

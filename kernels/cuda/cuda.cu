@@ -361,6 +361,7 @@ static void cuda_close(struct kernels *k)
     struct cuda_state *state = cuda_of(k);
     if (state->compute)
         cudaStreamSynchronize(state->compute);
+    cuda_linear_end(k);
     for (int i = 0; i < SCRATCH_COUNT; i++)
         free_scratch(state, i);
     for (auto &piece : state->staging) {
@@ -474,6 +475,8 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     cuda_rope_fill(k);
     cuda_conv_fill(k);
     cuda_resample_fill(k);
+    cuda_linear_fill(k);
+    cuda_attention_fill(k);
     *out = k;
     return 0;
 }

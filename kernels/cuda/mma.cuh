@@ -21,7 +21,7 @@
 /* d += a b, with float32 sums. */
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -78,6 +78,14 @@ __device__ inline void copy_async_commit()
 template <int pending> __device__ inline void copy_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" : : "n"(pending) : "memory");
+}
+
+/* 2^x to about float32 precision; 2^-infinity is 0, results that are not normal numbers become 0. */
+__device__ inline float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 /* 16 bytes that nobody reads again: they should not push others out of the caches. */

@@ -10,5 +10,8 @@ void cuda_norm_fill(struct kernels *k);        /* norm.cu: rms_norm, channel_nor
 void cuda_rope_fill(struct kernels *k);        /* rope.cu: head_norm_rope */
 void cuda_conv_fill(struct kernels *k);        /* conv.cu */
 void cuda_resample_fill(struct kernels *k);    /* resample.cu: duplicate_up, average_down, split_frames, patches */
+void cuda_linear_fill(struct kernels *k);      /* linear.cu: linear_open, linear_close, linear */
+void cuda_linear_end(struct kernels *k);       /* gives back the library that cuda_linear_fill opened */
+void cuda_attention_fill(struct kernels *k);   /* attention.cu */
 
 #endif

@@ -40,6 +40,23 @@ static inline float2 __bfloat1622float2(__nv_bfloat162 pair)
     return make_float2(__bfloat162float(pair.x), __bfloat162float(pair.y));
 }
 
+/* Each rounded once: float32 holds the products of two bf16 exactly. */
+static inline __nv_bfloat162 __hsub2(__nv_bfloat162 a, __nv_bfloat162 b)
+{
+    return __floats2bfloat162_rn(__bfloat162float(a.x) - __bfloat162float(b.x), __bfloat162float(a.y) - __bfloat162float(b.y));
+}
+
+static inline __nv_bfloat162 __hmul2(__nv_bfloat162 a, __nv_bfloat162 b)
+{
+    return __floats2bfloat162_rn(__bfloat162float(a.x) * __bfloat162float(b.x), __bfloat162float(a.y) * __bfloat162float(b.y));
+}
+
+static inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c)
+{
+    return __floats2bfloat162_rn(fmaf(__bfloat162float(a.x), __bfloat162float(b.x), __bfloat162float(c.x)),
+                                 fmaf(__bfloat162float(a.y), __bfloat162float(b.y), __bfloat162float(c.y)));
+}
+
 static inline __nv_bfloat162 __halves2bfloat162(__nv_bfloat16 x, __nv_bfloat16 y)
 {
     return __nv_bfloat162{x, y};

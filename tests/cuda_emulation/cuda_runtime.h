@@ -26,8 +26,9 @@
 #define __noinline__
 #define __constant__ static
 #define __shared__ static /* of all blocks: they run one after another */
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __restrict__ __restrict
 
 #define EMULATED_VECTOR2(name, type, bytes) \

@@ -34,6 +34,11 @@ template <int pending> void copy_async_wait()
     emulated_copy_async_wait(pending);
 }
 
+static inline float exp2_fast(float x)
+{
+    return exp2f(x);
+}
+
 static inline uint4 load_once(const uint4 *from)
 {
     return *from;

@@ -1,0 +1,447 @@
+/* attention.cu: softmax(q k^T) v on tensor cores for heads of up to 128 dimensions, without ever holding the scores.
+ *
+ * The online softmax of Milakov and Gimelshein 2018, in blocks as in FlashAttention-2 (Dao 2023): a block of threads owns
+ * some rows and walks over the keys 64 at a time; a warp keeps scores, weights and sums of its rows in registers. Keys and
+ * values have one buffer each: the next keys arrive while the values are multiplied, and the other way round.
+ *
+ * Where there are few rows (text decoding) the keys are cut into parts for several blocks, whose results combine_kernel
+ * joins in a fixed order. How a problem is cut depends on its shape and the card alone. */
+#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/operators.cuh"
+
+#include <math.h>
+#include <string.h>
+
+namespace {
+
+enum {
+    KEYS = 64,           /* of a step */
+    PROBLEMS = 8,        /* of a launch: they fit the 4 KB of a kernel's arguments */
+    SPLITS_MAX = 64,
+    SPLIT_STEPS = 2,     /* at least, of a part of the keys */
+    COMBINE_WARPS = 4,
+};
+
+struct batch {
+    int count, splits;
+    int rows;             /* of all blocks together, the unused ones of the last block of a problem too */
+    float *partial;       /* [splits][rows][DIM], NULL when splits is 1 */
+    float *statistics;    /* [splits][rows][2]: maximum and sum */
+    struct attention_problem problem[PROBLEMS];
+};
+
+__device__ inline int problem_of(const struct batch &b, int block)
+{
+    int number = 0;
+    while (number + 1 < b.count && b.problem[number + 1].first_block <= block)
+        number++;
+    return number;
+}
+
+/* Copy `rows` rows of head_dim elements to shared memory [.., DIM + 8], zeros past the end of either. source(row) is where a
+ * row begins; it is asked for growing rows. */
+template <int DIM, int THREADS, bool ALIGNED, typename Source>
+__device__ inline void load_rows(bf16 *shared, int capacity, int rows, int head_dim, const bf16 *anywhere, Source source)
+{
+    constexpr int vector = ALIGNED ? 8 : 1, pieces = DIM / vector;
+    for (int i = (int)threadIdx.x; i < capacity * pieces; i += THREADS) {
+        int row = i / pieces, column = i % pieces * vector;
+        bool valid = row < rows && column < head_dim;
+        const bf16 *from = valid ? source(row) + column : anywhere;
+        bf16 *to = shared + row * (DIM + 8) + column;
+        if (ALIGNED)
+            copy_async_16(to, from, valid);
+        else
+            *to = valid ? *from : __float2bfloat16_rn(0.0f);
+    }
+}
+
+/* A warp has PIECES times 16 rows. ALIGNED: all rows begin at multiples of 16 bytes and head_dim is a multiple of 8. */
+template <int DIM, int WARPS, int PIECES, bool ALIGNED>
+__global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_constant__ struct batch batch)
+{
+    constexpr int ROWS = WARPS * PIECES * 16, THREADS = WARPS * 32, STRIDE = DIM + 8;
+    DYNAMIC_SHARED(bf16, shared);
+    bf16 *queries = shared, *keys = queries + ROWS * STRIDE, *values = keys + KEYS * STRIDE;
+
+    const struct attention_problem &p = batch.problem[problem_of(batch, (int)blockIdx.x)];
+    int block = (int)blockIdx.x - p.first_block;
+    int kv_head = block / p.row_blocks, first_row = block % p.row_blocks * ROWS;
+    int rows = p.rows - first_row < ROWS ? p.rows - first_row : ROWS;
+    int lane = (int)threadIdx.x % 32, warp_row = (int)threadIdx.x / 32 * PIECES * 16;
+
+    int steps = (visible_keys(p, first_row + rows - 1) + KEYS - 1) / KEYS;
+    int step = (int)((long long)steps * (int)blockIdx.y / batch.splits);
+    int end = (int)((long long)steps * ((int)blockIdx.y + 1) / batch.splits);
+
+    auto query_row = [&](int row) {
+        int query = (first_row + row) / p.group, head = kv_head * p.group + (first_row + row) % p.group;
+        return p.q + (size_t)query * (size_t)p.q_stride + (size_t)head * (size_t)p.head_dim;
+    };
+    struct key_cursor cursor = {0, 0}; /* at the step's first key or before */
+    auto load_keys = [&](bf16 *to, int number, bool values_wanted) {
+        struct key_cursor at = cursor;
+        load_rows<DIM, THREADS, ALIGNED>(to, KEYS, p.keys - number * KEYS, p.head_dim, p.q, [&](int row) {
+            int key = number * KEYS + row;
+            advance(p, &at, key);
+            const bf16 *base = values_wanted ? p.segment[at.segment].values : p.segment[at.segment].keys;
+            return base + (size_t)(key - at.first_key) * (size_t)p.segment[at.segment].stride +
+                   (size_t)kv_head * (size_t)p.head_dim;
+        });
+        copy_async_commit();
+    };
+
+    /* What this lane's rows see: rows g and g + 8 of every piece. Rows past the end see what the last one sees. */
+    int seen[PIECES][2];
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int row = warp_row + 16 * i + 8 * half + lane / 4;
+            seen[i][half] = visible_keys(p, first_row + (row < rows ? row : rows - 1));
+        }
+    int warp_sees = visible_keys(p, first_row + (warp_row < rows ? warp_row : rows - 1)); /* all its rows at least that */
+
+    float sum[PIECES][DIM / 8][4] = {}, maximum[PIECES][2], total[PIECES][2] = {};
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+        maximum[i][0] = maximum[i][1] = -INFINITY;
+
+    load_rows<DIM, THREADS, ALIGNED>(queries, ROWS, rows, p.head_dim, p.q, query_row);
+    if (step < end) {
+        advance(p, &cursor, step * KEYS);
+        load_keys(keys, step, false);
+    }
+    for (; step < end; step++) {
+        copy_async_wait<0>();
+        __syncthreads(); /* keys (and queries) are there, and the last step's values are no longer read */
+        load_keys(values, step, true);
+
+        float score[PIECES][KEYS / 8][4] = {};
+#pragma unroll
+        for (int k = 0; k < DIM; k += 16) {
+            uint32_t a[PIECES][4];
+#pragma unroll
+            for (int i = 0; i < PIECES; i++)
+                load_matrices(a[i], queries + (warp_row + 16 * i + lane % 16) * STRIDE + k + lane / 16 * 8);
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j += 2) {
+                uint32_t two[4];
+                load_matrices(two, keys + (8 * j + lane % 8 + lane / 16 * 8) * STRIDE + k + lane / 8 % 2 * 8);
+                const uint32_t b[2][2] = {{two[0], two[1]}, {two[2], two[3]}};
+#pragma unroll
+                for (int i = 0; i < PIECES; i++) {
+                    mma_16x8x16(score[i][j], a[i], b[0]);
+                    mma_16x8x16(score[i][j + 1], a[i], b[1]);
+                }
+            }
+        }
+
+        if ((step + 1) * KEYS > warp_sees) {
+#pragma unroll
+            for (int i = 0; i < PIECES; i++)
+#pragma unroll
+                for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++)
+                        if (step * KEYS + 8 * j + lane % 4 * 2 + e % 2 >= seen[i][e / 2])
+                            score[i][j][e] = -INFINITY;
+        }
+#pragma unroll
+        for (int i = 0; i < PIECES; i++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float top = maximum[i][half];
+#pragma unroll
+                for (int j = 0; j < KEYS / 8; j++)
+                    top = fmaxf(top, fmaxf(score[i][j][2 * half], score[i][j][2 * half + 1]));
+                top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+                top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+                float reference = top == -INFINITY ? 0.0f : top * p.scale_log2; /* no key seen yet: every weight is 0 */
+                float factor = exp2_fast(maximum[i][half] * p.scale_log2 - reference);
+                maximum[i][half] = top;
+                total[i][half] *= factor;
+#pragma unroll
+                for (int d = 0; d < DIM / 8; d++) {
+                    sum[i][d][2 * half] *= factor;
+                    sum[i][d][2 * half + 1] *= factor;
+                }
+#pragma unroll
+                for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                    for (int e = 2 * half; e < 2 * half + 2; e++) {
+                        score[i][j][e] = exp2_fast(fmaf(score[i][j][e], p.scale_log2, -reference));
+                        total[i][half] += score[i][j][e];
+                    }
+            }
+
+        copy_async_wait<0>();
+        __syncthreads(); /* values are there, and the keys are no longer read */
+        if (step + 1 < end) {
+            advance(p, &cursor, (step + 1) * KEYS);
+            load_keys(keys, step + 1, false);
+        }
+#pragma unroll
+        for (int k = 0; k < KEYS; k += 16) {
+            uint32_t a[PIECES][4];
+#pragma unroll
+            for (int i = 0; i < PIECES; i++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    a[i][e] = pack_act2(score[i][k / 8 + e / 2][e % 2 * 2], score[i][k / 8 + e / 2][e % 2 * 2 + 1]);
+#pragma unroll
+            for (int d = 0; d < DIM / 8; d += 2) {
+                uint32_t two[4];
+                load_matrices_transposed(two, values + (k + lane % 16) * STRIDE + 8 * d + lane / 16 * 8);
+                const uint32_t b[2][2] = {{two[0], two[1]}, {two[2], two[3]}};
+#pragma unroll
+                for (int i = 0; i < PIECES; i++) {
+                    mma_16x8x16(sum[i][d], a[i], b[0]);
+                    mma_16x8x16(sum[i][d + 1], a[i], b[1]);
+                }
+            }
+        }
+    }
+    copy_async_wait<0>(); /* the queries, when there was no step */
+
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float all = total[i][half];
+            all += __shfl_xor_sync(0xffffffffu, all, 1);
+            all += __shfl_xor_sync(0xffffffffu, all, 2);
+            int row = warp_row + 16 * i + 8 * half + lane / 4;
+            if (row >= rows)
+                continue;
+            if (batch.partial) {
+                size_t at = (size_t)blockIdx.y * (size_t)batch.rows + (size_t)blockIdx.x * ROWS + (size_t)row;
+                if (lane % 4 == 0) {
+                    batch.statistics[2 * at] = maximum[i][half] * p.scale_log2;
+                    batch.statistics[2 * at + 1] = all;
+                }
+#pragma unroll
+                for (int d = 0; d < DIM / 8; d++)
+                    *(float2 *)(batch.partial + at * DIM + 8 * d + lane % 4 * 2) =
+                        make_float2(sum[i][d][2 * half], sum[i][d][2 * half + 1]);
+                continue;
+            }
+            float factor = all > 0.0f ? 1.0f / all : 0.0f;
+            int query = (first_row + row) / p.group, head = kv_head * p.group + (first_row + row) % p.group;
+            bf16 *out = p.out + (size_t)query * (size_t)p.out_stride + (size_t)head * (size_t)p.head_dim;
+#pragma unroll
+            for (int d = 0; d < DIM / 8; d++) {
+                int column = 8 * d + lane % 4 * 2;
+                float v0 = sum[i][d][2 * half] * factor, v1 = sum[i][d][2 * half + 1] * factor;
+                if (ALIGNED) {
+                    if (column < p.head_dim)
+                        store_act2(out + column, v0, v1);
+                    continue;
+                }
+                if (column < p.head_dim)
+                    store_act(out + column, v0);
+                if (column + 1 < p.head_dim)
+                    store_act(out + column + 1, v1);
+            }
+        }
+}
+
+/* Joins what the parts of the keys came to; a warp takes a row. */
+__global__ void __launch_bounds__(COMBINE_WARPS * 32)
+    combine_kernel(const __grid_constant__ struct batch batch, int dim, int block_rows)
+{
+    int lane = (int)threadIdx.x % 32, number = (int)blockIdx.x * COMBINE_WARPS + (int)threadIdx.x / 32;
+    if (number >= batch.rows)
+        return;
+    const struct attention_problem &p = batch.problem[problem_of(batch, number / block_rows)];
+    int block = number / block_rows - p.first_block;
+    int kv_head = block / p.row_blocks, row = block % p.row_blocks * block_rows + number % block_rows;
+    if (row >= p.rows)
+        return;
+    float top = -INFINITY, total = 0.0f;
+    for (int s = 0; s < batch.splits; s++)
+        top = fmaxf(top, batch.statistics[2 * ((size_t)s * (size_t)batch.rows + (size_t)number)]);
+    float value[4] = {};
+    for (int s = 0; s < batch.splits; s++) {
+        size_t at = (size_t)s * (size_t)batch.rows + (size_t)number;
+        if (!(batch.statistics[2 * at + 1] > 0.0f))
+            continue;
+        float factor = exp2_fast(batch.statistics[2 * at] - top);
+        total += factor * batch.statistics[2 * at + 1];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (lane + 32 * i < dim)
+                value[i] = fmaf(factor, batch.partial[at * (size_t)dim + (size_t)(lane + 32 * i)], value[i]);
+    }
+    int query = row / p.group, head = kv_head * p.group + row % p.group;
+    bf16 *out = p.out + (size_t)query * (size_t)p.out_stride + (size_t)head * (size_t)p.head_dim;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (lane + 32 * i < p.head_dim)
+            store_act(out + lane + 32 * i, total > 0.0f ? value[i] / total : 0.0f);
+}
+
+/* ---- choosing a kernel ---- */
+
+/* How a problem is taken; problems that are alike share a launch. */
+struct shape {
+    int dim;        /* head_dim rounded up to what there is a kernel for */
+    int block_rows; /* 16, 64 or 128 */
+    bool aligned;
+};
+
+template <int DIM, int WARPS, int PIECES, bool ALIGNED> void launch(struct cuda_state *state, const struct batch &b)
+{
+    constexpr int rows = WARPS * PIECES * 16;
+    constexpr size_t shared_bytes = (size_t)(rows + 2 * KEYS) * (DIM + 8) * sizeof(bf16);
+    LAUNCH((attention_kernel<DIM, WARPS, PIECES, ALIGNED>), dim3((unsigned)(b.rows / rows), (unsigned)b.splits),
+           dim3(WARPS * 32), shared_bytes, state, b);
+}
+
+template <int DIM> void launch_dim(struct cuda_state *state, const struct shape &shape, const struct batch &b)
+{
+    if (!shape.aligned)
+        launch<DIM, 4, 1, false>(state, b);
+    else if (shape.block_rows == 16)
+        launch<DIM, 1, 1, true>(state, b);
+    else if (shape.block_rows == 64)
+        launch<DIM, 4, 1, true>(state, b);
+    else
+        launch<DIM, 4, 2, true>(state, b);
+}
+
+/* Parts to cut the keys into, so that a launch of few blocks fills the card. */
+int choose_splits(const struct cuda_state *state, const struct batch &b, int blocks)
+{
+    int steps = 0;
+    for (int i = 0; i < b.count; i++)
+        steps = b.problem[i].keys / KEYS > steps ? b.problem[i].keys / KEYS : steps;
+    int wanted = state->multiprocessors / blocks, most = steps / SPLIT_STEPS;
+    int splits = wanted < most ? wanted : most;
+    return splits < 1 ? 1 : splits > SPLITS_MAX ? SPLITS_MAX : splits;
+}
+
+void flush(struct cuda_state *state, const struct shape &shape, struct batch *b, int blocks)
+{
+    if (!b->count)
+        return;
+    b->rows = blocks * shape.block_rows;
+    b->splits = choose_splits(state, *b, blocks);
+    b->partial = b->statistics = NULL;
+    if (b->splits > 1) {
+        size_t rows = (size_t)b->splits * (size_t)b->rows;
+        b->partial = (float *)cuda_scratch(state, SCRATCH_PARTIALS, rows * (size_t)(shape.dim + 2) * sizeof(float));
+        if (!b->partial)
+            return;
+        b->statistics = b->partial + rows * (size_t)shape.dim;
+    }
+    switch (shape.dim) {
+    case 32:
+        launch_dim<32>(state, shape, *b);
+        break;
+    case 64:
+        launch_dim<64>(state, shape, *b);
+        break;
+    case 80:
+        launch_dim<80>(state, shape, *b);
+        break;
+    default:
+        launch_dim<128>(state, shape, *b);
+    }
+    if (b->splits > 1)
+        LAUNCH(combine_kernel, dim3(cuda_pieces((size_t)b->rows, COMBINE_WARPS)), dim3(COMBINE_WARPS * 32), 0, state, *b,
+               shape.dim, shape.block_rows);
+    b->count = 0;
+}
+
+struct attention_problem convert(const struct attention *a)
+{
+    struct attention_problem p;
+    memset(&p, 0, sizeof p);
+    p.q = values_of(a->q);
+    p.out = values_of(a->out);
+    p.q_stride = a->q_stride;
+    p.out_stride = a->out_stride;
+    p.group = a->heads / a->kv_heads;
+    p.rows = a->q_rows * p.group;
+    p.kv_heads = a->kv_heads;
+    p.head_dim = a->head_dim;
+    p.scale_log2 = a->scale * 1.44269504088896341f;
+    for (int s = 0; s < a->segments; s++) {
+        if (a->segment[s].rows <= 0)
+            continue;
+        p.segment[p.segments].keys = values_of(a->segment[s].keys);
+        p.segment[p.segments].values = values_of(a->segment[s].values);
+        p.segment[p.segments].rows = a->segment[s].rows;
+        p.segment[p.segments].stride = a->segment[s].stride;
+        p.keys += a->segment[s].rows;
+        p.segments++;
+    }
+    p.causal_from = a->causal ? p.keys - a->q_rows + 1 : p.keys;
+    return p;
+}
+
+bool is_aligned(const struct attention_problem *p)
+{
+    uintptr_t bits = act_address(p->q) | act_address(p->out) |
+                     (uintptr_t)(p->q_stride | p->out_stride | p->head_dim) * sizeof(bf16);
+    for (int s = 0; s < p->segments; s++)
+        bits |= act_address(p->segment[s].keys) | act_address(p->segment[s].values) |
+                (uintptr_t)p->segment[s].stride * sizeof(bf16);
+    return act_aligned(bits);
+}
+
+struct shape shape_of(const struct attention_problem *p, bool large_blocks_fill)
+{
+    struct shape shape;
+    shape.dim = p->head_dim <= 32 ? 32 : p->head_dim <= 64 ? 64 : p->head_dim <= 80 ? 80 : 128;
+    shape.aligned = is_aligned(p);
+    shape.block_rows = !shape.aligned ? 64 : p->rows <= 16 ? 16 : p->rows > 64 && large_blocks_fill ? 128 : 64;
+    return shape;
+}
+
+enum { WIDEST = 128 };
+
+void run_attention(struct kernels *k, const struct attention *problems, int count)
+{
+    struct cuda_state *state = cuda_of(k);
+    long large_blocks = 0;
+    for (int i = 0; i < count; i++)
+        if (problems[i].q_rows > 0)
+            large_blocks += ((long)problems[i].q_rows * (problems[i].heads / problems[i].kv_heads) + 127) / 128 *
+                            problems[i].kv_heads;
+    struct batch batch;
+    struct shape shape = {};
+    int blocks = 0;
+    batch.count = 0;
+    for (int i = 0; i < count && cuda_running(state); i++) {
+        if (problems[i].q_rows <= 0)
+            continue;
+        struct attention_problem p = convert(&problems[i]);
+        if (p.head_dim > WIDEST) {
+            attention_wide(state, &p, is_aligned(&p));
+            continue;
+        }
+        struct shape wanted = shape_of(&p, large_blocks >= state->multiprocessors);
+        if (batch.count == PROBLEMS || wanted.dim != shape.dim || wanted.block_rows != shape.block_rows ||
+            wanted.aligned != shape.aligned) {
+            flush(state, shape, &batch, blocks);
+            shape = wanted;
+            blocks = 0;
+        }
+        p.row_blocks = (p.rows + shape.block_rows - 1) / shape.block_rows;
+        p.first_block = blocks;
+        blocks += p.row_blocks * p.kv_heads;
+        batch.problem[batch.count++] = p;
+    }
+    flush(state, shape, &batch, blocks);
+}
+
+} // namespace
+
+void cuda_attention_fill(struct kernels *k)
+{
+    k->attention = run_attention;
+}

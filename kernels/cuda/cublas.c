@@ -1,0 +1,270 @@
+/* cublas.c: see cublas.h. The few functions, types and numbers of cuBLASLt's public interface that are used are declared
+ * here (they are the same in versions 11 to 13), so that nothing of it is needed to compile.
+ *
+ * The library's choice of algorithm for a shape is asked once and kept. Sums that several blocks add in the order in which
+ * they finish are not allowed: the same product gives the same bytes each time. */
+#include "kernels/cuda/cublas.h"
+
+#include <dlfcn.h>
+#include <glob.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    COMPUTE_F32 = 68, TYPE_F32 = 0, TYPE_BF16 = 14,
+    OPERATION_TRANSPOSED = 1,
+    DESC_TRANSPOSE_A = 3, DESC_EPILOGUE = 7, DESC_BIAS_POINTER = 8,
+    EPILOGUE_BIAS = 4,
+    PREFERENCE_WORKSPACE = 1, PREFERENCE_REDUCTION = 3,
+    PREFERENCE_ALIGNMENT_A = 5, PREFERENCE_ALIGNMENT_B = 6, PREFERENCE_ALIGNMENT_C = 7, PREFERENCE_ALIGNMENT_D = 8,
+    REDUCTION_THROUGH_WORKSPACE = 2,
+};
+
+typedef int status; /* 0: success */
+typedef void *handle;
+struct algorithm {
+    uint64_t data[8];
+};
+struct heuristic {
+    struct algorithm algorithm;
+    size_t workspace_bytes;
+    status state;
+    float waves;
+    int reserved[4];
+};
+
+/* Everything the choice of an algorithm depends on. */
+struct key {
+    int rows, columns, depth, left_stride, right_stride, out_stride;
+    int left_alignment, right_alignment, out_alignment;
+    bool bias, add;
+};
+
+struct plan {
+    struct key key;
+    bool used, possible;
+    handle operation, left, right, out;
+    struct algorithm algorithm;
+};
+
+enum { PLANS = 64 };
+
+struct cublas {
+    void *library;
+    handle handle;
+    struct plan plans[PLANS];
+    int next_plan;
+    status (*create)(handle *);
+    status (*destroy)(handle);
+    status (*operation_create)(handle *, int compute, int scale);
+    status (*operation_destroy)(handle);
+    status (*operation_set)(handle, int attribute, const void *, size_t);
+    status (*layout_create)(handle *, int type, uint64_t rows, uint64_t columns, int64_t stride);
+    status (*layout_destroy)(handle);
+    status (*preference_create)(handle *);
+    status (*preference_destroy)(handle);
+    status (*preference_set)(handle, int attribute, const void *, size_t);
+    status (*choose)(handle, handle operation, handle a, handle b, handle c, handle d, handle preference, int wanted,
+                     struct heuristic *, int *found);
+    status (*multiply)(handle, handle operation, const void *alpha, const void *a, handle a_layout, const void *b,
+                       handle b_layout, const void *beta, const void *c, handle c_layout, void *d, handle d_layout,
+                       const struct algorithm *, void *workspace, size_t workspace_bytes, void *stream);
+};
+
+/* ---- finding the library ---- */
+static void *open_matching(const char *pattern)
+{
+    glob_t found;
+    void *library = NULL;
+    if (glob(pattern, 0, NULL, &found) == 0) {
+        for (size_t i = found.gl_pathc; i-- > 0 && !library;) /* the newest name first */
+            library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_LOCAL);
+        globfree(&found);
+    }
+    return library;
+}
+
+static void *open_below(const char *folder, const char *pattern)
+{
+    char path[4096];
+    if (!folder || snprintf(path, sizeof path, "%s/%s", folder, pattern) >= (int)sizeof path)
+        return NULL;
+    return open_matching(path);
+}
+
+static void *find_library(void)
+{
+    const char *named = getenv("LANCED_CUBLASLT");
+    if (named)
+        return *named ? dlopen(named, RTLD_NOW | RTLD_LOCAL) : NULL;
+    static const char *const sonames[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
+    void *library = NULL;
+    for (size_t i = 0; i < sizeof sonames / sizeof *sonames && !library; i++)
+        library = dlopen(sonames[i], RTLD_NOW | RTLD_LOCAL);
+    if (library)
+        return library;
+    static const char wheel[] = "lib/python3*/*-packages/nvidia/*/lib/libcublasLt.so.1[23]";
+    const char *const folders[] = {getenv("VIRTUAL_ENV"), getenv("CONDA_PREFIX"), "/usr/local", "/usr"};
+    const char *home = getenv("HOME");
+    char local[4096];
+    if (!(library = open_below(getenv("CUDA_HOME"), "lib64/libcublasLt.so.1[23]")) &&
+        !(library = open_matching("/usr/local/cuda*/lib64/libcublasLt.so.1[23]")) && home &&
+        snprintf(local, sizeof local, "%s/.local", home) < (int)sizeof local)
+        library = open_below(local, wheel);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && !library; i++)
+        library = open_below(folders[i], wheel);
+    return library;
+}
+
+static bool find_functions(struct cublas *c)
+{
+    const struct {
+        void *to;
+        const char *name;
+    } functions[] = {
+        {&c->create, "cublasLtCreate"},
+        {&c->destroy, "cublasLtDestroy"},
+        {&c->operation_create, "cublasLtMatmulDescCreate"},
+        {&c->operation_destroy, "cublasLtMatmulDescDestroy"},
+        {&c->operation_set, "cublasLtMatmulDescSetAttribute"},
+        {&c->layout_create, "cublasLtMatrixLayoutCreate"},
+        {&c->layout_destroy, "cublasLtMatrixLayoutDestroy"},
+        {&c->preference_create, "cublasLtMatmulPreferenceCreate"},
+        {&c->preference_destroy, "cublasLtMatmulPreferenceDestroy"},
+        {&c->preference_set, "cublasLtMatmulPreferenceSetAttribute"},
+        {&c->choose, "cublasLtMatmulAlgoGetHeuristic"},
+        {&c->multiply, "cublasLtMatmul"},
+    };
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        void *symbol = dlsym(c->library, functions[i].name);
+        if (!symbol)
+            return false;
+        memcpy(functions[i].to, &symbol, sizeof symbol);
+    }
+    return true;
+}
+
+struct cublas *cublas_open(void)
+{
+    struct cublas *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->library = find_library();
+    if (c->library && find_functions(c) && c->create(&c->handle) == 0)
+        return c;
+    c->handle = NULL;
+    cublas_close(c);
+    return NULL;
+}
+
+/* ---- plans ---- */
+static void forget(struct cublas *c, struct plan *plan)
+{
+    if (plan->operation)
+        c->operation_destroy(plan->operation);
+    const handle layouts[] = {plan->left, plan->right, plan->out};
+    for (int i = 0; i < 3; i++)
+        if (layouts[i])
+            c->layout_destroy(layouts[i]);
+    *plan = (struct plan){0};
+}
+
+void cublas_close(struct cublas *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; i < PLANS; i++)
+        if (c->plans[i].used)
+            forget(c, &c->plans[i]);
+    if (c->handle)
+        c->destroy(c->handle);
+    if (c->library)
+        dlclose(c->library);
+    free(c);
+}
+
+/* The greatest power of two up to 256 that divides an address. */
+static int alignment_of(const void *address)
+{
+    uintptr_t bits = (uintptr_t)address | 256;
+    return (int)(bits & -bits);
+}
+
+static bool choose(struct cublas *c, struct plan *plan)
+{
+    const struct key *k = &plan->key;
+    handle preference = NULL;
+    if (c->preference_create(&preference) != 0)
+        return false;
+    const struct {
+        int attribute;
+        uint32_t value;
+    } settings[] = {
+        {PREFERENCE_REDUCTION, REDUCTION_THROUGH_WORKSPACE},
+        {PREFERENCE_ALIGNMENT_A, (uint32_t)k->right_alignment},
+        {PREFERENCE_ALIGNMENT_B, (uint32_t)k->left_alignment},
+        {PREFERENCE_ALIGNMENT_C, (uint32_t)k->out_alignment},
+        {PREFERENCE_ALIGNMENT_D, (uint32_t)k->out_alignment},
+    };
+    const uint64_t workspace_bytes = CUBLAS_WORKSPACE_BYTES;
+    bool set = c->preference_set(preference, PREFERENCE_WORKSPACE, &workspace_bytes, sizeof workspace_bytes) == 0;
+    for (size_t i = 0; i < sizeof settings / sizeof *settings && set; i++)
+        set = c->preference_set(preference, settings[i].attribute, &settings[i].value, sizeof settings[i].value) == 0;
+    struct heuristic best = {0};
+    int found = 0;
+    bool chosen = set && c->choose(c->handle, plan->operation, plan->right, plan->left, plan->out, plan->out, preference, 1,
+                                   &best, &found) == 0 && found == 1 && best.state == 0;
+    c->preference_destroy(preference);
+    plan->algorithm = best.algorithm;
+    return chosen;
+}
+
+/* The library's matrices are column-major: what is a row here is a column there, so that out^T = right left^T. */
+static bool describe(struct cublas *c, struct plan *plan, const void *bias)
+{
+    const struct key *k = &plan->key;
+    const int32_t transposed = OPERATION_TRANSPOSED, epilogue = EPILOGUE_BIAS;
+    return c->operation_create(&plan->operation, COMPUTE_F32, TYPE_F32) == 0 &&
+           c->operation_set(plan->operation, DESC_TRANSPOSE_A, &transposed, sizeof transposed) == 0 &&
+           (!k->bias || (c->operation_set(plan->operation, DESC_EPILOGUE, &epilogue, sizeof epilogue) == 0 &&
+                         c->operation_set(plan->operation, DESC_BIAS_POINTER, &bias, sizeof bias) == 0)) &&
+           c->layout_create(&plan->right, TYPE_BF16, (uint64_t)k->depth, (uint64_t)k->columns, k->right_stride) == 0 &&
+           c->layout_create(&plan->left, TYPE_BF16, (uint64_t)k->depth, (uint64_t)k->rows, k->left_stride) == 0 &&
+           c->layout_create(&plan->out, TYPE_BF16, (uint64_t)k->columns, (uint64_t)k->rows, k->out_stride) == 0;
+}
+
+static struct plan *plan_for(struct cublas *c, const struct cublas_product *p)
+{
+    struct key key;
+    memset(&key, 0, sizeof key); /* its padding, too: keys are compared as bytes */
+    key.rows = p->rows, key.columns = p->columns, key.depth = p->depth;
+    key.left_stride = p->left_stride, key.right_stride = p->right_stride, key.out_stride = p->out_stride;
+    key.left_alignment = alignment_of(p->left), key.right_alignment = alignment_of(p->right);
+    key.out_alignment = alignment_of(p->out);
+    key.bias = p->bias != NULL, key.add = p->add;
+    for (int i = 0; i < PLANS; i++)
+        if (c->plans[i].used && memcmp(&c->plans[i].key, &key, sizeof key) == 0)
+            return &c->plans[i];
+    struct plan *plan = &c->plans[c->next_plan];
+    c->next_plan = (c->next_plan + 1) % PLANS;
+    if (plan->used)
+        forget(c, plan);
+    memcpy(&plan->key, &key, sizeof key);
+    plan->used = true;
+    plan->possible = describe(c, plan, p->bias) && choose(c, plan);
+    return plan;
+}
+
+bool cublas_multiply(struct cublas *c, const struct cublas_product *p, void *workspace, void *stream)
+{
+    struct plan *plan = plan_for(c, p);
+    const float one = 1.0f, beta = p->add ? 1.0f : 0.0f;
+    if (!plan->possible)
+        return false;
+    if (p->bias && c->operation_set(plan->operation, DESC_BIAS_POINTER, &p->bias, sizeof p->bias) != 0)
+        return false;
+    return c->multiply(c->handle, plan->operation, &one, p->right, plan->right, p->left, plan->left, &beta, p->out,
+                       plan->out, p->out, plan->out, &plan->algorithm, workspace, CUBLAS_WORKSPACE_BYTES, stream) == 0;
+}

@@ -1,0 +1,64 @@
+/* dequantise.cu: rows of a 4-bit matrix as bf16, for products of many rows.
+ *
+ * A warp decodes one tile of 16 rows and 64 columns, a lane two pieces of four columns in each of its four words: together
+ * the four lanes of a row fill whole 32-byte sectors. */
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_parts.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace {
+
+enum { WARPS = 8 };
+
+template <enum matrix_layout LAYOUT>
+__global__ void __launch_bounds__(WARPS * 32) dequantise_kernel(struct matrix w, int first_tile, int row_tiles, bf16 *to)
+{
+    int lane = (int)threadIdx.x % 32, tiles = w.columns / TILE_COLUMNS, groups = groups_per_tile(w);
+    size_t index = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
+    int row_tile = (int)(index / (size_t)tiles), column_tile = (int)(index % (size_t)tiles);
+    if (row_tile >= row_tiles)
+        return;
+    uint4 codes = load_once(w.codes + ((size_t)(first_tile + row_tile) * (size_t)tiles + (size_t)column_tile) * 32 + lane);
+    const uint32_t word[4] = {codes.x, codes.y, codes.z, codes.w};
+    size_t pairs = pair_index(w, first_tile + row_tile, column_tile, lane / 4, 0);
+    bf16 *low_row = to + (size_t)(row_tile * TILE_ROWS + lane / 4) * (size_t)w.columns + column_tile * TILE_COLUMNS +
+                    lane % 4 * 4;
+#pragma unroll
+    for (int step = 0; step < 4; step++) {
+        int group = step * groups / 4;
+        uint32_t scales = w.scales[pairs + (size_t)group];
+        uint32_t seconds = LAYOUT == MATRIX_NVFP4 ? 0 : w.seconds[pairs + (size_t)group];
+#pragma unroll
+        for (int high = 0; high < 2; high++) {
+            float scale = (high ? high_float(scales) : low_float(scales)) * w.tensor_scale;
+            float second = high ? high_float(seconds) : low_float(seconds);
+            float value[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                value[i] = value_of(LAYOUT, word[step] >> (4 * (i / 2 * 2 + high + 4 * (i % 2))) & 15, scale, second);
+            uint2 four = make_uint2(pack_act2(value[0], value[1]), pack_act2(value[2], value[3]));
+            *(uint2 *)(low_row + 8 * (size_t)high * (size_t)w.columns + 16 * step) = four;
+        }
+    }
+}
+
+} // namespace
+
+void dequantise(struct cuda_state *state, const struct matrix *w, int first, int rows, bf16 *to)
+{
+    int row_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    dim3 blocks(cuda_pieces((size_t)row_tiles * (size_t)(w->columns / TILE_COLUMNS), WARPS)), threads(WARPS * 32);
+    switch (w->layout) {
+    case MATRIX_AWQ:
+        LAUNCH(dequantise_kernel<MATRIX_AWQ>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        break;
+    case MATRIX_MLX:
+        LAUNCH(dequantise_kernel<MATRIX_MLX>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        break;
+    case MATRIX_NVFP4:
+        LAUNCH(dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        break;
+    case MATRIX_BF16:
+        break;
+    }
+}

@@ -1,0 +1,308 @@
+/* linear.cu: matrices on the device: opening (see linear.cuh for how they lie there) and products.
+ *
+ * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu). More rows are a matter of arithmetic: a
+ * bf16 matrix is multiplied as it is, a 4-bit one is decoded, a bounded slab of its rows at a time, into scratch memory and
+ * multiplied from there (dequantise.cu, product.cu). The scratch memory is taken when a matrix is opened, not in a job. */
+#include "kernels/cuda/cublas.h"
+#include "kernels/cuda/linear_parts.cuh"
+#include "kernels/cuda/operators.cuh"
+#include "kernels/cuda/product.cuh"
+#include "kernels/linear_source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+namespace {
+
+enum {
+    SLAB_BYTES = 48 << 20, /* of decoded weights; the decoder's largest matrix, 11008 x 2048, takes 45 MB */
+    SLAB_PART = 64,        /* and not more than this part of the card's memory */
+    SLAB_ROWS = 128,       /* slabs are multiples of these */
+    PIECE_ALIGNMENT = 256,
+};
+
+int round_up(int n, int multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+size_t aligned(size_t bytes)
+{
+    return (bytes + PIECE_ALIGNMENT - 1) / PIECE_ALIGNMENT * PIECE_ALIGNMENT;
+}
+
+bool is_four_bit(enum weight_format format)
+{
+    return format != WEIGHT_F32 && format != WEIGHT_BF16;
+}
+
+/* Whether a 4-bit matrix fits the tiles; one that does not (no published model has one) is kept as bf16. */
+bool fits_tiles(const struct linear_source *s)
+{
+    if (s->group_size != 16 && s->group_size != 32 && s->group_size % TILE_COLUMNS)
+        return false;
+    if (s->format == WEIGHT_AWQ_INT4)
+        for (size_t i = 0, groups = (size_t)s->out_features * (size_t)(s->in_features / s->group_size); i < groups; i++)
+            if (s->zeros[i] > 15)
+                return false;
+    return true;
+}
+
+enum matrix_layout layout_of(const struct linear_source *s)
+{
+    if (!is_four_bit(s->format) || !fits_tiles(s))
+        return MATRIX_BF16;
+    return s->format == WEIGHT_AWQ_INT4 ? MATRIX_AWQ : s->format == WEIGHT_MLX_INT4 ? MATRIX_MLX : MATRIX_NVFP4;
+}
+
+/* Where a matrix's parts begin in its memory. */
+struct parts {
+    size_t weights, scales, seconds, bias, bias_bf16, end;
+};
+
+struct parts lay_out(const struct matrix *w, bool with_bias)
+{
+    size_t rows = (size_t)round_up(w->out_features, TILE_ROWS), columns = (size_t)w->columns;
+    size_t pairs = w->layout == MATRIX_BF16 ? 0 : rows / 2 * (size_t)spans(*w) * (size_t)groups_per_tile(*w);
+    struct parts p;
+    p.weights = 0;
+    p.scales = aligned(w->layout == MATRIX_BF16 ? rows * columns * sizeof(bf16) : rows * columns / 2);
+    p.seconds = p.scales + aligned(pairs * sizeof(uint32_t));
+    p.bias = p.seconds + (w->layout == MATRIX_NVFP4 ? 0 : aligned(pairs * sizeof(uint32_t)));
+    p.bias_bf16 = p.bias + (with_bias ? aligned(rows * sizeof(float)) : 0);
+    p.end = p.bias_bf16 + (with_bias ? aligned(rows * sizeof(bf16)) : 0);
+    return p;
+}
+
+struct matrix describe(const struct linear_source *s)
+{
+    struct matrix w;
+    memset(&w, 0, sizeof w);
+    w.layout = layout_of(s);
+    w.out_features = s->out_features;
+    w.in_features = s->in_features;
+    w.columns = round_up(s->in_features, w.layout == MATRIX_BF16 ? 32 : TILE_COLUMNS);
+    w.group_size = s->group_size;
+    w.tensor_scale = w.layout == MATRIX_NVFP4 ? s->tensor_scale : 1.0f;
+    return w;
+}
+
+void place(struct matrix *w, const struct parts *p, char *memory)
+{
+    if (w->layout == MATRIX_BF16) {
+        w->values = (bf16 *)(memory + p->weights);
+    } else {
+        w->codes = (uint4 *)(memory + p->weights);
+        w->scales = (uint32_t *)(memory + p->scales);
+        w->seconds = w->layout == MATRIX_NVFP4 ? NULL : (uint32_t *)(memory + p->seconds);
+    }
+    if (p->end > p->bias) {
+        w->bias = (float *)(memory + p->bias);
+        w->bias_bf16 = (bf16 *)(memory + p->bias_bf16);
+    }
+}
+
+size_t slab_bytes(const struct cuda_state *state)
+{
+    size_t part = state->memory_bytes / SLAB_PART;
+    return part < SLAB_BYTES ? part : (size_t)SLAB_BYTES;
+}
+
+/* Rows decoded at a time for a product of many rows. */
+int slab_rows(const struct cuda_state *state, const struct matrix *w)
+{
+    int most = (int)(slab_bytes(state) / ((size_t)w->columns * sizeof(bf16))) / SLAB_ROWS * SLAB_ROWS;
+    int all = round_up(w->out_features, TILE_ROWS);
+    return most < SLAB_ROWS ? (all < SLAB_ROWS ? all : SLAB_ROWS) : most < all ? most : all;
+}
+
+/* One array of the file: so many bytes for each row of the matrix. */
+struct array {
+    const void *data;
+    size_t row_bytes;
+};
+
+/* Send the matrix row by row, as many at a time as the scratch memory takes, and pack them there. */
+void send_and_pack(struct cuda_state *state, const struct linear_source *s, const struct matrix *w)
+{
+    bool four_bit = is_four_bit(s->format);
+    size_t columns = (size_t)s->in_features, groups = four_bit ? columns / (size_t)s->group_size : 0;
+    size_t element = s->format == WEIGHT_F32 ? sizeof(float) : sizeof(bf16);
+    const struct array arrays[] = {
+        {s->data, four_bit ? columns / 2 : columns * element},
+        {four_bit ? s->scales : NULL, groups * sizeof(bf16)},
+        {four_bit && !s->scales ? s->scales_fp8 : NULL, groups},
+        {s->format == WEIGHT_AWQ_INT4 ? s->zeros : NULL, groups},
+        {s->format == WEIGHT_MLX_INT4 ? s->offsets : NULL, groups * sizeof(bf16)},
+    };
+    enum { ARRAYS = sizeof arrays / sizeof *arrays };
+    size_t row_bytes = 0;
+    for (const struct array &array : arrays)
+        row_bytes += array.data ? array.row_bytes : 0;
+    size_t at_once = slab_bytes(state) / row_bytes / TILE_ROWS * TILE_ROWS;
+    int all = s->out_features, piece = at_once < TILE_ROWS ? TILE_ROWS : at_once < (size_t)all ? (int)at_once : all;
+    char *scratch = (char *)cuda_scratch(state, SCRATCH_WEIGHTS, (size_t)piece * row_bytes + ARRAYS * PIECE_ALIGNMENT);
+    for (int first = 0; scratch && first < all && cuda_running(state); first += piece) {
+        int rows = all - first < piece ? all - first : piece;
+        char *at[ARRAYS], *end = scratch;
+        for (int i = 0; i < ARRAYS; i++) {
+            at[i] = arrays[i].data ? end : NULL;
+            if (!arrays[i].data)
+                continue;
+            size_t bytes = (size_t)rows * arrays[i].row_bytes;
+            cuda_send(state, end, (const char *)arrays[i].data + (size_t)first * arrays[i].row_bytes, bytes);
+            end += aligned(bytes);
+        }
+        struct raw_rows raw;
+        memset(&raw, 0, sizeof raw);
+        raw.format = s->format;
+        raw.first = first;
+        raw.rows = rows;
+        raw.in_features = s->in_features;
+        raw.group_size = s->group_size;
+        raw.data = (const uint8_t *)at[0];
+        raw.scales = (const bf16 *)at[1];
+        raw.scales_fp8 = (const uint8_t *)at[2];
+        raw.zeros = (const uint8_t *)at[3];
+        raw.offsets = (const bf16 *)at[4];
+        raw.tensor_scale = s->tensor_scale;
+        pack_rows(state, &raw, w);
+    }
+}
+
+/* The bias in both forms. False when the host has no memory. */
+bool send_bias(struct cuda_state *state, const struct linear_source *s, const struct matrix *w)
+{
+    size_t n = (size_t)s->out_features;
+    float *wide = (float *)malloc(n * sizeof *wide);
+    bf16 *narrow = (bf16 *)malloc(n * sizeof *narrow);
+    for (size_t i = 0; wide && narrow && i < n; i++) {
+        if (s->bias_format == WEIGHT_F32) {
+            memcpy(&wide[i], (const char *)s->bias + i * sizeof(float), sizeof(float));
+        } else {
+            bf16 value;
+            memcpy(&value, (const char *)s->bias + i * sizeof value, sizeof value);
+            wide[i] = __bfloat162float(value);
+        }
+        narrow[i] = __float2bfloat16_rn(wide[i]);
+    }
+    bool made = wide && narrow;
+    if (made) {
+        cuda_send(state, w->bias, wide, n * sizeof *wide);
+        cuda_send(state, w->bias_bf16, narrow, n * sizeof *narrow);
+    }
+    free(wide);
+    free(narrow);
+    return made;
+}
+
+int fill(struct cuda_state *state, const struct linear_source *s, const struct linear *linear, struct error *error)
+{
+    cuda_check(state, cudaMemsetAsync(linear->memory, 0, linear->bytes, state->compute), "clearing a matrix");
+    if (linear->matrix.bias && !send_bias(state, s, &linear->matrix))
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a bias of %d values", s->out_features);
+    send_and_pack(state, s, &linear->matrix);
+    const struct matrix *w = &linear->matrix;
+    if (w->layout != MATRIX_BF16)
+        cuda_scratch(state, SCRATCH_WEIGHTS, (size_t)slab_rows(state, w) * (size_t)w->columns * sizeof(bf16));
+    if (state->library)
+        cuda_scratch(state, SCRATCH_LIBRARY, CUBLAS_WORKSPACE_BYTES);
+    return cuda_finish(state, error);
+}
+
+void close_linear(struct kernels *k, struct linear *linear)
+{
+    if (!linear)
+        return;
+    struct cuda_state *state = cuda_of(k);
+    cuda_check(state, cudaStreamSynchronize(state->compute), "closing a matrix");
+    cuda_weights_free(state, linear->memory, linear->bytes);
+    free(linear);
+}
+
+int open_linear(struct kernels *k, struct linear **out, const struct linear_source *source, struct error *error)
+{
+    struct cuda_state *state = cuda_of(k);
+    *out = NULL;
+    int status = linear_source_check(source, error);
+    if (status)
+        return status;
+    struct linear *linear = (struct linear *)calloc(1, sizeof *linear);
+    if (!linear)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a matrix");
+    linear->matrix = describe(source);
+    struct parts parts = lay_out(&linear->matrix, source->bias != NULL);
+    if ((status = cuda_weights_alloc(state, &linear->memory, parts.end, "a matrix", error)) < 0) {
+        free(linear);
+        return status;
+    }
+    linear->bytes = parts.end;
+    place(&linear->matrix, &parts, (char *)linear->memory);
+    if ((status = fill(state, source, linear, error)) < 0) {
+        close_linear(k, linear);
+        return status;
+    }
+    *out = linear;
+    return 0;
+}
+
+/* More rows than linear_few_rows takes: columns first .. first + columns - 1 of y. */
+void multiply(struct cuda_state *state, const struct matrix *w, const bf16 *weights, int first, int columns, const bf16 *x,
+              int rows, bf16 *y, bool add)
+{
+    struct product product = {};
+    product.left = x;
+    product.left_stride = w->in_features;
+    product.right = weights;
+    product.right_stride = w->columns;
+    product.rows = rows;
+    product.columns = columns;
+    product.depth = w->in_features;
+    product.bias = w->bias ? w->bias + first : NULL;
+    product.bias_bf16 = w->bias ? w->bias_bf16 + first : NULL;
+    product.out = y + first;
+    product.out_stride = w->out_features;
+    product.add = add;
+    product_run(state, &product);
+}
+
+void run_linear(struct kernels *k, const struct linear *linear, const act *x, int rows, act *y, bool add)
+{
+    struct cuda_state *state = cuda_of(k);
+    const struct matrix *w = &linear->matrix;
+    if (rows <= 0 || !cuda_running(state))
+        return;
+    if (rows <= FEW_ROWS) {
+        linear_few_rows(state, w, values_of(x), rows, values_of(y), add);
+        return;
+    }
+    if (w->layout == MATRIX_BF16) {
+        multiply(state, w, w->values, 0, w->out_features, values_of(x), rows, values_of(y), add);
+        return;
+    }
+    int slab = slab_rows(state, w);
+    bf16 *weights = (bf16 *)cuda_scratch(state, SCRATCH_WEIGHTS, (size_t)slab * (size_t)w->columns * sizeof(bf16));
+    for (int first = 0; weights && first < w->out_features; first += slab) {
+        int columns = w->out_features - first < slab ? w->out_features - first : slab;
+        dequantise(state, w, first, columns, weights);
+        multiply(state, w, weights, first, columns, values_of(x), rows, values_of(y), add);
+    }
+}
+
+} // namespace
+
+void cuda_linear_fill(struct kernels *k)
+{
+    k->linear_open = open_linear;
+    k->linear_close = close_linear;
+    k->linear = run_linear;
+#ifndef CUDA_EMULATION /* which has no card that a library could use */
+    cuda_of(k)->library = cublas_open();
+#endif
+}
+
+void cuda_linear_end(struct kernels *k)
+{
+    cublas_close((struct cublas *)cuda_of(k)->library);
+    cuda_of(k)->library = NULL;
+}

@@ -1,0 +1,301 @@
+/* linear_few_rows.cu: products of up to 16 rows, as text decoding makes them: bound by reading the weights once.
+ *
+ * The weights are the left factor of m16n8k16, the rows of x the right one (its columns), so that y^T = W x^T. A block owns
+ * 16 rows of W; its warps take the column tiles in turn, several 16-byte loads per lane in flight, turn codes into bf16 in
+ * registers, and add their sums in a fixed order at the end. Integer codes less their zero, and the E2M1 levels, are exact
+ * in bf16; AWQ's and NVFP4's scales multiply the float32 sums of their group. (MLX weights, code * scale + offset, are
+ * rounded to bf16 as for many rows.) */
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear_parts.cuh"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/state.cuh"
+
+#include <string.h>
+
+namespace {
+
+enum { AHEAD = 4, WARPS_MAX = 16, COLUMN_TILES_PER_WARP = 4 };
+
+__device__ inline __nv_bfloat162 as_pair(uint32_t bits)
+{
+    __nv_bfloat162 pair;
+    memcpy(&pair, &bits, sizeof pair);
+    return pair;
+}
+
+__device__ inline uint32_t as_bits(__nv_bfloat162 pair)
+{
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof bits);
+    return bits;
+}
+
+__device__ inline uint32_t bits_of(bf16 value)
+{
+    uint16_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* The low and the high half of a pair, twice. */
+__device__ inline uint32_t both_low(uint32_t pair)
+{
+    return __byte_perm(pair, pair, 0x1010);
+}
+__device__ inline uint32_t both_high(uint32_t pair)
+{
+    return __byte_perm(pair, pair, 0x3232);
+}
+
+/* The left fragment of one step of 16 columns. scale and second: of the step's group, rows g and g + 8. */
+template <enum matrix_layout LAYOUT>
+__device__ inline void decode_step(uint32_t (&a)[4], uint32_t word, uint32_t scale, uint32_t second)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint32_t codes = word >> (4 * i);
+        if (LAYOUT == MATRIX_NVFP4) {
+            /* exponent and mantissa at their places in a bf16, 126 binary places too low */
+            uint32_t low = (codes << 6 & 0x01c001c0) | (codes << 12 & 0x80008000);
+            a[i] = as_bits(__hmul2(as_pair(low), as_pair(0x7e807e80)));
+            continue;
+        }
+        uint32_t biased = (codes & 0x000f000f) | 0x43004300; /* 128 + code: the last place of a bf16 there is 1 */
+        uint32_t of_row = i % 2 ? both_high(second) : both_low(second);
+        if (LAYOUT == MATRIX_AWQ) {
+            /* less 128 + zero, which bf16 holds exactly as the zero is at most 15 */
+            a[i] = as_bits(__hsub2(as_pair(biased), as_pair(of_row)));
+        } else {
+            uint32_t exact = as_bits(__hsub2(as_pair(biased), as_pair(0x43004300)));
+            a[i] = as_bits(__hfma2(as_pair(exact), as_pair(i % 2 ? both_high(scale) : both_low(scale)), as_pair(of_row)));
+        }
+    }
+}
+
+/* Four elements of row `row` of x from `column` on; zeros outside [rows, width]. `aligned`: a load of 8 bytes may be used. */
+__device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int rows, int column, int width, bool aligned)
+{
+    b[0] = b[1] = 0;
+    if (row >= rows || column >= width)
+        return;
+    const bf16 *from = x + (size_t)row * (size_t)width + column;
+    if (aligned && column + 4 <= width) {
+        uint2 four = *(const uint2 *)from;
+        b[0] = four.x;
+        b[1] = four.y;
+        return;
+    }
+    uint32_t element[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        element[i] = column + i < width ? bits_of(from[i]) : 0u;
+    b[0] = element[0] | element[1] << 16;
+    b[1] = element[2] | element[3] << 16;
+}
+
+/* Partial sums [warps][16 rows of W][rows of x] of a block's warps, to y. */
+template <int PIECES>
+__device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, int rows, bf16 *y, bool add)
+{
+    __shared__ float partial[WARPS_MAX][PIECES * 8][TILE_ROWS + 1];
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+#pragma unroll
+    for (int j = 0; j < PIECES; j++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            partial[warp][8 * j + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sum[j][i];
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < TILE_ROWS * rows; i += (int)blockDim.x) {
+        int row = i / TILE_ROWS, within = i % TILE_ROWS, out = (int)blockIdx.x * TILE_ROWS + within;
+        if (out >= w.out_features)
+            continue;
+        float total = 0.0f;
+        for (int k = 0; k < warps; k++)
+            total += partial[k][row][within];
+        total = total * w.tensor_scale + (w.bias ? w.bias[out] : 0.0f);
+        bf16 *to = y + (size_t)row * (size_t)w.out_features + out;
+        store_act(to, add ? total + load_act(to) : total);
+    }
+}
+
+/* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. */
+template <enum matrix_layout LAYOUT, int GROUPS, int PIECES>
+__global__ void __launch_bounds__(WARPS_MAX * 32)
+    four_bit_kernel(struct matrix w, const bf16 *x, int rows, bf16 *y, bool add, bool aligned)
+{
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    int tiles = w.columns / TILE_COLUMNS;
+    const uint4 *codes = w.codes + (size_t)blockIdx.x * (size_t)tiles * 32 + lane;
+    float sum[PIECES][4] = {};
+    for (int first = warp; first < tiles; first += warps * AHEAD) {
+        uint4 code[AHEAD];
+        uint32_t scale[AHEAD][GROUPS], second[AHEAD][GROUPS];
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            int tile = first + u * warps;
+            if (tile >= tiles)
+                break;
+            code[u] = load_once(codes + (size_t)tile * 32);
+            size_t at = pair_index(w, (int)blockIdx.x, tile, lane / 4, 0);
+#pragma unroll
+            for (int group = 0; group < GROUPS; group++) {
+                scale[u][group] = w.scales[at + group];
+                second[u][group] = LAYOUT == MATRIX_NVFP4 ? 0 : w.seconds[at + group];
+            }
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            int tile = first + u * warps;
+            if (tile >= tiles)
+                break;
+            const uint32_t word[4] = {code[u].x, code[u].y, code[u].z, code[u].w};
+            float part[PIECES][4] = {};
+#pragma unroll
+            for (int step = 0; step < 4; step++) {
+                int group = step * GROUPS / 4;
+                uint32_t a[4];
+                decode_step<LAYOUT>(a, word[step], scale[u][group], second[u][group]);
+#pragma unroll
+                for (int j = 0; j < PIECES; j++) {
+                    uint32_t b[2];
+                    load_four(b, x, 8 * j + lane / 4, rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4, w.in_features,
+                              aligned);
+                    mma_16x8x16(LAYOUT == MATRIX_MLX ? sum[j] : part[j], a, b);
+                }
+                if (LAYOUT != MATRIX_MLX && (step + 1) * GROUPS % 4 == 0) {
+                    float low = low_float(scale[u][group]), high = high_float(scale[u][group]);
+#pragma unroll
+                    for (int j = 0; j < PIECES; j++)
+#pragma unroll
+                        for (int i = 0; i < 4; i++) {
+                            sum[j][i] = fmaf(i < 2 ? low : high, part[j][i], sum[j][i]);
+                            part[j][i] = 0.0f;
+                        }
+                }
+            }
+        }
+    }
+    finish<PIECES>(sum, w, rows, y, add);
+}
+
+/* Eight elements of a row of x, the pairs of two steps: columns +0..+3 are the first, +4..+7 the second. */
+__device__ inline void load_eight(uint32_t (&b)[2][2], const bf16 *x, int row, int rows, int column, int width,
+                                  bool aligned)
+{
+    if (aligned && row < rows && column + 8 <= width) {
+        uint4 eight = *(const uint4 *)(x + (size_t)row * (size_t)width + column);
+        b[0][0] = eight.x, b[0][1] = eight.y, b[1][0] = eight.z, b[1][1] = eight.w;
+        return;
+    }
+    load_four(b[0], x, row, rows, column, width, false);
+    load_four(b[1], x, row, rows, column + 4, width, false);
+}
+
+/* A lane reads 8 neighbouring weights of rows g and g + 8: 32 columns, two steps, to a warp. */
+template <int PIECES>
+__global__ void __launch_bounds__(WARPS_MAX * 32)
+    bf16_kernel(struct matrix w, const bf16 *x, int rows, bf16 *y, bool add, bool aligned)
+{
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    int tiles = w.columns / 32;
+    const bf16 *low_row = w.values + ((size_t)blockIdx.x * TILE_ROWS + (size_t)(lane / 4)) * (size_t)w.columns + lane % 4 * 8;
+    const bf16 *high_row = low_row + 8 * (size_t)w.columns;
+    float sum[PIECES][4] = {};
+    for (int first = warp; first < tiles; first += warps * AHEAD) {
+        uint4 low[AHEAD], high[AHEAD];
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            int tile = first + u * warps;
+            if (tile >= tiles)
+                break;
+            low[u] = load_once((const uint4 *)(low_row + (size_t)tile * 32));
+            high[u] = load_once((const uint4 *)(high_row + (size_t)tile * 32));
+        }
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) {
+            int tile = first + u * warps;
+            if (tile >= tiles)
+                break;
+            const uint32_t a[2][4] = {{low[u].x, high[u].x, low[u].y, high[u].y}, {low[u].z, high[u].z, low[u].w, high[u].w}};
+#pragma unroll
+            for (int j = 0; j < PIECES; j++) {
+                uint32_t b[2][2];
+                load_eight(b, x, 8 * j + lane / 4, rows, tile * 32 + lane % 4 * 8, w.in_features, aligned);
+                mma_16x8x16(sum[j], a[0], b[0]);
+                mma_16x8x16(sum[j], a[1], b[1]);
+            }
+        }
+    }
+    finish<PIECES>(sum, w, rows, y, add);
+}
+
+/* Enough warps for each to have a few column tiles. */
+int warps_for(int tiles)
+{
+    int warps = 1;
+    while (warps < WARPS_MAX && warps * COLUMN_TILES_PER_WARP < tiles)
+        warps *= 2;
+    return warps;
+}
+
+struct call {
+    struct cuda_state *state;
+    const struct matrix *w;
+    const bf16 *x;
+    int rows;
+    bf16 *y;
+    bool add;
+};
+
+template <enum matrix_layout LAYOUT, int GROUPS, int PIECES> void launch(const struct call &c)
+{
+    bool aligned = (uintptr_t)c.x % 8 == 0 && c.w->in_features % 4 == 0;
+    unsigned blocks = (unsigned)((c.w->out_features + TILE_ROWS - 1) / TILE_ROWS);
+    unsigned threads = 32 * (unsigned)warps_for(c.w->columns / TILE_COLUMNS);
+    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES>), dim3(blocks), dim3(threads), 0, c.state, *c.w, c.x, c.rows, c.y, c.add, aligned);
+}
+
+template <int PIECES> void launch_bf16(const struct call &c)
+{
+    bool aligned = (uintptr_t)c.x % 16 == 0 && c.w->in_features % 8 == 0;
+    unsigned blocks = (unsigned)((c.w->out_features + TILE_ROWS - 1) / TILE_ROWS);
+    unsigned threads = 32 * (unsigned)warps_for(c.w->columns / 32);
+    LAUNCH(bf16_kernel<PIECES>, dim3(blocks), dim3(threads), 0, c.state, *c.w, c.x, c.rows, c.y, c.add, aligned);
+}
+
+template <enum matrix_layout LAYOUT, int PIECES> void with_groups(const struct call &c)
+{
+    switch (groups_per_tile(*c.w)) {
+    case 4:
+        return launch<LAYOUT, 4, PIECES>(c);
+    case 2:
+        return launch<LAYOUT, 2, PIECES>(c);
+    default:
+        return launch<LAYOUT, 1, PIECES>(c);
+    }
+}
+
+template <int PIECES> void with_layout(const struct call &c)
+{
+    switch (c.w->layout) {
+    case MATRIX_BF16:
+        return launch_bf16<PIECES>(c);
+    case MATRIX_AWQ:
+        return with_groups<MATRIX_AWQ, PIECES>(c);
+    case MATRIX_MLX:
+        return with_groups<MATRIX_MLX, PIECES>(c);
+    case MATRIX_NVFP4:
+        return with_groups<MATRIX_NVFP4, PIECES>(c);
+    }
+}
+
+} // namespace
+
+void linear_few_rows(struct cuda_state *state, const struct matrix *w, const bf16 *x, int rows, bf16 *y, bool add)
+{
+    struct call call = {state, w, x, rows, y, add};
+    if (rows <= 8)
+        with_layout<1>(call);
+    else
+        with_layout<2>(call);
+}

@@ -1,0 +1,37 @@
+/* linear_parts.cuh: what linear.cu is made of: packing, the product of few rows, and decoding for the product of many. */
+#ifndef LANCE_CUDA_LINEAR_PARTS_CUH
+#define LANCE_CUDA_LINEAR_PARTS_CUH
+
+#include "kernels/cuda/linear.cuh"
+#include "kernels/kernels.h"
+
+struct cuda_state;
+
+enum { FEW_ROWS = 16 };
+
+/* y [rows, out_features] = x [rows, in_features] W^T + bias, or y += that, for rows <= FEW_ROWS: every weight is read
+ * once, straight from its packed form. linear_few_rows.cu */
+void linear_few_rows(struct cuda_state *state, const struct matrix *w, const bf16 *x, int rows, bf16 *y, bool add);
+
+/* Rows first .. first + rows - 1 of a 4-bit matrix as bf16 [rows, w->columns]; `first` is a multiple of 16. dequantise.cu
+ * `to` has room for the rows rounded up to 16. */
+void dequantise(struct cuda_state *state, const struct matrix *w, int first, int rows, bf16 *to);
+
+/* Some rows of a checkpoint's matrix, copied to the device as they are in the file. */
+struct raw_rows {
+    enum weight_format format;
+    int first, rows;        /* which rows of the matrix; `first` is a multiple of 16 */
+    int in_features;
+    int group_size;
+    const uint8_t *data;
+    const bf16 *scales; /* NULL: scales_fp8 */
+    const uint8_t *scales_fp8;
+    const uint8_t *zeros;
+    const bf16 *offsets;
+    float tensor_scale;
+};
+
+/* Write the raw rows to their place in the packed matrix (memory that is zero so far). pack.cu */
+void pack_rows(struct cuda_state *state, const struct raw_rows *raw, const struct matrix *w);
+
+#endif

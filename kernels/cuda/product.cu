@@ -1,0 +1,193 @@
+/* product.cu: a bf16 matrix product on tensor cores, for machines without cuBLASLt (and its oracle where there is one).
+ *
+ * A block makes one tile of `out`. Slices of both factors, DEPTH deep, pass through STAGES buffers in shared memory,
+ * filled by asynchronous copies that run ahead of the arithmetic. Rows in shared memory are padded by 16 bytes, so that
+ * the eight rows that one ldmatrix phase reads lie in different banks. Every element is summed in the order of depth,
+ * whatever the tile: the same bytes each time. */
+#include "kernels/cuda/product.cuh"
+
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cublas.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace {
+
+enum { DEPTH = 32, STRIDE = DEPTH + 8, STAGES = 4, SWEEP_ROWS = 8 };
+
+template <int TILE_ROWS, int TILE_COLUMNS> constexpr size_t shared_bytes()
+{
+    return (size_t)STAGES * (TILE_ROWS + TILE_COLUMNS) * STRIDE * sizeof(bf16);
+}
+
+/* Copy a slice [TILE, DEPTH] of a matrix to shared memory, zeros outside of it. VECTOR elements at a time: every row starts
+ * aligned to that many, and `depth` is a multiple of it. */
+template <int TILE, int THREADS, int VECTOR>
+__device__ inline void load_slice(bf16 *shared, const bf16 *matrix, int stride, int first_row, int rows,
+                                  int first, int depth)
+{
+    constexpr int pieces = DEPTH / VECTOR;
+    for (int i = (int)threadIdx.x; i < TILE * pieces; i += THREADS) {
+        int row = i / pieces, column = i % pieces * VECTOR;
+        bool valid = first_row + row < rows && first + column < depth;
+        const bf16 *from = valid ? matrix + (size_t)(first_row + row) * (size_t)stride + first + column : matrix;
+        bf16 *to = shared + row * STRIDE + column;
+        if (VECTOR == 8)
+            copy_async_16(to, from, valid);
+        else if (VECTOR == 4)
+            copy_async_8(to, from, valid);
+        else
+            *to = valid ? *from : __float2bfloat16_rn(0.0f);
+    }
+}
+
+/* A warp's part of a tile is [WARP_ROWS, WARP_COLUMNS]. */
+template <int TILE_ROWS, int TILE_COLUMNS, int WARP_ROWS, int WARP_COLUMNS, int VECTOR>
+__global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_COLUMNS) * 32)
+    product_kernel(struct product p, int row_tiles, int column_tiles)
+{
+    constexpr int warps_across = TILE_COLUMNS / WARP_COLUMNS;
+    constexpr int threads = TILE_ROWS / WARP_ROWS * warps_across * 32;
+    constexpr int row_pieces = WARP_ROWS / 16, column_pieces = WARP_COLUMNS / 8;
+    DYNAMIC_SHARED(bf16, shared);
+    bf16 *left = shared, *right = shared + STAGES * TILE_ROWS * STRIDE;
+
+    /* Blocks that run together share rows and columns: SWEEP_ROWS tiles of rows before the next tile of columns. */
+    int sweep = (int)blockIdx.x / (SWEEP_ROWS * column_tiles), within = (int)blockIdx.x % (SWEEP_ROWS * column_tiles);
+    int sweep_rows = row_tiles - sweep * SWEEP_ROWS < SWEEP_ROWS ? row_tiles - sweep * SWEEP_ROWS : SWEEP_ROWS;
+    int first_row = (sweep * SWEEP_ROWS + within % sweep_rows) * TILE_ROWS;
+    int first_column = within / sweep_rows * TILE_COLUMNS;
+
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int warp_row = warp / warps_across * WARP_ROWS, warp_column = warp % warps_across * WARP_COLUMNS;
+    int slices = (p.depth + DEPTH - 1) / DEPTH;
+    float sum[row_pieces][column_pieces][4] = {};
+
+    auto load = [&](int slice) {
+        if (slice < slices) {
+            int stage = slice % STAGES;
+            load_slice<TILE_ROWS, threads, VECTOR>(left + stage * TILE_ROWS * STRIDE, p.left, p.left_stride, first_row,
+                                                   p.rows, slice * DEPTH, p.depth);
+            load_slice<TILE_COLUMNS, threads, 8>(right + stage * TILE_COLUMNS * STRIDE, p.right, p.right_stride,
+                                                 first_column, p.columns, slice * DEPTH, p.right_stride);
+        }
+        copy_async_commit(); /* empty past the end, so that the count of groups stays right */
+    };
+    for (int slice = 0; slice < STAGES - 1; slice++)
+        load(slice);
+    for (int slice = 0; slice < slices; slice++) {
+        copy_async_wait<STAGES - 2>();
+        __syncthreads(); /* this slice has arrived for all, and all have left the buffer filled next */
+        load(slice + STAGES - 1);
+        const bf16 *left_slice = left + slice % STAGES * TILE_ROWS * STRIDE;
+        const bf16 *right_slice = right + slice % STAGES * TILE_COLUMNS * STRIDE;
+#pragma unroll
+        for (int k = 0; k < DEPTH; k += 16) {
+            uint32_t a[row_pieces][4], b[column_pieces][2];
+#pragma unroll
+            for (int i = 0; i < row_pieces; i++)
+                load_matrices(a[i], left_slice + (warp_row + 16 * i + lane % 16) * STRIDE + k + lane / 16 * 8);
+#pragma unroll
+            for (int j = 0; j < column_pieces; j += 2) {
+                uint32_t two[4];
+                load_matrices(two, right_slice + (warp_column + 8 * j + lane % 8 + lane / 16 * 8) * STRIDE + k +
+                                       lane / 8 % 2 * 8);
+                b[j][0] = two[0], b[j][1] = two[1], b[j + 1][0] = two[2], b[j + 1][1] = two[3];
+            }
+#pragma unroll
+            for (int i = 0; i < row_pieces; i++)
+#pragma unroll
+                for (int j = 0; j < column_pieces; j++)
+                    mma_16x8x16(sum[i][j], a[i], b[j]);
+        }
+    }
+
+    bool pairs = p.out_stride % 2 == 0 && (uintptr_t)p.out % 4 == 0;
+#pragma unroll
+    for (int j = 0; j < column_pieces; j++) {
+        int column = first_column + warp_column + 8 * j + lane % 4 * 2;
+        float bias0 = p.bias && column < p.columns ? p.bias[column] : 0.0f;
+        float bias1 = p.bias && column + 1 < p.columns ? p.bias[column + 1] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < row_pieces; i++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = first_row + warp_row + 16 * i + lane / 4 + 8 * half;
+                if (row >= p.rows || column >= p.columns)
+                    continue;
+                float v0 = sum[i][j][2 * half] + bias0, v1 = sum[i][j][2 * half + 1] + bias1;
+                bf16 *out = p.out + (size_t)row * (size_t)p.out_stride + column;
+                if (pairs && column + 1 < p.columns) {
+                    if (p.add) {
+                        float2 old = load_act2(out);
+                        v0 += old.x;
+                        v1 += old.y;
+                    }
+                    store_act2(out, v0, v1);
+                } else {
+                    store_act(out, p.add ? v0 + load_act(out) : v0);
+                    if (column + 1 < p.columns)
+                        store_act(out + 1, p.add ? v1 + load_act(out + 1) : v1);
+                }
+            }
+    }
+}
+
+template <int TILE_ROWS, int TILE_COLUMNS, int WARP_ROWS, int WARP_COLUMNS, int VECTOR>
+void launch(struct cuda_state *state, const struct product *p)
+{
+    int row_tiles = (p->rows + TILE_ROWS - 1) / TILE_ROWS, column_tiles = (p->columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    constexpr int threads = TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_COLUMNS) * 32;
+    LAUNCH((product_kernel<TILE_ROWS, TILE_COLUMNS, WARP_ROWS, WARP_COLUMNS, VECTOR>),
+           dim3((unsigned)row_tiles * (unsigned)column_tiles), dim3(threads), (shared_bytes<TILE_ROWS, TILE_COLUMNS>()),
+           state, *p, row_tiles, column_tiles);
+}
+
+/* Large tiles where these fill the card, small ones where there are too few of them. */
+template <int VECTOR> void choose_tile(struct cuda_state *state, const struct product *p)
+{
+    long large = (long)((p->rows + 127) / 128) * ((p->columns + 127) / 128);
+    if (large >= state->multiprocessors)
+        launch<128, 128, 64, 32, VECTOR>(state, p);
+    else
+        launch<64, 64, 32, 32, VECTOR>(state, p);
+}
+
+} // namespace
+
+void product_own(struct cuda_state *state, const struct product *p)
+{
+    if (p->rows <= 0 || p->columns <= 0)
+        return;
+    if ((uintptr_t)p->left % 16 == 0 && p->left_stride % 8 == 0 && p->depth % 8 == 0)
+        choose_tile<8>(state, p);
+    else if ((uintptr_t)p->left % 8 == 0 && p->left_stride % 4 == 0 && p->depth % 4 == 0)
+        choose_tile<4>(state, p);
+    else
+        choose_tile<1>(state, p);
+}
+
+/* Through the library, where there is one; false when there is none or it cannot. */
+static bool product_of_library(struct cuda_state *state, const struct product *p)
+{
+    if (!state->library)
+        return false;
+    void *workspace = cuda_scratch(state, SCRATCH_LIBRARY, CUBLAS_WORKSPACE_BYTES);
+    if (!workspace || !cuda_running(state))
+        return false;
+    struct cublas_product product = {};
+    product.left = p->left;
+    product.right = p->right;
+    product.bias = p->bias_bf16;
+    product.out = p->out;
+    product.rows = p->rows, product.columns = p->columns, product.depth = p->depth;
+    product.left_stride = p->left_stride, product.right_stride = p->right_stride, product.out_stride = p->out_stride;
+    product.add = p->add;
+    return cublas_multiply((struct cublas *)state->library, &product, workspace, state->compute);
+}
+
+void product_run(struct cuda_state *state, const struct product *p)
+{
+    if (p->rows > 0 && p->columns > 0 && !product_of_library(state, p))
+        product_own(state, p);
+}

@@ -1,0 +1,264 @@
+/* Attention of the CUDA backend beside the CPU's.
+ *
+ * On the card the weights of a row's keys are rounded to bf16 before they multiply the values, and the result once more:
+ * each value may be off by half a unit of the last place twice, in addition to the order of the float32 sums. The error of
+ * the weights is random, so that over a whole result the two roundings stay below 1.5 of one. */
+#include "tests/unit/cuda_fixture.h"
+
+#define LIMIT_ALL (1.5 * BF16_ROUNDING)
+#define LIMIT_EACH (4.0 * BF16_ROUNDING)
+
+struct shape {
+    int q_rows, heads, kv_heads, head_dim;
+    bool causal;
+    int segments, segment_rows[ATTENTION_MAX_SEGMENTS];
+    float amplitude; /* of queries and keys */
+    int skip;        /* elements in front of every tensor, and more to each stride */
+};
+
+/* One problem on one backend. */
+struct tensors {
+    act *memory[2 * ATTENTION_MAX_SEGMENTS + 2];
+    int count;
+};
+
+static const act *place(struct kernels *k, struct tensors *t, const float *values, size_t n, int skip)
+{
+    act *memory = act_with(k, values, n);
+    t->memory[t->count++] = memory;
+    return act_at(k, memory, (size_t)skip);
+}
+
+static size_t result_size(const struct shape *s)
+{
+    return (size_t)s->skip + (size_t)s->q_rows * (size_t)(s->heads * s->head_dim + s->skip);
+}
+
+/* Random tensors and the problem they make. */
+static struct attention make_problem(struct kernels *k, const struct shape *s, struct tensors *t)
+{
+    struct attention a = {.q_rows = s->q_rows, .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim,
+                          .causal = s->causal, .segments = s->segments,
+                          .q_stride = s->heads * s->head_dim + s->skip, .out_stride = s->heads * s->head_dim + s->skip,
+                          .scale = 1.0f / sqrtf((float)s->head_dim)};
+    size_t n = (size_t)s->skip + (size_t)s->q_rows * (size_t)a.q_stride;
+    float *values = random_bf16(n, s->amplitude);
+    a.q = place(k, t, values, n, s->skip);
+    free(values);
+    for (int i = 0; i < s->segments; i++) {
+        int stride = s->kv_heads * s->head_dim + s->skip + 8 * i;
+        n = (size_t)s->skip + (size_t)s->segment_rows[i] * (size_t)stride;
+        values = random_bf16(n ? n : 1, s->amplitude);
+        a.segment[i].keys = place(k, t, values, n ? n : 1, s->skip);
+        free(values);
+        values = random_bf16(n ? n : 1, 1.0f);
+        a.segment[i].values = place(k, t, values, n ? n : 1, s->skip);
+        free(values);
+        a.segment[i].rows = s->segment_rows[i];
+        a.segment[i].stride = stride;
+    }
+    n = result_size(s);
+    values = random_bf16(n, 1.0f);
+    a.out = (act *)(uintptr_t)place(k, t, values, n, s->skip);
+    free(values);
+    return a;
+}
+
+/* All problems in one call, on both backends. What lies between the rows of a result must stay as it was. */
+static void check(struct pair *p, const struct shape *shapes, int count)
+{
+    struct kernels *k[2] = {p->cuda, p->cpu};
+    struct tensors *tensors[2];
+    uint64_t seed = *random_state();
+    for (int i = 0; i < 2; i++) {
+        *random_state() = seed;
+        struct attention *problems = checked_alloc((size_t)count * sizeof *problems);
+        tensors[i] = calloc((size_t)count, sizeof *tensors[i]);
+        assert_non_null(tensors[i]);
+        for (int j = 0; j < count; j++)
+            problems[j] = make_problem(k[i], &shapes[j], &tensors[i][j]);
+        k[i]->attention(k[i], problems, count);
+        free(problems);
+    }
+    for (int j = 0; j < count; j++) {
+        int last = tensors[0][j].count - 1;
+        assert_same_act(p, tensors[0][j].memory[last], tensors[1][j].memory[last], result_size(&shapes[j]), LIMIT_ALL,
+                        LIMIT_EACH);
+        for (int i = 0; i < 2; i++)
+            for (int m = 0; m < last; m++)
+                k[i]->memory_free(k[i], tensors[i][j].memory[m]);
+    }
+    free(tensors[0]), free(tensors[1]);
+}
+
+static void check_each(struct pair *p, const struct shape *shapes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        check(p, &shapes[i], 1);
+}
+#define CHECK_EACH(p, shapes) check_each(p, shapes, sizeof shapes / sizeof *shapes)
+
+static void full_attention_agrees_with_the_cpu(void **state)
+{
+    static const struct shape shapes[] = {
+        {.q_rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 8, .segments = 1, .segment_rows = {1}, .amplitude = 1},
+        {.q_rows = 70, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 1, .segment_rows = {70}, .amplitude = 3},
+        {.q_rows = 131, .heads = 3, .kv_heads = 3, .head_dim = 80, .segments = 1, .segment_rows = {131}, .amplitude = 2},
+        {.q_rows = 50, .heads = 8, .kv_heads = 2, .head_dim = 128, .segments = 1, .segment_rows = {200}, .amplitude = 2},
+        {.q_rows = 40, .heads = 2, .kv_heads = 1, .head_dim = 48, .segments = 1, .segment_rows = {65}, .amplitude = 1},
+        {.q_rows = 17, .heads = 1, .kv_heads = 1, .head_dim = 96, .segments = 1, .segment_rows = {64}, .amplitude = 1},
+    };
+    CHECK_EACH(*state, shapes);
+}
+
+static void causal_queries_end_with_the_last_segment(void **state)
+{
+    static const struct shape shapes[] = {
+        {.q_rows = 9, .heads = 4, .kv_heads = 2, .head_dim = 32, .causal = true, .segments = 1, .segment_rows = {9},
+         .amplitude = 1},
+        {.q_rows = 150, .heads = 4, .kv_heads = 2, .head_dim = 32, .causal = true, .segments = 2,
+         .segment_rows = {129, 150}, .amplitude = 2},
+        {.q_rows = 40, .heads = 4, .kv_heads = 4, .head_dim = 16, .causal = true, .segments = 3,
+         .segment_rows = {50, 3, 60}, .amplitude = 2},
+        {.q_rows = 100, .heads = 16, .kv_heads = 2, .head_dim = 128, .causal = true, .segments = 1, .segment_rows = {100},
+         .amplitude = 2},
+    };
+    CHECK_EACH(*state, shapes);
+}
+
+static void segments_act_as_one_sequence_even_when_some_are_empty(void **state)
+{
+    static const struct shape shapes[] = {
+        {.q_rows = 65, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 4, .segment_rows = {0, 37, 0, 100},
+         .amplitude = 2},
+        {.q_rows = 20, .heads = 2, .kv_heads = 1, .head_dim = 128, .segments = 2, .segment_rows = {191, 2}, .amplitude = 2},
+        {.q_rows = 30, .heads = 2, .kv_heads = 2, .head_dim = 64, .causal = true, .segments = 6,
+         .segment_rows = {1, 2, 3, 90, 5, 30}, .amplitude = 2},
+    };
+    CHECK_EACH(*state, shapes);
+}
+
+/* Few rows and many keys: several blocks share the keys of one row. */
+static void a_decoded_token_sees_all_keys_before_it(void **state)
+{
+    static const struct shape shapes[] = {
+        {.q_rows = 1, .heads = 16, .kv_heads = 2, .head_dim = 128, .causal = true, .segments = 1, .segment_rows = {700},
+         .amplitude = 2},
+        {.q_rows = 1, .heads = 4, .kv_heads = 2, .head_dim = 32, .causal = true, .segments = 3,
+         .segment_rows = {301, 40, 130}, .amplitude = 2},
+        {.q_rows = 3, .heads = 4, .kv_heads = 1, .head_dim = 80, .causal = true, .segments = 2, .segment_rows = {256, 257},
+         .amplitude = 2},
+        {.q_rows = 20, .heads = 1, .kv_heads = 1, .head_dim = 64, .causal = true, .segments = 1, .segment_rows = {530},
+         .amplitude = 2},
+        {.q_rows = 5, .heads = 1, .kv_heads = 1, .head_dim = 7, .causal = true, .segments = 1, .segment_rows = {300},
+         .amplitude = 2},
+    };
+    CHECK_EACH(*state, shapes);
+}
+
+static void tensors_may_begin_at_any_element_and_have_any_width(void **state)
+{
+    static const struct shape shapes[] = {
+        {.q_rows = 33, .heads = 2, .kv_heads = 1, .head_dim = 17, .segments = 1, .segment_rows = {130}, .amplitude = 1},
+        {.q_rows = 20, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 2, .segment_rows = {30, 50}, .amplitude = 1,
+         .skip = 3},
+        {.q_rows = 70, .heads = 2, .kv_heads = 2, .head_dim = 80, .causal = true, .segments = 1, .segment_rows = {70},
+         .amplitude = 1, .skip = 4},
+        {.q_rows = 10, .heads = 1, .kv_heads = 1, .head_dim = 4, .segments = 1, .segment_rows = {10}, .amplitude = 1},
+        {.q_rows = 10, .heads = 1, .kv_heads = 1, .head_dim = 127, .segments = 1, .segment_rows = {70}, .amplitude = 1},
+    };
+    CHECK_EACH(*state, shapes);
+}
+
+static void wide_heads_as_in_the_autoencoder_agree_with_the_cpu(void **state)
+{
+    static const struct shape shapes[] = {
+        {.q_rows = 40, .heads = 1, .kv_heads = 1, .head_dim = 1024, .segments = 1, .segment_rows = {100}, .amplitude = 1},
+        {.q_rows = 35, .heads = 1, .kv_heads = 1, .head_dim = 640, .segments = 1, .segment_rows = {35}, .amplitude = 2},
+        {.q_rows = 19, .heads = 4, .kv_heads = 2, .head_dim = 136, .causal = true, .segments = 2, .segment_rows = {37, 40},
+         .amplitude = 2},
+        {.q_rows = 5, .heads = 1, .kv_heads = 1, .head_dim = 131, .segments = 1, .segment_rows = {9}, .amplitude = 2, .skip = 1},
+    };
+    CHECK_EACH(*state, shapes);
+}
+
+static void large_scores_do_not_overflow(void **state)
+{
+    static const struct shape shapes[] = {
+        {.q_rows = 60, .heads = 2, .kv_heads = 2, .head_dim = 16, .segments = 1, .segment_rows = {300}, .amplitude = 30},
+        {.q_rows = 1, .heads = 2, .kv_heads = 2, .head_dim = 16, .segments = 1, .segment_rows = {600}, .amplitude = 30},
+        {.q_rows = 20, .heads = 1, .kv_heads = 1, .head_dim = 144, .segments = 1, .segment_rows = {70}, .amplitude = 30},
+    };
+    CHECK_EACH(*state, shapes);
+}
+
+/* As the windows of the vision transformer, and all kinds of problems beside each other. */
+static void many_problems_in_one_call_do_not_disturb_each_other(void **state)
+{
+    enum { COUNT = 60 };
+    struct shape shapes[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        shapes[i] = (struct shape){.q_rows = 1 + i * 7 % 66, .heads = 4, .kv_heads = 1 << i % 3,
+                                   .head_dim = i % 10 == 9 ? 64 : i % 17 == 16 ? 20 : 16, .segments = 1,
+                                   .segment_rows = {1 + i * 5 % 71}, .amplitude = 1};
+    shapes[30].head_dim = 160;
+    check(*state, shapes, COUNT);
+    for (int i = 0; i < 20; i++)
+        shapes[i] = (struct shape){.q_rows = 64, .heads = 2, .kv_heads = 2, .head_dim = 80, .segments = 1,
+                                   .segment_rows = {64}, .amplitude = 2};
+    check(*state, shapes, 20);
+}
+
+static void the_same_attention_gives_the_same_bytes(void **state)
+{
+    struct pair *p = *state;
+    static const struct shape shapes[] = {
+        {.q_rows = 70, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 1, .segment_rows = {90}, .amplitude = 2},
+        {.q_rows = 1, .heads = 4, .kv_heads = 1, .head_dim = 64, .segments = 1, .segment_rows = {600}, .amplitude = 2},
+    };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        struct tensors tensors = {.count = 0};
+        struct attention problem = make_problem(p->cuda, &shapes[s], &tensors);
+        float *result[2];
+        for (int i = 0; i < 2; i++) {
+            p->cuda->attention(p->cuda, &problem, 1);
+            result[i] = values_of_act(p->cuda, problem.out, result_size(&shapes[s]));
+        }
+        assert_memory_equal(result[0], result[1], result_size(&shapes[s]) * sizeof(float));
+        free(result[0]), free(result[1]);
+        for (int i = 0; i < tensors.count; i++)
+            p->cuda->memory_free(p->cuda, tensors.memory[i]);
+    }
+}
+
+static void heads_wider_than_the_card_takes_are_refused(void **state)
+{
+    struct pair *p = *state;
+    struct error error = {0};
+    const struct shape shape = {.q_rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 1032, .segments = 1,
+                                .segment_rows = {1}, .amplitude = 1};
+    struct tensors tensors = {.count = 0};
+    struct attention problem = make_problem(p->cuda, &shape, &tensors);
+    p->cuda->attention(p->cuda, &problem, 1);
+    assert_int_equal(p->cuda->sync(p->cuda, &error), ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "1032"));
+    for (int i = 0; i < tensors.count; i++)
+        p->cuda->memory_free(p->cuda, tensors.memory[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(full_attention_agrees_with_the_cpu),
+        cmocka_unit_test(causal_queries_end_with_the_last_segment),
+        cmocka_unit_test(segments_act_as_one_sequence_even_when_some_are_empty),
+        cmocka_unit_test(a_decoded_token_sees_all_keys_before_it),
+        cmocka_unit_test(tensors_may_begin_at_any_element_and_have_any_width),
+        cmocka_unit_test(wide_heads_as_in_the_autoencoder_agree_with_the_cpu),
+        cmocka_unit_test(large_scores_do_not_overflow),
+        cmocka_unit_test(many_problems_in_one_call_do_not_disturb_each_other),
+        cmocka_unit_test(the_same_attention_gives_the_same_bytes),
+        cmocka_unit_test(heads_wider_than_the_card_takes_are_refused),
+    };
+    return cmocka_run_group_tests(tests, open_pair, close_pair);
+}

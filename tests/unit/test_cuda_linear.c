@@ -1,0 +1,285 @@
+/* Matrices of the CUDA backend beside the CPU's.
+ *
+ * What the CPU multiplies with is what the card is documented to: the checkpoint's exact weights where a card's are exact
+ * (few rows of AWQ and NVFP4), the weights rounded to bf16 where it decodes or keeps them so. Then only the order of the
+ * float32 sums and the rounding of the result differ. */
+#include "tests/unit/matrix_fixture.h"
+#include "tests/unit/cuda_fixture.h"
+
+enum { FEW_ROWS = 16 };
+
+/* One rounding of the result, and float32 sums in another order. */
+#define LIMIT (1.02 * BF16_ROUNDING)
+
+static float tenth(int i)
+{
+    return float_of_bf16(bf16_of((float)(i % 19) * 0.1f - 0.9f));
+}
+
+/* The same matrix with each weight rounded to bf16. */
+static struct linear_source rounded(const struct matrix *m, uint16_t *values)
+{
+    struct linear_source s = m->source;
+    for (size_t i = 0; i < (size_t)s.out_features * (size_t)s.in_features; i++)
+        values[i] = bf16_of((float)m->values[i]);
+    s.format = WEIGHT_BF16;
+    s.data = values;
+    s.scales = s.scales_fp8 = s.offsets = NULL;
+    s.zeros = NULL;
+    return s;
+}
+
+struct product_shape {
+    enum weight_format format;
+    int out, in, group;
+    bool fp8;
+};
+
+/* `skip` elements lie before x and y, so that rows begin anywhere. */
+static void check_product(struct pair *p, const struct product_shape *s, int rows, bool with_bias, bool add, size_t skip)
+{
+    struct matrix m = make_matrix(s->format, s->out, s->in, s->group, s->fp8, rows % 2 ? WEIGHT_F32 : WEIGHT_BF16, with_bias);
+    size_t weights = (size_t)s->out * (size_t)s->in, x_values = (size_t)rows * (size_t)s->in + skip;
+    size_t y_values = (size_t)rows * (size_t)s->out + skip;
+    uint16_t *values = checked_alloc(weights * sizeof *values);
+    bool tiles = s->group % 64 == 0 || s->group == 32 || s->group == 16;
+    bool exact = rows <= FEW_ROWS && tiles && (s->format == WEIGHT_AWQ_INT4 || s->format == WEIGHT_NVFP4);
+    struct linear_source source[2] = {m.source, exact ? m.source : rounded(&m, values)};
+    float *x = random_bf16(x_values, 1.0f), *y = checked_alloc(y_values * sizeof *y);
+    for (size_t i = 0; i < y_values; i++)
+        y[i] = tenth((int)i);
+    struct kernels *k[2] = {p->cuda, p->cpu};
+    act *result[2];
+    for (int i = 0; i < 2; i++) {
+        struct linear *w = NULL;
+        struct error error = {0};
+        uint64_t before = k[i]->memory_in_use(k[i]);
+        if (k[i]->linear_open(k[i], &w, &source[i], &error))
+            fail_msg("%s", error.text);
+        assert_true(k[i]->memory_in_use(k[i]) > before);
+        act *on_device = act_with(k[i], x, x_values);
+        result[i] = act_with(k[i], y, y_values);
+        k[i]->linear(k[i], w, act_at(k[i], on_device, skip), rows, act_at(k[i], result[i], skip), add);
+        if (k[i]->sync(k[i], &error))
+            fail_msg("%s", error.text);
+        k[i]->memory_free(k[i], on_device);
+        k[i]->linear_close(k[i], w);
+    }
+    assert_same_act(p, result[0], result[1], y_values, LIMIT, LIMIT);
+    free(x), free(y), free(values);
+    free_matrix(&m);
+}
+
+static void check_all(struct pair *p, const struct product_shape *shapes, size_t count, const int *rows, size_t row_counts)
+{
+    for (size_t s = 0; s < count; s++)
+        for (size_t r = 0; r < row_counts; r++)
+            check_product(p, &shapes[s], rows[r], (s + r) % 2, (s + r) % 3 == 0, 0);
+}
+#define CHECK_ALL(p, shapes, rows) check_all(p, shapes, sizeof shapes / sizeof *shapes, rows, sizeof rows / sizeof *rows)
+
+static void bf16_and_float32_products_agree_with_the_cpu_for_any_width(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_BF16, 48, 64, 0, false},  {WEIGHT_BF16, 96, 1176, 0, false}, {WEIGHT_BF16, 35, 75, 0, false},
+        {WEIGHT_BF16, 80, 3420, 0, false}, {WEIGHT_BF16, 1, 1, 0, false},    {WEIGHT_F32, 100, 48, 0, false},
+        {WEIGHT_F32, 33, 70, 0, false},
+    };
+    static const int rows[] = {1, 2, 7, 9, 16, 17, 70};
+    CHECK_ALL(*state, shapes, rows);
+}
+
+static void awq_products_agree_with_the_cpu(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_AWQ_INT4, 80, 256, 128, false}, {WEIGHT_AWQ_INT4, 37, 576, 64, false}, {WEIGHT_AWQ_INT4, 48, 320, 32, false},
+        {WEIGHT_AWQ_INT4, 20, 1392, 16, false}, {WEIGHT_AWQ_INT4, 16, 1536, 192, false},
+    };
+    static const int rows[] = {1, 8, 11, 16, 19, 66};
+    CHECK_ALL(*state, shapes, rows);
+}
+
+static void mlx_products_agree_with_the_cpu(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_MLX_INT4, 80, 256, 128, false}, {WEIGHT_MLX_INT4, 37, 576, 64, false},
+        {WEIGHT_MLX_INT4, 50, 320, 32, false},  {WEIGHT_MLX_INT4, 20, 80, 16, false},
+    };
+    static const int rows[] = {1, 5, 16, 33};
+    CHECK_ALL(*state, shapes, rows);
+}
+
+static void nvfp4_products_agree_with_the_cpu_with_either_scale(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_NVFP4, 80, 256, 16, false}, {WEIGHT_NVFP4, 37, 1040, 16, true}, {WEIGHT_NVFP4, 50, 320, 32, true},
+        {WEIGHT_NVFP4, 16, 128, 64, false}, {WEIGHT_NVFP4, 33, 2048, 16, true},
+    };
+    static const int rows[] = {1, 3, 8, 16, 18, 65};
+    CHECK_ALL(*state, shapes, rows);
+}
+
+static void four_bit_matrices_of_unusual_groups_work_too(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_AWQ_INT4, 37, 70, 10, false}, {WEIGHT_AWQ_INT4, 18, 240, 80, false}, {WEIGHT_MLX_INT4, 20, 144, 12, false},
+        {WEIGHT_NVFP4, 20, 144, 12, true},
+    };
+    static const int rows[] = {1, 16, 40};
+    CHECK_ALL(*state, shapes, rows);
+}
+
+/* Zeros that do not fit in four bits: no quantiser makes them, the format allows them. */
+static void awq_zeros_over_15_are_taken_as_they_are(void **state)
+{
+    struct pair *p = *state;
+    enum { OUT = 20, IN = 128 };
+    struct matrix m = make_matrix(WEIGHT_AWQ_INT4, OUT, IN, 64, false, WEIGHT_F32, false);
+    uint8_t zeros[OUT * IN / 64];
+    for (size_t i = 0; i < sizeof zeros; i++)
+        zeros[i] = (uint8_t)(200 + i);
+    m.source.zeros = zeros;
+    float *x = random_bf16(IN, 1.0f);
+    struct kernels *k[2] = {p->cuda, p->cpu};
+    act *y[2];
+    for (int i = 0; i < 2; i++) {
+        struct linear *w = NULL;
+        assert_int_equal(k[i]->linear_open(k[i], &w, &m.source, NULL), 0);
+        act *on_device = act_with(k[i], x, IN);
+        y[i] = act_with(k[i], x, OUT);
+        k[i]->linear(k[i], w, on_device, 1, y[i], false);
+        k[i]->sync(k[i], NULL);
+        k[i]->memory_free(k[i], on_device);
+        k[i]->linear_close(k[i], w);
+    }
+    /* the weights are rounded, too, and nearly equal weights times random x cancel */
+    assert_same_act(p, y[0], y[1], OUT, 3 * BF16_ROUNDING, 6 * BF16_ROUNDING);
+    free(x);
+    free_matrix(&m);
+}
+
+static void rows_may_begin_at_any_element(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_BF16, 50, 96, 0, false},
+        {WEIGHT_BF16, 51, 100, 0, false},
+        {WEIGHT_AWQ_INT4, 50, 128, 64, false},
+        {WEIGHT_NVFP4, 33, 96, 16, false},
+    };
+    static const int rows[] = {2, 12, 20};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+            for (size_t skip = 1; skip <= 4; skip *= 2)
+                check_product(*state, &shapes[s], rows[r], true, true, skip);
+}
+
+/* More tiles than the emulated card has multiprocessors: the large tiles. */
+static void large_products_agree_with_the_cpu(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_BF16, 300, 104, 0, false},
+        {WEIGHT_BF16, 400, 76, 0, false},
+        {WEIGHT_AWQ_INT4, 270, 192, 64, false},
+        {WEIGHT_NVFP4, 257, 176, 16, false},
+    };
+    static const int rows[] = {140, 260};
+    CHECK_ALL(*state, shapes, rows);
+}
+
+/* A small card has little scratch memory: weights are read, and decoded for many rows, in pieces. */
+static void a_matrix_larger_than_the_scratch_memory_is_taken_in_slabs(void **state)
+{
+    struct pair *p = *state;
+    struct pair small = *p;
+    struct error error = {0};
+    assert_int_equal(setenv("LANCED_EMULATION_MEMORY", "16000000", 1), 0);
+    if (kernels_cuda_load(&small.cuda, 0, &error))
+        fail_msg("%s", error.text);
+    assert_int_equal(unsetenv("LANCED_EMULATION_MEMORY"), 0);
+    static const struct product_shape shapes[] = {
+        {WEIGHT_AWQ_INT4, 600, 640, 128, false}, {WEIGHT_NVFP4, 523, 640, 16, true}, {WEIGHT_F32, 300, 640, 0, false},
+    };
+    static const int rows[] = {3, 20};
+    CHECK_ALL(&small, shapes, rows);
+    small.cuda->close(small.cuda);
+}
+
+static void the_same_product_gives_the_same_bytes(void **state)
+{
+    struct pair *p = *state;
+    struct kernels *k = p->cuda;
+    enum { OUT = 80, IN = 512 };
+    static const int rows[] = {1, 16, 40};
+    struct matrix m = make_matrix(WEIGHT_NVFP4, OUT, IN, 16, true, WEIGHT_F32, true);
+    struct linear *w = NULL;
+    assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        size_t x_values = (size_t)rows[r] * IN, y_values = (size_t)rows[r] * OUT;
+        float *x = random_bf16(x_values, 1.0f), *first = NULL;
+        act *on_device = act_with(k, x, x_values), *y = act_with(k, x, y_values);
+        for (int i = 0; i < 3; i++) {
+            k->linear(k, w, on_device, rows[r], y, false);
+            float *again = values_of_act(k, y, y_values);
+            if (first)
+                assert_memory_equal(first, again, y_values * sizeof *first);
+            free(i ? again : NULL);
+            first = i ? first : again;
+        }
+        free(x), free(first);
+        k->memory_free(k, on_device), k->memory_free(k, y);
+    }
+    k->linear_close(k, w);
+    free_matrix(&m);
+}
+
+static void a_closed_matrix_gives_its_memory_back(void **state)
+{
+    struct pair *p = *state;
+    struct kernels *k = p->cuda;
+    struct matrix m = make_matrix(WEIGHT_AWQ_INT4, 256, 1024, 128, false, WEIGHT_F32, true);
+    struct linear *first = NULL, *w = NULL;
+    assert_int_equal(k->linear_open(k, &first, &m.source, NULL), 0); /* scratch memory is taken now and stays */
+    uint64_t before = k->memory_in_use(k);
+    assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);
+    uint64_t bytes = k->memory_in_use(k) - before;
+    assert_true(bytes >= 256 * 512 && bytes < 256 * 512 * 11 / 10); /* 4-bit weights stay 4-bit */
+    k->linear_close(k, w);
+    assert_int_equal(k->memory_in_use(k), before);
+    k->linear_close(k, first);
+    k->linear_close(k, NULL);
+    free_matrix(&m);
+}
+
+static void a_matrix_that_makes_no_sense_is_refused(void **state)
+{
+    struct pair *p = *state;
+    struct linear *w = NULL;
+    struct error error = {0};
+    uint8_t data[64] = {0};
+    struct linear_source s = {.format = WEIGHT_AWQ_INT4, .out_features = 2, .in_features = 32, .group_size = 12,
+                              .data = data, .scales = data, .zeros = data, .tensor_scale = 1.0f};
+    uint64_t before = p->cuda->memory_in_use(p->cuda);
+    assert_int_equal(p->cuda->linear_open(p->cuda, &w, &s, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "12"));
+    assert_null(w);
+    assert_int_equal(p->cuda->memory_in_use(p->cuda), before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bf16_and_float32_products_agree_with_the_cpu_for_any_width),
+        cmocka_unit_test(awq_products_agree_with_the_cpu),
+        cmocka_unit_test(mlx_products_agree_with_the_cpu),
+        cmocka_unit_test(nvfp4_products_agree_with_the_cpu_with_either_scale),
+        cmocka_unit_test(four_bit_matrices_of_unusual_groups_work_too),
+        cmocka_unit_test(awq_zeros_over_15_are_taken_as_they_are),
+        cmocka_unit_test(rows_may_begin_at_any_element),
+        cmocka_unit_test(large_products_agree_with_the_cpu),
+        cmocka_unit_test(a_matrix_larger_than_the_scratch_memory_is_taken_in_slabs),
+        cmocka_unit_test(the_same_product_gives_the_same_bytes),
+        cmocka_unit_test(a_closed_matrix_gives_its_memory_back),
+        cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
+    };
+    return cmocka_run_group_tests(tests, open_pair, close_pair);
+}
