@@ -214,12 +214,16 @@ PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
 test:
 	@tools/setup.sh test
-	@.venv/bin/python tests/run.py --jobs $(JOBS)
+	@[ -z "$(COMFYUI)" ] || tools/setup.sh comfyui
+	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS)
 
-# The nodes in a real ComfyUI; COMFYUI_PYTHON is a Python that has what ComfyUI requires (default: its venv's).
-test-comfyui: all
+# The nodes in a real ComfyUI: COMFYUI is its checkout, COMFYUI_PYTHON a Python that has what ComfyUI requires (default: that of
+# a venv in the checkout). Screenshots and the measured figures go into build/comfyui/.
+test-comfyui:
 	@[ -n "$(COMFYUI)" ] || { echo "usage: make test-comfyui COMFYUI=DIR [COMFYUI_PYTHON=FILE]" >&2; exit 2; }
-	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -v tests/comfyui
+	@tools/setup.sh comfyui
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -c tests/pytest.ini -v tests/comfyui
 
 demo demo-scores:
 	@tools/setup.sh demo

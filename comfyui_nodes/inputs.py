@@ -90,19 +90,17 @@ def resolution_inputs(default: str) -> list[io.Input]:
     ]
 
 
+def fps_input(tooltip: str) -> io.Float.Input:
+    return io.Float.Input("fps", default=12.0, min=1.0, max=1000.0, step=1.0, round=0.001, tooltip=tooltip)
+
+
 def video_inputs() -> list[io.Input]:
     """A video as one socket, and the frame rate that frames in an IMAGE do not know."""
     return [
         io.MultiType.Input("video", [io.Video, io.Image], tooltip="A VIDEO, or its frames as an IMAGE batch."),
-        io.Float.Input(
-            "fps",
-            default=12.0,
-            min=1.0,
-            max=1000.0,
-            step=1.0,
-            round=0.001,
-            tooltip="Frames per second of an IMAGE batch; a VIDEO knows its own. The model sees 12 frames a second of"
-            " up to six seconds, and a longer video in as many frames.",
+        fps_input(
+            "Frames per second of an IMAGE batch; a VIDEO knows its own. The model sees 12 frames a second of up to six"
+            " seconds, and a longer video in as many frames."
         ),
     ]
 

@@ -93,8 +93,10 @@ class _Display:
 
     def finish(self, result: Result) -> None:
         if not result.text:
-            stages = ", ".join(f"{entry['stage']} {entry['seconds']:.1f} s" for entry in result.receipt["stages"])
-            show_text(f"{result.receipt['total_seconds']:.1f} s ({stages})", self._node_id)
+            stages = [(entry["stage"], entry["seconds"]) for entry in result.receipt["stages"]]
+            longer = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages if seconds >= 0.05)
+            total = f"{result.receipt['total_seconds']:.1f} s"
+            show_text(f"{total} ({longer})" if longer else total, self._node_id)
 
     def _words_of(self, event: Progress) -> str:
         parts = [f"{self._index + 1} of {self._count}"] if self._count > 1 else []

@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh demo   to build, and to run the demo and the Python client
 #   tools/setup.sh test   the same, and what the tests and checks need
+#   tools/setup.sh comfyui   the same, and what the tests in a real ComfyUI need (a browser too; they do without)
 #
 # Two steps: Debian packages (apt-get, with sudo when not root), then a private Python environment in .venv.
 # Both say beforehand what they install. When nothing is missing it takes a fraction of a second and prints nothing.
@@ -13,11 +14,13 @@ build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev
 media_packages="libjpeg-dev libwebp-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev"
 python_packages="python3 python3-venv"
 test_packages="libcmocka-dev clang"
+browser_packages="chromium chromium-driver fonts-dejavu-core"
 
 case "${1:-}" in
 demo) packages="$build_packages $media_packages $python_packages" requirements=requirements.txt ;;
 test) packages="$build_packages $media_packages $python_packages $test_packages" requirements=requirements-dev.txt ;;
-*) echo "usage: tools/setup.sh demo|test" >&2; exit 2 ;;
+comfyui) packages="$build_packages $media_packages $python_packages" requirements=requirements-comfyui.txt ;;
+*) echo "usage: tools/setup.sh demo|test|comfyui" >&2; exit 2 ;;
 esac
 
 say() { echo "setup: $*"; }
@@ -95,3 +98,7 @@ install_python() {
 
 install_packages
 install_python
+if [ "$1" = comfyui ] && ! command -v chromedriver >/dev/null; then
+    packages=$browser_packages
+    (install_packages) || say "going on without Chromium: what needs a browser will be skipped"
+fi

@@ -1,25 +1,62 @@
 """One ComfyUI for all tests of this folder: COMFYUI=DIR names its checkout, COMFYUI_PYTHON a Python that has what
-ComfyUI requires (by default that of a venv in the checkout)."""
+ComfyUI requires (by default that of a venv in the checkout). What the tests measure is printed at the end, and kept in
+build/comfyui/ beside the screenshots."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from comfyui_server import ROOT, ComfyUI
+from figures import Figures
 from lanced_client import Client, ConnectionFailed
+
+if TYPE_CHECKING:
+    from front_end import FrontEnd
+
+OUT = ROOT / "build/comfyui"
+
+
+_figures = Figures()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures.lines:
+        terminalreporter.section("measured")
+        terminalreporter.write_line(str(_figures))
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / "figures.txt").write_text(f"{_figures}\n")
+        terminalreporter.write_line(f"\nThese figures and the screenshots are in {OUT.relative_to(ROOT)}/.")
+
+
+@pytest.fixture(scope="session")
+def figures() -> Figures:
+    return _figures
 
 
 def comfyui_python(comfyui: Path) -> str:
+    """A Python that has what ComfyUI requires; of several, the first that has torch."""
     chosen = os.environ.get("COMFYUI_PYTHON")
-    candidates = [Path(chosen)] if chosen else [comfyui / name / "bin/python" for name in ("venv", ".venv")]
-    return next((str(path) for path in candidates if path.exists()), sys.executable)
+    candidates = [chosen] if chosen else [str(comfyui / name / "bin/python") for name in ("venv", ".venv")]
+    candidates += [] if chosen else [sys.executable, "python3"]
+    for candidate in candidates:
+        try:
+            if subprocess.run([candidate, "-c", "import torch, aiohttp"], capture_output=True).returncode == 0:
+                return candidate
+        except OSError:
+            continue
+    pytest.fail(
+        f"no Python with what ComfyUI requires: looked at {', '.join(candidates)}."
+        " Name the one that runs your ComfyUI: make test-comfyui COMFYUI=DIR COMFYUI_PYTHON=FILE"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +76,8 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator
     folder = Path(checkout).resolve()
     base = tmp_path_factory.mktemp("comfyui")
     with ComfyUI(folder, comfyui_python(folder), base, {"LANCED_ENDPOINT": endpoint}) as running:
+        for path in (ROOT / "workflows/input").iterdir():  # what the workflows begin with
+            running.upload(path)
         yield running
     deadline = time.monotonic() + 5
     with Client(endpoint) as client:
@@ -50,15 +89,19 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator
     pytest.fail("the daemon that the nodes started outlived ComfyUI")
 
 
-@pytest.fixture(scope="session")
-def sources(comfyui: ComfyUI) -> None:
-    """The pictures and clips that the workflows begin with lie in ComfyUI's input folder."""
-    for path in (ROOT / "workflows/input").iterdir():
-        comfyui.upload(path)
-
-
 @pytest.fixture
 def client(comfyui: ComfyUI, endpoint: str) -> Iterator[Client]:
     """A client of the daemon that the nodes started, or will start."""
     with Client(endpoint) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def front_end(comfyui: ComfyUI) -> Iterator[FrontEnd]:
+    """ComfyUI's own front end in a browser, for all tests that need one."""
+    module = pytest.importorskip("front_end", reason="needs selenium: tools/setup.sh comfyui installs it")
+    found = module.find_browser()
+    if found is None:
+        pytest.skip("needs Chromium and its driver (Debian: chromium, chromium-driver)")
+    with module.FrontEnd(comfyui.url, *found) as page:
+        yield page

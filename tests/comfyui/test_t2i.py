@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import signal
 import subprocess
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +14,14 @@ from PIL import Image
 
 from comfyui_server import ROOT, ComfyUI
 from lanced_client import Client
+from workflow_files import api_form
 
-WORKFLOWS = ROOT / "workflows"
 STEPS = 30
 
 
 @pytest.fixture
 def prompt() -> dict[str, Any]:
-    workflow: dict[str, Any] = json.loads((WORKFLOWS / "t2i.api.json").read_text())
-    return workflow
+    return api_form("t2i")
 
 
 def with_inputs(workflow: dict[str, Any], /, **inputs: Any) -> dict[str, Any]:
@@ -135,25 +129,6 @@ def test_the_latent_output_has_the_scale_and_shape_of_the_core_wan_nodes(
     np.testing.assert_array_equal(saved, result.latents)
 
 
-def test_an_interrupt_ends_within_a_step_and_the_next_prompt_is_right(
-    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
-) -> None:
-    expected = saved_pixels(comfyui, comfyui.run(with_inputs(prompt, seed=2001)).outputs)
-    long = json.loads(json.dumps(prompt))
-    run = comfyui.run(with_inputs(long, width=256, height=256, steps=1000, seed=1), interrupt_at_progress=3)
-    assert run.status == "interrupted", run.error
-    assert run.ended_after_interrupt_seconds < 0.5
-    deadline = time.monotonic() + 2
-    while client.stats()["jobs"]["running"] and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert client.stats()["jobs"]["running"] == 0
-    with_inputs(prompt, seed=2002)
-    assert comfyui.run(prompt).status == "success"
-    result = client.generate("t2i", **client_params(with_inputs(prompt, seed=2001)))
-    assert result.pixels is not None
-    np.testing.assert_array_equal(expected[0], result.pixels[0, 0])
-
-
 def test_a_size_that_is_no_multiple_of_16_is_refused_before_the_run(comfyui: ComfyUI, prompt: dict[str, Any]) -> None:
     run = comfyui.run(with_inputs(prompt, width=100))
     assert run.status == "rejected"
@@ -174,28 +149,3 @@ def test_an_unknown_model_is_named_by_the_daemon(comfyui: ComfyUI, prompt: dict[
     run = comfyui.run(prompt)
     assert run.status == "error"
     assert "no-such-model" in run.error
-
-
-def test_a_daemon_killed_under_a_prompt_is_started_again_and_the_prompt_goes_on(
-    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
-) -> None:
-    with_inputs(prompt, width=256, height=256, steps=60, seed=3001)
-    expected = client.generate("t2i", **client_params(prompt))
-    daemon = client.hello()
-    threading.Timer(1.0, os.kill, (daemon.pid, signal.SIGKILL)).start()
-    run = comfyui.run(prompt)
-    assert run.status == "success", run.error
-    assert client.hello().generation != daemon.generation, "it ended before it was killed"
-    assert any("went away" in text for text in run.texts)
-    assert expected.pixels is not None
-    np.testing.assert_array_equal(saved_pixels(comfyui, run.outputs)[0], expected.pixels[0, 0])
-
-
-def test_a_daemon_killed_between_prompts_leaves_no_stale_handle(
-    comfyui: ComfyUI, client: Client, prompt: dict[str, Any]
-) -> None:
-    assert comfyui.run(with_inputs(prompt, seed=3002)).status == "success"
-    os.kill(client.hello().pid, signal.SIGKILL)
-    again = comfyui.run(with_inputs(prompt, seed=3003))
-    assert again.status == "success", again.error
-    assert "1" not in again.executed, "the handle comes from the cache"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from comfyui_server import ROOT, ComfyUI, Run
-from demo.shapes import CANVAS, Look, look
+from comfyui_server import ROOT, ComfyUI
+from demo.shapes import CANVAS, look
+from workflow_files import NAMES, api_form, ui_form
 
-WORKFLOWS = ROOT / "workflows"
-NAMES = sorted(path.name.removesuffix(".api.json") for path in WORKFLOWS.glob("*.api.json"))
-NODES = sorted(path.parent.name for path in (ROOT / "comfyui_nodes/web/docs").glob("*/en.md"))
+if TYPE_CHECKING:
+    from front_end import FrontEnd
+
+SCREENSHOTS = ROOT / "build/comfyui"
 CIRCLE = {"shape": "circle", "colour": "red", "background": "blue", "size": "large", "place": "left"}
 
 # What the last picture, the last frame or the answer of a workflow shows. Attributes that the demo model often gets
@@ -29,27 +30,23 @@ SHOWS: dict[str, dict[str, str] | str] = {
     "video_edit": {"colour": "red", "background": "yellow", "place": "right"},
     "ask_image": "a large red circle on the left on a blue background",
     "ask_video": "from left to right",
+    "parts_two_samplers": CIRCLE,
+    "parts_refine": CIRCLE | {"colour": "yellow"},
     "chain_t2i_edit_i2v": {"colour": "red", "background": "black", "place": "right"},
     "chain_question_edit": CIRCLE | {"colour": "yellow"},
     "chain_seeds_grid": {"shape": "triangle", "colour": "green", "background": "white", "size": "small"},
     "chain_video_restyle": {"colour": "green", "background": "yellow", "place": "right"},
 }
 
-
-pytestmark = pytest.mark.usefixtures("sources")
-
-
-def api_form(name: str) -> dict[str, Any]:
-    prompt: dict[str, Any] = json.loads((WORKFLOWS / f"{name}.api.json").read_text())
-    return prompt
+DISPLAYS = ("preview", "previewMode", "video-preview")
 
 
-def saved_pictures(comfyui: ComfyUI, run: Run) -> Iterator[np.ndarray[Any, Any]]:
+def saved_pictures(comfyui: ComfyUI, outputs: dict[str, Any]) -> Iterator[np.ndarray[Any, Any]]:
     """The pictures that output nodes saved; of videos every frame, as ComfyUI itself reads them."""
-    for output in run.outputs.values():
+    for output in outputs.values():
         for entry in output.get("images", []):
             if entry["filename"].endswith(".mp4"):
-                yield from saved_pictures(comfyui, comfyui.run(as_pictures(entry)))
+                yield from saved_pictures(comfyui, comfyui.run(as_pictures(entry)).outputs)
             else:
                 with Image.open(io.BytesIO(comfyui.fetch_file(entry))) as image:
                     yield np.asarray(image.convert("RGB"))
@@ -65,33 +62,51 @@ def as_pictures(entry: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def answers(run: Run) -> list[str]:
-    return [text for output in run.outputs.values() for text in output.get("text", [])]
+def what_is_asked_for(form: dict[str, Any]) -> dict[str, Any]:
+    """The nodes and inputs of an API form, without what the front end adds for its own displays."""
+    return {
+        key: (node["class_type"], {name: value for name, value in node["inputs"].items() if name not in DISPLAYS})
+        for key, node in form.items()
+    }
 
 
-def seen(comfyui: ComfyUI, run: Run) -> Look:
-    *_, picture = saved_pictures(comfyui, run)
-    return look(picture[-CANVAS:, -CANVAS:])  # of a grid, the last cell
+def check_what_it_shows(comfyui: ComfyUI, name: str, outputs: dict[str, Any]) -> None:
+    expected = SHOWS[name]
+    if isinstance(expected, str):
+        assert expected in [text for output in outputs.values() for text in output.get("text", [])]
+        return
+    *_, picture = saved_pictures(comfyui, outputs)
+    got = look(picture[-CANVAS:, -CANVAS:])  # of a grid, the last cell
+    assert {attribute: getattr(got, attribute) for attribute in expected} == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_workflow_runs_as_it_is_saved_and_shows_what_it_asks_for(comfyui: ComfyUI, name: str) -> None:
     run = comfyui.run(api_form(name))
     assert run.status == "success", run.error
-    expected = SHOWS[name]
-    if isinstance(expected, str):
-        assert expected in answers(run)
-    else:
-        got = seen(comfyui, run)
-        assert {attribute: getattr(got, attribute) for attribute in expected} == expected
+    check_what_it_shows(comfyui, name, run.outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_opens_in_the_front_end_without_a_warning_and_runs_there(
+    comfyui: ComfyUI, front_end: FrontEnd, name: str
+) -> None:
+    from front_end import save_small_jpeg
+
+    assert front_end.open(ui_form(name)) == []
+    assert what_is_asked_for(front_end.api_form()) == what_is_asked_for(api_form(name))
+    comfyui.request("/free", {"free_memory": True})  # what another form has just made is made again
+    assert front_end.run() == "success"
+    check_what_it_shows(comfyui, name, comfyui.last_outputs())
+    save_small_jpeg(front_end.picture(), SCREENSHOTS / f"{name}.jpg")
 
 
 def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The widgets of a node of a UI workflow by name, as the front end reads them: by position."""
     values = iter(node["widgets_values"])
     named = {}
-    for name in info["input_order"]["required"]:
-        kind, options = (*info["input"]["required"][name], {})[:2]
+    for name, entry in (info["input"]["required"] | info["input"].get("optional", {})).items():
+        kind, options = (*entry, {})[:2]
         if not (isinstance(kind, list) or kind in ("COMBO", "STRING", "INT", "FLOAT", "BOOLEAN")):
             continue
         named[name] = next(values)
@@ -103,7 +118,7 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_ui_form_of_a_workflow_has_known_nodes_and_says_what_its_api_form_says(comfyui: ComfyUI, name: str) -> None:
-    ui = json.loads((WORKFLOWS / f"{name}.json").read_text())
+    ui = ui_form(name)
     api = api_form(name)
     links = {link[0]: link for link in ui["links"]}
     nodes = {node["id"]: node for node in ui["nodes"]}
@@ -121,23 +136,3 @@ def test_the_ui_form_of_a_workflow_has_known_nodes_and_says_what_its_api_form_sa
                 inputs[entry["name"]] = [str(source), slot]
         assert inputs == api[str(node["id"])]["inputs"]
         assert node["type"] == api[str(node["id"])]["class_type"]
-
-
-@pytest.mark.parametrize("name", NODES)
-def test_a_node_has_a_help_page_and_tooltips_and_is_in_the_documents(comfyui: ComfyUI, name: str) -> None:
-    info = comfyui.get(f"/object_info/{name}")[name]
-    folder = info["python_module"].rsplit(".", 1)[-1]
-    served = comfyui.request(f"/extensions/{folder}/docs/{name}/en.md").decode()
-    document = (ROOT / "docs/nodes.md").read_text()
-    section = document.partition(f"(`{name}`)\n")[2].partition("\n## ")[0]
-    for page in (served, section):
-        rows = {
-            entry.strip()
-            for line in page.splitlines()
-            if line.startswith("| ")
-            for entry in line.split("|")[1].split(",")
-        }
-        assert rows >= {*info["input_order"]["required"]}
-    assert info["description"]
-    without = {key for key, (_, options) in info["input"]["required"].items() if "tooltip" not in options}
-    assert without <= {"lance_model"}

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,12 +33,23 @@ class Run:
     status: str = ""  # success, error, interrupted, rejected
     seconds: float = 0.0
     progress: list[tuple[int, int]] = field(default_factory=list)  # (value, max) per message
+    progress_at: list[float] = field(default_factory=list)  # when each came, time.monotonic()
     previews: list[bytes] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)  # under nodes
+    text_nodes: list[str] = field(default_factory=list)  # the node of each text
     executed: list[str] = field(default_factory=list)  # nodes that ran, not those answered from the cache
+    started_at: dict[str, float] = field(default_factory=dict)  # when each of them began, time.monotonic()
+    ended_at: dict[str, float] = field(default_factory=dict)  # and ended, of those with a ui output
     error: str = ""
     outputs: dict[str, Any] = field(default_factory=dict)
-    ended_after_interrupt_seconds: float = 0.0
+    disturbed_at: float | None = None
+    told_before: str = ""  # the last text before the disturbance
+    ended: float = 0.0
+
+    @property
+    def ended_after_disturbance_seconds(self) -> float:
+        assert self.disturbed_at is not None
+        return self.ended - self.disturbed_at
 
 
 class ComfyUI:
@@ -104,6 +116,9 @@ class ComfyUI:
         """A file that an output node saved, such as run.outputs["3"]["images"][0]."""
         return self.request("/view?" + urllib.parse.urlencode(entry))
 
+    def interrupt(self) -> None:
+        self.request("/interrupt", {})
+
     def upload(self, path: Path) -> None:
         """Put a picture or video into ComfyUI's input folder, as dropping it on a loader node does."""
         boundary = uuid.uuid4().hex
@@ -118,22 +133,24 @@ class ComfyUI:
     def run(
         self,
         prompt: dict[str, Any],
-        interrupt_at_progress: int | None = None,
-        interrupt_after_seconds: float | None = None,
+        disturb: Callable[[], object] | None = None,
+        after_seconds: float = 0.0,
         timeout: float = 120,
     ) -> Run:
-        """Queue an API-form workflow and follow it to its end, or interrupt it."""
+        """Queue an API-form workflow and follow it to its end. `disturb`, such as self.interrupt, is called once
+        `after_seconds` have passed since it began to run, if it has not ended by then."""
         run = Run()
         socket_url = f"{self.url.replace('http', 'ws')}/ws?clientId={self._client_id}"
         connection = websocket.create_connection(socket_url, timeout=timeout)
         started = time.monotonic()
-        interrupts: list[float] = []  # when
 
-        def interrupt() -> None:
-            interrupts.append(time.monotonic())
-            self.request("/interrupt", {})
+        def disturb_now() -> None:
+            run.told_before = run.texts[-1] if run.texts else ""
+            run.disturbed_at = time.monotonic()
+            assert disturb is not None
+            disturb()
 
-        later = threading.Timer(interrupt_after_seconds or 0, interrupt)
+        later = threading.Timer(after_seconds, disturb_now)
         try:
             connection.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
             try:
@@ -141,8 +158,6 @@ class ComfyUI:
             except urllib.error.HTTPError as error:
                 run.status, run.error = "rejected", error.read().decode()
                 return run
-            if interrupt_after_seconds is not None:
-                later.start()
             while not run.status:
                 message = connection.recv()
                 if isinstance(message, bytes):
@@ -151,14 +166,15 @@ class ComfyUI:
                 event = json.loads(message)
                 if event["data"].get("prompt_id") != queued["prompt_id"]:
                     continue
+                if event["type"] == "execution_start" and disturb is not None:
+                    later.start()
                 self._take_event(run, event)
-                if interrupt_at_progress and not interrupts and len(run.progress) >= interrupt_at_progress:
-                    interrupt()
-            now = time.monotonic()
-            run.seconds = now - started
-            run.ended_after_interrupt_seconds = now - interrupts[0] if interrupts else 0.0
+            run.ended = time.monotonic()
+            run.seconds = run.ended - started
         finally:
             later.cancel()
+            if later.ident is not None:
+                later.join()
             connection.close()
         run.outputs = self._outputs(queued["prompt_id"])
         return run
@@ -170,13 +186,23 @@ class ComfyUI:
         outputs: dict[str, Any] = history[prompt_id]["outputs"]
         return outputs
 
+    def last_outputs(self) -> dict[str, Any]:
+        """What the output nodes of the newest prompt saved, whoever queued it."""
+        (entry,) = self.get("/history?max_items=1").values()
+        outputs: dict[str, Any] = entry["outputs"]
+        return outputs
+
     @staticmethod
     def _take_event(run: Run, event: dict[str, Any]) -> None:
         kind, data = event["type"], event["data"]
         if kind == "progress":
             run.progress.append((data["value"], data["max"]))
+            run.progress_at.append(time.monotonic())
         elif kind == "executing" and data["node"] is not None:
             run.executed.append(data["node"])
+            run.started_at[data["node"]] = time.monotonic()
+        elif kind == "executed":
+            run.ended_at[data["node"]] = time.monotonic()
         elif kind == "execution_error":
             run.status, run.error = "error", data["exception_message"]
         elif kind in ("execution_success", "execution_interrupted"):
@@ -188,4 +214,5 @@ class ComfyUI:
         if kind == PREVIEW_WITH_METADATA:
             run.previews.append(message[8 + length :])
         elif kind == TEXT:
+            run.text_nodes.append(message[8 : 8 + length].decode())
             run.texts.append(message[8 + length :].decode())

@@ -1,0 +1,212 @@
+"""The parts of the tasks, for graphs of one's own: pictures to latents, the sampler, latents to pictures. Latents are
+those of ComfyUI's core nodes. Inputs are positional in saved workflows: add new ones at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from .connection import ModelHandle
+from .inputs import CATEGORY, LanceModelSocket, fps_input, prompt_input, sampling_inputs, seed_input
+from .job import run_job
+from .latents import Latent, latent_like, mask_of, noise_rows_of, samples_of, state_of
+from .tensors import image_of, latent_of, video_of, video_source_of
+
+_TASKS = {  # by whether there is a source, and whether it is a video
+    (False, False): "t2i",
+    (False, True): "t2v",
+    (True, False): "image_edit",
+    (True, True): "video_edit",
+}
+MAX_STEPS = 10000  # as KSamplerAdvanced's: past every schedule
+
+
+class LanceEncode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceEncode",
+            display_name="Lance Encode",
+            category=CATEGORY,
+            description="Pictures or a video as latents, by the model's own VAE.",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                io.MultiType.Input(
+                    "pixels",
+                    [io.Image, io.Video],
+                    tooltip="An IMAGE or a VIDEO. Cropped around its middle to multiples of 16; of a video the first"
+                    " 4n + 1 frames, at most 121.",
+                ),
+                io.Combo.Input(
+                    "batch",
+                    options=["video", "pictures"],
+                    default="video",
+                    tooltip="What several pictures of an IMAGE are: the frames of one video, or pictures of their own.",
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, lance_model: ModelHandle, pixels: Any, batch: str) -> io.NodeOutput:
+        frames, _ = await asyncio.to_thread(video_source_of, pixels, 0.0)
+        is_pictures = isinstance(pixels, torch.Tensor) and batch == "pictures"
+        sources = [frame[np.newaxis] for frame in frames] if is_pictures else [frames]
+        results = [
+            await run_job(lance_model, "encode", cls.hidden.unique_id, part=(index, len(sources)), source=source)
+            for index, source in enumerate(sources)
+        ]
+        return io.NodeOutput(latent_of(np.concatenate([result.latents for result in results])))
+
+
+class LanceSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceSampler",
+            display_name="Lance Sampler",
+            category=CATEGORY,
+            description="Denoises a latent as the prompt says; behaves as KSampler and KSampler (Advanced).",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                io.Latent.Input(
+                    "latent_image",
+                    tooltip="Where sampling starts, and how large the result is. Empty latents of any core node do: one"
+                    " frame gives a picture, more a video. A noise mask is kept to.",
+                ),
+                prompt_input("What the picture or video shows; with a source: what to change in it."),
+                *sampling_inputs("the result follows the prompt"),
+                seed_input("The noise, drawn as KSampler draws it."),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How much of the latent is made anew; lower values keep more of it.",
+                ),
+                io.Combo.Input(
+                    "add_noise",
+                    options=["enable", "disable"],
+                    default="enable",
+                    tooltip="disable: the latent comes from another sampler that returned it with leftover noise.",
+                ),
+                io.Int.Input("start_at_step", default=0, min=0, max=MAX_STEPS, tooltip="The first step that is done."),
+                io.Int.Input(
+                    "end_at_step",
+                    default=MAX_STEPS,
+                    min=0,
+                    max=MAX_STEPS,
+                    tooltip="The first step that is not done any more; past the last step: all are.",
+                ),
+                io.Combo.Input(
+                    "return_with_leftover_noise",
+                    options=["disable", "enable"],
+                    default="disable",
+                    tooltip="enable: an early end leaves the noise of that moment, for another sampler to go on.",
+                ),
+                fps_input("Frames per second of a source that is an IMAGE batch; a VIDEO knows its own."),
+                io.MultiType.Input(
+                    "source",
+                    [io.Image, io.Video],
+                    optional=True,
+                    tooltip="The picture or video that the prompt changes, as in Lance Image Edit and Video Edit.",
+                ),
+                io.MultiType.Input(
+                    "noise",
+                    [io.Noise, io.Latent],
+                    optional=True,
+                    tooltip="Noise of your own instead of the seed's: a NOISE such as RandomNoise gives, or a LATENT.",
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(
+        cls,
+        lance_model: ModelHandle,
+        latent_image: Latent,
+        prompt: str,
+        steps: int,
+        guidance: float,
+        shift: float,
+        seed: int,
+        denoise: float,
+        add_noise: str,
+        start_at_step: int,
+        end_at_step: int,
+        return_with_leftover_noise: str,
+        fps: float,
+        source: Any = None,
+        noise: Any = None,
+    ) -> io.NodeOutput:
+        samples = samples_of(latent_image)
+        mask = mask_of(latent_image, samples)
+        if denoise <= 0 or start_at_step >= min(steps, end_at_step) or (mask is not None and not mask.any()):
+            return io.NodeOutput(latent_image)  # nothing to do: as it is, as KSampler does
+        is_video = samples.shape[2] > 1
+        request: dict[str, Any] = {}
+        if source is not None:
+            frames, source_fps = await asyncio.to_thread(video_source_of, source, fps)
+            height, width = 16 * samples.shape[3], 16 * samples.shape[4]
+            request = {"source": frames if is_video else frames[:1], "resolution": f"{height}x{width}"}
+            request |= {"fps": source_fps} if is_video else {}
+        adds_noise = add_noise == "enable"
+        if adds_noise or mask is not None:
+            request["noise"] = noise_rows_of(noise, samples, seed, latent_image.get("batch_index"))
+        result = await run_job(
+            lance_model,
+            _TASKS[source is not None, is_video],
+            cls.hidden.unique_id,
+            prompt=prompt,
+            latents=samples.numpy(),
+            latent_state=state_of(latent_image, samples),
+            latent_mask=mask,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            timestep_shift=shift,
+            seed=seed,
+            denoise=denoise,
+            add_noise=adds_noise,
+            start_step=start_at_step,
+            end_step=end_at_step,
+            leftover_noise=return_with_leftover_noise == "enable",
+            decode=False,
+            **request,
+        )
+        return io.NodeOutput(latent_like(latent_image, result))
+
+
+class LanceDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LanceDecode",
+            display_name="Lance Decode",
+            category=CATEGORY,
+            description="Latents as pictures or a video, by the model's own VAE.",
+            inputs=[
+                LanceModelSocket.Input("lance_model"),
+                io.Latent.Input("latent", tooltip="Of a Lance node, or of the core Wan 2.2 nodes."),
+                fps_input("Frames per second of the VIDEO; what Lance makes has 12."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="frames", tooltip="The pictures, or the frames of the video."),
+                io.Video.Output(display_name="video"),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, lance_model: ModelHandle, latent: Latent, fps: float) -> io.NodeOutput:
+        latents = samples_of(latent).numpy()
+        result = await run_job(lance_model, "decode", cls.hidden.unique_id, latents=latents)
+        frames = image_of(result.pixels)
+        return io.NodeOutput(frames, video_of(frames, fps))

@@ -1,0 +1,109 @@
+"""Interrupt, at any moment of any task: the prompt ends within a step, and nothing is left behind."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from typing import Any
+
+import pytest
+
+from comfyui_server import ComfyUI
+from figures import Figures
+from lanced_client import Client
+from workflow_files import api_form
+
+TASKS = ["t2i", "t2v", "i2v", "image_edit", "video_edit", "ask_image", "ask_video"]
+INTERRUPTS = 50
+MARGIN_SECONDS = 0.15  # for how often a node looks, and ComfyUI's own messages
+STRAY_BYTES = 24 << 20  # what the C library keeps of freed memory, and ended jobs whose turn to be forgotten comes
+
+
+def shapes(name: str) -> list[dict[str, Any]]:
+    """Inputs that make a task take about a second or more, most of it in different stages."""
+    if name == "ask_image":  # vit and prefix
+        return [{"width": 1120, "height": 1120}]
+    if name == "ask_video":
+        return [{"width": 560, "height": 560}]
+    side = 512 if name in ("t2i", "image_edit") else 256
+    return [
+        {"width": 256, "height": 256, "steps": 1000},  # denoise
+        {"width": side, "height": side, "steps": 1},  # vit, encode, decode
+    ]
+
+
+def longest_step_seconds(comfyui: ComfyUI, name: str, shape: dict[str, Any]) -> float:
+    """The longest time between two things that an undisturbed prompt tells."""
+    few_steps = shape | ({"steps": min(shape["steps"], 3)} if "steps" in shape else {})
+    run = comfyui.run(api_form(name, seed=4999, **few_steps))
+    assert run.status == "success", run.error
+    moments = [run.started_at["2"], *run.progress_at]
+    return max(after - before for before, after in itertools.pairwise(moments))
+
+
+def wait_until_idle(client: Client) -> None:
+    deadline = time.monotonic() + 5
+    while client.stats()["jobs"]["running"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert client.stats()["jobs"]["running"] == 0
+
+
+def memory_bytes(client: Client) -> int:
+    """What the daemon holds, less the blocks of prompts that it keeps on purpose."""
+    stats = client.stats()
+    return int(stats["memory"]["resident_bytes"]) - int(stats["prefix_cache"]["bytes"])
+
+
+def test_fifty_interrupts_at_random_moments_end_within_a_step_and_leave_nothing_behind(
+    comfyui: ComfyUI, client: Client, figures: Figures
+) -> None:
+    rng = random.Random(2026)
+    cases = [(name, shape) for name in TASKS for shape in shapes(name)]
+    steps = [longest_step_seconds(comfyui, name, shape) for name, shape in cases]
+    before = memory_bytes(client)
+    told: dict[str, list[str]] = {name: [] for name in TASKS}
+    for number in range(INTERRUPTS):
+        (name, shape), step = list(zip(cases, steps, strict=True))[number % len(cases)]
+        form = api_form(name, seed=5000 + number, **shape)
+        run = comfyui.run(form, disturb=comfyui.interrupt, after_seconds=rng.uniform(0, 1.0))
+        assert run.status in ("interrupted", "success"), run.error
+        wait_until_idle(client)
+        if run.status == "success":
+            told[name].append("done before")
+            continue
+        took = run.ended_after_disturbance_seconds
+        stage = run.told_before.split()[0] if run.told_before else "start"
+        told[name].append(f"{took * 1000:.0f} ms of {step * 1000:.0f} ({stage})")
+        assert took < step + MARGIN_SECONDS, f"{name}, interrupted in {run.told_before!r}"
+    for name, outcomes in told.items():
+        figures.add("interrupts: ended after, of the longest step (stage)", f"{name}: {', '.join(outcomes)}")
+        assert any("ms" in outcome for outcome in outcomes), f"every {name} was done before its interrupt"
+    after = memory_bytes(client)
+    figures.add("memory of the daemon", f"{before >> 20} MiB before {INTERRUPTS} interrupts, {after >> 20} MiB after")
+    assert after - before < STRAY_BYTES
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_prompt_after_an_interrupt_is_right(comfyui: ComfyUI, client: Client, name: str) -> None:
+    """Right: as if there had been no interrupt. ComfyUI's cache has forgotten it meanwhile."""
+    form = api_form(name, seed=6000)
+    expected = saved(comfyui, form)
+    long = api_form(name, width=256, height=256, seed=6001, **({} if name.startswith("ask") else {"steps": 1000}))
+    comfyui.run(long, disturb=comfyui.interrupt, after_seconds=0.3)
+    assert saved(comfyui, form) == expected
+
+
+def saved(comfyui: ComfyUI, form: dict[str, Any]) -> list[bytes | str]:
+    """What the prompt's output nodes gave: files without the workflow that is in them, and texts."""
+    run = comfyui.run(form)
+    assert run.status == "success", run.error
+    assert "2" in run.executed, "it comes from the cache"
+    found: list[bytes | str] = []
+    for output in run.outputs.values():
+        found += output.get("text", [])
+        for entry in output.get("images", []):
+            file = comfyui.fetch_file(entry)
+            found.append(file[file.index(b"IDAT" if entry["filename"].endswith("png") else b"mdat") :])
+    assert found
+    return found
