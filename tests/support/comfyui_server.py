@@ -121,11 +121,14 @@ class ComfyUI:
 
     def upload(self, path: Path) -> None:
         """Put a picture or video into ComfyUI's input folder, as dropping it on a loader node does."""
+        self.upload_bytes(path.name, path.read_bytes())
+
+    def upload_bytes(self, name: str, content: bytes) -> None:
         boundary = uuid.uuid4().hex
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n'
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
         head += "Content-Type: application/octet-stream\r\n\r\n"
         tail = f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\n1\r\n--{boundary}--\r\n'
-        body = head.encode() + path.read_bytes() + tail.encode()
+        body = head.encode() + content + tail.encode()
         kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         with urllib.request.urlopen(urllib.request.Request(f"{self.url}/upload/image", body, kind), timeout=30):
             pass
