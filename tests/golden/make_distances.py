@@ -42,7 +42,7 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def distance(name: str, here: npt.NDArray[np.float64], there: npt.NDArray[np.float64]) -> float | None:
-    """Relative error, or PSNR of bytes; None where the two are the same, as inputs are."""
+    """Relative error, or PSNR of bytes; None where the two are the same, as the schedule is."""
     squares = float(((here - there) ** 2).sum())
     if squares == 0.0:
         return None
