@@ -470,6 +470,7 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     k->sync = cuda_sync;
     k->watch = cuda_watch;
     cuda_elementwise_fill(k);
+    cuda_embed_fill(k);
     cuda_guided_step_fill(k);
     cuda_norm_fill(k);
     cuda_rope_fill(k);

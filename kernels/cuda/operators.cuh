@@ -5,6 +5,7 @@
 #include "kernels/kernels.h"
 
 void cuda_elementwise_fill(struct kernels *k); /* elementwise.cu: swiglu, silu, gelu, add, add_row */
+void cuda_embed_fill(struct kernels *k);       /* embed.cu */
 void cuda_guided_step_fill(struct kernels *k); /* guided_step.cu */
 void cuda_norm_fill(struct kernels *k);        /* norm.cu: rms_norm, channel_norm */
 void cuda_rope_fill(struct kernels *k);        /* rope.cu: head_norm_rope */

@@ -113,6 +113,24 @@ static void auto_takes_the_card_where_there_is_one_and_else_the_cpu_and_says_why
     opens(BACKEND_AUTO, "cpu", "another version");
 }
 
+static void every_operator_of_the_backend_is_there(void **state)
+{
+    (void)state;
+    choose("liblanced_cuda_emulated.so");
+    struct kernels *k = NULL;
+    struct error error = {0};
+    assert_int_equal(kernels_cuda_load(&k, 0, &error), 0);
+    void (*functions[(sizeof *k - offsetof(struct kernels, close)) / sizeof(void (*)(void))])(void);
+    memcpy(functions, (const char *)k + offsetof(struct kernels, close), sizeof functions);
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (!functions[i])
+            fail_msg("function %zu of struct kernels, counted from close, is missing", i);
+    assert_int_equal(k->act_bytes, 2);
+    assert_false(k->host_memory);
+    assert_true(k->memory_available(k) > 0);
+    k->close(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +140,7 @@ int main(void)
         cmocka_unit_test(a_plugin_built_for_another_version_is_refused_before_it_is_used),
         cmocka_unit_test(a_card_that_is_not_there_is_named),
         cmocka_unit_test(auto_takes_the_card_where_there_is_one_and_else_the_cpu_and_says_why),
+        cmocka_unit_test(every_operator_of_the_backend_is_there),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
