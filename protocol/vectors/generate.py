@@ -63,6 +63,18 @@ def good_messages() -> dict[str, tuple[bytes, Any, dict[str, Tensor]]]:
         },
     }
     noise: dict[str, Tensor] = {"noise": ("F32", [1, 1, 48], floats(*[i / 8 - 3 for i in range(48)]))}
+    part = {
+        "protocol": 1,
+        "request": "submit",
+        "job": "fox-2",
+        "task": "t2i",
+        "params": {"prompt": "a red fox", "denoise": 0.5, "start_step": 2, "end_step": 10000, "add_noise": False},
+    }
+    latents: dict[str, Tensor] = {
+        "latents": ("F32", [1, 48, 1, 1, 1], floats(*[i / 16 - 1 for i in range(48)])),
+        "latent_state": ("F32", [1, 48, 1, 1, 1], floats(*[i / 32 for i in range(48)])),
+        "latent_mask": ("F32", [1, 1, 1, 1, 1], floats(1.0)),
+    }
     events = {
         "protocol": 1,
         "ok": True,
@@ -94,6 +106,7 @@ def good_messages() -> dict[str, tuple[bytes, Any, dict[str, Tensor]]]:
         "submit": (message(submit), submit, {}),
         "submit_escaped": (message(submit, ascii_only=True), submit, {}),
         "submit_noise": (message(submit, noise), submit, noise),
+        "submit_latents": (message(part, latents), part, latents),
         "misaligned_tensor": (frame(misaligned_header, noise["noise"][2]), hello, noise),
         "events": (message(events, preview), events, preview),
         "result": (message(result, result_tensors), result, result_tensors),

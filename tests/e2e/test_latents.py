@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from demo.shapes import Scene, look
 from lanced_client import BadRequest, Client, Event, Preview, Progress, Result
+from lanced_process import Lanced
 
 CIRCLE = Scene("circle", "red", "blue", "large", "left")
 PROMPT = CIRCLE.caption()
@@ -139,3 +145,61 @@ def test_what_makes_no_sense_is_refused_by_its_name(
     request: dict[str, Any] = {"prompt": PROMPT if task == "t2i" else None, **request_}
     with pytest.raises(BadRequest, match=re.escape(message)):
         client.submit(task, **request)
+
+
+def test_lancectl_encodes_and_decodes_files_of_comfyuis_format(lanced: Lanced, tmp_path: Path) -> None:
+    picture, latent, back = tmp_path / "circle.png", tmp_path / "circle.latent", tmp_path / "back.png"
+    Image.fromarray(CIRCLE.frames(1, 128)[0]).save(picture)
+    made = lanced.lancectl("encode", str(picture), "-o", str(latent), "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["files"] == [str(latent)]
+    tensors = load_file(latent)
+    assert tensors["latent_tensor"].shape == (1, 48, 1, 8, 8)
+    assert tensors["latent_format_version_0"].shape == (0,)
+    with safe_open(latent, "numpy") as file:
+        assert json.loads(file.metadata()["lanced"])["task"] == "encode"
+    assert lanced.lancectl("decode", str(latent), "-o", str(back)).returncode == 0
+    with lanced.client() as client:
+        assert np.array_equal(np.array(Image.open(back)), client.decode(tensors["latent_tensor"])[0, 0])
+
+
+def test_lancectl_samples_in_two_parts(lanced: Lanced, tmp_path: Path) -> None:
+    whole, half, rest = tmp_path / "whole.png", tmp_path / "half.latent", tmp_path / "rest.png"
+    request = ["t2i", PROMPT, "--steps", "6", "--seed", "4"]
+    size = ["--size", "128x128"]
+    part = ["--start-step", "3", "--no-noise", "--init-latent", str(half)]
+    for arguments in (
+        [*request, *size, "-o", str(whole)],
+        [*request, *size, "-o", str(half), "--end-step", "3", "--leftover-noise"],
+        [*request, *part, "-o", str(rest)],
+    ):
+        done = lanced.lancectl(*arguments)
+        assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.array(Image.open(whole)), np.array(Image.open(rest)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["encode", "PNG", "-o", "x.png"], 2, "does not end in .latent"),
+        (["encode", "PNG"], 2, "encode needs -o FILE.latent"),
+        (["decode", "PNG", "-o", "x.latent"], 2, "decode needs -o FILE.png"),
+        (["decode", "PNG", "-o", "x.png"], 6, "circle.png"),
+        (["decode", "MISSING", "-o", "x.png"], 6, "missing.latent"),
+        (["decode", "FOREIGN", "-o", "x.png"], 6, 'has no "latent_tensor"'),
+        (["t2i", "x", "-o", "x.png", "--init-latent", "MISSING"], 6, "missing.latent"),
+        (["t2i", "x", "-o", "x.png", "--denoise", "2"], 4, "denoise is 2; accepted are numbers"),
+        (["encode", "PNG", "-o", "x.latent", "--denoise", "1"], 2, "--denoise means nothing to encode"),
+    ],
+)
+def test_lancectl_says_what_is_wrong_with_latents(
+    lanced: Lanced, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    picture, foreign = tmp_path / "circle.png", tmp_path / "foreign.latent"
+    Image.fromarray(CIRCLE.frames(1, 128)[0]).save(picture)
+    save_file({"latent_tensor": np.zeros((1, 4, 8, 8), np.float32)}, foreign)
+    files = {"PNG": str(picture), "MISSING": str(tmp_path / "missing.latent"), "FOREIGN": str(foreign)}
+    words = [str(tmp_path / word) if word.startswith("x.") else files.get(word, word) for word in arguments]
+    done = lanced.lancectl(*words)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr

@@ -56,6 +56,29 @@ static void a_video_edit_takes_its_source_and_all_options(void **state)
                                     "\"source_latent_mean\":true,\"fps\":12}");
 }
 
+static void a_part_of_the_steps_starts_from_a_file_of_latents(void **state)
+{
+    (void)state;
+    struct arguments arguments;
+    struct error error = {0};
+    if (PARSE(&arguments, &error, "t2i", "a fox", "-o", "half.latent", "--init-latent", "fox.latent", "--denoise", "0.5", "--start-step",
+              "2", "--end-step", "4", "--leftover-noise", "--no-noise"))
+        fail_msg("%s", error.text);
+    assert_string_equal(arguments.init_latent, "fox.latent");
+    struct job job = {.prompt = arguments.operand, .keeps_latents = true};
+    expect_params(&job, &arguments, "{\"prompt\":\"a fox\",\"denoise\":0.5,\"start_step\":2,\"end_step\":4,\"add_noise\":false,"
+                                    "\"leftover_noise\":true,\"decode\":false}");
+    if (PARSE(&arguments, &error, "decode", "fox.latent", "-o", "fox.webm"))
+        fail_msg("%s", error.text);
+    assert_int_equal(arguments.command, COMMAND_DECODE);
+    assert_string_equal(arguments.source, "fox.latent");
+    assert_null(arguments.operand);
+    assert_int_equal(PARSE(&arguments, &error, "decode", "-o", "fox.png"), ERROR_BAD_REQUEST);
+    assert_string_equal(error.text, "decode needs a file of latents");
+    assert_int_equal(PARSE(&arguments, &error, "ask", "fox.png", "--denoise", "1"), ERROR_BAD_REQUEST);
+    assert_string_equal(error.text, "--denoise means nothing to ask");
+}
+
 static void a_question_takes_the_options_of_text(void **state)
 {
     (void)state;
@@ -271,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_video_edit_takes_its_source_and_all_options),
+        cmocka_unit_test(a_part_of_the_steps_starts_from_a_file_of_latents),
         cmocka_unit_test(a_question_takes_the_options_of_text),
         cmocka_unit_test(prompts_of_i2v_and_ask_may_be_left_out),
         cmocka_unit_test(a_wrong_command_line_is_explained),

@@ -24,7 +24,8 @@ enum {
     GENERATES = ONE_PICTURE | ONE_VIDEO | ON(RUN),
     STARTS_FROM = ON(I2V) | ON(EDIT) | ON(VIDEO_EDIT) | ON(ASK) | ON(RUN),
     TASKS = GENERATES | ON(ASK),
-    ASKS_DAEMON = TASKS | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
+    MAKES = TASKS | ON(ENCODE) | ON(DECODE),
+    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
 };
 
 static const struct {
@@ -39,6 +40,8 @@ static const struct {
     [COMMAND_EDIT] = {"edit", "a picture", "a prompt", false},
     [COMMAND_VIDEO_EDIT] = {"video-edit", "a video", "a prompt", false},
     [COMMAND_ASK] = {"ask", "a picture or video", "a question", true},
+    [COMMAND_ENCODE] = {"encode", "a picture or video", NULL, false},
+    [COMMAND_DECODE] = {"decode", "a file of latents", NULL, false},
     [COMMAND_RUN] = {"run", NULL, NULL, false},
     [COMMAND_FETCH] = {"fetch", NULL, "a job id", false},
     [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
@@ -57,7 +60,8 @@ enum option_id {
     OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_RENORM_MIN, OPTION_NOISE,
     OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_LATENT_MEAN,
     OPTION_SOURCE_SEED, OPTION_SYSTEM, OPTION_MAX_TOKENS, OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P,
-    OPTION_REPETITION_PENALTY, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_CANCEL, OPTION_HELP, OPTION_VERSION,
+    OPTION_REPETITION_PENALTY, OPTION_INIT_LATENT, OPTION_DENOISE, OPTION_START_STEP, OPTION_END_STEP, OPTION_LEFTOVER_NOISE,
+    OPTION_NO_NOISE, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_CANCEL, OPTION_HELP, OPTION_VERSION,
     OPTION_END
 };
 
@@ -91,6 +95,12 @@ static const struct option long_options[] = {
     {"top-k", required_argument, NULL, OPTION_TOP_K},
     {"top-p", required_argument, NULL, OPTION_TOP_P},
     {"repetition-penalty", required_argument, NULL, OPTION_REPETITION_PENALTY},
+    {"init-latent", required_argument, NULL, OPTION_INIT_LATENT},
+    {"denoise", required_argument, NULL, OPTION_DENOISE},
+    {"start-step", required_argument, NULL, OPTION_START_STEP},
+    {"end-step", required_argument, NULL, OPTION_END_STEP},
+    {"leftover-noise", no_argument, NULL, OPTION_LEFTOVER_NOISE},
+    {"no-noise", no_argument, NULL, OPTION_NO_NOISE},
     {"examples", required_argument, NULL, OPTION_EXAMPLES},
     {"task", required_argument, NULL, OPTION_TASK},
     {"root", required_argument, NULL, OPTION_ROOT},
@@ -102,12 +112,12 @@ static const struct option long_options[] = {
 
 static const unsigned option_commands[OPTION_END] = {
     [OPTION_ENDPOINT] = ASKS_DAEMON,
-    [OPTION_MODEL] = TASKS,
+    [OPTION_MODEL] = MAKES,
     [OPTION_JSON] = ASKS_DAEMON | ON(SHOW),
     [OPTION_QUIET] = ASKS_DAEMON,
-    [OPTION_OUTPUT] = GENERATES | ON(FETCH),
+    [OPTION_OUTPUT] = GENERATES | ON(ENCODE) | ON(DECODE) | ON(FETCH),
     [OPTION_PREVIEW] = ONE_PICTURE | ONE_VIDEO,
-    [OPTION_JOB] = ONE_PICTURE | ONE_VIDEO | ON(ASK),
+    [OPTION_JOB] = ONE_PICTURE | ONE_VIDEO | ON(ASK) | ON(ENCODE) | ON(DECODE),
     [OPTION_SEED] = TASKS,
     [OPTION_STEPS] = GENERATES,
     [OPTION_GUIDANCE] = GENERATES,
@@ -117,11 +127,11 @@ static const unsigned option_commands[OPTION_END] = {
     [OPTION_RENORM_MIN] = GENERATES,
     [OPTION_NOISE] = GENERATES,
     [OPTION_POSITIONS] = GENERATES,
-    [OPTION_SIZE] = TASKS,
+    [OPTION_SIZE] = TASKS | ON(ENCODE),
     [OPTION_COUNT] = ONE_PICTURE | ONE_VIDEO,
     [OPTION_FRAMES] = ON(T2V) | ON(I2V) | ON(RUN),
-    [OPTION_RESOLUTION] = STARTS_FROM,
-    [OPTION_FPS] = ON(VIDEO_EDIT) | ON(ASK) | ON(RUN),
+    [OPTION_RESOLUTION] = STARTS_FROM | ON(ENCODE),
+    [OPTION_FPS] = ON(VIDEO_EDIT) | ON(ASK) | ON(RUN) | ON(ENCODE),
     [OPTION_LATENT_MEAN] = STARTS_FROM & GENERATES,
     [OPTION_SOURCE_SEED] = STARTS_FROM & GENERATES,
     [OPTION_SYSTEM] = TASKS,
@@ -130,6 +140,12 @@ static const unsigned option_commands[OPTION_END] = {
     [OPTION_TOP_K] = ANSWERS,
     [OPTION_TOP_P] = ANSWERS,
     [OPTION_REPETITION_PENALTY] = ANSWERS,
+    [OPTION_INIT_LATENT] = ONE_PICTURE | ONE_VIDEO,
+    [OPTION_DENOISE] = ONE_PICTURE | ONE_VIDEO,
+    [OPTION_START_STEP] = ONE_PICTURE | ONE_VIDEO,
+    [OPTION_END_STEP] = ONE_PICTURE | ONE_VIDEO,
+    [OPTION_LEFTOVER_NOISE] = ONE_PICTURE | ONE_VIDEO,
+    [OPTION_NO_NOISE] = ONE_PICTURE | ONE_VIDEO,
     [OPTION_EXAMPLES] = ON(RUN),
     [OPTION_TASK] = ON(RUN),
     [OPTION_ROOT] = ON(RUN),
@@ -269,6 +285,12 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_TOP_K: return parse_whole(&out->top_k, "top-k", value, error);
     case OPTION_TOP_P: return parse_number(&out->top_p, "top-p", value, error);
     case OPTION_REPETITION_PENALTY: return parse_number(&out->repetition_penalty, "repetition-penalty", value, error);
+    case OPTION_INIT_LATENT: out->init_latent = value; return 0;
+    case OPTION_DENOISE: return parse_number(&out->denoise, "denoise", value, error);
+    case OPTION_START_STEP: return parse_whole(&out->start_step, "start-step", value, error);
+    case OPTION_END_STEP: return parse_whole(&out->end_step, "end-step", value, error);
+    case OPTION_LEFTOVER_NOISE: out->leftover_noise = true; return 0;
+    case OPTION_NO_NOISE: out->no_noise = true; return 0;
     case OPTION_EXAMPLES: out->examples = value; return 0;
     case OPTION_TASK:
         return parse_word(&out->task, "task", value, tasks,
@@ -311,7 +333,12 @@ static int check_output(const struct arguments *out, struct error *error)
     enum output_kind kind = out->output ? output_kind_of(out->output) : OUTPUT_UNKNOWN;
     if (out->command == COMMAND_RUN)
         return out->output ? 0 : error_set(error, ERROR_BAD_REQUEST, "run needs -o FOLDER");
-    if ((command & ONE_PICTURE) && kind != OUTPUT_PNG)
+    if (out->command == COMMAND_ENCODE && kind != OUTPUT_LATENT)
+        return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .latent, the format for latents", out->output)
+                           : error_set(error, ERROR_BAD_REQUEST, "encode needs -o FILE.latent");
+    if (out->command == COMMAND_DECODE && (kind == OUTPUT_LATENT || !out->output))
+        return error_set(error, ERROR_BAD_REQUEST, "decode needs -o FILE.png, or FILE.mp4 for a video");
+    if ((command & ONE_PICTURE) && kind != OUTPUT_PNG && kind != OUTPUT_LATENT)
         return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .png, the format for pictures", out->output)
                            : error_set(error, ERROR_BAD_REQUEST, "%s needs -o FILE.png", name);
     if ((command & ONE_VIDEO) && (kind == OUTPUT_UNKNOWN || kind == OUTPUT_PNG))

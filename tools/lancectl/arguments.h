@@ -12,7 +12,8 @@
 #include "protocol/error.h"
 
 enum command {
-    COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK, COMMAND_RUN, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
+    COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,
+    COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
 };
 
@@ -25,7 +26,7 @@ struct optional_number {
 struct arguments {
     enum command command;
     const char *operand; /* prompt, question, job, model or file, as the command has it; NULL where it has none */
-    const char *source;  /* i2v, edit, video-edit, ask: the picture or video to start from */
+    const char *source;  /* i2v, edit, video-edit, ask, encode: the picture or video to start from; decode: the latents' file */
 
     const char *endpoint;  /* NULL: environment or default */
     const char *model_dir; /* NULL: none */
@@ -40,6 +41,11 @@ struct arguments {
     uint64_t seed;
     struct optional_number steps, guidance, shift, width, height, count, interval_low, interval_high, renorm_min, frames;
     const char *renorm, *noise, *positions; /* or NULL */
+
+    /* Sampling from latents, and in parts. */
+    const char *init_latent; /* a file of latents, or NULL */
+    struct optional_number denoise, start_step, end_step;
+    bool leftover_noise, no_noise;
 
     /* Sources. */
     const char *resolution; /* a preset's name, or NULL */

@@ -47,6 +47,15 @@ static bool add_pictures(cJSON *params, const struct arguments *arguments)
            (!arguments->preview || cJSON_AddTrueToObject(params, "preview"));
 }
 
+static bool add_sampling(cJSON *params, const struct job *job, const struct arguments *arguments)
+{
+    return add_number(params, "denoise", arguments->denoise) && add_number(params, "start_step", arguments->start_step) &&
+           add_number(params, "end_step", arguments->end_step) &&
+           (!arguments->no_noise || cJSON_AddFalseToObject(params, "add_noise")) &&
+           (!arguments->leftover_noise || cJSON_AddTrueToObject(params, "leftover_noise")) &&
+           (!job->keeps_latents || cJSON_AddFalseToObject(params, "decode"));
+}
+
 static bool add_source(cJSON *params, const struct job *job, const struct arguments *arguments)
 {
     return add_text(params, "resolution", arguments->resolution) &&
@@ -68,7 +77,7 @@ cJSON *job_params(const struct job *job, const struct arguments *arguments)
     cJSON *params = cJSON_CreateObject();
     if (params && add_text(params, "prompt", job->prompt) && add_text(params, "system_prompt", job->system) &&
         add_pictures(params, arguments) && add_whole(params, "seed", arguments->seed_given, arguments->seed) &&
-        add_source(params, job, arguments) && add_answer(params, arguments))
+        add_sampling(params, job, arguments) && add_source(params, job, arguments) && add_answer(params, arguments))
         return params;
     cJSON_Delete(params);
     return NULL;
@@ -106,10 +115,13 @@ static int submit(struct session *session, const struct job *job, const struct a
         cJSON_Delete(params);
         return error_set(error, ERROR_NO_MEMORY, "submit: no memory");
     }
-    struct tensor_view source;
+    struct tensor_view tensors[3];
+    size_t count = 0;
     if (job->source)
-        source = view_of(job->source);
-    int code = client_request(session->client, "submit", fields, job->source ? &source : NULL, job->source != NULL, NULL, error);
+        tensors[count++] = view_of(job->source);
+    for (size_t i = 0; job->latents && i < job->latents->count; i++)
+        tensors[count++] = job->latents->tensors[i];
+    int code = client_request(session->client, "submit", fields, tensors, count, NULL, error);
     cJSON_Delete(fields);
     return code;
 }

@@ -4,6 +4,7 @@
 
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/exit_codes.h"
+#include "tools/lancectl/latents.h"
 #include "tools/lancectl/session.h"
 #include "tools/media/clip.h"
 
@@ -11,9 +12,11 @@
 struct job {
     char id[JOB_ID_MAX_BYTES + 1];
     const char *task;            /* its name in the protocol */
-    const char *prompt;
+    const char *prompt;          /* NULL: the task takes none */
     const char *system;          /* NULL: the official one */
     const struct clip *source;   /* NULL: none */
+    const struct latents_file *latents; /* NULL: none */
+    bool keeps_latents;          /* they are the result, not pictures */
     bool shows_text;             /* print the answer as it comes */
 };
 

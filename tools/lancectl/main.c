@@ -35,6 +35,8 @@ static enum exit_code run_with_daemon(const struct arguments *arguments)
     case COMMAND_EDIT:
     case COMMAND_VIDEO_EDIT:
     case COMMAND_ASK:
+    case COMMAND_ENCODE:
+    case COMMAND_DECODE:
         exit_code = task_command(&session, arguments);
         break;
     case COMMAND_RUN:

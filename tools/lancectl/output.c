@@ -15,7 +15,8 @@ enum output_kind output_kind_of(const char *path)
     static const struct {
         const char *ending;
         enum output_kind kind;
-    } endings[] = {{".png", OUTPUT_PNG}, {".mp4", OUTPUT_MP4}, {".webm", OUTPUT_WEBM}, {".y4m", OUTPUT_Y4M}};
+    } endings[] = {{".png", OUTPUT_PNG}, {".mp4", OUTPUT_MP4}, {".webm", OUTPUT_WEBM}, {".y4m", OUTPUT_Y4M},
+                 {".latent", OUTPUT_LATENT}};
     size_t length = strlen(path);
     if (length > 1 && path[length - 1] == '/')
         return OUTPUT_FOLDER;
@@ -77,6 +78,7 @@ int output_write(const char *path, const uint8_t *pixels, int frames, int height
         return video_write(path, VIDEO_Y4M, pixels, frames, height, width, fps, receipt, error);
     case OUTPUT_FOLDER:
         return frames_folder_write(path, pixels, frames, height, width, fps, receipt, error);
+    case OUTPUT_LATENT:
     case OUTPUT_UNKNOWN:
         break;
     }

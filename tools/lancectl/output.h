@@ -1,5 +1,5 @@
 /* output.h: where pictures and videos go, by the ending of the name: .png for a picture; .mp4, .webm, .y4m, or a slash for
- * a folder of PNGs, for a video. */
+ * a folder of PNGs, for a video. And .latent, for latents that are not decoded: latents.h. */
 #ifndef LANCECTL_OUTPUT_H
 #define LANCECTL_OUTPUT_H
 
@@ -8,7 +8,7 @@
 
 #include "protocol/error.h"
 
-enum output_kind { OUTPUT_UNKNOWN, OUTPUT_PNG, OUTPUT_MP4, OUTPUT_WEBM, OUTPUT_Y4M, OUTPUT_FOLDER };
+enum output_kind { OUTPUT_UNKNOWN, OUTPUT_PNG, OUTPUT_MP4, OUTPUT_WEBM, OUTPUT_Y4M, OUTPUT_FOLDER, OUTPUT_LATENT };
 
 /* What the name asks for; OUTPUT_UNKNOWN for another ending, or a name that is nothing but one. */
 enum output_kind output_kind_of(const char *path);

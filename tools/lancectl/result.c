@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "tools/lancectl/complain.h"
+#include "tools/lancectl/latents.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/receipt.h"
 #include "tools/media/clip.h"
@@ -108,6 +109,22 @@ static int save_pixels(const struct message *result, const struct tensor_view *p
     return code;
 }
 
+static int save_latents(const struct message *result, const struct saving *saving, const struct arguments *arguments,
+                        struct error *error)
+{
+    int code = latents_write(saving->output, result, error);
+    if (code)
+        return code;
+    if (arguments->json) {
+        cJSON *files = cJSON_CreateArray();
+        cJSON_AddItemToArray(files, cJSON_CreateString(saving->output));
+        print_object(saving->job, result, "files", files);
+    } else {
+        puts(saving->output);
+    }
+    return 0;
+}
+
 enum exit_code result_save(struct session *session, const struct saving *saving, const struct arguments *arguments)
 {
     struct error error;
@@ -117,9 +134,12 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
         return complain(code, &error);
     const char *text = json_text(message_envelope(result), "text");
     const struct tensor_view *pixels = NULL;
+    const bool is_latent = !text && saving->output && output_kind_of(saving->output) == OUTPUT_LATENT;
     if (text)
         code = save_text(result, text, saving, arguments, &error);
-    else
+    else if (is_latent && !message_tensor(result, "latents"))
+        code = error_set(&error, ERROR_UNSUPPORTED, "the job made no latents");
+    else if (!is_latent)
         code = find_pixels(result, &pixels, &error);
     if (!code && pixels && !saving->output)
         code = error_set(&error, ERROR_BAD_REQUEST, "the result is no text: -o FILE is needed");
@@ -130,9 +150,11 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
     }
     if (pixels)
         code = save_pixels(result, pixels, saving, arguments, &error);
+    else if (!code && is_latent)
+        code = save_latents(result, saving, arguments, &error);
     if (!code)
         code = output_flush(&error);
-    const char *ending = !pixels ? NULL : pixels->shape[1] > 1 ? "mp4" : "png";
+    const char *ending = is_latent ? "latent" : !pixels ? NULL : pixels->shape[1] > 1 ? "mp4" : "png";
     message_close(result);
     if (code) {
         complain(code, &error);

@@ -12,7 +12,8 @@ static const struct task_kind kinds[] = {
     {"t2i", SOURCE_NONE, false, false},           {"t2v", SOURCE_NONE, true, false},
     {"i2v", SOURCE_PICTURE, true, false},         {"image_edit", SOURCE_PICTURE, false, false},
     {"video_edit", SOURCE_VIDEO, true, false},    {"x2t_image", SOURCE_PICTURE, false, true},
-    {"x2t_video", SOURCE_VIDEO, false, true},
+    {"x2t_video", SOURCE_VIDEO, false, true},     {"encode", SOURCE_EITHER, false, false},
+    {"decode", SOURCE_NONE, false, false},
 };
 
 const struct task_kind *task_kind_of(const char *name)
@@ -37,6 +38,7 @@ enum exit_code task_make(struct session *session, const struct task_wish *wish, 
 {
     struct error error;
     struct clip clip = {0};
+    struct latents_file latents = {0};
     const struct task_kind *kind = wish->kind;
     if (wish->source) {
         enum source_kind wanted = kind ? kind->source : SOURCE_EITHER;
@@ -47,18 +49,26 @@ enum exit_code task_make(struct session *session, const struct task_wish *wish, 
         if (!arguments->quiet)
             tell_of_changes(&clip, wish->source);
     }
+    if (wish->latents && latents_read(&latents, wish->latents, &error)) {
+        complain(error.code, &error);
+        clip_free(&clip);
+        return EXIT_NOT_READ;
+    }
     if (!kind)
         kind = task_kind_of(clip.fps > 0 ? "x2t_video" : "x2t_image");
     struct job job = {.task = kind->name,
                       .prompt = wish->prompt ? wish->prompt : "",
                       .system = wish->system,
                       .source = wish->source ? &clip : NULL,
+                      .latents = wish->latents ? &latents : NULL,
+                      .keeps_latents = wish->output && output_kind_of(wish->output) == OUTPUT_LATENT,
                       .shows_text = kind->answers && !arguments->json && !wish->answer};
     job_id_make(job.id);
     if (wish->job)
         snprintf(job.id, sizeof job.id, "%s", wish->job);
     enum exit_code exit_code = job_run(session, &job, arguments);
     clip_free(&clip);
+    latents_close(&latents);
     if (exit_code != EXIT_OK)
         return exit_code;
     const struct saving saving = {
@@ -71,7 +81,8 @@ enum exit_code task_command(struct session *session, const struct arguments *arg
     static const char *const tasks[COMMAND_COUNT] = {
         [COMMAND_T2I] = "t2i",         [COMMAND_T2V] = "t2v",
         [COMMAND_I2V] = "i2v",         [COMMAND_EDIT] = "image_edit",
-        [COMMAND_VIDEO_EDIT] = "video_edit",
+        [COMMAND_VIDEO_EDIT] = "video_edit", [COMMAND_ENCODE] = "encode",
+        [COMMAND_DECODE] = "decode",
     };
     struct error error;
     if ((arguments->output && output_check(arguments->output, &error)) ||
@@ -80,8 +91,10 @@ enum exit_code task_command(struct session *session, const struct arguments *arg
         return EXIT_NOT_WRITTEN;
     }
     const char *name = tasks[arguments->command];
+    const bool decodes = arguments->command == COMMAND_DECODE;
     const struct task_wish wish = {.kind = name ? task_kind_of(name) : NULL,
-                                   .source = arguments->source,
+                                   .source = decodes ? NULL : arguments->source,
+                                   .latents = decodes ? arguments->source : arguments->init_latent,
                                    .prompt = arguments->operand,
                                    .system = arguments->system,
                                    .output = arguments->output,

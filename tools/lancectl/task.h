@@ -1,4 +1,4 @@
-/* task.h: the commands that make something: t2i, t2v, i2v, edit, video-edit and ask. */
+/* task.h: the commands that make something: t2i, t2v, i2v, edit, video-edit, ask, encode and decode. */
 #ifndef LANCECTL_TASK_H
 #define LANCECTL_TASK_H
 
@@ -22,7 +22,8 @@ const struct task_kind *task_kind_of(const char *name);
 struct task_wish {
     const struct task_kind *kind; /* NULL: a question about whatever the source turns out to be */
     const char *source;           /* path, or NULL */
-    const char *prompt;
+    const char *latents;          /* path, or NULL */
+    const char *prompt;           /* NULL: none, which the task takes or not */
     const char *system;           /* or NULL */
     const char *output;           /* or NULL; see result.h */
     const char *job;              /* the job's id; NULL: a random one */

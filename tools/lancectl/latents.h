@@ -1,0 +1,24 @@
+/* latents.h: files of latents, as ComfyUI's SaveLatent writes and its LoadLatent reads them.
+ *
+ * A safetensors file: `latent_tensor` f32 [batch, 48, latent frames, rows, columns] in the raw scale of the VAE, an empty
+ * `latent_format_version_0`, and, of ours, `latent_state` of the same shape where noise is left, and the receipt as metadata `lanced`.
+ */
+#ifndef LANCECTL_LATENTS_H
+#define LANCECTL_LATENTS_H
+
+#include "protocol/message.h"
+
+struct latents_file {
+    struct safetensors *file;
+    struct tensor_view tensors[2]; /* "latents" and perhaps "latent_state", as the protocol names them */
+    size_t count;
+};
+
+/* Read a file. Errors: ERROR_IO, ERROR_BAD_FILE naming it. Close with latents_close. */
+int latents_read(struct latents_file *out, const char *path, struct error *error);
+void latents_close(struct latents_file *latents); /* all zeros is allowed */
+
+/* Write a result's latents. The file appears whole or not at all. ERROR_UNSUPPORTED when there are none, ERROR_IO. */
+int latents_write(const char *path, const struct message *result, struct error *error);
+
+#endif
