@@ -41,6 +41,7 @@ struct worker {
     pthread_mutex_t lock; /* guards the rest */
     bool stopping;
     int wanted;
+    int doing; /* what was wanted and the thread is at, or WANT_NOTHING */
     struct waiter *waiters;
     uint64_t attempts;         /* loads tried */
     int failed_model;          /* model of the last load that failed, or -1, */
@@ -380,6 +381,7 @@ static bool serve_mailbox(struct worker *worker)
     pthread_mutex_lock(&worker->lock);
     bool stopping = worker->stopping;
     int wanted = worker->wanted;
+    worker->doing = wanted;
     worker->wanted = WANT_NOTHING;
     pthread_mutex_unlock(&worker->lock);
     if (stopping)
@@ -391,6 +393,7 @@ static bool serve_mailbox(struct worker *worker)
         unload(worker);
     if (wanted != WANT_NOTHING) { /* also those who asked for what was there already */
         pthread_mutex_lock(&worker->lock);
+        worker->doing = WANT_NOTHING;
         waiter_wake_all(&worker->waiters);
         pthread_mutex_unlock(&worker->lock);
     }
@@ -438,7 +441,7 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     worker->jobs = jobs;
     worker->on_fatal = on_fatal;
     worker->context = context;
-    worker->wanted = WANT_NOTHING;
+    worker->wanted = worker->doing = WANT_NOTHING;
     worker->failed_model = -1;
     worker->status.loaded = -1;
     pthread_mutex_init(&worker->lock, NULL);
@@ -547,6 +550,12 @@ int worker_check(struct worker *worker, int index, const struct lance_request *r
     return result;
 }
 
+/* What the thread is at or will turn to next. The caller holds the lock. */
+static int outlook(const struct worker *worker)
+{
+    return worker->wanted != WANT_NOTHING ? worker->wanted : worker->doing;
+}
+
 int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waiter *waiter, bool *parked,
                 struct error *error)
 {
@@ -556,7 +565,7 @@ int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waite
     pthread_mutex_lock(&worker->lock);
     /* Who has just begun to ask does not get a model that is about to go; who has waited for it does: else two clients
      * that want different models could keep each other waiting. */
-    bool stays = worker->wanted == WANT_NOTHING || worker->wanted == index;
+    bool stays = outlook(worker) == WANT_NOTHING || outlook(worker) == index;
     bool is_loaded = worker->status.loaded == index && (stays || *ticket != 0);
     bool has_failed = *ticket != 0 && worker->failed_model == index && worker->failed_attempt >= *ticket;
     if (is_loaded) {
@@ -588,7 +597,7 @@ enum worker_unload worker_unload(struct worker *worker, uint64_t *ticket, struct
     enum worker_unload state = UNLOAD_NOTHING;
     pthread_mutex_lock(&worker->lock);
     *ticket = worker->status.unloads;
-    if (worker->status.loaded >= 0 || worker->wanted >= 0 || is_running) {
+    if (worker->status.loaded >= 0 || outlook(worker) >= 0 || is_running) {
         worker->wanted = WANT_UNLOAD;
         state = is_running ? UNLOAD_PENDING : UNLOAD_PARKED;
         if (state == UNLOAD_PARKED)
@@ -604,9 +613,9 @@ enum worker_unload worker_unload_again(struct worker *worker, uint64_t ticket, s
 {
     enum worker_unload state = UNLOAD_NOTHING;
     pthread_mutex_lock(&worker->lock);
-    if (worker->status.unloads > ticket || (worker->status.loaded < 0 && worker->wanted == WANT_NOTHING))
+    if (worker->status.unloads > ticket || (worker->status.loaded < 0 && outlook(worker) == WANT_NOTHING))
         state = UNLOAD_DONE;
-    else if (worker->wanted == WANT_UNLOAD)
+    else if (outlook(worker) == WANT_UNLOAD)
         state = waiter != NULL ? UNLOAD_PARKED : UNLOAD_PENDING;
     if (state == UNLOAD_PARKED)
         waiter_park(&worker->waiters, waiter);

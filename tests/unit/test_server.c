@@ -566,7 +566,7 @@ static void wrong_parameters_are_refused_by_name(void **state)
         const char *more, *words;
         int code;
     } wrong[] = {
-        {",\"width\":\"wide\"", "width: must be a whole number, not \"wide\"", ERROR_BAD_REQUEST},
+        {",\"width\":\"wide\"", "width: must be a whole number below 2^31, not \"wide\"", ERROR_BAD_REQUEST},
         {",\"width\":1.5", "width: must be a whole number", ERROR_BAD_REQUEST},
         {",\"height\":1e30", "height: must be a whole number", ERROR_BAD_REQUEST},
         {",\"seed\":-1", "seed: must be a whole number from 0", ERROR_BAD_REQUEST},
