@@ -16,7 +16,7 @@ from lanced_process import LANCED, REQUEST, Lanced
 @pytest.fixture(scope="session")
 def lanced() -> Iterator[Lanced]:
     if not LANCED.exists():
-        pytest.fail("build/lanced is missing: run make first")
+        pytest.fail(f"{LANCED} is missing: run make first")
     with Lanced() as daemon, daemon.client() as client:
         client.load()
         yield daemon

@@ -14,6 +14,7 @@ from demo.measure import evaluation
 from demo.private_daemon import private_daemon
 from demo.score_table import FORMS
 from demo.tasks import ask_all
+from lanced_process import LANCECTL, LANCED
 
 
 @pytest.mark.parametrize("form", FORMS.values())
@@ -22,9 +23,9 @@ def test_every_task_shows_what_was_asked_for(form: str, tmp_path: Path) -> None:
     asked = picture_orders(ROOT / "demo/prompts.json")[:4]
     asked += evaluation({"image_edit": 2, "t2v": 1, "i2v": 1, "video_edit": 1, "x2t_image": 6, "x2t_video": 6})
     sizes = json.loads((model / "demo.json").read_text())
-    with private_daemon(ROOT / "build/lanced", model, tmp_path / "lanced.log") as client:
+    with private_daemon(LANCED, model, tmp_path / "lanced.log") as client:
         outcomes = ask_all(client, asked, sizes, keep_clips=True)
-        write_clips(ROOT / "build/lancectl", client.endpoint, outcomes["t2v"], tmp_path)
+        write_clips(LANCECTL, client.endpoint, outcomes["t2v"], tmp_path)
     # Shapes and sizes are what this small model is weak at; demo/scores.md has how weak.
     for task, sure in {
         "t2i": ("colour", "background", "place", "size"),
@@ -43,6 +44,6 @@ def test_every_task_shows_what_was_asked_for(form: str, tmp_path: Path) -> None:
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 4 * 256
     assert len(list(tmp_path.glob("*.png"))) == len(outcomes)
-    show = [str(ROOT / "build/lancectl"), "show", str(tmp_path / "t2v-1.mp4")]
+    show = [str(LANCECTL), "show", str(tmp_path / "t2v-1.mp4")]
     receipt = json.loads(subprocess.run(show, check=True, capture_output=True).stdout)
     assert receipt["prompt"] == outcomes["t2v"][0].example.prompt

@@ -15,8 +15,9 @@ from lanced_client import Client, ConnectionFailed
 from lanced_client.transport import Peer, open_peer
 
 ROOT = Path(__file__).resolve().parents[2]
-LANCED = ROOT / "build/lanced"
-LANCECTL = ROOT / "build/lancectl"
+BUILD = ROOT / os.environ.get("LANCED_BUILD", "build")
+LANCED = BUILD / "lanced"
+LANCECTL = BUILD / "lancectl"
 DEMO_MODEL = ROOT / "demo/lance-demo"
 DEMO_AWQ = ROOT / "demo/lance-demo-awq"
 START_SECONDS = 30
