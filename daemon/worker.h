@@ -29,7 +29,7 @@ struct worker_status {
     int loaded; /* index of the loaded model, or -1 */
     int last;   /* of the one loaded last, or the default one */
     struct lance_model_info info;
-    char backend[64];
+    char backend[128];
     uint64_t loads, unloads, steps;
     double busy_seconds, last_step_seconds;
     uint64_t job_peak_bytes;

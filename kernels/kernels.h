@@ -150,7 +150,7 @@ struct guided_step {
 };
 
 struct kernels {
-    const char *name;   /* "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200" */
+    const char *name;   /* "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's bytes depend on */
     size_t act_bytes;   /* size of one activation element */
     bool host_memory;   /* device memory is the host's own: one limit for both */
     void *state;

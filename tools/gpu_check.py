@@ -219,7 +219,7 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
     goldens = check_goldens(programs, folders, environment, arguments.only)
     sanitizer = [] if arguments.quick else check_sanitized(programs, environment)
     report: dict[str, Any] = {
-        "card": bench[0]["backend"].removeprefix("cuda:"),
+        "card": bench[0]["backend"].removeprefix("cuda:").partition(" with ")[0],
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "quick": arguments.quick,
         "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),

@@ -478,6 +478,10 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     cuda_resample_fill(k);
     cuda_linear_fill(k);
     cuda_attention_fill(k);
+    if (state->library) { /* other sums: other bytes */
+        const size_t length = strlen(state->name);
+        snprintf(state->name + length, sizeof state->name - length, " with cuBLASLt");
+    }
     *out = k;
     return 0;
 }

@@ -42,8 +42,10 @@ class Lanced:
         models: tuple[Path, ...] = (DEMO_MODEL,),
         endpoint: str | None = None,
         token: str | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.token = token
+        self.environment = os.environ | (environment or {})
         # A short path: a socket's may have about 100 characters, which pytest's own folders use up.
         self._folder = tempfile.TemporaryDirectory(prefix="lanced-")
         self.endpoint = endpoint or f"ipc://{self._folder.name}/lanced.ipc"
@@ -74,7 +76,8 @@ class Lanced:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                             env=self.environment)
         deadline = time.monotonic() + START_SECONDS
         with self.client() as client:
             while True:

@@ -1,0 +1,70 @@
+"""lanced with the CUDA backend, on a card that is emulated (tests/cuda_emulation), and the choice of the backend."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanced_client import TooLarge
+from lanced_process import DEMO_MODEL, LANCED, REQUEST, ROOT, Lanced
+
+PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
+NO_PLUGIN = {"LANCED_CUDA_PLUGIN": "/nowhere/liblanced_cuda.so"}
+QUICK = REQUEST | {"num_inference_steps": 2}
+
+
+@pytest.fixture(scope="session")
+def card() -> dict[str, str]:
+    """The environment of a daemon with an emulated card."""
+    subprocess.run(["make", "-s", str(PLUGIN.relative_to(ROOT))], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return {"LANCED_CUDA_PLUGIN": str(PLUGIN)}
+
+
+def psnr(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:
+    error = float(np.mean((left.astype(np.float64) - right.astype(np.float64)) ** 2))
+    return 10 * math.log10(255**2 / error) if error else math.inf
+
+
+def test_a_picture_made_on_the_card_is_the_cpus_but_for_bf16_and_the_same_every_time(card: dict[str, str]) -> None:
+    with Lanced("--backend", "cpu") as daemon, daemon.client() as client:
+        wanted = client.generate("t2i", **QUICK).pixels
+    with Lanced("--backend", "cuda", environment=card) as daemon, daemon.client() as client:
+        first, second = (client.generate("t2i", **QUICK).pixels for _ in range(2))
+        stats = client.stats()
+    assert wanted is not None and first is not None and second is not None
+    assert stats["backend"] == "cuda:emulated card 0"
+    assert first.tobytes() == second.tobytes()
+    assert psnr(first, wanted) > 40
+
+
+def test_auto_takes_the_card_and_without_one_says_why_it_does_not(card: dict[str, str]) -> None:
+    with Lanced("--lazy", environment=card) as daemon:
+        assert "backend cuda:emulated card 0" in daemon.log.read_text()
+    with Lanced("--lazy", environment=card | {"LANCED_EMULATION_CARDS": "0"}) as daemon:
+        line = next(line for line in daemon.log.read_text().splitlines() if " backend " in line)
+    assert "backend cpu" in line and "no CUDA card" in line
+
+
+def test_a_job_that_the_card_has_no_memory_for_is_refused_with_the_numbers(card: dict[str, str]) -> None:
+    small = card | {"LANCED_EMULATION_MEMORY": str(400 << 20)}
+    with Lanced("--backend", "cuda", environment=small) as daemon, daemon.client() as client:
+        client.load()
+        limit = client.stats()["memory"]["job_limit_bytes"]
+        assert 64 << 20 <= limit < 144 << 20
+        with pytest.raises(TooLarge, match="MB"):
+            client.submit("t2v", **(REQUEST | {"width": 848, "height": 480, "num_frames": 121}))
+
+
+def test_a_wish_for_cuda_that_cannot_be_met_ends_lanced_with_the_reason(tmp_path: Path, card: dict[str, str]) -> None:
+    for environment, reason in ((NO_PLUGIN, "/nowhere/liblanced_cuda.so"),
+                                (card | {"LANCED_EMULATION_CARDS": "0"}, "no CUDA card")):
+        command = [str(LANCED), "--model", str(DEMO_MODEL), "--endpoint", f"ipc://{tmp_path}/l.ipc"]
+        command += ["--backend", "cuda"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+        assert done.returncode != 0
+        assert reason in done.stderr

@@ -1,0 +1,69 @@
+"""tools/gpu_check.py, tried on an emulated card."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
+PROGRAMS = ("build/tests/unit/test_cuda_elementwise", "build/tests/unit/test_cuda_guided_step",
+            "build/tests/check-golden", "build/lance-bench")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    subprocess.run(["make", "-s", *PROGRAMS], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    folder = tmp_path_factory.mktemp("gpu")
+    for program in PROGRAMS:
+        (folder / Path(program).name).symlink_to(ROOT / program)
+    return folder
+
+
+def gpu_check(programs: Path, out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools/gpu_check.py"), "--quick", "--programs", str(programs),
+               "--plugin", str(PLUGIN), "--out", str(out), "--only", "t2i_nocfg.f32", *arguments]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=600)
+
+
+def test_a_passed_check_leaves_a_report_and_a_table_of_everything(programs: Path, tmp_path: Path) -> None:
+    done = gpu_check(programs, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (report_path,) = tmp_path.glob("emulated-card-0-*.json")
+    report = json.loads(report_path.read_text())
+    assert report["totals"]["failed"] == 0
+    assert {program["program"] for program in report["operators"]} == {"test_cuda_elementwise", "test_cuda_guided_step"}
+    stages = [line["stage"] for line in report["goldens"][0]["lines"]]
+    assert "job.final_latent" in stages and "job.output_u8" in stages
+    assert [case["name"] for case in report["bench"][0]["cases"]][:1] == ["rms-norm"]
+    table = report_path.with_suffix(".md").read_text()
+    assert table.startswith("# emulated card 0, ")
+    assert "| t2i_nocfg.f32 |" in table and "| rms-norm | (tiny) |" in table
+
+
+def test_a_program_that_crashes_and_a_missing_recording_count_as_failures(programs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for program in programs.iterdir():
+        (folder / program.name).symlink_to(program.resolve())
+    (folder / "test_cuda_guided_step").unlink()
+    (folder / "test_cuda_guided_step").write_text("#!/bin/sh\necho ok 1 - began\nkill -SEGV $$\n")
+    (folder / "test_cuda_guided_step").chmod(0o755)
+    done = gpu_check(folder, tmp_path / "out", "--golden", str(tmp_path / "nothing"))
+    assert done.returncode == 1
+    (report_path,) = (tmp_path / "out").glob("*.json")
+    report = json.loads(report_path.read_text())
+    assert report["totals"]["failed"] == 2
+    assert "ended with status" in json.dumps(report["operators"])
+
+
+def test_without_a_card_it_says_so_and_writes_nothing(programs: Path, tmp_path: Path) -> None:
+    done = gpu_check(programs, tmp_path / "out", LANCED_EMULATION_CARDS="0")
+    assert done.returncode == 2
+    assert "no CUDA card" in done.stderr
+    assert not (tmp_path / "out").exists()
