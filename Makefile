@@ -14,6 +14,7 @@
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
 #   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
 #   make clean          remove what was built (.venv stays)
+#   make help           this list
 # Variables: CC, CFLAGS; NVCC, CUDA_ARCHS="90 120" to build for some cards only; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
 
 ifeq ($(origin CC),default)
@@ -238,22 +239,28 @@ bench: $(BUILD)/lance-bench
 # ---- install ----
 BINARY_DIR = $(DESTDIR)$(PREFIX)/bin
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
-DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/lancectl.md docs/lanced.service
+DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
+            $(addprefix docs/,lanced.md lancectl.md checkpoints.md memory.md fidelity.md LANCE.md)
 INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl
 
 install: all
-	install -d $(BINARY_DIR) $(DOC_DIR)
+	install -d $(BINARY_DIR)
 	install -m 755 $(INSTALLED) $(BINARY_DIR)
-	install -m 644 $(DOC_FILES) $(DOC_DIR)
+	@for file in $(DOC_FILES); do install -D -m 644 $$file $(DOC_DIR)/$$file; done
+	@sed 's|/usr/local|$(PREFIX)|' docs/lanced.service > $(DOC_DIR)/docs/lanced.service
+	@echo "documents are in $(DOC_DIR)"
 
 uninstall:
 	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(INSTALLED)))
 	rm -rf $(DOC_DIR)
 
+help:
+	@sed -n 's/^# \?//; 1,/^Variables/p' Makefile
+
 clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean
+.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pynng
 import pytest
 from PIL import Image
 
@@ -22,7 +23,8 @@ from lanced_client import (
     Queued,
     Started,
 )
-from lanced_process import DEMO_AWQ, DEMO_MODEL, LONG_REQUEST, REQUEST, Lanced
+from lanced_client.wire import decode
+from lanced_process import DEMO_AWQ, DEMO_MODEL, LONG_REQUEST, REQUEST, ROOT, Lanced
 
 
 def test_hello_and_models_say_who_answers(client: Client) -> None:
@@ -34,6 +36,15 @@ def test_hello_and_models_say_who_answers(client: Client) -> None:
     assert "t2i" in loaded.tasks
     assert len(loaded.hash) == 64
     assert client.hello().model == loaded
+
+
+def test_the_message_in_the_protocols_description_is_understood(lanced: Lanced) -> None:
+    description = (ROOT / "protocol/PROTOCOL.md").read_text()
+    header = next(line.strip() for line in description.splitlines() if line.startswith('    {"__metadata__"'))
+    assert f"the length, {len(header)}, and these {len(header)} bytes" in description
+    with pynng.Req0(dial=lanced.endpoint, recv_timeout=5000) as peer:
+        peer.send(len(header).to_bytes(8, "little") + header.encode())
+        assert decode(peer.recv())[0]["ok"] is True
 
 
 def test_a_job_tells_its_steps_in_order_and_leaves_pixels_latents_and_a_receipt(
