@@ -7,6 +7,7 @@ Stages, in this order:
   asan    the same, built with the address and undefined-behaviour sanitizers
   tsan    the same but for those without threads, built with the thread sanitizer
   golden  the engine against results recorded from the official code
+  emulated  a few of them through the CUDA backend's kernels, emulated on the CPU
   python  the Python client, the nodes, and whole programs against each other (pytest)
 
 Prints what failed and what was skipped, and closes with one line: "N passed, N failed, N skipped".
@@ -32,6 +33,9 @@ STAGE_LIMIT_SECONDS = 1800
 SINGLE_THREADED_TESTS = ("test_assemble", "test_media", "test_picture", "test_pth", "test_releases", "test_tokenizer")
 # Threads of the emulated card are fibers, which the thread sanitizer takes for one thread.
 CUDA_TESTS = tuple(path.stem for path in (ROOT / "tests/unit").glob("test_cuda_*.c"))
+
+# The quickest recorded cases that together go through every part: the ViT, a prefix, denoising, the VAE, an answer.
+EMULATED_CASES = ("t2i_nocfg.f32", "t2i_a.awq_g64.f32", "x2t_image_a.f32")
 
 
 @dataclass
@@ -129,19 +133,40 @@ def clang(jobs: int) -> Count:
     return one_check("clang", ["make", "--no-print-directory", f"-j{jobs}", "objects", "CC=clang", "BUILD=build-clang"])
 
 
-def golden(jobs: int) -> Count:
-    del jobs
-    status, output = run(["make", "--no-print-directory", "check-golden", f"GOLDEN={GOLDEN_DATA}"])
-    (ROOT / "build/golden.txt").write_text(output)
-    print("  every line is in build/golden.txt")
+def count_golden(stage: str, status: int, output: str) -> Count:
+    """What check-golden printed; every line of it goes to build/STAGE.txt."""
+    (ROOT / f"build/{stage}.txt").write_text(output)
+    print(f"  every line is in build/{stage}.txt")
     match = re.search(r"^(\d+) passed, (\d+) failed", output, re.MULTILINE)
     if not match:
-        return Count(failed=[f"check-golden: ended with status {status} and no count"])
+        return Count(failed=[f"{stage}: check-golden ended with status {status} and no count"])
     failed = [" ".join(line.split()) for line in output.splitlines() if re.search(r"\bFAIL", line)][: int(match[2])]
-    count = Count(passed=int(match[1]), failed=[f"golden: {line}" for line in failed])
-    count.failed += ["golden: see build/golden.txt"] * (int(match[2]) - len(failed))
+    count = Count(passed=int(match[1]), failed=[f"{stage}: {line}" for line in failed])
+    count.failed += [f"{stage}: see build/{stage}.txt"] * (int(match[2]) - len(failed))
     if status != 0 and not count.failed:
-        count.failed.append(f"check-golden: ended with status {status}")
+        count.failed.append(f"{stage}: check-golden ended with status {status}")
+    return count
+
+
+def golden(jobs: int) -> Count:
+    del jobs
+    return count_golden("golden", *run(["make", "--no-print-directory", "check-golden", f"GOLDEN={GOLDEN_DATA}"]))
+
+
+def emulated(jobs: int) -> Count:
+    plugin = "build/tests/liblanced_cuda_emulated.so"
+    status, output = run(["make", "--no-print-directory", f"-j{jobs}", "build/tests/check-golden", plugin])
+    if status != 0:
+        print(output)
+        return Count(failed=["emulated: make ended with an error"])
+    count = Count()
+    for case in EMULATED_CASES:
+        started = time.monotonic()
+        status, output = run(["build/tests/check-golden", str(GOLDEN_DATA), "--only", case, "--backend", "cuda"],
+                             LANCED_CUDA_PLUGIN=str(ROOT / plugin))
+        one = count_golden(f"emulated-{case}", status, output)
+        print(f"  {case}: {one} ({time.monotonic() - started:.1f} s)", flush=True)
+        count.add(one)
     return count
 
 
@@ -190,6 +215,7 @@ STAGES: dict[str, Callable[[int], Count]] = {
     "asan": lambda jobs: unit_tests(jobs, "address,undefined"),
     "tsan": lambda jobs: unit_tests(jobs, "thread", SINGLE_THREADED_TESTS + CUDA_TESTS),
     "golden": golden,
+    "emulated": emulated,
     "python": python_tests,
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/data from a full folder of recordings of the official code: the text-to-image cases, without what
-can be generated again or is never compared.
+"""Writes tests/golden/data from a full folder of recordings of the official code: the text-to-image cases and a
+question about a picture, without what can be generated again or is never compared.
 
     python tests/golden/make_data.py RECORDINGS
 
@@ -36,9 +36,12 @@ SLIM_CASES = [
     "t2i_a.awq_g64.f32",
     "t2i_a.nvfp4.f32",
     "t2i_a.nvfp4fp8.f32",
+    "x2t_image_a.f32",
 ]
+INPUTS = ["inputs/img_a.png"]
 # Inside the model, and both branches' velocities after the first step: one full case has them.
-DROPPED = re.compile(r".*\.(x_in|h0|h_last|kv_slots)|step[1-9]\d*\.(cond|uncond)\.v|time_in\.\d+|vae_dec\.\d+\.pixels")
+DROPPED = re.compile(r".*\.(x_in|h0|h_last|kv_slots)|step[1-9]\d*\.(cond|uncond)\.v|time_in\.\d+|vae_dec\.\d+\.pixels"
+                     r"|vit\.\d+\.block\d+|vit_in\.\d+\..*")
 # Pixels are kept where they are the only copy (no output_u8) or show the colour range of another size.
 PIXEL_CASES = ["t2i_b.f32"]
 
@@ -134,7 +137,7 @@ def main() -> None:
             }
         write_safetensors(DATA / f"cases/{case}.safetensors", tensors)
 
-    for name in ("tables.json", "tiny.json", "downloads/Lance_3B/llm_config.json"):
+    for name in ("tables.json", "tiny.json", "downloads/Lance_3B/llm_config.json", *INPUTS):
         copy(recordings, f"tiny/{name}")
     for name in ("config.json", "vit.safetensors"):
         copy(recordings, f"tiny/downloads/Qwen2.5-VL-ViT/{name}")
