@@ -92,7 +92,13 @@ int cuda_weights_alloc(struct cuda_state *state, void **out, size_t bytes, const
     *out = NULL;
     if (!bytes)
         return 0;
-    const cudaError_t status = cudaMalloc(out, bytes);
+    cudaError_t status = cudaMalloc(out, bytes);
+    if (status == cudaErrorMemoryAllocation) { /* what the pool keeps for the next job may be what is missing */
+        cudaGetLastError();
+        cudaStreamSynchronize(state->compute);
+        cudaMemPoolTrimTo(state->pool, 0);
+        status = cudaMalloc(out, bytes);
+    }
     if (status != cudaSuccess) {
         *out = NULL;
         return no_memory(state, bytes, what, status, error);
