@@ -47,9 +47,13 @@ class ModelHandle:
         """For a request: None is the daemon's loaded model, else its default one."""
         return None if self.model == AUTOMATIC else self.model
 
+    @property
+    def client(self) -> Client:
+        return client_of(self.endpoint)
+
     def connect(self) -> Client:
         """A client whose daemon runs; starts it if that can be done. LanceError says why not."""
-        client = client_of(self.endpoint)
+        client = self.client
         try:
             client.hello()
         except ConnectionFailed:
@@ -57,13 +61,16 @@ class ModelHandle:
             client.hello()
         return client
 
-    def load(self) -> None:
-        """Have the daemon load the model. Blocks while it loads; LanceError if it cannot."""
+    def load(self) -> str:
+        """Have the daemon load the model; what it holds then, in words. Blocks while it loads; LanceError if it
+        cannot."""
         client = self.connect()
-        loaded = client.hello().model
+        daemon = client.hello()
+        loaded = daemon.model
         if loaded is None or self.model not in (AUTOMATIC, loaded.name):
             loaded = client.load(self.name_to_ask_for)
         _Identity.of(self).resolved = loaded.hash
+        return f"{loaded.name}: {loaded.weight_bytes / 1e6:,.0f} MB of weights in lanced ({daemon.backend})"
 
     def fingerprint(self) -> str:
         """Changes when the daemon is seen to have other weights under this handle than those last used.
@@ -73,7 +80,7 @@ class ModelHandle:
         """
         identity = _Identity.of(self)
         try:
-            loaded = client_of(self.endpoint).hello().model
+            loaded = self.client.hello().model
         except LanceError:
             loaded = None
         is_ours = loaded is not None and self.model in (AUTOMATIC, loaded.name)

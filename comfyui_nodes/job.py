@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 import comfy.model_management
 import comfy.utils
 
-from ..protocol.python.lanced_client import ConnectionFailed, Event, JobLost, Preview, Progress, Result, Text
+from ..protocol.python.lanced_client import (
+    ConnectionFailed,
+    Event,
+    Job,
+    JobLost,
+    Preview,
+    Progress,
+    Queued,
+    Result,
+    Text,
+)
 from .connection import ModelHandle
 from .preview import MovingPreview
 
@@ -34,9 +44,7 @@ async def run_job(
 
 
 async def _attempt(handle: ModelHandle, task: str, display: _Display, request: dict[str, Any]) -> Result:
-    client = await watched(handle.connect)
-    submitting = asyncio.to_thread(client.submit, task, model=handle.name_to_ask_for, preview=True, **request)
-    with await submitting as job:
+    with await _submit(handle, task, request) as job:
         while job.ended is None:
             comfy.model_management.throw_exception_if_processing_interrupted()
             for event in await asyncio.to_thread(job.poll, POLL_SECONDS):
@@ -45,6 +53,19 @@ async def _attempt(handle: ModelHandle, task: str, display: _Display, request: d
         result = await asyncio.to_thread(job.result)
     display.finish(result)
     return result
+
+
+async def _submit(handle: ModelHandle, task: str, request: dict[str, Any]) -> Job:
+    """Queue the job; find or start the daemon first if it does not answer."""
+
+    def submit() -> Job:
+        return handle.client.submit(task, model=handle.name_to_ask_for, preview=True, **request)
+
+    try:
+        return await asyncio.to_thread(submit)
+    except ConnectionFailed:
+        await watched(handle.connect)
+        return await asyncio.to_thread(submit)
 
 
 async def watched(work: Callable[[], T]) -> T:
@@ -80,6 +101,8 @@ class _Display:
         elif isinstance(event, Text):
             self._answer += event.text
             show_text(self._answer, self._node_id)
+        elif isinstance(event, Queued) and event.position > 0:
+            show_text(f"waits for {event.position} other job{'s' if event.position > 1 else ''}", self._node_id)
         elif isinstance(event, Progress):
             steps = event.total_steps or max(1, event.total_step)
             self._bar.update_absolute(self._index * steps + event.total_step, self._count * steps, self._preview.next())

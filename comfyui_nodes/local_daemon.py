@@ -6,6 +6,7 @@ is installed, downloaded or run through a shell.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
@@ -26,6 +27,7 @@ WEIGHT_FILES = (
     "nvfp4_state_dict.safetensors",
 )
 MOST_MODELS = 32  # that one lanced offers
+IDLE_UNLOAD_SECONDS = 600  # without a job, then the weights leave the card; LANCED_IDLE_UNLOAD overrides, 0: never
 
 _lock = threading.Lock()
 _started: dict[str, subprocess.Popen[bytes]] = {}  # by endpoint; holds the pipes open
@@ -86,6 +88,7 @@ def answers(endpoint: str) -> bool:
 
 def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
     command = [str(binary), "--endpoint", endpoint, "--lazy", "--until-eof", "--on-term", "cancel"]
+    command += ["--idle-unload", os.environ.get("LANCED_IDLE_UNLOAD", str(IDLE_UNLOAD_SECONDS))]
     for name, directory in list(models.items())[:MOST_MODELS]:
         command += ["--model", f"{name}={directory}"]
     log_path = Path(folder_paths.get_user_directory()) / "lanced.log"

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from .connection import AUTOMATIC, ModelHandle, offered_models
 from .inputs import CATEGORY, LanceModelSocket
-from .job import watched
+from .job import show_text, watched
 
 
 class LanceModel(io.ComfyNode):
@@ -33,6 +33,7 @@ class LanceModel(io.ComfyNode):
                 ),
             ],
             outputs=[LanceModelSocket.Output(display_name="lance_model")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -46,5 +47,5 @@ class LanceModel(io.ComfyNode):
     @classmethod
     async def execute(cls, model: str, endpoint: str) -> io.NodeOutput:
         handle = ModelHandle(endpoint, model)
-        await watched(handle.load)
+        show_text(await watched(handle.load), cls.hidden.unique_id)
         return io.NodeOutput(handle)

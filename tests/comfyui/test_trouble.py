@@ -18,7 +18,7 @@ from lanced_process import DEMO_AWQ, DEMO_MODEL, Lanced
 from scripted_daemon import scripted_daemon
 from workflow_files import api_form
 
-TASKS = ["t2i", "t2v", "i2v", "image_edit", "video_edit", "ask_image", "ask_video"]
+TASKS = ["t2i", "t2v", "i2v", "image_edit", "video_edit", "ask_image", "ask_video", "parts_refine"]
 KILLS = 20
 
 
