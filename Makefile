@@ -49,7 +49,8 @@ ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_
 
 # kernels/cuda twice: by nvcc for cards, and by a plain C++ compiler for tests that run it on the CPU (tests/cuda_emulation).
 CUDA_SOURCES      = $(wildcard kernels/cuda/*.cu kernels/cuda/*.c)
-CUDA_OBJECTS      = $(patsubst %,build/cuda/%.o,$(notdir $(CUDA_SOURCES)))
+CUDA_BUILD       ?= build/cuda
+CUDA_OBJECTS      = $(patsubst %,$(CUDA_BUILD)/%.o,$(notdir $(CUDA_SOURCES)))
 EMULATED_OBJECTS  = $(patsubst %,$(BUILD)/emulated/%.o,$(notdir $(CUDA_SOURCES) $(wildcard tests/cuda_emulation/*.cpp)))
 EMULATED_PLUGIN   = $(BUILD)/tests/liblanced_cuda_emulated.so
 # A plugin that was compiled with another kernels.h is refused by this checksum.
@@ -119,20 +120,22 @@ CUDA_TARGETS = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=s
 NVCC_FLAGS = -std=c++17 -O3 -I. -DKERNELS_ABI=$(KERNELS_ABI) -lineinfo -MMD -MP \
              -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
 
-cuda: build/liblanced_cuda.so
+CUDA_PLUGIN = build/liblanced_cuda.so
 
-build/liblanced_cuda.so: $(CUDA_OBJECTS)
+cuda: $(CUDA_PLUGIN)
+
+$(CUDA_PLUGIN): $(CUDA_OBJECTS)
 	$(NVCC) -shared -cudart static -Xcompiler -static-libstdc++,-static-libgcc $(CUDA_TARGETS) $^ -o $@ -ldl
 
-build/cuda/%.cu.o: kernels/cuda/%.cu build/cuda/nvcc
+$(CUDA_BUILD)/%.cu.o: kernels/cuda/%.cu $(CUDA_BUILD)/nvcc
 	$(NVCC) $(NVCC_FLAGS) $(CUDA_TARGETS) -c $< -o $@
 
-build/cuda/%.c.o: kernels/cuda/%.c | $(BUILD)/headers
+$(CUDA_BUILD)/%.c.o: kernels/cuda/%.c | $(BUILD)/headers
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) -fPIC -fvisibility=hidden -c $< -o $@
 
 # Changes with the compiler and the list of cards, so that everything is compiled again.
-build/cuda/nvcc: FORCE
+$(CUDA_BUILD)/nvcc: FORCE
 	@command -v $(NVCC) >/dev/null || { echo "The CUDA compiler $(NVCC) is missing: install the CUDA Toolkit, or name it with NVCC=" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@echo "$(NVCC) $(CUDA_ARCHS)" | cmp -s - $@ || echo "$(NVCC) $(CUDA_ARCHS)" > $@
@@ -169,10 +172,10 @@ $(CUDA_TESTS): | $(EMULATED_PLUGIN) $(STALE_PLUGIN)
 # ---- a machine with a card ----
 # The programs of gpu-check with the libraries they need, to be copied to a machine that has a driver and Python alone.
 GPU_PROGRAMS = $(filter-out %/test_cuda_plugin,$(CUDA_TESTS)) $(BUILD)/tests/check-golden $(BUILD)/lance-bench
-gpu-bundle: $(GPU_PROGRAMS) build/liblanced_cuda.so
+gpu-bundle: $(GPU_PROGRAMS) $(CUDA_PLUGIN)
 	rm -rf build/gpu
 	mkdir -p build/gpu/lib
-	cp $(GPU_PROGRAMS) build/liblanced_cuda.so build/gpu
+	cp $(GPU_PROGRAMS) $(CUDA_PLUGIN) build/gpu
 	ldd $(GPU_PROGRAMS) | awk '$$2 == "=>" && $$3 ~ /^\// { print $$3 }' | sort -u | \
 	    grep -Ev '/(libc|libm|libdl|libpthread|librt)\.so' | xargs cp -t build/gpu/lib
 

@@ -3,6 +3,7 @@
 Stages, in this order:
   lint    ruff and mypy over all Python files
   clang   every C file once more through clang, warnings as errors
+  nvcc    the CUDA backend through nvcc, for one kind of card; skipped where nvcc is missing
   unit    the C unit tests (cmocka)
   asan    the same, built with the address and undefined-behaviour sanitizers
   tsan    the same but for those without threads, built with the thread sanitizer
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -133,6 +135,13 @@ def clang(jobs: int) -> Count:
     return one_check("clang", ["make", "--no-print-directory", f"-j{jobs}", "objects", "CC=clang", "BUILD=build-clang"])
 
 
+def nvcc(jobs: int) -> Count:
+    if not shutil.which(os.environ.get("NVCC", "nvcc")):
+        return Count(skipped=["nvcc: liblanced_cuda.so (nvcc is not installed)"])
+    return one_check("nvcc", ["make", "--no-print-directory", f"-j{jobs}", "cuda", "CUDA_ARCHS=80",
+                              "CUDA_BUILD=build/cuda-80", "CUDA_PLUGIN=build/cuda-80/liblanced_cuda.so"])
+
+
 def count_golden(stage: str, status: int, output: str) -> Count:
     """What check-golden printed; every line of it goes to build/STAGE.txt."""
     (ROOT / f"build/{stage}.txt").write_text(output)
@@ -211,6 +220,7 @@ def group_by_reason(skipped: list[str]) -> dict[str, list[str]]:
 STAGES: dict[str, Callable[[int], Count]] = {
     "lint": lint,
     "clang": clang,
+    "nvcc": nvcc,
     "unit": unit_tests,
     "asan": lambda jobs: unit_tests(jobs, "address,undefined"),
     "tsan": lambda jobs: unit_tests(jobs, "thread", SINGLE_THREADED_TESTS + CUDA_TESTS),
