@@ -107,12 +107,35 @@ int cuda_weights_alloc(struct cuda_state *state, void **out, size_t bytes, const
     return 0;
 }
 
+static void free_scratch(struct cuda_state *state, int purpose)
+{
+    if (!state->scratch[purpose].memory)
+        return;
+    cuda_check(state, cudaFreeAsync(state->scratch[purpose].memory, state->compute), "freeing scratch memory");
+    state->scratch[purpose].memory = NULL;
+    state->scratch[purpose].bytes = 0;
+}
+
+/* After something was freed: the last job is over, so others may have what the pool keeps; the model is gone, so the scratch
+ * memory, too. */
+static void give_back(struct cuda_state *state)
+{
+    for (int i = 0; i < SCRATCH_COUNT && state->in_use == 0; i++)
+        free_scratch(state, i);
+    if (state->working.empty()) {
+        cuda_check(state, cudaStreamSynchronize(state->compute), "freeing memory");
+        cuda_check(state, cudaMemPoolTrimTo(state->pool, 0), "freeing memory");
+    }
+}
+
 void cuda_weights_free(struct cuda_state *state, void *memory, size_t bytes)
 {
     if (!memory)
         return;
     cuda_check(state, cudaFree(memory), "freeing weights");
     count(state, -static_cast<int64_t>(bytes));
+    if (state->in_use == 0)
+        give_back(state);
 }
 
 /* From the pool; once more after everything freed went back to the card. */
@@ -158,10 +181,8 @@ static void cuda_memory_free(struct kernels *k, void *memory)
     count(state, -static_cast<int64_t>(block->second));
     state->working.erase(block);
     cuda_check(state, cudaFreeAsync(memory, state->compute), "freeing memory");
-    if (state->working.empty()) { /* the last job is over: others may have the memory */
-        cuda_check(state, cudaStreamSynchronize(state->compute), "freeing memory");
-        cuda_check(state, cudaMemPoolTrimTo(state->pool, 0), "freeing memory");
-    }
+    if (state->working.empty())
+        give_back(state);
 }
 
 static uint64_t cuda_memory_in_use(struct kernels *k)
@@ -185,15 +206,6 @@ static uint64_t cuda_memory_available(struct kernels *k)
         cudaMemPoolGetAttribute(state->pool, cudaMemPoolAttrUsedMemCurrent, &used) != cudaSuccess)
         cudaGetLastError();
     return available + (reserved > used ? reserved - used : 0);
-}
-
-static void free_scratch(struct cuda_state *state, int purpose)
-{
-    if (!state->scratch[purpose].memory)
-        return;
-    cuda_check(state, cudaFreeAsync(state->scratch[purpose].memory, state->compute), "freeing scratch memory");
-    state->scratch[purpose].memory = NULL;
-    state->scratch[purpose].bytes = 0;
 }
 
 void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)

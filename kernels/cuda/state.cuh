@@ -7,7 +7,7 @@
  * Device memory has three kinds; weights and working memory are counted in memory_in_use:
  *   weights   cuda_weights_alloc: given back to the card at once when a matrix is closed
  *   working   memory_alloc: from a pool that keeps freed blocks for the next job and returns them when the last is freed
- *   scratch   cuda_scratch: grows to what the largest operator needed, until the backend is closed
+ *   scratch   cuda_scratch: grows to what the largest operator needed, until nothing of the other two is left
  */
 #ifndef LANCE_CUDA_STATE_CUH
 #define LANCE_CUDA_STATE_CUH
