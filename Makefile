@@ -9,6 +9,7 @@
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine
+#   make bench-wire     what a request and its payload cost between the Python client and lanced
 #   make install        into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
@@ -239,6 +240,12 @@ demo demo-scores:
 bench: $(BUILD)/lance-bench
 	@$<
 
+# What a request and its payload cost between the Python client and lanced with the demo model.
+bench-wire:
+	@tools/setup.sh demo
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@PYTHONPATH=protocol/python .venv/bin/python tools/wire_bench.py --start
+
 # ---- install ----
 BINARY_DIR = $(DESTDIR)$(PREFIX)/bin
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
@@ -264,6 +271,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench install uninstall clean help
+.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,7 +1,6 @@
 """lanced_client: ask a resident lanced daemon for pictures, videos and text (see client.py).
 
-The protocol is described in protocol/PROTOCOL.md. Needs numpy and safetensors; uses pynng
-where it is installed. Never imports torch.
+The protocol is described in protocol/PROTOCOL.md. Needs numpy. Never imports torch.
 """
 
 from .client import CLIENT_VERSION, Client, Job

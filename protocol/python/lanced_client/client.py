@@ -57,8 +57,8 @@ from .events import (
     Result,
     event_of,
 )
-from .transport import Peer, open_peer
-from .wire import PROTOCOL_VERSION, Tensors, decode, encode
+from .transport import Parts, Peer, open_peer
+from .wire import PROTOCOL_VERSION, Tensors, decode, encode_parts
 
 CLIENT_VERSION = "0.1.0"
 
@@ -227,8 +227,8 @@ class Client:
         fields["token"] = self._token
         fields = {name: value for name, value in fields.items() if value is not None}
         envelope = {"protocol": PROTOCOL_VERSION, "request": request, **fields}
-        message = encode(envelope, tensors)
-        self._check_size(len(message))
+        message = encode_parts(envelope, tensors)
+        self._check_size(sum(map(len, message)))
         answer, answer_tensors = decode(self._exchange(message, timeout or self.timeout))
         if answer.get("protocol") != PROTOCOL_VERSION:
             raise VersionMismatch(
@@ -250,7 +250,7 @@ class Client:
                 " send less, or start lanced with a higher limit"
             )
 
-    def _exchange(self, message: bytes, timeout: float) -> bytes:
+    def _exchange(self, message: Parts, timeout: float) -> bytes | memoryview:
         with self._lock:
             if self._closed:
                 raise ConnectionFailed("this client is closed")

@@ -1,8 +1,8 @@
 """How one request travels to the daemon and its answer back.
 
-Two peers with one narrow interface: PynngPeer uses the nng library through pynng; SocketPeer
-speaks the same wire format (SP, request/reply) over a plain socket, for the places where
-nothing can be installed, such as a ComfyUI that only got this repository cloned into it.
+Two peers with one narrow interface. SocketPeer speaks nng's wire format (SP, request/reply) over a plain socket: it
+needs nothing installed, sends arrays from where they lie and receives into memory that the tensors then are. PynngPeer
+goes through the nng library, with more copies (tools/wire_bench.py measures both). The tests run both.
 
 A peer is used by one thread at a time. Every request of the protocol may be repeated, so a
 peer that lost its connection simply connects again at the next request.
@@ -14,7 +14,10 @@ import secrets
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from typing import Protocol
+
+import numpy as np
 
 from .errors import AnswerTimeout, ConnectionFailed
 
@@ -24,8 +27,11 @@ except ImportError:
     pynng = None
 
 
+Parts = Sequence[bytes | memoryview]  # of one message, one after the other
+
+
 class Peer(Protocol):
-    def request(self, message: bytes, timeout: float) -> bytes:
+    def request(self, message: Parts, timeout: float) -> bytes | memoryview:
         """Send a message and return the answer. ConnectionFailed when nobody is there or the
         connection broke, AnswerTimeout when `timeout` seconds pass first."""
 
@@ -33,9 +39,8 @@ class Peer(Protocol):
 
 
 def open_peer(endpoint: str) -> Peer:
-    """A peer for `ipc://PATH` or `tcp://HOST:PORT`: pynng where it is installed. Nothing is
-    connected before the first request."""
-    return PynngPeer(endpoint) if pynng is not None else SocketPeer(endpoint)
+    """A peer for `ipc://PATH` or `tcp://HOST:PORT`. Nothing is connected before the first request."""
+    return SocketPeer(endpoint)
 
 
 def _unreachable(endpoint: str, reason: object) -> ConnectionFailed:
@@ -49,7 +54,7 @@ class PynngPeer:
         self.endpoint = endpoint
         self._socket: pynng.Req0 | None = None
 
-    def request(self, message: bytes, timeout: float) -> bytes:
+    def request(self, message: Parts, timeout: float) -> bytes | memoryview:
         milliseconds = max(1, round(timeout * 1000))
         try:
             if self._socket is not None and not self._socket.pipes:
@@ -63,7 +68,7 @@ class PynngPeer:
                     raise
             self._socket.send_timeout = milliseconds
             self._socket.recv_timeout = milliseconds
-            self._socket.send(message)
+            self._socket.send(b"".join(message))
             return bytes(self._socket.recv_msg().bytes)
         except pynng.exceptions.Timeout:
             raise AnswerTimeout(f"lanced at {self.endpoint} did not answer within {timeout:g} s") from None
@@ -89,7 +94,7 @@ class SocketPeer:
         self._ipc = endpoint.startswith("ipc://")
         self._id = secrets.randbits(31)
 
-    def request(self, message: bytes, timeout: float) -> bytes:
+    def request(self, message: Parts, timeout: float) -> bytes | memoryview:
         deadline = time.monotonic() + timeout
         try:
             if self._socket is None:
@@ -130,14 +135,15 @@ class SocketPeer:
         if greeting[:4] != (0, ord("S"), ord("P"), 0) or greeting[4] != self._REP:
             raise OSError("who answers there is no nng REP socket")
 
-    def _exchange(self, message: bytes, deadline: float) -> bytes:
+    def _exchange(self, message: Parts, deadline: float) -> memoryview:
         self._id = (self._id + 1) & 0x7FFFFFFF
         request_id = struct.pack(">I", self._id | 0x80000000)
-        head = struct.pack(">Q", len(message) + 4) + request_id
-        self._send((b"\x01" if self._ipc else b"") + head, deadline)
-        self._send(message, deadline)
+        head = struct.pack(">Q", sum(map(len, message)) + 4) + request_id
+        self._send(b"".join((b"\x01" if self._ipc else b"", head, message[0])), deadline)
+        for part in message[1:]:
+            self._send(part, deadline)
         while True:
-            if self._ipc and self._receive(1, deadline) != b"\x01":
+            if self._ipc and self._receive(1, deadline)[0] != 1:
                 raise OSError("the answer is not framed as nng frames it")
             (length,) = struct.unpack(">Q", self._receive(8, deadline))
             if length < 4:
@@ -147,20 +153,24 @@ class SocketPeer:
             if answers_id == request_id:
                 return answer
 
-    def _send(self, data: bytes, deadline: float) -> None:
+    def _send(self, data: bytes | memoryview, deadline: float) -> None:
         assert self._socket is not None
         self._socket.settimeout(max(0.001, deadline - time.monotonic()))
         self._socket.sendall(data)
 
-    def _receive(self, length: int, deadline: float) -> bytes:
-        """Exactly `length` bytes, taken in pieces so that a lying length reserves no memory."""
+    def _receive(self, length: int, deadline: float) -> memoryview:
+        """Exactly `length` bytes. numpy asks for room that takes memory only as it is filled, so a lying length takes
+        none, and for huge pages."""
         assert self._socket is not None
-        pieces: list[bytes] = []
-        while length > 0:
+        try:
+            data = np.empty(length, np.uint8).data
+        except (MemoryError, ValueError):
+            raise OSError(f"an answer of {length} bytes does not fit into memory") from None
+        filled = 0
+        while filled < length:
             self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            piece = self._socket.recv(min(length, 1 << 20))
-            if not piece:
+            received = self._socket.recv_into(data[filled:])
+            if received == 0:
                 raise ConnectionResetError("the daemon closed the connection")
-            pieces.append(piece)
-            length -= len(piece)
-        return b"".join(pieces)
+            filled += received
+        return data

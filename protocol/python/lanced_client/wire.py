@@ -1,18 +1,18 @@
 """The message format: one safetensors buffer whose __metadata__["lance"] is the JSON envelope.
 
-safetensors itself checks the layout (offsets, overlaps, sizes); here its tensors become
-numpy arrays and the envelope a dictionary.
+Written and read here rather than by the safetensors package, which copies every tensor twice on the way out and once
+on the way in: a message is written as its header and the arrays' own memory, and read as views of what was received.
+The layout is checked in one place, `_view`; protocol/vectors/ holds messages, good and bad, that this is tested with.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from .errors import BadAnswer, BadRequest
 
@@ -32,8 +32,11 @@ _DTYPES = {
     "F32": np.float32,
     "F64": np.float64,
 }
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_ALIGNMENT = 8
 
 Tensors = dict[str, np.ndarray[Any, Any]]
+Buffer = bytes | bytearray | memoryview
 
 
 def _plain_number(value: object) -> Any:
@@ -43,8 +46,11 @@ def _plain_number(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} is no number, text, list or dictionary")
 
 
-def encode(envelope: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]] | None = None) -> bytes:
-    """A message from an envelope and its tensors. BadRequest when JSON cannot hold the envelope."""
+def encode_parts(
+    envelope: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]] | None = None
+) -> list[bytes | memoryview]:
+    """A message from an envelope and its tensors, in pieces to be sent one after the other; they share the arrays'
+    memory. BadRequest when JSON cannot hold the envelope."""
     try:
         text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, default=_plain_number)
         text.encode("utf-8")
@@ -52,28 +58,92 @@ def encode(envelope: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, An
         raise BadRequest(f"the request's text is not valid Unicode: {error.reason}") from error
     except (TypeError, ValueError) as error:
         raise BadRequest(f"the request cannot be written as JSON: {error}") from error
-    # asarray: safetensors writes the memory as it lies, also that of a strided view
-    plain = {name: np.asarray(tensor, order="C") for name, tensor in (tensors or {}).items()}
-    return bytes(safetensors.numpy.save(plain, metadata={"lance": text}))
+    header: dict[str, Any] = {"__metadata__": {"lance": text}}
+    pieces: list[bytes | memoryview] = []
+    end = 0
+    arrays = {name: np.asarray(array, order="C") for name, array in (tensors or {}).items()}
+    # Wide numbers first, so that every tensor begins at a multiple of its width.
+    for name, array in sorted(arrays.items(), key=lambda item: -item[1].itemsize):
+        dtype = _NAMES.get(array.dtype.newbyteorder("="))
+        if dtype is None:
+            raise BadRequest(f"tensor {name}: numbers of type {array.dtype} cannot be sent")
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(array.shape),
+            "data_offsets": [end, end + array.nbytes],
+        }
+        end += array.nbytes
+        if array.nbytes > 0:
+            pieces.append(little.reshape(-1).view(np.uint8).data)
+    start = json.dumps(header, ensure_ascii=False).encode("utf-8")
+    start += b" " * (-len(start) % _ALIGNMENT)
+    return [len(start).to_bytes(8, "little") + start, *pieces]
 
 
-def decode(message: bytes) -> tuple[dict[str, Any], Tensors]:
-    """The envelope and the tensors of a message. BadAnswer when it is not one."""
+def encode(envelope: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]] | None = None) -> bytes:
+    """A message in one piece; see encode_parts."""
+    return b"".join(encode_parts(envelope, tensors))
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _view(name: str, entry: Any, data: memoryview, start: int) -> np.ndarray[Any, Any]:
+    """The tensor that begins at `start`, where the one before ended, as a view of the message's data."""
+    if not isinstance(entry, dict):
+        raise BadAnswer(f"tensor {name}: is not described by an object")
+    dtype_name, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    dtype = _DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
+    if dtype is None:
+        raise BadAnswer(f"tensor {name}: dtype {dtype_name} has no numpy equivalent")
+    if not isinstance(shape, list) or not all(map(_whole, shape)):
+        raise BadAnswer(f"tensor {name}: its shape is no list of whole numbers")
+    count = math.prod(shape)
+    end = start + count * np.dtype(dtype).itemsize
+    if offsets != [start, end] or end > len(data):
+        raise BadAnswer(f"tensor {name}: its data are not where its shape and the other tensors put them")
     try:
-        entries = safetensors.deserialize(message)  # type: ignore[no-untyped-call]
-        header_end = 8 + int.from_bytes(message[:8], "little")
-        metadata = json.loads(message[8:header_end]).get("__metadata__") or {}
+        view: np.ndarray[Any, Any] = (
+            np.frombuffer(data, dtype, count, start).reshape(shape) if count else np.empty(shape, dtype)
+        )
+    except ValueError as error:
+        raise BadAnswer(f"tensor {name}: its shape is nothing for numpy: {error}") from error
+    return view if view.flags.writeable else view.copy()
+
+
+def decode(message: Buffer) -> tuple[dict[str, Any], Tensors]:
+    """The envelope and the tensors of a message; the tensors are views of it where it can be written to, else copies.
+    BadAnswer when it is not one."""
+    whole = memoryview(message)
+    data_start = 8 + int.from_bytes(whole[:8], "little")
+    if len(whole) < 8 or data_start > len(whole):
+        raise BadAnswer("the message is not a safetensors buffer: it ends within its header")
+    try:
+        header = json.loads(bytes(whole[8:data_start]))
+        metadata = header.pop("__metadata__", None) or {}
         envelope = json.loads(metadata["lance"])
     except KeyError:
         raise BadAnswer("the message has no 'lance' envelope in its metadata") from None
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise BadAnswer(f"the message is not a safetensors buffer: {error}") from error
     if not isinstance(envelope, dict):
         raise BadAnswer("the message's envelope is not a JSON object")
-    tensors: Tensors = {}
-    for name, entry in entries:
-        dtype = _DTYPES.get(entry["dtype"])
-        if dtype is None:
-            raise BadAnswer(f"tensor {name}: dtype {entry['dtype']} has no numpy equivalent")
-        tensors[name] = np.frombuffer(entry["data"], dtype=dtype).reshape(entry["shape"])
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise BadAnswer("the message's metadata are not all text")
+    data, tensors, end = whole[data_start:], Tensors(), 0
+    for name, entry in sorted(header.items(), key=_start_of):
+        tensors[name] = _view(name, entry, data, end)
+        end += tensors[name].nbytes
+    if end != len(data):
+        raise BadAnswer(f"the message has {len(data) - end} bytes that belong to no tensor")
     return envelope, tensors
+
+
+def _start_of(item: tuple[str, Any]) -> tuple[int, int]:
+    """Where a tensor says that its data lie."""
+    offsets = item[1].get("data_offsets") if isinstance(item[1], dict) else None
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_whole, offsets)):
+        raise BadAnswer(f"tensor {item[0]}: its data_offsets are not two whole numbers")
+    return offsets[0], offsets[1]
