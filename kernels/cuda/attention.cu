@@ -22,6 +22,8 @@ enum {
     SPLITS_MAX = 64,
     SPLIT_STEPS = 2,     /* at least, of a part of the keys */
     COMBINE_WARPS = 4,
+    BLOCK_ROWS_MAX = 128,
+    WIDEST = 128,         /* head_dim */
 };
 
 struct batch {
@@ -31,6 +33,7 @@ struct batch {
     float *statistics;    /* [splits][rows][2]: maximum and sum */
     struct attention_problem problem[PROBLEMS];
 };
+static_assert(sizeof(struct batch) <= 4096, "the arguments of a kernel");
 
 __device__ inline int problem_of(const struct batch &b, int block)
 {
@@ -204,7 +207,8 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
             }
         }
     }
-    copy_async_wait<0>(); /* the queries, when there was no step */
+    copy_async_commit(); /* nothing may be under way at the end: the queries, when there was no step */
+    copy_async_wait<0>();
 
 #pragma unroll
     for (int i = 0; i < PIECES; i++)
@@ -402,8 +406,6 @@ struct shape shape_of(const struct attention_problem *p, bool large_blocks_fill)
     return shape;
 }
 
-enum { WIDEST = 128 };
-
 void run_attention(struct kernels *k, const struct attention *problems, int count)
 {
     struct cuda_state *state = cuda_of(k);
@@ -444,4 +446,7 @@ void run_attention(struct kernels *k, const struct attention *problems, int coun
 void cuda_attention_fill(struct kernels *k)
 {
     k->attention = run_attention;
+    /* What cut-up keys can need at most (choose_splits makes no more blocks than multiprocessors): not taken in a job. */
+    struct cuda_state *state = cuda_of(k);
+    cuda_scratch(state, SCRATCH_PARTIALS, (size_t)state->multiprocessors * BLOCK_ROWS_MAX * (WIDEST + 2) * sizeof(float));
 }

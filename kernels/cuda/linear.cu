@@ -2,7 +2,9 @@
  *
  * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu). More rows are a matter of arithmetic: a
  * bf16 matrix is multiplied as it is, a 4-bit one is decoded, a bounded slab of its rows at a time, into scratch memory and
- * multiplied from there (dequantise.cu, product.cu). The scratch memory is taken when a matrix is opened, not in a job. */
+ * multiplied from there (dequantise.cu, product.cu). The scratch memory has three slots, and a matrix that is still in one
+ * is not decoded again: the MLP takes many rows in pieces, each through the same three matrices. The scratch memory is
+ * taken when a matrix is opened, not in a job. */
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/operators.cuh"
@@ -122,6 +124,37 @@ struct array {
     size_t row_bytes;
 };
 
+/* Nothing is decoded in the scratch memory any more. */
+void forget_decoded(struct cuda_state *state)
+{
+    for (const struct linear *&matrix : state->decoded.matrix)
+        matrix = NULL;
+}
+
+bf16 *decoded_slot(struct cuda_state *state, int slot)
+{
+    char *memory = (char *)cuda_scratch(state, SCRATCH_WEIGHTS, CUDA_DECODED_SLOTS * state->decoded.slot_bytes);
+    return memory ? (bf16 *)(memory + (size_t)slot * state->decoded.slot_bytes) : NULL;
+}
+
+/* Rows first .. first + rows - 1 of a matrix as bf16; `whole` when these are all. NULL after a failure. */
+const bf16 *decode(struct cuda_state *state, const struct linear *linear, int first, int rows, bool whole)
+{
+    for (int slot = 0; whole && slot < CUDA_DECODED_SLOTS; slot++)
+        if (state->decoded.matrix[slot] == linear)
+            return decoded_slot(state, slot);
+    int slot = state->decoded.next;
+    state->decoded.next = (slot + 1) % CUDA_DECODED_SLOTS;
+    state->decoded.matrix[slot] = NULL;
+    bf16 *to = decoded_slot(state, slot);
+    if (!to)
+        return NULL;
+    dequantise(state, &linear->matrix, first, rows, to);
+    if (whole && cuda_running(state)) /* or it may have been left undone */
+        state->decoded.matrix[slot] = linear;
+    return to;
+}
+
 /* Send the matrix row by row, as many at a time as the scratch memory takes, and pack them there. */
 void send_and_pack(struct cuda_state *state, const struct linear_source *s, const struct matrix *w)
 {
@@ -203,8 +236,12 @@ int fill(struct cuda_state *state, const struct linear_source *s, const struct l
         return error_set(error, ERROR_NO_MEMORY, "no memory for a bias of %d values", s->out_features);
     send_and_pack(state, s, &linear->matrix);
     const struct matrix *w = &linear->matrix;
-    if (w->layout != MATRIX_BF16)
-        cuda_scratch(state, SCRATCH_WEIGHTS, (size_t)slab_rows(state, w) * (size_t)w->columns * sizeof(bf16));
+    size_t slot = w->layout == MATRIX_BF16 ? 0 : aligned((size_t)slab_rows(state, w) * (size_t)w->columns * sizeof(bf16));
+    if (slot > state->decoded.slot_bytes)
+        state->decoded.slot_bytes = slot;
+    forget_decoded(state); /* the file's weights went through there */
+    if (slot)
+        decoded_slot(state, 0);
     if (state->library)
         cuda_scratch(state, SCRATCH_LIBRARY, CUBLAS_WORKSPACE_BYTES);
     return cuda_finish(state, error);
@@ -215,6 +252,7 @@ void close_linear(struct kernels *k, struct linear *linear)
     if (!linear)
         return;
     struct cuda_state *state = cuda_of(k);
+    forget_decoded(state); /* another matrix may come to have this one's address */
     cuda_check(state, cudaStreamSynchronize(state->compute), "closing a matrix");
     cuda_weights_free(state, linear->memory, linear->bytes);
     free(linear);
@@ -281,10 +319,11 @@ void run_linear(struct kernels *k, const struct linear *linear, const act *x, in
         return;
     }
     int slab = slab_rows(state, w);
-    bf16 *weights = (bf16 *)cuda_scratch(state, SCRATCH_WEIGHTS, (size_t)slab * (size_t)w->columns * sizeof(bf16));
-    for (int first = 0; weights && first < w->out_features; first += slab) {
+    for (int first = 0; first < w->out_features; first += slab) {
         int columns = w->out_features - first < slab ? w->out_features - first : slab;
-        dequantise(state, w, first, columns, weights);
+        const bf16 *weights = decode(state, linear, first, columns, slab >= w->out_features);
+        if (!weights)
+            return;
         multiply(state, w, weights, first, columns, values_of(x), rows, values_of(y), add);
     }
 }

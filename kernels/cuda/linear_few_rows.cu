@@ -118,6 +118,22 @@ __device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, i
     }
 }
 
+/* The groups of a lane's row in a tile lie beside each other: one load. */
+__device__ inline void load_groups(uint32_t (&pairs)[1], const uint32_t *from)
+{
+    pairs[0] = *from;
+}
+__device__ inline void load_groups(uint32_t (&pairs)[2], const uint32_t *from)
+{
+    uint2 two = *(const uint2 *)from;
+    pairs[0] = two.x, pairs[1] = two.y;
+}
+__device__ inline void load_groups(uint32_t (&pairs)[4], const uint32_t *from)
+{
+    uint4 four = *(const uint4 *)from;
+    pairs[0] = four.x, pairs[1] = four.y, pairs[2] = four.z, pairs[3] = four.w;
+}
+
 /* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. */
 template <enum matrix_layout LAYOUT, int GROUPS, int PIECES>
 __global__ void __launch_bounds__(WARPS_MAX * 32)
@@ -137,11 +153,9 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
                 break;
             code[u] = load_once(codes + (size_t)tile * 32);
             size_t at = pair_index(w, (int)blockIdx.x, tile, lane / 4, 0);
-#pragma unroll
-            for (int group = 0; group < GROUPS; group++) {
-                scale[u][group] = w.scales[at + group];
-                second[u][group] = LAYOUT == MATRIX_NVFP4 ? 0 : w.seconds[at + group];
-            }
+            load_groups(scale[u], w.scales + at);
+            if (LAYOUT != MATRIX_NVFP4)
+                load_groups(second[u], w.seconds + at);
         }
 #pragma unroll
         for (int u = 0; u < AHEAD; u++) {
@@ -154,7 +168,7 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
             for (int step = 0; step < 4; step++) {
                 int group = step * GROUPS / 4;
                 uint32_t a[4];
-                decode_step<LAYOUT>(a, word[step], scale[u][group], second[u][group]);
+                decode_step<LAYOUT>(a, word[step], scale[u][group], LAYOUT == MATRIX_NVFP4 ? 0 : second[u][group]);
 #pragma unroll
                 for (int j = 0; j < PIECES; j++) {
                     uint32_t b[2];

@@ -25,7 +25,7 @@ typedef __nv_bfloat16 bf16; /* an activation; act_bytes is 2 */
 /* Pieces of scratch memory, one for each purpose that may be needed at the same time. What an operator finds in one is
  * undefined; what it leaves there is lost at the next operator that asks for it. */
 enum cuda_scratch {
-    SCRATCH_WEIGHTS,  /* a tile of dequantised weights */
+    SCRATCH_WEIGHTS,  /* linear.cu alone: decoded weights, which it finds again; weights on their way from a file */
     SCRATCH_LIBRARY,  /* workspace of cuBLASLt or cuDNN */
     SCRATCH_PARTIALS, /* partial sums of a cut-up operator */
     SCRATCH_INDEXES,  /* numbers from the host: token ids, tables of segments */
@@ -33,7 +33,7 @@ enum cuda_scratch {
     SCRATCH_COUNT
 };
 
-enum { CUDA_STAGING_PIECES = 2 };
+enum { CUDA_STAGING_PIECES = 2, CUDA_DECODED_SLOTS = 3 };
 static const size_t CUDA_STAGING_BYTES = 8 << 20; /* of one piece of page-locked host memory */
 
 struct cuda_state {
@@ -67,7 +67,13 @@ struct cuda_state {
     int failure;                  /* code of the first failure since the last sync, or 0 */
     char failure_text[400];
 
-    void *library; /* linear.cu's: a matrix product of a library, or NULL */
+    /* linear.cu's: */
+    void *library; /* a matrix product of a library, or NULL */
+    struct {
+        size_t slot_bytes;                              /* SCRATCH_WEIGHTS is CUDA_DECODED_SLOTS slots of this */
+        const struct linear *matrix[CUDA_DECODED_SLOTS]; /* which matrix is decoded in each, or NULL */
+        int next;
+    } decoded;
 };
 
 static inline struct cuda_state *cuda_of(struct kernels *k)

@@ -232,6 +232,56 @@ static void the_same_product_gives_the_same_bytes(void **state)
     free_matrix(&m);
 }
 
+/* The MLP's way: many rows in pieces, each through the same three matrices; and what a cancelled product left undone is
+ * done the next time. */
+static void matrices_taken_in_turns_are_not_mixed_up(void **state)
+{
+    struct pair *p = *state;
+    enum { MATRICES = 4, WIDTH = 128, ROWS = 20 };
+    struct matrix m[MATRICES];
+    struct linear *w[2][MATRICES] = {{NULL}};
+    uint16_t *values[MATRICES];
+    struct kernels *k[2] = {p->cuda, p->cpu};
+    for (int j = 0; j < MATRICES; j++) {
+        m[j] = make_matrix(j % 2 ? WEIGHT_NVFP4 : WEIGHT_AWQ_INT4, WIDTH, WIDTH, 64, false, WEIGHT_F32, false);
+        values[j] = checked_alloc(WIDTH * WIDTH * sizeof **values);
+        struct linear_source source = rounded(&m[j], values[j]);
+        assert_int_equal(k[0]->linear_open(k[0], &w[0][j], &m[j].source, NULL), 0);
+        assert_int_equal(k[1]->linear_open(k[1], &w[1][j], &source, NULL), 0);
+    }
+    float *x = random_bf16(ROWS * WIDTH, 1.0f);
+    act *on_device[2] = {act_with(k[0], x, ROWS * WIDTH), act_with(k[1], x, ROWS * WIDTH)};
+
+    struct error error = {0};
+    atomic_bool stop = true;
+    act *undone = act_with(k[0], x, ROWS * WIDTH);
+    k[0]->watch(k[0], &stop);
+    k[0]->linear(k[0], w[0][0], on_device[0], ROWS, undone, false);
+    assert_int_equal(k[0]->sync(k[0], &error), ERROR_CANCELLED);
+    k[0]->watch(k[0], NULL);
+    k[0]->memory_free(k[0], undone);
+
+    static const int order[] = {0, 1, 2, 0, 1, 2, 3, 2, 0, 1, 1};
+    for (size_t step = 0; step < sizeof order / sizeof *order; step++) {
+        act *y[2];
+        for (int i = 0; i < 2; i++) {
+            y[i] = act_with(k[i], x, ROWS * WIDTH);
+            k[i]->linear(k[i], w[i][order[step]], on_device[i], ROWS, y[i], false);
+        }
+        assert_same_act(p, y[0], y[1], ROWS * WIDTH, LIMIT, LIMIT);
+    }
+    for (int i = 0; i < 2; i++) {
+        k[i]->memory_free(k[i], on_device[i]);
+        for (int j = 0; j < MATRICES; j++)
+            k[i]->linear_close(k[i], w[i][j]);
+    }
+    for (int j = 0; j < MATRICES; j++) {
+        free(values[j]);
+        free_matrix(&m[j]);
+    }
+    free(x);
+}
+
 static void a_closed_matrix_gives_its_memory_back(void **state)
 {
     struct pair *p = *state;
@@ -278,6 +328,7 @@ int main(void)
         cmocka_unit_test(large_products_agree_with_the_cpu),
         cmocka_unit_test(a_matrix_larger_than_the_scratch_memory_is_taken_in_slabs),
         cmocka_unit_test(the_same_product_gives_the_same_bytes),
+        cmocka_unit_test(matrices_taken_in_turns_are_not_mixed_up),
         cmocka_unit_test(a_closed_matrix_gives_its_memory_back),
         cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
     };
