@@ -132,6 +132,7 @@ void cuda_weights_free(struct cuda_state *state, void *memory, size_t bytes)
 {
     if (!memory)
         return;
+    cuda_check(state, cudaStreamSynchronize(state->compute), "freeing weights"); /* an operator may still read them */
     cuda_check(state, cudaFree(memory), "freeing weights");
     count(state, -static_cast<int64_t>(bytes));
     if (state->in_use == 0)
