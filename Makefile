@@ -10,7 +10,7 @@
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine
 #   make bench-wire     what a request and its payload cost between the Python client and lanced
-#   make install        into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
+#   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
 #   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
@@ -248,6 +248,7 @@ bench-wire:
 
 # ---- install ----
 BINARY_DIR = $(DESTDIR)$(PREFIX)/bin
+PLUGIN_DIR = $(DESTDIR)$(PREFIX)/lib/lanced
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
 DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
             $(addprefix docs/,lanced.md lancectl.md checkpoints.md memory.md fidelity.md LANCE.md)
@@ -256,13 +257,14 @@ INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl
 install: all
 	install -d $(BINARY_DIR)
 	install -m 755 $(INSTALLED) $(BINARY_DIR)
+	@if [ -e build/liblanced_cuda.so ]; then install -D -m 755 build/liblanced_cuda.so $(PLUGIN_DIR)/liblanced_cuda.so; fi
 	@for file in $(DOC_FILES); do install -D -m 644 $$file $(DOC_DIR)/$$file; done
 	@sed 's|/usr/local|$(PREFIX)|' docs/lanced.service > $(DOC_DIR)/docs/lanced.service
 	@echo "documents are in $(DOC_DIR)"
 
 uninstall:
 	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(INSTALLED)))
-	rm -rf $(DOC_DIR)
+	rm -rf $(DOC_DIR) $(PLUGIN_DIR)
 
 help:
 	@sed -n 's/^# \?//; 1,/^Variables/p' Makefile
