@@ -15,37 +15,16 @@
 #include <cmocka.h>
 
 #include "daemon/model/noise.h"
-#include "tests/golden/assemble.h"
+#include "tests/unit/engine_fixture.h"
 
-static char folder[] = "/tmp/lance-job-XXXXXX";
-static struct kernels *kernels;
-static struct lance_model *model;
 static uint8_t source_pixels[6 * 60 * 80 * 3];
 static struct lance_media picture = {source_pixels, 1, 60, 80, 0}, clip = {source_pixels, 6, 60, 80, 12};
 
 static int open_model(void **state)
 {
     (void)state;
-    struct error error = {0};
-    if (!mkdtemp(folder) || assemble_checkpoint("tests/golden/data", NULL, folder, &error) ||
-        kernels_cpu_open(&kernels, 2, CPU_AUTO, &error) ||
-        lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = folder}, &error)) {
-        print_error("%s\n", error.text);
-        return -1;
-    }
-    for (size_t i = 0; i < sizeof source_pixels; i++)
-        source_pixels[i] = (uint8_t)(i / 80 * 7 + i % 80 * 3);
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    char command[64];
-    lance_model_close(model);
-    kernels->close(kernels);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
+    fill_source(source_pixels, sizeof source_pixels);
+    return open_engine();
 }
 
 static float latent_values_given[48 * 3 * 4];
@@ -69,37 +48,6 @@ static struct lance_request small(enum lance_task task)
         r.latents = &latents_given;
     }
     return r;
-}
-
-static struct lance_job *start(const struct lance_request *request)
-{
-    struct lance_job *job;
-    struct error error;
-    if (lance_job_start(&job, model, request, &error))
-        fail_msg("%s", error.text);
-    return job;
-}
-
-static int step(struct lance_job *job, struct lance_progress *progress)
-{
-    struct error error;
-    int status = lance_job_step(job, progress, &error);
-    if (status < 0)
-        fail_msg("%s", error.text);
-    return status;
-}
-
-static struct lance_result finish(struct lance_job *job)
-{
-    struct lance_progress progress;
-    struct lance_result result;
-    struct error error;
-    while (step(job, &progress) == LANCE_STEP_MORE)
-        ;
-    assert_int_equal(progress.total_step, progress.total_steps);
-    if (lance_job_result(job, &result, &error))
-        fail_msg("%s", error.text);
-    return result;
 }
 
 static size_t latent_values(const struct lance_result *r)
@@ -780,5 +728,5 @@ int main(void)
         cmocka_unit_test(an_aborted_job_stops_at_every_stage),
         cmocka_unit_test(a_preview_shows_what_the_picture_will_be),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, close_engine);
 }

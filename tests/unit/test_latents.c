@@ -13,42 +13,21 @@
 
 #include "daemon/lance_internal.h"
 #include "daemon/model/noise.h"
-#include "tests/golden/assemble.h"
+#include "tests/unit/engine_fixture.h"
 
 enum { CHANNELS = 48, HEIGHT = 48, WIDTH = 64, ROWS = HEIGHT / 16, COLUMNS = WIDTH / 16, CELLS = ROWS * COLUMNS, FRAMES = 2 };
 
-static char folder[] = "/tmp/lance-latents-XXXXXX";
-static struct kernels *kernels;
-static struct lance_model *model;
 static uint8_t source_pixels[9 * HEIGHT * WIDTH * 3];
 static float numbers[3 * CHANNELS * FRAMES * CELLS], ones[FRAMES * CELLS];
 
 static int open_model(void **state)
 {
     (void)state;
-    struct error error = {0};
-    if (!mkdtemp(folder) || assemble_checkpoint("tests/golden/data", NULL, folder, &error) ||
-        kernels_cpu_open(&kernels, 2, CPU_AUTO, &error) ||
-        lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = folder}, &error)) {
-        print_error("%s\n", error.text);
-        return -1;
-    }
-    for (size_t i = 0; i < sizeof source_pixels; i++)
-        source_pixels[i] = (uint8_t)(i / 80 * 7 + i % 80 * 3);
+    fill_source(source_pixels, sizeof source_pixels);
     noise_torch_cpu(5, numbers, sizeof numbers / sizeof *numbers);
     for (int i = 0; i < FRAMES * CELLS; i++)
         ones[i] = 1;
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    char command[64];
-    lance_model_close(model);
-    kernels->close(kernels);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
+    return open_engine();
 }
 
 static struct lance_media picture = {source_pixels, 1, HEIGHT, WIDTH, 0}, clip = {source_pixels, 6, HEIGHT, WIDTH, 12};
@@ -66,29 +45,6 @@ static struct lance_request small(enum lance_task task)
     r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
     r.source = task == LANCE_VIDEO_EDIT ? &clip : task == LANCE_T2I || task == LANCE_T2V || task == LANCE_DECODE ? NULL : &picture;
     return r;
-}
-
-static struct lance_job *start(const struct lance_request *request)
-{
-    struct lance_job *job;
-    struct error error;
-    if (lance_job_start(&job, model, request, &error))
-        fail_msg("%s", error.text);
-    return job;
-}
-
-static struct lance_result finish(struct lance_job *job)
-{
-    struct lance_progress progress;
-    struct lance_result result = {0};
-    struct error error;
-    int status;
-    while ((status = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
-        ;
-    if (status < 0 || lance_job_result(job, &result, &error))
-        fail_msg("%s", error.text);
-    assert_int_equal(progress.total_step, progress.total_steps);
-    return result;
 }
 
 /* A job's result that outlives it. */
@@ -648,5 +604,5 @@ int main(void)
         cmocka_unit_test(masks_that_make_no_sense_are_refused),
         cmocka_unit_test(the_estimate_of_the_vae_alone_is_the_peak_within_five_percent),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, close_engine);
 }

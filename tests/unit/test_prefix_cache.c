@@ -11,10 +11,8 @@
 
 #include <cmocka.h>
 
-#include "tests/golden/assemble.h"
+#include "tests/unit/engine_fixture.h"
 
-static char folder[] = "/tmp/lance-prefix-XXXXXX";
-static struct kernels *kernels;
 static struct lance_model *plain, *caching; /* the same checkpoint without and with a prefix cache */
 static uint8_t first_pixels[6 * 60 * 80 * 3], other_pixels[6 * 60 * 80 * 3];
 static struct lance_media first = {first_pixels, 1, 60, 80, 12}, other = {other_pixels, 1, 60, 80, 12};
@@ -35,29 +33,19 @@ static struct lance_model *open_model(uint64_t prefix_cache_bytes, uint64_t memo
 static int open_all(void **state)
 {
     (void)state;
-    struct error error = {0};
-    if (!mkdtemp(folder) || assemble_checkpoint("tests/golden/data", NULL, folder, &error) ||
-        kernels_cpu_open(&kernels, 2, CPU_AUTO, &error)) {
-        print_error("%s\n", error.text);
-        return -1;
-    }
-    for (size_t i = 0; i < sizeof first_pixels; i++) {
-        first_pixels[i] = (uint8_t)(i / 80 * 7 + i % 80 * 3);
+    fill_source(first_pixels, sizeof first_pixels);
+    for (size_t i = 0; i < sizeof first_pixels; i++)
         other_pixels[i] = (uint8_t)(255 - first_pixels[i]);
-    }
+    if (open_checkpoint())
+        return -1;
     plain = open_model(0, 0);
     return 0;
 }
 
 static int close_all(void **state)
 {
-    (void)state;
-    char command[64];
     lance_model_close(plain);
-    const uint64_t left = kernels->memory_in_use(kernels);
-    kernels->close(kernels);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command) || left;
+    return close_engine(state);
 }
 
 static int open_caching(void **state)

@@ -1,0 +1,92 @@
+/* engine_fixture.h: what the tests of the engine share: the tiny checkpoint of tests/golden, open, and jobs on it. */
+#ifndef LANCE_TESTS_ENGINE_FIXTURE_H
+#define LANCE_TESTS_ENGINE_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "daemon/lance.h"
+#include "tests/golden/assemble.h"
+
+static char folder[] = "/tmp/lance-engine-XXXXXX"; /* of the checkpoint */
+static struct kernels *kernels;
+static struct lance_model *model;
+
+/* Make the checkpoint's folder and open the backend. Returns 0, as a cmocka set-up function does. */
+static inline int open_checkpoint(void)
+{
+    struct error error = {0};
+    if (mkdtemp(folder) && !assemble_checkpoint("tests/golden/data", NULL, folder, &error) &&
+        !kernels_cpu_open(&kernels, 2, CPU_AUTO, &error))
+        return 0;
+    print_error("%s\n", error.text);
+    return -1;
+}
+
+/* The same with the model loaded. */
+static inline int open_engine(void)
+{
+    struct error error = {0};
+    if (open_checkpoint())
+        return -1;
+    if (!lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = folder}, &error))
+        return 0;
+    print_error("%s\n", error.text);
+    return -1;
+}
+
+static inline int close_engine(void **state)
+{
+    (void)state;
+    char command[64];
+    lance_model_close(model);
+    const uint64_t left = kernels->memory_in_use(kernels);
+    kernels->close(kernels);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command) || left;
+}
+
+/* Pixels with some structure; as many for every test that wants the same source. */
+static inline void fill_source(uint8_t *pixels, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        pixels[i] = (uint8_t)(i / 80 * 7 + i % 80 * 3);
+}
+
+static inline struct lance_job *start(const struct lance_request *request)
+{
+    struct lance_job *job;
+    struct error error;
+    if (lance_job_start(&job, model, request, &error))
+        fail_msg("%s", error.text);
+    return job;
+}
+
+static inline int step(struct lance_job *job, struct lance_progress *progress)
+{
+    struct error error;
+    int status = lance_job_step(job, progress, &error);
+    if (status < 0)
+        fail_msg("%s", error.text);
+    return status;
+}
+
+static inline struct lance_result finish(struct lance_job *job)
+{
+    struct lance_progress progress;
+    struct lance_result result;
+    struct error error;
+    while (step(job, &progress) == LANCE_STEP_MORE)
+        ;
+    assert_int_equal(progress.total_step, progress.total_steps);
+    if (lance_job_result(job, &result, &error))
+        fail_msg("%s", error.text);
+    return result;
+}
+
+#endif
