@@ -23,19 +23,7 @@
 #include <cmocka.h>
 #include <png.h>
 
-enum { MAX_WORDS = 24 };
-
-/* Parse a command line given as words ending in NULL. */
-static int parse(struct arguments *arguments, struct error *error, const char *const *words)
-{
-    char *argv[MAX_WORDS + 2] = {(char *)"lancectl"};
-    int argc = 1;
-    for (; words[argc - 1]; argc++)
-        argv[argc] = (char *)words[argc - 1];
-    return arguments_parse(arguments, argc, argv, error);
-}
-
-#define PARSE(arguments, error, ...) parse(arguments, error, (const char *const[]){__VA_ARGS__, NULL})
+#include "tests/unit/lancectl_fixture.h"
 
 static void t2i_takes_all_its_options(void **state)
 {
@@ -78,10 +66,7 @@ static void what_is_not_given_is_not_sent(void **state)
 static void a_wrong_command_line_is_explained(void **state)
 {
     (void)state;
-    static const struct {
-        const char *words[8];
-        const char *reason;
-    } cases[] = {
+    static const struct wrong_line lines[] = {
         {{NULL}, "which command"},
         {{"draw", "x"}, "no command \"draw\""},
         {{"t2i", "-o", "a.png"}, "t2i needs a prompt"},
@@ -113,13 +98,7 @@ static void a_wrong_command_line_is_explained(void **state)
         {{"status", "now"}, "\"now\""},
         {{"fetch", "no/id", "-o", "a.png"}, "not a job id"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct arguments arguments;
-        struct error error = {0};
-        assert_int_equal(parse(&arguments, &error, cases[i].words), ERROR_BAD_REQUEST);
-        if (!strstr(error.text, cases[i].reason))
-            fail_msg("case %zu: \"%s\" does not say %s", i, error.text, cases[i].reason);
-    }
+    expect_explained(lines, sizeof lines / sizeof *lines);
 }
 
 static void errors_have_their_exit_codes(void **state)

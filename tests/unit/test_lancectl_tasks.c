@@ -15,18 +15,7 @@
 
 #include <cmocka.h>
 
-enum { MAX_WORDS = 32 };
-
-static int parse(struct arguments *arguments, struct error *error, const char *const *words)
-{
-    char *argv[MAX_WORDS + 2] = {(char *)"lancectl"};
-    int argc = 1;
-    for (; words[argc - 1]; argc++)
-        argv[argc] = (char *)words[argc - 1];
-    return arguments_parse(arguments, argc, argv, error);
-}
-
-#define PARSE(arguments, error, ...) parse(arguments, error, (const char *const[]){__VA_ARGS__, NULL})
+#include "tests/unit/lancectl_fixture.h"
 
 static void expect_params(const struct job *job, const struct arguments *arguments, const char *expected)
 {
@@ -109,10 +98,7 @@ static void prompts_of_i2v_and_ask_may_be_left_out(void **state)
 static void a_wrong_command_line_is_explained(void **state)
 {
     (void)state;
-    static const struct {
-        const char *words[10];
-        const char *reason;
-    } cases[] = {
+    static const struct wrong_line lines[] = {
         {{"t2v", "a fox"}, "t2v needs -o FILE.mp4"},
         {{"t2v", "a fox", "-o", "a.png"}, ".mp4, .webm, .y4m or / (a folder of PNGs)"},
         {{"t2v", "a fox", "-o", "a.avi"}, ".mp4, .webm, .y4m"},
@@ -133,13 +119,7 @@ static void a_wrong_command_line_is_explained(void **state)
         {{"run", "a.json", "-o", "out"}, "run does not take \"a.json\""},
         {{"fetch", "job-1", "-o", "a.doc"}, "does not end in .png, .mp4"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct arguments arguments;
-        struct error error = {0};
-        assert_int_equal(parse(&arguments, &error, cases[i].words), ERROR_BAD_REQUEST);
-        if (!strstr(error.text, cases[i].reason))
-            fail_msg("case %zu: \"%s\" does not say %s", i, error.text, cases[i].reason);
-    }
+    expect_explained(lines, sizeof lines / sizeof *lines);
 }
 
 static void the_ending_says_what_is_written(void **state)
