@@ -7,7 +7,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ENDINGS = {".c", ".cu", ".h", ".py", ".sh"}
-TOP_FOLDERS = ("daemon", "kernels", "protocol", "tools", "comfyui_nodes", "demo", "tests")
 # What the tour goes through file by file. Other folders it names as a whole.
 FILE_BY_FILE = (
     "daemon",
@@ -25,7 +24,7 @@ FILE_BY_FILE = (
 
 def everything() -> list[Path]:
     """Files and folders of the repository, without what was built."""
-    tops = [ROOT / name for name in (*TOP_FOLDERS, "docs", "workflows")]
+    tops = [top for top in ROOT.iterdir() if top.is_dir() and not top.name.startswith((".", "build"))]
     return [path for top in tops for path in (top, *top.rglob("*")) if "__pycache__" not in path.parts]
 
 
