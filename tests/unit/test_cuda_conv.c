@@ -222,6 +222,31 @@ static void random_shapes_with_all_flags_agree(void **state)
     }
 }
 
+/* As the decoder and the encoder of the real VAE have them, at 768x768. */
+static void the_real_layers_agree_on_a_card(void **state)
+{
+    struct pair *p = *state;
+    static const struct { int in, out, kt, height, width, past; bool upsample; } layers[] = {
+        {48, 1024, 3, 48, 48, 0, false},   {1024, 1024, 3, 48, 48, 2, false}, {1024, 1024, 1, 48, 48, 0, true},
+        {512, 512, 3, 96, 96, 1, false},   {256, 256, 3, 192, 192, 2, false}, {256, 12, 3, 384, 384, 0, false},
+        {12, 160, 3, 384, 384, 2, false},  {160, 160, 3, 192, 192, 0, false}, {320, 640, 3, 96, 96, 2, false}};
+    if (!on_card(p))
+        skip();
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        struct shape s = cube;
+        s.in = layers[i].in;
+        s.out = layers[i].out;
+        s.kt = layers[i].kt;
+        s.height = layers[i].height;
+        s.width = layers[i].width;
+        s.past = layers[i].past;
+        s.upsample = layers[i].upsample;
+        s.bf16 = true;
+        s.add = i % 2 == 1;
+        check(p, &s);
+    }
+}
+
 static void a_first_frame_alone_costs_no_work_for_the_zero_frames_before_it(void **state)
 {
     struct pair *p = *state;
@@ -300,6 +325,7 @@ int main(void)
         cmocka_unit_test(strided_convolutions_pad_only_below_and_to_the_right),
         cmocka_unit_test(temporal_stride_without_padding_convolves_the_frames_at_hand),
         cmocka_unit_test(random_shapes_with_all_flags_agree),
+        cmocka_unit_test(the_real_layers_agree_on_a_card),
         cmocka_unit_test(a_first_frame_alone_costs_no_work_for_the_zero_frames_before_it),
         cmocka_unit_test(float32_weights_are_rounded_to_the_nearest_bf16),
         cmocka_unit_test(the_same_call_gives_the_same_bytes),

@@ -92,6 +92,17 @@ static void patches_go_out_and_come_back(void **state)
     }
 }
 
+/* As the real VAE has them, at 768x768. */
+static void the_real_shortcuts_agree_on_a_card(void **state)
+{
+    struct pair *p = *state;
+    if (!on_card(p))
+        skip();
+    check(p, &(struct operation){DUPLICATE_UP, 1, 96, 96, 1024, 512, 2, 2, 1}, (size_t)96 * 96 * 1024, (size_t)192 * 192 * 512);
+    check(p, &(struct operation){AVERAGE_DOWN, 2, 192, 192, 320, 640, 2, 2, 0}, (size_t)2 * 192 * 192 * 320,
+          (size_t)96 * 96 * 640);
+}
+
 static void no_frames_are_no_work(void **state)
 {
     struct pair *p = *state;
@@ -106,6 +117,7 @@ int main(void)
         cmocka_unit_test(average_down_averages_groups_and_pads_time_in_front),
         cmocka_unit_test(split_frames_makes_two_frames_of_the_channel_halves),
         cmocka_unit_test(patches_go_out_and_come_back),
+        cmocka_unit_test(the_real_shortcuts_agree_on_a_card),
         cmocka_unit_test(no_frames_are_no_work),
     };
     return cmocka_run_group_tests(tests, open_pair, close_pair);
