@@ -162,8 +162,10 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
                     top = fmaxf(top, fmaxf(score[i][j][2 * half], score[i][j][2 * half + 1]));
                 top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
                 top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-                float reference = top == -INFINITY ? 0.0f : top * p.scale_log2; /* no key seen yet: every weight is 0 */
-                float factor = exp2_fast(maximum[i][half] * p.scale_log2 - reference);
+                /* Products rounded by themselves, never fused with the difference: the same maximum gives a factor of
+                 * exactly 1, step after step. No key seen yet: every weight is 0. */
+                float reference = top == -INFINITY ? 0.0f : __fmul_rn(top, p.scale_log2);
+                float factor = exp2_fast(__fmul_rn(maximum[i][half], p.scale_log2) - reference);
                 maximum[i][half] = top;
                 total[i][half] *= factor;
 #pragma unroll
@@ -223,7 +225,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
             if (batch.partial) {
                 size_t at = (size_t)blockIdx.y * (size_t)batch.rows + (size_t)blockIdx.x * ROWS + (size_t)row;
                 if (lane % 4 == 0) {
-                    batch.statistics[2 * at] = maximum[i][half] * p.scale_log2;
+                    batch.statistics[2 * at] = __fmul_rn(maximum[i][half], p.scale_log2);
                     batch.statistics[2 * at + 1] = all;
                 }
 #pragma unroll
