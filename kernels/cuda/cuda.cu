@@ -47,6 +47,15 @@ bool cuda_running(const struct cuda_state *state)
     return !state->failure && !cancelled(state);
 }
 
+void cuda_pace(struct cuda_state *state)
+{
+    if (++state->launches % CUDA_PACE_LAUNCHES)
+        return;
+    const unsigned turn = state->launches / CUDA_PACE_LAUNCHES;
+    cuda_check(state, cudaEventRecord(state->pace[turn % CUDA_PACE_EVENTS], state->compute), "keeping pace");
+    cuda_check(state, cudaEventSynchronize(state->pace[(turn + 1) % CUDA_PACE_EVENTS]), "keeping pace"); /* the oldest */
+}
+
 int cuda_finish(struct cuda_state *state, struct error *error)
 {
     cuda_check(state, cudaStreamSynchronize(state->side), "waiting for the card");
@@ -389,6 +398,9 @@ static void cuda_close(struct kernels *k)
         if (piece.host)
             cudaFreeHost(piece.host);
     }
+    for (cudaEvent_t event : state->pace)
+        if (event)
+            cudaEventDestroy(event);
     if (state->side)
         cudaStreamDestroy(state->side);
     if (state->compute)
@@ -438,6 +450,8 @@ static int set_up(struct cuda_state *state, struct error *error)
                    "page-locked memory of the host");
         cuda_check(state, cudaEventCreateWithFlags(&piece.free, cudaEventDisableTiming), "opening an event");
     }
+    for (cudaEvent_t &event : state->pace)
+        cuda_check(state, cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "opening an event");
     struct cudaMemPoolProps wanted = {};
     wanted.allocType = cudaMemAllocationTypePinned;
     wanted.location.type = cudaMemLocationTypeDevice;

@@ -40,7 +40,8 @@ void cuda_launch(struct cuda_state *state, cudaStream_t stream, const char *name
 #else
     kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
 #endif
-    cuda_check(state, cudaGetLastError(), name);
+    if (cuda_check(state, cudaGetLastError(), name))
+        cuda_pace(state);
 }
 
 #define LAUNCH_ON(stream, kernel, grid, block, shared_bytes, state, ...) \

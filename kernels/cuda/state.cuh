@@ -33,7 +33,7 @@ enum cuda_scratch {
     SCRATCH_COUNT
 };
 
-enum { CUDA_STAGING_PIECES = 2, CUDA_DECODED_SLOTS = 3 };
+enum { CUDA_STAGING_PIECES = 2, CUDA_DECODED_SLOTS = 3, CUDA_PACE_EVENTS = 4, CUDA_PACE_LAUNCHES = 32 };
 static const size_t CUDA_STAGING_BYTES = 8 << 20; /* of one piece of page-locked host memory */
 
 struct cuda_state {
@@ -62,6 +62,9 @@ struct cuda_state {
         cudaEvent_t free;   /* the device no longer reads or writes it */
     } staging[CUDA_STAGING_PIECES];
     int next_staging;           /* the piece that was used longest ago */
+
+    cudaEvent_t pace[CUDA_PACE_EVENTS]; /* after every CUDA_PACE_LAUNCHES launches, in turn; see cuda_pace */
+    unsigned launches;
 
     const atomic_bool *cancelled; /* see kernels.h, watch; or NULL */
     int failure;                  /* code of the first failure since the last sync, or 0 */
@@ -107,6 +110,10 @@ bool cuda_check(struct cuda_state *state, cudaError_t status, const char *what);
 
 /* Whether operators should still be enqueued: nothing has failed and nobody cancelled. */
 bool cuda_running(const struct cuda_state *state);
+
+/* Counts a launch, and waits when the card is some hundred launches behind: enough that it never runs dry, few enough
+ * that a cancelled job stops soon. */
+void cuda_pace(struct cuda_state *state);
 
 /* Scratch memory of at least `bytes`, 256-byte aligned, for kernels on the stream `compute`. NULL when there is none: the
  * failure is noted and the operator returns. */
