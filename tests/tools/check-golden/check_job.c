@@ -96,14 +96,45 @@ void check_decoding(const struct check *c)
 
 /* ---- whole jobs ---- */
 
-static int run_job(struct lance_job *job, struct error *error)
+struct lance_job *check_run(const struct check *c, const struct lance_request *request, struct lance_result *result,
+                            struct error *error)
 {
+    struct lance_job *job;
     struct lance_progress progress;
+    if (lance_job_start(&job, c->model, request, error))
+        return NULL;
     int status;
     do
         status = lance_job_step(job, &progress, error);
     while (status == LANCE_STEP_MORE);
-    return status;
+    if (!status && !lance_job_result(job, result, error))
+        return job;
+    lance_job_close(job);
+    return NULL;
+}
+
+/* The task decode on a job's latents gives the job's pixels. */
+static void check_decode_job(const struct check *c, const struct lance_result *made)
+{
+    const struct lance_latents latents = {made->latents,       made->batch,         vae_latent_channels(c->model->vae),
+                                          made->latent_frames, made->latent_height, made->latent_width};
+    struct lance_request request;
+    struct lance_result result;
+    struct error error;
+    lance_request_init(&request, LANCE_DECODE);
+    request.latents = &latents;
+    request.batch_size = made->batch;
+    struct lance_job *job = check_run(c, &request, &result, &error);
+    if (!job) {
+        report_failure(c->report, "job.decode", "%s", error.text);
+        return;
+    }
+    const size_t n = (size_t)made->batch * (size_t)made->frames * (size_t)made->height * (size_t)made->width * 3;
+    size_t wrong = 0;
+    for (size_t i = 0; i < n; i++)
+        wrong += result.pixels[i] != made->pixels[i];
+    report_equal(c->report, "job.decode", wrong == 0, "%zu of %zu bytes differ", wrong, n);
+    lance_job_close(job);
 }
 
 static void check_picture(const struct check *c, const struct lance_result *result)
@@ -166,23 +197,20 @@ static void check_answer(const struct check *c, const struct lance_result *resul
 
 void check_job(const struct check *c)
 {
-    struct lance_job *job = NULL;
     struct lance_result result;
     struct error error;
-    int code = lance_job_start(&job, c->model, &c->golden->request, &error);
-    if (!code)
-        code = run_job(job, &error);
-    if (!code)
-        code = lance_job_result(job, &result, &error);
-    if (code)
+    struct lance_job *job = check_run(c, &c->golden->request, &result, &error);
+    if (!job) {
         report_failure(c->report, "job", "%s", error.text);
-    else if (task_answers(c->golden->task))
+        return;
+    }
+    if (task_answers(c->golden->task))
         check_answer(c, &result);
     else
         check_picture(c, &result);
-    if (!code) {
-        double off = fabs((double)result.peak_bytes - (double)result.estimated_bytes) / (double)result.estimated_bytes;
-        report_error(c->report, "job.memory", off, 0.05);
-    }
+    if (result.pixels)
+        check_decode_job(c, &result);
+    double off = fabs((double)result.peak_bytes - (double)result.estimated_bytes) / (double)result.estimated_bytes;
+    report_error(c->report, "job.memory", off, 0.05);
     lance_job_close(job);
 }

@@ -117,6 +117,43 @@ static int encode(const struct check *c, const struct tensor_view *pixels, float
     return code;
 }
 
+/* The task encode on the recorded pixels: its latents, which are raw, against the recorded mean. */
+static void check_encode_job(const struct check *c, const struct tensor_view *pixels, const struct tensor_view *mu)
+{
+    uint8_t *bytes = interleave(pixels);
+    float *recorded = golden_floats(mu), *rows = malloc(mu->bytes);
+    const struct lance_media source = {bytes, (int)pixels->shape[1], (int)pixels->shape[2], (int)pixels->shape[3], 0};
+    struct lance_request request;
+    struct lance_result result;
+    struct error error;
+    lance_request_init(&request, LANCE_ENCODE);
+    request.source = &source;
+    struct lance_job *job = check_run(c, &request, &result, &error);
+    const size_t channels = (size_t)vae_latent_channels(c->model->vae), n = (size_t)tensor_elements(mu), cells = n / channels;
+    if (!rows)
+        abort();
+    if (!job) {
+        report_failure(c->report, "job.encode", "%s", error.text);
+    } else if ((size_t)(result.latent_frames * result.latent_height * result.latent_width) != cells) {
+        report_failure(c->report, "job.encode", "the latents have another size here");
+    } else {
+        latents_frame_rows(result.latents, cells, channels, 0, cells, rows);
+        vae_latent_from_raw(c->model->vae, rows, cells);
+        float *normalised = malloc(mu->bytes);
+        if (!normalised)
+            abort();
+        for (size_t i = 0; i < n; i++)
+            normalised[i % channels * cells + i / channels] = rows[i];
+        report_error(c->report, "job.encode", relative_error(normalised, recorded, n),
+                     golden_bound(c->golden, mu->name, SINGLE_STAGE_BOUND));
+        free(normalised);
+    }
+    lance_job_close(job);
+    free(bytes);
+    free(recorded);
+    free(rows);
+}
+
 static void check_encoder(const struct check *c, const struct tensor_view *pixels)
 {
     const struct tensor_view *mu = golden_own(c->golden, "vae_enc.0.mu"), *log_var = golden_own(c->golden, "vae_enc.0.log_var"),
@@ -143,6 +180,7 @@ static void check_encoder(const struct check *c, const struct tensor_view *pixel
     }
     free(mean);
     free(log_variance);
+    check_encode_job(c, pixels, mu);
 }
 
 void check_sources(const struct check *c)

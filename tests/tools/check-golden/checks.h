@@ -28,6 +28,10 @@ void check_decoding(const struct check *check);
 /* The whole job through lance.h: final latents and pixels, or the answer's tokens. */
 void check_job(const struct check *check);
 
+/* Run a request to its end. The job with its result, which the caller closes; NULL: `error`. */
+struct lance_job *check_run(const struct check *check, const struct lance_request *request, struct lance_result *result,
+                            struct error *error);
+
 /* Compare n values with a recorded tensor by relative error; the bound is adjusted to the case's mode. Reports under the tensor's name. */
 void check_tensor(const struct check *check, const struct tensor_view *tensor, const float *values, size_t n, double bound);
 
