@@ -1,12 +1,13 @@
 """Checks and measures the CUDA backend on this machine's card: `make gpu-check`.
 
-    python3 tools/gpu_check.py [--quick] [--golden DIR]... [--programs DIR] [--plugin FILE] [--out DIR]
+    python3 tools/gpu_check.py [--quick] [--sections NAME,...] [--golden DIR]... [--programs DIR] [--plugin FILE]
+                               [--out DIR]
 
 The benchmark (lance-bench --backend cuda) with and without cuBLASLt, every operator beside the CPU backend (the
-programs test_cuda_*), the recorded results of the official code (check-golden --backend cuda), and our own small
-kernels under compute-sanitizer where that is installed. Writes CARD-DATE.json, with every line, and CARD-DATE.md, a
-table, to --out (docs/gpu-results). Needs Python 3.10 and nothing else: `make gpu-bundle` collects the programs with
-their libraries in build/gpu, which can be copied to a machine that has a card and a driver.
+programs test_cuda_*), the recorded results of the official code (check-golden --backend cuda), and the operators
+once more under compute-sanitizer where that is installed. Writes CARD-DATE.json, with every line, and CARD-DATE.md,
+a table, to --out (docs/gpu-results). Needs Python 3.10 and nothing else: `make gpu-bundle` collects the programs
+with their libraries in build/gpu, which can be copied to a machine that has a card and a driver.
 
 --quick tries the tool itself, with few cases and tiny shapes; it measures nothing.
 Exit status: 0 all passed, 1 something failed, 2 it could not be tried.
@@ -28,7 +29,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM_LIMIT_SECONDS = 3600
 QUICK_TESTS = ("test_cuda_elementwise", "test_cuda_guided_step")
-SANITIZED_TESTS = ("test_cuda_elementwise", "test_cuda_norm", "test_cuda_rope", "test_cuda_guided_step")
+SANITIZED_TESTS = tuple(f"test_cuda_{family}" for family in ("elementwise", "norm", "rope", "guided_step", "embed",
+                                                             "linear", "attention", "conv", "resample"))
+SECTIONS = ("bench", "operators", "goldens", "sanitizer")
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 
@@ -79,7 +82,7 @@ def check_operators(programs: Path, environment: dict[str, str], quick: bool) ->
 
 
 def check_sanitized(programs: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
-    """The operators of our own under NVIDIA's checkers; empty where these are not installed."""
+    """The operators under NVIDIA's checkers; empty where these are not installed."""
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     results: list[dict[str, Any]] = []
     for tool in SANITIZER_TOOLS if sanitizer else ():
@@ -205,21 +208,33 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
     if not plugin.exists():
         raise Unusable(f"there is no CUDA plugin {plugin}; build it with 'make gpu-bundle' where nvcc is")
     environment = environment_for(programs, plugin)
+    sections = arguments.sections.split(",")
+    if unknown := [section for section in sections if section not in SECTIONS]:
+        raise Unusable(f"there is no section {unknown[0]}; there are {', '.join(SECTIONS)}")
     print("benchmark", flush=True)
-    bench = [measure(programs, environment, arguments.quick)]
+    bench = [measure(programs, environment, arguments.quick or "bench" not in sections)]
     if "backend" not in bench[0]:
         raise Unusable(f"the CUDA backend cannot be used: lance-bench ended with status "
                        f"{bench[0]['status']}: {bench[0]['output'].strip()}")
-    if not arguments.quick:
+    card = bench[0]["backend"].removeprefix("cuda:").partition(" with ")[0]
+    operators: list[dict[str, Any]] = []
+    goldens: list[dict[str, Any]] = []
+    sanitizer: list[dict[str, Any]] = []
+    if "bench" not in sections:
+        bench = []
+    elif not arguments.quick:
         bench.append(measure(programs, environment | {"LANCED_CUBLASLT": ""}, False))
-    print("operators", flush=True)
-    operators = check_operators(programs, environment, arguments.quick)
-    print("results of the official code", flush=True)
-    folders = [Path(folder).resolve() for folder in arguments.golden or [ROOT / "tests/golden/data"]]
-    goldens = check_goldens(programs, folders, environment, arguments.only)
-    sanitizer = [] if arguments.quick else check_sanitized(programs, environment)
+    if "operators" in sections:
+        print("operators", flush=True)
+        operators = check_operators(programs, environment, arguments.quick)
+    if "goldens" in sections:
+        print("results of the official code", flush=True)
+        folders = [Path(folder).resolve() for folder in arguments.golden or [ROOT / "tests/golden/data"]]
+        goldens = check_goldens(programs, folders, environment, arguments.only)
+    if "sanitizer" in sections and not arguments.quick:
+        sanitizer = check_sanitized(programs, environment)
     report: dict[str, Any] = {
-        "card": bench[0]["backend"].removeprefix("cuda:").partition(" with ")[0],
+        "card": card,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "quick": arguments.quick,
         "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
@@ -232,6 +247,7 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Checks and measures the CUDA backend on this machine's card.")
     parser.add_argument("--quick", action="store_true", help="try the tool itself: few cases, tiny shapes")
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="which parts: %(default)s")
     parser.add_argument("--golden", action="append", metavar="DIR", help="recorded results; may be repeated")
     parser.add_argument("--only", default="", help="only golden cases whose name has this in it")
     parser.add_argument("--programs", default=str(ROOT / "build/gpu"), help="where the programs are (build/gpu)")

@@ -62,6 +62,14 @@ def test_a_program_that_crashes_and_a_missing_recording_count_as_failures(progra
     assert "ended with status" in json.dumps(report["operators"])
 
 
+def test_a_single_section_can_be_asked_for(programs: Path, tmp_path: Path) -> None:
+    assert gpu_check(programs, tmp_path, "--sections", "operators").returncode == 0
+    (report_path,) = tmp_path.glob("*.json")
+    report = json.loads(report_path.read_text())
+    assert report["operators"] and not report["goldens"] and not report["bench"]
+    assert gpu_check(programs, tmp_path, "--sections", "nothing").returncode == 2
+
+
 def test_without_a_card_it_says_so_and_writes_nothing(programs: Path, tmp_path: Path) -> None:
     done = gpu_check(programs, tmp_path / "out", LANCED_EMULATION_CARDS="0")
     assert done.returncode == 2
