@@ -149,6 +149,11 @@ void lance_model_limit_memory(struct lance_model *m, uint64_t bytes)
     m->memory_limit_bytes = bytes;
 }
 
+void lance_model_limit_host_memory(struct lance_model *m, uint64_t bytes)
+{
+    m->host_limit_bytes = bytes;
+}
+
 void lance_model_prefixes(const struct lance_model *m, struct lance_prefixes *out)
 {
     struct prefix_cache_counts counts;

@@ -75,6 +75,9 @@ const char *lance_model_warnings(const struct lance_model *model);
 /* Set the memory limit, before the first job. */
 void lance_model_limit_memory(struct lance_model *model, uint64_t bytes);
 
+/* On a backend with memory of its own: what one job may take of the host's (lance_memory.host_bytes); 0: all there is. */
+void lance_model_limit_host_memory(struct lance_model *model, uint64_t bytes);
+
 /* Prefixes: what a prompt's splits (system prompt, picture, caption) were turned into, kept block by block and found
  * again by content, so that the same picture runs no ViT and the same prompt no prefix. */
 struct lance_prefixes {

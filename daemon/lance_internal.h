@@ -52,6 +52,7 @@ struct lance_model {
     uint64_t memory_at_rest; /* that the backend has in use without jobs and prefixes */
     struct prefix_cache *prefix_cache;
     uint64_t memory_limit_bytes; /* 0: none */
+    uint64_t host_limit_bytes;   /* of a single job, where the backend has memory of its own; 0: none */
     uint64_t promised_bytes;     /* estimates of the jobs that are open */
     atomic_bool colours_fitted;  /* lance_preview.c: colour = bias + sum over channels */
     float colours[3][64];

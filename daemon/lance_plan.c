@@ -302,6 +302,10 @@ uint64_t job_plan_need(const struct job_plan *plan, const struct lance_model *mo
 int job_plan_check_fit(const struct job_plan *plan, const struct lance_model *model, struct error *error)
 {
     const uint64_t limit = model->memory_limit_bytes, need = job_plan_need(plan, model);
+    const uint64_t host_limit = model->host_limit_bytes, host_need = plan->memory.host_bytes;
+    if (!model->kernels->host_memory && host_limit && host_need > host_limit)
+        return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of the host's memory beside the GPU's; the limit is %.1f MB. "
+                         "Ask for a smaller size, fewer frames or a smaller batch", (double)host_need / 1e6, (double)host_limit / 1e6);
     if (!limit || need <= limit)
         return 0;
     return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of memory beside the weights; the limit is %.1f MB. Ask for a "

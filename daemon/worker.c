@@ -99,6 +99,7 @@ static int open_model(struct worker *worker, int index, struct lance_model **mod
                           : kernels->host_memory ? machine_memory_for_jobs(&machine, info.weight_bytes)
                                                  : device_memory_for_jobs(kernels->memory_available(kernels));
     lance_model_limit_memory(*model, *memory_limit_bytes);
+    lance_model_limit_host_memory(*model, machine_memory_for_jobs(&machine, 0));
     return 0;
 }
 

@@ -551,6 +551,30 @@ static void a_job_that_cannot_fit_is_refused_when_it_is_checked(void **state)
     assert_int_equal(lance_request_check(model, &r, &error), 0);
 }
 
+/* A card's memory is one thing, the host's another. */
+static void beside_a_card_the_hosts_memory_has_a_limit_of_its_own(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_T2I);
+    struct lance_memory need;
+    struct error error;
+    lance_model_limit_host_memory(model, 1000);
+    assert_int_equal(lance_request_check(model, &r, &error), 0); /* no card: one limit for both */
+    assert_int_equal(lance_estimate(model, &r, &need, &error), 0);
+    kernels->host_memory = false;
+    lance_model_limit_memory(model, need.device_bytes);
+    int refused = lance_request_check(model, &r, &error);
+    lance_model_limit_host_memory(model, need.host_bytes);
+    struct error after;
+    int fits = lance_request_check(model, &r, &after);
+    kernels->host_memory = true;
+    lance_model_limit_memory(model, 0);
+    lance_model_limit_host_memory(model, 0);
+    assert_int_equal(refused, ERROR_TOO_LARGE);
+    assert_non_null(strstr(error.text, "of the host's memory"));
+    assert_int_equal(fits, 0);
+}
+
 static void frames_and_previews_are_part_of_the_estimate(void **state)
 {
     (void)state;
@@ -723,6 +747,7 @@ int main(void)
         cmocka_unit_test(a_job_closed_at_any_step_leaves_no_memory_behind),
         cmocka_unit_test(a_job_over_the_memory_limit_is_refused_with_the_numbers),
         cmocka_unit_test(a_job_that_cannot_fit_is_refused_when_it_is_checked),
+        cmocka_unit_test(beside_a_card_the_hosts_memory_has_a_limit_of_its_own),
         cmocka_unit_test(frames_and_previews_are_part_of_the_estimate),
         cmocka_unit_test(the_largest_video_is_estimated_and_its_steps_can_be_aborted),
         cmocka_unit_test(an_aborted_job_stops_at_every_stage),
