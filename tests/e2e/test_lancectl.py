@@ -160,9 +160,12 @@ def test_status_and_models_are_told_to_people_and_programs(lanced: Lanced) -> No
     assert status.returncode == 0, status.stderr
     assert lanced.endpoint in status.stdout
     assert "lance-demo" in status.stdout
+    assert status.stdout.count("backend") + status.stdout.count("cpu") == 1
     assert json.loads(lanced.lancectl("status", "--json").stdout)["backend"]
     assert "* lance-demo" in lanced.lancectl("models").stdout
     assert json.loads(lanced.lancectl("models", "--json").stdout)["models"][0]["loaded"] is True
+    assert "lance-demo" in lanced.lancectl("load", "lance-demo").stdout
+    assert [lanced.lancectl("unload").stdout for _ in range(2)] == ["unloaded\n", "nothing was loaded\n"]
     assert "lance-demo" in lanced.lancectl("load", "lance-demo").stdout
 
 

@@ -116,7 +116,7 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
            cJSON_IsNumber(pid) ? pid->valuedouble : 0, text_or(hello, "backend", "unknown backend"));
     print_model(model);
     /* What is told above already, and what only programs want (--json has it). */
-    static const char *const left_out[] = {"version", "generation", "model", "requests"};
+    static const char *const left_out[] = {"version", "generation", "backend", "model", "requests"};
     cJSON *counters = cJSON_Duplicate(stats, true);
     for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
         cJSON_DeleteItemFromObjectCaseSensitive(counters, left_out[i]);
@@ -137,6 +137,11 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
         break;
     case COMMAND_LOAD:
         print_model(cJSON_GetObjectItemCaseSensitive(fields, "model"));
+        break;
+    case COMMAND_UNLOAD:
+        puts(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fields, "unloaded"))  ? "unloaded"
+             : cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fields, "pending")) ? "a job runs; unloaded when it has ended"
+                                                                                 : "nothing was loaded");
         break;
     case COMMAND_CANCEL:
         printf("job %s: %s\n", arguments->operand, text_or(fields, "state", "cancelled"));
