@@ -239,6 +239,12 @@ void lance_model_limit_memory(struct lance_model *model, uint64_t bytes)
     (void)bytes;
 }
 
+void lance_model_limit_host_memory(struct lance_model *model, uint64_t bytes)
+{
+    (void)model;
+    (void)bytes;
+}
+
 void lance_model_prefixes(const struct lance_model *model, struct lance_prefixes *out)
 {
     (void)model;
