@@ -79,7 +79,7 @@ static const char *const other_parameters[] = {"preview", "fps"};
 
 static bool is_of_vae(enum lance_task task) { return task == LANCE_ENCODE || task == LANCE_DECODE; }
 
-bool task_makes_text(enum lance_task task)
+static bool task_makes_text(enum lance_task task)
 {
     return task == LANCE_X2T_IMAGE || task == LANCE_X2T_VIDEO;
 }

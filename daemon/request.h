@@ -40,7 +40,4 @@ cJSON *job_request_unknown(const struct message *message);
  * which the caller frees. NULL: out of memory. */
 cJSON *job_request_params(const struct lance_request *request);
 
-/* Whether the task answers with text. */
-bool task_makes_text(enum lance_task task);
-
 #endif

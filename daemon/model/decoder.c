@@ -265,8 +265,6 @@ void kv_cache_close(struct kv_cache *cache)
     free(cache);
 }
 
-int kv_cache_rows(const struct kv_cache *cache) { return cache->rows; }
-
 /* Keys (part 0) or values (part 1) of a layer, from `row` on. */
 static act *cache_at(const struct kv_cache *cache, int layer, int part, int row)
 {

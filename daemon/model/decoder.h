@@ -40,7 +40,6 @@ struct kv_cache;
 int kv_cache_open(struct kv_cache **out, const struct decoder *decoder, const struct kv_cache *parent, int capacity,
                   struct error *error);
 void kv_cache_close(struct kv_cache *cache); /* NULL is allowed */
-int kv_cache_rows(const struct kv_cache *cache); /* filled so far, without the parent's */
 uint64_t kv_cache_bytes(const struct decoder *decoder, int capacity);
 
 /* Device memory for passes of at most `rows` rows, of which passes that do not store have at most `query_rows`. */

@@ -205,16 +205,6 @@ bool prefix_has(const struct prefix *p, int split)
     return true;
 }
 
-uint64_t prefix_held_bytes(const struct prefix *p)
-{
-    uint64_t bytes = 0;
-    for (int branch = COND; branch < BRANCHES; branch++)
-        for (int i = 0; i < PROMPT_MAX_SPLITS; i++)
-            if (p->blocks[branch][i])
-                bytes += prefix_block_bytes(p->blocks[branch][i]);
-    return bytes;
-}
-
 /* ---- running ---- */
 
 static int make_time_zero(struct prefix *p, struct error *error)

@@ -51,9 +51,6 @@ bool prefix_has(const struct prefix *prefix, int split);
 int prefix_run(struct prefix *prefix, int split, struct decoder_workspace *workspace, const struct prefix_inputs *inputs,
                const struct decoder_trace *traces, struct error *error);
 
-/* Device bytes of the blocks held so far. */
-uint64_t prefix_held_bytes(const struct prefix *prefix);
-
 /* The caches to query once every split is there: conditional, unconditional (NULL when not guided). They belong to the
  * prefix; rows stored into them stay with it. */
 struct kv_cache *prefix_cond(const struct prefix *prefix);

@@ -115,7 +115,6 @@ void prefix_block_release(struct prefix_block *block)
 }
 
 struct kv_cache *prefix_block_kv(const struct prefix_block *block) { return block->kv; }
-uint64_t prefix_block_bytes(const struct prefix_block *block) { return block->bytes; }
 uint64_t prefix_cache_idle_bytes(const struct prefix_cache *cache) { return cache->idle_bytes; }
 
 void prefix_cache_trim(struct prefix_cache *cache, uint64_t bytes)

@@ -41,7 +41,6 @@ void prefix_block_publish(struct prefix_block *block);
 void prefix_block_release(struct prefix_block *block);
 
 struct kv_cache *prefix_block_kv(const struct prefix_block *block);
-uint64_t prefix_block_bytes(const struct prefix_block *block);
 
 /* Device bytes of idle blocks; and have idle blocks go, the least recently used first, until they take `bytes` or less. */
 uint64_t prefix_cache_idle_bytes(const struct prefix_cache *cache);
