@@ -150,9 +150,12 @@ $(BUILD)/emulated/%.cu.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED_FLAGS) -x c++ -c $< -o $@
 
+# The thread sanitizer is to see what kernels do, not what the emulation does for them (tests/cuda_emulation/races.h).
+EMULATION_FLAGS = $(if $(findstring thread,$(SAN)),$(filter-out -fsanitize=%,$(EMULATED_FLAGS)) -DEMULATION_FINDS_RACES,$(EMULATED_FLAGS))
+
 $(BUILD)/emulated/%.cpp.o: tests/cuda_emulation/%.cpp
 	@mkdir -p $(@D)
-	$(CXX) $(EMULATED_FLAGS) -c $< -o $@
+	$(CXX) $(EMULATION_FLAGS) -c $< -o $@
 
 $(BUILD)/emulated/%.c.o: kernels/cuda/%.c
 	@mkdir -p $(@D)

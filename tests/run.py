@@ -6,7 +6,7 @@ Stages, in this order:
   nvcc    the CUDA backend through nvcc, for one kind of card; skipped where nvcc is missing
   unit    the C unit tests (cmocka)
   asan    the same, built with the address and undefined-behaviour sanitizers
-  tsan    the same but for those without threads, built with the thread sanitizer
+  tsan    the same but for those without threads, built with the thread sanitizer; also the emulated card's
   golden  the engine against results recorded from the official code
   emulated  a few of them through the CUDA backend's kernels, emulated on the CPU
   python  the Python client, the nodes, and whole programs against each other (pytest)
@@ -33,9 +33,8 @@ GOLDEN_DATA = Path("tests/golden/data")
 STAGE_LIMIT_SECONDS = 1800
 # Slow under the thread sanitizer, and what they test starts no thread (libav's own, in test_media, it cannot judge).
 SINGLE_THREADED_TESTS = ("test_assemble", "test_media", "test_picture", "test_pth", "test_releases", "test_tokenizer")
-# Threads of the emulated card are fibers, which the thread sanitizer takes for one thread.
-CUDA_TESTS = tuple(path.stem for path in (ROOT / "tests/unit").glob("test_cuda_*.c"))
-
+# Of the emulated card's tests, those whose kernels share no memory between threads, or whose kernels others test.
+CUDA_TESTS_WITHOUT_RACES = ("test_cuda_elementwise", "test_cuda_model", "test_cuda_plugin")
 # The quickest recorded cases that together go through every part: the ViT, a prefix, denoising, the VAE, an answer.
 EMULATED_CASES = ("t2i_nocfg.f32", "t2i_a.awq_g64.f32", "x2t_image_a.f32")
 
@@ -223,7 +222,7 @@ STAGES: dict[str, Callable[[int], Count]] = {
     "nvcc": nvcc,
     "unit": unit_tests,
     "asan": lambda jobs: unit_tests(jobs, "address,undefined"),
-    "tsan": lambda jobs: unit_tests(jobs, "thread", SINGLE_THREADED_TESTS + CUDA_TESTS),
+    "tsan": lambda jobs: unit_tests(jobs, "thread", SINGLE_THREADED_TESTS + CUDA_TESTS_WITHOUT_RACES),
     "golden": golden,
     "emulated": emulated,
     "python": python_tests,

@@ -2,8 +2,14 @@
  *
  * A fiber is switched to and from by hand (x86-64) or with swapcontext, and the address sanitizer is told. The order in
  * which the threads of a block run is forward, backward or shuffled: LANCED_EMULATION_ORDER=forward|backward|NUMBER, the
- * number being the seed. A kernel that lacks a barrier gives different results in different orders. */
+ * number being the seed. A kernel that lacks a barrier gives different results in different orders.
+ *
+ * In a thread sanitizer build every fiber is a thread to the sanitizer, ordered with others by barriers alone: it reports two
+ * threads of a block that touch the same memory, shared or the device's, with no barrier between them. The emulation
+ * itself is compiled without the sanitizer (races.h) and so stays out of its sight. */
 #include "threads.h"
+
+#include "races.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +64,7 @@ struct Context {
     ucontext_t context;
 #endif
     void *sanitizer = nullptr; /* the sanitizer's own idea of this stack */
+    void *racer = nullptr;     /* the thread sanitizer's */
     const void *bottom = nullptr;
     size_t bytes = 0;
 };
@@ -69,6 +76,7 @@ void switch_context(Context &from, Context &to, bool from_ends)
 #else
     (void)from_ends;
 #endif
+    races_switch(to.racer);
 #if defined(__x86_64__)
     emulated_switch(&from.top, to.top);
 #else
@@ -101,6 +109,7 @@ struct Fiber {
     uint3 index;
     Waiting waiting;
     unsigned lanes; /* that it waits for */
+    unsigned meetings; /* of its warp, so far */
     alignas(16) unsigned char showing[EXCHANGE_BYTES];
     size_t showing_bytes;
     Shown *shown;             /* of its last exchange, or nullptr */
@@ -117,7 +126,11 @@ struct Block {
     void *dynamic_shared;
     unsigned block_votes, block_vote_result; /* of __syncthreads_count and its like */
     unsigned current;
+    unsigned barriers; /* passed so far */
     Context scheduler;
+    /* Where threads meet, for the thread sanitizer. Two of each: some may already wait at the next barrier while others have
+     * not yet left this one. */
+    char begin, end, barrier[2], warp[MAX_THREADS / WARP][2];
 
     ~Block()
     {
@@ -148,7 +161,9 @@ void fiber_main()
 #ifdef WITH_ADDRESS_SANITIZER
     __sanitizer_finish_switch_fiber(nullptr, &block.scheduler.bottom, &block.scheduler.bytes);
 #endif
+    races_leave(&block.begin);
     (*block.body)();
+    races_arrive(&block.end);
     block.fibers[block.current].waiting = Waiting::ended;
     switch_context(block.fibers[block.current].context, block.scheduler, true);
     abort();
@@ -173,7 +188,10 @@ void start_fiber(Fiber &fiber)
     fiber.context.context.uc_link = nullptr;
     makecontext(&fiber.context.context, fiber_main, 0);
 #endif
+    if (!fiber.context.racer)
+        fiber.context.racer = races_new_thread();
     fiber.waiting = Waiting::no;
+    fiber.meetings = 0;
     fiber.copies.clear();
     fiber.copy_group = 0;
 }
@@ -209,6 +227,7 @@ void release_block_barrier()
             block.fibers[i].waiting = Waiting::no;
     block.block_vote_result = block.block_votes;
     block.block_votes = 0;
+    block.barriers++;
 }
 
 bool warp_complete(unsigned warp, unsigned lanes)
@@ -236,6 +255,7 @@ void forget_shown(Fiber &fiber)
 /* All of `lanes` are there: what they show becomes visible to them, and they go on. */
 void release_warp(unsigned warp, unsigned lanes)
 {
+    const RacesUnseen unseen;
     Shown *shown = nullptr;
     for (unsigned lane = 0; lane < WARP; lane++) {
         const unsigned thread = warp * WARP + lane;
@@ -258,7 +278,8 @@ void release_warp(unsigned warp, unsigned lanes)
     }
 }
 
-void wait_for_warp(unsigned lanes, const void *showing, size_t bytes)
+/* With `orders` the lanes also see each other's memory afterwards. */
+void wait_for_warp(unsigned lanes, const void *showing, size_t bytes, bool orders)
 {
     const unsigned thread = block.current;
     if (!(lanes >> thread % WARP & 1))
@@ -270,10 +291,15 @@ void wait_for_warp(unsigned lanes, const void *showing, size_t bytes)
     fiber.showing_bytes = bytes;
     fiber.waiting = Waiting::for_warp;
     fiber.lanes = lanes;
+    char *meeting = orders ? &block.warp[thread / WARP][fiber.meetings++ % 2] : nullptr;
+    if (meeting)
+        races_arrive(meeting);
     if (warp_complete(thread / WARP, lanes))
         release_warp(thread / WARP, lanes);
     else
         yield();
+    if (meeting)
+        races_leave(meeting);
 }
 
 /* Lanes of a warp may go on without one that ended. */
@@ -296,6 +322,7 @@ void emulated_run_block(const char *kernel, dim3 grid, dim3 size, uint3 number, 
     block.body = &body;
     block.threads = size.x * size.y * size.z;
     block.block_votes = block.block_vote_result = 0;
+    block.barriers = 0;
     gridDim = grid;
     blockDim = size;
     blockIdx = number;
@@ -310,6 +337,8 @@ void emulated_run_block(const char *kernel, dim3 grid, dim3 size, uint3 number, 
         block.fibers[i].index = uint3{i % size.x, i / size.x % size.y, i / (size.x * size.y)};
         start_fiber(block.fibers[i]);
     }
+    block.scheduler.racer = races_this_thread();
+    races_arrive(&block.begin);
     for (unsigned ended = 0; ended < block.threads;) {
         bool moved = false;
         for (unsigned thread : turns(block.threads)) {
@@ -332,6 +361,7 @@ void emulated_run_block(const char *kernel, dim3 grid, dim3 size, uint3 number, 
             }
         release_block_barrier();
     }
+    races_leave(&block.end);
 }
 
 void *emulated_dynamic_shared()
@@ -341,8 +371,11 @@ void *emulated_dynamic_shared()
 
 void __syncthreads()
 {
+    char *barrier = &block.barrier[block.barriers % 2];
+    races_arrive(barrier);
     block.fibers[block.current].waiting = Waiting::for_block;
     yield();
+    races_leave(barrier);
 }
 
 int __syncthreads_count(int predicate)
@@ -364,14 +397,14 @@ int __syncthreads_and(int predicate)
 
 void __syncwarp(unsigned lanes)
 {
-    wait_for_warp(lanes, nullptr, 0);
+    wait_for_warp(lanes, nullptr, 0, true);
 }
 
 const unsigned char *emulated_exchange(unsigned lanes, const void *mine, size_t bytes)
 {
     if (!bytes || bytes > EXCHANGE_BYTES)
         give_up("the emulation cannot exchange so much between lanes");
-    wait_for_warp(lanes, mine, bytes);
+    wait_for_warp(lanes, mine, bytes, false);
     return block.fibers[block.current].shown->of_lane[0];
 }
 

@@ -1,6 +1,7 @@
 /* warp_functions.cpp: votes, byte permutation and the tensor core's instructions; see cuda_runtime.h and emulated_mma.h. */
 #include "cuda_bf16.h"
 #include "emulated_mma.h"
+#include "races.h"
 
 unsigned __ballot_sync(unsigned lanes, int predicate)
 {
@@ -88,9 +89,12 @@ void load_matrices(uint32_t (&r)[4], const void *shared_row)
 {
     const unsigned char *shown = emulated_exchange(0xffffffffu, &shared_row, sizeof shared_row);
     const unsigned lane = emulated_lane();
-    for (unsigned m = 0; m < 4; m++)
-        memcpy(&r[m], matrix_row(shown, m, lane / 4) + lane % 4 * 4, sizeof r[m]);
-    __syncwarp(); /* the rows may be overwritten by a lane that goes on */
+    for (unsigned m = 0; m < 4; m++) {
+        const unsigned char *pair = matrix_row(shown, m, lane / 4) + lane % 4 * 4;
+        races_read(pair, sizeof r[m]);
+        memcpy(&r[m], pair, sizeof r[m]);
+    }
+    emulated_exchange(0xffffffffu, &lane, sizeof lane); /* the rows may be overwritten by a lane that goes on */
 }
 
 void load_matrices_transposed(uint32_t (&r)[4], const void *shared_row)
@@ -99,9 +103,13 @@ void load_matrices_transposed(uint32_t (&r)[4], const void *shared_row)
     const unsigned lane = emulated_lane();
     for (unsigned m = 0; m < 4; m++) {
         uint16_t low, high;
-        memcpy(&low, matrix_row(shown, m, lane % 4 * 2) + lane / 4 * 2, sizeof low);
-        memcpy(&high, matrix_row(shown, m, lane % 4 * 2 + 1) + lane / 4 * 2, sizeof high);
+        const unsigned char *first = matrix_row(shown, m, lane % 4 * 2) + lane / 4 * 2;
+        const unsigned char *second = matrix_row(shown, m, lane % 4 * 2 + 1) + lane / 4 * 2;
+        races_read(first, sizeof low);
+        races_read(second, sizeof high);
+        memcpy(&low, first, sizeof low);
+        memcpy(&high, second, sizeof high);
         r[m] = static_cast<uint32_t>(high) << 16 | low;
     }
-    __syncwarp();
+    emulated_exchange(0xffffffffu, &lane, sizeof lane);
 }

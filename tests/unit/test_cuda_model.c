@@ -34,7 +34,7 @@ static int open_checkpoint(void **state)
 static int close_checkpoint(void **state)
 {
     (void)state;
-    return fixture_close(&fixture);
+    return fixture.kernels ? fixture_close(&fixture) : -1;
 }
 
 static void the_vit_gives_the_official_tokens_of_a_picture(void **state)
