@@ -178,6 +178,24 @@ def test_a_job_goes_on_after_a_lost_connection(endpoint: str, peer_factory: Any)
     assert [event.event for event in seen] == ["queued", "started", "done"]
 
 
+def test_an_answer_that_is_late_by_less_than_the_timeout_ends_no_job(endpoint: str, peer_factory: Any) -> None:
+    waits: list[int] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request["request"] == "wait":
+            waits.append(1)
+            if len(waits) == 1:
+                time.sleep(1.6)  # the client asked for an answer within 1 s, and has a timeout of 0.5 s itself
+                return {**HELLO, "events": []}
+            return {**HELLO, "events": [{"sequence": 1, "event": "done"}]}
+        return HELLO
+
+    with scripted_daemon(endpoint, answer), Client(endpoint, timeout=0.5, peer_factory=peer_factory) as client:
+        job = client.submit("t2i", prompt="a")
+        assert job.poll(1.0) == []
+        assert [event.event for event in job.poll(1.0)] == ["done"]
+
+
 def test_a_daemon_that_stays_away_ends_the_wait_and_every_poll_is_short(endpoint: str, peer_factory: Any) -> None:
     with Client(endpoint, timeout=1.0, peer_factory=peer_factory) as client:
         with scripted_daemon(endpoint, lambda _: {**HELLO, "events": []}):

@@ -318,8 +318,9 @@ class Job:
         """The events since the last call; [] when none comes within `timeout` seconds.
 
         Returns in about that time even when the daemon does not answer, so a caller can look at
-        its own cancel button in between. ConnectionFailed after the client's timeout of silence, or a second in
-        which nobody listens at the endpoint; JobLost when the daemon was restarted.
+        its own cancel button in between. ConnectionFailed after the client's timeout of silence
+        beyond that, or a second in which nobody listens at the endpoint; JobLost when the daemon
+        was restarted.
         """
         if self.ended is not None:
             return []
@@ -343,7 +344,9 @@ class Job:
         except ConnectionFailed as error:
             silence = time.monotonic() - self._last_answer
             slow = isinstance(error, AnswerTimeout)
-            if silence > (self.client.timeout if slow else min(self.client.timeout, _REFUSED_SECONDS)):
+            # An answer that is late by less than the client's timeout is late, not lost: the machine may be busy.
+            patience = timeout + self.client.timeout if slow else min(self.client.timeout, _REFUSED_SECONDS)
+            if silence > patience:
                 raise ConnectionFailed(
                     f"lanced at {self.client.endpoint} went away while job {self.id} ran"
                     f" (no answer for {silence:.0f} s)"
