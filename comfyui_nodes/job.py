@@ -45,14 +45,21 @@ async def run_job(
 
 async def _attempt(handle: ModelHandle, task: str, display: _Display, request: dict[str, Any]) -> Result:
     with await _submit(handle, task, request) as job:
-        while job.ended is None:
+        result = None
+        while result is None:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            for event in await asyncio.to_thread(job.poll, POLL_SECONDS):
+            events, result = await asyncio.to_thread(_listen, job)
+            for event in events:
                 display.take(event)
             display.animate()
-        result = await asyncio.to_thread(job.result)
     display.finish(result)
     return result
+
+
+def _listen(job: Job) -> tuple[list[Event], Result | None]:
+    """The next events, and the result if they ended the job; raises what the job failed of."""
+    events = job.poll(POLL_SECONDS)
+    return events, None if job.ended is None else job.result()
 
 
 async def _submit(handle: ModelHandle, task: str, request: dict[str, Any]) -> Job:
@@ -124,6 +131,6 @@ class _Display:
     def _words_of(self, event: Progress) -> str:
         parts = [f"{self._index + 1} of {self._count}"] if self._count > 1 else []
         parts.append(f"{event.stage} {event.step}/{event.steps}" if event.steps else f"{event.stage} {event.step}")
-        if event.eta_seconds is not None:
+        if event.eta_seconds is not None and event.stage in ("denoise", "decode"):  # before, it is mere guessing
             parts.append(f"{event.eta_seconds:.0f} s left" if event.eta_seconds >= 1 else "almost done")
         return ", ".join(parts)
