@@ -70,7 +70,7 @@ class ModelHandle:
         if loaded is None or self.model not in (AUTOMATIC, loaded.name):
             loaded = client.load(self.name_to_ask_for)
         _Identity.of(self).resolved = loaded.hash
-        return f"{loaded.name}: {loaded.weight_bytes / 1e6:,.0f} MB of weights in lanced ({daemon.backend})"
+        return f"{loaded.name}: {loaded.weight_bytes / 1e6:,.0f} MB in lanced, {daemon.backend}"
 
     def fingerprint(self) -> str:
         """Changes when the daemon is seen to have other weights under this handle than those last used.

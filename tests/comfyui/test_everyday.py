@@ -3,7 +3,9 @@ node costs over the bare client."""
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from comfyui_server import ComfyUI
@@ -12,7 +14,7 @@ from lanced_client import Client
 from lanced_process import Lanced
 from workflow_files import api_form
 
-ROUNDS, MOST_ROUNDS = 40, 300
+ROUNDS, MOST_ROUNDS, PAIRS = 40, 200, 8
 OVERHEAD_SECONDS = 0.005  # beyond it only copies of tensors
 
 
@@ -43,6 +45,7 @@ def test_equal_nodes_share_one_job_and_a_changed_one_is_done_alone(comfyui: Comf
 
 
 def test_the_daemon_frees_its_memory_when_idle_and_comes_back(comfyui: ComfyUI, client: Client) -> None:
+    assert comfyui.run(api_form("t2i", steps=2, seed=9010)).status == "success"
     assert client.stats()["idle_unload_seconds"] == 600, "of a daemon that the nodes started"
     with Lanced("--idle-unload", "1") as lanced, lanced.client() as other:
         form = api_form("t2i", steps=2, seed=9006)
@@ -63,14 +66,21 @@ def test_the_model_node_says_what_the_daemon_holds(comfyui: ComfyUI, client: Cli
     run = comfyui.run(api_form("t2i", steps=2, seed=9008))
     model = client.hello().model
     assert model is not None
-    assert any(text.startswith(f"{model.name}: ") and "MB of weights in lanced" in text for text in run.texts)
+    assert any(text.startswith(f"{model.name}: ") and "MB in lanced, " in text for text in run.texts)
 
 
-def node_seconds(comfyui: ComfyUI, form: dict[str, Any]) -> float:
-    """From when ComfyUI begins node 2 until it begins the next, as the front end is told."""
+def prompt_seconds(comfyui: ComfyUI, form: dict[str, Any]) -> float:
+    """By ComfyUI's own clock: messages to a front end wait for it."""
     run = comfyui.run(form)
     assert run.status == "success", run.error
-    return run.started_at["3"] - run.started_at["2"]
+    return run.server_seconds
+
+
+def blank_form(number: int) -> dict[str, Any]:
+    """The same prompt with a core node in the place of Lance's."""
+    form = api_form("t2i")
+    form["2"] = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": number}}
+    return form
 
 
 def bare_seconds(client: Client, form: dict[str, Any]) -> float:
@@ -92,20 +102,27 @@ def bare_seconds(client: Client, form: dict[str, Any]) -> float:
 
 
 def test_a_node_costs_little_over_the_bare_client(comfyui: ComfyUI, client: Client, figures: Figures) -> None:
+    def beside_the_steps(work: Callable[[], float]) -> float:
+        """What `work` took less what the daemon was busy with its steps."""
+        before = client.stats()["busy_seconds"]
+        return work() - float(client.stats()["busy_seconds"] - before)
+
     # What others do on the machine only adds, so the best of many counts; on a busy machine more are needed.
-    node = bare = float("inf")
+    node = blank = bare = float("inf")
     rounds = 0
-    while rounds < ROUNDS or (node - bare >= OVERHEAD_SECONDS and rounds < MOST_ROUNDS):
+    while rounds < ROUNDS or (node - blank - bare >= OVERHEAD_SECONDS and rounds < MOST_ROUNDS):
         form = api_form("t2i", width=64, height=64, steps=4, seed=9100 + rounds)
-        node = min(node, node_seconds(comfyui, form))
-        bare = min(bare, bare_seconds(client, form))
+        node = min(node, beside_the_steps(functools.partial(prompt_seconds, comfyui, form)))
+        blank = min(blank, prompt_seconds(comfyui, blank_form(rounds)))
+        bare = min(bare, beside_the_steps(functools.partial(bare_seconds, client, form)))
         rounds += 1
+    overhead = node - blank - bare
     figures.add(
         "a node over the bare client",
-        f"{(node - bare) * 1000:.1f} ms: {node * 1000:.1f} ms against {bare * 1000:.1f} ms"
-        f" (64 x 64, 4 steps, best of {rounds})",
+        f"{overhead * 1000:.1f} ms: beside the daemon's steps a prompt takes {node * 1000:.1f} ms, with a core node"
+        f" instead {blank * 1000:.0f} ms, the client alone {bare * 1000:.1f} ms (64 x 64, 4 steps, best of {rounds})",
     )
-    assert node - bare < OVERHEAD_SECONDS
+    assert overhead < OVERHEAD_SECONDS
 
 
 def test_a_moving_preview_costs_less_than_two_percent_of_a_step(client: Client, figures: Figures) -> None:
@@ -119,11 +136,15 @@ def test_a_moving_preview_costs_less_than_two_percent_of_a_step(client: Client, 
         steps = stages["denoise"]["steps"]
         return stages["denoise"]["seconds"] / steps, between / steps
 
-    pairs = [(seconds(True, seed), seconds(False, seed)) for seed in range(8)]
-    step = min(hidden[0] for _, hidden in pairs)
-    cost = min(shown[1] for shown, _ in pairs) - min(hidden[1] for _, hidden in pairs)
+    pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    cost = step = float("inf")
+    while len(pairs) < PAIRS or (cost >= 0.02 * step and len(pairs) < 5 * PAIRS):
+        pairs.append((seconds(True, len(pairs)), seconds(False, len(pairs))))
+        step = min(hidden[0] for _, hidden in pairs)
+        cost = min(shown[1] for shown, _ in pairs) - min(hidden[1] for _, hidden in pairs)
     figures.add(
         "a moving preview",
-        f"{cost * 1e6:.0f} us, {cost / step:.1%} of a step of {step * 1000:.1f} ms (17 frames of 96 x 96, best of 8)",
+        f"{cost * 1e6:.0f} us, {cost / step:.1%} of a step of {step * 1000:.1f} ms (17 frames of 96 x 96,"
+        f" best of {len(pairs)})",
     )
     assert cost < 0.02 * step

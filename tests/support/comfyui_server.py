@@ -32,6 +32,7 @@ class Run:
 
     status: str = ""  # success, error, interrupted, rejected
     seconds: float = 0.0
+    server_seconds: float = 0.0  # from its start to its end by ComfyUI's own clock, to the millisecond
     progress: list[tuple[int, int]] = field(default_factory=list)  # (value, max) per message
     progress_at: list[float] = field(default_factory=list)  # when each came, time.monotonic()
     previews: list[bytes] = field(default_factory=list)
@@ -39,7 +40,6 @@ class Run:
     text_nodes: list[str] = field(default_factory=list)  # the node of each text
     executed: list[str] = field(default_factory=list)  # nodes that ran, not those answered from the cache
     started_at: dict[str, float] = field(default_factory=dict)  # when each of them began, time.monotonic()
-    ended_at: dict[str, float] = field(default_factory=dict)  # and ended, of those with a ui output
     error: str = ""
     outputs: dict[str, Any] = field(default_factory=dict)
     disturbed_at: float | None = None
@@ -179,15 +179,18 @@ class ComfyUI:
             if later.ident is not None:
                 later.join()
             connection.close()
-        run.outputs = self._outputs(queued["prompt_id"])
+        entry = self._history(queued["prompt_id"])
+        run.outputs = entry["outputs"]
+        times = [message["timestamp"] / 1000 for _, message in entry["status"]["messages"]]
+        run.server_seconds = times[-1] - times[0]
         return run
 
-    def _outputs(self, prompt_id: str) -> dict[str, Any]:
+    def _history(self, prompt_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + 5
         while not (history := self.get(f"/history/{prompt_id}")) and time.monotonic() < deadline:
             time.sleep(0.02)  # the entry appears just after the last event
-        outputs: dict[str, Any] = history[prompt_id]["outputs"]
-        return outputs
+        entry: dict[str, Any] = history[prompt_id]
+        return entry
 
     def last_outputs(self) -> dict[str, Any]:
         """What the output nodes of the newest prompt saved, whoever queued it."""
@@ -204,8 +207,6 @@ class ComfyUI:
         elif kind == "executing" and data["node"] is not None:
             run.executed.append(data["node"])
             run.started_at[data["node"]] = time.monotonic()
-        elif kind == "executed":
-            run.ended_at[data["node"]] = time.monotonic()
         elif kind == "execution_error":
             run.status, run.error = "error", data["exception_message"]
         elif kind in ("execution_success", "execution_interrupted"):

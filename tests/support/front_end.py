@@ -24,6 +24,7 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Notification.ShowVersionUpdates": False,
     "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
 }
 
 IS_READY = """
