@@ -1,6 +1,7 @@
 """lanced_client: ask a resident lanced daemon for pictures, videos and text (see client.py).
 
-The protocol is described in protocol/PROTOCOL.md. Needs numpy. Never imports torch.
+The protocol is described in protocol/PROTOCOL.md. Needs numpy; uses pynng where it is
+installed. Never imports torch.
 """
 
 from .client import CLIENT_VERSION, Client, Job

@@ -1,8 +1,9 @@
 """How one request travels to the daemon and its answer back.
 
-Two peers with one narrow interface. SocketPeer speaks nng's wire format (SP, request/reply) over a plain socket: it
-needs nothing installed, sends arrays from where they lie and receives into memory that the tensors then are. PynngPeer
-goes through the nng library, with more copies (tools/wire_bench.py measures both). The tests run both.
+Two peers with one narrow interface. PynngPeer goes through the nng library, where pynng is installed. SocketPeer speaks
+nng's wire format (SP, request/reply) over a plain socket, for the places where nothing can be installed, such as a
+ComfyUI that only got this repository cloned into it; it copies less (tools/wire_bench.py measures both). The tests run
+both.
 
 A peer is used by one thread at a time. Every request of the protocol may be repeated, so a
 peer that lost its connection simply connects again at the next request.
@@ -39,8 +40,9 @@ class Peer(Protocol):
 
 
 def open_peer(endpoint: str) -> Peer:
-    """A peer for `ipc://PATH` or `tcp://HOST:PORT`. Nothing is connected before the first request."""
-    return SocketPeer(endpoint)
+    """A peer for `ipc://PATH` or `tcp://HOST:PORT`: pynng where it is installed. Nothing is connected before the first
+    request."""
+    return PynngPeer(endpoint) if pynng is not None else SocketPeer(endpoint)
 
 
 def _unreachable(endpoint: str, reason: object) -> ConnectionFailed:
