@@ -25,6 +25,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,14 +168,15 @@ def emulated(jobs: int) -> Count:
     if status != 0:
         print(output)
         return Count(failed=["emulated: make ended with an error"])
+    def check(case: str) -> Count:
+        return count_golden(f"emulated-{case}",
+                            *run(["build/tests/check-golden", str(GOLDEN_DATA), "--only", case, "--backend", "cuda"],
+                                 LANCED_CUDA_PLUGIN=str(ROOT / plugin)))
+
     count = Count()
-    for case in EMULATED_CASES:
-        started = time.monotonic()
-        status, output = run(["build/tests/check-golden", str(GOLDEN_DATA), "--only", case, "--backend", "cuda"],
-                             LANCED_CUDA_PLUGIN=str(ROOT / plugin))
-        one = count_golden(f"emulated-{case}", status, output)
-        print(f"  {case}: {one} ({time.monotonic() - started:.1f} s)", flush=True)
-        count.add(one)
+    with ThreadPoolExecutor(max_workers=jobs) as pool:  # one thread of the machine each
+        for one in pool.map(check, EMULATED_CASES):
+            count.add(one)
     return count
 
 
