@@ -8,7 +8,7 @@ from typing import Any
 from comfyui_server import ROOT
 
 WORKFLOWS = ROOT / "workflows"
-NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json") if not path.is_symlink())
 
 
 def ui_form(name: str) -> dict[str, Any]:
