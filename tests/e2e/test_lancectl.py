@@ -128,6 +128,41 @@ def test_what_cannot_be_printed_is_an_error_and_the_result_stays(lanced: Lanced,
     assert lanced.lancectl("fetch", job).stdout.strip()
 
 
+def run_without_reader(endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """As in a shell's `lancectl ... | true`, when `true` has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return subprocess.run(
+            [str(LANCECTL), *arguments], env=os.environ | {"LANCED_ENDPOINT": endpoint}, stdin=subprocess.DEVNULL,
+            stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, restore_signals=True,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+
+
+def test_a_question_whose_reader_has_ended_is_cancelled(lanced: Lanced, client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
+    job = f"no-reader-{os.getpid()}"
+    with client.submit("t2i", **LONG_REQUEST):  # so that the question waits
+        done = run_without_reader(lanced.endpoint, "ask", str(tmp_path / "white.png"), "What?", "--job", job, "-q")
+        assert client.cancel(job) == "cancelled"
+    assert done.returncode == 5, done.stderr
+    assert done.stderr == "lancectl: the standard output was closed; the job is cancelled\n"
+
+
+def test_names_of_files_that_nobody_reads_are_an_error_and_leave_no_private_daemon(tmp_path: Path) -> None:
+    before = private_folders()
+    done = run_without_reader(
+        f"ipc://{tmp_path}/none.ipc", "t2i", "a red circle", "-o", str(tmp_path / "a.png"), "-q",
+        "--model", str(DEMO_MODEL), *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert done.stderr == "lancectl: the standard output was closed\n"
+    assert pixels_of(tmp_path / "a.png").shape == (64, 64, 3)
+    assert private_folders() == before
+
+
 def test_ctrl_c_cancels_the_job_on_the_daemon(
     lanced: Lanced, client: Client, expected: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:

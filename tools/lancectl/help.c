@@ -65,5 +65,5 @@ const char *const help_text =
     "  -h, --help; --version\n"
     "\n"
     "Exit codes: 0 done; 1 the job failed; 2 wrong command line; 3 no daemon; 4 refused by the daemon;\n"
-    "5 a file could not be written (the result is still with the daemon); 6 a file could not be read;\n"
+    "5 a file or the output could not be written (the result is still with the daemon); 6 a file could not be read;\n"
     "130 cancelled with Ctrl-C.\n";

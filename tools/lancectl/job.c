@@ -7,6 +7,7 @@
 
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/interrupt.h"
+#include "tools/lancectl/output.h"
 #include "tools/lancectl/progress.h"
 #include "tools/media/picture_file.h"
 
@@ -133,6 +134,8 @@ struct watch {
     bool preview_failed;      /* said once; the job goes on */
     bool shows_text;          /* print the answer as it comes */
     bool has_text;            /* some of it stands there */
+    bool answers_stdout;      /* see struct job */
+    bool reader_is_gone;      /* of the answer: the job is cancelled */
     bool job_failed;          /* the daemon told so, as opposed to a lost connection */
 };
 
@@ -173,7 +176,8 @@ static bool on_event(void *context, const cJSON *event, const struct tensor_view
         progress_show(&watch->progress, event);
     if (preview && watch->preview_path)
         write_preview(watch, preview);
-    return interrupt_signal() != 0;
+    watch->reader_is_gone = watch->reader_is_gone || (watch->answers_stdout && output_is_closed());
+    return interrupt_signal() != 0 || watch->reader_is_gone;
 }
 
 /* What to say and return when the job did not come to a result. */
@@ -182,6 +186,10 @@ static enum exit_code explain_end(const struct watch *watch, int code, const str
     if (code == ERROR_CANCELLED && interrupt_signal()) {
         fprintf(stderr, "lancectl: cancelled\n");
         return (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal());
+    }
+    if (code == ERROR_CANCELLED && watch->reader_is_gone) {
+        fprintf(stderr, "lancectl: the standard output was closed; the job is cancelled\n");
+        return EXIT_NOT_WRITTEN;
     }
     enum exit_code exit_code = complain(code, error);
     return watch->job_failed && exit_code == EXIT_NO_DAEMON ? EXIT_FAILED : exit_code;
@@ -193,7 +201,7 @@ enum exit_code job_run(struct session *session, const struct job *job, const str
     int code = submit(session, job, arguments, &error);
     if (code)
         return complain(code, &error);
-    struct watch watch = {.preview_path = arguments->preview, .shows_text = job->shows_text};
+    struct watch watch = {.preview_path = arguments->preview, .shows_text = job->shows_text, .answers_stdout = job->answers_stdout};
     progress_start(&watch.progress, stderr, arguments->quiet);
     if (!arguments->quiet && !watch.progress.is_terminal)
         fprintf(stderr, "job %s\n", job->id);

@@ -17,6 +17,7 @@ struct job {
     const struct clip *source;   /* NULL: none */
     const struct latents_file *latents; /* NULL: none */
     bool keeps_latents;          /* they are the result, not pictures */
+    bool answers_stdout;         /* its answer is printed, and is all that it is for */
     bool shows_text;             /* print the answer as it comes */
 };
 
@@ -26,8 +27,8 @@ cJSON *job_params(const struct job *job, const struct arguments *arguments);
 /* The most bytes that a source may take, so that the request is not larger than the daemon's limit. */
 uint64_t job_source_limit(const struct session *session);
 
-/* Submit the job and follow it to its end; Ctrl-C cancels it on the daemon. EXIT_OK: the result can be fetched. Prints its
- * own errors. */
+/* Submit the job and follow it to its end; Ctrl-C cancels it on the daemon, and so does the end of who reads its answer.
+ * EXIT_OK: the result can be fetched. Prints its own errors. */
 enum exit_code job_run(struct session *session, const struct job *job, const struct arguments *arguments);
 
 #endif

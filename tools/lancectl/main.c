@@ -1,6 +1,7 @@
 /* main.c: lancectl, the command-line client of lanced. Parses the command line, connects,
  * and hands over to the command's file. One thread, besides nng's own.
  */
+#include <signal.h>
 #include <stdio.h>
 
 #include "protocol/version.h"
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
 {
     struct arguments arguments;
     struct error error;
+    signal(SIGPIPE, SIG_IGN); /* a reader that ends early is an error like a full disk, see output.h */
     if (arguments_parse(&arguments, argc, argv, &error)) {
         complain(error.code, &error);
         return EXIT_USAGE;

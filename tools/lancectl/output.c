@@ -1,9 +1,11 @@
 /* output.c: see output.h. */
 #include "tools/lancectl/output.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "tools/media/frames_folder.h"
 #include "tools/media/picture_file.h"
@@ -59,7 +61,14 @@ int output_flush(struct error *error)
 {
     if (!fflush(stdout) && !ferror(stdout))
         return 0;
-    return error_set(error, ERROR_IO, "cannot write to the standard output; is its disk full?");
+    return error_set(error, ERROR_IO, output_is_closed() ? "the standard output was closed"
+                                                         : "cannot write to the standard output; is its disk full?");
+}
+
+bool output_is_closed(void)
+{
+    struct pollfd reader = {.fd = STDOUT_FILENO};
+    return poll(&reader, 1, 0) == 1 && (reader.revents & (POLLERR | POLLHUP));
 }
 
 int output_write(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,

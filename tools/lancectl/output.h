@@ -23,6 +23,9 @@ int output_check(const char *path, struct error *error);
 /* Whether everything printed to stdout so far has arrived. ERROR_IO otherwise. */
 int output_flush(struct error *error);
 
+/* Whether stdout is a pipe whose reader has ended, as in `lancectl ask ... | head -1`. */
+bool output_is_closed(void);
+
 /* Write RGB frames [frames, height, width, 3] with a receipt in the way of path's ending. The file or folder appears whole or not
  * at all. Errors: ERROR_BAD_REQUEST (a video into a .png, an unknown ending), else as the writers of tools/media. */
 int output_write(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,

@@ -152,12 +152,15 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
         code = save_pixels(result, pixels, saving, arguments, &error);
     else if (!code && is_latent)
         code = save_latents(result, saving, arguments, &error);
-    if (!code)
-        code = output_flush(&error);
+    bool is_unwanted = false; /* who would read stdout has ended: no private daemon has to stay for that */
+    if (!code && (code = output_flush(&error)) != 0)
+        is_unwanted = output_is_closed();
     const char *ending = is_latent ? "latent" : !pixels ? NULL : pixels->shape[1] > 1 ? "mp4" : "png";
     message_close(result);
     if (code) {
         complain(code, &error);
+        if (is_unwanted)
+            return EXIT_NOT_WRITTEN;
         say_how_to_fetch(session, saving->job, ending, arguments);
         session_leave(session);
         return EXIT_NOT_WRITTEN;

@@ -62,6 +62,7 @@ enum exit_code task_make(struct session *session, const struct task_wish *wish, 
                       .source = wish->source ? &clip : NULL,
                       .latents = wish->latents ? &latents : NULL,
                       .keeps_latents = wish->output && output_kind_of(wish->output) == OUTPUT_LATENT,
+                      .answers_stdout = kind->answers && !wish->answer,
                       .shows_text = kind->answers && !arguments->json && !wish->answer};
     job_id_make(job.id);
     if (wish->job)
