@@ -5,9 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 CATEGORY = "lance"
+# What the daemon takes, whatever the model: positions of latent cells are counted in 64 rows, columns and 31 frames.
 SIZE_STEP = 16
-MAX_SIZE = 16384
+MAX_SIZE = 1024
+MIN_SOURCE_SIZE = 32
 MAX_FRAMES = 121
+MAX_BATCH = 32
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 RESOLUTIONS = ["image_256res", "image_512res", "image_768res", "video_192p", "video_360p", "video_480p"]
 
@@ -20,11 +23,20 @@ def prompt_input(tooltip: str) -> io.String.Input:
 
 def size_inputs(width: int, height: int) -> list[io.Input]:
     return [
-        io.Int.Input("width", default=width, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP, tooltip="A multiple of 16."),
         io.Int.Input(
-            "height", default=height, min=SIZE_STEP, max=MAX_SIZE, step=SIZE_STEP, tooltip="A multiple of 16."
-        ),
+            name,
+            default=default,
+            min=SIZE_STEP,
+            max=MAX_SIZE,
+            step=SIZE_STEP,
+            tooltip=f"A multiple of {SIZE_STEP}, at most {MAX_SIZE}.",
+        )
+        for name, default in (("width", width), ("height", height))
     ]
+
+
+def batch_input(tooltip: str) -> io.Int.Input:
+    return io.Int.Input("batch_size", default=1, min=1, max=MAX_BATCH, tooltip=tooltip)
 
 
 def frames_input() -> io.Int.Input:
@@ -105,11 +117,11 @@ def video_inputs() -> list[io.Input]:
     ]
 
 
-def size_problem(name: str, value: int) -> str | None:
+def size_problem(name: str, value: int, lowest: int = SIZE_STEP) -> str | None:
     """What is wrong with a width or height, if anything."""
-    if SIZE_STEP <= value <= MAX_SIZE and value % SIZE_STEP == 0:
+    if lowest <= value <= MAX_SIZE and value % SIZE_STEP == 0:
         return None
-    return f"{name} must be a multiple of {SIZE_STEP} from {SIZE_STEP} to {MAX_SIZE}, is {value}"
+    return f"{name} must be a multiple of {SIZE_STEP} from {lowest} to {MAX_SIZE}, is {value}"
 
 
 def own_size_problem(width: int | None, height: int | None) -> str | None:
@@ -117,7 +129,7 @@ def own_size_problem(width: int | None, height: int | None) -> str | None:
     if width is not None and height is not None and (width == 0) != (height == 0):
         return f"give both width and height or neither (0): they are {width} and {height}"
     for name, value in (("width", width), ("height", height)):
-        problem = size_problem(name, value) if value else None
+        problem = size_problem(name, value, MIN_SOURCE_SIZE) if value else None
         if problem:
             return f"{problem} (0: as the resolution says)"
     return None

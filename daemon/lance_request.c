@@ -146,6 +146,17 @@ static int check_latents(const struct lance_request *r, struct error *error)
     return 0;
 }
 
+/* Where guidance applies; an empty interval, with both the same, is none at all. */
+static int check_interval(const double interval[2], struct error *error)
+{
+    int code;
+    if ((code = check_number("guidance_interval[0]", interval[0], 0, 1, error)) ||
+        (code = check_number("guidance_interval[1]", interval[1], 0, 1, error)) || interval[0] <= interval[1])
+        return code;
+    return error_set(error, ERROR_BAD_REQUEST, "guidance_interval is [%g, %g]; accepted is [low, high] with low not above high",
+                     interval[0], interval[1]);
+}
+
 /* Which steps of the schedule. */
 static int check_steps(const struct lance_request *r, struct error *error)
 {
@@ -166,8 +177,7 @@ static int check_generation(const struct lance_request *r, struct error *error)
     if ((code = check_integer("num_frames", r->num_frames, 1, LANCE_MAX_FRAMES, error)) ||
         (code = check_integer("num_inference_steps", r->num_inference_steps, 1, LANCE_MAX_STEPS, error)) ||
         (code = check_number("guidance_scale", r->guidance_scale, 0, 100, error)) ||
-        (code = check_number("guidance_interval[0]", r->guidance_interval[0], 0, 1, error)) ||
-        (code = check_number("guidance_interval[1]", r->guidance_interval[1], 0, 1, error)) ||
+        (code = check_interval(r->guidance_interval, error)) ||
         (code = check_integer("guidance_renorm", r->guidance_renorm, RENORM_GLOBAL, RENORM_NONE, error)) ||
         (code = check_number("guidance_renorm_min", r->guidance_renorm_min, 0, 1, error)) ||
         (code = check_number("timestep_shift", r->timestep_shift, 0.01, 100, error)) ||

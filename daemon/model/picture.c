@@ -115,9 +115,10 @@ static int find_target(const char *resolution, enum picture_use use, int height,
     struct picture_size asked;
     if (!read_size(resolution, use, &asked))
         return unknown_resolution(resolution, error);
-    if (asked.height < VIT_MULTIPLE || asked.width < VIT_MULTIPLE || asked.height > MAX_SIDE || asked.width > MAX_SIDE)
-        return error_set(error, ERROR_BAD_REQUEST, "resolution \"%s\": sides from %d to %d are accepted", resolution,
-                         VIT_MULTIPLE, MAX_SIDE);
+    if (asked.height < VIT_MULTIPLE || asked.width < VIT_MULTIPLE || asked.height > PICTURE_MAX_PREPARED_SIDE ||
+        asked.width > PICTURE_MAX_PREPARED_SIDE)
+        return error_set(error, ERROR_BAD_REQUEST, "resolution is %s; accepted are sides from %d to %d", resolution,
+                         VIT_MULTIPLE, PICTURE_MAX_PREPARED_SIDE);
     target->size.height = asked.height / multiple * multiple;
     target->size.width = asked.width / multiple * multiple;
     target->bucket = target->size;

@@ -10,6 +10,8 @@
 
 #include "protocol/error.h"
 
+enum { PICTURE_MAX_PREPARED_SIDE = 1152 }; /* the longest side that the official presets give (21:9 of image_768res) */
+
 struct picture_size { int height, width; };
 
 enum picture_use { PICTURE_FOR_VAE, PICTURE_FOR_VIT };

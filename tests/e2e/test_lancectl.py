@@ -209,6 +209,7 @@ def test_status_and_models_are_told_to_people_and_programs(lanced: Lanced) -> No
     [
         (["t2i", "x", "--size", "63x64"], 4, "63"),
         (["t2i", "x", "--steps", "0"], 4, "steps"),
+        (["t2i", "x", "--interval", "0.9,0.2"], 4, "guidance_interval is [0.9, 0.2]"),
         (["t2i", ""], 4, "prompt"),
         (["t2i", "x", "--model", "/tmp"], 4, "tmp"),
         (["fetch", "no-such-job"], 4, "no-such-job"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lanced_client import (
+    BadRequest,
     Cancelled,
     CancelledEvent,
     Client,
@@ -45,6 +47,37 @@ def test_the_message_in_the_protocols_description_is_understood(lanced: Lanced) 
     with pynng.Req0(dial=lanced.endpoint, recv_timeout=5000) as peer:
         peer.send(len(header).to_bytes(8, "little") + header.encode())
         assert decode(peer.recv())[0]["ok"] is True
+
+
+def constants_of_the_nodes() -> dict[str, int]:
+    """Upper-case whole numbers of comfyui_nodes/inputs.py, which itself only imports in ComfyUI."""
+    source = (ROOT / "comfyui_nodes/inputs.py").read_text()
+    return {name: int(value) for name, value in re.findall(r"^([A-Z_]+) = (\d+)$", source, re.MULTILINE)}
+
+
+def test_the_widgets_of_the_nodes_go_as_far_as_the_daemon_and_no_further(client: Client) -> None:
+    limits = constants_of_the_nodes()
+    step, source = limits["SIZE_STEP"], np.zeros((1, 64, 64, 3), np.uint8)
+
+    def is_taken(task: str, **params: Any) -> bool:
+        try:
+            client.submit(task, prompt="a red circle", **params).release()
+        except BadRequest as refused:
+            assert "accepted are" in str(refused)
+            return False
+        return True
+
+    for name in ("width", "height"):
+        size = {"width": step, "height": step, "num_inference_steps": 1}
+        assert is_taken("t2i", **size | {name: limits["MAX_SIZE"]})
+        assert not is_taken("t2i", **size | {name: limits["MAX_SIZE"] + step})
+    assert is_taken("t2i", **size, batch_size=limits["MAX_BATCH"])
+    assert not is_taken("t2i", **size, batch_size=limits["MAX_BATCH"] + 1)
+    assert is_taken("t2v", **size, num_frames=limits["MAX_FRAMES"])
+    assert not is_taken("t2v", **size, num_frames=limits["MAX_FRAMES"] + 1)
+    lowest = limits["MIN_SOURCE_SIZE"]
+    assert is_taken("image_edit", source=source, resolution=f"{lowest}x{limits['MAX_SIZE']}")
+    assert not is_taken("image_edit", source=source, resolution=f"{lowest}x{lowest - step}")
 
 
 def test_a_job_tells_its_steps_in_order_and_leaves_pixels_latents_and_a_receipt(

@@ -156,6 +156,7 @@ def test_an_unknown_request_and_an_unknown_task_are_named(client: Client) -> Non
         ("num_inference_steps", 2**31),
         ("guidance_scale", "NaN"),
         ("guidance_interval", [0.4]),
+        ("guidance_interval", [0.9, 0.2]),
         ("guidance_renorm", "sideways"),
         ("timestep_shift", -1.0),
         ("seed", "18446744073709551616"),

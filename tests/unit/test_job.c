@@ -93,6 +93,8 @@ static void bad_parameters_are_named_with_value_and_range(void **state)
     REFUSED(num_inference_steps, 0, ERROR_BAD_REQUEST, "num_inference_steps is 0; accepted are integers from 1 to 1000");
     REFUSED(guidance_scale, NAN, ERROR_BAD_REQUEST, "guidance_scale is nan; accepted are numbers");
     REFUSED(guidance_interval[1], INFINITY, ERROR_BAD_REQUEST, "guidance_interval[1] is inf");
+    REFUSED(guidance_interval[0], 1.5, ERROR_BAD_REQUEST, "guidance_interval[0] is 1.5");
+    REFUSED(guidance_interval[1], 0.2, ERROR_BAD_REQUEST, "guidance_interval is [0.4, 0.2]; accepted is [low, high] with low not above high");
     REFUSED(timestep_shift, -1, ERROR_BAD_REQUEST, "timestep_shift is -1");
     REFUSED(width, 100, ERROR_BAD_REQUEST, "width is 100; accepted are multiples of 16 up to 1024");
     REFUSED(height, 1040, ERROR_BAD_REQUEST, "height is 1040");
