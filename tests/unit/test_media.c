@@ -466,6 +466,27 @@ static void a_video_without_frames_is_refused(void **state)
     expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, path);
 }
 
+static void a_y4m_of_absurd_size_is_refused_with_its_size(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *header, *said;
+        int code;
+    } cases[] = {
+        {"YUV4MPEG2 W100000 H100001 F12:1 C420jpeg\nFRAME\n", "is 100000 x 100001 pixels; 1 to 8192 a side are accepted", ERROR_TOO_LARGE},
+        {"YUV4MPEG2 H64 F12:1 W99999999999\nFRAME\n", "is 99999999999 x 64 pixels", ERROR_TOO_LARGE},
+        {"YUV4MPEG2 W-5 H64 F12:1\nFRAME\n", "does not tell its size", ERROR_BAD_FILE},
+        {"YUV4MPEG2 W64 F12:1\nFRAME\n", "does not tell its size", ERROR_BAD_FILE},
+    };
+    struct clip clip;
+    struct error error;
+    const char *path = in_folder("huge.y4m");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_bytes(path, cases[i].header, strlen(cases[i].header));
+        expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, cases[i].code, cases[i].said);
+    }
+}
+
 /* Of a webm whole frames may be left, with nothing that tells of others. */
 static void a_cut_off_video_is_refused(void **state)
 {
@@ -560,6 +581,7 @@ int main(void)
         IN_A_FOLDER(a_variable_frame_rate_counts_with_its_average),
         IN_A_FOLDER(what_is_no_video_is_refused),
         IN_A_FOLDER(a_video_without_frames_is_refused),
+        IN_A_FOLDER(a_y4m_of_absurd_size_is_refused_with_its_size),
         IN_A_FOLDER(a_cut_off_video_is_refused),
         IN_A_FOLDER(a_folder_of_frames_comes_back_exactly),
         IN_A_FOLDER(a_folder_that_is_no_video_is_refused),

@@ -50,6 +50,29 @@ static void reader_close(struct video_reader *reader)
     *reader = (struct video_reader){0};
 }
 
+/* libav refuses a y4m that is too large by a code that means something else. Its size stands in its first line, as in
+ * "YUV4MPEG2 W352 H288 F25:1". */
+static int check_y4m_size(const char *path, struct error *error)
+{
+    char line[256] = "";
+    FILE *file = fopen(path, "rbe");
+    if (file && !fgets(line, sizeof line, file))
+        *line = '\0';
+    if (file)
+        fclose(file);
+    long long width = 0, height = 0;
+    char *rest, *word = strtok_r(line, " \n", &rest);
+    if (!word || strcmp(word, "YUV4MPEG2"))
+        return 0; /* something else, or libav says what is wrong */
+    while ((word = strtok_r(NULL, " \n", &rest)) != NULL) {
+        if (*word == 'W')
+            width = strtoll(word + 1, NULL, 10);
+        else if (*word == 'H')
+            height = strtoll(word + 1, NULL, 10);
+    }
+    return clip_check_size(height, width, error);
+}
+
 /* Open the file and find its video. */
 static int open_container(struct video_reader *reader, const char *path, struct error *error)
 {
@@ -241,8 +264,10 @@ static int read_sampled(struct clip *clip, const char *path, int count, double f
 
 static int read_clip(struct clip *clip, const char *path, double fps, uint64_t max_bytes, struct error *error)
 {
-    struct video_reader reader;
-    int code = reader_open(&reader, path, error);
+    struct video_reader reader = {0};
+    int code = check_y4m_size(path, error);
+    if (!code)
+        code = reader_open(&reader, path, error);
     int count = 0;
     if (!code)
         code = count_frames(&reader, &count, error);
