@@ -294,6 +294,31 @@ static int queue_length(const struct jobs *jobs)
     return length;
 }
 
+/* What the requests of jobs that have not ended take. */
+static uint64_t requested_bytes(const struct jobs *jobs)
+{
+    uint64_t bytes = 0;
+    for (const struct job *job = jobs->first; job != NULL; job = job->next)
+        if (job->request != NULL)
+            bytes += job_request_bytes(job->request);
+    return bytes;
+}
+
+/* A request beside no other is always taken: it cannot be larger than a message, and would never be taken otherwise. */
+static int check_room(const struct jobs *jobs, const char *id, const struct job_request *request, struct error *error)
+{
+    if (queue_length(jobs) >= jobs->limits.queue)
+        return error_set(error, ERROR_BUSY, "job %s: the queue is full (%d jobs wait); try again later", id,
+                         jobs->limits.queue);
+    const uint64_t held = requested_bytes(jobs), bytes = job_request_bytes(request);
+    if (held == 0 || (held <= jobs->limits.queue_bytes && bytes <= jobs->limits.queue_bytes - held))
+        return 0;
+    return error_set(error, ERROR_BUSY,
+                     "job %s: its request takes %.1f MB, and those of the jobs before it %.1f MB; together %.1f MB are allowed "
+                     "(lanced --queue-bytes); try again later", id, (double)bytes / 1e6, (double)held / 1e6,
+                     (double)jobs->limits.queue_bytes / 1e6);
+}
+
 static int active(const struct jobs *jobs)
 {
     int count = 0;
@@ -326,9 +351,9 @@ static int submit(struct jobs *jobs, const char *id, struct job_request **reques
     }
     if (jobs->shut)
         return error_set(error, ERROR_BUSY, "job %s: lanced is shutting down and takes no more jobs", id);
-    if (queue_length(jobs) >= jobs->limits.queue)
-        return error_set(error, ERROR_BUSY, "job %s: the queue is full (%d jobs wait); try again later", id,
-                         jobs->limits.queue);
+    int room = check_room(jobs, id, *request, error);
+    if (room != 0)
+        return room;
     job = calloc(1, sizeof *job);
     if (job == NULL)
         return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
@@ -625,7 +650,7 @@ void jobs_sweep(struct jobs *jobs)
     pthread_mutex_unlock(&jobs->lock);
 }
 
-cJSON *jobs_stats(struct jobs *jobs, uint64_t *result_bytes)
+cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes)
 {
     cJSON *stats = cJSON_CreateObject();
     *result_bytes = 0;
@@ -633,6 +658,7 @@ cJSON *jobs_stats(struct jobs *jobs, uint64_t *result_bytes)
     for (struct job *job = jobs->first; job != NULL; job = job->next)
         if (has_ended(job))
             *result_bytes += kept_bytes(job);
+    *queue_bytes = requested_bytes(jobs);
     const struct {
         const char *name;
         uint64_t value;

@@ -19,7 +19,8 @@
 #include "protocol/error.h"
 
 struct jobs_limits {
-    int queue;             /* jobs waiting at most */
+    int queue;             /* jobs waiting at most; */
+    uint64_t queue_bytes;  /* what their requests may take, the running job's with them */
     int results;           /* ended jobs kept at most, */
     uint64_t result_bytes; /* in at most so many bytes, */
     double result_seconds; /* for so long */
@@ -49,8 +50,8 @@ struct job_status {
 bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status);
 
 /* Queue a job. A known id starts nothing and reports where that job is. The request is owned by the table from
- * here on, whatever happens. Errors: ERROR_BUSY (queue full, shutting down, or the id's former job is still being
- * stopped), ERROR_NO_MEMORY. */
+ * here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in bytes; shutting down; or the id's former job is
+ * still being stopped), ERROR_NO_MEMORY. */
 int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, struct job_status *status,
                 struct error *error);
 
@@ -135,8 +136,8 @@ int jobs_unfetched(struct jobs *jobs);
 /* Forget what has expired. Call now and then. */
 void jobs_sweep(struct jobs *jobs);
 
-/* The "jobs" object of stats, which the caller frees; and the bytes that results take. */
-cJSON *jobs_stats(struct jobs *jobs, uint64_t *result_bytes);
+/* The "jobs" object of stats, which the caller frees; and the bytes that requests and results take. */
+cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes);
 
 /* Count a submit that was refused before it reached the table. */
 void jobs_count_refused(struct jobs *jobs);

@@ -39,7 +39,8 @@ static const char usage[] =
     "  --endpoint URL                  ipc:///path or tcp://127.0.0.1:port (default: LANCED_ENDPOINT, else a socket in\n"
     "                                  $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>)\n"
     "  --token-file FILE               answer only clients that send the token in FILE (or in LANCED_TOKEN)\n"
-    "  --queue N                       jobs that may wait (default 64)\n"
+    "  --queue N                       jobs that may wait (default 64),\n"
+    "  --queue-bytes BYTES             with requests of at most so much memory together (default 1G)\n"
     "  --max-message BYTES             largest request (default 256M)\n"
     "  --results N                     ended jobs to keep until they are fetched and released (default 64),\n"
     "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
@@ -55,7 +56,7 @@ static const char usage[] =
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
-    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
+    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
@@ -73,6 +74,7 @@ static const struct option long_options[] = {
     {"endpoint", required_argument, NULL, OPTION_ENDPOINT},
     {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
     {"queue", required_argument, NULL, OPTION_QUEUE},
+    {"queue-bytes", required_argument, NULL, OPTION_QUEUE_BYTES},
     {"max-message", required_argument, NULL, OPTION_MAX_MESSAGE},
     {"results", required_argument, NULL, OPTION_RESULTS},
     {"result-bytes", required_argument, NULL, OPTION_RESULT_BYTES},
@@ -227,6 +229,8 @@ static int read_option(struct options *options, int code, const char *value, str
         return read_token_file(options, value, error);
     case OPTION_QUEUE:
         return read_int(&options->jobs.queue, "queue", value, 1, 10000, error);
+    case OPTION_QUEUE_BYTES:
+        return read_bytes(&options->jobs.queue_bytes, "queue-bytes", value, 1 << 20, error);
     case OPTION_MAX_MESSAGE:
         return read_bytes(&options->max_message_bytes, "max-message", value, 64 << 10, error);
     case OPTION_RESULTS:
@@ -262,7 +266,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     *out = (struct options){
         .max_message_bytes = MESSAGE_DEFAULT_LIMIT_BYTES,
         .prefix_cache_bytes = UINT64_C(1) << 30,
-        .jobs = {.queue = 64, .results = 64, .result_bytes = UINT64_C(1) << 30, .result_seconds = 600},
+        .jobs = {.queue = 64, .queue_bytes = UINT64_C(1) << 30, .results = 64, .result_bytes = UINT64_C(1) << 30,
+                 .result_seconds = 600},
         .log_level = LOG_LEVEL_INFO,
     };
     *action = OPTIONS_RUN;

@@ -394,6 +394,22 @@ void job_request_close(struct job_request *request)
     free(request);
 }
 
+static uint64_t latents_bytes(const struct given_latents *given)
+{
+    const struct lance_latents *l = &given->latents;
+    return given->values == NULL ? 0
+                                 : (uint64_t)l->batch * (uint64_t)l->channels * (uint64_t)l->frames * (uint64_t)l->height *
+                                       (uint64_t)l->width * sizeof(float);
+}
+
+uint64_t job_request_bytes(const struct job_request *request)
+{
+    uint64_t bytes = sizeof *request + (request->message != NULL ? message_bytes(request->message) : 0);
+    if (request->noise != NULL)
+        bytes += request->lance.noise_values * sizeof(float);
+    return bytes + latents_bytes(&request->latents) + latents_bytes(&request->state) + latents_bytes(&request->mask);
+}
+
 static bool is_known(const char *name)
 {
     for (int i = 0; i < PARAMETERS; i++)

@@ -33,6 +33,9 @@ int request_read_model(const char **name, const cJSON *envelope, struct error *e
 int job_request_open(struct job_request **out, struct message *message, struct error *error);
 void job_request_close(struct job_request *request); /* NULL is allowed */
 
+/* What it keeps in memory: the message and the aligned copies of its tensors. */
+uint64_t job_request_bytes(const struct job_request *request);
+
 /* Names of parameters in the message that nobody knows: a JSON array, which the caller frees. */
 cJSON *job_request_unknown(const struct message *message);
 

@@ -318,6 +318,7 @@ static int handle_hello(struct context *context, const cJSON *request, struct er
     cJSON *limits = cJSON_AddObjectToObject(context->answer, "limits");
     cJSON_AddNumberToObject(limits, "message_bytes", (double)options->max_message_bytes);
     cJSON_AddNumberToObject(limits, "queue", options->jobs.queue);
+    cJSON_AddNumberToObject(limits, "queue_bytes", (double)options->jobs.queue_bytes);
     cJSON_AddNumberToObject(limits, "results", options->jobs.results);
     cJSON_AddNumberToObject(limits, "result_bytes", (double)options->jobs.result_bytes);
     cJSON_AddNumberToObject(limits, "result_seconds", options->jobs.result_seconds);
@@ -508,8 +509,8 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     struct server *server = context->server;
     struct worker_status status;
     worker_status(server->worker, &status);
-    uint64_t result_bytes;
-    cJSON *jobs = jobs_stats(server->jobs, &result_bytes), *answer = context->answer;
+    uint64_t queue_bytes, result_bytes;
+    cJSON *jobs = jobs_stats(server->jobs, &queue_bytes, &result_bytes), *answer = context->answer;
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
 
@@ -536,6 +537,7 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     cJSON_AddNumberToObject(memory, "job_bytes", (double)status.held.job_bytes);
     cJSON_AddNumberToObject(memory, "held_bytes",
                             (double)(status.held.weight_bytes + status.held.prefix_bytes + status.held.job_bytes));
+    cJSON_AddNumberToObject(memory, "queue_bytes", (double)queue_bytes);
     cJSON_AddNumberToObject(memory, "result_bytes", (double)result_bytes);
     cJSON_AddNumberToObject(memory, "job_peak_bytes", (double)status.job_peak_bytes);
     cJSON_AddNumberToObject(memory, "job_limit_bytes", (double)status.memory_limit_bytes);

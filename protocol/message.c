@@ -17,6 +17,7 @@ static const uint64_t first_misprinted = UINT64_C(1000000000000000);
 static const char envelope_key[] = "lance";
 
 struct message {
+    uint64_t bytes;
     struct safetensors *tensors;
     cJSON *envelope;
     void *owner;
@@ -82,6 +83,7 @@ int message_parse(struct message **out, const void *data, uint64_t bytes, uint64
     struct message *message = calloc(1, sizeof *message);
     if (message == NULL)
         return error_set(error, ERROR_NO_MEMORY, "message: out of memory");
+    message->bytes = bytes;
     int status = safetensors_parse(&message->tensors, data, bytes, "message", error);
     if (status == ERROR_BAD_FILE) { /* for a message that is the request's fault, not a file's */
         status = ERROR_BAD_REQUEST;
@@ -121,6 +123,11 @@ void message_close(struct message *message)
 const cJSON *message_envelope(const struct message *message)
 {
     return message->envelope;
+}
+
+uint64_t message_bytes(const struct message *message)
+{
+    return message->bytes;
 }
 
 size_t message_tensor_count(const struct message *message)

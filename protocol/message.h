@@ -43,6 +43,7 @@ void message_adopt(struct message *message, void *owner, void (*release)(void *o
 void message_close(struct message *message); /* NULL is allowed */
 
 const cJSON *message_envelope(const struct message *message);
+uint64_t message_bytes(const struct message *message); /* as received */
 size_t message_tensor_count(const struct message *message);
 const struct tensor_view *message_tensor_at(const struct message *message, size_t index);
 const struct tensor_view *message_tensor(const struct message *message, const char *name); /* or NULL */

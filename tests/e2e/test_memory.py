@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanced_client import Cancelled, Client, Progress, TooLarge
-from lanced_process import REQUEST, Lanced
+from lanced_client import Busy, Cancelled, Client, Progress, TooLarge
+from lanced_process import LONG_REQUEST, REQUEST, Lanced
 
 LARGEST_VIDEO = REQUEST | {"width": 848, "height": 480, "num_frames": 121}
 
@@ -96,6 +97,36 @@ def test_a_video_that_cannot_fit_is_refused_at_once_with_the_numbers() -> None:
         with pytest.raises(TooLarge, match=r"needs \d+\.\d MB of memory beside the weights; the limit is 104\.9 MB"):
             client.submit("t2v", **LARGEST_VIDEO)
         assert client.stats()["memory"]["job_limit_bytes"] == 100 << 20
+        client.generate("t2i", **REQUEST)
+
+
+def test_requests_that_wait_take_only_the_memory_they_are_allowed() -> None:
+    """Each has 16 MB of video. What does not fit is refused with the numbers, and taken again when there is room."""
+    video = np.zeros((64, 256, 341, 3), np.uint8)
+    edit: dict[str, Any] = {"prompt": "turn it into night", "source": video, "fps": 12.0, "resolution": "64x64"}
+    with Lanced("--queue-bytes", "60M") as daemon, daemon.client() as client:
+        client.generate("t2i", **REQUEST)
+        before = client.stats()["memory"]
+        assert client.hello().limits["queue_bytes"] == 60 << 20
+        with client.submit("t2i", **LONG_REQUEST) as running:
+            waiting = []
+            for _ in range(12):
+                with contextlib.suppress(Busy):
+                    waiting.append(client.submit("video_edit", **edit))
+            assert len(waiting) == 3
+            with pytest.raises(Busy, match=r"takes 16\.8 MB, .* before it 50\.3 MB; together 62\.9 MB are allowed"):
+                client.submit("video_edit", **edit)
+            memory = client.stats()["memory"]
+            assert 3 * video.nbytes < memory["queue_bytes"] <= 60 << 20
+            assert memory["resident_bytes"] - before["resident_bytes"] < 160 << 20
+            client.submit("t2i", **REQUEST).release()  # small ones still find room
+            waiting.pop().release()
+            waiting.append(client.submit("video_edit", **edit))
+            for job in (*waiting, running):
+                job.release()
+        deadline = time.monotonic() + 10
+        while client.stats()["memory"]["queue_bytes"] > 0:  # until the running job has ended its step
+            assert time.monotonic() < deadline
         client.generate("t2i", **REQUEST)
 
 

@@ -19,7 +19,17 @@ static struct job_request *make_request(void)
     return request;
 }
 
-static const struct jobs_limits roomy = {.queue = 100, .results = 100, .result_bytes = 1 << 20, .result_seconds = 1000};
+/* One that keeps so many values of noise. */
+static struct job_request *make_large_request(size_t values)
+{
+    struct job_request *request = make_request();
+    request->noise = calloc(values, sizeof *request->noise);
+    request->lance.noise_values = values;
+    return request;
+}
+
+static const struct jobs_limits roomy = {
+    .queue = 100, .queue_bytes = 1 << 20, .results = 100, .result_bytes = 1 << 20, .result_seconds = 1000};
 
 static struct jobs *open_table(const struct jobs_limits *limits)
 {
@@ -126,6 +136,40 @@ static void a_full_queue_refuses_and_recovers(void **state)
     assert_non_null(strstr(error.text, "queue is full (2 jobs"));
     do_next(jobs, 1);
     submit(jobs, "c");
+    jobs_close(jobs);
+}
+
+static void requests_beyond_the_limit_of_bytes_are_refused_with_the_numbers_until_there_is_room(void **state)
+{
+    (void)state;
+    struct jobs_limits limits = roomy;
+    limits.queue_bytes = 5000000;
+    struct jobs *jobs = open_table(&limits);
+    struct job_status status;
+    struct error error;
+    assert_int_equal(jobs_submit(jobs, "a", make_large_request(500000), &status, &error), 0);
+    assert_int_equal(jobs_submit(jobs, "b", make_large_request(500000), &status, &error), 0);
+    struct job *running = jobs_take(jobs, 0); /* its request is still there */
+    assert_int_equal(jobs_submit(jobs, "c", make_large_request(500000), &status, &error), ERROR_BUSY);
+    assert_non_null(strstr(error.text, "job c: its request takes 2.0 MB, and those of the jobs before it 4.0 MB; together 5.0 MB are allowed"));
+    assert_false(jobs_find(jobs, "c", &status));
+    submit(jobs, "small");
+    jobs_end(jobs, running, make_blob(1), NULL);
+    assert_int_equal(jobs_submit(jobs, "c", make_large_request(500000), &status, &error), 0);
+    jobs_close(jobs);
+}
+
+static void a_large_request_beside_no_other_is_taken(void **state)
+{
+    (void)state;
+    struct jobs_limits limits = roomy;
+    limits.queue_bytes = 1000;
+    struct jobs *jobs = open_table(&limits);
+    struct job_status status;
+    struct error error;
+    assert_int_equal(jobs_submit(jobs, "a", make_large_request(5000), &status, &error), 0);
+    do_next(jobs, 1);
+    assert_int_equal(jobs_submit(jobs, "b", make_large_request(5000), &status, &error), 0);
     jobs_close(jobs);
 }
 
@@ -241,7 +285,9 @@ static void old_results_make_room_for_new_ones(void **state)
     assert_int_equal(state_of(jobs, "large"), JOB_DONE);
     assert_int_equal(state_of(jobs, "c"), -1);
     uint64_t bytes;
-    cJSON *stats = jobs_stats(jobs, &bytes);
+    uint64_t queue_bytes;
+    cJSON *stats = jobs_stats(jobs, &queue_bytes, &bytes);
+    assert_int_equal(queue_bytes, 0);
     assert_in_range(bytes, 200000, 210000);
     assert_int_equal(cJSON_GetObjectItem(stats, "expired")->valueint, 3);
     cJSON_Delete(stats);
@@ -441,6 +487,8 @@ int main(void)
         cmocka_unit_test(jobs_are_done_in_the_order_they_came),
         cmocka_unit_test(a_known_id_starts_nothing),
         cmocka_unit_test(a_full_queue_refuses_and_recovers),
+        cmocka_unit_test(requests_beyond_the_limit_of_bytes_are_refused_with_the_numbers_until_there_is_room),
+        cmocka_unit_test(a_large_request_beside_no_other_is_taken),
         cmocka_unit_test(a_cancelled_job_leaves_the_queue_and_moves_the_others_up),
         cmocka_unit_test(a_running_job_learns_that_it_is_cancelled),
         cmocka_unit_test(a_released_job_is_not_known_any_more),
