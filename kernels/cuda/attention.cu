@@ -339,8 +339,10 @@ void flush(struct cuda_state *state, const struct shape &shape, struct batch *b,
     if (b->splits > 1) {
         size_t rows = (size_t)b->splits * (size_t)b->rows;
         b->partial = (float *)cuda_scratch(state, SCRATCH_PARTIALS, rows * (size_t)(shape.dim + 2) * sizeof(float));
-        if (!b->partial)
+        if (!b->partial) {
+            b->count = 0; /* the caller goes on filling */
             return;
+        }
         b->statistics = b->partial + rows * (size_t)shape.dim;
     }
     switch (shape.dim) {

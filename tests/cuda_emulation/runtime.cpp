@@ -67,7 +67,8 @@ cudaError_t cudaGetLastError()
     return status;
 }
 
-/* LANCED_EMULATION_CARDS and LANCED_EMULATION_MEMORY (bytes) make a machine without a card, or a small one. */
+/* LANCED_EMULATION_CARDS, LANCED_EMULATION_MEMORY (bytes) and LANCED_EMULATION_MULTIPROCESSORS make a machine without a card,
+ * a small one or a large one. */
 static size_t environment(const char *name, size_t otherwise)
 {
     const char *value = getenv(name);
@@ -95,7 +96,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     properties->sharedMemPerBlockOptin = 99 << 10; /* what every card from 8.0 on has */
     properties->major = 8;
     properties->minor = 6;
-    properties->multiProcessorCount = 4;
+    properties->multiProcessorCount = static_cast<int>(environment("LANCED_EMULATION_MULTIPROCESSORS", 4));
     return cudaSuccess;
 }
 

@@ -246,6 +246,41 @@ static void heads_wider_than_the_card_takes_are_refused(void **state)
         p->cuda->memory_free(p->cuda, tensors.memory[i]);
 }
 
+/* More problems than a launch takes, their keys cut into parts, and no scratch memory for the parts. */
+static void a_full_card_is_an_error_and_no_more(void **state)
+{
+    enum { COUNT = 9 };
+    const struct shape shape = {.q_rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 16, .segments = 1, .segment_rows = {600},
+                                .amplitude = 1};
+    struct pair *p = *state;
+    if (on_card(p))
+        skip(); /* which has memory enough */
+    struct kernels *k = NULL;
+    struct error error = {0};
+    assert_int_equal(setenv("LANCED_EMULATION_MULTIPROCESSORS", "64", 1), 0);
+    if (kernels_cuda_load(&k, 0, &error))
+        fail_msg("%s", error.text);
+    assert_int_equal(unsetenv("LANCED_EMULATION_MULTIPROCESSORS"), 0);
+    const float one = 1.0f;
+    k->memory_free(k, act_with(k, &one, 1)); /* nothing in use: the scratch memory goes, too */
+    struct tensors tensors[COUNT] = {{.count = 0}};
+    struct attention problems[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        problems[i] = make_problem(k, &shape, &tensors[i]);
+
+    assert_int_equal(setenv("LANCED_EMULATION_MEMORY", "1", 1), 0);
+    k->attention(k, problems, COUNT);
+    assert_int_equal(k->sync(k, &error), ERROR_NO_MEMORY);
+    assert_int_equal(unsetenv("LANCED_EMULATION_MEMORY"), 0);
+    k->attention(k, problems, COUNT);
+    assert_int_equal(k->sync(k, &error), 0);
+
+    for (int i = 0; i < COUNT; i++)
+        for (int j = 0; j < tensors[i].count; j++)
+            k->memory_free(k, tensors[i].memory[j]);
+    k->close(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +294,7 @@ int main(void)
         cmocka_unit_test(many_problems_in_one_call_do_not_disturb_each_other),
         cmocka_unit_test(the_same_attention_gives_the_same_bytes),
         cmocka_unit_test(heads_wider_than_the_card_takes_are_refused),
+        cmocka_unit_test(a_full_card_is_an_error_and_no_more),
     };
     return cmocka_run_group_tests(tests, open_pair, close_pair);
 }
