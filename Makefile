@@ -86,6 +86,7 @@ ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 $(BUILD)/%_avx2.o: BASE_FLAGS += -mavx2 -mfma -mf16c
 endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
+$(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/kernels/plugin.o: BASE_FLAGS += -DKERNELS_ABI=$(KERNELS_ABI)
 
 $(BUILD)/%.o: %.c | $(BUILD)/headers
