@@ -130,3 +130,11 @@ void mapped_file_prefetch(const void *data, uint64_t bytes)
     uintptr_t aligned = begin / page * page;
     madvise((void *)aligned, (size_t)(begin - aligned + bytes), MADV_WILLNEED);
 }
+
+void mapped_file_let_go(const void *data, uint64_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + (uintptr_t)bytes) / page * page;
+    if (begin < end)
+        madvise((void *)begin, (size_t)(end - begin), MADV_DONTNEED);
+}

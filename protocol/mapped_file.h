@@ -26,6 +26,10 @@ void mapped_file_close(struct mapped_file *mapped); /* an empty one is allowed *
 /* Ask the system to start reading these bytes of a mapping from the disk now. Never fails: it is a hint. */
 void mapped_file_prefetch(const void *data, uint64_t bytes);
 
+/* The process needs these bytes of a mapping no longer, so that they stop counting as its memory. They may be read all the
+ * same: they come back from the file. */
+void mapped_file_let_go(const void *data, uint64_t bytes);
+
 /* From now on, what is lost of a mapped file reads as zeros, and mapped_files_check tells. Call once, before any
  * thread is started. */
 void mapped_files_guard(void);

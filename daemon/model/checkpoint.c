@@ -541,6 +541,14 @@ uint64_t checkpoint_bytes(const struct checkpoint *checkpoint)
     return bytes;
 }
 
+void checkpoint_let_go(const struct checkpoint *checkpoint, const char *prefix)
+{
+    for (size_t i = 0; i < checkpoint->count; i++)
+        if (!strncmp(checkpoint->tensors[i].name, prefix, strlen(prefix)) &&
+            checkpoint->tensors[i].data != checkpoint->patch_embedding) /* which is no mapping */
+            mapped_file_let_go(checkpoint->tensors[i].data, checkpoint->tensors[i].bytes);
+}
+
 /* Start reading the weights from the disk, unless they would crowd out everything else. */
 static void prefetch(const struct checkpoint *checkpoint)
 {

@@ -68,6 +68,8 @@ const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex
                                                                         * of the weight files (see compute_hash) */
 const char *checkpoint_warnings(const struct checkpoint *checkpoint);  /* text for the log, "" if none */
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);        /* weight bytes that are used */
+void checkpoint_let_go(const struct checkpoint *checkpoint, const char *prefix); /* tensors whose names begin so have been
+                                                                        * copied: their pages are given back to the system */
 bool checkpoint_can_generate(const struct checkpoint *checkpoint);     /* _moe_gen weights, vae2llm, llm2vae, VAE */
 const char *checkpoint_lacks_for_generation(const struct checkpoint *checkpoint); /* what is missing, "" if nothing */
 bool checkpoint_can_see(const struct checkpoint *checkpoint);          /* ViT */

@@ -1,6 +1,8 @@
 /* lance-bench: how fast each operator of a backend is on this machine, at the shapes of Lance-3B.
  *
  *   lance-bench [--backend cpu|cpu-portable|cuda] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]
+ *   lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH] [--video WxHxFRAMES]
+ *               [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...] [--threads N] [--json]
  *
  * Every case runs for S seconds (0.5) at least twice and its best time counts: on a shared machine
  * the rest is other people's work. Beside the operator's rate stands what the machine did just before. On the CPU, in a plain
@@ -8,6 +10,9 @@
  * (GB/s of the bytes that must be read or written at least once). On a card, where cases run many times between two waits:
  * the largest bf16 product here, 8192 x 8192 x 8192, through cuBLASLt where that is installed (the backend's name says
  * so), and copying memory, read and written bytes counted. --tiny makes every shape small: to try the program, not to measure.
+ *
+ * --tasks runs whole jobs of a checkpoint instead (tasks.c): a picture, a video, and an answer about a picture, with the
+ * time by stage, the memory, and whether every run gave the same bytes. random-checkpoint makes one to measure with.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -17,6 +22,7 @@
 
 #include "kernels/plugin.h"
 #include "tools/lance-bench/machine.h"
+#include "tools/lance-bench/tasks.h"
 
 enum operation { LINEAR, ATTENTION, CONV, RMS_NORM, HEAD_NORM_ROPE, SWIGLU, CHANNEL_NORM, DUPLICATE_UP };
 enum bound { BY_ARITHMETIC, BY_MEMORY };
@@ -417,12 +423,16 @@ struct options {
     const char *backend, *filter;
     int threads;
     double seconds;
-    bool json, tiny;
+    bool json, tiny, tasks;
+    struct tasks_options task;
 };
 
 static int usage(void)
 {
-    fputs("usage: lance-bench [--backend cpu|cpu-portable|cuda] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n",
+    fputs("usage: lance-bench [--backend cpu|cpu-portable|cuda] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n"
+          "       lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]\n"
+          "                   [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]\n"
+          "                   [--threads N] [--json]\n",
           stderr);
     return 2;
 }
@@ -481,34 +491,66 @@ static int run_all(struct kernels *k, const struct options *o)
     return printed ? 0 : 1;
 }
 
+/* "768x768" into `count` numbers of 1 to 100,000. */
+static bool read_sizes(const char *text, int *sizes, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char *end;
+        const long size = strtol(text, &end, 10);
+        if (end == text || size < 1 || size > 100000 || *end != (i + 1 < count ? 'x' : '\0'))
+            return false;
+        sizes[i] = (int)size;
+        text = end + 1;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    enum { TASKS = 256, MODEL, VAE, VIT, TASK, IMAGE, VIDEO, PICTURE, STEPS, TOKENS, RUNS };
     static const struct option names[] = {
-        {"backend", required_argument, NULL, 'b'}, {"threads", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 's'}, {"filter", required_argument, NULL, 'f'},
-        {"json", no_argument, NULL, 'j'},          {"tiny", no_argument, NULL, 'y'},
-        {0},
+        {"backend", required_argument, NULL, 'b'},   {"threads", required_argument, NULL, 't'},
+        {"seconds", required_argument, NULL, 's'},   {"filter", required_argument, NULL, 'f'},
+        {"json", no_argument, NULL, 'j'},            {"tiny", no_argument, NULL, 'y'},
+        {"tasks", no_argument, NULL, TASKS},         {"model", required_argument, NULL, MODEL},
+        {"vae", required_argument, NULL, VAE},       {"vit", required_argument, NULL, VIT},
+        {"task", required_argument, NULL, TASK},     {"image", required_argument, NULL, IMAGE},
+        {"video", required_argument, NULL, VIDEO},   {"picture", required_argument, NULL, PICTURE},
+        {"steps", required_argument, NULL, STEPS},   {"tokens", required_argument, NULL, TOKENS},
+        {"runs", required_argument, NULL, RUNS},     {0},
     };
-    struct options o = {.backend = "cpu", .seconds = 0.5};
+    struct options o = {.backend = "cpu", .seconds = 0.5, .task = tasks_defaults()};
+    bool understood = true;
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (c) {
         case 'b': o.backend = optarg; break;
         case 't': o.threads = atoi(optarg); break;
         case 's': o.seconds = atof(optarg); break;
         case 'f': o.filter = optarg; break;
-        case 'j': o.json = true; break;
+        case 'j': o.json = o.task.json = true; break;
         case 'y': o.tiny = true; break;
+        case TASKS: o.tasks = true; break;
+        case MODEL: o.task.model = optarg; break;
+        case VAE: o.task.vae = optarg; break;
+        case VIT: o.task.vit = optarg; break;
+        case TASK: o.task.only = optarg; break;
+        case IMAGE: understood &= read_sizes(optarg, o.task.image, 2); break;
+        case VIDEO: understood &= read_sizes(optarg, o.task.video, 3); break;
+        case PICTURE: understood &= read_sizes(optarg, o.task.picture, 2); break;
+        case STEPS: understood &= read_sizes(optarg, &o.task.steps, 1); break;
+        case TOKENS: understood &= read_sizes(optarg, &o.task.tokens, 1); break;
+        case RUNS: understood &= read_sizes(optarg, &o.task.runs, 1); break;
         default: return usage();
         }
     }
     const bool portable = !strcmp(o.backend, "cpu-portable"), cuda = !strcmp(o.backend, "cuda");
-    if (optind < argc || (strcmp(o.backend, "cpu") && !portable && !cuda))
+    if (!understood || optind < argc || (strcmp(o.backend, "cpu") && !portable && !cuda) || o.tasks != (o.task.model != NULL))
         return usage();
     struct kernels *k = NULL;
     struct error error;
     check(cuda ? kernels_cuda_load(&k, 0, &error)
                : kernels_cpu_open(&k, o.threads, portable ? CPU_PORTABLE : CPU_AUTO, &error), &error);
-    int status = run_all(k, &o);
+    int status = o.tasks ? tasks_run(k, &o.task) : run_all(k, &o);
     k->close(k);
     return status;
 }

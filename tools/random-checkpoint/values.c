@@ -113,17 +113,14 @@ static void fill_levels(const struct random_tensor *tensor, uint64_t first, uint
 
 static void fill_per_group(const struct random_tensor *tensor, uint64_t first, uint64_t count, uint8_t *out)
 {
-    const uint64_t repeats = (uint64_t)(SCALE_COLUMNS / tensor->group);
-    const size_t size = dtype_bytes(tensor->dtype);
-    for (uint64_t done = 0; done < count; done += size) {
+    const uint64_t size = dtype_bytes(tensor->dtype), repeats = (uint64_t)(SCALE_COLUMNS / tensor->group);
+    for (uint64_t done = 0; done < count; done += repeats * size) {
         const uint64_t group = (first + done) / size / repeats;
-        if (tensor->content == CONTENT_SCALES) {
-            const uint16_t scale = to_bf16(group_scale(tensor, group));
-            memcpy(out + done, &scale, sizeof scale);
-        } else {
-            out[done] = tensor->content == CONTENT_ZEROS ? (uint8_t)group_zero(tensor, group)
-                                                         : to_e4m3(group_scale(tensor, group));
-        }
+        const uint16_t value = tensor->content == CONTENT_ZEROS    ? (uint16_t)group_zero(tensor, group)
+                               : tensor->content == CONTENT_SCALES ? to_bf16(group_scale(tensor, group))
+                                                                   : to_e4m3(group_scale(tensor, group));
+        for (uint64_t i = 0; i < repeats; i++)
+            memcpy(out + done + i * size, &value, size == 1 ? 1 : 2); /* little-endian: the low byte comes first */
     }
 }
 
