@@ -8,8 +8,8 @@
 #   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
-#   make bench          how fast each operator is on this machine
-#   make bench-wire     what a request and its payload cost between the Python client and lanced
+#   make bench          how fast each operator is on this machine, and what a request and its payload cost
+#   make bench-wire     the latter alone: between the Python client and lanced
 #   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
@@ -241,9 +241,11 @@ demo demo-scores:
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python .venv/bin/python -m demo.$(if $(filter demo,$@),demo,measure)
 
-# How fast each operator is on this machine, at the shapes of the real model.
+# How fast each operator is on this machine, at the shapes of the real model; then bench-wire.
 bench: $(BUILD)/lance-bench
 	@$<
+	@echo
+	@$(MAKE) -s --no-print-directory bench-wire
 
 # What a request and its payload cost between the Python client and lanced with the demo model.
 bench-wire:

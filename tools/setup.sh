@@ -94,6 +94,8 @@ install_python() {
     .venv/bin/python -m pip install -qq --disable-pip-version-check -r "$requirements" ||
         stop "pip could not install $requirements (its message is above); is there a network?"
     echo "$wanted" >"$stamp"
+    # All the others begin with these.
+    cat requirements.txt requirements.txt | cksum >.venv/installed-requirements.txt
 }
 
 install_packages

@@ -8,22 +8,23 @@ from pathlib import Path
 SETUP = Path(__file__).resolve().parents[2] / "tools/setup.sh"
 
 
-def run_setup(folder: Path, **commands: str) -> subprocess.CompletedProcess[str]:
+def run_setup(folder: Path, what: str = "demo", **commands: str) -> subprocess.CompletedProcess[str]:
     """Runs a copy of setup.sh, in a folder of its own, that finds only the given commands and a few harmless ones."""
     programs, tools = folder / "bin", folder / "tools"
-    programs.mkdir()
-    tools.mkdir()
+    programs.mkdir(exist_ok=True)
+    tools.mkdir(exist_ok=True)
     (tools / "setup.sh").write_text(SETUP.read_text())
     for name in ("requirements.txt", "requirements-dev.txt"):
         (folder / name).write_text((SETUP.parents[1] / name).read_text())
     for name in ("sh", "cat", "cksum", "dirname", "mktemp", "rm", "sed", "sort", "tail", "tr", "env"):
-        (programs / name).symlink_to(f"/usr/bin/{name}")
+        if not (programs / name).exists():
+            (programs / name).symlink_to(f"/usr/bin/{name}")
     for name, script in commands.items():
         program = programs / name.replace("_", "-")
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
     return subprocess.run(
-        ["/bin/sh", str(tools / "setup.sh"), "demo"],
+        ["/bin/sh", str(tools / "setup.sh"), what],
         env={"PATH": str(programs)},
         text=True,
         capture_output=True,
@@ -67,4 +68,16 @@ def test_nothing_missing_is_silent_and_installs_nothing(tmp_path: Path) -> None:
     (tmp_path / ".venv/bin/python").chmod(0o755)
     (tmp_path / ".venv/installed-requirements.txt").write_bytes(checksum)
     done = run_setup(tmp_path, dpkg_query="echo installed", apt_get="exit 9", id="echo 0")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_the_tests_need_is_enough_for_the_demo(tmp_path: Path) -> None:
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    python = tmp_path / ".venv/bin/python"
+    python.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/pip.log\n')
+    python.chmod(0o755)
+    installed = "echo installed"
+    assert run_setup(tmp_path, "test", dpkg_query=installed, apt_get="exit 9", id="echo 0").returncode == 0
+    assert "pip install" in (tmp_path / "pip.log").read_text()
+    done = run_setup(tmp_path, "demo", dpkg_query=installed, apt_get="exit 9", id="echo 0")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
