@@ -3,6 +3,9 @@
  * The weights are fitted once per model, when the first preview is asked for: small made-up pictures of a shape on a ground
  * are encoded, and ridge regression finds the line from each cell's latent to its mean colour. (Decoding random
  * latents instead was tried: the colours it gives have nothing to do with pictures, for no picture has such latents.)
+ * On the demo's VAE, whose latents hold colour less linearly than those of large VAEs, cells of finished pictures are off by
+ * 38 of 255 on average; the best line for these very pictures is off by 26. More made-up pictures and other ridges were no
+ * better; 64 random features came to 33, for a hundred times the work.
  * Deterministic; the model's one thread runs it.
  */
 #include "daemon/lance_internal.h"

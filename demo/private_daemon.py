@@ -11,7 +11,10 @@ from pathlib import Path
 
 from lanced_client import Client, ConnectionFailed
 
+# Enough for a build with a sanitizer on a busy machine: in good days none of them counts.
 START_SECONDS = 60
+ANSWER_SECONDS = 30
+END_SECONDS = 60
 
 
 @contextmanager
@@ -25,11 +28,11 @@ def private_daemon(binary: Path, model: Path, log_path: Path) -> Iterator[Client
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            with Client(endpoint) as client:
+            with Client(endpoint, timeout=ANSWER_SECONDS) as client:
                 wait_until_it_answers(client, daemon, log_path)
                 yield client
                 client.shutdown()
-            daemon.wait(timeout=10)
+            daemon.wait(timeout=END_SECONDS)
         finally:
             if daemon.poll() is None:
                 daemon.terminate()

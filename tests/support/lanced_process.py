@@ -20,7 +20,11 @@ LANCED = BUILD / "lanced"
 LANCECTL = BUILD / "lancectl"
 DEMO_MODEL = ROOT / "demo/lance-demo"
 DEMO_AWQ = ROOT / "demo/lance-demo-awq"
-START_SECONDS = 30
+# Another build is one with a sanitizer, on which everything takes its time.
+SLOWER = 6 if "LANCED_BUILD" in os.environ else 1
+START_SECONDS = 30 * SLOWER
+ANSWER_SECONDS = 5.0 * SLOWER
+LANCECTL_SECONDS = 120 * SLOWER
 
 # A quick picture, and one that takes long enough to be stopped in the middle.
 REQUEST: dict[str, Any] = {
@@ -91,7 +95,7 @@ class Lanced:
                     time.sleep(0.02)
 
     def client(self, peer_factory: Callable[[str], Peer] = open_peer) -> Client:
-        return Client(self.endpoint, token=self.token, peer_factory=peer_factory)
+        return Client(self.endpoint, token=self.token, timeout=ANSWER_SECONDS, peer_factory=peer_factory)
 
     def lancectl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -100,5 +104,5 @@ class Lanced:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LANCECTL_SECONDS,
         )
