@@ -158,6 +158,8 @@ def test_lancectl_encodes_and_decodes_files_of_comfyuis_format(lanced: Lanced, t
     assert tensors["latent_format_version_0"].shape == (0,)
     with safe_open(latent, "numpy") as file:
         assert json.loads(file.metadata()["lanced"])["task"] == "encode"
+    receipt = json.loads(lanced.lancectl("show", str(latent), "--json").stdout)
+    assert (receipt["task"], receipt["model"]["name"]) == ("encode", "lance-demo")
     assert lanced.lancectl("decode", str(latent), "-o", str(back)).returncode == 0
     with lanced.client() as client:
         assert np.array_equal(np.array(Image.open(back)), client.decode(tensors["latent_tensor"])[0, 0])

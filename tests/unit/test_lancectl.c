@@ -2,6 +2,7 @@
  * file names, receipts and the PNG files that carry them. */
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/exit_codes.h"
+#include "tools/lancectl/help.h"
 #include "tools/lancectl/job.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/progress.h"
@@ -238,6 +239,88 @@ static void a_picture_comes_back_with_its_receipt(void **state)
     remove_folder(folder);
 }
 
+static char *help_of(enum command command)
+{
+    char *text = NULL;
+    size_t bytes;
+    FILE *stream = open_memstream(&text, &bytes);
+    assert_non_null(stream);
+    help_print(stream, command);
+    fclose(stream);
+    return text;
+}
+
+static void the_help_of_a_command_has_options_that_the_command_takes_and_no_others(void **state)
+{
+    (void)state;
+    for (int command = 0; command < COMMAND_HELP; command++) {
+        char *text = help_of((enum command)command), *rest;
+        assert_non_null(strstr(text, "lancectl "));
+        for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+            for (char *at = strncmp(line, "  -", 3) ? NULL : strstr(line, "--"); at; at = strstr(at + 2, "--")) {
+                char name[40];
+                snprintf(name, sizeof name, "%.*s", (int)strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-"), at + 2);
+                if (!arguments_option_is_for(name, (enum command)command))
+                    fail_msg("the help of command %d has --%s", command, name);
+            }
+        free(text);
+    }
+    char *all = help_of(COMMAND_HELP), *drawing = help_of(COMMAND_T2I), *asking = help_of(COMMAND_ASK);
+    assert_non_null(strstr(drawing, "--steps N"));
+    assert_null(strstr(drawing, "--max-tokens"));
+    assert_non_null(strstr(asking, "--max-tokens"));
+    assert_null(strstr(asking, "--steps"));
+    assert_non_null(strstr(all, "--steps N"));
+    assert_non_null(strstr(all, "--max-tokens N"));
+    assert_non_null(strstr(all, "Exit codes"));
+    free(all);
+    free(drawing);
+    free(asking);
+}
+
+static void help_may_be_about_a_command(void **state)
+{
+    (void)state;
+    struct arguments parsed;
+    struct error error;
+    char *asked[] = {"lancectl", "edit", "--help"}, *named[] = {"lancectl", "help", "edit"}, *unknown[] = {"lancectl", "help", "paint"};
+    char *plain[] = {"lancectl", "--help"};
+    assert_int_equal(arguments_parse(&parsed, 3, asked, &error), 0);
+    assert_int_equal(parsed.command, COMMAND_HELP);
+    assert_int_equal(parsed.topic, COMMAND_EDIT);
+    assert_int_equal(arguments_parse(&parsed, 3, named, &error), 0);
+    assert_int_equal(parsed.topic, COMMAND_EDIT);
+    assert_int_equal(arguments_parse(&parsed, 2, plain, &error), 0);
+    assert_int_equal(parsed.topic, COMMAND_HELP);
+    assert_int_not_equal(arguments_parse(&parsed, 3, unknown, &error), 0);
+    assert_non_null(strstr(error.text, "no command \"paint\""));
+}
+
+static void a_misspelt_option_is_named_with_the_one_that_is_meant(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *option, *said;
+    } cases[] = {
+        {"--step=3", "--step=3: is no option of lancectl; did you mean --steps?"},
+        {"--outptu", "did you mean --output?"},
+        {"--guidence", "did you mean --guidance?"},
+        {"--prompt", "--prompt: is no option of lancectl; see lancectl --help"},
+        {"--go", "see lancectl --help"},
+        {"--a-name-that-is-much-longer-than-any-name-of-an-option-is", "see lancectl --help"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct arguments parsed;
+        struct error error;
+        char option[80];
+        snprintf(option, sizeof option, "%s", cases[i].option);
+        char *argv[] = {"lancectl", "t2i", "a fox", option};
+        assert_int_not_equal(arguments_parse(&parsed, 4, argv, &error), 0);
+        if (!strstr(error.text, cases[i].said))
+            fail_msg("\"%s\" does not say \"%s\"", error.text, cases[i].said);
+    }
+}
+
 static void a_file_that_is_no_png_has_no_receipt(void **state)
 {
     (void)state;
@@ -312,6 +395,9 @@ int main(void)
         cmocka_unit_test(t2i_takes_all_its_options),
         cmocka_unit_test(what_is_not_given_is_not_sent),
         cmocka_unit_test(a_wrong_command_line_is_explained),
+        cmocka_unit_test(a_misspelt_option_is_named_with_the_one_that_is_meant),
+        cmocka_unit_test(help_may_be_about_a_command),
+        cmocka_unit_test(the_help_of_a_command_has_options_that_the_command_takes_and_no_others),
         cmocka_unit_test(errors_have_their_exit_codes),
         cmocka_unit_test(the_progress_line_has_bar_rate_and_time_left),
         cmocka_unit_test(several_pictures_are_numbered),

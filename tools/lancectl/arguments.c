@@ -316,11 +316,19 @@ static const char *option_name(enum option_id id)
     return "?";
 }
 
-static int parse_command(struct arguments *out, const char *name, struct error *error)
+bool arguments_option_is_for(const char *name, enum command command)
+{
+    for (const struct option *option = long_options; option->name; option++)
+        if (!strcmp(option->name, name))
+            return option_commands[option->val] & (1u << command);
+    return false;
+}
+
+static int parse_command(enum command *out, const char *name, struct error *error)
 {
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (!strcmp(commands[i].name, name)) {
-            out->command = (enum command)i;
+            *out = (enum command)i;
             return 0;
         }
     return error_set(error, ERROR_BAD_REQUEST, "there is no command \"%s\"; lancectl help lists them", name);
@@ -356,7 +364,7 @@ static int take_operands(struct arguments *out, int count, char **operands, stru
     const char *name = commands[out->command].name, *wanted = commands[out->command].operand;
     const char *source = commands[out->command].source;
     if (out->command == COMMAND_HELP)
-        return 0;
+        return count ? parse_command(&out->topic, operands[0], error) : 0;
     int most = (source != NULL) + (wanted != NULL), least = most - commands[out->command].operand_is_optional;
     if (count < least)
         return error_set(error, ERROR_BAD_REQUEST, "%s needs %s%s%s", name, source ? source : wanted,
@@ -379,7 +387,7 @@ static int take_operands(struct arguments *out, int count, char **operands, stru
 
 int arguments_parse(struct arguments *out, int argc, char **argv, struct error *error)
 {
-    *out = (struct arguments){.command = COMMAND_HELP};
+    *out = (struct arguments){.command = COMMAND_HELP, .topic = COMMAND_HELP};
     bool seen[OPTION_END] = {false};
     optind = 0; /* glibc: start anew */
     opterr = 0;
@@ -397,11 +405,11 @@ int arguments_parse(struct arguments *out, int argc, char **argv, struct error *
     }
     if (seen[OPTION_HELP] || seen[OPTION_VERSION]) {
         out->command = seen[OPTION_HELP] ? COMMAND_HELP : COMMAND_VERSION;
-        return 0;
+        return seen[OPTION_HELP] && optind < argc ? parse_command(&out->topic, argv[optind], error) : 0;
     }
     if (optind == argc)
         return error_set(error, ERROR_BAD_REQUEST, "which command? lancectl help lists them");
-    int code = parse_command(out, argv[optind], error);
+    int code = parse_command(&out->command, argv[optind], error);
     for (int id = 1; !code && id < OPTION_END; id++)
         if (seen[id] && !(option_commands[id] & (1u << out->command)))
             code = error_set(error, ERROR_BAD_REQUEST, "--%s means nothing to %s", option_name((enum option_id)id),

@@ -25,6 +25,7 @@ struct optional_number {
 
 struct arguments {
     enum command command;
+    enum command topic;  /* help: the command it is about; COMMAND_HELP: all of them */
     const char *operand; /* prompt, question, job, model or file, as the command has it; NULL where it has none */
     const char *source;  /* i2v, edit, video-edit, ask, encode: the picture or video to start from; decode: the latents' file */
 
@@ -65,5 +66,8 @@ struct arguments {
 /* Parse the command line (argv[0] is the program's name). Strings are borrowed from argv. An error says what is wrong
  * with it, or with LANCED_ENDPOINT. Not for several threads: it uses getopt. */
 int arguments_parse(struct arguments *out, int argc, char **argv, struct error *error);
+
+/* Whether the option (its name without dashes) means something to the command. */
+bool arguments_option_is_for(const char *option, enum command command);
 
 #endif

@@ -1,69 +1,114 @@
 /* help.c: see help.h; docs/lancectl.md says the same at more length. */
 #include "tools/lancectl/help.h"
 
-const char *const help_text =
-    "lancectl talks to lanced, the Lance daemon.\n"
-    "\n"
-    "  lancectl t2i \"a red fox in snow\" -o fox.png           make a picture\n"
-    "  lancectl t2v \"a fox runs\" -o fox.mp4 --frames 49      make a video\n"
-    "  lancectl i2v fox.png \"it runs away\" -o run.mp4        a video that begins with a picture\n"
-    "  lancectl edit fox.jpg \"make it blue\" -o blue.png      change a picture\n"
-    "  lancectl video-edit run.mp4 \"at night\" -o night.mp4   change a video\n"
-    "  lancectl ask fox.png \"What animal is this?\"           ask about a picture or a video\n"
-    "  lancectl encode fox.png -o fox.latent                 latents of a picture or video, for ComfyUI or --init-latent\n"
-    "  lancectl decode fox.latent -o fox.png                 the picture or video of latents\n"
-    "  lancectl run --examples FILE.json -o FOLDER           everything in an example file of the official code\n"
-    "  lancectl fetch JOB -o fox.png                         fetch the result of a job that has ended\n"
-    "  lancectl cancel JOB                                   stop a job\n"
-    "  lancectl status                                       what the daemon is and does\n"
-    "  lancectl models                                       the models it offers\n"
-    "  lancectl load NAME | unload                           put a model's weights into memory, or free them\n"
-    "  lancectl shutdown [--cancel]                          end the daemon, after its jobs or without them\n"
-    "  lancectl show fox.png                                 print how a picture or video was made\n"
-    "\n"
+static const char *const usage[COMMAND_COUNT] = {
+    [COMMAND_T2I] = "lancectl t2i \"a red fox in snow\" -o fox.png           make a picture\n",
+    [COMMAND_T2V] = "lancectl t2v \"a fox runs\" -o fox.mp4 --frames 49      make a video\n",
+    [COMMAND_I2V] = "lancectl i2v fox.png \"it runs away\" -o run.mp4        a video that begins with a picture\n",
+    [COMMAND_EDIT] = "lancectl edit fox.jpg \"make it blue\" -o blue.png      change a picture\n",
+    [COMMAND_VIDEO_EDIT] = "lancectl video-edit run.mp4 \"at night\" -o night.mp4   change a video\n",
+    [COMMAND_ASK] = "lancectl ask fox.png \"What animal is this?\"           ask about a picture or a video\n",
+    [COMMAND_ENCODE] = "lancectl encode fox.png -o fox.latent                 latents of a picture or video, for ComfyUI or --init-latent\n",
+    [COMMAND_DECODE] = "lancectl decode fox.latent -o fox.png                 the picture or video of latents\n",
+    [COMMAND_RUN] = "lancectl run --examples FILE.json -o FOLDER           everything in an example file of the official code\n",
+    [COMMAND_FETCH] = "lancectl fetch JOB -o fox.png                         fetch the result of a job that has ended\n",
+    [COMMAND_CANCEL] = "lancectl cancel JOB                                   stop a job\n",
+    [COMMAND_STATUS] = "lancectl status                                       what the daemon is and does\n",
+    [COMMAND_MODELS] = "lancectl models                                       the models it offers\n",
+    [COMMAND_LOAD] = "lancectl load NAME                                    put a model's weights into memory\n",
+    [COMMAND_UNLOAD] = "lancectl unload                                       free them\n",
+    [COMMAND_SHUTDOWN] = "lancectl shutdown [--cancel]                          end the daemon, after its jobs or without them\n",
+    [COMMAND_SHOW] = "lancectl show fox.png                                 print how a picture, video or latents were made\n",
+    [COMMAND_HELP] = "lancectl help COMMAND                                 the options of one command\n",
+};
+
+/* A line about an option, by whose name arguments.c knows the commands it is for; without one, the head of the lines that follow. */
+static const struct line {
+    const char *option, *text;
+} lines[] = {
+    {NULL, "Pictures and videos\n"},
+    {"output", "  -o, --output FILE       .png for a picture; .mp4, .webm, .y4m or FOLDER/ (PNGs) for a video\n"},
+    {"count", "  --count N               how many: FILE-1.png to FILE-N.png; item i takes seed N + i - 1\n"},
+    {"seed", "  --seed N                decides what is left to chance; the same seed makes the same bytes\n"},
+    {"steps", "  --steps N               denoising steps\n"},
+    {"guidance", "  --guidance X            guidance scale; 1 or less: none\n"},
+    {"size", "  --size WxH              in pixels, multiples of 16; for a source: instead of a resolution\n"},
+    {"frames", "  --frames N              frames; 4n+1 are made\n"},
+    {"shift", "  --shift X               timestep shift\n"},
+    {"interval", "  --interval LOW,HIGH     guidance only where LOW < t <= HIGH\n"},
+    {"renorm", "  --renorm KIND           guidance renormalisation: global, channel, none; --renorm-min X: its least factor\n"},
+    {"noise", "  --noise SOURCE          torch_cpu, torch_cuda, comfyui\n"},
+    {"positions", "  --positions KIND        of the unconditional branch: official, consistent\n"},
+    {"preview", "  --preview FILE.png      a small picture, rewritten while the job runs\n"},
+    {NULL, "Latents\n"},
+    {"init-latent", "  -o FILE.latent          the latents instead of the picture or video\n"
+                    "  --init-latent FILE      start from latents; --denoise X: strength, from 0 (keep them) to 1 (ignore them)\n"
+                    "  --start-step N, --end-step N   only these of the steps; --leftover-noise: leave what noise is left at an\n"
+                    "                          early end, --no-noise: the latents have it already\n"},
+    {NULL, "Sources\n"},
+    {"resolution", "  --resolution PRESET     image_256res, image_512res, image_768res, video_192p, video_360p, video_480p, HEIGHTxWIDTH\n"},
+    {"fps", "  --fps X                 frames per second of the source, instead of its own\n"},
+    {"latent-mean", "  --latent-mean           condition on the encoder's mean, not on a sample; --source-seed N: seed of the sample\n"},
+    {NULL, "Questions\n"},
+    {"max-tokens", "  --max-tokens N, --temperature X (0: the likeliest word), --top-k N, --top-p X, --repetition-penalty X\n"},
+    {NULL, "Examples\n"},
+    {"examples", "  --examples FILE.json, --task TASK (where the file does not show it), --root FOLDER (of the paths in it)\n"},
+    {NULL, "Jobs\n"},
+    {"system", "  --system TEXT           system prompt, instead of the task's official one\n"},
+    {"job", "  --job ID                the job's id (default: random)\n"},
+    {"model", "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"
+              "                          afterwards; when one answers, have it use the model of that name\n"},
+    {NULL, "Ending the daemon\n"},
+    {"cancel", "  --cancel                without its jobs\n"},
+    {NULL, "Everywhere\n"},
+    {"endpoint", "  --endpoint URL          default: $LANCED_ENDPOINT, else ipc://$XDG_RUNTIME_DIR/lanced/lanced.ipc,\n"
+                 "                          else ipc:///tmp/lanced-UID/lanced.ipc\n"},
+    {"json", "  --json                  print the answer as JSON\n"},
+    {"quiet", "  -q, --quiet             no progress\n"},
+    {"help", "  -h, --help; --version\n"},
+};
+enum { LINES = sizeof lines / sizeof *lines };
+
+static const char sources[] =
     "Pictures are read as PNG, JPEG, WebP; videos as mp4, webm, other video files, y4m, or a folder of pictures.\n"
-    "What is not given is left to the daemon, whose defaults are those of the official script.\n"
-    "\n"
-    "Pictures and videos\n"
-    "  -o, --output FILE       .png for a picture; .mp4, .webm, .y4m or FOLDER/ (PNGs) for a video;\n"
-    "                          with --count N: FILE-1.png to FILE-N.png\n"
-    "  --seed N                item i of a batch takes seed N + i - 1\n"
-    "  --steps N               denoising steps\n"
-    "  --guidance X            guidance scale; 1 or less: none\n"
-    "  --size WxH              in pixels, multiples of 16; for a source: instead of a resolution\n"
-    "  --frames N              t2v, i2v: frames, 4n+1 are made\n"
-    "  --count N               how many\n"
-    "  --shift X               timestep shift\n"
-    "  --interval LOW,HIGH     guidance only where LOW < t <= HIGH\n"
-    "  --renorm KIND           guidance renormalisation: global, channel, none; --renorm-min X: its least factor\n"
-    "  --noise SOURCE          torch_cpu, torch_cuda, comfyui\n"
-    "  --positions KIND        of the unconditional branch: official, consistent\n"
-    "  --preview FILE.png      a small picture, rewritten while the job runs\n"
-    "Latents\n"
-    "  -o FILE.latent          the latents instead of the picture or video\n"
-    "  --init-latent FILE      start from latents; --denoise X: strength, from 0 (keep them) to 1 (ignore them)\n"
-    "  --start-step N, --end-step N   only these of the steps; --leftover-noise: leave what noise is left at an early end,\n"
-    "                          --no-noise: the latents have it already\n"
-    "Sources\n"
-    "  --resolution PRESET     image_256res, image_512res, image_768res, video_192p, video_360p, video_480p, HEIGHTxWIDTH\n"
-    "  --fps X                 frames per second of the source, instead of its own\n"
-    "  --latent-mean           condition on the encoder's mean, not on a sample; --source-seed N: seed of the sample\n"
-    "Questions\n"
-    "  --max-tokens N, --temperature X (0: the likeliest word), --top-k N, --top-p X, --repetition-penalty X\n"
-    "Examples\n"
-    "  --examples FILE.json, --task TASK (where the file does not show it), --root FOLDER (of the paths in it)\n"
-    "All of these\n"
-    "  --system TEXT           system prompt, instead of the task's official one\n"
-    "  --job ID                the job's id (default: random)\n"
-    "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"
-    "                          afterwards; when one answers, have it use the model of that name\n"
-    "Options everywhere\n"
-    "  --endpoint URL          default: $LANCED_ENDPOINT, else ipc://$XDG_RUNTIME_DIR/lanced/lanced.ipc,\n"
-    "                          else ipc:///tmp/lanced-UID/lanced.ipc\n"
-    "  --json                  print the answer as JSON\n"
-    "  -q, --quiet             no progress\n"
-    "  -h, --help; --version\n"
-    "\n"
+    "What is not given is left to the daemon, whose defaults are those of the official script.\n";
+
+static const char exit_codes[] =
     "Exit codes: 0 done; 1 the job failed; 2 wrong command line; 3 no daemon; 4 refused by the daemon;\n"
     "5 a file or the output could not be written (the result is still with the daemon); 6 a file could not be read;\n"
     "130 cancelled with Ctrl-C.\n";
+
+static bool applies(const struct line *line, enum command topic)
+{
+    return topic == COMMAND_HELP || arguments_option_is_for(line->option, topic);
+}
+
+/* The lines after a head, up to the next one. The head is printed if any of them is. */
+static void print_group(FILE *out, int head, enum command topic)
+{
+    bool has_head = false;
+    for (int i = head + 1; i < LINES && lines[i].option; i++) {
+        if (!applies(&lines[i], topic))
+            continue;
+        if (!has_head)
+            fputs(lines[head].text, out);
+        has_head = true;
+        fputs(lines[i].text, out);
+    }
+}
+
+void help_print(FILE *out, enum command topic)
+{
+    if (topic == COMMAND_HELP)
+        fputs("lancectl talks to lanced, the Lance daemon.\n\n", out);
+    for (int command = 0; command < COMMAND_COUNT; command++)
+        if (usage[command] && (topic == COMMAND_HELP || (int)topic == command))
+            fprintf(out, "  %s", usage[command]);
+    fputc('\n', out);
+    if (topic == COMMAND_HELP)
+        fprintf(out, "%s\n", sources);
+    for (int i = 0; i < LINES; i++)
+        if (!lines[i].option)
+            print_group(out, i, topic);
+    fprintf(out, "\n%s", topic == COMMAND_HELP ? exit_codes : "lancectl help lists all commands and the exit codes.\n");
+}

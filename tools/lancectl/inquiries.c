@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tools/lancectl/complain.h"
+#include "tools/lancectl/latents.h"
 #include "tools/lancectl/output.h"
 #include "tools/media/picture_file.h"
 #include "tools/media/video_file.h"
@@ -178,7 +179,7 @@ enum exit_code inquire(struct session *session, const struct arguments *argument
     return exit_code;
 }
 
-/* From a PNG, the first frame of a folder, or a video file. */
+/* From a PNG, the first frame of a folder, a video file, or latents. */
 static int read_receipt(char **receipt, const char *path, struct error *error)
 {
     char *frame = NULL;
@@ -194,9 +195,10 @@ static int read_receipt(char **receipt, const char *path, struct error *error)
     }
     enum output_kind kind = output_kind_of(path);
     if (kind == OUTPUT_Y4M)
-        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: PNG, mp4, webm and folders of PNGs have a place for one", path);
-    int code = kind == OUTPUT_MP4 || kind == OUTPUT_WEBM ? video_read_receipt(receipt, path, error)
-                                                         : picture_read_receipt(receipt, path, error);
+        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: PNG, mp4, webm, latent and folders of PNGs have a place for one", path);
+    int code = kind == OUTPUT_LATENT                       ? latents_read_receipt(receipt, path, error)
+               : kind == OUTPUT_MP4 || kind == OUTPUT_WEBM ? video_read_receipt(receipt, path, error)
+                                                           : picture_read_receipt(receipt, path, error);
     free(frame);
     return code;
 }

@@ -10,6 +10,8 @@
 #include "tools/lancectl/receipt.h"
 #include "tools/media/whole_file.h"
 
+static const char receipt_key[] = "lanced"; /* in the file's metadata */
+
 int latents_read(struct latents_file *out, const char *path, struct error *error)
 {
     *out = (struct latents_file){0};
@@ -34,6 +36,19 @@ void latents_close(struct latents_file *latents)
 {
     safetensors_close(latents->file);
     *latents = (struct latents_file){0};
+}
+
+int latents_read_receipt(char **receipt, const char *path, struct error *error)
+{
+    *receipt = NULL;
+    struct safetensors *file;
+    int code = safetensors_open(&file, path, error);
+    if (code)
+        return code;
+    const char *text = safetensors_metadata(file, receipt_key);
+    *receipt = text ? strdup(text) : NULL;
+    safetensors_close(file);
+    return *receipt ? 0 : error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl", path);
 }
 
 static int write_bytes(const char *path, const void *data, uint64_t bytes, struct error *error)
@@ -65,7 +80,7 @@ int latents_write(const char *path, const struct message *result, struct error *
     char *receipt = receipt_of_picture(message_envelope(result), 0);
     if (!receipt)
         return error_set(error, ERROR_NO_MEMORY, "no memory for the receipt");
-    const char *const keys[] = {"lanced"}, *const values[] = {receipt};
+    const char *const keys[] = {receipt_key}, *const values[] = {receipt};
     void *data;
     uint64_t bytes;
     int code = safetensors_write(&data, &bytes, tensors, count, keys, values, 1, error);

@@ -16,6 +16,9 @@ struct latents_file {
 
 /* Read a file. Errors: ERROR_IO, ERROR_BAD_FILE naming it. Close with latents_close. */
 int latents_read(struct latents_file *out, const char *path, struct error *error);
+/* The receipt that latents_write left in a file; malloc'ed. Errors: ERROR_BAD_FILE, or as of safetensors_open. */
+int latents_read_receipt(char **receipt, const char *path, struct error *error);
+
 void latents_close(struct latents_file *latents); /* all zeros is allowed */
 
 /* Write a result's latents. The file appears whole or not at all. ERROR_UNSUPPORTED when there are none, ERROR_IO. */

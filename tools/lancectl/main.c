@@ -60,7 +60,8 @@ static enum exit_code flushed(enum exit_code exit_code)
     struct error error;
     if (exit_code != EXIT_OK || !output_flush(&error))
         return exit_code;
-    complain(error.code, &error);
+    if (!output_is_closed()) /* as `lancectl help | head` does, on purpose */
+        complain(error.code, &error);
     return EXIT_NOT_WRITTEN;
 }
 
@@ -75,7 +76,7 @@ int main(int argc, char **argv)
     }
     switch (arguments.command) {
     case COMMAND_HELP:
-        fputs(help_text, stdout);
+        help_print(stdout, arguments.topic);
         return flushed(EXIT_OK);
     case COMMAND_VERSION:
         puts("lancectl " LANCED_VERSION);

@@ -157,10 +157,10 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
         is_unwanted = output_is_closed();
     const char *ending = is_latent ? "latent" : !pixels ? NULL : pixels->shape[1] > 1 ? "mp4" : "png";
     message_close(result);
+    if (is_unwanted)
+        return EXIT_NOT_WRITTEN;
     if (code) {
         complain(code, &error);
-        if (is_unwanted)
-            return EXIT_NOT_WRITTEN;
         say_how_to_fetch(session, saving->job, ending, arguments);
         session_leave(session);
         return EXIT_NOT_WRITTEN;

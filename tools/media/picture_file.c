@@ -131,6 +131,12 @@ int picture_read_receipt(char **receipt, const char *path, struct error *error)
     FILE *file = fopen(path, "rb");
     if (!file)
         return error_set(error, ERROR_IO, "cannot read %s: %s", path, strerror(errno));
+    uint8_t signature[8];
+    if (fread(signature, 1, sizeof signature, file) != sizeof signature || png_sig_cmp(signature, 0, sizeof signature)) {
+        fclose(file);
+        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: it is no PNG", path);
+    }
+    rewind(file);
     struct png_trouble trouble = {.text = "out of memory"};
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &trouble, on_png_error, on_png_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
