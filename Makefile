@@ -258,7 +258,7 @@ BINARY_DIR = $(DESTDIR)$(PREFIX)/bin
 PLUGIN_DIR = $(DESTDIR)$(PREFIX)/lib/lanced
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
 DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
-            $(addprefix docs/,lanced.md lancectl.md checkpoints.md memory.md fidelity.md LANCE.md)
+            $(addprefix docs/,lanced.md lancectl.md nodes.md checkpoints.md memory.md fidelity.md LANCE.md cuda.md)
 INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl
 
 install: all

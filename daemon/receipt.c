@@ -1,6 +1,7 @@
 /* receipt.c: see receipt.h. */
 #include "daemon/receipt.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "daemon/request.h"
@@ -31,6 +32,12 @@ cJSON *model_info_json(const struct lance_model_info *info)
     return json;
 }
 
+/* To the microsecond: what a clock says beyond that is noise that people would have to read. */
+static void add_seconds(cJSON *object, const char *name, double seconds)
+{
+    cJSON_AddNumberToObject(object, name, round(seconds * 1e6) / 1e6);
+}
+
 static cJSON *receipt_json(const struct lance_request *request, const struct lance_result *result,
                            const struct receipt_facts *facts)
 {
@@ -54,16 +61,16 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     for (int i = 0; i < result->stage_count; i++) {
         cJSON *stage = cJSON_CreateObject();
         cJSON_AddStringToObject(stage, "stage", result->stages[i].stage);
-        cJSON_AddNumberToObject(stage, "seconds", result->stages[i].seconds);
+        add_seconds(stage, "seconds", result->stages[i].seconds);
         cJSON_AddNumberToObject(stage, "steps", result->stages[i].steps);
         cJSON_AddItemToArray(stages, stage);
     }
-    cJSON_AddNumberToObject(receipt, "queue_seconds", facts->queue_seconds);
+    add_seconds(receipt, "queue_seconds", facts->queue_seconds);
     if (facts->load_seconds < 0)
         cJSON_AddNullToObject(receipt, "load_seconds");
     else
-        cJSON_AddNumberToObject(receipt, "load_seconds", facts->load_seconds);
-    cJSON_AddNumberToObject(receipt, "total_seconds", facts->total_seconds);
+        add_seconds(receipt, "load_seconds", facts->load_seconds);
+    add_seconds(receipt, "total_seconds", facts->total_seconds);
     cJSON_AddNumberToObject(receipt, "peak_bytes", (double)result->peak_bytes);
     cJSON_AddNumberToObject(receipt, "estimated_bytes", (double)result->estimated_bytes);
     return receipt;

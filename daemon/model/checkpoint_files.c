@@ -1,6 +1,7 @@
 /* checkpoint_files.c: see checkpoint_files.h. */
 #include "daemon/model/checkpoint_files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,19 +80,47 @@ static int read_shards(struct checkpoint_files *files, const char *index, struct
     return result;
 }
 
+/* 4-bit forms first: whoever puts one beside the full model wants it used. */
+static const struct {
+    const char *weights, *meta;
+} forms[] = {
+    {"awq_state_dict.safetensors", "awq_meta.json"},
+    {"nvfp4_state_dict.safetensors", "nvfp4_meta.json"},
+    {"model.safetensors", NULL},
+    {"model.safetensors.index.json", NULL},
+};
+enum { FORMS = sizeof forms / sizeof *forms };
+
+/* There are no weights in the folder. Perhaps it is the one around the checkpoints that is named. */
+static int explain_no_weights(const struct checkpoint_files *files, struct notes *missing, struct error *error)
+{
+    char inside[400] = "";
+    struct dirent **entries;
+    int count = scandir(files->directory, &entries, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        char folder[PATH_MAX], path[PATH_MAX] = "";
+        bool is_inside = entries[i]->d_name[0] != '.' &&
+                         snprintf(folder, sizeof folder, "%s/%s", files->directory, entries[i]->d_name) < PATH_MAX;
+        for (int form = 0; is_inside && !*path && form < FORMS; form++)
+            if (find(path, folder, forms[form].weights)) {
+                size_t at = strlen(inside);
+                snprintf(inside + at, sizeof inside - at, "%s%s", at > 0 ? ", " : "", entries[i]->d_name);
+            }
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
+    if (*inside)
+        return error_set(error, ERROR_BAD_FILE, "%s: is no checkpoint, but these in it are: %s; name the folder of one",
+                         files->directory, inside);
+    notes_add(missing, "weights: model.safetensors, awq_state_dict.safetensors or nvfp4_state_dict.safetensors");
+    return 0;
+}
+
 static int find_weights(struct checkpoint_files *files, struct notes *missing, struct notes *warnings,
                         struct error *error)
 {
-    /* 4-bit forms first: whoever puts one beside the full model wants it used. */
-    static const struct {
-        const char *weights, *meta;
-    } forms[] = {
-        {"awq_state_dict.safetensors", "awq_meta.json"},
-        {"nvfp4_state_dict.safetensors", "nvfp4_meta.json"},
-        {"model.safetensors", NULL},
-        {"model.safetensors.index.json", NULL},
-    };
-    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+    for (int i = 0; i < FORMS; i++) {
         char path[PATH_MAX];
         if (!find(path, files->directory, forms[i].weights))
             continue;
@@ -111,9 +140,7 @@ static int find_weights(struct checkpoint_files *files, struct notes *missing, s
         if (forms[i].meta && !find(files->meta, files->directory, forms[i].meta))
             notes_add(warnings, "%s is missing; group sizes are taken from the tensors' shapes", forms[i].meta);
     }
-    if (!files->weights_count)
-        notes_add(missing, "weights: model.safetensors, awq_state_dict.safetensors or nvfp4_state_dict.safetensors");
-    return 0;
+    return files->weights_count ? 0 : explain_no_weights(files, missing, error);
 }
 
 static void find_configuration(struct checkpoint_files *files, struct notes *missing, struct notes *warnings)

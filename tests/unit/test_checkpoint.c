@@ -476,6 +476,17 @@ static void everything_that_is_missing_is_in_one_message(void **state)
     assert_says(open_error(&(struct checkpoint_options){.model_dir = "Makefile"}), "Makefile: not a folder");
 }
 
+static void the_folder_around_checkpoints_is_told_from_one(void **state)
+{
+    (void)state;
+    use(awq);
+    char around[sizeof model + 3];
+    snprintf(around, sizeof around, "%s/..", model);
+    assert_int_equal(run_command("cp -rP %s %s/Another && mkdir %s/Empty", model, around, around), 0);
+    assert_says(open_error(&(struct checkpoint_options){.model_dir = around}),
+                ": is no checkpoint, but these in it are: Another, Lance_3B; name the folder of one");
+}
+
 static void each_missing_file_is_named(void **state)
 {
     (void)state;
@@ -721,6 +732,7 @@ int main(void)
         cmocka_unit_test(vae_and_vit_can_be_given),
         cmocka_unit_test(the_hash_tells_weights_apart),
         cmocka_unit_test(everything_that_is_missing_is_in_one_message),
+        cmocka_unit_test(the_folder_around_checkpoints_is_told_from_one),
         cmocka_unit_test(each_missing_file_is_named),
         cmocka_unit_test(without_vae_or_vit_the_other_tasks_remain),
         cmocka_unit_test(weights_for_understanding_only_open),
