@@ -171,7 +171,7 @@ def emulated(jobs: int) -> Count:
     def check(case: str) -> Count:
         return count_golden(f"emulated-{case}",
                             *run(["build/tests/check-golden", str(GOLDEN_DATA), "--only", case, "--backend", "cuda"],
-                                 LANCED_CUDA_PLUGIN=str(ROOT / plugin)))
+                                 LANCED_CUDA_PLUGIN=str(ROOT / plugin), LANCED_EMULATION_STREAMS="early"))
 
     count = Count()
     with ThreadPoolExecutor(max_workers=jobs) as pool:  # one thread of the machine each

@@ -58,8 +58,7 @@ void cuda_pace(struct cuda_state *state)
 
 int cuda_finish(struct cuda_state *state, struct error *error)
 {
-    cuda_check(state, cudaStreamSynchronize(state->side), "waiting for the card");
-    cuda_check(state, cudaStreamSynchronize(state->compute), "waiting for the card");
+    cuda_check(state, cudaStreamSynchronize(state->compute), "waiting for the card"); /* which waited for `side` */
     const int failure = state->failure;
     state->failure = 0;
     if (cancelled(state))

@@ -44,19 +44,19 @@ __global__ void __launch_bounds__(WARPS * 32) dequantise_kernel(struct matrix w,
 
 } // namespace
 
-void dequantise(struct cuda_state *state, const struct matrix *w, int first, int rows, bf16 *to)
+void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matrix *w, int first, int rows, bf16 *to)
 {
     int row_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     dim3 blocks(cuda_pieces((size_t)row_tiles * (size_t)(w->columns / TILE_COLUMNS), WARPS)), threads(WARPS * 32);
     switch (w->layout) {
     case MATRIX_AWQ:
-        LAUNCH(dequantise_kernel<MATRIX_AWQ>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_AWQ>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
         break;
     case MATRIX_MLX:
-        LAUNCH(dequantise_kernel<MATRIX_MLX>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_MLX>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
         break;
     case MATRIX_NVFP4:
-        LAUNCH(dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
         break;
     case MATRIX_BF16:
         break;

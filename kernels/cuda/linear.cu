@@ -4,7 +4,12 @@
  * bf16 matrix is multiplied as it is, a 4-bit one is decoded, a bounded slab of its rows at a time, into scratch memory and
  * multiplied from there (dequantise.cu, product.cu). The scratch memory has three slots, and a matrix that is still in one
  * is not decoded again: the MLP takes many rows in pieces, each through the same three matrices. The scratch memory is
- * taken when a matrix is opened, not in a job. */
+ * taken when a matrix is opened, not in a job.
+ *
+ * Slabs are decoded on the stream `side`, as soon as their slot is free, while `compute` multiplies those before - of the
+ * same matrix or, as operators are enqueued long before they run, of matrices before it. Two events for each slot keep the
+ * order: `side` waits until the slot is no longer read, `compute` until it is decoded; the latter before the operator
+ * returns, so that whatever follows on `compute` also follows what was done on `side`. */
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/operators.cuh"
@@ -124,35 +129,49 @@ struct array {
     size_t row_bytes;
 };
 
-/* Nothing is decoded in the scratch memory any more. */
-void forget_decoded(struct cuda_state *state)
-{
-    for (const struct linear *&matrix : state->decoded.matrix)
-        matrix = NULL;
-}
-
 bf16 *decoded_slot(struct cuda_state *state, int slot)
 {
     char *memory = (char *)cuda_scratch(state, SCRATCH_WEIGHTS, CUDA_DECODED_SLOTS * state->decoded.slot_bytes);
     return memory ? (bf16 *)(memory + (size_t)slot * state->decoded.slot_bytes) : NULL;
 }
 
-/* Rows first .. first + rows - 1 of a matrix as bf16; `whole` when these are all. NULL after a failure. */
-const bf16 *decode(struct cuda_state *state, const struct linear *linear, int first, int rows, bool whole)
+/* Decode rows first .. first + rows - 1 of a matrix into a slot, in time for what comes next on `compute`. */
+void decode_into(struct cuda_state *state, int slot, const struct matrix *w, int first, int rows, bf16 *to)
+{
+    if (!state->decoded.ahead) {
+        dequantise(state, state->compute, w, first, rows, to);
+        return;
+    }
+    cuda_check(state, cudaStreamWaitEvent(state->side, state->decoded.free[slot], 0), "decoding weights");
+    dequantise(state, state->side, w, first, rows, to);
+    cuda_check(state, cudaEventRecord(state->decoded.ready[slot], state->side), "decoding weights");
+    cuda_check(state, cudaStreamWaitEvent(state->compute, state->decoded.ready[slot], 0), "decoding weights");
+}
+
+/* What was enqueued on `compute` so far is the last that reads the slot as it is. */
+void release_slot(struct cuda_state *state, int slot)
+{
+    if (state->decoded.ahead)
+        cuda_check(state, cudaEventRecord(state->decoded.free[slot], state->compute), "decoding weights");
+}
+
+/* The slot that has rows first .. first + rows - 1 of a matrix as bf16, until release_slot; `whole` when these are all.
+ * Negative after a failure. */
+int decode(struct cuda_state *state, const struct linear *linear, int first, int rows, bool whole)
 {
     for (int slot = 0; whole && slot < CUDA_DECODED_SLOTS; slot++)
         if (state->decoded.matrix[slot] == linear)
-            return decoded_slot(state, slot);
+            return slot;
     int slot = state->decoded.next;
-    state->decoded.next = (slot + 1) % CUDA_DECODED_SLOTS;
-    state->decoded.matrix[slot] = NULL;
     bf16 *to = decoded_slot(state, slot);
     if (!to)
-        return NULL;
-    dequantise(state, &linear->matrix, first, rows, to);
+        return -1;
+    state->decoded.next = (slot + 1) % CUDA_DECODED_SLOTS;
+    state->decoded.matrix[slot] = NULL;
+    decode_into(state, slot, &linear->matrix, first, rows, to);
     if (whole && cuda_running(state)) /* or it may have been left undone */
         state->decoded.matrix[slot] = linear;
-    return to;
+    return slot;
 }
 
 /* Send the matrix row by row, as many at a time as the scratch memory takes, and pack them there. */
@@ -239,7 +258,7 @@ int fill(struct cuda_state *state, const struct linear_source *s, const struct l
     size_t slot = w->layout == MATRIX_BF16 ? 0 : aligned((size_t)slab_rows(state, w) * (size_t)w->columns * sizeof(bf16));
     if (slot > state->decoded.slot_bytes)
         state->decoded.slot_bytes = slot;
-    forget_decoded(state); /* the file's weights went through there */
+    cuda_linear_forget(state); /* the file's weights went through there */
     if (slot)
         decoded_slot(state, 0);
     if (state->library)
@@ -252,7 +271,7 @@ void close_linear(struct kernels *k, struct linear *linear)
     if (!linear)
         return;
     struct cuda_state *state = cuda_of(k);
-    forget_decoded(state); /* another matrix may come to have this one's address */
+    cuda_linear_forget(state); /* another matrix may come to have this one's address */
     cuda_check(state, cudaStreamSynchronize(state->compute), "closing a matrix");
     cuda_weights_free(state, linear->memory, linear->bytes);
     free(linear);
@@ -321,27 +340,51 @@ void run_linear(struct kernels *k, const struct linear *linear, const act *x, in
     int slab = slab_rows(state, w);
     for (int first = 0; first < w->out_features; first += slab) {
         int columns = w->out_features - first < slab ? w->out_features - first : slab;
-        const bf16 *weights = decode(state, linear, first, columns, slab >= w->out_features);
-        if (!weights)
+        int slot = decode(state, linear, first, columns, slab >= w->out_features);
+        if (slot < 0)
             return;
-        multiply(state, w, weights, first, columns, values_of(x), rows, values_of(y), add);
+        multiply(state, w, decoded_slot(state, slot), first, columns, values_of(x), rows, values_of(y), add);
+        release_slot(state, slot);
     }
 }
 
 } // namespace
 
+void cuda_linear_forget(struct cuda_state *state)
+{
+    state->decoded.next = 0;
+    for (int slot = 0; slot < CUDA_DECODED_SLOTS; slot++) {
+        state->decoded.matrix[slot] = NULL;
+        release_slot(state, slot);
+    }
+}
+
 void cuda_linear_fill(struct kernels *k)
 {
+    struct cuda_state *state = cuda_of(k);
     k->linear_open = open_linear;
     k->linear_close = close_linear;
     k->linear = run_linear;
+    for (int slot = 0; slot < CUDA_DECODED_SLOTS; slot++) {
+        cuda_check(state, cudaEventCreateWithFlags(&state->decoded.ready[slot], cudaEventDisableTiming), "opening an event");
+        cuda_check(state, cudaEventCreateWithFlags(&state->decoded.free[slot], cudaEventDisableTiming), "opening an event");
+    }
+    const char *wish = getenv("LANCED_CUDA_OVERLAP"); /* "off": to see what it brings */
+    state->decoded.ahead = !wish || strcmp(wish, "off") != 0;
 #ifndef CUDA_EMULATION /* which has no card that a library could use */
-    cuda_of(k)->library = cublas_open();
+    state->library = cublas_open();
 #endif
 }
 
 void cuda_linear_end(struct kernels *k)
 {
-    cublas_close((struct cublas *)cuda_of(k)->library);
-    cuda_of(k)->library = NULL;
+    struct cuda_state *state = cuda_of(k);
+    cublas_close((struct cublas *)state->library);
+    state->library = NULL;
+    for (int slot = 0; slot < CUDA_DECODED_SLOTS; slot++) {
+        if (state->decoded.ready[slot])
+            cudaEventDestroy(state->decoded.ready[slot]);
+        if (state->decoded.free[slot])
+            cudaEventDestroy(state->decoded.free[slot]);
+    }
 }

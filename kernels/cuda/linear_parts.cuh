@@ -14,8 +14,8 @@ enum { FEW_ROWS = 16 };
 void linear_few_rows(struct cuda_state *state, const struct matrix *w, const bf16 *x, int rows, bf16 *y, bool add);
 
 /* Rows first .. first + rows - 1 of a 4-bit matrix as bf16 [rows, w->columns]; `first` is a multiple of 16. dequantise.cu
- * `to` has room for the rows rounded up to 16. */
-void dequantise(struct cuda_state *state, const struct matrix *w, int first, int rows, bf16 *to);
+ * `to` has room for the rows rounded up to 16. Enqueued on `stream`. */
+void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matrix *w, int first, int rows, bf16 *to);
 
 /* Some rows of a checkpoint's matrix, copied to the device as they are in the file. */
 struct raw_rows {

@@ -46,7 +46,7 @@ struct cuda_state {
     size_t memory_bytes;     /* of the card */
 
     cudaStream_t compute; /* all operators and transfers, in order */
-    cudaStream_t side;    /* what an operator overlaps with `compute`, ordered by events; idle between operators */
+    cudaStream_t side;    /* overlaps with `compute`, which has waited for all of it when an operator returns */
     cudaMemPool_t pool;   /* of working memory */
 
     std::atomic<uint64_t> in_use, peak;         /* bytes; other threads read them */
@@ -76,6 +76,9 @@ struct cuda_state {
         size_t slot_bytes;                              /* SCRATCH_WEIGHTS is CUDA_DECODED_SLOTS slots of this */
         const struct linear *matrix[CUDA_DECODED_SLOTS]; /* which matrix is decoded in each, or NULL */
         int next;
+        bool ahead;                            /* they are decoded on `side`, during the products before */
+        cudaEvent_t ready[CUDA_DECODED_SLOTS]; /* on `side`: decoded */
+        cudaEvent_t free[CUDA_DECODED_SLOTS];  /* on `compute`: no longer read */
     } decoded;
 };
 

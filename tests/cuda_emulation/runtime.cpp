@@ -11,6 +11,7 @@
 #include "threads.h"
 
 struct emulated_stream {
+    bool hurries = false;
     std::deque<std::function<void()>> waiting;
     uint64_t taken = 0, put = 0; /* how many were taken from it, and put on it */
 };
@@ -41,10 +42,20 @@ static void run_until(cudaStream_t stream, uint64_t number)
     }
 }
 
+/* LANCED_EMULATION_STREAMS=early: the second of every two streams that are opened runs at once what is put on it, and of the
+ * others no more than that waits for. (The backend opens `compute`, then `side`.) */
+static bool is_early(cudaStream_t stream)
+{
+    const char *wish = getenv("LANCED_EMULATION_STREAMS");
+    return stream->hurries && wish && !strcmp(wish, "early");
+}
+
 static void put(cudaStream_t stream, std::function<void()> work)
 {
     stream->waiting.push_back(std::move(work));
     stream->put++;
+    if (is_early(stream))
+        run_until(stream, stream->put);
 }
 
 const char *cudaGetErrorString(cudaError_t status)
@@ -115,7 +126,9 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 /* ---- streams and events ---- */
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
+    static unsigned opened;
     *stream = new emulated_stream;
+    (*stream)->hurries = ++opened % 2 == 0;
     streams.push_back(*stream);
     return cudaSuccess;
 }

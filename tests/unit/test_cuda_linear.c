@@ -282,6 +282,78 @@ static void matrices_taken_in_turns_are_not_mixed_up(void **state)
     free(x);
 }
 
+/* Products of many rows one after another, nothing waited for in between: as they are in a layer, through matrices that are
+ * decoded whole, in slabs, or not at all. */
+enum { CHAIN = 9, CHAIN_ROWS = 18, CHAIN_WIDTH = 640, CHAIN_LONGEST = 600 };
+
+static float *run_chain(struct kernels *k, const struct matrix *matrices, int count, const int *order, size_t values)
+{
+    struct linear *w[CHAIN];
+    act *y[CHAIN];
+    float *x = random_bf16(CHAIN_ROWS * CHAIN_WIDTH, 1.0f), *results = checked_alloc(CHAIN * values * sizeof *results);
+    for (int i = 0; i < count; i++)
+        assert_int_equal(k->linear_open(k, &w[i], &matrices[i].source, NULL), 0);
+    act *on_device = act_with(k, x, CHAIN_ROWS * CHAIN_WIDTH);
+    for (int i = 0; i < CHAIN; i++) {
+        void *memory = NULL;
+        assert_int_equal(k->memory_alloc(k, &memory, values * k->act_bytes, NULL), 0);
+        y[i] = memory;
+        k->zero(k, y[i], values);
+    }
+    for (int i = 0; i < CHAIN; i++)
+        k->linear(k, w[order[i]], on_device, CHAIN_ROWS, y[i], false);
+    for (int i = 0; i < CHAIN; i++) {
+        k->download(k, results + (size_t)i * values, y[i], values);
+        k->memory_free(k, y[i]);
+    }
+    assert_int_equal(k->sync(k, NULL), 0);
+    for (int i = 0; i < count; i++)
+        k->linear_close(k, w[i]);
+    k->memory_free(k, on_device);
+    free(x);
+    return results;
+}
+
+/* `side` as late as it may run, and as early; and everything on one stream. */
+static void weights_decoded_beside_other_products_give_the_same_bytes(void **state)
+{
+    enum { MATRICES = 5 };
+    struct matrix m[MATRICES];
+    for (int i = 0; i < MATRICES; i++)
+        m[i] = make_matrix(i == 3 ? WEIGHT_BF16 : i % 2 ? WEIGHT_NVFP4 : WEIGHT_AWQ_INT4, i == 4 ? CHAIN_LONGEST : 80 + 16 * i,
+                           CHAIN_WIDTH, i == 3 ? 0 : 64, false, WEIGHT_F32, i % 2);
+    static const int order[CHAIN] = {0, 1, 2, 0, 4, 3, 1, 0, 4};
+    const size_t values = CHAIN_ROWS * CHAIN_LONGEST;
+    static const struct {
+        const char *overlap, *streams;
+    } ways[] = {{"off", "late"}, {"on", "late"}, {"on", "early"}};
+    const uint64_t seed = *random_state();
+    float *expected = NULL;
+    for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
+        struct kernels *k = NULL;
+        struct error error = {0};
+        assert_int_equal(setenv("LANCED_EMULATION_MEMORY", "16000000", 1), 0); /* slabs of 128 rows */
+        assert_int_equal(setenv("LANCED_CUDA_OVERLAP", ways[way].overlap, 1), 0);
+        if (kernels_cuda_load(&k, 0, &error))
+            fail_msg("%s", error.text);
+        assert_int_equal(unsetenv("LANCED_CUDA_OVERLAP"), 0);
+        assert_int_equal(unsetenv("LANCED_EMULATION_MEMORY"), 0);
+        assert_int_equal(setenv("LANCED_EMULATION_STREAMS", ways[way].streams, 1), 0);
+        *random_state() = seed;
+        float *results = run_chain(k, m, MATRICES, order, values);
+        assert_int_equal(unsetenv("LANCED_EMULATION_STREAMS"), 0);
+        k->close(k);
+        if (expected)
+            assert_memory_equal(expected, results, CHAIN * values * sizeof *results);
+        free(way ? results : NULL);
+        expected = way ? expected : results;
+    }
+    free(expected);
+    for (int i = 0; i < MATRICES; i++)
+        free_matrix(&m[i]);
+    (void)state;
+}
+
 static void a_closed_matrix_gives_its_memory_back(void **state)
 {
     struct pair *p = *state;
@@ -329,6 +401,7 @@ int main(void)
         cmocka_unit_test(a_matrix_larger_than_the_scratch_memory_is_taken_in_slabs),
         cmocka_unit_test(the_same_product_gives_the_same_bytes),
         cmocka_unit_test(matrices_taken_in_turns_are_not_mixed_up),
+        cmocka_unit_test(weights_decoded_beside_other_products_give_the_same_bytes),
         cmocka_unit_test(a_closed_matrix_gives_its_memory_back),
         cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
     };

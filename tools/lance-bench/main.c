@@ -198,7 +198,8 @@ static void prepare_linear(struct bench *b)
     size_t n = (size_t)c->in * (size_t)c->out, groups = c->group ? n / (size_t)c->group : 0;
     size_t data = c->format == WEIGHT_F32 ? 4 * n : c->format == WEIGHT_BF16 ? 2 * n : n / 2;
     size_t bytes = data + groups * (c->format == WEIGHT_AWQ_INT4 ? 3 : 2);
-    size_t wanted = c->bound == BY_MEMORY ? (rotate_bytes + bytes - 1) / bytes : 1;
+    /* A card keeps the last three 4-bit matrices decoded; in a model every product meets another. */
+    size_t wanted = c->bound == BY_MEMORY ? (rotate_bytes + bytes - 1) / bytes : c->group && !b->k->host_memory ? 4 : 1;
     b->copies = wanted > MATRIX_COPIES_MAX ? MATRIX_COPIES_MAX : (int)wanted;
     /* 0x3c3c3c3c is 0.0115 in float32 and in bf16, and two ordinary 4-bit codes a byte. */
     b->file[0] = filled(data * (size_t)b->copies, 0x3c);
