@@ -122,10 +122,21 @@ def test_the_latent_output_has_the_scale_and_shape_of_the_core_wan_nodes(
     np.testing.assert_array_equal(saved, result.latents)
 
 
-def test_a_size_that_is_no_multiple_of_16_is_refused_before_the_run(comfyui: ComfyUI, prompt: dict[str, Any]) -> None:
-    run = comfyui.run(with_inputs(prompt, width=100))
+@pytest.mark.parametrize("width", [100, 1040, 0])
+def test_a_size_that_the_daemon_would_refuse_is_refused_before_the_run(
+    comfyui: ComfyUI, prompt: dict[str, Any], width: int
+) -> None:
+    run = comfyui.run(with_inputs(prompt, width=width))
     assert run.status == "rejected"
-    assert "width must be a multiple of 16" in run.error
+    assert f"width must be a multiple of 16 from 16 to 1024, is {width}" in run.error
+
+
+def test_a_batch_that_the_daemon_would_refuse_is_refused_before_the_run(
+    comfyui: ComfyUI, prompt: dict[str, Any]
+) -> None:
+    run = comfyui.run(with_inputs(prompt, batch_size=33))
+    assert run.status == "rejected"
+    assert "bigger than max of 32" in run.error
 
 
 def test_the_daemons_own_words_are_shown_on_the_node(comfyui: ComfyUI, client: Client, prompt: dict[str, Any]) -> None:
