@@ -144,6 +144,8 @@ static int serve(struct daemon *daemon, struct error *error)
         status = worker_open(&daemon->worker, options, daemon->jobs, on_fatal, daemon, error);
     if (status == 0)
         status = server_open(&daemon->server, options, daemon->jobs, daemon->worker, on_shutdown, daemon, error);
+    if (status == 0) /* not before: a port that is in use is told at once, not after a model was loaded for nothing */
+        status = worker_start(daemon->worker, error);
     if (status != 0)
         return status;
     log_info(NULL, "lanced %s answers at %s (process %ld)", LANCED_VERSION, options->endpoint.url, (long)getpid());

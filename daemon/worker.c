@@ -449,22 +449,23 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     pthread_rwlock_init(&worker->model_lock, NULL);
     struct error why_not_cuda;
     int status = backend_open(&worker->kernels, options->backend, options->threads, &why_not_cuda, error);
-    if (status == 0) {
-        if (why_not_cuda.code == 0)
-            log_info(NULL, "backend %s", worker->kernels->name);
-        else
-            log_info(NULL, "backend %s (%s)", worker->kernels->name, why_not_cuda.text);
-        snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
-        worker->has_thread = pthread_create(&worker->thread, NULL, run, worker) == 0;
-        if (!worker->has_thread)
-            status = error_set(error, ERROR_NO_MEMORY, "worker: cannot start its thread");
-    }
     if (status != 0) {
         worker_close(worker);
         return status;
     }
+    if (why_not_cuda.code == 0)
+        log_info(NULL, "backend %s", worker->kernels->name);
+    else
+        log_info(NULL, "backend %s (%s)", worker->kernels->name, why_not_cuda.text);
+    snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
     *out = worker;
     return 0;
+}
+
+int worker_start(struct worker *worker, struct error *error)
+{
+    worker->has_thread = pthread_create(&worker->thread, NULL, run, worker) == 0;
+    return worker->has_thread ? 0 : error_set(error, ERROR_NO_MEMORY, "worker: cannot start its thread");
 }
 
 void worker_close(struct worker *worker)

@@ -16,10 +16,14 @@
 
 struct worker;
 
-/* Open the backend and start the thread. `options` and `jobs` must outlive the worker. on_fatal(context) is called
+/* Open the backend. `options` and `jobs` must outlive the worker. on_fatal(context) will be called
  * from the thread when the daemon is of no use: the default model cannot be loaded at start. */
 int worker_open(struct worker **out, const struct options *options, struct jobs *jobs, void (*on_fatal)(void *context),
                 void *context, struct error *error);
+
+/* Start the thread, which loads the default model first unless the options say otherwise. Once; until then whatever is
+ * asked for waits. */
+int worker_start(struct worker *worker, struct error *error);
 
 /* Stop after the step that runs (cancel the jobs first), free the model. NULL is allowed. */
 void worker_close(struct worker *worker);

@@ -239,6 +239,18 @@ def test_a_message_over_the_limit_is_refused_with_the_numbers() -> None:
             assert client.hello().version
 
 
+def test_a_port_that_is_in_use_is_told_before_a_model_is_loaded() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        endpoint = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        command = [str(LANCED), "--model", str(DEMO_MODEL), "--endpoint", endpoint]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"lanced: endpoint {endpoint}: is in use, by another lanced or another program\n")
+    assert "loading model" not in done.stderr
+
+
 def connect(daemon: Lanced) -> socket.socket:
     peer = socket.socket(socket.AF_UNIX)
     peer.settimeout(5)
