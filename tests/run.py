@@ -6,7 +6,7 @@ Stages, in this order:
   nvcc    the CUDA backend through nvcc, for every kind of card; skipped where nvcc is missing
   unit    the C unit tests (cmocka)
   asan    the same, built with the address and undefined-behaviour sanitizers
-  tsan    the same but for those without threads, built with the thread sanitizer; also the emulated card's
+  tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's
   golden  the engine against results recorded from the official code
   emulated  a few of them through the CUDA backend's kernels, emulated on the CPU
   python  the Python client, the nodes, and whole programs against each other (pytest)
@@ -34,6 +34,8 @@ GOLDEN_DATA = Path("tests/golden/data")
 STAGE_LIMIT_SECONDS = 1800
 # Slow under the thread sanitizer, and what they test starts no thread (libav's own, in test_media, it cannot judge).
 SINGLE_THREADED_TESTS = ("test_assemble", "test_media", "test_picture", "test_pth", "test_releases", "test_tokenizer")
+# Minutes under the thread sanitizer, and their only threads are those of the kernels, as test_job's are.
+ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache")
 # Of the emulated card's tests, those whose kernels share no memory between threads, or whose kernels others test.
 CUDA_TESTS_WITHOUT_RACES = ("test_cuda_elementwise", "test_cuda_model", "test_cuda_plugin")
 # The quickest recorded cases that together go through every part: the ViT, a prefix, denoising, the VAE, an answer.
@@ -224,7 +226,8 @@ STAGES: dict[str, Callable[[int], Count]] = {
     "nvcc": nvcc,
     "unit": unit_tests,
     "asan": lambda jobs: unit_tests(jobs, "address,undefined"),
-    "tsan": lambda jobs: unit_tests(jobs, "thread", SINGLE_THREADED_TESTS + CUDA_TESTS_WITHOUT_RACES),
+    "tsan": lambda jobs: unit_tests(
+        jobs, "thread", SINGLE_THREADED_TESTS + ENGINE_TESTS_LIKE_TEST_JOB + CUDA_TESTS_WITHOUT_RACES),
     "golden": golden,
     "emulated": emulated,
     "python": python_tests,
