@@ -22,6 +22,7 @@ struct answer {
     int32_t *ids;
     int count, capacity;
     act *logits;
+    struct graph *graph; /* of the pass for a token */
     float *host_logits;
     char *said;          /* all text so far, as decoded at the last step */
     size_t sent;         /* bytes of it already handed out */
@@ -67,6 +68,7 @@ void answer_close(struct answer *a)
     if (!a)
         return;
     a->kernels->memory_free(a->kernels, a->logits);
+    a->kernels->graph_close(a->kernels, a->graph);
     free(a->ids);
     free(a->host_logits);
     free(a->said);
@@ -93,7 +95,8 @@ static int next_token(struct answer *a, struct error *error)
     const int32_t position = a->position + a->count;
     const int32_t *const positions[3] = {&position, &position, &position};
     struct kv_cache *const cache = prefix_cond(a->prefix);
-    const struct decoder_block block = {.sequences = 1, .und_rows = 1, .caches = &cache, .causal = true, .store = true};
+    const struct decoder_block block = {
+        .sequences = 1, .und_rows = 1, .caches = &cache, .causal = true, .store = true, .graph = &a->graph};
     act *x = decoder_workspace_x(a->workspace);
     int code = decoder_embed(m->decoder, &a->last, 1, x, error);
     if (!code)

@@ -268,6 +268,15 @@ static bool is_stopping(struct worker *worker)
     return stopping;
 }
 
+/* What the backend wants the log to say. */
+static void log_notice(struct worker *worker, struct job *job)
+{
+    char *notice = worker->kernels->notice;
+    if (notice[0] != '\0')
+        log_warning(job_id(job), "%s: %s", worker->kernels->name, notice);
+    notice[0] = '\0';
+}
+
 /* Step a started job to its end. */
 static int step_to_end(struct worker *worker, struct job *job, struct lance_job *running, struct error *error)
 {
@@ -280,6 +289,7 @@ static int step_to_end(struct worker *worker, struct job *job, struct lance_job 
         int status = lance_job_step(running, &progress, error);
         count_step(worker, clock_seconds() - before);
         note_memory(worker);
+        log_notice(worker, job);
         if (status >= 0 && mapped_files_check(error) != 0)
             status = error->code;
         if (status < 0)

@@ -43,6 +43,7 @@ typedef struct act act;     /* activations in device memory; see act_at() */
 typedef struct param param; /* float32 in device memory; see param_at() */
 struct linear;
 struct conv;
+struct graph; /* work that was recorded; see graph_run */
 
 enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4 };
 
@@ -153,6 +154,7 @@ struct kernels {
     const char *name;   /* "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's bytes depend on */
     size_t act_bytes;   /* size of one activation element */
     bool host_memory;   /* device memory is the host's own: one limit for both */
+    char notice[400];   /* for the log: what went another way than it should, without harm. Who logs it empties it */
     void *state;
 
     void (*close)(struct kernels *k);
@@ -185,6 +187,14 @@ struct kernels {
     /* From now on, and while *cancelled is true, operators may leave their work undone, and sync returns ERROR_CANCELLED.
      * Another thread may set it at any time; NULL ends the watch. */
     void (*watch)(struct kernels *k, const atomic_bool *cancelled);
+
+    /* Work that is repeated, like the layers of a denoising step: call work(context), which enqueues operators and does
+     * nothing else (no transfer, no memory, no sync), and perhaps keep what it enqueued in *graph (NULL at first), for
+     * the next call with the same graph to be quicker. `work` may be called more than once, and need not do the same each time: shapes,
+     * addresses and numbers are always those of this call, and so are the results. Long work comes in pieces,
+     * numbered from 0, that share a graph. graph_close: NULL is allowed. */
+    void (*graph_run)(struct kernels *k, struct graph **graph, int piece, void (*work)(void *context), void *context);
+    void (*graph_close)(struct kernels *k, struct graph *graph);
 
     /* y [rows, out] = x [rows, in] W^T + bias, or y += that when `add`. */
     void (*linear)(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add);

@@ -9,6 +9,7 @@
 
 enum {
     EXPERTS = 2,          /* und, gen */
+    LAYERS_PER_GRAPH = 3, /* a cancelled job has a few graphs of these still to run */
     MLP_CHUNK_ROWS = 2048 /* rows of the MLP's wide activations alive at once */
 };
 
@@ -496,6 +497,27 @@ static void mlp_half(const struct pass *p, int layer)
     }
 }
 
+/* Some layers of a pass; changes nothing but device memory, so that it may be called again. */
+struct layers {
+    const struct pass *pass;
+    int first, end;
+};
+
+static void run_layers(void *context)
+{
+    const struct layers *layers = context;
+    const struct pass *p = layers->pass;
+    const struct decoder *d = p->decoder;
+    const struct decoder_trace *trace = p->block->trace;
+    struct attention problems[EXPERTS * DECODER_MAX_SEQUENCES];
+    for (int layer = layers->first; layer < layers->end; layer++) {
+        attention_half(p, layer, problems);
+        mlp_half(p, layer);
+        if (layer == 0 && trace && trace->first_layer)
+            d->kernels->download(d->kernels, trace->first_layer, p->workspace->x, (size_t)p->rows * (size_t)d->hidden);
+    }
+}
+
 void decoder_run(const struct decoder *d, struct decoder_workspace *w, const struct decoder_block *block)
 {
     struct kernels *k = d->kernels;
@@ -510,12 +532,13 @@ void decoder_run(const struct decoder *d, struct decoder_workspace *w, const str
         p.stored_before = block->caches[0]->rows;
         block->caches[0]->rows += p.rows;
     }
-    struct attention problems[EXPERTS * DECODER_MAX_SEQUENCES];
-    for (int layer = 0; layer < d->layer_count; layer++) {
-        attention_half(&p, layer, problems);
-        mlp_half(&p, layer);
-        if (layer == 0 && block->trace && block->trace->first_layer)
-            k->download(k, block->trace->first_layer, w->x, (size_t)p.rows * (size_t)d->hidden);
+    for (int first = 0; first < d->layer_count; first += LAYERS_PER_GRAPH) {
+        int end = first + LAYERS_PER_GRAPH;
+        struct layers layers = {&p, first, end < d->layer_count ? end : d->layer_count};
+        if (block->graph && !block->trace)
+            k->graph_run(k, block->graph, first / LAYERS_PER_GRAPH, run_layers, &layers);
+        else
+            run_layers(&layers);
     }
     for (int i = 0; i < p.part_count; i++) {
         act *x = row_of(d, w->x, p.parts[i].first, d->hidden);

@@ -69,6 +69,7 @@ struct decoder_block {
     struct kv_cache *const *caches;  /* [sequences] what comes before the block */
     bool causal;                     /* und rows only */
     bool store;                      /* append the block to its cache; one sequence only */
+    struct graph **graph;            /* for blocks of the same kind that follow (kernels.h, graph_run), or NULL; the caller's */
     const struct decoder_trace *trace; /* or NULL */
 };
 

@@ -18,6 +18,7 @@ struct denoiser {
     act *latents;                                   /* [batch, cells, channels] */
     act *velocities;                                /* [sequences, cells, channels] */
     act *times;                                     /* [2, hidden_size]: the step's, and that of clean latents */
+    struct graph *graphs[2];                        /* of steps without guidance, and with it */
 };
 
 static int sequences_of(const struct denoiser_options *o) { return o->batch * (o->guided ? 2 : 1); }
@@ -118,6 +119,8 @@ void denoiser_close(struct denoiser *d)
     act *const all[DENOISER_ACTS] = {d->positions, d->latents, d->velocities, d->times};
     for (int i = 0; i < DENOISER_ACTS; i++)
         d->kernels->memory_free(d->kernels, all[i]);
+    for (int i = 0; i < 2; i++)
+        d->kernels->graph_close(d->kernels, d->graphs[i]);
     free(d);
 }
 
@@ -160,6 +163,7 @@ int denoiser_velocity(struct denoiser *d, const param *x, float t, bool guided, 
         .gen_rows = d->cells,
         .gen_position_row = UND_ROWS * sequences_of(&d->options),
         .caches = d->caches,
+        .graph = &d->graphs[guided],
         .trace = trace,
     };
     decoder_run(d->decoder, d->workspace, &block);

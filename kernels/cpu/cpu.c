@@ -158,6 +158,18 @@ static void cpu_zero(struct kernels *k, act *to, size_t n)
         memset(to, 0, n * sizeof(float));
 }
 
+/* Nothing is gained by recording: operators run at once. */
+static void cpu_graph_run(struct kernels *k, struct graph **graph, int piece, void (*work)(void *context), void *context)
+{
+    (void)k, (void)graph, (void)piece;
+    work(context);
+}
+
+static void cpu_graph_close(struct kernels *k, struct graph *graph)
+{
+    (void)k, (void)graph;
+}
+
 static void cpu_watch(struct kernels *k, const atomic_bool *cancelled)
 {
     cpu_of(k)->cancelled = cancelled;
@@ -224,6 +236,8 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
         .zero = cpu_zero,
         .sync = cpu_sync,
         .watch = cpu_watch,
+        .graph_run = cpu_graph_run,
+        .graph_close = cpu_graph_close,
     };
     cpu_linear_fill(k);
     cpu_attention_fill(k);

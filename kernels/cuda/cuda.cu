@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/graph.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"
 
@@ -47,13 +48,16 @@ bool cuda_running(const struct cuda_state *state)
     return !state->failure && !cancelled(state);
 }
 
-void cuda_pace(struct cuda_state *state)
+void cuda_pace(struct cuda_state *state, unsigned launches)
 {
-    if (++state->launches % CUDA_PACE_LAUNCHES)
+    state->launches += launches;
+    if (state->launches < CUDA_PACE_LAUNCHES)
         return;
-    const unsigned turn = state->launches / CUDA_PACE_LAUNCHES;
-    cuda_check(state, cudaEventRecord(state->pace[turn % CUDA_PACE_EVENTS], state->compute), "keeping pace");
-    cuda_check(state, cudaEventSynchronize(state->pace[(turn + 1) % CUDA_PACE_EVENTS]), "keeping pace"); /* the oldest */
+    state->launches = 0;
+    const int turn = state->next_pace;
+    state->next_pace = (turn + 1) % CUDA_PACE_EVENTS;
+    cuda_check(state, cudaEventRecord(state->pace[turn], state->compute), "keeping pace");
+    cuda_check(state, cudaEventSynchronize(state->pace[state->next_pace]), "keeping pace"); /* the oldest */
 }
 
 int cuda_finish(struct cuda_state *state, struct error *error)
@@ -221,6 +225,11 @@ void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t b
 {
     if (bytes <= state->scratch[purpose].bytes && state->scratch[purpose].memory)
         return state->scratch[purpose].memory;
+    cuda_graph_spoil(state, "scratch memory has to grow"); /* work before may have the old one */
+    if (cuda_graph_records(state)) {
+        cuda_fail(state, ERROR_INTERNAL, "scratch memory has to grow while work is recorded");
+        return NULL;
+    }
     free_scratch(state, purpose);
     void *memory = NULL;
     const cudaError_t status = allocate(state, &memory, bytes);
@@ -257,8 +266,17 @@ static void send_piece(struct cuda_state *state, void *device, const char *host,
         cuda_check(state, cudaEventRecord(free, state->compute), "sending");
 }
 
+/* A graph would find in the page-locked pieces what came there later. */
+static bool transfers_possible(struct cuda_state *state)
+{
+    cuda_graph_spoil(state, "a transfer cannot be recorded");
+    return !cuda_graph_records(state);
+}
+
 void cuda_send(struct cuda_state *state, void *device, const void *host, size_t bytes)
 {
+    if (!transfers_possible(state))
+        return;
     const char *from = static_cast<const char *>(host);
     char *to = static_cast<char *>(device);
     for (size_t done = 0; done < bytes && cuda_running(state);) {
@@ -318,6 +336,10 @@ template <typename Next> static void receive(struct cuda_state *state, float *to
         float *to;
         size_t bytes;
     } before = {}, now = {};
+    if (!transfers_possible(state)) {
+        memset(to, 0, n * sizeof *to);
+        return;
+    }
     for (size_t done = 0; done < n || before.bytes; before = now) {
         now.bytes = 0;
         if (done < n) {
@@ -366,17 +388,28 @@ static void cuda_param_to_act(struct kernels *k, act *to, const param *from, siz
     LAUNCH(to_act_kernel, cuda_pieces(n, THREADS), THREADS, 0, cuda_of(k), values_of(from), n, values_of(to));
 }
 
+/* Whether a copy or clearing that these bytes tell entirely is to be enqueued now. */
+static bool is_due(struct cuda_state *state, const void *what, size_t bytes)
+{
+    const enum cuda_turn turn = cuda_graph_turn(state, what, bytes);
+    if (turn == TURN_NOT_THERE)
+        cuda_graph_spoil(state, "another copy than before");
+    return turn == TURN_ENQUEUE;
+}
+
 static void cuda_copy(struct kernels *k, act *to, const act *from, size_t n)
 {
     struct cuda_state *state = cuda_of(k);
-    if (n && to != from && cuda_running(state))
+    const struct { const void *to, *from; size_t n; } what = {to, from, n};
+    if (n && to != from && cuda_running(state) && is_due(state, &what, sizeof what))
         cuda_check(state, cudaMemcpyAsync(to, from, n * sizeof(bf16), cudaMemcpyDeviceToDevice, state->compute), "copying");
 }
 
 static void cuda_zero(struct kernels *k, act *to, size_t n)
 {
     struct cuda_state *state = cuda_of(k);
-    if (n && cuda_running(state))
+    const struct { const void *to; size_t n; } what = {to, n};
+    if (n && cuda_running(state) && is_due(state, &what, sizeof what))
         cuda_check(state, cudaMemsetAsync(to, 0, n * sizeof(bf16), state->compute), "clearing");
 }
 
@@ -510,6 +543,7 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     cuda_resample_fill(k);
     cuda_linear_fill(k);
     cuda_attention_fill(k);
+    cuda_graph_fill(k);
     if (state->library) { /* other sums: other bytes */
         const size_t length = strlen(state->name);
         snprintf(state->name + length, sizeof state->name - length, " with cuBLASLt");

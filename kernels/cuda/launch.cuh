@@ -5,7 +5,7 @@
  *     LAUNCH_ON(stream, kernel, ...)                                     on another stream than state->compute
  *
  * A launch that fails is noted in the state; after a failure or a cancellation, and with an empty grid, nothing is
- * launched. Dynamic shared memory past 48 KiB is asked for here. In a kernel,
+ * launched. Dynamic shared memory past 48 KiB is asked for. In a kernel,
  *
  *     DYNAMIC_SHARED(float, tile);                                       float *tile, 16-byte aligned (128 under nvcc)
  *
@@ -14,7 +14,9 @@
 #ifndef LANCE_CUDA_LAUNCH_CUH
 #define LANCE_CUDA_LAUNCH_CUH
 
-#include "kernels/cuda/state.cuh"
+#include <tuple>
+
+#include "kernels/cuda/graph.cuh"
 
 #ifdef CUDA_EMULATION
 #define DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(emulated_dynamic_shared())
@@ -29,19 +31,17 @@ void cuda_launch(struct cuda_state *state, cudaStream_t stream, const char *name
 {
     if (!cuda_running(state) || !grid.x || !grid.y || !grid.z)
         return;
-    const size_t always_there = 48 << 10;
-    if (shared_bytes > always_there &&
-        !cuda_check(state, cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                                                cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                static_cast<int>(shared_bytes)), name))
-        return;
 #ifdef CUDA_EMULATION
-    emulated_launch(name, grid, block, shared_bytes, stream, [=] { kernel(static_cast<Parameters>(arguments)...); });
-#else
-    kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
+    emulated_kernel(name, kernel);
 #endif
-    if (cuda_check(state, cudaGetLastError(), name))
-        cuda_pace(state);
+    std::tuple<Parameters...> values(static_cast<Parameters>(arguments)...);
+    std::apply([&](Parameters &...value) {
+        void *parts[] = {&value...};
+        const size_t sizes[] = {sizeof value...};
+        const struct cuda_call call = {name, reinterpret_cast<const void *>(kernel), grid, block, shared_bytes, stream, parts,
+                                       sizes, static_cast<int>(sizeof...(Parameters))};
+        cuda_enqueue(state, &call);
+    }, values);
 }
 
 #define LAUNCH_ON(stream, kernel, grid, block, shared_bytes, state, ...) \

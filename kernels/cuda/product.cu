@@ -175,7 +175,12 @@ static bool product_of_library(struct cuda_state *state, const struct product *p
     void *workspace = cuda_scratch(state, SCRATCH_LIBRARY, CUBLAS_WORKSPACE_BYTES);
     if (!workspace || !cuda_running(state))
         return false;
-    struct cublas_product product = {};
+    struct { /* all that the call depends on */
+        struct cublas_product product;
+        void *workspace;
+    } call = {};
+    call.workspace = workspace;
+    struct cublas_product &product = call.product;
     product.left = p->left;
     product.right = p->right;
     product.bias = p->bias_bf16;
@@ -183,7 +188,13 @@ static bool product_of_library(struct cuda_state *state, const struct product *p
     product.rows = p->rows, product.columns = p->columns, product.depth = p->depth;
     product.left_stride = p->left_stride, product.right_stride = p->right_stride, product.out_stride = p->out_stride;
     product.add = p->add;
-    return cublas_multiply((struct cublas *)state->library, &product, workspace, state->compute);
+    const enum cuda_turn turn = cuda_graph_turn(state, &call, sizeof call);
+    if (turn != TURN_ENQUEUE)
+        return turn == TURN_DONE; /* otherwise product_own was what the graph has */
+    if (cublas_multiply((struct cublas *)state->library, &product, workspace, state->compute))
+        return true;
+    cuda_graph_take_back(state);
+    return false;
 }
 
 void product_run(struct cuda_state *state, const struct product *p)

@@ -64,7 +64,11 @@ struct cuda_state {
     int next_staging;           /* the piece that was used longest ago */
 
     cudaEvent_t pace[CUDA_PACE_EVENTS]; /* after every CUDA_PACE_LAUNCHES launches, in turn; see cuda_pace */
-    unsigned launches;
+    unsigned launches;                  /* since the last of them */
+    int next_pace;
+
+    bool graphs;                       /* repeated work is recorded (graph.cu) */
+    struct cuda_recording *recording;  /* the piece that is recorded or compared right now, or NULL */
 
     const atomic_bool *cancelled; /* see kernels.h, watch; or NULL */
     int failure;                  /* code of the first failure since the last sync, or 0 */
@@ -114,9 +118,9 @@ bool cuda_check(struct cuda_state *state, cudaError_t status, const char *what);
 /* Whether operators should still be enqueued: nothing has failed and nobody cancelled. */
 bool cuda_running(const struct cuda_state *state);
 
-/* Counts a launch, and waits when the card is some hundred launches behind: enough that it never runs dry, few enough
- * that a cancelled job stops soon. */
-void cuda_pace(struct cuda_state *state);
+/* Counts launches, and waits when the card is some hundred launches (or a few graphs) behind: enough that it never runs
+ * dry, few enough that a cancelled job stops soon. */
+void cuda_pace(struct cuda_state *state, unsigned launches);
 
 /* Scratch memory of at least `bytes`, 256-byte aligned, for kernels on the stream `compute`. NULL when there is none: the
  * failure is noted and the operator returns. */

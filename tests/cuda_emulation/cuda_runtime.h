@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <tuple>
 
 /* ---- the language ---- */
 #define __global__ static
@@ -139,9 +140,24 @@ template <typename T> void __stcs(T *to, T value) { *to = value; }
 
 /* ---- what launch.cuh and mma.cuh need ---- */
 typedef struct emulated_stream *cudaStream_t;
-void emulated_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                     std::function<void()> body);
 void *emulated_dynamic_shared();
+
+/* A kernel is started by its address alone, its arguments behind pointers, as the runtime's functions have it: what it takes
+ * must be known first. An argument is copied when the kernel is launched or a graph's node is set, like CUDA does. */
+typedef std::function<void()> emulated_work;
+void emulated_kernel(const void *kernel, const char *name, std::function<emulated_work(void **)> with_arguments);
+template <typename... Parameters, size_t... Number>
+emulated_work emulated_call(void (*kernel)(Parameters...), void **arguments, std::index_sequence<Number...>)
+{
+    std::tuple<Parameters...> values(*static_cast<Parameters *>(arguments[Number])...);
+    return [=] { std::apply(kernel, values); };
+}
+template <typename... Parameters> void emulated_kernel(const char *name, void (*kernel)(Parameters...))
+{
+    emulated_kernel(reinterpret_cast<const void *>(kernel), name, [kernel](void **arguments) {
+        return emulated_call(kernel, arguments, std::index_sequence_for<Parameters...>());
+    });
+}
 void emulated_copy_async(void *to, const void *from, size_t bytes, bool valid);
 void emulated_copy_async_commit();
 void emulated_copy_async_wait(unsigned pending);
@@ -155,6 +171,26 @@ enum cudaError_t {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
+    cudaErrorECCUncorrectable = 214,
+    cudaErrorNvlinkUncorrectable = 220,
+    cudaErrorContained = 226,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchTimeout = 702,
+    cudaErrorContextIsDestroyed = 709,
+    cudaErrorAssert = 710,
+    cudaErrorHardwareStackError = 714,
+    cudaErrorIllegalInstruction = 715,
+    cudaErrorMisalignedAddress = 716,
+    cudaErrorInvalidAddressSpace = 717,
+    cudaErrorInvalidPc = 718,
+    cudaErrorLaunchFailure = 719,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorStreamCaptureIsolation = 905,
+    cudaErrorCapturedEvent = 907,
+    cudaErrorExternalDevice = 911,
+    cudaErrorUnknown = 999,
 };
 const char *cudaGetErrorString(cudaError_t status);
 cudaError_t cudaGetLastError();
@@ -218,6 +254,35 @@ cudaError_t cudaFreeHost(void *memory);
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream);
+
+cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes,
+                             cudaStream_t stream);
+
+typedef struct emulated_graph *cudaGraph_t;
+typedef struct emulated_executable *cudaGraphExec_t;
+typedef struct emulated_node *cudaGraphNode_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive, cudaStreamCaptureStatusInvalidated };
+struct cudaGraphEdgeData {
+    unsigned char from_port, to_port, type;
+};
+struct cudaKernelNodeParams {
+    void *func;
+    dim3 gridDim, blockDim;
+    unsigned sharedMemBytes;
+    void **kernelParams, **extra;
+};
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatus *status, unsigned long long *number,
+                                     cudaGraph_t *graph, const cudaGraphNode_t **after, const cudaGraphEdgeData **edges,
+                                     size_t *count);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t executable, cudaGraphNode_t node,
+                                             const cudaKernelNodeParams *parameters);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value);

@@ -4,40 +4,49 @@
  * or changed too early, and a missing wait between two streams, show in the results or in the address sanitizer. */
 #include <stdio.h>
 
-#include <deque>
-#include <vector>
+#include <map>
 
-#include "cuda_runtime.h"
+#include "streams.h"
 #include "threads.h"
 
-struct emulated_stream {
-    bool hurries = false;
-    std::deque<std::function<void()>> waiting;
-    uint64_t taken = 0, put = 0; /* how many were taken from it, and put on it */
-};
-struct emulated_event {
-    cudaStream_t stream = nullptr;
-    uint64_t after = 0; /* done when the stream has run so many */
-};
 struct emulated_pool {
     int device;
 };
 
 static cudaError_t last_error = cudaSuccess;
-static std::vector<cudaStream_t> streams;
+static cudaError_t health = cudaSuccess;
+std::vector<cudaStream_t> emulated_streams;
 
-static cudaError_t fail(cudaError_t status)
+cudaError_t emulated_fail(cudaError_t status)
 {
     last_error = status;
     return status;
 }
 
+cudaError_t emulated_health()
+{
+    return health;
+}
+
+static cudaError_t fail(cudaError_t status)
+{
+    return emulated_fail(health != cudaSuccess ? health : status);
+}
+
+/* What calls that enqueue or wait answer when nothing is wrong with them. */
+static cudaError_t answer()
+{
+    return health == cudaSuccess ? cudaSuccess : fail(health);
+}
+
+/* On a card that has failed nothing runs any more; only the memory is given back, as at the program's end. */
 static void run_until(cudaStream_t stream, uint64_t number)
 {
     while (stream->taken < number && !stream->waiting.empty()) {
-        std::function<void()> next = std::move(stream->waiting.front());
+        emulated_stream::entry next = std::move(stream->waiting.front());
         stream->waiting.pop_front();
-        next();
+        if (health == cudaSuccess || next.kind == WORK_FREE || next.kind == WORK_WAIT)
+            next.work();
         stream->taken++;
     }
 }
@@ -50,9 +59,13 @@ static bool is_early(cudaStream_t stream)
     return stream->hurries && wish && !strcmp(wish, "early");
 }
 
-static void put(cudaStream_t stream, std::function<void()> work)
+void emulated_put(cudaStream_t stream, work_kind kind, emulated_work work)
 {
-    stream->waiting.push_back(std::move(work));
+    if (stream->capture) {
+        emulated_record(stream, kind, std::move(work));
+        return;
+    }
+    stream->waiting.push_back({kind, std::move(work)});
     stream->put++;
     if (is_early(stream))
         run_until(stream, stream->put);
@@ -67,6 +80,13 @@ const char *cudaGetErrorString(cudaError_t status)
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureUnjoined: return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation: return "dependency created on uncaptured work in another stream";
+    case cudaErrorCapturedEvent: return "operation not permitted on an event last recorded in a capturing stream";
+    default: break;
     }
     return "unknown error";
 }
@@ -74,7 +94,7 @@ const char *cudaGetErrorString(cudaError_t status)
 cudaError_t cudaGetLastError()
 {
     const cudaError_t status = last_error;
-    last_error = cudaSuccess;
+    last_error = health;
     return status;
 }
 
@@ -120,7 +140,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 {
     *total = memory_of_card();
     *available = *total > memory_in_use ? *total - memory_in_use : 0;
-    return cudaSuccess;
+    return answer();
 }
 
 /* ---- streams and events ---- */
@@ -129,29 +149,31 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
     static unsigned opened;
     *stream = new emulated_stream;
     (*stream)->hurries = ++opened % 2 == 0;
-    streams.push_back(*stream);
+    emulated_streams.push_back(*stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    if (stream->capture)
+        return emulated_spoil(stream, cudaErrorStreamCaptureUnsupported);
     run_until(stream, stream->put);
-    return cudaSuccess;
+    return answer();
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     cudaStreamSynchronize(stream);
-    streams.erase(std::find(streams.begin(), streams.end(), stream));
+    emulated_streams.erase(std::find(emulated_streams.begin(), emulated_streams.end(), stream));
     delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaDeviceSynchronize()
 {
-    for (cudaStream_t stream : streams)
+    for (cudaStream_t stream : emulated_streams)
         cudaStreamSynchronize(stream);
-    return cudaSuccess;
+    return answer();
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t *event)
@@ -173,24 +195,32 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
+    *event = emulated_event();
     event->stream = stream;
     event->after = stream->put;
-    return cudaSuccess;
+    event->capture = stream->capture;
+    event->nodes = stream->tail;
+    return answer();
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    if (event->capture)
+        return fail(cudaErrorCapturedEvent);
     if (event->stream)
         run_until(event->stream, event->after);
-    return cudaSuccess;
+    return answer();
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
+    cudaError_t status;
+    if (emulated_wait_in_capture(stream, event, &status))
+        return status;
     const emulated_event now = *event; /* as recorded now, whatever is recorded later */
     if (now.stream && now.stream != stream)
-        put(stream, [now] { run_until(now.stream, now.after); });
-    return cudaSuccess;
+        emulated_put(stream, WORK_WAIT, [now] { run_until(now.stream, now.after); });
+    return answer();
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
@@ -208,6 +238,8 @@ static cudaError_t allocate(void **memory, size_t bytes)
 {
     *memory = nullptr;
     void *block = nullptr;
+    if (health != cudaSuccess)
+        return fail(health);
     if (memory_in_use + bytes > memory_of_card() || posix_memalign(&block, BLOCK_HEAD, BLOCK_HEAD + bytes))
         return fail(cudaErrorMemoryAllocation);
     memory_in_use += bytes;
@@ -256,15 +288,18 @@ cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool)
     return cudaSuccess;
 }
 
-cudaError_t cudaMallocFromPoolAsync(void **memory, size_t bytes, cudaMemPool_t, cudaStream_t)
+/* A real one would be recorded, too, and the memory be the graph's own: never what the backend wants. */
+cudaError_t cudaMallocFromPoolAsync(void **memory, size_t bytes, cudaMemPool_t, cudaStream_t stream)
 {
-    return allocate(memory, bytes);
+    return stream->capture ? emulated_spoil(stream, cudaErrorStreamCaptureUnsupported) : allocate(memory, bytes);
 }
 
 cudaError_t cudaFreeAsync(void *memory, cudaStream_t stream)
 {
-    put(stream, [memory] { release(memory); });
-    return cudaSuccess;
+    if (stream->capture)
+        return emulated_spoil(stream, cudaErrorStreamCaptureUnsupported);
+    emulated_put(stream, WORK_FREE, [memory] { release(memory); });
+    return answer();
 }
 
 cudaError_t cudaMalloc(void **memory, size_t bytes)
@@ -276,7 +311,7 @@ cudaError_t cudaFree(void *memory)
 {
     cudaDeviceSynchronize();
     release(memory);
-    return cudaSuccess;
+    return answer();
 }
 
 cudaError_t cudaMallocHost(void **memory, size_t bytes)
@@ -294,14 +329,14 @@ cudaError_t cudaFreeHost(void *memory)
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream)
 {
-    put(stream, [=] { memmove(to, from, bytes); });
-    return cudaSuccess;
+    emulated_put(stream, WORK_COPY, [=] { memmove(to, from, bytes); });
+    return answer();
 }
 
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
 {
-    put(stream, [=] { memset(memory, value, bytes); });
-    return cudaSuccess;
+    emulated_put(stream, WORK_COPY, [=] { memset(memory, value, bytes); });
+    return answer();
 }
 
 /* ---- kernels ---- */
@@ -310,18 +345,58 @@ cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int value)
     return value <= (99 << 10) ? cudaSuccess : fail(cudaErrorInvalidValue);
 }
 
-void emulated_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                     std::function<void()> body)
+struct known_kernel {
+    const char *name;
+    std::function<emulated_work(void **)> with_arguments;
+};
+
+static std::map<const void *, known_kernel> &kernels()
+{
+    static std::map<const void *, known_kernel> all;
+    return all;
+}
+
+void emulated_kernel(const void *kernel, const char *name, std::function<emulated_work(void **)> with_arguments)
+{
+    if (!kernels().count(kernel))
+        kernels()[kernel] = {name, std::move(with_arguments)};
+}
+
+/* LANCED_EMULATION_FAILS: the number of the kernel that breaks the card, counted from 1 in the order they run. */
+static bool breaks_the_card()
+{
+    static size_t run;
+    return ++run == environment("LANCED_EMULATION_FAILS", 0);
+}
+
+cudaError_t emulated_kernel_work(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes,
+                                 emulated_work *work)
 {
     if (!grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
-        grid.z > 65535 || block.z > 64 || block.x * block.y * block.z > 1024 || shared_bytes > (99 << 10)) {
-        fail(cudaErrorInvalidConfiguration);
-        return;
-    }
-    put(stream, [=] {
+        grid.z > 65535 || block.z > 64 || block.x * block.y * block.z > 1024 || shared_bytes > (99 << 10))
+        return fail(cudaErrorInvalidConfiguration);
+    const known_kernel &known = kernels().at(kernel);
+    const emulated_work body = known.with_arguments(arguments);
+    const char *name = known.name;
+    *work = [=] {
+        if (breaks_the_card()) {
+            health = cudaErrorIllegalAddress;
+            return;
+        }
         for (unsigned z = 0; z < grid.z; z++)
             for (unsigned y = 0; y < grid.y; y++)
                 for (unsigned x = 0; x < grid.x; x++)
                     emulated_run_block(name, grid, block, uint3{x, y, z}, shared_bytes, body);
-    });
+    };
+    return cudaSuccess;
+}
+
+cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes,
+                             cudaStream_t stream)
+{
+    emulated_work work;
+    const cudaError_t status = emulated_kernel_work(kernel, grid, block, arguments, shared_bytes, &work);
+    if (status == cudaSuccess)
+        emulated_put(stream, WORK_KERNEL, std::move(work));
+    return status == cudaSuccess ? answer() : status;
 }

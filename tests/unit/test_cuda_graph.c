@@ -1,0 +1,400 @@
+/* Work that is recorded and played again, against the same work launched kernel by kernel: the same bytes, whatever changes
+ * from one time to the next. */
+#include "tests/unit/matrix_fixture.h"
+#include "tests/unit/cuda_fixture.h"
+
+#include <dlfcn.h>
+
+#include "daemon/model/decoder.h"
+#include "tests/golden/assemble.h"
+
+enum { WIDTH = 128, HEADS = 4, HEAD_DIM = 32, ROWS_MAX = 20, CAPACITY = 700, PLAIN = 0, GRAPHS = 1 };
+
+static struct kernels *kernels[2]; /* one that launches kernels one by one, one that records */
+
+static struct kernels *open_card(bool graphs)
+{
+    struct kernels *k = NULL;
+    struct error error = {0};
+    setenv("LANCED_CUDA_GRAPHS", graphs ? "on" : "off", 1);
+    if (kernels_cuda_load(&k, 0, &error))
+        print_error("%s\n", error.text);
+    unsetenv("LANCED_CUDA_GRAPHS");
+    return k;
+}
+
+static int open_backends(void **state)
+{
+    (void)state;
+    choose_emulated_plugin();
+    kernels[PLAIN] = open_card(false);
+    kernels[GRAPHS] = open_card(true);
+    return kernels[PLAIN] && kernels[GRAPHS] ? 0 : -1;
+}
+
+static int close_backends(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        kernels[i]->close(kernels[i]);
+    return 0;
+}
+
+/* Graphs launched so far; -1 on a card, which does not tell. */
+static int graph_launches(void)
+{
+    void *plugin = dlopen(getenv("LANCED_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
+    assert_non_null(plugin);
+    const unsigned *launches = dlsym(plugin, "emulated_graph_launches");
+    dlclose(plugin);
+    return launches ? (int)*launches : -1;
+}
+
+/* A layer as the decoder has them, whose keys are kept: each time it is run there are more of them. */
+struct layer {
+    struct kernels *k;
+    struct graph *graph;
+    struct linear *to_key, *to_value, *to_out;
+    act *x, *h, *a, *keys, *values, *spare;
+    param *norm;
+    int rows, stored;
+    bool twice;          /* another piece of work: the last product is done two times */
+    const float *upload; /* what cannot be recorded: a transfer amid the work */
+};
+
+static struct linear *open_matrix(struct kernels *k, enum weight_format format)
+{
+    struct matrix m = make_matrix(format, WIDTH, WIDTH, format == WEIGHT_NVFP4 ? 16 : 64, false, WEIGHT_BF16, true);
+    struct linear *w = NULL;
+    struct error error = {0};
+    if (k->linear_open(k, &w, &m.source, &error))
+        fail_msg("%s", error.text);
+    free_matrix(&m);
+    return w;
+}
+
+static struct layer open_layer(int backend, int rows)
+{
+    struct kernels *k = kernels[backend];
+    static float zeros[CAPACITY * WIDTH], ones[WIDTH];
+    *random_state() = 88172645463325252ull; /* the same on both */
+    for (int i = 0; i < WIDTH; i++)
+        ones[i] = 1.0f;
+    float *keys = random_bf16(CAPACITY * WIDTH, 1.0f), *x = random_bf16(ROWS_MAX * WIDTH, 1.0f);
+    struct layer layer = {
+        .k = k,
+        .to_key = open_matrix(k, WEIGHT_AWQ_INT4),
+        .to_value = open_matrix(k, WEIGHT_NVFP4),
+        .to_out = open_matrix(k, WEIGHT_BF16),
+        .x = act_with(k, x, ROWS_MAX * WIDTH),
+        .h = act_with(k, zeros, ROWS_MAX * WIDTH),
+        .a = act_with(k, zeros, ROWS_MAX * WIDTH),
+        .keys = act_with(k, keys, CAPACITY * WIDTH),
+        .values = act_with(k, keys, CAPACITY * WIDTH),
+        .spare = act_with(k, zeros, 2 * ROWS_MAX * WIDTH),
+        .norm = param_with(k, ones, WIDTH),
+        .rows = rows,
+        .stored = 60,
+    };
+    free(keys), free(x);
+    return layer;
+}
+
+static void close_layer(struct layer *l)
+{
+    struct kernels *k = l->k;
+    void *const memory[] = {l->x, l->h, l->a, l->keys, l->values, l->spare, l->norm};
+    k->graph_close(k, l->graph);
+    for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
+        k->memory_free(k, memory[i]);
+    k->linear_close(k, l->to_key);
+    k->linear_close(k, l->to_value);
+    k->linear_close(k, l->to_out);
+}
+
+/* One key head for all query heads, as wide as all of them lie beside each other: only its first columns are used. */
+static void work(void *context)
+{
+    struct layer *l = context;
+    struct kernels *k = l->k;
+    const size_t n = (size_t)l->rows * WIDTH;
+    k->rms_norm(k, l->x, l->rows, WIDTH, l->norm, 1e-6f, l->h);
+    k->linear(k, l->to_key, l->h, l->rows, act_at(k, l->keys, (size_t)l->stored * WIDTH), false);
+    k->linear(k, l->to_value, l->h, l->rows, act_at(k, l->values, (size_t)l->stored * WIDTH), false);
+    struct attention attention = {
+        .q = l->h, .q_rows = l->rows, .q_stride = WIDTH, .heads = HEADS, .kv_heads = 1, .head_dim = HEAD_DIM,
+        .scale = 0.2f, .causal = true, .segments = 1, .out = l->a, .out_stride = WIDTH};
+    attention.segment[0].keys = l->keys;
+    attention.segment[0].values = l->values;
+    attention.segment[0].rows = l->stored + l->rows;
+    attention.segment[0].stride = WIDTH;
+    k->attention(k, &attention, 1);
+    k->linear(k, l->to_out, l->a, l->rows, l->x, true);
+    if (l->twice)
+        k->linear(k, l->to_out, l->a, l->rows, l->x, true);
+    if (l->upload)
+        k->upload(k, l->x, l->upload, WIDTH);
+    k->copy(k, l->spare, l->x, n);
+    k->zero(k, act_at(k, l->spare, n), n);
+    k->add(k, act_at(k, l->spare, n), n, l->x);
+}
+
+static void run_layer(struct layer *l, int more_keys)
+{
+    l->stored += more_keys;
+    l->k->graph_run(l->k, &l->graph, 1, work, l);
+}
+
+static void assert_same_bytes(struct layer *l)
+{
+    const size_t n = (size_t)l[0].rows * WIDTH;
+    float *plain = values_of_act(l[0].k, l[0].x, n), *recorded = values_of_act(l[1].k, l[1].x, n);
+    for (size_t i = 0; i < n; i++)
+        assert_true(isfinite(plain[i]));
+    assert_memory_equal(recorded, plain, n * sizeof *plain);
+    free(plain), free(recorded);
+}
+
+static void open_layers(struct layer l[2], int rows)
+{
+    for (int i = 0; i < 2; i++)
+        l[i] = open_layer(i, rows);
+}
+
+static void close_layers(struct layer l[2])
+{
+    for (int i = 0; i < 2; i++)
+        close_layer(&l[i]);
+}
+
+/* With the number of keys grows the number of parts that they are cut into: from one, which needs no kernel to join them. */
+static void repeated_work_gives_the_bytes_of_plain_launches_while_its_keys_grow(void **state)
+{
+    (void)state;
+    static const int rows[] = {1, ROWS_MAX}; /* of weights as they are, and of decoded ones */
+    for (size_t r = 0; r < 2; r++) {
+        enum { TIMES = 12 };
+        struct layer l[2];
+        open_layers(l, rows[r]);
+        const int before = graph_launches();
+        for (int time = 0; time < TIMES; time++) {
+            for (int i = 0; i < 2; i++)
+                run_layer(&l[i], 45);
+            assert_same_bytes(l);
+        }
+        if (before >= 0)
+            assert_int_equal(graph_launches() - before, TIMES - 1); /* all but the first */
+        assert_string_equal(kernels[GRAPHS]->notice, "");
+        close_layers(l);
+    }
+}
+
+static void several_times_without_waiting_are_each_with_their_own_arguments(void **state)
+{
+    (void)state;
+    struct layer l[2];
+    open_layers(l, 1);
+    for (int i = 0; i < 2; i++)
+        for (int time = 0; time < 8; time++)
+            run_layer(&l[i], 1);
+    assert_same_bytes(l);
+    close_layers(l);
+}
+
+static void work_that_becomes_another_is_recorded_again(void **state)
+{
+    (void)state;
+    struct layer l[2];
+    open_layers(l, 2);
+    for (int time = 0; time < 9; time++) {
+        for (int i = 0; i < 2; i++) {
+            l[i].twice = time / 3 == 1;
+            if (time == 7) {
+                act *other = l[i].h; /* of the same size, elsewhere */
+                l[i].h = l[i].spare, l[i].spare = other;
+            }
+            run_layer(&l[i], 1);
+        }
+        assert_same_bytes(l);
+    }
+    close_layers(l);
+}
+
+static void scratch_memory_that_moves_does_no_harm(void **state)
+{
+    (void)state;
+    struct layer l[2];
+    open_layers(l, ROWS_MAX);
+    struct linear *large[2] = {NULL, NULL};
+    for (int time = 0; time < 6; time++)
+        for (int i = 0; i < 2; i++) {
+            if (time == 4) { /* decoded weights need more room from here on */
+                struct matrix m = make_matrix(WEIGHT_AWQ_INT4, 512, 256, 64, false, WEIGHT_BF16, false);
+                struct error error = {0};
+                assert_int_equal(kernels[i]->linear_open(kernels[i], &large[i], &m.source, &error), 0);
+                free_matrix(&m);
+            }
+            run_layer(&l[i], 1);
+        }
+    assert_same_bytes(l);
+    for (int i = 0; i < 2; i++)
+        kernels[i]->linear_close(kernels[i], large[i]);
+    close_layers(l);
+}
+
+static void work_that_cannot_be_recorded_is_done_all_the_same_and_the_log_is_told(void **state)
+{
+    (void)state;
+    float row[WIDTH];
+    struct layer l[2];
+    open_layers(l, 1);
+    for (int time = 0; time < 6; time++) {
+        for (int i = 0; i < WIDTH; i++)
+            row[i] = (float)(i + time);
+        for (int i = 0; i < 2; i++) {
+            l[i].upload = row;
+            run_layer(&l[i], 1);
+        }
+        assert_same_bytes(l);
+    }
+    assert_non_null(strstr(kernels[GRAPHS]->notice, "a transfer cannot be recorded"));
+    assert_string_equal(kernels[PLAIN]->notice, "");
+    kernels[GRAPHS]->notice[0] = '\0';
+    close_layers(l);
+}
+
+static void a_card_that_refuses_to_record_gets_plain_launches(void **state)
+{
+    (void)state;
+    if (graph_launches() < 0)
+        return; /* a real one does not */
+    struct layer l[2];
+    open_layers(l, 1);
+    setenv("LANCED_EMULATION_CAPTURES", "0", 1);
+    for (int time = 0; time < 6; time++)
+        for (int i = 0; i < 2; i++)
+            run_layer(&l[i], 1);
+    unsetenv("LANCED_EMULATION_CAPTURES");
+    assert_same_bytes(l);
+    assert_non_null(strstr(kernels[GRAPHS]->notice, "not permitted"));
+    kernels[GRAPHS]->notice[0] = '\0';
+    close_layers(l);
+}
+
+static void cancelled_work_leaves_nothing_behind_that_disturbs_later_work(void **state)
+{
+    (void)state;
+    atomic_bool stop = true;
+    struct error error;
+    struct layer l[2];
+    open_layers(l, 1);
+    for (int time = 0; time < 8; time++) {
+        for (int i = 0; i < 2; i++) {
+            kernels[i]->watch(kernels[i], time % 3 == 1 ? &stop : NULL);
+            run_layer(&l[i], 1);
+            assert_int_equal(kernels[i]->sync(kernels[i], &error), time % 3 == 1 ? ERROR_CANCELLED : 0);
+            kernels[i]->watch(kernels[i], NULL);
+        }
+        assert_same_bytes(l);
+    }
+    close_layers(l);
+}
+
+/* ---- the decoder ---- */
+
+enum { HIDDEN = 128, FIRST_TOKENS = 20, TOKENS = 6, STEPS = 5, CELLS = 9 };
+
+/* What a pass left, with what was there before it made from `seed`. */
+static float *run_pass(struct decoder *decoder, struct decoder_workspace *workspace, const struct decoder_block *block, int seed)
+{
+    struct kernels *k = kernels[GRAPHS];
+    const size_t n = (size_t)(block->sequences * (block->und_rows + block->gen_rows)) * HIDDEN;
+    *random_state() = 1000 + (uint64_t)seed;
+    float *x = random_bf16(n, 1.0f);
+    k->upload(k, decoder_workspace_x(workspace), x, n);
+    free(x);
+    decoder_run(decoder, workspace, block);
+    return values_of_act(k, decoder_workspace_x(workspace), n);
+}
+
+/* Passes one after the other over a cache of their own, into *out. */
+static void run_passes(struct decoder *decoder, bool with_graphs, float *out)
+{
+    struct kv_cache *cache, *both[2];
+    struct decoder_workspace *workspace;
+    struct graph *graph[2] = {NULL, NULL}; /* of tokens and of denoising steps */
+    struct error error;
+    int32_t steps[FIRST_TOKENS + TOKENS];
+    for (int i = 0; i < FIRST_TOKENS + TOKENS; i++)
+        steps[i] = i;
+    assert_int_equal(kv_cache_open(&cache, decoder, NULL, FIRST_TOKENS + TOKENS, &error), 0);
+    assert_int_equal(decoder_workspace_open(&workspace, decoder, FIRST_TOKENS + 2 * CELLS, FIRST_TOKENS + 2 * CELLS, &error), 0);
+    both[0] = both[1] = cache;
+    for (int token = -1; token < TOKENS; token++) { /* the first are stored at once */
+        const int first = token < 0 ? 0 : FIRST_TOKENS + token, rows = token < 0 ? FIRST_TOKENS : 1;
+        const int32_t *const positions[3] = {steps + first, steps + first, steps + first};
+        const struct decoder_block block = {.sequences = 1, .und_rows = rows, .caches = both, .causal = true, .store = true,
+                                            .graph = with_graphs && token >= 0 ? &graph[0] : NULL};
+        assert_int_equal(decoder_set_positions(decoder, workspace, 0, positions, rows, &error), 0);
+        float *x = run_pass(decoder, workspace, &block, token);
+        memcpy(out, x, HIDDEN * sizeof *x);
+        out += HIDDEN;
+        free(x);
+    }
+    for (int step = 0; step < STEPS; step++) {
+        const struct decoder_block block = {.sequences = 2, .und_rows = 2, .gen_rows = CELLS, .caches = both,
+                                            .graph = with_graphs ? &graph[1] : NULL};
+        float *x = run_pass(decoder, workspace, &block, 100 + step);
+        memcpy(out, x, HIDDEN * sizeof *x);
+        out += HIDDEN;
+        free(x);
+    }
+    for (int i = 0; i < 2; i++)
+        kernels[GRAPHS]->graph_close(kernels[GRAPHS], graph[i]);
+    decoder_workspace_close(workspace);
+    kv_cache_close(cache);
+}
+
+static void tokens_and_denoising_steps_are_the_same_with_graphs_and_without(void **state)
+{
+    (void)state;
+    enum { VALUES = (1 + TOKENS + STEPS) * HIDDEN };
+    static float plain[VALUES], recorded[VALUES];
+    char folder[] = "/tmp/lance-graph-XXXXXX", command[64];
+    struct error error = {0};
+    struct checkpoint *checkpoint;
+    struct decoder *decoder;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(assemble_checkpoint("tests/golden/data", NULL, folder, &error), 0);
+    assert_int_equal(checkpoint_open(&checkpoint, &(struct checkpoint_options){.model_dir = folder}, &error), 0);
+    assert_int_equal(decoder_open(&decoder, kernels[GRAPHS], checkpoint, true, &error), 0);
+    assert_int_equal(decoder_hidden_size(decoder), HIDDEN);
+    run_passes(decoder, false, plain);
+    const int before = graph_launches();
+    run_passes(decoder, true, recorded);
+    if (before >= 0)
+        assert_true(graph_launches() - before >= TOKENS - 1 + STEPS - 1);
+    for (int i = 0; i < VALUES; i++)
+        assert_true(isfinite(plain[i]));
+    assert_memory_equal(recorded, plain, sizeof plain);
+    assert_string_equal(kernels[GRAPHS]->notice, "");
+    decoder_close(decoder);
+    checkpoint_close(checkpoint);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(repeated_work_gives_the_bytes_of_plain_launches_while_its_keys_grow),
+        cmocka_unit_test(several_times_without_waiting_are_each_with_their_own_arguments),
+        cmocka_unit_test(work_that_becomes_another_is_recorded_again),
+        cmocka_unit_test(scratch_memory_that_moves_does_no_harm),
+        cmocka_unit_test(work_that_cannot_be_recorded_is_done_all_the_same_and_the_log_is_told),
+        cmocka_unit_test(a_card_that_refuses_to_record_gets_plain_launches),
+        cmocka_unit_test(cancelled_work_leaves_nothing_behind_that_disturbs_later_work),
+        cmocka_unit_test(tokens_and_denoising_steps_are_the_same_with_graphs_and_without),
+    };
+    return cmocka_run_group_tests(tests, open_backends, close_backends);
+}
