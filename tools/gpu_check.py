@@ -1,11 +1,20 @@
 """Checks and measures the CUDA backend on this machine's card: `make gpu-check`.
 
     python3 tools/gpu_check.py [--quick] [--sections NAME,...] [--golden DIR]... [--programs DIR] [--plugin FILE]
-                               [--out DIR]
+                               [--models DIR] [--lance-source DIR] [--python FILE] [--out DIR]
 
-The benchmark (lance-bench --backend cuda) with and without cuBLASLt, every operator beside the CPU backend (the
-programs test_cuda_*), the recorded results of the official code (check-golden --backend cuda), and the operators
-once more under compute-sanitizer where that is installed. Writes CARD-DATE.json, with every line, and CARD-DATE.md,
+Sections, all but the last two by default:
+  bench      lance-bench --backend cuda, with and without cuBLASLt
+  operators  every operator beside the CPU backend (the programs test_cuda_*)
+  goldens    the recorded results of the official code (check-golden --backend cuda)
+  sanitizer  the operators once more under compute-sanitizer, where that is installed
+  tasks      a picture and an answer at the size of Lance-3B, random NVFP4 weights (lance-bench --tasks)
+  tasks-bf16   the same with bf16 weights
+  tasks-video  a video, NVFP4 weights; minutes, so only when it is asked for
+  peer       the official PyTorch pipeline (peer_pytorch.py, --lance-source) and lance-bench --tasks, the same
+             bf16 weights and picture in one run; needs PyTorch in --python
+Checkpoints with random weights are made by random-checkpoint in --models, which then keeps them for a later run, or in
+a temporary folder: 9 GB for NVFP4, 17 GB for bf16. Writes CARD-DATE.json, with every line, and CARD-DATE.md,
 a table, to --out (docs/gpu-results). Needs Python 3.10 and nothing else: `make gpu-bundle` collects the programs
 with their libraries in build/gpu, which can be copied to a machine that has a card and a driver.
 
@@ -22,7 +31,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +44,8 @@ PROGRAM_LIMIT_SECONDS = 3600
 QUICK_TESTS = ("test_cuda_elementwise", "test_cuda_guided_step")
 SANITIZED_TESTS = tuple(f"test_cuda_{family}" for family in ("elementwise", "norm", "rope", "guided_step", "embed",
                                                              "linear", "attention", "conv", "resample"))
-SECTIONS = ("bench", "operators", "goldens", "sanitizer")
+SECTIONS = ("bench", "operators", "goldens", "sanitizer", "tasks", "tasks-bf16", "tasks-video", "peer")
+DEFAULT_SECTIONS = SECTIONS[:6]
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 
@@ -132,12 +146,121 @@ def measure(programs: Path, environment: dict[str, str], quick: bool) -> dict[st
     return result | {"status": status}
 
 
+# What each section of whole tasks runs: the checkpoint's form, its folder, and options of lance-bench.
+TASK_SECTIONS: dict[str, tuple[str, str, list[str]]] = {
+    "tasks": ("nvfp4", "Lance-3B-NVFP4", ["--task", "t2i,x2t_image"]),
+    "tasks-bf16": ("bf16", "Lance_3B", ["--task", "t2i,x2t_image"]),
+    "tasks-video": ("nvfp4", "Lance-3B-NVFP4", ["--task", "t2v", "--runs", "1"]),
+    "peer": ("bf16", "Lance_3B", ["--task", "t2i"]),
+}
+QUICK_TASK = ["--image", "32x32", "--video", "32x32x5", "--picture", "56x56", "--steps", "1", "--tokens", "2"]
+PROMISED_BYTES = 7e9  # of device memory, weights included, for a picture of 768 x 768 with NVFP4 weights
+PROMISED_RATIO = 4    # times as fast as the official pipeline
+
+
+@contextmanager
+def watched_device_memory(result: dict[str, Any]) -> Iterator[None]:
+    """While it lasts, note the most memory in use on the card, by whomever, as nvidia-smi sees it."""
+    if not shutil.which("nvidia-smi"):
+        yield
+        return
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--loop-ms=200"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        seen: list[int] = []
+
+        def read() -> None:
+            for line in watcher.stdout or ():
+                if line.strip().isdigit():
+                    seen.append(int(line))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            yield
+        finally:
+            watcher.terminate()
+            reader.join()
+    result["device_used_before_mib"] = seen[0] if seen else None
+    result["device_used_peak_mib"] = max(seen, default=None)
+
+
+def make_checkpoint(programs: Path, environment: dict[str, str], models: Path, form: str, folder: str,
+                    quick: bool) -> tuple[Path, float]:
+    """The folder of a checkpoint in `models`, made if it is not there, and the seconds that took."""
+    root = models / form
+    if (root / "complete").exists():
+        return root / folder, 0.0
+    command = [str(programs / "random-checkpoint"), "--form", form, "-o", str(root)]
+    status, output, seconds = run([*command, *(["--config", "tiny"] if quick else [])], environment)
+    if status != 0:
+        raise Unusable(f"random-checkpoint ended with status {status}: {output.strip()[-500:]}")
+    (root / "complete").write_text("made whole\n")
+    return root / folder, round(seconds, 2)
+
+
+def task_checks(section: str, task: dict[str, Any], quick: bool) -> list[dict[str, Any]]:
+    name = f"{section} {task['task']}"
+    checks = [(f"{name}: every run gives the same bytes", bool(task["same"])),
+              (f"{name}: the result is finite", bool(task["finite"])),
+              (f"{name}: memory within 5 % of what was promised",
+               task["peak_bytes"] <= 1.05 * task["estimated_bytes"])]
+    if section == "tasks" and task["task"] == "t2i" and not quick:
+        checks.append((f"{name}: at most {PROMISED_BYTES / 1e9:.0f} GB with the weights",
+                       task["peak_with_weights_bytes"] <= PROMISED_BYTES))
+    return [{"name": text, "passed": passed} for text, passed in checks]
+
+
+def measure_peer(model: Path, ours: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The official pipeline on the same checkpoint, prompt and size, and how many times as long it took."""
+    command = [arguments.python, str(ROOT / "tools/peer_pytorch.py"), "--lance-source", arguments.lance_source,
+               "--model", str(model), "--json"]
+    command += ["--size", "32x32", "--steps", "1"] if arguments.quick else []
+    command += ["--device", arguments.peer_device] if arguments.peer_device else []
+    status, output, seconds = run(command, {})
+    peer: dict[str, Any] = {"status": status, "seconds": round(seconds, 2)}
+    try:
+        peer |= json.loads(output[output.rindex("\n{") if "\n{" in output else output.index("{"):])
+        peer["ratio"] = peer["picture_seconds"] / ours["seconds"]
+    except (ValueError, KeyError):
+        peer["output"] = output[-8000:]
+    return peer
+
+
+def measure_tasks(section: str, programs: Path, environment: dict[str, str], models: Path,
+                  arguments: argparse.Namespace) -> dict[str, Any]:
+    form, folder, options = TASK_SECTIONS[section]
+    model, making = make_checkpoint(programs, environment, models, form, folder, arguments.quick)
+    command = [str(programs / "lance-bench"), "--tasks", "--model", str(model), "--backend", "cuda", "--json", *options]
+    entry: dict[str, Any] = {"section": section, "checkpoint_seconds": making, "tasks": []}
+    with watched_device_memory(entry):
+        status, output, seconds = run([*command, *(QUICK_TASK if arguments.quick else [])], environment)
+    entry |= {"status": status, "seconds": round(seconds, 2)}
+    try:
+        entry |= json.loads(output[output.index("{"):])
+    except ValueError:
+        entry["output"] = output[-8000:]
+    checks = [{"name": f"{section}: lance-bench --tasks ran", "passed": status == 0 and bool(entry["tasks"])}]
+    for task in entry["tasks"]:
+        checks += task_checks(section, task, arguments.quick)
+        print(f"  {section} {task['task']}, {task['what']}: {task['seconds']:.2f} s", flush=True)
+    if section == "peer" and entry["tasks"]:
+        peer = entry["peer"] = measure_peer(model, entry["tasks"][0], arguments)
+        checks.append({"name": "peer: the official pipeline ran", "passed": "ratio" in peer})
+        if "ratio" in peer:
+            print(f"  official pipeline: {peer['picture_seconds']:.2f} s, {peer['ratio']:.2f} times as long")
+            if not arguments.quick:
+                checks.append({"name": f"peer: at least {PROMISED_RATIO} times as fast as the official pipeline",
+                               "passed": peer["ratio"] >= PROMISED_RATIO})
+    return entry | {"checks": checks}
+
+
 def totals(report: dict[str, Any]) -> dict[str, int]:
     results = [test["result"] for program in report["operators"] for test in program["tests"]]
     results += ["passed" if line["passed"] else "failed" for golden in report["goldens"] for line in golden["lines"]]
     results += ["failed" for golden in report["goldens"] if golden["status"] not in (0, 1) or not golden["lines"]]
     results += ["passed" if entry["passed"] else "failed" for entry in report["sanitizer"]]
     results += ["failed" for bench in report["bench"] if bench["status"] != 0 or not bench["cases"]]
+    results += ["passed" if check["passed"] else "failed" for entry in report["tasks"] for check in entry["checks"]]
     return {result: results.count(result) for result in ("passed", "failed", "skipped")}
 
 
@@ -153,6 +276,32 @@ def bench_table(bench: dict[str, Any]) -> list[str]:
         rate = f"{case['gbs']:.0f} GB/s" if "gbs" in case else f"{case['gflops'] / 1000:.2f} TFLOP/s"
         lines.append(f"| {case['name']} | {case['shape']} | {case['ms']:.3f} | {rate} | {case['percent']:.0f} % |")
     return [*lines, ""]
+
+
+def tasks_table(entry: dict[str, Any]) -> list[str]:
+    lines = [f"## Whole tasks: {entry['section']}", ""]
+    if entry["tasks"]:
+        lines += [f"{entry['kind']}, {entry['backend']}; random weights, loaded in {entry['load_seconds']:.1f} s; "
+                  f"{entry['weight_bytes'] / 1e9:.2f} GB of weights on the card.", "",
+                  "| task | s | by stage | rate | peak MB | promised MB | with weights MB |",
+                  "|---|---|---|---|---|---|---|"]
+    for task in entry["tasks"]:
+        stages = ", ".join(f"{stage['stage']} {stage['seconds']:.3f} s in {stage['steps']}"
+                           for stage in task["stages"])
+        rate = (f"{task['tokens_per_second']:.1f} tokens/s" if "tokens" in task else
+                f"{task['steps_per_second']:.3f} steps/s")
+        lines.append(f"| {task['task']}, {task['what']} | {task['seconds']:.2f} | {stages} | {rate} | "
+                     f"{task['peak_bytes'] / 1e6:.1f} | {task['estimated_bytes'] / 1e6:.1f} | "
+                     f"{task['peak_with_weights_bytes'] / 1e6:.1f} |")
+    lines.append("")
+    if entry.get("device_used_peak_mib") is not None:
+        lines += [f"nvidia-smi: {entry['device_used_before_mib']} MiB in use before, {entry['device_used_peak_mib']} "
+                  "MiB at the most, driver and libraries included.", ""]
+    if "picture_seconds" in (peer := entry.get("peer", {})):
+        stages = ", ".join(f"{stage['stage']} {stage['seconds']:.3f} s" for stage in peer["stages"])
+        lines += [f"Official pipeline, same weights and picture: {peer['picture_seconds']:.2f} s ({stages}; "
+                  f"{peer['what']}), {peer['ratio']:.2f} times as long.", ""]
+    return lines + [f"- {'passed' if check['passed'] else 'FAILED'}: {check['name']}" for check in entry["checks"]]
 
 
 def table(report: dict[str, Any]) -> str:
@@ -186,6 +335,8 @@ def table(report: dict[str, Any]) -> str:
                   for line in golden["lines"] if not line["passed"]]
     for bench in report["bench"]:
         lines += ["", *bench_table(bench)]
+    for entry in report["tasks"]:
+        lines += ["", *tasks_table(entry)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -201,6 +352,19 @@ def environment_for(programs: Path, plugin: Path) -> dict[str, str]:
     libraries = programs / "lib"
     paths = [str(libraries)] * libraries.is_dir() + [path for path in [os.environ.get("LD_LIBRARY_PATH")] if path]
     return {"LANCED_CUDA_PLUGIN": str(plugin)} | ({"LD_LIBRARY_PATH": ":".join(paths)} if paths else {})
+
+
+def measure_task_sections(sections: list[str], programs: Path, environment: dict[str, str],
+                          arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """All of them, with checkpoints in --models or a folder that is gone afterwards."""
+    if not sections:
+        return []
+    if "peer" in sections and not arguments.lance_source:
+        raise Unusable("the section peer needs --lance-source, a checkout of bytedance/Lance")
+    print("whole tasks", flush=True)
+    with tempfile.TemporaryDirectory(prefix="gpu-check-", dir=arguments.models) as temporary:
+        models = Path(arguments.models or temporary)
+        return [measure_tasks(section, programs, environment, models, arguments) for section in sections]
 
 
 def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -233,13 +397,15 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
         goldens = check_goldens(programs, folders, environment, arguments.only)
     if "sanitizer" in sections and not arguments.quick:
         sanitizer = check_sanitized(programs, environment)
+    tasks = measure_task_sections([name for name in sections if name in TASK_SECTIONS], programs, environment,
+                                  arguments)
     report: dict[str, Any] = {
         "card": card,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "quick": arguments.quick,
         "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
         "commit": first_line(["git", "rev-parse", "--short", "HEAD"]),
-        "operators": operators, "goldens": goldens, "sanitizer": sanitizer, "bench": bench,
+        "operators": operators, "goldens": goldens, "sanitizer": sanitizer, "bench": bench, "tasks": tasks,
     }
     return report | {"totals": totals(report)}
 
@@ -247,11 +413,16 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Checks and measures the CUDA backend on this machine's card.")
     parser.add_argument("--quick", action="store_true", help="try the tool itself: few cases, tiny shapes")
-    parser.add_argument("--sections", default=",".join(SECTIONS), help="which parts: %(default)s")
+    parser.add_argument("--sections", default=",".join(DEFAULT_SECTIONS),
+                        help="which parts: %(default)s; also tasks-video and peer")
     parser.add_argument("--golden", action="append", metavar="DIR", help="recorded results; may be repeated")
     parser.add_argument("--only", default="", help="only golden cases whose name has this in it")
     parser.add_argument("--programs", default=str(ROOT / "build/gpu"), help="where the programs are (build/gpu)")
     parser.add_argument("--plugin", default=str(ROOT / "build/gpu/liblanced_cuda.so"), help="the CUDA plugin")
+    parser.add_argument("--models", help="an existing folder to make checkpoints in and keep them")
+    parser.add_argument("--lance-source", metavar="DIR", help="a checkout of bytedance/Lance, for the section peer")
+    parser.add_argument("--python", default=sys.executable, help="a Python with PyTorch, for the section peer")
+    parser.add_argument("--peer-device", help="what the official pipeline runs on (default: the card)")
     parser.add_argument("--out", default=str(ROOT / "docs/gpu-results"), help="where the report goes")
     arguments = parser.parse_args()
     try:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
 PROGRAMS = ("build/tests/unit/test_cuda_elementwise", "build/tests/unit/test_cuda_guided_step",
-            "build/tests/check-golden", "build/lance-bench")
+            "build/tests/check-golden", "build/lance-bench", "build/random-checkpoint")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def gpu_check(programs: Path, out: Path, *arguments: str, **environment: str) ->
 
 
 def test_a_passed_check_leaves_a_report_and_a_table_of_everything(programs: Path, tmp_path: Path) -> None:
-    done = gpu_check(programs, tmp_path)
+    done = gpu_check(programs, tmp_path, "--sections", "bench,operators,goldens,sanitizer")
     assert done.returncode == 0, done.stdout + done.stderr
     (report_path,) = tmp_path.glob("emulated-card-0-*.json")
     report = json.loads(report_path.read_text())
@@ -54,7 +54,7 @@ def test_a_program_that_crashes_and_a_missing_recording_count_as_failures(progra
     (folder / "test_cuda_guided_step").unlink()
     (folder / "test_cuda_guided_step").write_text("#!/bin/sh\necho ok 1 - began\nkill -SEGV $$\n")
     (folder / "test_cuda_guided_step").chmod(0o755)
-    done = gpu_check(folder, tmp_path / "out", "--golden", str(tmp_path / "nothing"))
+    done = gpu_check(folder, tmp_path / "out", "--golden", str(tmp_path / "nothing"), "--sections", "operators,goldens")
     assert done.returncode == 1
     (report_path,) = (tmp_path / "out").glob("*.json")
     report = json.loads(report_path.read_text())
@@ -68,6 +68,19 @@ def test_a_single_section_can_be_asked_for(programs: Path, tmp_path: Path) -> No
     report = json.loads(report_path.read_text())
     assert report["operators"] and not report["goldens"] and not report["bench"]
     assert gpu_check(programs, tmp_path, "--sections", "nothing").returncode == 2
+
+
+def test_whole_tasks_are_measured_on_a_checkpoint_made_for_it(programs: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    done = gpu_check(programs, tmp_path / "out", "--sections", "tasks", "--models", str(models))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (report_path,) = (tmp_path / "out").glob("*.json")
+    (entry,) = json.loads(report_path.read_text())["tasks"]
+    assert [task["task"] for task in entry["tasks"]] == ["t2i", "x2t_image"]
+    assert entry["kind"] == "nvfp4" and all(check["passed"] for check in entry["checks"])
+    assert "| t2i, 32 x 32, 1 frame, 1 steps |" in report_path.with_suffix(".md").read_text()
+    assert (models / "nvfp4/Lance-3B-NVFP4").is_dir(), "kept for a later run"
 
 
 def test_without_a_card_it_says_so_and_writes_nothing(programs: Path, tmp_path: Path) -> None:
