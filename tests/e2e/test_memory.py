@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lanced_client import Busy, Cancelled, Client, Progress, TooLarge
-from lanced_process import LONG_REQUEST, REQUEST, Lanced
+from lanced_process import LONG_REQUEST, REQUEST, SLOWER, Lanced
 
 LARGEST_VIDEO = REQUEST | {"width": 848, "height": 480, "num_frames": 121}
 
@@ -118,7 +118,8 @@ def test_requests_that_wait_take_only_the_memory_they_are_allowed() -> None:
                 client.submit("video_edit", **edit)
             memory = client.stats()["memory"]
             assert 3 * video.nbytes < memory["queue_bytes"] <= 60 << 20
-            assert memory["resident_bytes"] - before["resident_bytes"] < 160 << 20
+            if SLOWER == 1:  # sanitizers keep for a while what is freed
+                assert memory["resident_bytes"] - before["resident_bytes"] < 160 << 20
             client.submit("t2i", **REQUEST).release()  # small ones still find room
             waiting.pop().release()
             waiting.append(client.submit("video_edit", **edit))
