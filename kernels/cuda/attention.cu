@@ -152,6 +152,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
                         if (step * KEYS + 8 * j + lane % 4 * 2 + e % 2 >= seen[i][e / 2])
                             score[i][j][e] = -INFINITY;
         }
+        uint32_t weight[PIECES][KEYS / 16][4]; /* the left fragments of the product with the values */
 #pragma unroll
         for (int i = 0; i < PIECES; i++)
 #pragma unroll
@@ -174,12 +175,13 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
                     sum[i][d][2 * half + 1] *= factor;
                 }
 #pragma unroll
-                for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-                    for (int e = 2 * half; e < 2 * half + 2; e++) {
-                        score[i][j][e] = exp2_fast(fmaf(score[i][j][e], p.scale_log2, -reference));
-                        total[i][half] += score[i][j][e];
-                    }
+                for (int j = 0; j < KEYS / 8; j++) {
+                    float first = exp2_fast(fmaf(score[i][j][2 * half], p.scale_log2, -reference));
+                    float second = exp2_fast(fmaf(score[i][j][2 * half + 1], p.scale_log2, -reference));
+                    total[i][half] += first;
+                    total[i][half] += second;
+                    weight[i][j / 2][half + j % 2 * 2] = pack_act2(first, second);
+                }
             }
 
         copy_async_wait<0>();
@@ -190,12 +192,6 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
         }
 #pragma unroll
         for (int k = 0; k < KEYS; k += 16) {
-            uint32_t a[PIECES][4];
-#pragma unroll
-            for (int i = 0; i < PIECES; i++)
-#pragma unroll
-                for (int e = 0; e < 4; e++)
-                    a[i][e] = pack_act2(score[i][k / 8 + e / 2][e % 2 * 2], score[i][k / 8 + e / 2][e % 2 * 2 + 1]);
 #pragma unroll
             for (int d = 0; d < DIM / 8; d += 2) {
                 uint32_t two[4];
@@ -203,8 +199,8 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
                 const uint32_t b[2][2] = {{two[0], two[1]}, {two[2], two[3]}};
 #pragma unroll
                 for (int i = 0; i < PIECES; i++) {
-                    mma_16x8x16(sum[i][d], a[i], b[0]);
-                    mma_16x8x16(sum[i][d + 1], a[i], b[1]);
+                    mma_16x8x16(sum[i][d], weight[i][k / 16], b[0]);
+                    mma_16x8x16(sum[i][d + 1], weight[i][k / 16], b[1]);
                 }
             }
         }

@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 struct cuda_options {
-    int device; /* number of the card, 0 for the first */
+    int device; /* number of the card, 0 for the first; for another, every thread that uses the instance calls cudaSetDevice */
 };
 
 /* The checksum of kernels/kernels.h this plugin was compiled with; a program asks this first and calls
