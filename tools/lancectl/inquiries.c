@@ -43,6 +43,24 @@ static void format_bytes(char *out, size_t size, double bytes)
     snprintf(out, size, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
 }
 
+static bool counts_bytes(const char *name)
+{
+    static const char ending[] = "bytes";
+    size_t length = strlen(name);
+    return length >= sizeof ending - 1 && !strcmp(name + length - (sizeof ending - 1), ending);
+}
+
+static void print_number(const char *name, double number)
+{
+    char size[32];
+    if (counts_bytes(name)) {
+        format_bytes(size, sizeof size, number);
+        printf("  %-28s %s\n", name, size);
+    } else {
+        printf("  %-28s %.*f\n", name, number == floor(number) ? 0 : 3, number);
+    }
+}
+
 /* One value a line, nested names joined by dots: "jobs.done   12". */
 static void print_values(const cJSON *object, const char *prefix)
 {
@@ -54,7 +72,7 @@ static void print_values(const cJSON *object, const char *prefix)
         if (cJSON_IsObject(item) || cJSON_IsArray(item))
             print_values(item, name);
         else if (cJSON_IsNumber(item))
-            printf("  %-28s %.*f\n", name, item->valuedouble == floor(item->valuedouble) ? 0 : 3, item->valuedouble);
+            print_number(name, item->valuedouble);
         else
             printf("  %-28s %s\n", name, cJSON_IsString(item) ? item->valuestring : cJSON_IsTrue(item) ? "yes" : "no");
     }
@@ -104,7 +122,7 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(hello, "model");
     if (arguments->json) {
         cJSON *both = cJSON_Duplicate(stats, true), *item;
-        static const char *const names[] = {"version", "generation", "backend", "pid", "model"};
+        static const char *const names[] = {"version", "generation", "backend", "pid", "model", "limits"};
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             if ((item = cJSON_GetObjectItemCaseSensitive(hello, names[i])) && !cJSON_HasObjectItem(both, names[i]))
                 cJSON_AddItemToObject(both, names[i], cJSON_Duplicate(item, true));
@@ -123,6 +141,7 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
         cJSON_DeleteItemFromObjectCaseSensitive(counters, left_out[i]);
     print_values(counters, "");
     cJSON_Delete(counters);
+    print_values(cJSON_GetObjectItemCaseSensitive(hello, "limits"), "limits");
     return EXIT_OK;
 }
 
