@@ -35,10 +35,13 @@ enum {
     TICK_MS = 1000,
     ENDING_TICK_MS = 20,
     CLOSE_SECONDS = 5,
-    FETCH_SECONDS = 10 /* how long clients may take to fetch what was made while shutting down */
+    FETCH_SECONDS = 10, /* how long clients may take to fetch what was made while shutting down, */
+    HEAR_SECONDS = 1    /* and to hear that their jobs have failed with the device */
 };
 
-enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_FATAL }; /* in the order of urgency */
+enum { EXIT_ERROR = 1, EXIT_COMMAND_LINE = 2, EXIT_DEVICE_LOST = 3 }; /* docs/lanced.md */
+
+enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_DEVICE_LOST, WISH_FATAL }; /* in the order of urgency */
 
 struct daemon {
     struct options options;
@@ -67,9 +70,9 @@ static void on_shutdown(void *context, bool cancel)
     raise_wish(context, cancel ? WISH_CANCEL : WISH_FINISH);
 }
 
-static void on_fatal(void *context)
+static void on_fatal(void *context, enum worker_end why)
 {
-    raise_wish(context, WISH_FATAL);
+    raise_wish(context, why == WORKER_DEVICE_LOST ? WISH_DEVICE_LOST : WISH_FATAL);
 }
 
 static void read_signal(struct daemon *daemon)
@@ -114,21 +117,28 @@ static void wait_a_moment(struct daemon *daemon, int timeout_ms)
         read_signal(daemon);
 }
 
+/* Whether clients have had what they need, so many seconds after the last job ended. */
+static bool clients_are_served(struct daemon *daemon, enum wish wish, double seconds)
+{
+    if (wish == WISH_DEVICE_LOST && seconds < HEAR_SECONDS)
+        return false;
+    return wish == WISH_CANCEL || jobs_unfetched(daemon->jobs) == 0 || seconds >= FETCH_SECONDS;
+}
+
 /* Wait until no job is left and their results are fetched. */
 static void finish_jobs(struct daemon *daemon)
 {
     double idle_since = -1;
     for (;;) {
         enum wish wish = (enum wish)atomic_load(&daemon->wish);
-        jobs_shut(daemon->jobs, wish >= WISH_CANCEL);
+        jobs_shut(daemon->jobs, wish == WISH_CANCEL || wish == WISH_FATAL); /* without a device they fail and say why */
         if (wish == WISH_FATAL)
             return;
         if (jobs_active(daemon->jobs) > 0)
             idle_since = -1;
         else if (idle_since < 0)
             idle_since = clock_seconds();
-        if (idle_since >= 0 && (wish == WISH_CANCEL || jobs_unfetched(daemon->jobs) == 0 ||
-                                clock_seconds() - idle_since >= FETCH_SECONDS))
+        if (idle_since >= 0 && clients_are_served(daemon, wish, clock_seconds() - idle_since))
             return;
         wait_a_moment(daemon, ENDING_TICK_MS);
     }
@@ -155,9 +165,10 @@ static int serve(struct daemon *daemon, struct error *error)
         server_check(daemon->server);
     }
     finish_jobs(daemon);
-    if (atomic_load(&daemon->wish) == WISH_FATAL)
-        worker_fatal_error(daemon->worker, error);
-    return atomic_load(&daemon->wish) == WISH_FATAL ? error->code : 0;
+    if (atomic_load(&daemon->wish) < WISH_DEVICE_LOST)
+        return 0;
+    worker_fatal_error(daemon->worker, error);
+    return error->code;
 }
 
 /* Every connection takes a file descriptor; many systems allow 1024 where a program does not ask for more. */
@@ -217,7 +228,7 @@ int daemon_run(int argc, char **argv)
     enum options_action action;
     if (options_read(&daemon.options, &action, argc, argv, &error) != 0) {
         fprintf(stderr, "lanced: %s\n", error.text);
-        return 2;
+        return EXIT_COMMAND_LINE;
     }
     if (action == OPTIONS_EXIT)
         return 0;
@@ -228,7 +239,7 @@ int daemon_run(int argc, char **argv)
         status = serve(&daemon, &error);
     if (status != 0)
         fprintf(stderr, "lanced: %s\n", error.text);
-    exit_status = status != 0;
+    exit_status = status == 0 ? 0 : atomic_load(&daemon.wish) == WISH_DEVICE_LOST ? EXIT_DEVICE_LOST : EXIT_ERROR;
     signal(SIGALRM, end_process);
     alarm(CLOSE_SECONDS);
     server_close(daemon.server);

@@ -27,13 +27,14 @@ enum { WANT_NOTHING = -1, WANT_UNLOAD = -2 }; /* otherwise the index of a model 
 struct worker {
     const struct options *options;
     struct jobs *jobs;
-    void (*on_fatal)(void *context);
+    void (*on_fatal)(void *context, enum worker_end why);
     void *context;
     struct kernels *kernels;
     pthread_t thread;
     bool has_thread;
 
-    double idle_since; /* the thread's own */
+    double idle_since; /* the thread's own, */
+    bool is_lost;      /* and so is this: the device is lost, and on_fatal was called */
 
     pthread_rwlock_t model_lock;
     struct lance_model *model;
@@ -348,7 +349,7 @@ static int encode_result(struct worker *worker, struct job *job, struct lance_jo
 
 static void run_job(struct worker *worker, struct job *job)
 {
-    double started_at = clock_seconds(), load_seconds;
+    double started_at = clock_seconds(), load_seconds = -1;
     struct error error = {0};
     struct lance_job *running = NULL;
     struct blob *result = NULL;
@@ -357,7 +358,9 @@ static void run_job(struct worker *worker, struct job *job)
 
     const struct lance_request *request = &job_request(job)->lance;
     log_info(id, "started: %s, after %.2f s in the queue", lance_task_name(request->task), job_queue_seconds(job));
-    int status = prepare_model(worker, job, &load_seconds, &error);
+    int status = worker->is_lost ? error_set(&error, ERROR_INTERNAL, "%s has failed in an earlier job, and lanced ends because of "
+                                             "that; send the job to a new one", worker->kernels->name)
+                                 : prepare_model(worker, job, &load_seconds, &error);
     if (status == 0)
         status = lance_job_start(&running, worker->model, request, &error);
     if (status == 0) {
@@ -418,17 +421,35 @@ static double idle_end(const struct worker *worker)
     return worker->model != NULL && seconds > 0 ? worker->idle_since + seconds : 0;
 }
 
+static void end_daemon(struct worker *worker, enum worker_end why, const struct error *error)
+{
+    pthread_mutex_lock(&worker->lock);
+    worker->fatal = *error;
+    pthread_mutex_unlock(&worker->lock);
+    worker->on_fatal(worker->context, why);
+}
+
+/* A device that has failed for good needs a new process, and so a new daemon. */
+static void check_device(struct worker *worker)
+{
+    if (!worker->kernels->lost || worker->is_lost)
+        return;
+    struct error error;
+    error_set(&error, ERROR_INTERNAL, "%s has failed and cannot be used by this process any more: lanced has to be started again",
+              worker->kernels->name);
+    log_error(NULL, "%s", error.text);
+    worker->is_lost = true;
+    end_daemon(worker, WORKER_DEVICE_LOST, &error);
+}
+
 static void *run(void *argument)
 {
     struct worker *worker = argument;
     struct error error;
-    if (!worker->options->lazy && load(worker, 0, &error) != 0) {
-        pthread_mutex_lock(&worker->lock);
-        worker->fatal = error;
-        pthread_mutex_unlock(&worker->lock);
-        worker->on_fatal(worker->context);
-    }
+    if (!worker->options->lazy && load(worker, 0, &error) != 0 && !worker->kernels->lost)
+        end_daemon(worker, WORKER_NO_MODEL, &error);
     while (serve_mailbox(worker)) {
+        check_device(worker);
         struct job *job = jobs_take(worker->jobs, idle_end(worker));
         if (job != NULL)
             run_job(worker, job);
@@ -441,8 +462,8 @@ static void *run(void *argument)
     return NULL;
 }
 
-int worker_open(struct worker **out, const struct options *options, struct jobs *jobs, void (*on_fatal)(void *context),
-                void *context, struct error *error)
+int worker_open(struct worker **out, const struct options *options, struct jobs *jobs,
+                void (*on_fatal)(void *context, enum worker_end why), void *context, struct error *error)
 {
     *out = NULL;
     struct worker *worker = calloc(1, sizeof *worker);

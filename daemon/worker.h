@@ -16,10 +16,16 @@
 
 struct worker;
 
-/* Open the backend. `options` and `jobs` must outlive the worker. on_fatal(context) will be called
- * from the thread when the daemon is of no use: the default model cannot be loaded at start. */
-int worker_open(struct worker **out, const struct options *options, struct jobs *jobs, void (*on_fatal)(void *context),
-                void *context, struct error *error);
+/* Why the daemon is of no use. */
+enum worker_end {
+    WORKER_NO_MODEL,   /* the default model cannot be loaded at start */
+    WORKER_DEVICE_LOST /* the device failed and needs a new process; jobs that are taken from now on fail at once */
+};
+
+/* Open the backend. `options` and `jobs` must outlive the worker. on_fatal(context, why) will be called from the thread, once,
+ * when the daemon is of no use. */
+int worker_open(struct worker **out, const struct options *options, struct jobs *jobs,
+                void (*on_fatal)(void *context, enum worker_end why), void *context, struct error *error);
 
 /* Start the thread, which loads the default model first unless the options say otherwise. Once; until then whatever is
  * asked for waits. */

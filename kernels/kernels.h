@@ -154,6 +154,7 @@ struct kernels {
     const char *name;   /* "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's bytes depend on */
     size_t act_bytes;   /* size of one activation element */
     bool host_memory;   /* device memory is the host's own: one limit for both */
+    bool lost;          /* the device has failed for good: this process can do nothing more with it, a new one can */
     char notice[400];   /* for the log: what went another way than it should, without harm. Who logs it empties it */
     void *state;
 

@@ -28,11 +28,48 @@ void cuda_fail(struct cuda_state *state, int code, const char *format, ...)
     va_end(arguments);
 }
 
+/* Whether an error leaves a process with no use of the card: CUDA documents that it has to be started again, and that every
+ * further call returns the same. */
+static bool is_fatal(cudaError_t status)
+{
+    switch (status) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContained:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorExternalDevice:
+    case cudaErrorUnknown:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static const char *last_kernel(const struct cuda_state *state)
+{
+    return state->last_kernel ? state->last_kernel : "none";
+}
+
 bool cuda_check(struct cuda_state *state, cudaError_t status, const char *what)
 {
     if (status == cudaSuccess)
         return true;
     cudaGetLastError(); /* or the next call that asks would report this one again */
+    if (is_fatal(status)) {
+        state->kernels.lost = true;
+        cuda_fail(state, ERROR_INTERNAL, "the card has failed (%s; noticed while %s, last kernel started: %s)",
+                  cudaGetErrorString(status), what, last_kernel(state));
+        return false;
+    }
     cuda_fail(state, status == cudaErrorMemoryAllocation ? ERROR_NO_MEMORY : ERROR_INTERNAL, "%s: %s", what,
               cudaGetErrorString(status));
     return false;
@@ -91,6 +128,7 @@ static void count(struct cuda_state *state, int64_t bytes)
 static int no_memory(struct cuda_state *state, size_t bytes, const char *what, cudaError_t status, struct error *error)
 {
     cudaGetLastError();
+    state->kernels.lost |= is_fatal(status);
     size_t available = 0, total = 0;
     cudaMemGetInfo(&available, &total);
     return error_set(error, status == cudaErrorMemoryAllocation ? ERROR_NO_MEMORY : ERROR_INTERNAL,

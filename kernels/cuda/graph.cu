@@ -156,6 +156,7 @@ static cudaGraphNode_t last_node(cudaStream_t stream)
 void cuda_enqueue(struct cuda_state *state, const struct cuda_call *call)
 {
     struct cuda_recording *r = state->recording;
+    state->last_kernel = call->name;
     if (r && r->comparing) {
         compare(r, call);
         return;

@@ -68,6 +68,7 @@ struct cuda_state {
     int next_pace;
 
     bool graphs;                       /* repeated work is recorded (graph.cu) */
+    const char *last_kernel;           /* that was asked for, to name one near a failure */
     struct cuda_recording *recording;  /* the piece that is recorded or compared right now, or NULL */
 
     const atomic_bool *cancelled; /* see kernels.h, watch; or NULL */

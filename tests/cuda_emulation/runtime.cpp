@@ -362,11 +362,12 @@ void emulated_kernel(const void *kernel, const char *name, std::function<emulate
         kernels()[kernel] = {name, std::move(with_arguments)};
 }
 
-/* LANCED_EMULATION_FAILS: the number of the kernel that breaks the card, counted from 1 in the order they run. */
-static bool breaks_the_card()
+/* LANCED_EMULATION_FAILS=N:NAME: the card breaks at the N-th run of a kernel whose name has this in it. */
+static bool breaks_the_card(const char *kernel)
 {
-    static size_t run;
-    return ++run == environment("LANCED_EMULATION_FAILS", 0);
+    static unsigned long run;
+    const char *wish = getenv("LANCED_EMULATION_FAILS"), *name = wish ? strchr(wish, ':') : nullptr;
+    return name && strstr(kernel, name + 1) && ++run == strtoul(wish, nullptr, 10);
 }
 
 cudaError_t emulated_kernel_work(const void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared_bytes,
@@ -379,7 +380,7 @@ cudaError_t emulated_kernel_work(const void *kernel, dim3 grid, dim3 block, void
     const emulated_work body = known.with_arguments(arguments);
     const char *name = known.name;
     *work = [=] {
-        if (breaks_the_card()) {
+        if (breaks_the_card(name)) {
             health = cudaErrorIllegalAddress;
             return;
         }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanced_client import TooLarge
+from lanced_client import LanceError, TooLarge
 from lanced_process import DEMO_MODEL, LANCED, REQUEST, ROOT, Lanced
 
 PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
@@ -58,6 +58,22 @@ def test_a_job_that_the_card_has_no_memory_for_is_refused_with_the_numbers(card:
         assert 64 << 20 <= limit < 144 << 20
         with pytest.raises(TooLarge, match="MB"):
             client.submit("t2v", **(REQUEST | {"width": 848, "height": 480, "num_frames": 121}))
+
+
+def test_a_card_that_breaks_fails_the_jobs_there_are_and_ends_lanced_for_a_new_one(card: dict[str, str]) -> None:
+    broken = card | {"LANCED_EMULATION_FAILS": "2:attention_kernel"}
+    with Lanced("--backend", "cuda", environment=broken) as daemon, daemon.client() as client:
+        client.load()
+        first, second = (client.submit("t2i", **REQUEST) for _ in range(2))
+        with pytest.raises(LanceError, match=r"emulated card 0.*illegal memory access.*kernel"):
+            first.result()
+        with pytest.raises(LanceError, match="failed in an earlier job"):
+            second.result()
+        assert daemon.process.wait(timeout=30) == 3
+        assert "lanced has to be started again" in daemon.log.read_text()
+        daemon.environment = daemon.environment | {"LANCED_EMULATION_FAILS": ""}  # as a supervisor does, on a sound card
+        daemon.start()
+        assert client.generate("t2i", **(QUICK | {"decode": False})).latents is not None
 
 
 def test_a_wish_for_cuda_that_cannot_be_met_ends_lanced_with_the_reason(tmp_path: Path, card: dict[str, str]) -> None:
