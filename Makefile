@@ -177,7 +177,7 @@ $(CUDA_TESTS): | $(EMULATED_PLUGIN) $(STALE_PLUGIN)
 
 # ---- a machine with a card ----
 # The programs of gpu-check with the libraries they need, to be copied to a machine that has a driver and Python alone.
-GPU_PROGRAMS = $(filter-out %/test_cuda_plugin,$(CUDA_TESTS)) $(BUILD)/tests/check-golden $(BUILD)/lance-bench \
+GPU_PROGRAMS = $(filter-out %/test_cuda_lost %/test_cuda_memory %/test_cuda_plugin,$(CUDA_TESTS)) $(BUILD)/tests/check-golden $(BUILD)/lance-bench \
                $(BUILD)/random-checkpoint
 gpu-bundle: $(GPU_PROGRAMS) $(CUDA_PLUGIN)
 	rm -rf build/gpu

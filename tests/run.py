@@ -37,7 +37,8 @@ SINGLE_THREADED_TESTS = ("test_assemble", "test_media", "test_picture", "test_pt
 # Minutes under the thread sanitizer, and their only threads are those of the kernels, as test_job's are.
 ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache")
 # Of the emulated card's tests, those whose kernels share no memory between threads, or whose kernels others test.
-CUDA_TESTS_WITHOUT_RACES = ("test_cuda_elementwise", "test_cuda_model", "test_cuda_plugin")
+CUDA_TESTS_WITHOUT_RACES = ("test_cuda_elementwise", "test_cuda_graph", "test_cuda_lost", "test_cuda_memory",
+                            "test_cuda_model", "test_cuda_plugin")
 # The quickest recorded cases that together go through every part: the ViT, a prefix, denoising, the VAE, an answer.
 EMULATED_CASES = ("t2i_nocfg.f32", "t2i_a.awq_g64.f32", "x2t_image_a.f32")
 

@@ -71,7 +71,7 @@ def test_a_card_that_breaks_fails_the_jobs_there_are_and_ends_lanced_for_a_new_o
             second.result()
         assert daemon.process.wait(timeout=30) == 3
         assert "lanced has to be started again" in daemon.log.read_text()
-        daemon.environment = daemon.environment | {"LANCED_EMULATION_FAILS": ""}  # as a supervisor does, on a sound card
+        daemon.environment = daemon.environment | {"LANCED_EMULATION_FAILS": ""}  # a new process
         daemon.start()
         assert client.generate("t2i", **(QUICK | {"decode": False})).latents is not None
 
