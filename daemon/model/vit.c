@@ -3,7 +3,10 @@
  * Patches are kept in window order (windows of 4x4 merged cells, in a window cells row by
  * row, in a cell its 2x2 patches), so that a window is a run of rows. Nothing looks from
  * one pair of frames to another, so every block works on a group of frame pairs at a time
- * and only the hidden state exists for all of them. Source of the mathematics: Qwen2.5-VL's
+ * and only the hidden state exists for all of them.
+ *
+ * Where device memory is the host's, the weights are used where the files are mapped. On a card they are there only
+ * while a run lasts: more than a gigabyte that pictures from text do not need. Source of the mathematics: Qwen2.5-VL's
  * vision tower as used by the official modeling/vit (LANCE.md section 5).
  */
 #include "daemon/model/vit.h"
@@ -25,20 +28,28 @@ enum { GROUP_ROWS = 4096 };
 struct vit_block {
     param *norm1, *norm2;
     struct linear *qkv, *proj, *gate, *up, *down;
-    bool full_attention;
+};
+
+/* All that is read from the checkpoint, in device memory. */
+struct weights {
+    struct linear *patch_embed;
+    struct vit_block *blocks; /* [depth] */
+    param *merger_norm;
+    struct linear *merger_in, *merger_out;
 };
 
 struct vit {
     struct kernels *kernels;
+    const struct checkpoint *checkpoint; /* borrowed */
     bool round_tables;
     int depth, hidden_size, heads, intermediate_size, out_hidden_size;
     int patch_size, temporal_patch_size, channels, merge;
     int window;      /* in merged cells */
     int patch_width; /* numbers in a patch */
-    struct linear *patch_embed;
-    struct vit_block *blocks;
-    param *merger_norm;
-    struct linear *merger_in, *merger_out;
+    bool *full_attention; /* [depth] */
+    bool resident;        /* the weights stay; otherwise every run brings its own */
+    struct weights weights;
+    uint64_t weight_bytes; /* that a run brings; 0 if resident */
 };
 
 /* Sizes of a run, in elements. */
@@ -53,6 +64,7 @@ struct plan {
 
 struct vit_pass {
     struct vit *vit;
+    struct weights weights; /* the vit's, or its own */
     struct vit_grid grid;
     struct plan plan;
     int done;
@@ -63,9 +75,9 @@ struct vit_pass {
     struct attention *problems; /* [group * window_count] */
 };
 
-static int load_norm(struct vit *vit, const struct checkpoint *checkpoint, param **out, struct error *error,
-                     const char *format, ...) __attribute__((format(printf, 5, 6)));
-static int load_norm(struct vit *vit, const struct checkpoint *checkpoint, param **out, struct error *error,
+static int load_norm(const struct vit *vit, param **out, struct error *error,
+                     const char *format, ...) __attribute__((format(printf, 4, 5)));
+static int load_norm(const struct vit *vit, param **out, struct error *error,
                      const char *format, ...)
 {
     char name[128];
@@ -77,7 +89,7 @@ static int load_norm(struct vit *vit, const struct checkpoint *checkpoint, param
     float *values = malloc(bytes);
     if (!values)
         return error_set(error, ERROR_NO_MEMORY, "vit: out of memory for %s", name);
-    int status = checkpoint_vector(checkpoint, name, vit->hidden_size, values, error);
+    int status = checkpoint_vector(vit->checkpoint, name, vit->hidden_size, values, error);
     void *memory = NULL;
     if (status == 0)
         status = vit->kernels->memory_alloc(vit->kernels, &memory, bytes, error);
@@ -89,10 +101,10 @@ static int load_norm(struct vit *vit, const struct checkpoint *checkpoint, param
     return status;
 }
 
-static int load_linear(struct vit *vit, const struct checkpoint *checkpoint, struct linear **out, int out_features,
+static int load_linear(const struct vit *vit, struct linear **out, int out_features,
                        int in_features, struct error *error, const char *format, ...)
-    __attribute__((format(printf, 7, 8)));
-static int load_linear(struct vit *vit, const struct checkpoint *checkpoint, struct linear **out, int out_features,
+    __attribute__((format(printf, 6, 7)));
+static int load_linear(const struct vit *vit, struct linear **out, int out_features,
                        int in_features, struct error *error, const char *format, ...)
 {
     char name[128];
@@ -101,16 +113,16 @@ static int load_linear(struct vit *vit, const struct checkpoint *checkpoint, str
     vsnprintf(name, sizeof name, format, arguments);
     va_end(arguments);
     struct linear_source source;
-    int status = checkpoint_linear(checkpoint, name, out_features, in_features, &source, error);
+    int status = checkpoint_linear(vit->checkpoint, name, out_features, in_features, &source, error);
     return status < 0 ? status : vit->kernels->linear_open(vit->kernels, out, &source, error);
 }
 
 /* The patch embedding is stored as a convolution whose stride is its size: a matrix over whole patches. */
-static int load_patch_embed(struct vit *vit, const struct checkpoint *checkpoint, struct error *error)
+static int load_patch_embed(const struct vit *vit, struct linear **out, struct error *error)
 {
     const char *name = "vit_model.patch_embed.proj";
     struct conv_source conv;
-    int status = checkpoint_conv(checkpoint, name, &conv, error);
+    int status = checkpoint_conv(vit->checkpoint, name, &conv, error);
     if (status < 0)
         return status;
     if (conv.out_channels != vit->hidden_size || conv.in_channels != vit->channels ||
@@ -127,28 +139,71 @@ static int load_patch_embed(struct vit *vit, const struct checkpoint *checkpoint
         .bias = conv.bias,
         .bias_format = conv.format,
     };
-    return vit->kernels->linear_open(vit->kernels, &vit->patch_embed, &matrix, error);
+    return vit->kernels->linear_open(vit->kernels, out, &matrix, error);
 }
 
-static int load_block(struct vit *vit, const struct checkpoint *checkpoint, int index, struct error *error)
+static int load_block(const struct vit *vit, struct vit_block *block, int index, struct error *error)
 {
-    struct vit_block *block = &vit->blocks[index];
     int width = vit->hidden_size, inner = vit->intermediate_size, status;
     char name[64];
     snprintf(name, sizeof name, "vit_model.blocks.%d", index);
-    if ((status = load_norm(vit, checkpoint, &block->norm1, error, "%s.norm1.weight", name)) < 0 ||
-        (status = load_norm(vit, checkpoint, &block->norm2, error, "%s.norm2.weight", name)) < 0 ||
-        (status = load_linear(vit, checkpoint, &block->qkv, 3 * width, width, error, "%s.attn.qkv", name)) < 0 ||
-        (status = load_linear(vit, checkpoint, &block->proj, width, width, error, "%s.attn.proj", name)) < 0 ||
-        (status = load_linear(vit, checkpoint, &block->gate, inner, width, error, "%s.mlp.gate_proj", name)) < 0 ||
-        (status = load_linear(vit, checkpoint, &block->up, inner, width, error, "%s.mlp.up_proj", name)) < 0)
+    if ((status = load_norm(vit, &block->norm1, error, "%s.norm1.weight", name)) < 0 ||
+        (status = load_norm(vit, &block->norm2, error, "%s.norm2.weight", name)) < 0 ||
+        (status = load_linear(vit, &block->qkv, 3 * width, width, error, "%s.attn.qkv", name)) < 0 ||
+        (status = load_linear(vit, &block->proj, width, width, error, "%s.attn.proj", name)) < 0 ||
+        (status = load_linear(vit, &block->gate, inner, width, error, "%s.mlp.gate_proj", name)) < 0 ||
+        (status = load_linear(vit, &block->up, inner, width, error, "%s.mlp.up_proj", name)) < 0)
         return status;
-    return load_linear(vit, checkpoint, &block->down, width, inner, error, "%s.mlp.down_proj", name);
+    return load_linear(vit, &block->down, width, inner, error, "%s.mlp.down_proj", name);
 }
 
-static int load(struct vit *vit, const struct checkpoint *checkpoint, struct error *error)
+static void close_linear(const struct vit *vit, struct linear *linear)
 {
-    const struct lance_config *config = checkpoint_config(checkpoint);
+    if (linear)
+        vit->kernels->linear_close(vit->kernels, linear);
+}
+
+static void weights_close(const struct vit *vit, struct weights *weights)
+{
+    for (int i = 0; i < vit->depth && weights->blocks; i++) {
+        struct vit_block *block = &weights->blocks[i];
+        vit->kernels->memory_free(vit->kernels, block->norm1);
+        vit->kernels->memory_free(vit->kernels, block->norm2);
+        close_linear(vit, block->qkv);
+        close_linear(vit, block->proj);
+        close_linear(vit, block->gate);
+        close_linear(vit, block->up);
+        close_linear(vit, block->down);
+    }
+    free(weights->blocks);
+    vit->kernels->memory_free(vit->kernels, weights->merger_norm);
+    close_linear(vit, weights->patch_embed);
+    close_linear(vit, weights->merger_in);
+    close_linear(vit, weights->merger_out);
+    *weights = (struct weights){0};
+}
+
+/* Whatever this returns, weights_close releases what there is. */
+static int weights_open(const struct vit *vit, struct weights *weights, struct error *error)
+{
+    *weights = (struct weights){.blocks = calloc((size_t)vit->depth, sizeof *weights->blocks)};
+    if (!weights->blocks)
+        return error_set(error, ERROR_NO_MEMORY, "vit: out of memory");
+    int status = load_patch_embed(vit, &weights->patch_embed, error);
+    for (int i = 0; i < vit->depth && status == 0; i++)
+        status = load_block(vit, &weights->blocks[i], i, error);
+    if (status < 0)
+        return status;
+    int cell_width = vit->merge * vit->merge * vit->hidden_size;
+    if ((status = load_norm(vit, &weights->merger_norm, error, "vit_model.merger.ln_q.weight")) < 0 ||
+        (status = load_linear(vit, &weights->merger_in, cell_width, cell_width, error, "vit_model.merger.mlp.0")) < 0)
+        return status;
+    return load_linear(vit, &weights->merger_out, vit->out_hidden_size, cell_width, error, "vit_model.merger.mlp.2");
+}
+
+static int read_shape(struct vit *vit, struct error *error)
+{
+    const struct lance_config *config = checkpoint_config(vit->checkpoint);
     vit->depth = config->vit.depth;
     vit->hidden_size = config->vit.hidden_size;
     vit->heads = config->vit.heads;
@@ -170,27 +225,16 @@ static int load(struct vit *vit, const struct checkpoint *checkpoint, struct err
         return error_set(error, ERROR_BAD_FILE, "vit: window_size %d is smaller than a cell of %d pixels",
                          config->vit.window_size, vit->patch_size * vit->merge);
     vit->patch_width = vit->channels * vit->temporal_patch_size * vit->patch_size * vit->patch_size;
-    vit->blocks = calloc((size_t)vit->depth, sizeof *vit->blocks);
-    if (!vit->blocks)
+    vit->full_attention = calloc((size_t)vit->depth, sizeof *vit->full_attention);
+    if (!vit->full_attention)
         return error_set(error, ERROR_NO_MEMORY, "vit: out of memory");
     for (int i = 0; i < config->vit.full_attention_block_count; i++) {
         int block = config->vit.full_attention_blocks[i];
         if (block < 0 || block >= vit->depth)
             return error_set(error, ERROR_BAD_FILE, "vit: fullatt_block_indexes names block %d of %d", block, vit->depth);
-        vit->blocks[block].full_attention = true;
+        vit->full_attention[block] = true;
     }
-    int status = load_patch_embed(vit, checkpoint, error);
-    for (int i = 0; i < vit->depth && status == 0; i++)
-        status = load_block(vit, checkpoint, i, error);
-    if (status < 0)
-        return status;
-    int cell_width = vit->merge * vit->merge * vit->hidden_size;
-    if ((status = load_norm(vit, checkpoint, &vit->merger_norm, error, "vit_model.merger.ln_q.weight")) < 0 ||
-        (status = load_linear(vit, checkpoint, &vit->merger_in, cell_width, cell_width, error,
-                              "vit_model.merger.mlp.0")) < 0)
-        return status;
-    return load_linear(vit, checkpoint, &vit->merger_out, vit->out_hidden_size, cell_width, error,
-                       "vit_model.merger.mlp.2");
+    return 0;
 }
 
 int vit_open(struct vit **out, struct kernels *kernels, const struct checkpoint *checkpoint, bool round_tables,
@@ -201,41 +245,31 @@ int vit_open(struct vit **out, struct kernels *kernels, const struct checkpoint 
     if (!vit)
         return error_set(error, ERROR_NO_MEMORY, "vit: out of memory");
     vit->kernels = kernels;
+    vit->checkpoint = checkpoint;
     vit->round_tables = round_tables;
-    int status = load(vit, checkpoint, error);
+    vit->resident = kernels->host_memory;
+    const uint64_t before = kernels->memory_in_use(kernels);
+    int status = read_shape(vit, error);
+    if (status == 0)
+        status = weights_open(vit, &vit->weights, error);
     if (status < 0) {
         vit_close(vit);
         return status;
     }
+    if (!vit->resident) {
+        vit->weight_bytes = kernels->memory_in_use(kernels) - before;
+        weights_close(vit, &vit->weights);
+    }
     *out = vit;
     return 0;
-}
-
-static void close_linear(struct vit *vit, struct linear *linear)
-{
-    if (linear)
-        vit->kernels->linear_close(vit->kernels, linear);
 }
 
 void vit_close(struct vit *vit)
 {
     if (!vit)
         return;
-    for (int i = 0; i < vit->depth && vit->blocks; i++) {
-        struct vit_block *block = &vit->blocks[i];
-        vit->kernels->memory_free(vit->kernels, block->norm1);
-        vit->kernels->memory_free(vit->kernels, block->norm2);
-        close_linear(vit, block->qkv);
-        close_linear(vit, block->proj);
-        close_linear(vit, block->gate);
-        close_linear(vit, block->up);
-        close_linear(vit, block->down);
-    }
-    free(vit->blocks);
-    vit->kernels->memory_free(vit->kernels, vit->merger_norm);
-    close_linear(vit, vit->patch_embed);
-    close_linear(vit, vit->merger_in);
-    close_linear(vit, vit->merger_out);
+    weights_close(vit, &vit->weights);
+    free(vit->full_attention);
     free(vit);
 }
 
@@ -264,7 +298,7 @@ uint64_t vit_bytes(const struct vit *vit, struct vit_grid grid)
 {
     struct plan plan = make_plan(vit, grid);
     return (uint64_t)(plan.hidden + plan.narrow + plan.wide) * vit->kernels->act_bytes +
-           (uint64_t)plan.table * 2 * sizeof(float);
+           (uint64_t)plan.table * 2 * sizeof(float) + vit->weight_bytes;
 }
 
 static int make_windows(struct vit_pass *pass, struct error *error)
@@ -382,7 +416,7 @@ static int embed_patches(struct vit_pass *pass, const uint8_t *pixels, struct er
         source.frames = pixels + t * 2 * source.height * source.width * 3;
         for_each_patch(pass, fill_patch, &source);
         k->upload(k, pass->wide, source.patches, numbers);
-        k->linear(k, vit->patch_embed, pass->wide, pass->plan.rows,
+        k->linear(k, pass->weights.patch_embed, pass->wide, pass->plan.rows,
                   act_at(k, pass->hidden, t * rows * (size_t)vit->hidden_size), false);
     }
     free(source.patches);
@@ -415,6 +449,10 @@ int vit_begin(struct vit_pass **out, struct vit *vit, const uint8_t *pixels, str
     pass->wide = memory[2];
     pass->cosines = memory[3];
     pass->sines = memory[4];
+    if (status == 0 && !vit->resident)
+        status = weights_open(vit, &pass->weights, error);
+    else
+        pass->weights = vit->weights;
     if (status < 0 || (status = make_windows(pass, error)) < 0 || (status = make_tables(pass, error)) < 0 ||
         (status = embed_patches(pass, pixels, error)) < 0) {
         vit_pass_close(pass);
@@ -459,8 +497,9 @@ static void attend(struct vit_pass *pass, const act *qkv, int frames, bool full,
 }
 
 /* One block on `frames` frame pairs whose hidden state is at x. */
-static void run_block(struct vit_pass *pass, const struct vit_block *block, act *x, int frames)
+static void run_block(struct vit_pass *pass, int number, act *x, int frames)
 {
+    const struct vit_block *block = &pass->weights.blocks[number];
     const struct vit *vit = pass->vit;
     struct kernels *k = vit->kernels;
     int rows = frames * pass->plan.rows, width = vit->hidden_size, head_dim = width / vit->heads;
@@ -473,7 +512,7 @@ static void run_block(struct vit_pass *pass, const struct vit_block *block, act 
         for (size_t part = 0; part < 2; part++) /* queries, keys */
             k->head_norm_rope(k, act_at(k, qkv, ((size_t)(t * pass->plan.rows) * 3 + part) * (size_t)width),
                               pass->plan.rows, 3 * width, vit->heads, head_dim, NULL, 0, pass->cosines, pass->sines);
-    attend(pass, qkv, frames, block->full_attention, pass->narrow);
+    attend(pass, qkv, frames, vit->full_attention[number], pass->narrow);
     k->linear(k, block->proj, pass->narrow, rows, x, true);
 
     act *gate = pass->wide, *up = act_at(k, pass->wide, inner);
@@ -492,10 +531,10 @@ static void merge(struct vit_pass *pass, const act *x, int frames, act *tokens)
     int rows = frames * pass->plan.rows, cells = rows / 4;
     size_t out_width = (size_t)vit->out_hidden_size, elements = (size_t)rows * (size_t)vit->hidden_size;
     act *inner = pass->wide, *merged = act_at(k, pass->wide, elements);
-    k->rms_norm(k, x, rows, vit->hidden_size, vit->merger_norm, rms_norm_eps, pass->narrow);
-    k->linear(k, vit->merger_in, pass->narrow, cells, inner, false);
+    k->rms_norm(k, x, rows, vit->hidden_size, pass->weights.merger_norm, rms_norm_eps, pass->narrow);
+    k->linear(k, pass->weights.merger_in, pass->narrow, cells, inner, false);
     k->gelu(k, inner, elements, inner);
-    k->linear(k, vit->merger_out, inner, cells, merged, false);
+    k->linear(k, pass->weights.merger_out, inner, cells, merged, false);
     for (int t = 0; t < frames; t++)
         for (const struct window *w = pass->windows; w < pass->windows + pass->window_count; w++)
             for (int row = w->row; row < w->row + w->height; row++) {
@@ -516,7 +555,7 @@ int vit_step(struct vit_pass *pass, int *done_blocks, int *blocks, struct error 
         int frames = pass->grid.t - t < pass->plan.group ? pass->grid.t - t : pass->plan.group;
         size_t row = (size_t)t * (size_t)pass->plan.rows;
         act *x = act_at(k, pass->hidden, row * (size_t)vit->hidden_size);
-        run_block(pass, &vit->blocks[pass->done], x, frames);
+        run_block(pass, pass->done, x, frames);
         if (last)
             merge(pass, x, frames, act_at(k, pass->tokens, row / 4 * (size_t)vit->out_hidden_size));
     }
@@ -538,6 +577,8 @@ void vit_pass_close(struct vit_pass *pass)
     k->memory_free(k, pass->wide);
     k->memory_free(k, pass->cosines);
     k->memory_free(k, pass->sines);
+    if (!pass->vit->resident)
+        weights_close(pass->vit, &pass->weights);
     free(pass->windows);
     free(pass->problems);
     free(pass);

@@ -15,7 +15,8 @@
 
 struct vit;
 
-/* `round_tables`: round the rotary frequencies to bf16 as the official script does. */
+/* `round_tables`: round the rotary frequencies to bf16 as the official script does. The checkpoint must outlive the ViT. On
+ * a device with memory of its own every run brings its own copy of the weights, and opening only tries that once. */
 int vit_open(struct vit **out, struct kernels *kernels, const struct checkpoint *checkpoint, bool round_tables,
              struct error *error);
 void vit_close(struct vit *vit);
@@ -23,7 +24,7 @@ void vit_close(struct vit *vit);
 /* Grid of a prepared input: frames/2 x height/14 x width/14 patches; tokens = grid_t*grid_h*grid_w/4. */
 struct vit_grid { int t, h, w; };
 
-uint64_t vit_bytes(const struct vit *vit, struct vit_grid grid); /* device bytes of a run: exactly what it allocates */
+uint64_t vit_bytes(const struct vit *vit, struct vit_grid grid); /* device bytes of a run, weights that it brings included: exactly what it allocates */
 
 /* Frames as prepared for the ViT (picture.h): u8 [2*grid.t, 14*grid.h, 14*grid.w, 3], read during begin only. `tokens`
  * is device memory [grid.t*grid.h*grid.w/4, hidden_size of the language model], in natural (row-major cell) order;

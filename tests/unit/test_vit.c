@@ -178,6 +178,42 @@ static void a_run_takes_exactly_the_memory_that_was_promised(void **state)
     }
 }
 
+static void where_memory_is_a_cards_own_the_weights_are_there_during_runs_alone(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct kernels *k = fixture.kernels;
+    const struct vit_grid grid = {1, GRID_H, GRID_W};
+    uint8_t *pixels = calloc(2, FRAME);
+    assert_non_null(pixels);
+    float *expected = run(vit, pixels, 1);
+    const uint64_t before = k->memory_in_use(k), resident_run = vit_bytes(vit, grid);
+    struct vit *brought;
+    struct vit_pass *first, *second;
+    k->host_memory = false;
+    ASSERT_OK(vit_open(&brought, k, fixture.checkpoint, false, &error), error);
+    assert_int_equal(k->memory_in_use(k), before);
+    assert_true(vit_bytes(brought, grid) > resident_run);
+    act *memory = tokens_memory(TOKENS);
+    const uint64_t at_rest = k->memory_in_use(k);
+    ASSERT_OK(vit_begin(&first, brought, pixels, grid, memory, &error), error);
+    ASSERT_OK(vit_begin(&second, brought, pixels, grid, memory, &error), error); /* of another job */
+    assert_int_equal(k->memory_in_use(k) - at_rest, 2 * vit_bytes(brought, grid));
+    vit_pass_close(first);
+    assert_int_equal(k->memory_in_use(k) - at_rest, vit_bytes(brought, grid));
+    vit_pass_close(second);
+    assert_int_equal(k->memory_in_use(k), at_rest);
+    k->memory_free(k, memory);
+    float *tokens = run(brought, pixels, 1);
+    assert_memory_equal(tokens, expected, TOKENS * OUT * sizeof *tokens);
+    vit_close(brought);
+    k->host_memory = true;
+    assert_int_equal(k->memory_in_use(k), before);
+    free(tokens);
+    free(expected);
+    free(pixels);
+}
+
 static int attempt_open(struct error *error)
 {
     struct vit *attempted;
@@ -202,11 +238,30 @@ static int attempt_run(struct error *error)
     return status;
 }
 
+/* With weights of its own. */
+static int attempt_to_bring(struct error *error)
+{
+    static const uint8_t pixels[2 * 28 * 28 * 3];
+    float tokens[OUT];
+    struct vit *brought;
+    struct vit_pass *pass;
+    int status = vit_open(&brought, fixture.kernels, fixture.checkpoint, false, error);
+    if (status == 0)
+        status = vit_begin(&pass, brought, pixels, (struct vit_grid){1, 2, 2}, (act *)tokens, error);
+    if (status == 0)
+        vit_pass_close(pass);
+    vit_close(brought);
+    return status;
+}
+
 static void running_out_of_memory_is_reported_and_leaks_nothing(void **state)
 {
     (void)state;
     assert_true(count_failures(fixture.kernels, attempt_open) > 2 * DEPTH);
     assert_true(count_failures(fixture.kernels, attempt_run) > 2);
+    fixture.kernels->host_memory = false;
+    assert_true(count_failures(fixture.kernels, attempt_to_bring) > 4 * DEPTH);
+    fixture.kernels->host_memory = true;
 }
 
 int main(void)
@@ -217,6 +272,7 @@ int main(void)
         cmocka_unit_test(every_frame_pair_of_a_clip_is_seen_alone),
         cmocka_unit_test(rounded_tables_change_the_result_a_little),
         cmocka_unit_test(a_run_takes_exactly_the_memory_that_was_promised),
+        cmocka_unit_test(where_memory_is_a_cards_own_the_weights_are_there_during_runs_alone),
         cmocka_unit_test(running_out_of_memory_is_reported_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, open_vit, close_vit);
