@@ -135,8 +135,8 @@ def check_goldens(programs: Path, folders: list[Path], environment: dict[str, st
     return results
 
 
-def measure(programs: Path, environment: dict[str, str], quick: bool) -> dict[str, Any]:
-    options = ["--tiny", "--seconds", "0.001", "--filter", "norm"] if quick else ["--seconds", "1"]
+def measure(programs: Path, environment: dict[str, str], quick: bool, only: str = "") -> dict[str, Any]:
+    options = ["--tiny", "--seconds", "0.001", "--filter", "norm"] if quick else ["--seconds", "1", "--filter", only]
     command = [str(programs / "lance-bench"), "--backend", "cuda", "--json", *options]
     status, output, seconds = run(command, environment)
     try:
@@ -390,6 +390,8 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
         bench = []
     elif not arguments.quick:
         bench.append(measure(programs, environment | {"LANCED_CUBLASLT": ""}, False))
+        one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
+        bench.append(one_stream | {"backend": f"{bench[0]['backend']}, weights decoded between products"})
     if "operators" in sections:
         print("operators", flush=True)
         operators = check_operators(programs, environment, arguments.quick)

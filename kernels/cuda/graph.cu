@@ -56,6 +56,11 @@ bool cuda_graph_records(const struct cuda_state *state)
     return state->recording && !state->recording->comparing;
 }
 
+bool cuda_graph_compares(const struct cuda_state *state)
+{
+    return state->recording && state->recording->comparing;
+}
+
 void cuda_graph_spoil(struct cuda_state *state, const char *why)
 {
     if (state->recording && !state->recording->spoilt)

@@ -41,4 +41,7 @@ void cuda_graph_spoil(struct cuda_state *state, const char *why);
 /* Whether work is being recorded right now, so that nothing may be allocated or waited for on the streams. */
 bool cuda_graph_records(const struct cuda_state *state);
 
+/* Whether work is being compared right now: nothing is enqueued, and events need not be recorded or waited for. */
+bool cuda_graph_compares(const struct cuda_state *state);
+
 #endif

@@ -11,6 +11,7 @@
  * order: `side` waits until the slot is no longer read, `compute` until it is decoded; the latter before the operator
  * returns, so that whatever follows on `compute` also follows what was done on `side`. */
 #include "kernels/cuda/cublas.h"
+#include "kernels/cuda/graph.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/operators.cuh"
 #include "kernels/cuda/product.cuh"
@@ -135,24 +136,33 @@ bf16 *decoded_slot(struct cuda_state *state, int slot)
     return memory ? (bf16 *)(memory + (size_t)slot * state->decoded.slot_bytes) : NULL;
 }
 
+/* An event between the two streams; nothing where there is one stream, or nothing is enqueued. */
+void record_event(struct cuda_state *state, cudaEvent_t event, cudaStream_t stream)
+{
+    if (state->decoded.ahead && !cuda_graph_compares(state))
+        cuda_check(state, cudaEventRecord(event, stream), "decoding weights");
+}
+
+void wait_for_event(struct cuda_state *state, cudaStream_t stream, cudaEvent_t event)
+{
+    if (state->decoded.ahead && !cuda_graph_compares(state))
+        cuda_check(state, cudaStreamWaitEvent(stream, event, 0), "decoding weights");
+}
+
 /* Decode rows first .. first + rows - 1 of a matrix into a slot, in time for what comes next on `compute`. */
 void decode_into(struct cuda_state *state, int slot, const struct matrix *w, int first, int rows, bf16 *to)
 {
-    if (!state->decoded.ahead) {
-        dequantise(state, state->compute, w, first, rows, to);
-        return;
-    }
-    cuda_check(state, cudaStreamWaitEvent(state->side, state->decoded.free[slot], 0), "decoding weights");
-    dequantise(state, state->side, w, first, rows, to);
-    cuda_check(state, cudaEventRecord(state->decoded.ready[slot], state->side), "decoding weights");
-    cuda_check(state, cudaStreamWaitEvent(state->compute, state->decoded.ready[slot], 0), "decoding weights");
+    cudaStream_t stream = state->decoded.ahead ? state->side : state->compute;
+    wait_for_event(state, stream, state->decoded.free[slot]);
+    dequantise(state, stream, w, first, rows, to);
+    record_event(state, state->decoded.ready[slot], stream);
+    wait_for_event(state, state->compute, state->decoded.ready[slot]);
 }
 
 /* What was enqueued on `compute` so far is the last that reads the slot as it is. */
 void release_slot(struct cuda_state *state, int slot)
 {
-    if (state->decoded.ahead)
-        cuda_check(state, cudaEventRecord(state->decoded.free[slot], state->compute), "decoding weights");
+    record_event(state, state->decoded.free[slot], state->compute);
 }
 
 /* The slot that has rows first .. first + rows - 1 of a matrix as bf16, until release_slot; `whole` when these are all.
