@@ -104,6 +104,8 @@ struct conv_call {
     act *out;
 };
 
+enum { LINEAR_GROUP = 3 };
+
 enum { ATTENTION_MAX_SEGMENTS = 12 }; /* every split of a prompt, what follows it, and both kinds of rows of a block */
 
 /* One attention problem: q_rows queries against the concatenation of key/value segments.
@@ -199,6 +201,8 @@ struct kernels {
 
     /* y [rows, out] = x [rows, in] W^T + bias, or y += that when `add`. */
     void (*linear)(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add);
+    /* y[i] = x W[i]^T + bias for `count` matrices, at most LINEAR_GROUP, with the same in_features. */
+    void (*linear_group)(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows, act *const *y);
     /* y [rows, in_features of table] = table[ids[row]]; ids are host memory, already range-checked. */
     void (*embed)(struct kernels *k, const struct linear *table, const int32_t *ids, int rows, act *y);
 

@@ -463,9 +463,9 @@ static void attention_half(const struct pass *p, int layer, struct attention *pr
         act *h = row_of(d, w->h, r->first, d->hidden), *q = row_of(d, w->q, r->first, heads_width);
         act *key = row_of(d, keys, r->first, kv_width);
         k->rms_norm(k, row_of(d, w->x, r->first, d->hidden), r->rows, d->hidden, e->input_norm, d->eps, h);
-        k->linear(k, e->q, h, r->rows, q, false);
-        k->linear(k, e->k, h, r->rows, key, false);
-        k->linear(k, e->v, h, r->rows, row_of(d, values, r->first, kv_width), false);
+        const struct linear *const to_all[] = {e->q, e->k, e->v};
+        act *const all[] = {q, key, row_of(d, values, r->first, kv_width)};
+        k->linear_group(k, to_all, 3, h, r->rows, all);
         k->head_norm_rope(k, q, r->rows, heads_width, d->heads, d->head_dim, e->q_norm, d->eps, cosines, sines);
         k->head_norm_rope(k, key, r->rows, kv_width, d->kv_heads, d->head_dim, e->k_norm, d->eps, cosines, sines);
     }
@@ -489,8 +489,9 @@ static void mlp_half(const struct pass *p, int layer)
             int rows = mlp_rows(r->rows - done);
             act *x = row_of(d, w->x, r->first + done, d->hidden), *h = row_of(d, w->h, r->first + done, d->hidden);
             k->rms_norm(k, x, rows, d->hidden, e->post_attention_norm, d->eps, h);
-            k->linear(k, e->gate, h, rows, w->gate, false);
-            k->linear(k, e->up, h, rows, w->up, false);
+            const struct linear *const to_both[] = {e->gate, e->up};
+            act *const both[] = {w->gate, w->up};
+            k->linear_group(k, to_both, 2, h, rows, both);
             k->swiglu(k, w->gate, w->up, (size_t)rows * (size_t)d->intermediate, w->gate);
             k->linear(k, e->down, w->gate, rows, x, true);
         }

@@ -127,6 +127,12 @@ static void cpu_linear(struct kernels *k, const struct linear *w, const act *x, 
                                        .right = right_panels});
 }
 
+static void cpu_linear_group(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows, act *const *y)
+{
+    for (int i = 0; i < count; i++)
+        cpu_linear(k, w[i], x, rows, y[i], false);
+}
+
 struct embed_work {
     const struct micro *micro;
     const struct linear_source *table;
@@ -155,5 +161,6 @@ void cpu_linear_fill(struct kernels *k)
     k->linear_open = cpu_linear_open;
     k->linear_close = cpu_linear_close;
     k->linear = cpu_linear;
+    k->linear_group = cpu_linear_group;
     k->embed = cpu_embed;
 }

@@ -333,6 +333,19 @@ void multiply(struct cuda_state *state, const struct matrix *w, const bf16 *weig
     product_run(state, &product);
 }
 
+void run_few_rows(struct cuda_state *state, const struct linear *const *linears, int count, const act *x, int rows,
+                  act *const *y, bool add)
+{
+    struct few_rows_group group;
+    memset(&group, 0, sizeof group); /* its padding, too: graphs compare arguments as bytes */
+    group.count = count;
+    for (int i = 0; i < count; i++) {
+        group.part[i].w = linears[i]->matrix;
+        group.part[i].y = values_of(y[i]);
+    }
+    linear_few_rows(state, &group, values_of(x), rows, add);
+}
+
 void run_linear(struct kernels *k, const struct linear *linear, const act *x, int rows, act *y, bool add)
 {
     struct cuda_state *state = cuda_of(k);
@@ -340,7 +353,7 @@ void run_linear(struct kernels *k, const struct linear *linear, const act *x, in
     if (rows <= 0 || !cuda_running(state))
         return;
     if (rows <= FEW_ROWS) {
-        linear_few_rows(state, w, values_of(x), rows, values_of(y), add);
+        run_few_rows(state, &linear, 1, x, rows, &y, add);
         return;
     }
     if (w->layout == MATRIX_BF16) {
@@ -356,6 +369,28 @@ void run_linear(struct kernels *k, const struct linear *linear, const act *x, in
         multiply(state, w, decoded_slot(state, slot), first, columns, values_of(x), rows, values_of(y), add);
         release_slot(state, slot);
     }
+}
+
+bool are_alike(const struct linear *const *linears, int count)
+{
+    const struct matrix *first = &linears[0]->matrix;
+    for (int i = 1; i < count; i++) {
+        const struct matrix *w = &linears[i]->matrix;
+        if (w->layout != first->layout || w->in_features != first->in_features || w->group_size != first->group_size)
+            return false;
+    }
+    return true;
+}
+
+void run_linear_group(struct kernels *k, const struct linear *const *linears, int count, const act *x, int rows, act *const *y)
+{
+    struct cuda_state *state = cuda_of(k);
+    if (rows > 0 && rows <= FEW_ROWS && are_alike(linears, count)) {
+        run_few_rows(state, linears, count, x, rows, y, false);
+        return;
+    }
+    for (int i = 0; i < count; i++)
+        run_linear(k, linears[i], x, rows, y[i], false);
 }
 
 } // namespace
@@ -375,6 +410,7 @@ void cuda_linear_fill(struct kernels *k)
     k->linear_open = open_linear;
     k->linear_close = close_linear;
     k->linear = run_linear;
+    k->linear_group = run_linear_group;
     for (int slot = 0; slot < CUDA_DECODED_SLOTS; slot++) {
         cuda_check(state, cudaEventCreateWithFlags(&state->decoded.ready[slot], cudaEventDisableTiming), "opening an event");
         cuda_check(state, cudaEventCreateWithFlags(&state->decoded.free[slot], cudaEventDisableTiming), "opening an event");

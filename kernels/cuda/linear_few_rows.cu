@@ -93,9 +93,18 @@ __device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int r
     b[1] = element[2] | element[3] << 16;
 }
 
+/* Which of the matrices a block belongs to. */
+__device__ inline int part_of(const struct few_rows_group &group)
+{
+    int part = 0;
+    while (part + 1 < group.count && group.part[part + 1].first_block <= (int)blockIdx.x)
+        part++;
+    return part;
+}
+
 /* Partial sums [warps][16 rows of W][rows of x] of a block's warps, to y. */
 template <int PIECES>
-__device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, int rows, bf16 *y, bool add)
+__device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, int row_tile, int rows, bf16 *y, bool add)
 {
     __shared__ float partial[WARPS_MAX][PIECES * 8][TILE_ROWS + 1];
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
@@ -106,7 +115,7 @@ __device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, i
             partial[warp][8 * j + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sum[j][i];
     __syncthreads();
     for (int i = (int)threadIdx.x; i < TILE_ROWS * rows; i += (int)blockDim.x) {
-        int row = i / TILE_ROWS, within = i % TILE_ROWS, out = (int)blockIdx.x * TILE_ROWS + within;
+        int row = i / TILE_ROWS, within = i % TILE_ROWS, out = row_tile * TILE_ROWS + within;
         if (out >= w.out_features)
             continue;
         float total = 0.0f;
@@ -137,11 +146,13 @@ __device__ inline void load_groups(uint32_t (&pairs)[4], const uint32_t *from)
 /* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. */
 template <enum matrix_layout LAYOUT, int GROUPS, int PIECES>
 __global__ void __launch_bounds__(WARPS_MAX * 32)
-    four_bit_kernel(struct matrix w, const bf16 *x, int rows, bf16 *y, bool add, bool aligned)
+    four_bit_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add, bool aligned)
 {
+    int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
+    const struct matrix &w = group.part[part].w;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
     int tiles = w.columns / TILE_COLUMNS;
-    const uint4 *codes = w.codes + (size_t)blockIdx.x * (size_t)tiles * 32 + lane;
+    const uint4 *codes = w.codes + (size_t)row_tile * (size_t)tiles * 32 + lane;
     float sum[PIECES][4] = {};
     for (int first = warp; first < tiles; first += warps * AHEAD) {
         uint4 code[AHEAD];
@@ -152,7 +163,7 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
             if (tile >= tiles)
                 break;
             code[u] = load_once(codes + (size_t)tile * 32);
-            size_t at = pair_index(w, (int)blockIdx.x, tile, lane / 4, 0);
+            size_t at = pair_index(w, row_tile, tile, lane / 4, 0);
             load_groups(scale[u], w.scales + at);
             if (LAYOUT != MATRIX_NVFP4)
                 load_groups(second[u], w.seconds + at);
@@ -163,7 +174,7 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
             if (tile >= tiles)
                 break;
             const uint32_t word[4] = {code[u].x, code[u].y, code[u].z, code[u].w};
-            float part[PIECES][4] = {};
+            float partial[PIECES][4] = {};
 #pragma unroll
             for (int step = 0; step < 4; step++) {
                 int group = step * GROUPS / 4;
@@ -174,7 +185,7 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
                     uint32_t b[2];
                     load_four(b, x, 8 * j + lane / 4, rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4, w.in_features,
                               aligned);
-                    mma_16x8x16(LAYOUT == MATRIX_MLX ? sum[j] : part[j], a, b);
+                    mma_16x8x16(LAYOUT == MATRIX_MLX ? sum[j] : partial[j], a, b);
                 }
                 if (LAYOUT != MATRIX_MLX && (step + 1) * GROUPS % 4 == 0) {
                     float low = low_float(scale[u][group]), high = high_float(scale[u][group]);
@@ -182,14 +193,14 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
                     for (int j = 0; j < PIECES; j++)
 #pragma unroll
                         for (int i = 0; i < 4; i++) {
-                            sum[j][i] = fmaf(i < 2 ? low : high, part[j][i], sum[j][i]);
-                            part[j][i] = 0.0f;
+                            sum[j][i] = fmaf(i < 2 ? low : high, partial[j][i], sum[j][i]);
+                            partial[j][i] = 0.0f;
                         }
                 }
             }
         }
     }
-    finish<PIECES>(sum, w, rows, y, add);
+    finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
 }
 
 /* Eight elements of a row of x, the pairs of two steps: columns +0..+3 are the first, +4..+7 the second. */
@@ -208,11 +219,13 @@ __device__ inline void load_eight(uint32_t (&b)[2][2], const bf16 *x, int row, i
 /* A lane reads 8 neighbouring weights of rows g and g + 8: 32 columns, two steps, to a warp. */
 template <int PIECES>
 __global__ void __launch_bounds__(WARPS_MAX * 32)
-    bf16_kernel(struct matrix w, const bf16 *x, int rows, bf16 *y, bool add, bool aligned)
+    bf16_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add, bool aligned)
 {
+    int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
+    const struct matrix &w = group.part[part].w;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
     int tiles = w.columns / 32;
-    const bf16 *low_row = w.values + ((size_t)blockIdx.x * TILE_ROWS + (size_t)(lane / 4)) * (size_t)w.columns + lane % 4 * 8;
+    const bf16 *low_row = w.values + ((size_t)row_tile * TILE_ROWS + (size_t)(lane / 4)) * (size_t)w.columns + lane % 4 * 8;
     const bf16 *high_row = low_row + 8 * (size_t)w.columns;
     float sum[PIECES][4] = {};
     for (int first = warp; first < tiles; first += warps * AHEAD) {
@@ -240,7 +253,7 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
             }
         }
     }
-    finish<PIECES>(sum, w, rows, y, add);
+    finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
 }
 
 /* Enough warps for each to have a few column tiles. */
@@ -254,27 +267,27 @@ int warps_for(int tiles)
 
 struct call {
     struct cuda_state *state;
-    const struct matrix *w;
+    const struct few_rows_group *group;
+    const struct matrix *w; /* the first of them, for what they have in common */
     const bf16 *x;
-    int rows;
-    bf16 *y;
+    int rows, blocks;
     bool add;
 };
 
 template <enum matrix_layout LAYOUT, int GROUPS, int PIECES> void launch(const struct call &c)
 {
     bool aligned = (uintptr_t)c.x % 8 == 0 && c.w->in_features % 4 == 0;
-    unsigned blocks = (unsigned)((c.w->out_features + TILE_ROWS - 1) / TILE_ROWS);
     unsigned threads = 32 * (unsigned)warps_for(c.w->columns / TILE_COLUMNS);
-    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES>), dim3(blocks), dim3(threads), 0, c.state, *c.w, c.x, c.rows, c.y, c.add, aligned);
+    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES>), dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group, c.x, c.rows,
+           c.add, aligned);
 }
 
 template <int PIECES> void launch_bf16(const struct call &c)
 {
     bool aligned = (uintptr_t)c.x % 16 == 0 && c.w->in_features % 8 == 0;
-    unsigned blocks = (unsigned)((c.w->out_features + TILE_ROWS - 1) / TILE_ROWS);
     unsigned threads = 32 * (unsigned)warps_for(c.w->columns / 32);
-    LAUNCH(bf16_kernel<PIECES>, dim3(blocks), dim3(threads), 0, c.state, *c.w, c.x, c.rows, c.y, c.add, aligned);
+    LAUNCH(bf16_kernel<PIECES>, dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group, c.x, c.rows,
+           c.add, aligned);
 }
 
 template <enum matrix_layout LAYOUT, int PIECES> void with_groups(const struct call &c)
@@ -305,9 +318,14 @@ template <int PIECES> void with_layout(const struct call &c)
 
 } // namespace
 
-void linear_few_rows(struct cuda_state *state, const struct matrix *w, const bf16 *x, int rows, bf16 *y, bool add)
+void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, const bf16 *x, int rows, bool add)
 {
-    struct call call = {state, w, x, rows, y, add};
+    int blocks = 0;
+    for (int i = 0; i < group->count; i++) {
+        group->part[i].first_block = blocks;
+        blocks += (group->part[i].w.out_features + TILE_ROWS - 1) / TILE_ROWS;
+    }
+    struct call call = {state, group, &group->part[0].w, x, rows, blocks, add};
     if (rows <= 8)
         with_layout<1>(call);
     else

@@ -9,9 +9,19 @@ struct cuda_state;
 
 enum { FEW_ROWS = 16 };
 
+/* Products of the same x with matrices of the same layout, columns and group_size. */
+struct few_rows_group {
+    int count;
+    struct {
+        struct matrix w;
+        bf16 *y;
+        int first_block; /* of the launch */
+    } part[LINEAR_GROUP];
+};
+
 /* y [rows, out_features] = x [rows, in_features] W^T + bias, or y += that, for rows <= FEW_ROWS: every weight is read
- * once, straight from its packed form. linear_few_rows.cu */
-void linear_few_rows(struct cuda_state *state, const struct matrix *w, const bf16 *x, int rows, bf16 *y, bool add);
+ * once, straight from its packed form, and all matrices in one launch. linear_few_rows.cu */
+void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, const bf16 *x, int rows, bool add);
 
 /* Rows first .. first + rows - 1 of a 4-bit matrix as bf16 [rows, w->columns]; `first` is a multiple of 16. dequantise.cu
  * `to` has room for the rows rounded up to 16. Enqueued on `stream`. */

@@ -387,6 +387,58 @@ static void a_matrix_that_makes_no_sense_is_refused(void **state)
     assert_int_equal(p->cuda->memory_in_use(p->cuda), before);
 }
 
+/* What queries, keys and values are made by: matrices of different heights over one x. */
+static void check_group(struct kernels *k, const struct product_shape shapes[LINEAR_GROUP], int rows)
+{
+    enum { HIGHEST = 80 };
+    const size_t n = (size_t)rows * HIGHEST, x_values = (size_t)rows * (size_t)shapes[0].in;
+    const struct linear *w[LINEAR_GROUP];
+    struct linear *opened[LINEAR_GROUP];
+    act *together[LINEAR_GROUP], *alone;
+    float *x = random_bf16(x_values, 1.0f), *zeros = calloc(n, sizeof *zeros);
+    act *on_device = act_with(k, x, x_values);
+    alone = act_with(k, zeros, n);
+    for (int i = 0; i < LINEAR_GROUP; i++) {
+        const struct product_shape *s = &shapes[i];
+        struct matrix m = make_matrix(s->format, s->out, s->in, s->group, s->fp8, WEIGHT_BF16, i != 1);
+        struct error error = {0};
+        if (k->linear_open(k, &opened[i], &m.source, &error))
+            fail_msg("%s", error.text);
+        free_matrix(&m);
+        w[i] = opened[i];
+        together[i] = act_with(k, zeros, n);
+    }
+    k->linear_group(k, w, LINEAR_GROUP, on_device, rows, together);
+    for (int i = 0; i < LINEAR_GROUP; i++) {
+        const size_t values = (size_t)(rows * shapes[i].out);
+        k->linear(k, w[i], on_device, rows, alone, false);
+        float *one = values_of_act(k, alone, values), *other = values_of_act(k, together[i], values);
+        assert_true(fabsf(one[values - 1]) > 0.0f);
+        assert_memory_equal(other, one, values * sizeof *one);
+        free(one), free(other);
+        k->memory_free(k, together[i]);
+        k->linear_close(k, opened[i]);
+    }
+    k->memory_free(k, on_device);
+    k->memory_free(k, alone);
+    free(x), free(zeros);
+}
+
+static void a_group_of_products_gives_the_bytes_of_each_alone(void **state)
+{
+    struct pair *p = *state;
+    static const struct product_shape shapes[][LINEAR_GROUP] = {
+        {{WEIGHT_AWQ_INT4, 80, 256, 64, false}, {WEIGHT_AWQ_INT4, 16, 256, 64, false}, {WEIGHT_AWQ_INT4, 37, 256, 64, false}},
+        {{WEIGHT_NVFP4, 48, 128, 16, false}, {WEIGHT_NVFP4, 64, 128, 16, true}, {WEIGHT_NVFP4, 7, 128, 16, false}},
+        {{WEIGHT_BF16, 33, 96, 0, false}, {WEIGHT_BF16, 16, 96, 0, false}, {WEIGHT_F32, 50, 96, 0, false}},
+        {{WEIGHT_MLX_INT4, 40, 128, 64, false}, {WEIGHT_AWQ_INT4, 24, 128, 64, false}, {WEIGHT_MLX_INT4, 8, 128, 32, false}},
+    };
+    static const int rows[] = {1, 9, 20};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+            check_group(p->cuda, shapes[i], rows[r]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +455,7 @@ int main(void)
         cmocka_unit_test(matrices_taken_in_turns_are_not_mixed_up),
         cmocka_unit_test(weights_decoded_beside_other_products_give_the_same_bytes),
         cmocka_unit_test(a_closed_matrix_gives_its_memory_back),
+        cmocka_unit_test(a_group_of_products_gives_the_bytes_of_each_alone),
         cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, open_pair, close_pair);
