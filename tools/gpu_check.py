@@ -9,6 +9,7 @@ Sections, all but the last two by default:
   goldens    the recorded results of the official code (check-golden --backend cuda)
   sanitizer  the operators once more under compute-sanitizer, where that is installed
   tasks      a picture and an answer at the size of Lance-3B, random NVFP4 weights (lance-bench --tasks)
+  tasks-no-graphs  the same with kernels launched one by one (LANCED_CUDA_GRAPHS=off)
   tasks-bf16   the same with bf16 weights
   tasks-video  a video, NVFP4 weights; minutes, so only when it is asked for
   peer       the official PyTorch pipeline (peer_pytorch.py, --lance-source) and lance-bench --tasks, the same
@@ -45,8 +46,9 @@ EMULATION_ALONE = ("test_cuda_lost", "test_cuda_memory", "test_cuda_plugin")
 QUICK_TESTS = ("test_cuda_elementwise", "test_cuda_guided_step")
 SANITIZED_TESTS = tuple(f"test_cuda_{family}" for family in ("elementwise", "norm", "rope", "guided_step", "embed",
                                                              "linear", "attention", "conv", "resample"))
-SECTIONS = ("bench", "operators", "goldens", "sanitizer", "tasks", "tasks-bf16", "tasks-video", "peer")
-DEFAULT_SECTIONS = SECTIONS[:6]
+SECTIONS = ("bench", "operators", "goldens", "sanitizer", "tasks", "tasks-no-graphs", "tasks-bf16", "tasks-video",
+            "peer")
+DEFAULT_SECTIONS = SECTIONS[:-2]
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 
@@ -150,6 +152,7 @@ def measure(programs: Path, environment: dict[str, str], quick: bool, only: str 
 # What each section of whole tasks runs: the checkpoint's form, its folder, and options of lance-bench.
 TASK_SECTIONS: dict[str, tuple[str, str, list[str]]] = {
     "tasks": ("nvfp4", "Lance-3B-NVFP4", ["--task", "t2i,x2t_image"]),
+    "tasks-no-graphs": ("nvfp4", "Lance-3B-NVFP4", ["--task", "t2i,x2t_image"]),
     "tasks-bf16": ("bf16", "Lance_3B", ["--task", "t2i,x2t_image"]),
     "tasks-video": ("nvfp4", "Lance-3B-NVFP4", ["--task", "t2v", "--runs", "1"]),
     "peer": ("bf16", "Lance_3B", ["--task", "t2i"]),
@@ -230,6 +233,8 @@ def measure_peer(model: Path, ours: dict[str, Any], arguments: argparse.Namespac
 def measure_tasks(section: str, programs: Path, environment: dict[str, str], models: Path,
                   arguments: argparse.Namespace) -> dict[str, Any]:
     form, folder, options = TASK_SECTIONS[section]
+    if section == "tasks-no-graphs":
+        environment = environment | {"LANCED_CUDA_GRAPHS": "off"}
     model, making = make_checkpoint(programs, environment, models, form, folder, arguments.quick)
     command = [str(programs / "lance-bench"), "--tasks", "--model", str(model), "--backend", "cuda", "--json", *options]
     entry: dict[str, Any] = {"section": section, "checkpoint_seconds": making, "tasks": []}
