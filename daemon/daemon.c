@@ -201,8 +201,8 @@ static int open_files(struct daemon *daemon, struct error *error)
     return 0;
 }
 
-/* For server_close, which nng can keep from returning: nobody waits for anything any more, so just end. The next daemon
- * clears the socket away. */
+/* For server_close, which nng can keep from returning, and for closing what a broken card left: nobody waits for anything any
+ * more, so just end. The next daemon clears the socket away. */
 static volatile sig_atomic_t exit_status;
 
 static void end_process(int signal)
@@ -243,7 +243,7 @@ int daemon_run(int argc, char **argv)
     signal(SIGALRM, end_process);
     alarm(CLOSE_SECONDS);
     server_close(daemon.server);
-    alarm(0);
+    alarm(exit_status == EXIT_DEVICE_LOST ? CLOSE_SECONDS : 0); /* who knows what the driver of a broken card does */
     worker_close(daemon.worker);
     jobs_close(daemon.jobs);
     instance_close(daemon.instance);
