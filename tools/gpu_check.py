@@ -4,8 +4,9 @@
                                [--models DIR] [--lance-source DIR] [--python FILE] [--out DIR]
 
 Sections, all but the last two by default:
-  bench      lance-bench --backend cuda, with and without cuBLASLt
-  operators  every operator beside the CPU backend (the programs test_cuda_*)
+  bench      lance-bench --backend cuda, with and without cuBLASLt and cuDNN
+  operators  every operator beside the CPU backend (the programs test_cuda_*; attention and products also
+             without these libraries)
   goldens    the recorded results of the official code (check-golden --backend cuda)
   sanitizer  the operators once more under compute-sanitizer, where that is installed
   tasks      a picture and an answer at the size of Lance-3B, random NVFP4 weights (lance-bench --tasks)
@@ -42,13 +43,15 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM_LIMIT_SECONDS = 3600
-EMULATION_ALONE = ("test_cuda_lost", "test_cuda_memory", "test_cuda_plugin")
+EMULATION_ALONE = ("test_cuda_cudnn", "test_cuda_lost", "test_cuda_memory", "test_cuda_plugin")
 QUICK_TESTS = ("test_cuda_elementwise", "test_cuda_guided_step")
 SANITIZED_TESTS = tuple(f"test_cuda_{family}" for family in ("elementwise", "norm", "rope", "guided_step", "embed",
                                                              "linear", "attention", "conv", "resample"))
 SECTIONS = ("bench", "operators", "goldens", "sanitizer", "tasks", "tasks-no-graphs", "tasks-bf16", "tasks-video",
             "peer")
 DEFAULT_SECTIONS = SECTIONS[:-2]
+# What a library does when it is found, and our own kernels otherwise: program, variable that says "without", name.
+LIBRARIES = (("test_cuda_linear", "LANCED_CUBLASLT", "cuBLASLt"), ("test_cuda_attention", "LANCED_CUDNN", "cuDNN"))
 SANITIZER_TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 
@@ -89,12 +92,14 @@ def check_operators(programs: Path, environment: dict[str, str], quick: bool) ->
                    if path.name not in EMULATION_ALONE and not path.suffix)
     if not found:
         raise Unusable(f"there are no programs test_cuda_* in {programs}; build them with 'make gpu-bundle'")
+    wanted: list[tuple[Path, str, dict[str, str]]]
+    wanted = [(path, path.name, {}) for path in found if not quick or path.name in QUICK_TESTS]
+    wanted += [(path, f"{path.name} without {library}", {variable: ""})
+               for program, variable, library in LIBRARIES for path, name, _ in wanted if name == program]
     results = []
-    for path in found:
-        if quick and path.name not in QUICK_TESTS:
-            continue
-        results.append(parse_tap(path.name, *run([str(path)], environment | {"CMOCKA_MESSAGE_OUTPUT": "TAP"})))
-        print(f"  {path.name}: {results[-1]['seconds']} s", flush=True)
+    for path, name, without in wanted:
+        results.append(parse_tap(name, *run([str(path)], environment | without | {"CMOCKA_MESSAGE_OUTPUT": "TAP"})))
+        print(f"  {name}: {results[-1]['seconds']} s", flush=True)
     return results
 
 
@@ -394,7 +399,8 @@ def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
     if "bench" not in sections:
         bench = []
     elif not arguments.quick:
-        bench.append(measure(programs, environment | {"LANCED_CUBLASLT": ""}, False))
+        bench.append(measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False))
+        bench.append(measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention"))
         one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
         bench.append(one_stream | {"backend": f"{bench[0]['backend']}, weights decoded between products"})
     if "operators" in sections:

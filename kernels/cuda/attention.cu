@@ -5,7 +5,9 @@
  * values have one buffer each: the next keys arrive while the values are multiplied, and the other way round.
  *
  * Where there are few rows (text decoding) the keys are cut into parts for several blocks, whose results combine_kernel
- * joins in a fixed order. How a problem is cut depends on its shape and the card alone. */
+ * joins in a fixed order. How a problem is cut depends on its shape and the card alone.
+ *
+ * Problems of many rows go to cuDNN where it is there (attention_library.cu). */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -406,6 +408,33 @@ struct shape shape_of(const struct attention_problem *p, bool large_blocks_fill)
     return shape;
 }
 
+/* Problems that wait to share a launch. */
+struct pending {
+    struct batch batch;
+    struct shape shape;
+    int blocks;
+};
+
+void flush(struct cuda_state *state, struct pending *w)
+{
+    flush(state, w->shape, &w->batch, w->blocks);
+    w->blocks = 0;
+}
+
+void add(struct cuda_state *state, struct pending *w, struct attention_problem p, bool large_blocks_fill)
+{
+    struct shape wanted = shape_of(&p, large_blocks_fill);
+    if (w->batch.count == PROBLEMS || wanted.dim != w->shape.dim || wanted.block_rows != w->shape.block_rows ||
+        wanted.aligned != w->shape.aligned) {
+        flush(state, w);
+        w->shape = wanted;
+    }
+    p.row_blocks = (p.rows + w->shape.block_rows - 1) / w->shape.block_rows;
+    p.first_block = w->blocks;
+    w->blocks += p.row_blocks * p.kv_heads;
+    w->batch.problem[w->batch.count++] = p;
+}
+
 void run_attention(struct kernels *k, const struct attention *problems, int count)
 {
     struct cuda_state *state = cuda_of(k);
@@ -414,39 +443,40 @@ void run_attention(struct kernels *k, const struct attention *problems, int coun
         if (problems[i].q_rows > 0)
             large_blocks += ((long)problems[i].q_rows * (problems[i].heads / problems[i].kv_heads) + 127) / 128 *
                             problems[i].kv_heads;
-    struct batch batch;
-    struct shape shape = {};
-    int blocks = 0;
-    batch.count = 0;
+    struct pending waiting;
+    waiting.batch.count = waiting.blocks = 0;
     for (int i = 0; i < count && cuda_running(state); i++) {
         if (problems[i].q_rows <= 0)
             continue;
         struct attention_problem p = convert(&problems[i]);
-        if (p.head_dim > WIDEST) {
+        if (p.head_dim > WIDEST)
             attention_wide(state, &p, is_aligned(&p));
-            continue;
-        }
-        struct shape wanted = shape_of(&p, large_blocks >= state->multiprocessors);
-        if (batch.count == PROBLEMS || wanted.dim != shape.dim || wanted.block_rows != shape.block_rows ||
-            wanted.aligned != shape.aligned) {
-            flush(state, shape, &batch, blocks);
-            shape = wanted;
-            blocks = 0;
-        }
-        p.row_blocks = (p.rows + shape.block_rows - 1) / shape.block_rows;
-        p.first_block = blocks;
-        blocks += p.row_blocks * p.kv_heads;
-        batch.problem[batch.count++] = p;
+        else if (!is_aligned(&p) || !attention_by_library(state, &p, problems[i].scale))
+            add(state, &waiting, p, large_blocks >= state->multiprocessors);
     }
-    flush(state, shape, &batch, blocks);
+    flush(state, &waiting);
 }
 
 } // namespace
 
+void attention_own(struct cuda_state *state, const struct attention_problem *problem)
+{
+    struct pending waiting;
+    waiting.batch.count = waiting.blocks = 0;
+    add(state, &waiting, *problem, true);
+    flush(state, &waiting);
+}
+
 void cuda_attention_fill(struct kernels *k)
 {
     k->attention = run_attention;
+    attention_library_open(cuda_of(k));
     /* What cut-up keys can need at most (choose_splits makes no more blocks than multiprocessors): not taken in a job. */
     struct cuda_state *state = cuda_of(k);
     cuda_scratch(state, SCRATCH_PARTIALS, (size_t)state->multiprocessors * BLOCK_ROWS_MAX * (WIDEST + 2) * sizeof(float));
+}
+
+void cuda_attention_end(struct kernels *k)
+{
+    attention_library_close(cuda_of(k));
 }

@@ -45,6 +45,15 @@ __device__ inline void advance(const struct attention_problem &p, struct key_cur
         at->first_key += p.segment[at->segment++].rows;
 }
 
+/* A problem with heads of up to 128 dimensions, by our own kernels. attention.cu */
+void attention_own(struct cuda_state *state, const struct attention_problem *problem);
+
+/* cuDNN, if it is there; attention_library.cu. attention_by_library: false when the problem is not one for the library;
+ * then nothing has happened to its result, or what has is of no meaning. All rows begin at multiples of 16 bytes. */
+void attention_library_open(struct cuda_state *state);
+void attention_library_close(struct cuda_state *state);
+bool attention_by_library(struct cuda_state *state, const struct attention_problem *problem, float scale);
+
 /* A problem with heads of more than 128 dimensions. aligned: all rows begin at multiples of 16 bytes. attention_wide.cu */
 void attention_wide(struct cuda_state *state, const struct attention_problem *problem, bool aligned);
 

@@ -6,11 +6,11 @@
 #include "kernels/cuda/cublas.h"
 
 #include <dlfcn.h>
-#include <glob.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "kernels/cuda/library.h"
 
 enum {
     COMPUTE_F32 = 68, TYPE_F32 = 0, TYPE_BF16 = 14,
@@ -74,56 +74,16 @@ struct cublas {
 };
 
 /* ---- finding the library ---- */
-static void *open_matching(const char *pattern)
-{
-    glob_t found;
-    void *library = NULL;
-    if (glob(pattern, 0, NULL, &found) == 0) {
-        for (size_t i = found.gl_pathc; i-- > 0 && !library;) /* the newest name first */
-            library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_LOCAL);
-        globfree(&found);
-    }
-    return library;
-}
-
-static void *open_below(const char *folder, const char *pattern)
-{
-    char path[4096];
-    if (!folder || snprintf(path, sizeof path, "%s/%s", folder, pattern) >= (int)sizeof path)
-        return NULL;
-    return open_matching(path);
-}
-
 static void *find_library(void)
 {
-    const char *named = getenv("LANCED_CUBLASLT");
-    if (named)
-        return *named ? dlopen(named, RTLD_NOW | RTLD_LOCAL) : NULL;
-    static const char *const sonames[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
-    void *library = NULL;
-    for (size_t i = 0; i < sizeof sonames / sizeof *sonames && !library; i++)
-        library = dlopen(sonames[i], RTLD_NOW | RTLD_LOCAL);
-    if (library)
-        return library;
-    static const char wheel[] = "lib/python3*/*-packages/nvidia/*/lib/libcublasLt.so.1[23]";
-    const char *const folders[] = {getenv("VIRTUAL_ENV"), getenv("CONDA_PREFIX"), "/usr/local", "/usr"};
-    const char *home = getenv("HOME");
-    char local[4096];
-    if (!(library = open_below(getenv("CUDA_HOME"), "lib64/libcublasLt.so.1[23]")) &&
-        !(library = open_matching("/usr/local/cuda*/lib64/libcublasLt.so.1[23]")) && home &&
-        snprintf(local, sizeof local, "%s/.local", home) < (int)sizeof local)
-        library = open_below(local, wheel);
-    for (size_t i = 0; i < sizeof folders / sizeof *folders && !library; i++)
-        library = open_below(folders[i], wheel);
-    return library;
+    static const struct library_place place = {
+        "LANCED_CUBLASLT", {"libcublasLt.so.13", "libcublasLt.so.12"}, "libcublasLt.so.1[23]"};
+    return library_open(&place);
 }
 
 static bool find_functions(struct cublas *c)
 {
-    const struct {
-        void *to;
-        const char *name;
-    } functions[] = {
+    const struct library_function functions[] = {
         {&c->create, "cublasLtCreate"},
         {&c->destroy, "cublasLtDestroy"},
         {&c->operation_create, "cublasLtMatmulDescCreate"},
@@ -137,13 +97,7 @@ static bool find_functions(struct cublas *c)
         {&c->choose, "cublasLtMatmulAlgoGetHeuristic"},
         {&c->multiply, "cublasLtMatmul"},
     };
-    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
-        void *symbol = dlsym(c->library, functions[i].name);
-        if (!symbol)
-            return false;
-        memcpy(functions[i].to, &symbol, sizeof symbol);
-    }
-    return true;
+    return library_functions(c->library, functions, sizeof functions / sizeof *functions);
 }
 
 struct cublas *cublas_open(void)

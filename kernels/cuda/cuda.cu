@@ -259,27 +259,53 @@ static uint64_t cuda_memory_available(struct kernels *k)
     return available + (reserved > used ? reserved - used : 0);
 }
 
-void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)
+/* Whether there is enough scratch memory for a purpose already. If not, what is recorded is in vain: work before may have
+ * the old one. */
+static bool has_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)
 {
     if (bytes <= state->scratch[purpose].bytes && state->scratch[purpose].memory)
+        return true;
+    cuda_graph_spoil(state, "scratch memory has to grow");
+    return false;
+}
+
+static cudaError_t grow_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)
+{
+    free_scratch(state, purpose);
+    void *memory = NULL;
+    const cudaError_t status = allocate(state, &memory, bytes);
+    if (status == cudaSuccess) {
+        state->scratch[purpose].memory = memory;
+        state->scratch[purpose].bytes = bytes;
+    }
+    return status;
+}
+
+void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)
+{
+    if (has_scratch(state, purpose, bytes))
         return state->scratch[purpose].memory;
-    cuda_graph_spoil(state, "scratch memory has to grow"); /* work before may have the old one */
     if (cuda_graph_records(state)) {
         cuda_fail(state, ERROR_INTERNAL, "scratch memory has to grow while work is recorded");
         return NULL;
     }
-    free_scratch(state, purpose);
-    void *memory = NULL;
-    const cudaError_t status = allocate(state, &memory, bytes);
+    const cudaError_t status = grow_scratch(state, purpose, bytes);
     if (status != cudaSuccess) {
         struct error error;
         no_memory(state, bytes, "scratch", status, &error);
         cuda_fail(state, error.code, "%s", error.text);
+    }
+    return state->scratch[purpose].memory;
+}
+
+void *cuda_scratch_if_possible(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)
+{
+    if (!has_scratch(state, purpose, bytes) &&
+        (cuda_graph_records(state) || grow_scratch(state, purpose, bytes) != cudaSuccess)) {
+        cudaGetLastError();
         return NULL;
     }
-    state->scratch[purpose].memory = memory;
-    state->scratch[purpose].bytes = bytes;
-    return memory;
+    return state->scratch[purpose].memory;
 }
 
 /* ---- transfers ---- */
@@ -460,6 +486,7 @@ static void cuda_close(struct kernels *k)
     if (state->compute)
         cudaStreamSynchronize(state->compute);
     cuda_linear_end(k);
+    cuda_attention_end(k);
     for (int i = 0; i < SCRATCH_COUNT; i++)
         free_scratch(state, i);
     for (auto &piece : state->staging) {
@@ -582,9 +609,10 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     cuda_linear_fill(k);
     cuda_attention_fill(k);
     cuda_graph_fill(k);
-    if (state->library) { /* other sums: other bytes */
+    if (state->library || state->attention_library) { /* other sums: other bytes */
         const size_t length = strlen(state->name);
-        snprintf(state->name + length, sizeof state->name - length, " with cuBLASLt");
+        snprintf(state->name + length, sizeof state->name - length, " with %s%s%s", state->library ? "cuBLASLt" : "",
+                 state->library && state->attention_library ? " and " : "", state->attention_library ? "cuDNN" : "");
     }
     *out = k;
     return 0;

@@ -19,6 +19,7 @@ void cuda_linear_end(struct kernels *k);       /* gives back what cuda_linear_fi
  * else has used that memory, and at both ends of work that is recorded or played again: events do not reach across those. */
 void cuda_linear_forget(struct cuda_state *state);
 void cuda_attention_fill(struct kernels *k);   /* attention.cu */
+void cuda_attention_end(struct kernels *k);    /* gives back the library that cuda_attention_fill opened */
 void cuda_graph_fill(struct kernels *k);       /* graph.cu: graph_run, graph_close */
 
 #endif

@@ -29,6 +29,7 @@ enum cuda_scratch {
     SCRATCH_LIBRARY,  /* workspace of cuBLASLt or cuDNN */
     SCRATCH_PARTIALS, /* partial sums of a cut-up operator */
     SCRATCH_INDEXES,  /* numbers from the host: token ids, tables of segments */
+    SCRATCH_KEYS,     /* attention_library.cu: keys and values in one piece */
     SCRATCH_TRANSFER, /* float32 on their way from or to the host */
     SCRATCH_COUNT
 };
@@ -74,6 +75,8 @@ struct cuda_state {
     const atomic_bool *cancelled; /* see kernels.h, watch; or NULL */
     int failure;                  /* code of the first failure since the last sync, or 0 */
     char failure_text[400];
+
+    struct attention_library *attention_library; /* attention_library.cu's, or NULL */
 
     /* linear.cu's: */
     void *library; /* a matrix product of a library, or NULL */
@@ -126,6 +129,9 @@ void cuda_pace(struct cuda_state *state, unsigned launches);
 /* Scratch memory of at least `bytes`, 256-byte aligned, for kernels on the stream `compute`. NULL when there is none: the
  * failure is noted and the operator returns. */
 void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
+
+/* The same, but NULL is no failure: the operator can do without. */
+void *cuda_scratch_if_possible(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
 
 /* Memory for weights, 256-byte aligned, and its return (NULL is allowed). Errors: ERROR_NO_MEMORY; `what` names them. */
 int cuda_weights_alloc(struct cuda_state *state, void **out, size_t bytes, const char *what, struct error *error);

@@ -140,6 +140,9 @@ template <typename T> void __stcs(T *to, T value) { *to = value; }
 
 /* ---- what launch.cuh and mma.cuh need ---- */
 typedef struct emulated_stream *cudaStream_t;
+struct emulated_stream_head { /* how a stream begins: for a library that is to put work on it (cudnn/) */
+    void (*enqueue)(cudaStream_t stream, std::function<void()> work);
+};
 void *emulated_dynamic_shared();
 
 /* A kernel is started by its address alone, its arguments behind pointers, as the runtime's functions have it: what it takes

@@ -144,11 +144,18 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 }
 
 /* ---- streams and events ---- */
+/* For a library that has the stream's head alone. */
+static void enqueue(cudaStream_t stream, emulated_work work)
+{
+    emulated_put(stream, WORK_KERNEL, std::move(work));
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
     static unsigned opened;
     *stream = new emulated_stream;
     (*stream)->hurries = ++opened % 2 == 0;
+    (*stream)->enqueue = enqueue;
     emulated_streams.push_back(*stream);
     return cudaSuccess;
 }

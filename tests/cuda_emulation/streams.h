@@ -25,7 +25,7 @@ struct emulated_capture {
     cudaStream_t origin;
     bool invalid, ended;
 };
-struct emulated_stream {
+struct emulated_stream : emulated_stream_head {
     struct entry {
         work_kind kind;
         emulated_work work;

@@ -1,95 +1,5 @@
-/* Attention of the CUDA backend beside the CPU's.
- *
- * On the card the weights of a row's keys are rounded to bf16 before they multiply the values, and the result once more:
- * each value may be off by half a unit of the last place twice, in addition to the order of the float32 sums. The error of
- * the weights is random, so that over a whole result the two roundings stay below 1.5 of one. */
-#include "tests/unit/cuda_fixture.h"
-
-#define LIMIT_ALL (1.5 * BF16_ROUNDING)
-#define LIMIT_EACH (4.0 * BF16_ROUNDING)
-
-struct shape {
-    int q_rows, heads, kv_heads, head_dim;
-    bool causal;
-    int segments, segment_rows[ATTENTION_MAX_SEGMENTS];
-    float amplitude; /* of queries and keys */
-    int skip;        /* elements in front of every tensor, and more to each stride */
-};
-
-/* One problem on one backend. */
-struct tensors {
-    act *memory[2 * ATTENTION_MAX_SEGMENTS + 2];
-    int count;
-};
-
-static const act *place(struct kernels *k, struct tensors *t, const float *values, size_t n, int skip)
-{
-    act *memory = act_with(k, values, n);
-    t->memory[t->count++] = memory;
-    return act_at(k, memory, (size_t)skip);
-}
-
-static size_t result_size(const struct shape *s)
-{
-    return (size_t)s->skip + (size_t)s->q_rows * (size_t)(s->heads * s->head_dim + s->skip);
-}
-
-/* Random tensors and the problem they make. */
-static struct attention make_problem(struct kernels *k, const struct shape *s, struct tensors *t)
-{
-    struct attention a = {.q_rows = s->q_rows, .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim,
-                          .causal = s->causal, .segments = s->segments,
-                          .q_stride = s->heads * s->head_dim + s->skip, .out_stride = s->heads * s->head_dim + s->skip,
-                          .scale = 1.0f / sqrtf((float)s->head_dim)};
-    size_t n = (size_t)s->skip + (size_t)s->q_rows * (size_t)a.q_stride;
-    float *values = random_bf16(n, s->amplitude);
-    a.q = place(k, t, values, n, s->skip);
-    free(values);
-    for (int i = 0; i < s->segments; i++) {
-        int stride = s->kv_heads * s->head_dim + s->skip + 8 * i;
-        n = (size_t)s->skip + (size_t)s->segment_rows[i] * (size_t)stride;
-        values = random_bf16(n ? n : 1, s->amplitude);
-        a.segment[i].keys = place(k, t, values, n ? n : 1, s->skip);
-        free(values);
-        values = random_bf16(n ? n : 1, 1.0f);
-        a.segment[i].values = place(k, t, values, n ? n : 1, s->skip);
-        free(values);
-        a.segment[i].rows = s->segment_rows[i];
-        a.segment[i].stride = stride;
-    }
-    n = result_size(s);
-    values = random_bf16(n, 1.0f);
-    a.out = (act *)(uintptr_t)place(k, t, values, n, s->skip);
-    free(values);
-    return a;
-}
-
-/* All problems in one call, on both backends. What lies between the rows of a result must stay as it was. */
-static void check(struct pair *p, const struct shape *shapes, int count)
-{
-    struct kernels *k[2] = {p->cuda, p->cpu};
-    struct tensors *tensors[2];
-    uint64_t seed = *random_state();
-    for (int i = 0; i < 2; i++) {
-        *random_state() = seed;
-        struct attention *problems = checked_alloc((size_t)count * sizeof *problems);
-        tensors[i] = calloc((size_t)count, sizeof *tensors[i]);
-        assert_non_null(tensors[i]);
-        for (int j = 0; j < count; j++)
-            problems[j] = make_problem(k[i], &shapes[j], &tensors[i][j]);
-        k[i]->attention(k[i], problems, count);
-        free(problems);
-    }
-    for (int j = 0; j < count; j++) {
-        int last = tensors[0][j].count - 1;
-        assert_same_act(p, tensors[0][j].memory[last], tensors[1][j].memory[last], result_size(&shapes[j]), LIMIT_ALL,
-                        LIMIT_EACH);
-        for (int i = 0; i < 2; i++)
-            for (int m = 0; m < last; m++)
-                k[i]->memory_free(k[i], tensors[i][j].memory[m]);
-    }
-    free(tensors[0]), free(tensors[1]);
-}
+/* Attention of the CUDA backend beside the CPU's. */
+#include "tests/unit/attention_fixture.h"
 
 static void check_each(struct pair *p, const struct shape *shapes, size_t count)
 {
@@ -209,14 +119,38 @@ static void many_problems_in_one_call_do_not_disturb_each_other(void **state)
     check(*state, shapes, 20);
 }
 
+/* On a card also those that cuDNN does. */
+static void blocks_of_many_rows_agree_with_the_cpu(void **state)
+{
+    struct pair *p = *state;
+    static const struct shape small[] = {
+        {.q_rows = 150, .heads = 4, .kv_heads = 2, .head_dim = 64, .segments = 3, .segment_rows = {37, 2, 150}, .amplitude = 2},
+    };
+    static const struct shape large[] = {
+        {.q_rows = 2304, .heads = 16, .kv_heads = 2, .head_dim = 128, .segments = 3, .segment_rows = {67, 2, 2304},
+         .amplitude = 2},
+        {.q_rows = 2304, .heads = 16, .kv_heads = 2, .head_dim = 128, .segments = 3, .segment_rows = {11, 2, 2304},
+         .amplitude = 2},
+        {.q_rows = 513, .heads = 4, .kv_heads = 4, .head_dim = 64, .segments = 1, .segment_rows = {1024}, .amplitude = 4},
+        {.q_rows = 3001, .heads = 8, .kv_heads = 1, .head_dim = 128, .segments = 2, .segment_rows = {17000, 3001},
+         .amplitude = 1},
+    };
+    CHECK_EACH(p, small);
+    if (on_card(p))
+        CHECK_EACH(p, large);
+    assert_string_equal(p->cuda->notice, ""); /* cuDNN, where it is there, refused nothing */
+}
+
 static void the_same_attention_gives_the_same_bytes(void **state)
 {
     struct pair *p = *state;
     static const struct shape shapes[] = {
         {.q_rows = 70, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 1, .segment_rows = {90}, .amplitude = 2},
         {.q_rows = 1, .heads = 4, .kv_heads = 1, .head_dim = 64, .segments = 1, .segment_rows = {600}, .amplitude = 2},
+        {.q_rows = 1024, .heads = 16, .kv_heads = 2, .head_dim = 128, .segments = 1, .segment_rows = {1100},
+         .amplitude = 2}, /* the last one on a card alone */
     };
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes - !on_card(p); s++) {
         struct tensors tensors = {.count = 0};
         struct attention problem = make_problem(p->cuda, &shapes[s], &tensors);
         float *result[2];
@@ -292,6 +226,7 @@ int main(void)
         cmocka_unit_test(wide_heads_as_in_the_autoencoder_agree_with_the_cpu),
         cmocka_unit_test(large_scores_do_not_overflow),
         cmocka_unit_test(many_problems_in_one_call_do_not_disturb_each_other),
+        cmocka_unit_test(blocks_of_many_rows_agree_with_the_cpu),
         cmocka_unit_test(the_same_attention_gives_the_same_bytes),
         cmocka_unit_test(heads_wider_than_the_card_takes_are_refused),
         cmocka_unit_test(a_full_card_is_an_error_and_no_more),

@@ -119,7 +119,11 @@ static const struct bench_case cases[] = {
      .out = INTER, .card = true},
     {"gemv-bf16-head", "1 x 2048 x 151936", LINEAR, BY_MEMORY, WEIGHT_BF16, .rows = 1, .in = HIDDEN, .out = 151936,
      .card = true},
+    {"attention-picture", "2304 x 2371, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 2304, .keys = 2371,
+     .heads = 16, .kv_heads = 2, .head_dim = 128, .card = true},
     {"attention-20k", "20670 x 20670, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 20670, .keys = 20670,
+     .heads = 16, .kv_heads = 2, .head_dim = 128, .card = true},
+    {"attention-50k", "50000 x 50100, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 50000, .keys = 50100,
      .heads = 16, .kv_heads = 2, .head_dim = 128, .card = true},
     {"attention-vae-9k", "9216 x 9216, 1 head of 1024", ATTENTION, BY_ARITHMETIC, .rows = 9216, .keys = 9216, .heads = 1,
      .kv_heads = 1, .head_dim = 1024, .card = true},
@@ -552,6 +556,8 @@ int main(int argc, char **argv)
     check(cuda ? kernels_cuda_load(&k, 0, &error)
                : kernels_cpu_open(&k, o.threads, portable ? CPU_PORTABLE : CPU_AUTO, &error), &error);
     int status = o.tasks ? tasks_run(k, &o.task) : run_all(k, &o);
+    if (k->notice[0])
+        fprintf(stderr, "%s: %s\n", k->name, k->notice);
     k->close(k);
     return status;
 }
