@@ -33,6 +33,7 @@ struct task {
     struct lance_request request;
     struct run last;
     double first_seconds;
+    int runs;
     bool same;   /* all runs had the same result */
 };
 
@@ -100,6 +101,7 @@ static int run_task(struct lance_model *model, struct task *task, int runs, stru
 {
     char first_hash[65] = "";
     task->same = true;
+    task->runs = runs;
     for (int i = 0; i < runs; i++) {
         const int status = run_once(model, &task->request, &task->last, error);
         if (status)
@@ -199,7 +201,8 @@ static void print_task(const struct task *task, uint64_t weight_bytes)
         printf("  %.3f denoising steps a second\n", denoising_rate(run));
     printf("  memory: %.1f MB beside the weights, promised %.1f MB; with the weights %.1f MB\n", (double)run->peak_bytes / 1e6,
            (double)run->estimated_bytes / 1e6, (double)(run->peak_bytes + weight_bytes) / 1e6);
-    printf("  result %.16s, %s%s\n", run->hash, task->same ? "the same in every run" : "DIFFERENT FROM RUN TO RUN",
+    printf("  result %.16s, %s%s\n", run->hash,
+           task->runs == 1 ? "of a single run" : task->same ? "the same in every run" : "DIFFERENT FROM RUN TO RUN",
            run->finite ? "" : ", NOT FINITE");
 }
 
