@@ -118,9 +118,10 @@ $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
 NVCC ?= nvcc
 CUDA_ARCHS ?= 80 86 89 90 100 120
 # Machine code for each card, and PTX for those without. No kernel has a path of its own for newer cards, so that all machine
-# code comes from one PTX: the slow half of compiling is done once.
-CUDA_TARGETS = -gencode 'arch=compute_80,code=[$(subst $(space),$(comma),$(CUDA_ARCHS:%=sm_%) compute_80)]'
-NVCC_FLAGS = -std=c++17 -O3 -I. -DKERNELS_ABI=$(KERNELS_ABI) -lineinfo -MMD -MP \
+# code comes from one PTX: the slow half of compiling is done once. CUDA_PTX=120 CUDA_ARCHS=120, say, to compare.
+CUDA_PTX ?= 80
+CUDA_TARGETS = -gencode 'arch=compute_$(CUDA_PTX),code=[$(subst $(space),$(comma),$(CUDA_ARCHS:%=sm_%) compute_$(CUDA_PTX))]'
+NVCC_FLAGS = -std=c++17 -O3 -I. -DKERNELS_ABI=$(KERNELS_ABI) -lineinfo --compress-mode=size -MMD -MP \
              -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
 
 CUDA_PLUGIN = build/liblanced_cuda.so
@@ -141,7 +142,7 @@ $(CUDA_BUILD)/%.c.o: kernels/cuda/%.c | $(BUILD)/headers
 $(CUDA_BUILD)/nvcc: FORCE
 	@command -v $(NVCC) >/dev/null || { echo "The CUDA compiler $(NVCC) is missing: install the CUDA Toolkit, or name it with NVCC=" >&2; exit 1; }
 	@mkdir -p $(@D)
-	@echo "$(NVCC) $(CUDA_ARCHS)" | cmp -s - $@ || echo "$(NVCC) $(CUDA_ARCHS)" > $@
+	@echo "$(NVCC) $(CUDA_ARCHS) $(CUDA_PTX)" | cmp -s - $@ || echo "$(NVCC) $(CUDA_ARCHS) $(CUDA_PTX)" > $@
 
 # The same sources for the CPU, for tests. No strict aliasing: the CUDA language has none.
 CXX = $(if $(findstring clang,$(CC)),clang++,g++)

@@ -284,7 +284,7 @@ static void matrices_taken_in_turns_are_not_mixed_up(void **state)
 
 /* Products of many rows one after another, nothing waited for in between: as they are in a layer, through matrices that are
  * decoded whole, in slabs, or not at all. */
-enum { CHAIN = 9, CHAIN_ROWS = 18, CHAIN_WIDTH = 640, CHAIN_LONGEST = 600 };
+enum { CHAIN = 9, CHAIN_ROWS = 18, CHAIN_WIDTH = 320, CHAIN_LONGEST = 530 };
 
 static float *run_chain(struct kernels *k, const struct matrix *matrices, int count, const int *order, size_t values)
 {
@@ -332,7 +332,7 @@ static void weights_decoded_beside_other_products_give_the_same_bytes(void **sta
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
         struct kernels *k = NULL;
         struct error error = {0};
-        assert_int_equal(setenv("LANCED_EMULATION_MEMORY", "16000000", 1), 0); /* slabs of 128 rows */
+        assert_int_equal(setenv("LANCED_EMULATION_MEMORY", "8000000", 1), 0); /* slabs of 128 rows */
         assert_int_equal(setenv("LANCED_CUDA_OVERLAP", ways[way].overlap, 1), 0);
         if (kernels_cuda_load(&k, 0, &error))
             fail_msg("%s", error.text);
