@@ -402,7 +402,8 @@ status check_graph(const object &graph)
             if (known.count(t.id) && known[t.id] != tensors[i])
                 return fail(BAD_PARAM, "two tensors have one number");
             if (t.is_virtual && known.count(t.id) == written)
-                return fail(BAD_PARAM, written ? "a virtual tensor is written twice" : "a virtual tensor is read before it is written");
+                return fail(BAD_PARAM, written ? "a virtual tensor is written twice"
+                                               : "a virtual tensor is read before it is written");
             if (written && t.by_value)
                 return fail(BAD_PARAM, "a number of the host's cannot be written");
             known[t.id] = tensors[i];
