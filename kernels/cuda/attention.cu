@@ -444,7 +444,7 @@ void run_attention(struct kernels *k, const struct attention *problems, int coun
             large_blocks += ((long)problems[i].q_rows * (problems[i].heads / problems[i].kv_heads) + 127) / 128 *
                             problems[i].kv_heads;
     struct pending waiting;
-    waiting.batch.count = waiting.blocks = 0;
+    memset(&waiting, 0, sizeof waiting); /* what is not used, too: graphs compare arguments as bytes */
     for (int i = 0; i < count && cuda_running(state); i++) {
         if (problems[i].q_rows <= 0)
             continue;
@@ -462,7 +462,7 @@ void run_attention(struct kernels *k, const struct attention *problems, int coun
 void attention_own(struct cuda_state *state, const struct attention_problem *problem)
 {
     struct pending waiting;
-    waiting.batch.count = waiting.blocks = 0;
+    memset(&waiting, 0, sizeof waiting); /* what is not used, too: graphs compare arguments as bytes */
     add(state, &waiting, *problem, true);
     flush(state, &waiting);
 }
