@@ -17,11 +17,13 @@ Sections, all but the last two by default:
              bf16 weights and picture in one run; needs PyTorch in --python
 Checkpoints with random weights are made by random-checkpoint in --models, which then keeps them for a later run, or in
 a temporary folder: 9 GB for NVFP4, 17 GB for bf16. Writes CARD-DATE.json, with every line, and CARD-DATE.md,
-a table, to --out (docs/gpu-results). Needs Python 3.10 and nothing else: `make gpu-bundle` collects the programs
-with their libraries in build/gpu, which can be copied to a machine that has a card and a driver.
+a table, to --out (docs/gpu-results); CARD-DATE-SECTIONS when --sections names some. Both are written anew after every
+section, so that a run that is cut off leaves what it had, marked as not finished. Needs Python 3.10 and nothing else:
+`make gpu-bundle` collects the programs with their libraries in build/gpu, which can be copied to a machine that has a
+card and a driver.
 
 --quick tries the tool itself, with few cases and tiny shapes; it measures nothing.
-Exit status: 0 all passed, 1 something failed, 2 it could not be tried.
+Exit status: 0 all passed, 1 something failed, 2 it could not be tried, 143 it was ended.
 """
 
 from __future__ import annotations
@@ -31,12 +33,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,7 +63,7 @@ class Unusable(Exception):
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, float]:
-    """Exit status, output and seconds; 124 when it had to be ended."""
+    """Exit status, output and seconds; 124 when it had to be ended, 127 when it could not be started."""
     started = time.monotonic()
     try:
         done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, stdin=subprocess.DEVNULL,
@@ -68,7 +71,20 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, floa
         status, output = done.returncode, done.stdout
     except subprocess.TimeoutExpired as expired:
         status, output = 124, (expired.stdout or b"") + f"\n(ended after {PROGRAM_LIMIT_SECONDS} s)\n".encode()
+    except OSError as error:
+        status, output = 127, str(error).encode()
     return status, output.decode(errors="replace"), time.monotonic() - started
+
+
+def read_report(output: str) -> dict[str, Any]:
+    """The JSON among what lance-bench said, with the rest, such as a library's notice, as "said". ValueError: none."""
+    start = re.search(r"^\{", output, re.MULTILINE)
+    if start is None:
+        raise ValueError("no JSON")
+    result: dict[str, Any]
+    result, end = json.JSONDecoder().raw_decode(output, start.start())
+    said = (output[:start.start()] + output[end:]).strip()
+    return result | ({"said": said[-8000:]} if said else {})
 
 
 def parse_tap(name: str, status: int, output: str, seconds: float) -> dict[str, Any]:
@@ -103,13 +119,12 @@ def check_operators(programs: Path, environment: dict[str, str], quick: bool) ->
     return results
 
 
-def check_sanitized(programs: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
-    """The operators under NVIDIA's checkers; empty where these are not installed."""
-    sanitizer = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+def check_sanitized(sanitizer: str, programs: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """The operators under NVIDIA's checkers."""
     results: list[dict[str, Any]] = []
-    for tool in SANITIZER_TOOLS if sanitizer else ():
+    for tool in SANITIZER_TOOLS:
         for test in SANITIZED_TESTS:
-            command = [str(sanitizer), "--tool", tool, "--error-exitcode", "9", str(programs / test)]
+            command = [sanitizer, "--tool", tool, "--error-exitcode", "9", str(programs / test)]
             status, output, seconds = run(command, environment | {"LANCED_TESTS_SMALL": "1"})
             results.append({"program": test, "tool": tool, "passed": status == 0, "seconds": round(seconds, 2)})
             if status != 0:
@@ -147,7 +162,7 @@ def measure(programs: Path, environment: dict[str, str], quick: bool, only: str 
     command = [str(programs / "lance-bench"), "--backend", "cuda", "--json", *options]
     status, output, seconds = run(command, environment)
     try:
-        result: dict[str, Any] = json.loads(output[output.index("{"):])
+        result = read_report(output)
     except ValueError:
         return {"status": status, "output": output[-8000:], "cases": []}
     print(f"  {len(result['cases'])} cases, {seconds:.0f} s", flush=True)
@@ -248,7 +263,7 @@ def measure_tasks(section: str, programs: Path, environment: dict[str, str], mod
         status, output, seconds = run([*command, *(QUICK_TASK if arguments.quick else [])], environment)
     entry |= {"status": status, "seconds": round(seconds, 2)}
     try:
-        entry |= json.loads(output[output.index("{"):])
+        entry |= read_report(output)
     except ValueError:
         entry["output"] = output[-8000:]
     checks = [{"name": f"{section}: lance-bench --tasks ran", "passed": status == 0 and bool(entry["tasks"])}]
@@ -274,7 +289,13 @@ def totals(report: dict[str, Any]) -> dict[str, int]:
     results += ["passed" if entry["passed"] else "failed" for entry in report["sanitizer"]]
     results += ["failed" for bench in report["bench"] if bench["status"] != 0 or not bench["cases"]]
     results += ["passed" if check["passed"] else "failed" for entry in report["tasks"] for check in entry["checks"]]
+    results += ["skipped" for _ in report["not_run"]]
     return {result: results.count(result) for result in ("passed", "failed", "skipped")}
+
+
+def said(entry: dict[str, Any]) -> list[str]:
+    """What a program said beside its numbers."""
+    return ["It also said:", "", "```", entry["said"], "```", ""] if "said" in entry else []
 
 
 def bench_table(bench: dict[str, Any]) -> list[str]:
@@ -288,7 +309,7 @@ def bench_table(bench: dict[str, Any]) -> list[str]:
     for case in bench["cases"]:
         rate = f"{case['gbs']:.0f} GB/s" if "gbs" in case else f"{case['gflops'] / 1000:.2f} TFLOP/s"
         lines.append(f"| {case['name']} | {case['shape']} | {case['ms']:.3f} | {rate} | {case['percent']:.0f} % |")
-    return [*lines, ""]
+    return [*lines, "", *said(bench)]
 
 
 def tasks_table(entry: dict[str, Any]) -> list[str]:
@@ -314,7 +335,8 @@ def tasks_table(entry: dict[str, Any]) -> list[str]:
         stages = ", ".join(f"{stage['stage']} {stage['seconds']:.3f} s" for stage in peer["stages"])
         lines += [f"Official pipeline, same weights and picture: {peer['picture_seconds']:.2f} s ({stages}; "
                   f"{peer['what']}), {peer['ratio']:.2f} times as long.", ""]
-    return lines + [f"- {'passed' if check['passed'] else 'FAILED'}: {check['name']}" for check in entry["checks"]]
+    checks = [f"- {'passed' if check['passed'] else 'FAILED'}: {check['name']}" for check in entry["checks"]]
+    return [*lines, *said(entry), *checks]
 
 
 def table(report: dict[str, Any]) -> str:
@@ -323,6 +345,8 @@ def table(report: dict[str, Any]) -> str:
              f"{count['passed']} checks passed, {count['failed']} failed, {count['skipped']} skipped. "
              f"{'Tiny shapes: a try of the tool, no measurement. ' if report['quick'] else ''}"
              "Written by `make gpu-check`; every line is in the .json beside this file.", "",
+             *([] if report["finished"] else ["**Not finished**: it was cut off, and what follows is not all.", ""]),
+             *(f"- skipped: {what}" for what in report["not_run"]), *([""] if report["not_run"] else []),
              f"Driver {report['driver']}, commit {report['commit']}.", "",
              "## Operators beside the CPU backend", "",
              "| program | passed | failed | skipped | s |", "|---|---|---|---|---|"]
@@ -368,62 +392,96 @@ def environment_for(programs: Path, plugin: Path) -> dict[str, str]:
 
 
 def measure_task_sections(sections: list[str], programs: Path, environment: dict[str, str],
-                          arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """All of them, with checkpoints in --models or a folder that is gone afterwards."""
-    if not sections:
-        return []
-    if "peer" in sections and not arguments.lance_source:
-        raise Unusable("the section peer needs --lance-source, a checkout of bytedance/Lance")
-    print("whole tasks", flush=True)
+                          arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One after another, with checkpoints in --models or a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="gpu-check-", dir=arguments.models) as temporary:
         models = Path(arguments.models or temporary)
-        return [measure_tasks(section, programs, environment, models, arguments) for section in sections]
+        for section in sections:
+            print(f"whole tasks: {section}", flush=True)
+            try:
+                yield measure_tasks(section, programs, environment, models, arguments)
+            except Unusable as why:  # what was measured before is worth keeping
+                print(f"  {why}", flush=True)
+                yield {"section": section, "tasks": [], "checks": [{"name": f"{section}: {why}", "passed": False}]}
 
 
-def check_all(arguments: argparse.Namespace) -> dict[str, Any]:
+def read_sections(arguments: argparse.Namespace) -> list[str]:
+    sections: list[str] = arguments.sections.split(",")
+    if unknown := [section for section in sections if section not in SECTIONS]:
+        raise Unusable(f"there is no section {unknown[0]}; there are {', '.join(SECTIONS)}")
+    if "peer" in sections and not arguments.lance_source:
+        raise Unusable("the section peer needs --lance-source, a checkout of bytedance/Lance")
+    return sections
+
+
+def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Everything that was asked for. `save` is called with the report so far whenever a part of it is done."""
     programs, plugin = Path(arguments.programs).resolve(), Path(arguments.plugin).resolve()
     if not plugin.exists():
         raise Unusable(f"there is no CUDA plugin {plugin}; build it with 'make gpu-bundle' where nvcc is")
     environment = environment_for(programs, plugin)
-    sections = arguments.sections.split(",")
-    if unknown := [section for section in sections if section not in SECTIONS]:
-        raise Unusable(f"there is no section {unknown[0]}; there are {', '.join(SECTIONS)}")
+    sections = read_sections(arguments)
     print("benchmark", flush=True)
     bench = [measure(programs, environment, arguments.quick or "bench" not in sections)]
     if "backend" not in bench[0]:
         raise Unusable(f"the CUDA backend cannot be used: lance-bench ended with status "
                        f"{bench[0]['status']}: {bench[0]['output'].strip()}")
-    card = bench[0]["backend"].removeprefix("cuda:").partition(" with ")[0]
-    operators: list[dict[str, Any]] = []
-    goldens: list[dict[str, Any]] = []
-    sanitizer: list[dict[str, Any]] = []
-    if "bench" not in sections:
-        bench = []
-    elif not arguments.quick:
+    report: dict[str, Any] = {
+        "card": bench[0]["backend"].removeprefix("cuda:").partition(" with ")[0],
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "quick": arguments.quick,
+        "finished": False,
+        "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
+        "commit": first_line(["git", "rev-parse", "--short", "HEAD"]),
+        "not_run": [], "operators": [], "goldens": [], "sanitizer": [], "bench": [], "tasks": [],
+    }
+    if "bench" in sections:
+        report["bench"] = bench
+        save(report)
+    if "bench" in sections and not arguments.quick:
         bench.append(measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False))
         bench.append(measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention"))
         one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
         bench.append(one_stream | {"backend": f"{bench[0]['backend']}, weights decoded between products"})
+        save(report)
     if "operators" in sections:
         print("operators", flush=True)
-        operators = check_operators(programs, environment, arguments.quick)
+        report["operators"] = check_operators(programs, environment, arguments.quick)
+        save(report)
     if "goldens" in sections:
         print("results of the official code", flush=True)
         folders = [Path(folder).resolve() for folder in arguments.golden or [ROOT / "tests/golden/data"]]
-        goldens = check_goldens(programs, folders, environment, arguments.only)
-    if "sanitizer" in sections and not arguments.quick:
-        sanitizer = check_sanitized(programs, environment)
-    tasks = measure_task_sections([name for name in sections if name in TASK_SECTIONS], programs, environment,
-                                  arguments)
-    report: dict[str, Any] = {
-        "card": card,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "quick": arguments.quick,
-        "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
-        "commit": first_line(["git", "rev-parse", "--short", "HEAD"]),
-        "operators": operators, "goldens": goldens, "sanitizer": sanitizer, "bench": bench, "tasks": tasks,
-    }
-    return report | {"totals": totals(report)}
+        report["goldens"] = check_goldens(programs, folders, environment, arguments.only)
+        save(report)
+    if "sanitizer" in sections:
+        sanitizer = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+        if arguments.quick or not sanitizer:
+            report["not_run"].append(f"sanitizer: {'--quick' if arguments.quick else 'compute-sanitizer is missing'}")
+        else:
+            report["sanitizer"] = check_sanitized(sanitizer, programs, environment)
+        save(report)
+    tasks = [section for section in sections if section in TASK_SECTIONS]
+    for entry in measure_task_sections(tasks, programs, environment, arguments) if tasks else ():
+        report["tasks"].append(entry)
+        save(report)
+    report["finished"] = True
+    save(report)
+    return report
+
+
+def report_path(report: dict[str, Any], arguments: argparse.Namespace) -> Path:
+    """Without an ending. Parts that were asked for by name do not take the place of a whole report."""
+    slug = re.sub(r"[^a-z0-9]+", "-", report["card"].lower()).strip("-")
+    part = "" if arguments.sections == ",".join(DEFAULT_SECTIONS) else "-" + arguments.sections.replace(",", "-")
+    return Path(arguments.out) / f"{slug}-{report['date']}{part}"
+
+
+def write_report(report: dict[str, Any], arguments: argparse.Namespace) -> None:
+    report["totals"] = totals(report)
+    path = report_path(report, arguments)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{path}.json").write_text(json.dumps(report, indent=1) + "\n")
+    Path(f"{path}.md").write_text(table(report))
 
 
 def main() -> int:
@@ -441,18 +499,18 @@ def main() -> int:
     parser.add_argument("--peer-device", help="what the official pipeline runs on (default: the card)")
     parser.add_argument("--out", default=str(ROOT / "docs/gpu-results"), help="where the report goes")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the program that runs, and takes checkpoints away
     try:
-        report = check_all(arguments)
+        report = check_all(arguments, lambda so_far: write_report(so_far, arguments))
     except Unusable as why:
         print(f"gpu-check: {why}", file=sys.stderr)
         return 2
-    slug = re.sub(r"[^a-z0-9]+", "-", report["card"].lower()).strip("-")
-    out = Path(arguments.out) / f"{slug}-{report['date']}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    out.with_suffix(".md").write_text(table(report))
     count = report["totals"]
-    print(f"{out.with_suffix('.md')}: {count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    print(f"{report_path(report, arguments)}.md: {count['passed']} passed, {count['failed']} failed, "
+          f"{count['skipped']} skipped")
+    if count["skipped"] and not count["passed"] and not count["failed"]:
+        print("gpu-check: nothing of this could be tried here", file=sys.stderr)
+        return 2
     return 1 if count["failed"] else 0
 
 

@@ -31,6 +31,17 @@ def gpu_check(programs: Path, out: Path, *arguments: str, **environment: str) ->
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=600)
 
 
+def replace_program(programs: Path, folder: Path, name: str, script: str) -> Path:
+    """The folder, with the programs in it but for one, which is a shell script."""
+    folder.mkdir()
+    for program in programs.iterdir():
+        (folder / program.name).symlink_to(program.resolve())
+    (folder / name).unlink()
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return folder
+
+
 def test_a_passed_check_leaves_a_report_and_a_table_of_everything(programs: Path, tmp_path: Path) -> None:
     done = gpu_check(programs, tmp_path, "--sections", "bench,operators,goldens,sanitizer")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -47,13 +58,8 @@ def test_a_passed_check_leaves_a_report_and_a_table_of_everything(programs: Path
 
 
 def test_a_program_that_crashes_and_a_missing_recording_count_as_failures(programs: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    for program in programs.iterdir():
-        (folder / program.name).symlink_to(program.resolve())
-    (folder / "test_cuda_guided_step").unlink()
-    (folder / "test_cuda_guided_step").write_text("#!/bin/sh\necho ok 1 - began\nkill -SEGV $$\n")
-    (folder / "test_cuda_guided_step").chmod(0o755)
+    crash = "echo ok 1 - began\nkill -SEGV $$"
+    folder = replace_program(programs, tmp_path / "programs", "test_cuda_guided_step", crash)
     done = gpu_check(folder, tmp_path / "out", "--golden", str(tmp_path / "nothing"), "--sections", "operators,goldens")
     assert done.returncode == 1
     (report_path,) = (tmp_path / "out").glob("*.json")
@@ -81,6 +87,44 @@ def test_whole_tasks_are_measured_on_a_checkpoint_made_for_it(programs: Path, tm
     assert entry["kind"] == "nvfp4" and all(check["passed"] for check in entry["checks"])
     assert "| t2i, 32 x 32, 1 frame, 1 steps |" in report_path.with_suffix(".md").read_text()
     assert (models / "nvfp4/Lance-3B-NVFP4").is_dir(), "kept for a later run"
+
+
+def test_a_checkpoint_that_cannot_be_made_leaves_what_was_found_before(programs: Path, tmp_path: Path) -> None:
+    folder = replace_program(programs, tmp_path / "programs", "random-checkpoint", "echo no room; exit 1")
+    done = gpu_check(folder, tmp_path / "out", "--sections", "operators,tasks,tasks-bf16")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (path,) = (tmp_path / "out").glob("*-operators-tasks-tasks-bf16.json")
+    report = json.loads(path.read_text())
+    assert len(report["operators"]) == 2 and report["finished"]
+    assert [entry["checks"][0]["passed"] for entry in report["tasks"]] == [False, False]
+    assert "FAILED: tasks: random-checkpoint ended with status 1: no room" in path.with_suffix(".md").read_text()
+
+
+def test_a_check_that_is_cut_off_leaves_what_it_had_and_does_not_look_finished(programs: Path, tmp_path: Path) -> None:
+    folder = replace_program(programs, tmp_path / "programs", "check-golden", "kill -TERM $PPID; exec sleep 60")
+    done = gpu_check(folder, tmp_path / "out", "--sections", "operators,goldens")
+    assert done.returncode == 143, done.stdout + done.stderr
+    (path,) = (tmp_path / "out").glob("*.json")
+    report = json.loads(path.read_text())
+    assert report["operators"] and not report["finished"]
+    assert "**Not finished**" in path.with_suffix(".md").read_text()
+
+
+def test_a_notice_beside_the_numbers_does_not_hide_them(programs: Path, tmp_path: Path) -> None:
+    script = f"echo 'a library {{of version 9}} is odd' >&2; exec {programs / 'lance-bench'} \"$@\""
+    folder = replace_program(programs, tmp_path / "programs", "lance-bench", script)
+    done = gpu_check(folder, tmp_path / "out", "--sections", "bench")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (tmp_path / "out").glob("*.json")
+    (bench,) = json.loads(path.read_text())["bench"]
+    assert bench["cases"] and bench["said"] == "a library {of version 9} is odd"
+
+
+def test_what_is_not_run_does_not_look_passed(programs: Path, tmp_path: Path) -> None:
+    done = gpu_check(programs, tmp_path, "--sections", "sanitizer")
+    assert done.returncode == 2 and "nothing of this could be tried" in done.stderr
+    (path,) = tmp_path.glob("*.md")
+    assert "- skipped: sanitizer: --quick" in path.read_text()
 
 
 def test_without_a_card_it_says_so_and_writes_nothing(programs: Path, tmp_path: Path) -> None:

@@ -556,6 +556,7 @@ int main(int argc, char **argv)
     check(cuda ? kernels_cuda_load(&k, 0, &error)
                : kernels_cpu_open(&k, o.threads, portable ? CPU_PORTABLE : CPU_AUTO, &error), &error);
     int status = o.tasks ? tasks_run(k, &o.task) : run_all(k, &o);
+    fflush(stdout); /* or the notice would stand in the middle of JSON where both go into one file */
     if (k->notice[0])
         fprintf(stderr, "%s: %s\n", k->name, k->notice);
     k->close(k);
