@@ -77,12 +77,30 @@ def test_tensors_are_those_of_the_release_and_have_ordinary_sizes(releases: Path
         assert tensors.get_slice("patch_embed.proj.weight").get_shape() == [64, 3, 2, 14, 14]
 
 
-def test_a_folder_that_is_not_empty_is_left_as_it_is(releases: Path) -> None:
+def test_a_folder_that_is_not_empty_is_left_as_it_is(releases: Path, tmp_path: Path) -> None:
     before = (releases / "Wan2.2_VAE.pth").stat().st_mtime_ns
     again = run(MAKER, "--config", "tiny", "-o", releases)
     assert again.returncode == 1
-    assert "Lance_3B" in again.stderr and "exists" in again.stderr
+    assert str(releases) in again.stderr and "exists and is not empty" in again.stderr
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "letter.txt").write_text("not a checkpoint")
+    assert run(MAKER, "--config", "tiny", "-o", others).returncode == 1
+    assert [path.name for path in others.iterdir()] == ["letter.txt"]
     assert (releases / "Wan2.2_VAE.pth").stat().st_mtime_ns == before
+
+
+def test_a_file_whose_making_was_cut_off_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    make = f"exec {MAKER} --form bf16 --config tiny --threads 1 -o {tmp_path / 'small'}"
+    script = f"ulimit -f 65536; trap '' XFSZ; {make}"
+    limited = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300)
+    assert limited.returncode == 1 and "File too large" in limited.stderr
+    assert not (tmp_path / "small/Lance_3B/model.safetensors").exists()
+    killed = subprocess.run(["bash", "-c", script.replace("trap '' XFSZ; ", "").replace("small", "killed")],
+                            capture_output=True, text=True, timeout=300)
+    assert killed.returncode not in (0, 1)
+    with (tmp_path / "killed/Lance_3B/model.safetensors").open("rb") as left:
+        assert left.read(8) == bytes(8), "a header, before what it tells of is there"
 
 
 def test_a_disk_without_room_is_named_before_anything_is_written(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@
  * The same seed gives the same weights in every form, exactly. Pictures and answers made with them mean nothing, but
  * activations have ordinary sizes, and no answer ends before its limit of tokens.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -33,6 +34,8 @@ static const struct {
     [FORM_AWQ_64] = {"awq-64", "Lance-3B-AWQ-INT4-g64", "awq_state_dict.safetensors", "awq_meta.json"},
     [FORM_NVFP4] = {"nvfp4", "Lance-3B-NVFP4", "nvfp4_state_dict.safetensors", "nvfp4_meta.json"},
 };
+
+enum { MAX_THREADS = 64 };
 
 struct options {
     const char *directory;
@@ -119,12 +122,27 @@ static int write_texts(const struct options *o, struct error *error)
     return text_write_vit_config(path, o->sizes, error);
 }
 
+static int check_empty(const char *directory, struct error *error)
+{
+    DIR *entries = opendir(directory);
+    if (!entries)
+        return error_set(error, ERROR_IO, "%s: %s", directory, strerror(errno));
+    bool is_empty = true;
+    for (const struct dirent *entry; is_empty && (entry = readdir(entries)) != NULL;)
+        is_empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
+    closedir(entries);
+    return is_empty ? 0 : error_set(error, ERROR_IO, "%s exists and is not empty; name a new folder", directory);
+}
+
 /* DIR, made if it is not there, must be empty and have room. */
 static int prepare_directory(const struct options *o, uint64_t bytes, struct error *error)
 {
     struct statvfs disk;
     if (mkdir(o->directory, 0777) && errno != EEXIST)
         return error_set(error, ERROR_IO, "%s: %s", o->directory, strerror(errno));
+    const int result = check_empty(o->directory, error);
+    if (result)
+        return result;
     if (statvfs(o->directory, &disk))
         return error_set(error, ERROR_IO, "%s: %s", o->directory, strerror(errno));
     const uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize;
@@ -202,7 +220,7 @@ int main(int argc, char **argv)
         {"threads", required_argument, NULL, 't'}, {"output", required_argument, NULL, 'o'}, {0},
     };
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    struct options o = {.sizes = sizes_of("lance-3b"), .threads = online > 0 && online < 64 ? (int)online : 1};
+    struct options o = {.sizes = sizes_of("lance-3b"), .threads = online < 1 ? 1 : online < MAX_THREADS ? (int)online : MAX_THREADS};
     uint64_t threads = (uint64_t)o.threads;
     bool understood = true;
     for (int c; (c = getopt_long(argc, argv, "o:", names, NULL)) != -1;) {
@@ -210,7 +228,7 @@ int main(int argc, char **argv)
         case 'f': understood &= read_forms(&o, optarg); break;
         case 'c': understood &= (o.sizes = sizes_of(optarg)) != NULL; break;
         case 's': understood &= read_number(optarg, 0, UINT64_MAX, &o.seed); break;
-        case 't': understood &= read_number(optarg, 1, 64, &threads); break;
+        case 't': understood &= read_number(optarg, 1, MAX_THREADS, &threads); break;
         case 'o': o.directory = optarg; break;
         default: understood = false;
         }

@@ -1,7 +1,8 @@
 /* weight_files.c: see weight_files.h.
  *
  * A file's head is made in memory; where every tensor's data goes is known from it. Then threads take pieces of
- * tensors in turn, fill a buffer of their own and write it to its place. Formats: the safetensors specification; the zip
+ * tensors in turn, fill a buffer of their own and write it to its place. What a reader looks for first is written last, so
+ * that a file whose making was cut off is not taken for a whole one. Formats: the safetensors specification; the zip
  * file format's notes (entries stored, not compressed) and Python's pickletools for what torch.save() writes.
  */
 #include "tools/random-checkpoint/weight_files.h"
@@ -234,9 +235,9 @@ int weights_write_safetensors(const char *path, const struct tensor_list *list, 
     uint64_t *offsets = calloc(list->count + 1, sizeof *offsets);
     if (offsets) {
         safetensors_head(list, offsets, &head);
-        result = write_head(file, path, &head, 0, error);
+        result = head.failed ? no_memory(path, error) : write_data(file, path, list, offsets, threads, NULL, error);
         if (!result)
-            result = write_data(file, path, list, offsets, threads, NULL, error);
+            result = write_head(file, path, &head, 0, error);
     } else {
         result = no_memory(path, error);
     }
