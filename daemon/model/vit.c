@@ -458,6 +458,8 @@ int vit_begin(struct vit_pass **out, struct vit *vit, const uint8_t *pixels, str
         vit_pass_close(pass);
         return status;
     }
+    if (!vit->resident)
+        checkpoint_let_go(vit->checkpoint, "vit_model.");
     *out = pass;
     return 0;
 }
