@@ -200,12 +200,16 @@ bool run(struct cuda_state *state, struct cudnn_plan *plan, const struct attenti
     const enum cuda_turn turn = cuda_graph_turn(state, &call, sizeof call);
     if (turn != TURN_ENQUEUE)
         return turn == TURN_DONE;
-    if (!cudnn_run(state->attention_library->cudnn, plan, a, call.workspace, state->compute)) {
-        cuda_graph_take_back(state);
+    const char *failure = cudnn_run(state->attention_library->cudnn, plan, a, call.workspace, state->compute);
+    if (state->recording) { /* plainly the library did it: the plan is proven */
+        if (failure)
+            cuda_graph_spoil(state, "cuDNN's attention cannot be recorded");
+        return true;
+    }
+    if (failure) {
+        cudnn_refuse(state->attention_library->cudnn, plan, failure);
         return false;
     }
-    if (state->recording)
-        return true;
     cuda_pace(state, 1);
     return cudnn_plan_proven(plan) || is_right(state, plan, p, room);
 }

@@ -211,6 +211,11 @@ static struct plan *plan_for(struct cublas *c, const struct cublas_product *p)
     return plan;
 }
 
+bool cublas_can(struct cublas *c, const struct cublas_product *p)
+{
+    return plan_for(c, p)->possible;
+}
+
 bool cublas_multiply(struct cublas *c, const struct cublas_product *p, void *workspace, void *stream)
 {
     struct plan *plan = plan_for(c, p);

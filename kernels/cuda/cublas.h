@@ -29,8 +29,11 @@ struct cublas_product {
     bool add;
 };
 
-/* Enqueue on `stream` (a cudaStream_t); `workspace` is CUBLAS_WORKSPACE_BYTES of device memory. False when the library
- * cannot do this product: nothing was enqueued. */
+/* Whether the library does products of this shape. */
+bool cublas_can(struct cublas *cublas, const struct cublas_product *product);
+
+/* Enqueue one on `stream` (a cudaStream_t); `workspace` is CUBLAS_WORKSPACE_BYTES of device memory. False when the library
+ * fails: nothing was enqueued. */
 bool cublas_multiply(struct cublas *cublas, const struct cublas_product *product, void *workspace, void *stream);
 
 #ifdef __cplusplus

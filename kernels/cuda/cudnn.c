@@ -560,7 +560,7 @@ const char *cudnn_complaint(struct cudnn *c)
     return c->told;
 }
 
-bool cudnn_run(struct cudnn *c, struct cudnn_plan *plan, const struct cudnn_attention *a, void *workspace, void *stream)
+const char *cudnn_run(struct cudnn *c, struct cudnn_plan *plan, const struct cudnn_attention *a, void *workspace, void *stream)
 {
     float scale = a->scale, masked = c->version >= MINUS_INFINITY_VERSION ? -INFINITY : -FLT_MAX;
     const int64_t ids[] = {QUERIES, KEYS, VALUES, RESULT, ROW_COUNT, KEY_COUNT, SCALE, MASKED_SCORE};
@@ -577,7 +577,5 @@ bool cudnn_run(struct cudnn *c, struct cudnn_plan *plan, const struct cudnn_atte
     if (!w.failed)
         w.failed = c->execute(c->handle, plan->execution, variables);
     close_workshop(&w);
-    if (w.failed)
-        cudnn_refuse(c, plan, w.failed > 0 ? c->error_name(w.failed) : "too many descriptors");
-    return !w.failed;
+    return !w.failed ? NULL : w.failed > 0 ? c->error_name(w.failed) : "too many descriptors";
 }

@@ -51,10 +51,9 @@ void cudnn_plan_prove(struct cudnn_plan *plan);
 /* The plan is not to be used again. */
 void cudnn_refuse(struct cudnn *cudnn, struct cudnn_plan *plan, const char *why);
 
-/* Enqueue on `stream` (a cudaStream_t). False when the library fails: nothing useful was enqueued, and the plan is
- * refused. */
-bool cudnn_run(struct cudnn *cudnn, struct cudnn_plan *plan, const struct cudnn_attention *attention, void *workspace,
-               void *stream);
+/* Enqueue on `stream` (a cudaStream_t). NULL, or why the library failed: nothing useful was enqueued. */
+const char *cudnn_run(struct cudnn *cudnn, struct cudnn_plan *plan, const struct cudnn_attention *attention,
+                      void *workspace, void *stream);
 
 /* What was refused since the last call, for the log; an empty string when there is nothing. */
 const char *cudnn_complaint(struct cudnn *cudnn);

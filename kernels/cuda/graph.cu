@@ -202,15 +202,6 @@ enum cuda_turn cuda_graph_turn(struct cuda_state *state, const void *what, size_
     return TURN_ENQUEUE;
 }
 
-void cuda_graph_take_back(struct cuda_state *state)
-{
-    if (!cuda_graph_records(state) || state->recording->spoilt)
-        return;
-    struct piece *piece = state->recording->piece;
-    piece->data.resize(piece->calls.back().first);
-    piece->calls.pop_back();
-}
-
 /* ---- pieces of work ---- */
 
 /* Every turn of a piece begins alike: what operators remember of earlier ones is forgotten. */
@@ -266,11 +257,19 @@ static const char *record(struct cuda_state *state, struct piece *piece, void (*
     return status == cudaSuccess ? NULL : cudaGetErrorString(status);
 }
 
-static void launch(struct cuda_state *state, const struct piece *piece)
+/* NULL, or why the graph could not be started: its first launch takes memory of the card. */
+static const char *launch(struct cuda_state *state, const struct piece *piece)
 {
-    if (cuda_running(state) &&
-        cuda_check(state, cudaGraphLaunch(piece->executable, state->compute), "a graph of kernels"))
+    if (!cuda_running(state))
+        return NULL;
+    const cudaError_t status = cudaGraphLaunch(piece->executable, state->compute);
+    if (status == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        return cudaGetErrorString(status);
+    }
+    if (cuda_check(state, status, "a graph of kernels"))
         cuda_pace(state, CUDA_PACE_LAUNCHES);
+    return NULL;
 }
 
 /* NULL when there is no memory. */
@@ -287,13 +286,14 @@ static struct piece *find(struct graph **graph, int number)
     return &(*graph)->pieces[static_cast<size_t>(number)];
 }
 
-/* What failed while nothing but recording was done has not happened. */
+/* What failed while nothing but recording was done has not happened, unless the card is lost. */
 static void note_failure(struct cuda_state *state, struct piece *piece, const char *why)
 {
     if (++piece->failures == FAILURES_MAX)
         snprintf(state->kernels.notice, sizeof state->kernels.notice,
                  "no CUDA graph of some work, its kernels are launched one by one: %.300s", why);
-    state->failure = 0;
+    if (!state->kernels.lost)
+        state->failure = 0;
     drop(piece);
 }
 
@@ -309,11 +309,11 @@ static bool done_by_graph(struct cuda_state *state, struct piece *piece, void (*
     if (!cuda_running(state))
         return true;
     const char *why = piece->executable ? NULL : record(state, piece, work, context);
+    if (!why && piece->executable)
+        why = launch(state, piece);
     if (why)
         note_failure(state, piece, why);
-    else if (piece->executable)
-        launch(state, piece);
-    else
+    else if (!piece->executable)
         drop(piece); /* cancelled while it was recorded */
     return !why;
 }

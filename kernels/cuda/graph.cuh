@@ -32,10 +32,8 @@ enum cuda_turn {
 };
 enum cuda_turn cuda_graph_turn(struct cuda_state *state, const void *what, size_t bytes);
 
-/* After TURN_ENQUEUE: it could not be enqueued after all. */
-void cuda_graph_take_back(struct cuda_state *state);
-
-/* What is happening cannot be part of a graph. */
+/* What is happening cannot be part of a graph. Also when a library that does the work plainly fails while it is recorded: what
+ * is done in its place has other bytes. */
 void cuda_graph_spoil(struct cuda_state *state, const char *why);
 
 /* Whether work is being recorded right now, so that nothing may be allocated or waited for on the streams. */

@@ -132,7 +132,10 @@ struct array {
 
 bf16 *decoded_slot(struct cuda_state *state, int slot)
 {
+    const void *before = state->scratch[SCRATCH_WEIGHTS].memory;
     char *memory = (char *)cuda_scratch(state, SCRATCH_WEIGHTS, CUDA_DECODED_SLOTS * state->decoded.slot_bytes);
+    if (memory != before)
+        cuda_linear_forget(state); /* `side` may use it when `compute` has come to where it was taken */
     return memory ? (bf16 *)(memory + (size_t)slot * state->decoded.slot_bytes) : NULL;
 }
 

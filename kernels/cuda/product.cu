@@ -188,13 +188,20 @@ static bool product_of_library(struct cuda_state *state, const struct product *p
     product.rows = p->rows, product.columns = p->columns, product.depth = p->depth;
     product.left_stride = p->left_stride, product.right_stride = p->right_stride, product.out_stride = p->out_stride;
     product.add = p->add;
+    if (!cublas_can((struct cublas *)state->library, &product))
+        return false;
     const enum cuda_turn turn = cuda_graph_turn(state, &call, sizeof call);
     if (turn != TURN_ENQUEUE)
-        return turn == TURN_DONE; /* otherwise product_own was what the graph has */
-    if (cublas_multiply((struct cublas *)state->library, &product, workspace, state->compute))
+        return turn == TURN_DONE; /* otherwise product_own finds that the graph has another call */
+    const bool done = cublas_multiply((struct cublas *)state->library, &product, workspace, state->compute);
+    if (state->recording) {
+        if (!done)
+            cuda_graph_spoil(state, "a product of cuBLASLt cannot be recorded");
         return true;
-    cuda_graph_take_back(state);
-    return false;
+    }
+    if (done)
+        cuda_pace(state, 1);
+    return done;
 }
 
 void product_run(struct cuda_state *state, const struct product *p)

@@ -56,6 +56,7 @@ struct cuda_state {
     struct {
         void *memory;
         size_t bytes;
+        size_t refused; /* so many could not be had in this job; 0: none were */
     } scratch[SCRATCH_COUNT];
 
     struct {
@@ -130,7 +131,8 @@ void cuda_pace(struct cuda_state *state, unsigned launches);
  * failure is noted and the operator returns. */
 void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
 
-/* The same, but NULL is no failure: the operator can do without. */
+/* The same, but NULL is no failure: the operator can do without. What was refused once is not asked for again in the same job:
+ * each time takes a wait for the card, and would make recorded work another. */
 void *cuda_scratch_if_possible(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
 
 /* Memory for weights, 256-byte aligned, and its return (NULL is allowed). Errors: ERROR_NO_MEMORY; `what` names them. */

@@ -142,6 +142,7 @@ template <typename T> void __stcs(T *to, T value) { *to = value; }
 typedef struct emulated_stream *cudaStream_t;
 struct emulated_stream_head { /* how a stream begins: for a library that is to put work on it (cudnn/) */
     void (*enqueue)(cudaStream_t stream, std::function<void()> work);
+    bool (*is_recorded)(cudaStream_t stream);
 };
 void *emulated_dynamic_shared();
 

@@ -141,11 +141,14 @@ cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t executable, cudaGra
                                 parameters->sharedMemBytes, &executable->nodes[node->number].work);
 }
 
-/* Later changes of its nodes do not reach a launch that was made. */
+/* Later changes of its nodes do not reach a launch that was made. LANCED_EMULATION_GRAPH_MEMORY=0: a card too full for one. */
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
 {
     if (emulated_health() != cudaSuccess)
         return emulated_fail(emulated_health());
+    const char *memory = getenv("LANCED_EMULATION_GRAPH_MEMORY");
+    if (memory && !strcmp(memory, "0"))
+        return emulated_fail(cudaErrorMemoryAllocation);
     const size_t count = executable->nodes.size();
     std::vector<bool> taken(count);
     for (size_t done = 0; done < count; done++) {

@@ -150,12 +150,18 @@ static void enqueue(cudaStream_t stream, emulated_work work)
     emulated_put(stream, WORK_KERNEL, std::move(work));
 }
 
+static bool is_recorded(cudaStream_t stream)
+{
+    return stream->capture != nullptr;
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
     static unsigned opened;
     *stream = new emulated_stream;
     (*stream)->hurries = ++opened % 2 == 0;
     (*stream)->enqueue = enqueue;
+    (*stream)->is_recorded = is_recorded;
     emulated_streams.push_back(*stream);
     return cudaSuccess;
 }

@@ -251,6 +251,69 @@ static void recorded_work_plays_the_library_too(void **state)
     close_all(&p);
 }
 
+/* A result's bytes do not depend on whether work can be recorded: a library that cannot be is not replaced, but used plainly. */
+static void a_library_that_cannot_be_recorded_is_used_plainly(void **state)
+{
+    (void)state;
+    enum { TIMES = 6 };
+    struct pair p = open_with(NULL);
+    struct tensors tensors = {.count = 0};
+    struct work work = {p.cuda, make_problem(p.cuda, &shape, &tensors)};
+    struct graph *graph = NULL;
+    float *result[TIMES];
+    setenv("EMULATED_CUDNN_FAULT", "record", 1);
+    const int before = executions();
+    for (int i = 0; i < TIMES; i++) {
+        p.cuda->graph_run(p.cuda, &graph, 0, attend, &work);
+        result[i] = values_of_act(p.cuda, work.problem.out, result_size(&shape));
+    }
+    assert_int_equal(executions() - before, TIMES);
+    for (int i = 1; i < TIMES; i++)
+        assert_memory_equal(result[0], result[i], result_size(&shape) * sizeof(float));
+    assert_non_null(strstr(p.cuda->notice, "cuDNN's attention cannot be recorded"));
+    p.cuda->graph_close(p.cuda, graph);
+    for (int i = 0; i < TIMES; i++)
+        free(result[i]);
+    for (int i = 0; i < tensors.count; i++)
+        p.cuda->memory_free(p.cuda, tensors.memory[i]);
+    close_all(&p);
+}
+
+/* Asking again for what the card has not would make of each recording another. */
+static void a_full_card_has_graphs_all_the_same_and_cudnn_again_in_the_next_job(void **state)
+{
+    (void)state;
+    enum { TIMES = 6 };
+    struct pair p = open_with(NULL);
+    struct tensors tensors = {.count = 0};
+    struct work work = {p.cuda, make_problem(p.cuda, &shape, &tensors)};
+    struct graph *graph = NULL;
+    free(values_of_act(p.cuda, work.problem.out, result_size(&shape))); /* takes its memory before there is none */
+    setenv("LANCED_EMULATION_MEMORY", "1", 1);
+    const int before = executions();
+    float *first = NULL;
+    for (int i = 0; i < TIMES; i++) {
+        p.cuda->graph_run(p.cuda, &graph, 0, attend, &work);
+        float *result = values_of_act(p.cuda, work.problem.out, result_size(&shape));
+        if (first)
+            assert_memory_equal(result, first, result_size(&shape) * sizeof(float));
+        else
+            first = result;
+        if (result != first)
+            free(result);
+    }
+    unsetenv("LANCED_EMULATION_MEMORY");
+    free(first);
+    assert_int_equal(executions(), before);
+    assert_string_equal(p.cuda->notice, "too little free memory for cuDNN's attention");
+    p.cuda->graph_close(p.cuda, graph);
+    for (int i = 0; i < tensors.count; i++)
+        p.cuda->memory_free(p.cuda, tensors.memory[i]);
+    check(&p, &shape, 1);
+    assert_int_equal(executions() - before, 1);
+    close_all(&p);
+}
+
 /* With a fault, every result is right; after its first failure the library is not asked again for this shape. */
 static void assert_harmless(const char *fault, int executions_wanted)
 {
@@ -302,6 +365,8 @@ int main(void)
         cmocka_unit_test(several_problems_of_one_call_take_turns),
         cmocka_unit_test(the_same_problem_gives_the_same_bytes),
         cmocka_unit_test(recorded_work_plays_the_library_too),
+        cmocka_unit_test(a_library_that_cannot_be_recorded_is_used_plainly),
+        cmocka_unit_test(a_full_card_has_graphs_all_the_same_and_cudnn_again_in_the_next_job),
         cmocka_unit_test(a_library_that_fails_is_replaced_by_our_own_kernel),
         cmocka_unit_test(a_wrong_result_is_noticed_and_the_plan_not_used_again),
         cmocka_unit_test(a_library_that_does_not_open_is_left_alone),

@@ -281,6 +281,28 @@ static void a_card_that_refuses_to_record_gets_plain_launches(void **state)
     close_layers(l);
 }
 
+static void a_card_too_full_for_a_graph_gets_plain_launches(void **state)
+{
+    (void)state;
+    if (graph_launches() < 0)
+        return; /* a card is not filled for this */
+    struct layer l[2];
+    struct error error;
+    open_layers(l, 1);
+    setenv("LANCED_EMULATION_GRAPH_MEMORY", "0", 1);
+    for (int time = 0; time < 6; time++)
+        for (int i = 0; i < 2; i++) {
+            run_layer(&l[i], 1);
+            if (kernels[i]->sync(kernels[i], &error))
+                fail_msg("%s", error.text);
+        }
+    unsetenv("LANCED_EMULATION_GRAPH_MEMORY");
+    assert_same_bytes(l);
+    assert_non_null(strstr(kernels[GRAPHS]->notice, "out of memory"));
+    kernels[GRAPHS]->notice[0] = '\0';
+    close_layers(l);
+}
+
 static void cancelled_work_leaves_nothing_behind_that_disturbs_later_work(void **state)
 {
     (void)state;
@@ -424,6 +446,7 @@ int main(void)
         cmocka_unit_test(scratch_memory_that_moves_does_no_harm),
         cmocka_unit_test(work_that_cannot_be_recorded_is_done_all_the_same_and_the_log_is_told),
         cmocka_unit_test(a_card_that_refuses_to_record_gets_plain_launches),
+        cmocka_unit_test(a_card_too_full_for_a_graph_gets_plain_launches),
         cmocka_unit_test(cancelled_work_leaves_nothing_behind_that_disturbs_later_work),
         cmocka_unit_test(only_a_few_graphs_wait_for_the_card),
         cmocka_unit_test(tokens_and_denoising_steps_are_the_same_with_graphs_and_without),

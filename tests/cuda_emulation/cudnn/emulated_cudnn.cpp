@@ -652,7 +652,8 @@ EXPORTED status cudnnBackendExecute(handle *h, void *plan, void *variables)
     const reference &p = object_of(plan), &v = object_of(variables);
     if (!p->finalized || !v->finalized || p->value<handle *>(CUDNN_ATTR_EXECUTION_PLAN_HANDLE) != h || !h->stream)
         return fail(NOT_FINALIZED, "plan, variables or stream");
-    if (has_fault("execute"))
+    emulated_stream_head *stream = static_cast<emulated_stream_head *>(static_cast<void *>(h->stream));
+    if (has_fault("execute") || (has_fault("record") && stream->is_recorded(h->stream)))
         return fail(EXECUTION_FAILED, "the card does not want to");
     const reference graph = p->to(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->to(CUDNN_ATTR_ENGINECFG_ENGINE);
     std::shared_ptr<machine> m = std::make_shared<machine>();
@@ -671,7 +672,7 @@ EXPORTED status cudnnBackendExecute(handle *h, void *plan, void *variables)
     unsigned char *workspace = v->value<unsigned char *>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
     const bool wrong = has_fault("result");
     executions++;
-    static_cast<emulated_stream_head *>(static_cast<void *>(h->stream))->enqueue(h->stream, [=] {
+    stream->enqueue(h->stream, [=] {
         memset(workspace, 0xff, WORKSPACE_BYTES);
         execute(*m, *graph);
         if (wrong)
