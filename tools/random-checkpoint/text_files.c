@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static FILE *create(const char *path, struct error *error)
 {
@@ -18,9 +19,10 @@ static FILE *create(const char *path, struct error *error)
 static int finish(FILE *file, const char *path, struct error *error)
 {
     const int failed = ferror(file);
-    if (fclose(file) || failed)
-        return error_set(error, ERROR_IO, "%s: it could not be written whole", path);
-    return 0;
+    if (!fclose(file) && !failed)
+        return 0;
+    unlink(path);
+    return error_set(error, ERROR_IO, "%s: it could not be written whole", path);
 }
 
 /* --- configuration ------------------------------------------------------------------------------ */
