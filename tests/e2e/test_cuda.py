@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanced_client import LanceError, TooLarge
+from lanced_client import BadFile, LanceError, TooLarge
 from lanced_process import DEMO_MODEL, LANCED, REQUEST, ROOT, Lanced
 
 PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
@@ -58,6 +59,30 @@ def test_a_job_that_the_card_has_no_memory_for_is_refused_with_the_numbers(card:
         assert 64 << 20 <= limit < 144 << 20
         with pytest.raises(TooLarge, match="MB"):
             client.submit("t2v", **(REQUEST | {"width": 848, "height": 480, "num_frames": 121}))
+
+
+def test_a_vision_transformer_that_is_cut_off_fails_the_question_and_is_read_anew_once_it_is_back(
+    card: dict[str, str], tmp_path: Path
+) -> None:
+    """Its weights are sent to the card for every run, from the file."""
+    folder = tmp_path / "shrinking"
+    shutil.copytree(DEMO_MODEL, folder)
+    weights = folder / "Qwen2.5-VL-ViT/vit.safetensors"
+    whole = weights.read_bytes()
+    question: dict[str, Any] = {"prompt": "What?", "source": np.zeros((28, 28, 3), np.uint8), "max_new_tokens": 1,
+                                "resolution": "28x28"}
+    with Lanced("--backend", "cuda", environment=card, models=(folder,)) as daemon, daemon.client() as client:
+        client.load()
+        with weights.open("r+b") as file:
+            file.truncate(4096)
+        picture = QUICK | {"width": 32, "height": 32, "num_inference_steps": 1, "guidance_scale": 1.0, "decode": False}
+        assert client.generate("t2i", **picture).latents is not None
+        with pytest.raises(BadFile, match=r"vit\.safetensors: was cut off"):
+            client.generate("x2t_image", **question)
+        weights.write_bytes(whole)
+        assert client.generate("x2t_image", **question).text is not None
+        stats = client.stats()
+        assert stats["loads"] == 2 and stats["memory"]["job_bytes"] == 0
 
 
 def test_a_card_that_breaks_fails_the_jobs_there_are_and_ends_lanced_for_a_new_one(card: dict[str, str]) -> None:
