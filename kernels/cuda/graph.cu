@@ -29,11 +29,12 @@ struct recorded {
     size_t first, bytes;  /* its arguments, or what tells it, in piece.data */
 };
 
-enum { FAILURES_MAX = 3 };
+enum { FAILURES_MAX = 3, CHANGES_MAX = 4 };
 
 struct piece {
     bool has_run;
     int failures;               /* to record it */
+    int changes;                /* times in a row that the work was not what had been recorded */
     cudaGraph_t graph;
     cudaGraphExec_t executable; /* NULL: not recorded */
     std::vector<struct recorded> calls;
@@ -297,18 +298,31 @@ static void note_failure(struct cuda_state *state, struct piece *piece, const ch
     drop(piece);
 }
 
+/* Drop a graph that is not right any more. NULL, or why not to record another: making them costs more than they bring. */
+static const char *give_up(struct cuda_state *state, struct piece *piece)
+{
+    cuda_check(state, cudaStreamSynchronize(state->compute), "waiting for a graph");
+    drop(piece);
+    if (!cuda_running(state) || ++piece->changes < CHANGES_MAX)
+        return NULL;
+    piece->failures = FAILURES_MAX - 1; /* the next is the last */
+    return "it is another each time";
+}
+
 /* Whether the work is done; otherwise it is to be done plainly. */
 static bool done_by_graph(struct cuda_state *state, struct piece *piece, void (*work)(void *context), void *context)
 {
     if (!piece->has_run || piece->failures == FAILURES_MAX)
         return false;
-    if (piece->executable && !still_right(state, piece, work, context)) {
-        cuda_check(state, cudaStreamSynchronize(state->compute), "waiting for a graph");
-        drop(piece);
-    }
+    const char *why = NULL;
+    if (piece->executable && still_right(state, piece, work, context))
+        piece->changes = 0;
+    else if (piece->executable)
+        why = give_up(state, piece);
     if (!cuda_running(state))
         return true;
-    const char *why = piece->executable ? NULL : record(state, piece, work, context);
+    if (!why && !piece->executable)
+        why = record(state, piece, work, context);
     if (!why && piece->executable)
         why = launch(state, piece);
     if (why)

@@ -11,6 +11,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 
+#include <string.h>
+
 namespace {
 
 enum { DEPTH = 32, STRIDE = DEPTH + 8, STAGES = 4, SWEEP_ROWS = 8 };
@@ -178,7 +180,8 @@ static bool product_of_library(struct cuda_state *state, const struct product *p
     struct { /* all that the call depends on */
         struct cublas_product product;
         void *workspace;
-    } call = {};
+    } call;
+    memset(&call, 0, sizeof call); /* its padding, too: recorded calls are compared as bytes */
     call.workspace = workspace;
     struct cublas_product &product = call.product;
     product.left = p->left;

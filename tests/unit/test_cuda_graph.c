@@ -220,6 +220,27 @@ static void work_that_becomes_another_is_recorded_again(void **state)
     close_layers(l);
 }
 
+static void work_that_is_another_each_time_is_not_recorded_for_ever(void **state)
+{
+    (void)state;
+    enum { TIMES = 12 };
+    struct layer l[2];
+    open_layers(l, 2);
+    const int before = graph_launches();
+    for (int time = 0; time < TIMES; time++) {
+        for (int i = 0; i < 2; i++) {
+            l[i].twice = time % 2;
+            run_layer(&l[i], 1);
+        }
+        assert_same_bytes(l);
+    }
+    if (before >= 0)
+        assert_in_range(graph_launches() - before, 1, TIMES / 2);
+    assert_non_null(strstr(kernels[GRAPHS]->notice, "it is another each time"));
+    kernels[GRAPHS]->notice[0] = '\0';
+    close_layers(l);
+}
+
 static void scratch_memory_that_moves_does_no_harm(void **state)
 {
     (void)state;
@@ -443,6 +464,7 @@ int main(void)
         cmocka_unit_test(repeated_work_gives_the_bytes_of_plain_launches_while_its_keys_grow),
         cmocka_unit_test(several_times_without_waiting_are_each_with_their_own_arguments),
         cmocka_unit_test(work_that_becomes_another_is_recorded_again),
+        cmocka_unit_test(work_that_is_another_each_time_is_not_recorded_for_ever),
         cmocka_unit_test(scratch_memory_that_moves_does_no_harm),
         cmocka_unit_test(work_that_cannot_be_recorded_is_done_all_the_same_and_the_log_is_told),
         cmocka_unit_test(a_card_that_refuses_to_record_gets_plain_launches),
