@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev libutf8proc-dev"
 media_packages="libjpeg-dev libwebp-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev"
 python_packages="python3 python3-venv"
-test_packages="libcmocka-dev clang"
+test_packages="g++ libcmocka-dev clang"
 browser_packages="chromium chromium-driver fonts-dejavu-core"
 
 case "${1:-}" in
