@@ -24,7 +24,7 @@ STRAY_BYTES = 24 << 20  # what the C library keeps of freed memory, and ended jo
 def shapes(name: str) -> list[dict[str, Any]]:
     """Inputs that make a task take about a second or more, most of it in different stages."""
     if name == "ask_image":  # vit and prefix
-        return [{"width": 1120, "height": 1120}, {"width": 896, "height": 1120}]
+        return [{"width": 1008, "height": 1008}, {"width": 896, "height": 1008}]
     if name == "ask_video":
         return [{"width": 560, "height": 560}, {"width": 560, "height": 672}]
     if name == "parts_refine":  # the size is that of its latent
