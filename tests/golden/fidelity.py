@@ -17,7 +17,7 @@ DECIBEL = re.compile(r"^(?P<decibel>\S+)\s+dB \(bound (?P<bound>\S+)\)$")
 COLUMNS: dict[str, str] = {
     "inputs": r"text_ids|sample_modality|split_lens|.*\.pos|noise|(vit_in|vae_enc)\.\d+\.pixels_u8",
     "ViT": r"vit\.\d+\.out",
-    "VAE encoder": r"vae_enc\.\d+\.(mu|log_var|latent)",
+    "VAE encoder": r"vae_enc\.\d+\.(mu|log_var|latent)|job\.encode",
     "prefix": r"prefill\..*",
     "step": r"timesteps|time_embed\.\d+|step\d+\.(cond|uncond)\.(h0|h_last)",
     "velocity": r"step\d+\.(cond|uncond)\.v",
@@ -26,6 +26,7 @@ COLUMNS: dict[str, str] = {
     "pixels": r"output_u8",
     "job: latent": r"job\.final_latent",
     "job: pixels": r"job\.output_u8",
+    "job: decode": r"job\.decode",
     "job: answer": r"job\.generated_ids",
     "job: memory": r"job\.memory",
 }
@@ -62,12 +63,14 @@ group; pixels as bytes are compared by their PSNR, the smallest of the group. Th
 | column | tensors |
 | --- | --- |
 | inputs | token ids, splits, positions of every token, noise, resampled source pixels: all bits equal, or not |
-| ViT, VAE encoder | tokens of the source picture or clip; latent mean, log-variance, sample |
+| ViT, VAE encoder | tokens of the source picture or clip; latent mean, log-variance, sample; \
+what an encoding job gives |
 | prefix | hidden states after the first and the last layer, for each part of the prompt |
 | step | timesteps, their embedding, hidden states of the denoised block |
 | velocity | what the model predicts, with and without the prompt |
 | guided | both combined, before the step is taken |
 | VAE decoder, pixels | pictures and frames from the recorded latent: as numbers, and as bytes |
+| job: decode | the job's own latent, decoded by a job of its own: the same bytes as its pixels |
 | job: answer | token ids, greedily decoded. *near tie*: the bf16 recording's own two best logits are within 1 % \
 there, so that nothing after it compares |
 | job: memory | peak memory against what admission had computed, relative |
@@ -97,7 +100,9 @@ class Cell:
             return "equal" if self.decibel >= ALL_EQUAL_DECIBEL else f"{self.decibel:.1f} dB"
         if self.error is not None:
             return f"{self.error:.1e}" if self.error else "0"
-        return "equal" if column == "inputs" else self.text.replace(NEAR_TIE, ", near tie")
+        if column in ("inputs", "job: decode"):
+            return "equal"
+        return self.text.replace(NEAR_TIE, ", near tie")
 
 
 @dataclass
