@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,17 +43,22 @@ def replace_program(programs: Path, folder: Path, name: str, script: str) -> Pat
     return folder
 
 
+def read_report(out: Path) -> tuple[dict[str, Any], str]:
+    """The only report in the folder, and its table."""
+    (path,) = out.glob("*.json")
+    assert path.name.startswith("emulated-card-0-")
+    return json.loads(path.read_text()), path.with_suffix(".md").read_text()
+
+
 def test_a_passed_check_leaves_a_report_and_a_table_of_everything(programs: Path, tmp_path: Path) -> None:
     done = gpu_check(programs, tmp_path, "--sections", "bench,operators,goldens,sanitizer")
     assert done.returncode == 0, done.stdout + done.stderr
-    (report_path,) = tmp_path.glob("emulated-card-0-*.json")
-    report = json.loads(report_path.read_text())
+    report, table = read_report(tmp_path)
     assert report["totals"]["failed"] == 0
     assert {program["program"] for program in report["operators"]} == {"test_cuda_elementwise", "test_cuda_guided_step"}
     stages = [line["stage"] for line in report["goldens"][0]["lines"]]
     assert "job.final_latent" in stages and "job.output_u8" in stages
     assert [case["name"] for case in report["bench"][0]["cases"]][:1] == ["rms-norm"]
-    table = report_path.with_suffix(".md").read_text()
     assert table.startswith("# emulated card 0, ")
     assert "| t2i_nocfg.f32 |" in table and "| rms-norm | (tiny) |" in table
 
@@ -62,16 +68,14 @@ def test_a_program_that_crashes_and_a_missing_recording_count_as_failures(progra
     folder = replace_program(programs, tmp_path / "programs", "test_cuda_guided_step", crash)
     done = gpu_check(folder, tmp_path / "out", "--golden", str(tmp_path / "nothing"), "--sections", "operators,goldens")
     assert done.returncode == 1
-    (report_path,) = (tmp_path / "out").glob("*.json")
-    report = json.loads(report_path.read_text())
+    report, _ = read_report(tmp_path / "out")
     assert report["totals"]["failed"] == 2
     assert "ended with status" in json.dumps(report["operators"])
 
 
 def test_a_single_section_can_be_asked_for(programs: Path, tmp_path: Path) -> None:
     assert gpu_check(programs, tmp_path, "--sections", "operators").returncode == 0
-    (report_path,) = tmp_path.glob("*.json")
-    report = json.loads(report_path.read_text())
+    report, _ = read_report(tmp_path)
     assert report["operators"] and not report["goldens"] and not report["bench"]
     assert gpu_check(programs, tmp_path, "--sections", "nothing").returncode == 2
 
@@ -81,11 +85,11 @@ def test_whole_tasks_are_measured_on_a_checkpoint_made_for_it(programs: Path, tm
     models.mkdir()
     done = gpu_check(programs, tmp_path / "out", "--sections", "tasks", "--models", str(models))
     assert done.returncode == 0, done.stdout + done.stderr
-    (report_path,) = (tmp_path / "out").glob("*.json")
-    (entry,) = json.loads(report_path.read_text())["tasks"]
+    report, table = read_report(tmp_path / "out")
+    (entry,) = report["tasks"]
     assert [task["task"] for task in entry["tasks"]] == ["t2i", "x2t_image"]
     assert entry["kind"] == "nvfp4" and all(check["passed"] for check in entry["checks"])
-    assert "| t2i, 32 x 32, 1 frame, 1 steps |" in report_path.with_suffix(".md").read_text()
+    assert "| t2i, 32 x 32, 1 frame, 1 steps |" in table
     assert (models / "nvfp4/Lance-3B-NVFP4").is_dir(), "kept for a later run"
 
 
@@ -104,10 +108,9 @@ def test_a_check_that_is_cut_off_leaves_what_it_had_and_does_not_look_finished(p
     folder = replace_program(programs, tmp_path / "programs", "check-golden", "kill -TERM $PPID; exec sleep 60")
     done = gpu_check(folder, tmp_path / "out", "--sections", "operators,goldens")
     assert done.returncode == 143, done.stdout + done.stderr
-    (path,) = (tmp_path / "out").glob("*.json")
-    report = json.loads(path.read_text())
+    report, table = read_report(tmp_path / "out")
     assert report["operators"] and not report["finished"]
-    assert "**Not finished**" in path.with_suffix(".md").read_text()
+    assert "**Not finished**" in table
 
 
 def test_a_notice_beside_the_numbers_does_not_hide_them(programs: Path, tmp_path: Path) -> None:
@@ -115,8 +118,7 @@ def test_a_notice_beside_the_numbers_does_not_hide_them(programs: Path, tmp_path
     folder = replace_program(programs, tmp_path / "programs", "lance-bench", script)
     done = gpu_check(folder, tmp_path / "out", "--sections", "bench")
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = (tmp_path / "out").glob("*.json")
-    (bench,) = json.loads(path.read_text())["bench"]
+    (bench,) = read_report(tmp_path / "out")[0]["bench"]
     assert bench["cases"] and bench["said"] == "a library {of version 9} is odd"
 
 

@@ -33,6 +33,12 @@ static inline const act *place(struct kernels *k, struct tensors *t, const float
     return act_at(k, memory, (size_t)skip);
 }
 
+static inline void free_tensors(struct kernels *k, struct tensors *t)
+{
+    while (t->count > 0)
+        k->memory_free(k, t->memory[--t->count]);
+}
+
 static inline size_t result_size(const struct shape *s)
 {
     return (size_t)s->skip + (size_t)s->q_rows * (size_t)(s->heads * s->head_dim + s->skip);
@@ -88,9 +94,10 @@ static inline void check(struct pair *p, const struct shape *shapes, int count)
         int last = tensors[0][j].count - 1;
         assert_same_act(p, tensors[0][j].memory[last], tensors[1][j].memory[last], result_size(&shapes[j]), LIMIT_ALL,
                         LIMIT_EACH);
-        for (int i = 0; i < 2; i++)
-            for (int m = 0; m < last; m++)
-                k[i]->memory_free(k[i], tensors[i][j].memory[m]);
+        for (int i = 0; i < 2; i++) {
+            tensors[i][j].count = last; /* the result is freed already */
+            free_tensors(k[i], &tensors[i][j]);
+        }
     }
     free(tensors[0]), free(tensors[1]);
 }

@@ -17,27 +17,41 @@ static char folder[] = "/tmp/lance-engine-XXXXXX"; /* of the checkpoint */
 static struct kernels *kernels;
 static struct lance_model *model;
 
-/* Make the checkpoint's folder and open the backend. Returns 0, as a cmocka set-up function does. */
-static inline int open_checkpoint(void)
+/* Make the checkpoint's folder. Returns 0, as a cmocka set-up function does; so do the next three. */
+static inline int make_checkpoint(void)
 {
     struct error error = {0};
-    if (mkdtemp(folder) && !assemble_checkpoint("tests/golden/data", NULL, folder, &error) &&
-        !kernels_cpu_open(&kernels, 2, CPU_AUTO, &error))
+    if (mkdtemp(folder) && !assemble_checkpoint("tests/golden/data", NULL, folder, &error))
         return 0;
     print_error("%s\n", error.text);
     return -1;
 }
 
-/* The same with the model loaded. */
-static inline int open_engine(void)
+/* The same with the CPU's backend open. */
+static inline int open_checkpoint(void)
 {
     struct error error = {0};
-    if (open_checkpoint())
+    if (make_checkpoint())
         return -1;
+    if (!kernels_cpu_open(&kernels, 2, CPU_AUTO, &error))
+        return 0;
+    print_error("%s\n", error.text);
+    return -1;
+}
+
+/* Load the model, once there are a checkpoint and a backend. */
+static inline int load_model(void)
+{
+    struct error error = {0};
     if (!lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = folder}, &error))
         return 0;
     print_error("%s\n", error.text);
     return -1;
+}
+
+static inline int open_engine(void)
+{
+    return open_checkpoint() || load_model() ? -1 : 0;
 }
 
 static inline int close_engine(void **state)

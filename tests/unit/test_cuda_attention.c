@@ -160,8 +160,7 @@ static void the_same_attention_gives_the_same_bytes(void **state)
         }
         assert_memory_equal(result[0], result[1], result_size(&shapes[s]) * sizeof(float));
         free(result[0]), free(result[1]);
-        for (int i = 0; i < tensors.count; i++)
-            p->cuda->memory_free(p->cuda, tensors.memory[i]);
+        free_tensors(p->cuda, &tensors);
     }
 }
 
@@ -176,8 +175,7 @@ static void heads_wider_than_the_card_takes_are_refused(void **state)
     p->cuda->attention(p->cuda, &problem, 1);
     assert_int_equal(p->cuda->sync(p->cuda, &error), ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.text, "1032"));
-    for (int i = 0; i < tensors.count; i++)
-        p->cuda->memory_free(p->cuda, tensors.memory[i]);
+    free_tensors(p->cuda, &tensors);
 }
 
 /* More problems than a launch takes, their keys cut into parts, and no scratch memory for the parts. */

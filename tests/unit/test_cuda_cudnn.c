@@ -183,8 +183,7 @@ static void the_same_problem_gives_the_same_bytes(void **state)
     }
     assert_memory_equal(result[0], result[1], result_size(&shape) * sizeof(float));
     free(result[0]), free(result[1]);
-    for (int i = 0; i < tensors.count; i++)
-        p.cuda->memory_free(p.cuda, tensors.memory[i]);
+    free_tensors(p.cuda, &tensors);
     close_all(&p);
 }
 
@@ -200,6 +199,28 @@ static void attend(void *context)
     work->k->attention(work->k, &work->problem, 1);
 }
 
+/* Do the work, through *graph or, with NULL, plainly; what came out, to be freed. */
+static float *result_of(struct work *work, struct graph **graph)
+{
+    if (graph)
+        work->k->graph_run(work->k, graph, 0, attend, work);
+    else
+        attend(work);
+    return values_of_act(work->k, work->problem.out, result_size(&shape));
+}
+
+static void assert_same_result(const float *one, const float *other)
+{
+    assert_memory_equal(one, other, result_size(&shape) * sizeof(float));
+}
+
+static void assert_the_graph_gives_what_plain_work_does(struct work *work, struct graph **graph)
+{
+    float *through_graph = result_of(work, graph), *plainly = result_of(work, NULL);
+    assert_same_result(through_graph, plainly);
+    free(through_graph), free(plainly);
+}
+
 static void recorded_work_plays_the_library_too(void **state)
 {
     (void)state;
@@ -209,45 +230,23 @@ static void recorded_work_plays_the_library_too(void **state)
     struct graph *graph = NULL;
     float *result[4];
     int before = executions();
-    for (int i = 0; i < 4; i++) { /* plainly, recorded, played; and plainly again */
-        if (i < 3)
-            p.cuda->graph_run(p.cuda, &graph, 0, attend, &work);
-        else
-            attend(&work);
-        result[i] = values_of_act(p.cuda, work.problem.out, result_size(&shape));
-    }
+    for (int i = 0; i < 4; i++) /* plainly, recorded, played; and plainly again */
+        result[i] = result_of(&work, i < 3 ? &graph : NULL);
     assert_int_equal(executions() - before, 3); /* the third time it was played */
     for (int i = 1; i < 4; i++)
-        assert_memory_equal(result[0], result[i], result_size(&shape) * sizeof(float));
+        assert_same_result(result[0], result[i]);
     int made = plans();
     work.problem.segment[0].rows = 3; /* fewer keys: the same plan, but another call */
-    for (int i = 0; i < 2; i++) {
-        if (i == 0)
-            p.cuda->graph_run(p.cuda, &graph, 0, attend, &work);
-        else
-            attend(&work);
-        free(result[i]);
-        result[i] = values_of_act(p.cuda, work.problem.out, result_size(&shape));
-    }
-    assert_memory_equal(result[0], result[1], result_size(&shape) * sizeof(float));
+    assert_the_graph_gives_what_plain_work_does(&work, &graph);
     assert_int_equal(plans(), made);
     work.problem.q_rows = 195; /* another plan: in the midst of a recording it can be neither made nor compared */
-    for (int i = 0; i < 2; i++) {
-        if (i == 0)
-            p.cuda->graph_run(p.cuda, &graph, 0, attend, &work);
-        else
-            attend(&work);
-        free(result[i]);
-        result[i] = values_of_act(p.cuda, work.problem.out, result_size(&shape));
-    }
-    assert_memory_equal(result[0], result[1], result_size(&shape) * sizeof(float));
+    assert_the_graph_gives_what_plain_work_does(&work, &graph);
     assert_int_equal(plans(), made + 1);
     assert_string_equal(p.cuda->notice, "");
     p.cuda->graph_close(p.cuda, graph);
     for (int i = 0; i < 4; i++)
         free(result[i]);
-    for (int i = 0; i < tensors.count; i++)
-        p.cuda->memory_free(p.cuda, tensors.memory[i]);
+    free_tensors(p.cuda, &tensors);
     close_all(&p);
 }
 
@@ -263,19 +262,16 @@ static void a_library_that_cannot_be_recorded_is_used_plainly(void **state)
     float *result[TIMES];
     setenv("EMULATED_CUDNN_FAULT", "record", 1);
     const int before = executions();
-    for (int i = 0; i < TIMES; i++) {
-        p.cuda->graph_run(p.cuda, &graph, 0, attend, &work);
-        result[i] = values_of_act(p.cuda, work.problem.out, result_size(&shape));
-    }
+    for (int i = 0; i < TIMES; i++)
+        result[i] = result_of(&work, &graph);
     assert_int_equal(executions() - before, TIMES);
     for (int i = 1; i < TIMES; i++)
-        assert_memory_equal(result[0], result[i], result_size(&shape) * sizeof(float));
+        assert_same_result(result[0], result[i]);
     assert_non_null(strstr(p.cuda->notice, "cuDNN's attention cannot be recorded"));
     p.cuda->graph_close(p.cuda, graph);
     for (int i = 0; i < TIMES; i++)
         free(result[i]);
-    for (int i = 0; i < tensors.count; i++)
-        p.cuda->memory_free(p.cuda, tensors.memory[i]);
+    free_tensors(p.cuda, &tensors);
     close_all(&p);
 }
 
@@ -291,24 +287,18 @@ static void a_full_card_has_graphs_all_the_same_and_cudnn_again_in_the_next_job(
     free(values_of_act(p.cuda, work.problem.out, result_size(&shape))); /* takes its memory before there is none */
     setenv("LANCED_EMULATION_MEMORY", "1", 1);
     const int before = executions();
-    float *first = NULL;
-    for (int i = 0; i < TIMES; i++) {
-        p.cuda->graph_run(p.cuda, &graph, 0, attend, &work);
-        float *result = values_of_act(p.cuda, work.problem.out, result_size(&shape));
-        if (first)
-            assert_memory_equal(result, first, result_size(&shape) * sizeof(float));
-        else
-            first = result;
-        if (result != first)
-            free(result);
+    float *first = result_of(&work, &graph);
+    for (int i = 1; i < TIMES; i++) {
+        float *result = result_of(&work, &graph);
+        assert_same_result(result, first);
+        free(result);
     }
     unsetenv("LANCED_EMULATION_MEMORY");
     free(first);
     assert_int_equal(executions(), before);
     assert_string_equal(p.cuda->notice, "too little free memory for cuDNN's attention");
     p.cuda->graph_close(p.cuda, graph);
-    for (int i = 0; i < tensors.count; i++)
-        p.cuda->memory_free(p.cuda, tensors.memory[i]);
+    free_tensors(p.cuda, &tensors);
     check(&p, &shape, 1);
     assert_int_equal(executions() - before, 1);
     close_all(&p);

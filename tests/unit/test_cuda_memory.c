@@ -1,66 +1,38 @@
 /* A card whose memory ends in the middle of a job, as when other programs take it after the job was admitted. Emulated only. */
 #include "tests/unit/cuda_fixture.h"
-
-#include "daemon/lance.h"
-#include "tests/golden/assemble.h"
+#include "tests/unit/engine_fixture.h"
 
 enum { CHANNELS = 48 };
-
-static char folder[] = "/tmp/lance-memory-XXXXXX";
-static struct kernels *kernels;
-static struct lance_model *model;
 
 static int open_model(void **state)
 {
     (void)state;
     struct error error = {0};
     choose_emulated_plugin();
-    if (mkdtemp(folder) && !assemble_checkpoint("tests/golden/data", NULL, folder, &error) &&
-        !kernels_cuda_load(&kernels, 0, &error) &&
-        !lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = folder}, &error)) /* keeps no prefixes */
-        return 0;
+    if (make_checkpoint())
+        return -1;
+    if (!kernels_cuda_load(&kernels, 0, &error))
+        return load_model(); /* keeps no prefixes */
     print_error("%s\n", error.text);
     return -1;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    char command[64];
-    lance_model_close(model);
-    const uint64_t left = kernels->memory_in_use(kernels);
-    kernels->close(kernels);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command) || left;
 }
 
 static struct lance_job *start_drawing(void)
 {
     struct lance_request drawing;
-    struct lance_job *job;
-    struct error error = {0};
     lance_request_init(&drawing, LANCE_T2I);
     drawing.prompt = "a red square";
     drawing.width = drawing.height = 48;
     drawing.num_inference_steps = 4;
     drawing.decode = false;
-    if (lance_job_start(&job, model, &drawing, &error))
-        fail_msg("%s", error.text);
-    return job;
+    return start(&drawing);
 }
 
 /* The latents of a whole drawing; free() them. */
 static float *draw(size_t *bytes)
 {
     struct lance_job *job = start_drawing();
-    struct lance_progress progress;
-    struct lance_result result;
-    struct error error = {0};
-    int status;
-    while ((status = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
-        ;
-    if (status < 0 || lance_job_result(job, &result, &error))
-        fail_msg("%s", error.text);
+    const struct lance_result result = finish(job);
     *bytes = (size_t)(result.latent_frames * result.latent_height * result.latent_width * CHANNELS) * sizeof(float);
     float *latents = checked_alloc(*bytes);
     memcpy(latents, result.latents, *bytes);
@@ -74,8 +46,7 @@ static int step_until_memory_ends(struct lance_job *job, int steps, struct error
     struct lance_progress progress;
     int status = LANCE_STEP_MORE;
     for (int i = 0; i < steps && status == LANCE_STEP_MORE; i++)
-        if ((status = lance_job_step(job, &progress, error)) < 0)
-            fail_msg("%s", error->text);
+        status = step(job, &progress);
     setenv("LANCED_EMULATION_MEMORY", "1", 1);
     while (status == LANCE_STEP_MORE)
         status = lance_job_step(job, &progress, error);
@@ -118,5 +89,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_whose_memory_ends_fails_alone_and_leaves_nothing),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_model, close_engine);
 }

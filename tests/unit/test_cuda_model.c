@@ -76,15 +76,6 @@ enum { RECORDED_LATENT_FRAMES = 4, LATENT_FRAMES = 2, LATENT_HEIGHT = 3, LATENT_
 enum { LATENT = LATENT_HEIGHT * LATENT_WIDTH * CHANNELS };
 enum { RECORDED_FRAMES = 13, FRAMES = 5, HEIGHT = 16 * LATENT_HEIGHT, WIDTH = 16 * LATENT_WIDTH, FRAME = HEIGHT * WIDTH * 3 };
 
-static float *synthetic(size_t n)
-{
-    float *values = malloc(n * sizeof *values);
-    assert_non_null(values);
-    for (size_t i = 0; i < n; i++)
-        values[i] = (float)(i * 7919 % 2000) / 1000.0f - 1.0f;
-    return values;
-}
-
 static void the_vae_decodes_a_clip_like_the_official_one(void **state)
 {
     (void)state;

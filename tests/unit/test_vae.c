@@ -35,16 +35,6 @@ static int close_vae(void **state)
     return fixture_close(&fixture);
 }
 
-/* The same numbers as synthetic() in make_vision_vectors.py. */
-static float *synthetic(size_t n)
-{
-    float *values = malloc(n * sizeof *values);
-    assert_non_null(values);
-    for (size_t i = 0; i < n; i++)
-        values[i] = (float)(i * 7919 % 2000) / 1000.0f - 1.0f;
-    return values;
-}
-
 /* Decode `latent_frames` latent frames of the synthetic latent's size into fresh memory. */
 static float *decode(const float *latent, int latent_frames)
 {

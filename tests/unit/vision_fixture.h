@@ -125,4 +125,14 @@ static inline int count_failures(struct kernels *kernels, int (*attempt)(struct 
             fail_msg("relative error %.2e of %s against %s, at most %.0e is right", error_, #got, #want, (bound));     \
     } while (0)
 
+/* The same numbers as synthetic() in make_vision_vectors.py. */
+static inline float *synthetic(size_t n)
+{
+    float *values = malloc(n * sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < n; i++)
+        values[i] = (float)(i * 7919 % 2000) / 1000.0f - 1.0f;
+    return values;
+}
+
 #endif
