@@ -2,7 +2,8 @@
 #   make                lanced, lancectl and the tests' tools
 #   make demo           installs what is missing, builds, shows all seven tasks with a 4-bit form of the demo model
 #   make demo-scores    the same tasks scored at length on every weight form: demo/scores.md, some 15 minutes on two cores
-#   make test           installs what is missing, builds, runs every test and check; ends with "N passed, N failed, N skipped"
+#   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
+#   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and the long forms of tests; .ci/run runs both
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
 #   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
@@ -232,10 +233,12 @@ build-fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
 # -jN for the makes below, unless the caller's make already shares its own jobs with them.
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
-test:
-	@tools/setup.sh test
+# What each of them runs stands at the top of tests/run.py.
+test-deep: TEST_RUN = --deep
+test test-deep:
+	@tools/setup.sh $(if $(TEST_RUN),test-deep,test)
 	@[ -z "$(COMFYUI)" ] || tools/setup.sh comfyui
-	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS)
+	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS) $(TEST_RUN)
 
 # The nodes in a real ComfyUI: COMFYUI is its checkout, COMFYUI_PYTHON a Python that has what ComfyUI requires (default: that of
 # a venv in the checkout). Screenshots and the measured figures go into build/comfyui/.
@@ -290,6 +293,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-comfyui demo demo-scores bench bench-wire install uninstall clean help
+.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-deep test-comfyui demo demo-scores bench bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

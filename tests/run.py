@@ -1,16 +1,21 @@
-"""Runs every test and check, and counts them: `make test`, or `python tests/run.py --only unit,golden`.
+"""Runs the tests and counts them: `make test`, `make test-deep`, or `python tests/run.py --only unit,golden`.
 
-Stages, in this order:
+Stages of `make test`, which is everything that a user could miss:
   lint    ruff and mypy over all Python files
-  clang   every C file once more through clang, warnings as errors
-  nvcc    the CUDA backend through nvcc, for every kind of card; skipped where nvcc is missing
-  unit    the C unit tests (cmocka)
-  asan    the same, built with the address and undefined-behaviour sanitizers
-  tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's
+  unit    the C unit tests (cmocka), but for the CUDA backend's
   golden  the engine against results recorded from the official code
-  emulated  a few of them through the CUDA backend's kernels, emulated on the CPU
   python  the Python client, the nodes, and whole programs against each other (pytest)
 
+Stages of `make test-deep`, which look at the same code more closely and take several times as long:
+  clang   every C file once more through clang, warnings as errors
+  nvcc    the CUDA backend through nvcc, for every kind of card; skipped where nvcc is missing
+  card    the unit tests of the CUDA backend, whose kernels are emulated on the CPU
+  emulated  a few recorded results through those kernels
+  asan    all unit tests, built with the address and undefined-behaviour sanitizers
+  tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's
+  python-deep  the tests of tests/e2e that are marked "deep", and the long forms of those marked "long_form"
+
+`--all` runs both, one after the other, as .ci/run does. Programs that do not depend on each other run --jobs at a time.
 Prints what failed and what was skipped, and closes with one line: "N passed, N failed, N skipped".
 """
 
@@ -32,6 +37,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN_DATA = Path("tests/golden/data")
 STAGE_LIMIT_SECONDS = 1800
+# Of the unit tests, those that take longest: they begin first, so that none of them runs alone at the end.
+LONGEST_TESTS = ("test_server", "test_job", "test_prefix_cache", "test_releases", "test_cuda_graph", "test_cuda_memory")
 # Slow under the thread sanitizer, and what they test starts no thread (libav's own, in test_media, it cannot judge).
 SINGLE_THREADED_TESTS = ("test_assemble", "test_media", "test_picture", "test_pth", "test_releases", "test_tokenizer")
 # Minutes under the thread sanitizer, and their only threads are those of the kernels, as test_job's are.
@@ -39,6 +46,8 @@ ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache")
 # Of the emulated card's tests, those whose kernels share no memory between threads, or whose kernels others test.
 CUDA_TESTS_WITHOUT_RACES = ("test_cuda_elementwise", "test_cuda_graph", "test_cuda_lost", "test_cuda_memory",
                             "test_cuda_model", "test_cuda_plugin")
+# How long those tests that have a long form run in it.
+LONG_FORMS = {"LANCED_STRESS_SECONDS": "60"}
 # The quickest recorded cases that together go through every part: the ViT, a prefix, denoising, the VAE, an answer.
 EMULATED_CASES = ("t2i_nocfg.f32", "t2i_a.awq_g64.f32", "x2t_image_a.f32")
 
@@ -103,28 +112,56 @@ def parse_tap(program: str, status: int, output: str) -> Count:
     return count
 
 
-def unit_tests(jobs: int, sanitizer: str = "", leave_out: tuple[str, ...] = ()) -> Count:
-    """Builds and runs tests/unit."""
+def names_of_unit_tests() -> list[str]:
     names = sorted(path.stem for path in (ROOT / "tests/unit").glob("test_*.c"))
-    names = [name for name in names if name not in leave_out]
+    return [name for name in LONGEST_TESTS if name in names] + [name for name in names if name not in LONGEST_TESTS]
+
+
+def is_cuda_test(name: str) -> bool:
+    return name.startswith("test_cuda_")
+
+
+def unit_tests(jobs: int, names: list[str], sanitizer: str = "") -> Count:
+    """Builds and runs programs of tests/unit."""
     build = "build" + (f"-{sanitizer.replace(',', '-')}" if sanitizer else "")
-    programs = [f"{build}/tests/unit/{name}" for name in names]
-    status, output = make(f"SAN={sanitizer}", *programs, jobs=jobs)
+    status, output = make(f"SAN={sanitizer}", *(f"{build}/tests/unit/{name}" for name in names), jobs=jobs)
     if status != 0:
         print(output[-8000:])
         return Count(failed=[f"{build}: does not build"])
     # The thread sanitizer of gcc 12 cannot place its memory where addresses are randomised over more than 28 bits.
     prefix = ["setarch", "-R"] if sanitizer == "thread" and run(["setarch", "-R", "true"])[0] == 0 else []
-    count = Count()
-    for name, program in zip(names, programs, strict=True):
+
+    def run_program(name: str) -> tuple[int, str, float]:
         started = time.monotonic()
-        status, output = run([*prefix, f"./{program}"], CMOCKA_MESSAGE_OUTPUT="TAP",
+        status, output = run([*prefix, f"{build}/tests/unit/{name}"], CMOCKA_MESSAGE_OUTPUT="TAP",
                              LSAN_OPTIONS="suppressions=tests/leaks_of_others.txt:print_suppressions=0",
                              UBSAN_OPTIONS="print_stacktrace=1", TSAN_OPTIONS="second_deadlock_stack=1")
-        one = parse_tap(f"{name} ({sanitizer})" if sanitizer else name, status, output)
-        print(f"  {name}: {one} ({time.monotonic() - started:.1f} s)", flush=True)
-        count.add(one)
+        return status, output, time.monotonic() - started
+
+    count = Count()
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        for name, (status, output, seconds) in zip(names, pool.map(run_program, names), strict=True):
+            one = parse_tap(f"{name} ({sanitizer})" if sanitizer else name, status, output)
+            print(f"  {name}: {one} ({seconds:.1f} s)", flush=True)
+            count.add(one)
     return count
+
+
+def unit(jobs: int) -> Count:
+    return unit_tests(jobs, [name for name in names_of_unit_tests() if not is_cuda_test(name)])
+
+
+def card(jobs: int) -> Count:
+    return unit_tests(jobs, [name for name in names_of_unit_tests() if is_cuda_test(name)])
+
+
+def asan(jobs: int) -> Count:
+    return unit_tests(jobs, names_of_unit_tests(), "address,undefined")
+
+
+def tsan(jobs: int) -> Count:
+    left_out = SINGLE_THREADED_TESTS + ENGINE_TESTS_LIKE_TEST_JOB + CUDA_TESTS_WITHOUT_RACES
+    return unit_tests(jobs, [name for name in names_of_unit_tests() if name not in left_out], "thread")
 
 
 def lint(jobs: int) -> Count:
@@ -183,21 +220,16 @@ def emulated(jobs: int) -> Count:
     return count
 
 
-def python_tests(jobs: int) -> Count:
-    del jobs
-    folders = ["tests/python", "tests/e2e"]
+def pytest(stage: str, folders: list[str], marked: str, **environment: str) -> Count:
+    """The tests of these folders whose marks fit; pytest's own report is build/STAGE.xml."""
     count = Count()
-    if os.environ.get("COMFYUI"):
-        folders.append("tests/comfyui")
-    else:
-        count.skipped.append("tests/comfyui: all (no COMFYUI given; make test-comfyui COMFYUI=DIR runs them)")
-    report = ROOT / "build/pytest.xml"
+    report = ROOT / f"build/{stage}.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-c", "tests/pytest.ini", "-q", "-rf", f"--junitxml={report}"]
-    status, output = run([*command, *folders])
+    status, output = run([*command, "-m", marked, *folders], **environment)
     print(output)
     if not report.exists():
-        return Count(failed=[f"pytest: ended with status {status}"])
+        return Count(failed=[f"{stage}: pytest ended with status {status}"])
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname')}: {case.get('name')}"
         skip = case.find("skipped")
@@ -208,8 +240,23 @@ def python_tests(jobs: int) -> Count:
         else:
             count.passed += 1
     if status != 0 and not count.failed:
-        count.failed.append(f"pytest: ended with status {status}")
+        count.failed.append(f"{stage}: pytest ended with status {status}")
     return count
+
+
+def python_tests(jobs: int) -> Count:
+    del jobs
+    folders = ["tests/python", "tests/e2e"]
+    if os.environ.get("COMFYUI"):
+        return pytest("python", [*folders, "tests/comfyui"], "not deep")
+    count = pytest("python", folders, "not deep")
+    count.skipped.append("tests/comfyui: all (no COMFYUI given; make test-comfyui COMFYUI=DIR runs them)")
+    return count
+
+
+def python_deep(jobs: int) -> Count:
+    del jobs
+    return pytest("python-deep", ["tests/e2e"], "deep or long_form", **(LONG_FORMS | os.environ))
 
 
 def group_by_reason(skipped: list[str]) -> dict[str, list[str]]:
@@ -221,28 +268,32 @@ def group_by_reason(skipped: list[str]) -> dict[str, list[str]]:
     return groups
 
 
-STAGES: dict[str, Callable[[int], Count]] = {
-    "lint": lint,
+STAGES: dict[str, Callable[[int], Count]] = {"lint": lint, "unit": unit, "golden": golden, "python": python_tests}
+DEEP_STAGES: dict[str, Callable[[int], Count]] = {
     "clang": clang,
     "nvcc": nvcc,
-    "unit": unit_tests,
-    "asan": lambda jobs: unit_tests(jobs, "address,undefined"),
-    "tsan": lambda jobs: unit_tests(
-        jobs, "thread", SINGLE_THREADED_TESTS + ENGINE_TESTS_LIKE_TEST_JOB + CUDA_TESTS_WITHOUT_RACES),
-    "golden": golden,
+    "card": card,
     "emulated": emulated,
-    "python": python_tests,
+    "asan": asan,
+    "tsan": tsan,
+    "python-deep": python_deep,
 }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Runs every test and check.")
-    parser.add_argument("--only", default=",".join(STAGES), help="stages, with commas between them: %(default)s")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="compilers at a time")
+    parser = argparse.ArgumentParser(description="Runs the tests and checks of make test.")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--deep", action="store_true", help="those of make test-deep instead")
+    choice.add_argument("--all", action="store_true", help="both")
+    choice.add_argument("--only", metavar="STAGES", help=f"some of {','.join(STAGES | DEEP_STAGES)}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="compilers and programs at a time")
     arguments = parser.parse_args()
-    stages = arguments.only.split(",")
-    if unknown := [stage for stage in stages if stage not in STAGES]:
-        parser.error(f"no stage {unknown[0]}; there are {', '.join(STAGES)}")
+    known = STAGES | DEEP_STAGES
+    stages = list(known if arguments.all else DEEP_STAGES if arguments.deep else STAGES)
+    if arguments.only:
+        stages = arguments.only.split(",")
+    if unknown := [stage for stage in stages if stage not in known]:
+        parser.error(f"no stage {unknown[0]}; there are {', '.join(known)}")
 
     started = time.monotonic()
     total = Count()
@@ -255,7 +306,7 @@ def main() -> int:
     for stage in stages:
         print(f"== {stage}", flush=True)
         before = time.monotonic()
-        count = STAGES[stage](arguments.jobs)
+        count = known[stage](arguments.jobs)
         print(f"== {stage}: {count} in {time.monotonic() - before:.0f} s", flush=True)
         total.add(count)
 

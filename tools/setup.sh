@@ -2,7 +2,8 @@
 # setup.sh: installs what lanced needs, and only what is missing.
 #
 #   tools/setup.sh demo   to build, and to run the demo and the Python client
-#   tools/setup.sh test   the same, and what the tests and checks need
+#   tools/setup.sh test   the same, and what the tests need
+#   tools/setup.sh test-deep   the same, and more compilers
 #   tools/setup.sh comfyui   the same, and what the tests in a real ComfyUI need (a browser too; they do without)
 #
 # Two steps: Debian packages (apt-get, with sudo when not root), then a private Python environment in .venv.
@@ -13,14 +14,18 @@ cd "$(dirname "$0")/.."
 build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev libutf8proc-dev"
 media_packages="libjpeg-dev libwebp-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev"
 python_packages="python3 python3-venv"
-test_packages="g++ libcmocka-dev clang"
+test_packages="libcmocka-dev"
+deep_packages="g++ clang"
 browser_packages="chromium chromium-driver fonts-dejavu-core"
 
 case "${1:-}" in
 demo) packages="$build_packages $media_packages $python_packages" requirements=requirements.txt ;;
 test) packages="$build_packages $media_packages $python_packages $test_packages" requirements=requirements-dev.txt ;;
+test-deep)
+    packages="$build_packages $media_packages $python_packages $test_packages $deep_packages"
+    requirements=requirements-dev.txt ;;
 comfyui) packages="$build_packages $media_packages $python_packages" requirements=requirements-comfyui.txt ;;
-*) echo "usage: tools/setup.sh demo|test|comfyui" >&2; exit 2 ;;
+*) echo "usage: tools/setup.sh demo|test|test-deep|comfyui" >&2; exit 2 ;;
 esac
 
 say() { echo "setup: $*"; }

@@ -16,6 +16,7 @@ from lanced_process import DEMO_MODEL, LANCED, REQUEST, ROOT, Lanced
 
 PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
 NO_PLUGIN = {"LANCED_CUDA_PLUGIN": "/nowhere/liblanced_cuda.so"}
+pytestmark = pytest.mark.deep
 QUICK = REQUEST | {"num_inference_steps": 2}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.deep
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
 PROGRAMS = ("build/tests/unit/test_cuda_elementwise", "build/tests/unit/test_cuda_guided_step",

@@ -81,3 +81,14 @@ def test_what_the_tests_need_is_enough_for_the_demo(tmp_path: Path) -> None:
     assert "pip install" in (tmp_path / "pip.log").read_text()
     done = run_setup(tmp_path, "demo", dpkg_query=installed, apt_get="exit 9", id="echo 0")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_tests_of_a_newcomer_need_no_second_compiler(tmp_path: Path) -> None:
+    def asked_for(what: str) -> set[str]:
+        done = run_setup(tmp_path, what, dpkg_query="exit 1", apt_get="exit 100", id="echo 0")
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("setup: installing Debian packages: ")]
+        return set(line.rpartition(": ")[2].split())
+
+    demo, test, deep = (asked_for(what) for what in ("demo", "test", "test-deep"))
+    assert test - demo == {"libcmocka-dev"}
+    assert deep - test == {"g++", "clang"}
