@@ -180,6 +180,50 @@ def test_lancectl_samples_in_two_parts(lanced: Lanced, tmp_path: Path) -> None:
     assert np.array_equal(np.array(Image.open(whole)), np.array(Image.open(rest)))
 
 
+def save_latents(path: Path, dtype: str, values: np.ndarray[Any, Any]) -> None:
+    """A file of SaveLatent's layout in a number format that numpy may not have."""
+    shape = list(values.shape)
+    header = json.dumps({"latent_tensor": {"dtype": dtype, "shape": shape, "data_offsets": [0, values.nbytes]}}).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + values.tobytes())
+
+
+@pytest.fixture
+def latents(client: Client) -> np.ndarray[Any, Any]:
+    return client.encode(CIRCLE.frames(1, 128))
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_lancectl_takes_latents_of_half_the_width(
+    lanced: Lanced, client: Client, latents: np.ndarray[Any, Any], tmp_path: Path, dtype: str
+) -> None:
+    file, back = tmp_path / "half.latent", tmp_path / "back.png"
+    stored = latents.astype(np.float16) if dtype == "F16" else (latents.view(np.uint32) >> 16).astype(np.uint16)
+    wide = stored.astype(np.float32) if dtype == "F16" else (stored.astype(np.uint32) << 16).view(np.float32)
+    save_latents(file, dtype, stored)
+    done = lanced.lancectl("decode", str(file), "-o", str(back))
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.array(Image.open(back)), client.decode(wide)[0, 0])
+
+
+def test_lancectl_takes_latents_without_frames_as_one_frame(
+    lanced: Lanced, client: Client, latents: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    file, back = tmp_path / "picture.latent", tmp_path / "back.png"
+    save_latents(file, "F32", latents[:, :, 0])
+    done = lanced.lancectl("decode", str(file), "-o", str(back))
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.array(Image.open(back)), client.decode(latents)[0, 0])
+
+
+def test_lancectl_names_the_number_format_that_latents_cannot_have(lanced: Lanced, tmp_path: Path) -> None:
+    file = tmp_path / "whole.latent"
+    save_latents(file, "I32", np.zeros((1, 48, 1, 8, 8), np.int32))
+    done = lanced.lancectl("decode", str(file), "-o", str(tmp_path / "x.png"))
+    assert done.returncode == 6
+    assert '"latent_tensor" is I32; latents in F32, F16 and BF16 are accepted' in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -188,7 +232,7 @@ def test_lancectl_samples_in_two_parts(lanced: Lanced, tmp_path: Path) -> None:
         (["decode", "PNG", "-o", "x.latent"], 2, "decode needs -o FILE.png"),
         (["decode", "PNG", "-o", "x.png"], 6, "circle.png"),
         (["decode", "MISSING", "-o", "x.png"], 6, "missing.latent"),
-        (["decode", "FOREIGN", "-o", "x.png"], 6, 'has no "latent_tensor"'),
+        (["decode", "FOREIGN", "-o", "x.png"], 6, 'foreign.latent: "latent_tensor" is not of the shape [batch,48,'),
         (["t2i", "x", "-o", "x.png", "--init-latent", "MISSING"], 6, "missing.latent"),
         (["t2i", "x", "-o", "x.png", "--denoise", "2"], 4, "denoise is 2; accepted are numbers"),
         (["encode", "PNG", "-o", "x.latent", "--denoise", "1"], 2, "--denoise means nothing to encode"),

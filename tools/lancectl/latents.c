@@ -12,6 +12,41 @@
 
 static const char receipt_key[] = "lanced"; /* in the file's metadata */
 
+enum { LATENT_CHANNELS = 48 };
+
+/* Take a tensor of the file under the protocol's name: as F32 and [batch,48,latent frames,rows,columns]. */
+static int take(struct latents_file *out, const struct tensor_view *tensor, const char *name, struct error *error)
+{
+    struct tensor_view *taken = &out->tensors[out->count];
+    *taken = *tensor;
+    taken->name = name;
+    if (tensor->dimensions == 4) { /* a picture's, as other programs save it: one latent frame */
+        memmove(taken->shape + 3, taken->shape + 2, 2 * sizeof *taken->shape);
+        taken->shape[2] = 1;
+        taken->dimensions = 5;
+    }
+    if (taken->dimensions != 5 || taken->shape[1] != LATENT_CHANNELS)
+        return error_set(error, ERROR_BAD_FILE, "\"%s\" is not of the shape [batch,48,latent frames,rows,columns] or "
+                         "[batch,48,rows,columns], which latents of Wan 2.2 have", tensor->name);
+    if (tensor->dtype != DTYPE_F32) {
+        if (tensor->dtype != DTYPE_F16 && tensor->dtype != DTYPE_BF16)
+            return error_set(error, ERROR_BAD_FILE, "\"%s\" is %s; latents in F32, F16 and BF16 are accepted", tensor->name,
+                             dtype_name(tensor->dtype));
+        uint64_t elements = tensor_elements(tensor);
+        float *widened = out->widened[out->count] = malloc(elements ? elements * sizeof *widened : 1);
+        if (!widened)
+            return error_set(error, ERROR_NO_MEMORY, "no memory for %llu values", (unsigned long long)elements);
+        int code = tensor_to_float(tensor, widened, error);
+        if (code)
+            return code;
+        taken->dtype = DTYPE_F32;
+        taken->data = widened;
+        taken->bytes = elements * sizeof *widened;
+    }
+    out->count++;
+    return 0;
+}
+
 int latents_read(struct latents_file *out, const char *path, struct error *error)
 {
     *out = (struct latents_file){0};
@@ -20,21 +55,24 @@ int latents_read(struct latents_file *out, const char *path, struct error *error
         return code;
     const struct tensor_view *latents = safetensors_find(out->file, "latent_tensor");
     const struct tensor_view *state = safetensors_find(out->file, "latent_state");
-    if (!latents || latents->dtype != DTYPE_F32 || latents->dimensions != 5) {
-        latents_close(out);
-        return error_set(error, ERROR_BAD_FILE, "%s: has no \"latent_tensor\" F32 [batch,48,latent frames,rows,columns], which files of "
-                         "lancectl encode and of ComfyUI's SaveLatent for Wan 2.2 have", path);
-    }
-    out->tensors[out->count] = *latents;
-    out->tensors[out->count++].name = "latents";
-    if (state)
-        out->tensors[out->count++] = *state;
-    return 0;
+    if (latents)
+        code = take(out, latents, "latents", error);
+    else
+        code = error_set(error, ERROR_BAD_FILE, "has no \"latent_tensor\", which files of lancectl encode and of ComfyUI's SaveLatent "
+                         "have");
+    if (!code && state)
+        code = take(out, state, "latent_state", error);
+    if (!code)
+        return 0;
+    latents_close(out);
+    return error_prefix(error, "%s", path);
 }
 
 void latents_close(struct latents_file *latents)
 {
     safetensors_close(latents->file);
+    free(latents->widened[0]);
+    free(latents->widened[1]);
     *latents = (struct latents_file){0};
 }
 

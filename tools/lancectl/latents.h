@@ -2,6 +2,7 @@
  *
  * A safetensors file: `latent_tensor` f32 [batch, 48, latent frames, rows, columns] in the raw scale of the VAE, an empty
  * `latent_format_version_0`, and, of ours, `latent_state` of the same shape where noise is left, and the receipt as metadata `lanced`.
+ * Other programs also leave F16 or BF16, which is widened, and [batch, 48, rows, columns], which is one latent frame.
  */
 #ifndef LANCECTL_LATENTS_H
 #define LANCECTL_LATENTS_H
@@ -10,7 +11,8 @@
 
 struct latents_file {
     struct safetensors *file;
-    struct tensor_view tensors[2]; /* "latents" and perhaps "latent_state", as the protocol names them */
+    struct tensor_view tensors[2]; /* F32 "latents" and perhaps "latent_state", as the protocol names them */
+    float *widened[2];             /* the values of each that the file does not have as F32, or NULL */
     size_t count;
 };
 
