@@ -45,6 +45,17 @@ static void a_video_edit_takes_its_source_and_all_options(void **state)
                                     "\"source_latent_mean\":true,\"fps\":12}");
 }
 
+static void a_frame_rate_is_a_number_or_a_fraction(void **state)
+{
+    (void)state;
+    struct arguments arguments;
+    struct error error = {0};
+    assert_int_equal(PARSE(&arguments, &error, "ask", "run.mp4", "what?", "--fps", "24000/1001"), 0);
+    assert_true(arguments.fps.given && arguments.fps.value == 24000.0 / 1001);
+    assert_int_equal(PARSE(&arguments, &error, "ask", "run.mp4", "what?", "--fps", "0.5"), 0);
+    assert_true(arguments.fps.value == 0.5);
+}
+
 static void a_part_of_the_steps_starts_from_a_file_of_latents(void **state)
 {
     (void)state;
@@ -111,7 +122,9 @@ static void a_wrong_command_line_is_explained(void **state)
         {{"ask", "a.png", "--steps", "3"}, "--steps means nothing to ask"},
         {{"t2i", "a", "-o", "a.png", "--temperature", "1"}, "--temperature means nothing to t2i"},
         {{"t2i", "a", "-o", "a.png", "--resolution", "image_768res"}, "--resolution means nothing to t2i"},
-        {{"video-edit", "a.mp4", "b", "-o", "c.mp4", "--fps", "0"}, "1 to 1000"},
+        {{"video-edit", "a.mp4", "b", "-o", "c.mp4", "--fps", "0"}, "from 0.01 to 1000"},
+        {{"video-edit", "a.mp4", "b", "-o", "c.mp4", "--fps", "23,976"}, "\"23,976\" is not from"},
+        {{"video-edit", "a.mp4", "b", "-o", "c.mp4", "--fps", "1000.1"}, "from 0.01 to 1000"},
         {{"video-edit", "a.mp4", "b", "-o", "c.mp4", "--fps", "nan"}, "--fps"},
         {{"run", "-o", "out"}, "run needs --examples FILE"},
         {{"run", "--examples", "a.json"}, "run needs -o FOLDER"},
@@ -274,6 +287,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_video_edit_takes_its_source_and_all_options),
+        cmocka_unit_test(a_frame_rate_is_a_number_or_a_fraction),
         cmocka_unit_test(a_part_of_the_steps_starts_from_a_file_of_latents),
         cmocka_unit_test(a_question_takes_the_options_of_text),
         cmocka_unit_test(prompts_of_i2v_and_ask_may_be_left_out),

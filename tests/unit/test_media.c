@@ -6,6 +6,7 @@
 #include "tools/media/video_file.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -549,8 +550,6 @@ static void a_folder_that_is_no_video_is_refused(void **state)
     expect_refusal(frames_folder_read(&clip, folder, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "fps.txt");
     assert_int_equal(frames_folder_read(&clip, folder, 12, NO_LIMIT, &error), 0);
     clip_free(&clip);
-    write_bytes(in_folder("fps.txt"), "-1\n", 3);
-    expect_refusal(frames_folder_read(&clip, folder, 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "a rate of 1 to 1000");
     for (int i = 10; i < 14; i++) {
         char name[16];
         snprintf(name, sizeof name, "%d.png", i);
@@ -559,6 +558,102 @@ static void a_folder_that_is_no_video_is_refused(void **state)
     expect_refusal(frames_folder_read(&clip, folder, 12, NO_LIMIT, &error), &error, ERROR_BAD_FILE,
                    "10.png is 48 x 48 pixels and the first frame 64 x 48");
     free(pixels);
+}
+
+/* Read a folder of 48 frames with this fps.txt; returns what video_read does. */
+static int read_with_fps(struct clip *clip, const char *text, size_t bytes, struct error *error)
+{
+    write_bytes(in_folder("fps.txt"), text, bytes);
+    return frames_folder_read(clip, folder, 0, NO_LIMIT, error);
+}
+
+static void make_frames(int count)
+{
+    uint8_t pixels[3 * 4 * 4] = {0};
+    struct error error;
+    for (int i = 0; i < count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d.png", i);
+        assert_int_equal(picture_write(in_folder(name), pixels, 4, 4, NULL, &error), 0);
+    }
+}
+
+static void the_whole_of_fps_txt_is_the_frame_rate(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double fps;
+        int frames; /* that the official sampler takes of 48 */
+    } cases[] = {{"24", 24, 21},        {"24000/1001\n", 24000.0 / 1001, 21}, {" 23.976 \r\n", 23.976, 21}, {"12/1", 12, 45},
+                 {".5", 0.5, 69},       {"0.01", 0.01, 69},                   {"1000", 1000, 1},            {"2.4e1", 24, 21},
+                 {"30000/1001", 30000.0 / 1001, 17}};
+    make_frames(48);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct clip clip;
+        struct error error;
+        if (read_with_fps(&clip, cases[i].text, strlen(cases[i].text), &error))
+            fail_msg("%s", error.text);
+        assert_true(clip.source_fps == cases[i].fps);
+        if (clip.frames != cases[i].frames)
+            fail_msg("%s: %d frames instead of %d", cases[i].text, clip.frames, cases[i].frames);
+        clip_free(&clip);
+    }
+}
+
+static void an_fps_txt_that_is_no_frame_rate_is_refused(void **state)
+{
+    (void)state;
+    static const char *const none[] = {"23,976", "12:00", "12 fps", "fps=12", "24000/", "/1001", "1/2/3", "12/0", "12/-1", "0x18", "nan",
+                                       "inf",    "",      " ",      "12\n24", "12-",    "--12",  "1e",    "12 / 1"};
+    static const char *const out_of_range[] = {"0", "-1", "0.009", "1001", "1e300", "24000/1"};
+    make_frames(1);
+    struct clip clip;
+    struct error error;
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        int code = read_with_fps(&clip, none[i], strlen(none[i]), &error);
+        if (!code)
+            fail_msg("\"%s\" was taken for %g", none[i], clip.source_fps);
+        expect_refusal(code, &error, ERROR_BAD_FILE, "as a number or a fraction, such as 12, 23.976 or 24000/1001");
+    }
+    for (size_t i = 0; i < sizeof out_of_range / sizeof *out_of_range; i++)
+        expect_refusal(read_with_fps(&clip, out_of_range[i], strlen(out_of_range[i]), &error), &error, ERROR_BAD_FILE,
+                       "a rate of 0.01 to 1000 is accepted");
+    char many[512];
+    memset(many, '1', sizeof many);
+    expect_refusal(read_with_fps(&clip, many, sizeof many, &error), &error, ERROR_BAD_FILE, "as a number");
+    expect_refusal(read_with_fps(&clip, "12\0", 3, &error), &error, ERROR_BAD_FILE, "as a number");
+}
+
+/* 48 frames of 4 x 4 grey pixels in a y4m with this in its first line. */
+static int read_y4m_with_rate(struct clip *clip, const char *rate, struct error *error)
+{
+    char bytes[48 * 22 + 64];
+    int length = snprintf(bytes, sizeof bytes, "YUV4MPEG2 W4 H4 %s Cmono\n", rate);
+    for (int i = 0; i < 48; i++)
+        length += snprintf(bytes + length, sizeof bytes - (size_t)length, "FRAME\n0123456789abcdef");
+    write_bytes(in_folder("rate.y4m"), bytes, (size_t)length);
+    return video_read(clip, in_folder("rate.y4m"), 0, NO_LIMIT, error);
+}
+
+static void a_y4m_has_the_rate_of_its_whole_fraction_or_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word;
+        double fps; /* 0: refused */
+    } cases[] = {{"F24000:1001", 24000.0 / 1001}, {"F1:2", 0.5}, {"F1:100", 0.01}, {"F0:0", 25},     {"F12:1", 12},
+                 {"F23,976", 0},                  {"F12:", 0},   {"F12/1", 0},     {"F1:1000", 0}, {"F5000:1", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct clip clip;
+        struct error error;
+        int code = read_y4m_with_rate(&clip, cases[i].word, &error);
+        if (!cases[i].fps)
+            expect_refusal(code, &error, ERROR_BAD_FILE, "--fps sets it");
+        else if (code || fabs(clip.source_fps - cases[i].fps) > 1e-9)
+            fail_msg("%s: %s, %g", cases[i].word, code ? error.text : "read", code ? 0 : clip.source_fps);
+        clip_free(&clip);
+    }
 }
 
 #define IN_A_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
@@ -585,6 +680,9 @@ int main(void)
         IN_A_FOLDER(a_cut_off_video_is_refused),
         IN_A_FOLDER(a_folder_of_frames_comes_back_exactly),
         IN_A_FOLDER(a_folder_that_is_no_video_is_refused),
+        IN_A_FOLDER(the_whole_of_fps_txt_is_the_frame_rate),
+        IN_A_FOLDER(an_fps_txt_that_is_no_frame_rate_is_refused),
+        IN_A_FOLDER(a_y4m_has_the_rate_of_its_whole_fraction_or_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include "protocol/message.h"
 #include "protocol/utf8.h"
 #include "tools/lancectl/output.h"
+#include "tools/media/frame_rate.h"
 
 #define ON(command) (1u << COMMAND_##command)
 
@@ -242,10 +243,11 @@ static int parse_preview(struct arguments *out, const char *text, struct error *
 
 static int parse_fps(struct arguments *out, const char *text, struct error *error)
 {
-    int code = parse_number(&out->fps, "fps", text, error);
-    if (!code && !(out->fps.value >= 1 && out->fps.value <= 1000))
-        code = error_set(error, ERROR_BAD_REQUEST, "--fps: \"%s\" is not from 1 to 1000 frames per second", text);
-    return code;
+    if (!frame_rate_parse(text, '/', &out->fps.value) || !frame_rate_is_accepted(out->fps.value))
+        return error_set(error, ERROR_BAD_REQUEST, "--fps: \"%s\" is not from %g to %g frames per second, as a number or a fraction "
+                         "such as 24000/1001", text, FRAME_RATE_MIN, FRAME_RATE_MAX);
+    out->fps.given = true;
+    return 0;
 }
 
 static int parse_option(struct arguments *out, enum option_id id, const char *value, struct error *error)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/model/picture.h"
+#include "tools/media/frame_rate.h"
 
 int clip_check_size(int64_t height, int64_t width, struct error *error)
 {
@@ -54,7 +55,9 @@ void clip_free(struct clip *clip)
 
 int clip_sample(int frames, double fps, int indices[CLIP_MAX_SAMPLED], struct error *error)
 {
-    int count = picture_sample_frames(frames, fps, indices, CLIP_MAX_SAMPLED, error);
-    return count >= 0 ? count : error_set(error, ERROR_BAD_FILE, "has %d frames at %g a second; a rate of 1 to 1000 is "
-                                          "accepted (--fps sets it)", frames, fps);
+    if (!frame_rate_is_accepted(fps))
+        return error_set(error, ERROR_BAD_FILE, "has %d frames at %g a second; a rate of %g to %g is accepted (--fps sets it)", frames,
+                         fps, FRAME_RATE_MIN, FRAME_RATE_MAX);
+    /* The official sampler rounds the rate to a whole one, and cannot work with none. */
+    return picture_sample_frames(frames, fmax(fps, 1), indices, CLIP_MAX_SAMPLED, error);
 }

@@ -37,7 +37,7 @@ int clip_put(struct clip *clip, int index, const uint8_t *pixels, struct error *
 void clip_free(struct clip *clip); /* one that was never opened, all zeros, is allowed */
 
 /* The frames that the official sampler takes of a video: ascending `indices` (with room for CLIP_MAX_SAMPLED).
- * Returns how many, or ERROR_BAD_FILE for a rate that is out of range. */
+ * Returns how many, or ERROR_BAD_FILE for a rate that frame_rate.h does not accept. */
 int clip_sample(int frames, double fps, int indices[CLIP_MAX_SAMPLED], struct error *error);
 
 #endif

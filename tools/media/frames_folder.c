@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tools/media/frame_rate.h"
 #include "tools/media/picture_file.h"
 #include "tools/media/still.h"
 #include "tools/media/whole_file.h"
@@ -30,15 +31,22 @@ static int is_frame(const struct dirent *entry)
 
 static int read_fps(const char *folder, double *fps, struct error *error)
 {
-    char *path;
+    char *path, text[128];
     if (asprintf(&path, "%s/fps.txt", folder) < 0)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    FILE *file = fopen(path, "r");
+    FILE *file = fopen(path, "rbe");
     free(path);
-    int read = file ? fscanf(file, "%lf", fps) : 0;
-    if (file)
-        fclose(file);
-    return read == 1 ? 0 : error_set(error, ERROR_BAD_FILE, "has no fps.txt with the frames per second as a number; give --fps");
+    if (!file)
+        return error_set(error, ERROR_BAD_FILE, "has no fps.txt with its frames per second; give --fps");
+    size_t length = fread(text, 1, sizeof text, file);
+    fclose(file);
+    if (length < sizeof text && !memchr(text, '\0', length)) {
+        text[length] = '\0';
+        if (frame_rate_parse(text, '/', fps))
+            return 0;
+    }
+    return error_set(error, ERROR_BAD_FILE, "has an fps.txt that is not its frames per second as a number or a fraction, such as 12, "
+                     "23.976 or 24000/1001; mend it, or give --fps");
 }
 
 static int put_frame(struct clip *clip, int index, int frames, const char *folder, const char *name, uint64_t max_bytes,

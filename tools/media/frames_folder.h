@@ -1,5 +1,5 @@
 /* frames_folder.h: a video as a folder: one picture per frame, in the order of their names, and fps.txt, which holds
- * the frames per second as one number. */
+ * the frames per second as one number or fraction (frame_rate.h). */
 #ifndef LANCE_MEDIA_FRAMES_FOLDER_H
 #define LANCE_MEDIA_FRAMES_FOLDER_H
 

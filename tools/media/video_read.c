@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/media/frame_rate.h"
 #include "tools/media/libav_reason.h"
 
 /* Kinds of file that hold their own frames: no playlists, which could name other files or hosts. */
@@ -50,9 +51,10 @@ static void reader_close(struct video_reader *reader)
     *reader = (struct video_reader){0};
 }
 
-/* libav refuses a y4m that is too large by a code that means something else. Its size stands in its first line, as in
- * "YUV4MPEG2 W352 H288 F25:1". */
-static int check_y4m_size(const char *path, struct error *error)
+/* libav refuses a y4m that is too large by a code that means something else, and reads a frame rate by its prefix. Both stand in
+ * the first line, as in "YUV4MPEG2 W352 H288 F25:1"; F0:0 is an unknown rate, which libav takes for 25. `fps` is what the user
+ * says, or 0. */
+static int check_y4m_header(const char *path, double fps, struct error *error)
 {
     char line[256] = "";
     FILE *file = fopen(path, "rbe");
@@ -61,6 +63,7 @@ static int check_y4m_size(const char *path, struct error *error)
     if (file)
         fclose(file);
     long long width = 0, height = 0;
+    double rate;
     char *rest, *word = strtok_r(line, " \n", &rest);
     if (!word || strcmp(word, "YUV4MPEG2"))
         return 0; /* something else, or libav says what is wrong */
@@ -69,6 +72,8 @@ static int check_y4m_size(const char *path, struct error *error)
             width = strtoll(word + 1, NULL, 10);
         else if (*word == 'H')
             height = strtoll(word + 1, NULL, 10);
+        else if (*word == 'F' && fps <= 0 && strcmp(word, "F0:0") && !frame_rate_parse(word + 1, ':', &rate))
+            return error_set(error, ERROR_BAD_FILE, "has a first line whose frame rate is no fraction such as F24000:1001; --fps sets it");
     }
     return clip_check_size(height, width, error);
 }
@@ -265,7 +270,7 @@ static int read_sampled(struct clip *clip, const char *path, int count, double f
 static int read_clip(struct clip *clip, const char *path, double fps, uint64_t max_bytes, struct error *error)
 {
     struct video_reader reader = {0};
-    int code = check_y4m_size(path, error);
+    int code = check_y4m_header(path, fps, error);
     if (!code)
         code = reader_open(&reader, path, error);
     int count = 0;
