@@ -183,8 +183,8 @@ def test_lancectl_samples_in_two_parts(lanced: Lanced, tmp_path: Path) -> None:
 def save_latents(path: Path, dtype: str, values: np.ndarray[Any, Any]) -> None:
     """A file of SaveLatent's layout in a number format that numpy may not have."""
     shape = list(values.shape)
-    header = json.dumps({"latent_tensor": {"dtype": dtype, "shape": shape, "data_offsets": [0, values.nbytes]}}).encode()
-    header += b" " * (-len(header) % 8)
+    described = json.dumps({"latent_tensor": {"dtype": dtype, "shape": shape, "data_offsets": [0, values.nbytes]}})
+    header = described.encode() + b" " * (-len(described) % 8)
     path.write_bytes(len(header).to_bytes(8, "little") + header + values.tobytes())
 
 
