@@ -24,8 +24,7 @@ struct options {
     const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
     struct endpoint endpoint;
     char token[TOKEN_MAX_BYTES + 1]; /* "": none asked for */
-    enum backend backend;
-    int threads;                     /* of the CPU backend; 0: one per core */
+    struct backend_options backend;
     uint64_t max_message_bytes;
     uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */
     uint64_t prefix_cache_bytes;

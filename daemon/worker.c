@@ -479,7 +479,7 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     pthread_mutex_init(&worker->lock, NULL);
     pthread_rwlock_init(&worker->model_lock, NULL);
     struct error why_not_cuda;
-    int status = backend_open(&worker->kernels, options->backend, options->threads, &why_not_cuda, error);
+    int status = backend_open(&worker->kernels, &options->backend, &why_not_cuda, error);
     if (status != 0) {
         worker_close(worker);
         return status;

@@ -1,27 +1,51 @@
 /* backend.c: see backend.h. */
 #include "kernels/backend.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/plugin.h"
 
-int backend_of(const char *name)
+static int find(const char *name, const char *const *names, int count)
 {
-    static const char *const names[] = {"auto", "cpu", "cuda"};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < count; i++)
         if (!strcmp(name, names[i]))
             return i;
     return -1;
 }
 
-int backend_open(struct kernels **out, enum backend choice, int threads, struct error *why_not_cuda, struct error *error)
+int backend_of(const char *name)
+{
+    return find(name, (const char *const[]){"auto", "cpu", "cuda"}, 3);
+}
+
+int isa_of(const char *name)
+{
+    return find(name, (const char *const[]){"auto", "portable", "avx2", "avx512"}, 4);
+}
+
+/* The best form of the CPU backend within the limit that this processor has. */
+static int open_cpu(struct kernels **out, const struct backend_options *options, struct error *error)
+{
+    static const enum cpu_level levels[] = {CPU_AUTO, CPU_PORTABLE, CPU_AVX2, CPU_AVX512};
+    const char *name = getenv("LANCED_ISA");
+    int isa = (int)options->isa;
+    if (isa == ISA_AUTO && name && *name && (isa = isa_of(name)) < 0)
+        return error_set(error, ERROR_BAD_REQUEST, "LANCED_ISA must be " ISA_NAMES ", not \"%.40s\"", name);
+    int status = kernels_cpu_open(out, options->threads, levels[isa], error);
+    while (status == ERROR_UNSUPPORTED && --isa >= ISA_PORTABLE)
+        status = kernels_cpu_open(out, options->threads, levels[isa], error);
+    return status;
+}
+
+int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda, struct error *error)
 {
     struct error unwanted;
     struct error *why = why_not_cuda ? why_not_cuda : &unwanted;
     *why = (struct error){0};
-    if (choice == BACKEND_CUDA)
+    if (options->backend == BACKEND_CUDA)
         return kernels_cuda_load(out, 0, error);
-    if (choice == BACKEND_AUTO && kernels_cuda_load(out, 0, why) == 0)
+    if (options->backend == BACKEND_AUTO && kernels_cuda_load(out, 0, why) == 0)
         return 0;
-    return kernels_cpu_open(out, threads, CPU_AUTO, error);
+    return open_cpu(out, options, error);
 }

@@ -1,4 +1,4 @@
-/* backend.h: choosing the backend, as `--backend auto|cpu|cuda` of the programs does. */
+/* backend.h: choosing the backend, as `--backend`, `--isa` and `--threads` of the programs do. */
 #ifndef LANCE_KERNELS_BACKEND_H
 #define LANCE_KERNELS_BACKEND_H
 
@@ -9,9 +9,23 @@ enum backend { BACKEND_AUTO, BACKEND_CPU, BACKEND_CUDA };
 /* "auto", "cpu", "cuda"; -1 for anything else. */
 int backend_of(const char *name);
 
+/* The largest instruction set that the CPU backend may use: a processor without it gets the best that it has. */
+enum isa { ISA_AUTO, ISA_PORTABLE, ISA_AVX2, ISA_AVX512 };
+
+#define ISA_NAMES "auto, portable, avx2 or avx512"
+
+/* One of ISA_NAMES; -1 for anything else. */
+int isa_of(const char *name);
+
+struct backend_options {
+    enum backend backend;
+    enum isa isa;   /* AUTO: what the environment variable LANCED_ISA names, or else no limit */
+    int threads;    /* of the CPU backend; 0: one per core */
+};
+
 /* Open a backend. AUTO is CUDA where its plugin and a card are there, else the CPU; then `why_not_cuda` (which may be NULL)
- * says why, its code being ERROR_NOT_FOUND when there is just no plugin; it is empty, with code 0, otherwise. `threads`
- * are the CPU backend's, 0: one per core. Errors: those of kernels_cpu_open and kernels_cuda_load. */
-int backend_open(struct kernels **out, enum backend choice, int threads, struct error *why_not_cuda, struct error *error);
+ * says why, its code being ERROR_NOT_FOUND when there is just no plugin; it is empty, with code 0, otherwise. Errors: those
+ * of kernels_cpu_open and kernels_cuda_load, and ERROR_BAD_REQUEST when LANCED_ISA names nothing known. */
+int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda, struct error *error);
 
 #endif

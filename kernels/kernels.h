@@ -153,7 +153,7 @@ struct guided_step {
 };
 
 struct kernels {
-    const char *name;   /* "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's bytes depend on */
+    const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's bytes depend on */
     size_t act_bytes;   /* size of one activation element */
     bool host_memory;   /* device memory is the host's own: one limit for both */
     bool lost;          /* the device has failed for good: this process can do nothing more with it, a new one can */
@@ -258,8 +258,9 @@ static inline param *param_at(const param *base, size_t element)
     return (param *)((char *)(uintptr_t)base + element * sizeof(float));
 }
 
-/* Which instruction set the CPU backend may use. */
-enum cpu_level { CPU_AUTO, CPU_PORTABLE, CPU_AVX2 };
+/* The forms of the CPU backend, each with its own name. AUTO is the best of those in float32, which is the last one here
+ * that the processor has. CPU_AVX512 gives the same bytes as CPU_AVX2. */
+enum cpu_level { CPU_AUTO, CPU_PORTABLE, CPU_AVX2, CPU_AVX512 };
 
 /* Open the CPU backend with `threads` threads (0: one per core). Errors: ERROR_NO_MEMORY,
  * ERROR_UNSUPPORTED when the level is not available here. */

@@ -151,6 +151,12 @@ static void soften(struct rows *r, int row, int rows, float *scores, int first, 
     }
 }
 
+/* Panels that the micro-kernel takes together where `columns` are left. */
+static int panels_at_once(const struct micro *micro, int columns)
+{
+    return columns >= micro->tile_panels * TILE_COLUMNS ? micro->tile_panels : 1;
+}
+
 /* All rows of the task against one packed block of keys. */
 static void attend(struct rows *r, const float *keys, const float *values, float *scores, int first, int count,
                    int all_keys)
@@ -161,20 +167,25 @@ static void attend(struct rows *r, const float *keys, const float *values, float
         int seen = least(visible(r, row + rows - 1, all_keys) - first, count); /* the last row sees the most */
         if (seen <= 0)
             continue;
-        for (int k = 0; k < seen; k += TILE_COLUMNS)
+        for (int k = 0, panels; k < seen; k += panels * TILE_COLUMNS) {
+            panels = panels_at_once(micro, seen - k);
             for (size_t d = 0; d < r->dim; d += DEPTH_BLOCK) /* wide heads: a piece of the panel that the L1 cache holds */
                 for (int i = 0; i < rows; i += micro->tile_rows) {
                     int height = least(micro->tile_rows, rows - i);
-                    micro->tile(height, r->dim - d < DEPTH_BLOCK ? r->dim - d : DEPTH_BLOCK,
+                    micro->tile(height, panels, r->dim - d < DEPTH_BLOCK ? r->dim - d : DEPTH_BLOCK,
                                 r->packed + (size_t)(row + i) * r->dim + d * (size_t)height, 1, (size_t)height,
-                                keys + (size_t)k * r->dim + d * TILE_COLUMNS, scores + (size_t)i * KEY_BLOCK + k,
-                                KEY_BLOCK, d > 0);
+                                keys + (size_t)k * r->dim + d * TILE_COLUMNS, r->dim * TILE_COLUMNS,
+                                scores + (size_t)i * KEY_BLOCK + k, KEY_BLOCK, d > 0);
                 }
+        }
         soften(r, row, rows, scores, first, seen, all_keys);
-        for (size_t d = 0; d < r->wide; d += TILE_COLUMNS)
+        for (int d = 0, panels; d < (int)r->wide; d += panels * TILE_COLUMNS) {
+            panels = panels_at_once(micro, (int)r->wide - d);
             for (int i = 0; i < rows; i += micro->tile_rows)
-                micro->tile(least(micro->tile_rows, rows - i), (size_t)seen, scores + (size_t)i * KEY_BLOCK, KEY_BLOCK,
-                            1, values + d * (size_t)count, r->output + (size_t)(row + i) * r->wide + d, r->wide, true);
+                micro->tile(least(micro->tile_rows, rows - i), panels, (size_t)seen, scores + (size_t)i * KEY_BLOCK, KEY_BLOCK,
+                            1, values + (size_t)d * (size_t)count, (size_t)count * TILE_COLUMNS,
+                            r->output + (size_t)(row + i) * r->wide + d, r->wide, true);
+        }
     }
 }
 

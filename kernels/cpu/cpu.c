@@ -199,17 +199,37 @@ static void cpu_close(struct kernels *k)
     free(cpu);
 }
 
+/* NULL, with an error, when the processor lacks what the level needs. */
+static const struct micro *micro_of(enum cpu_level level, struct error *error)
+{
+    const struct micro *micro = NULL;
+    switch (level) {
+    case CPU_PORTABLE: return micro_portable();
+    case CPU_AVX2:
+        if (!(micro = micro_avx2()))
+            error_set(error, ERROR_UNSUPPORTED, "this processor has no AVX2, FMA and F16C");
+        return micro;
+    case CPU_AVX512:
+        if (!(micro = micro_avx512()))
+            error_set(error, ERROR_UNSUPPORTED, "this processor has no AVX-512 with BW, DQ, VL and VNNI");
+        return micro;
+    case CPU_AUTO: break;
+    }
+    if (!(micro = micro_avx512()))
+        micro = micro_avx2();
+    return micro ? micro : micro_portable();
+}
+
 int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, struct error *error)
 {
     *out = NULL;
-    const struct micro *micro = level == CPU_PORTABLE ? NULL : micro_avx2();
-    if (!micro && level == CPU_AVX2)
-        return error_set(error, ERROR_UNSUPPORTED,
-                         "this processor has no AVX2, FMA and F16C; open the CPU backend with automatic dispatch");
+    const struct micro *micro = micro_of(level, error);
+    if (!micro)
+        return ERROR_UNSUPPORTED;
     struct cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return error_set(error, ERROR_NO_MEMORY, "no memory for the CPU backend");
-    cpu->micro = micro ? micro : micro_portable();
+    cpu->micro = micro;
     cpu->pool = pool_open(threads);
     if (!cpu->pool) {
         free(cpu);

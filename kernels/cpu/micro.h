@@ -2,7 +2,8 @@
  *
  * Everything above this table is plain C and the same everywhere; everything in it runs
  * on one thread, on data in cache. micro_portable.c fills it with C that any machine
- * runs, micro_avx2.c with AVX2, FMA and F16C (chosen at run time, see cpu.c).
+ * runs, micro_avx2.c with AVX2, FMA and F16C, micro_avx512.c with AVX-512 (chosen at run time, see cpu.c). The last two
+ * give the same bytes: every sum runs in the same order, whatever the width of the vectors.
  *
  * The two packed layouts of the blocked product (product.h):
  *   panel  16 columns of the right factor,     [depth][16]
@@ -18,7 +19,7 @@
 
 enum {
     TILE_COLUMNS = 16,
-    TILE_ROWS_MAX = 6,
+    TILE_ROWS_MAX = 12,
     DEPTH_BLOCK = 256,  /* products are summed in blocks of this depth, so that a panel stays in the L1 cache */
     PACK_SLACK = 8      /* floats that pack() may write behind its output */
 };
@@ -34,12 +35,12 @@ struct gemv {
 
 struct micro {
     const char *name;
-    int tile_rows;
+    int tile_rows, tile_panels;
 
     /* c[r*c_row + j] = sum over k of a[r*a_row + k*a_step] * panel[k*16 + j], r < rows <= tile_rows, j < 16;
-     * added to c when `accumulate`. */
-    void (*tile)(int rows, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel, float *c,
-                 size_t c_row, bool accumulate);
+     * added to c when `accumulate`. `panels` (at most tile_panels) lie `distance` floats apart, their sums 16 columns. */
+    void (*tile)(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
+                 size_t distance, float *c, size_t c_row, bool accumulate);
     /* out[k*width + j] = source[j][k], j < width, k < depth; a NULL source is a row of zeros.
      * May write PACK_SLACK floats past the end. */
     void (*pack)(const float *const *source, int width, size_t depth, float *out);
@@ -69,5 +70,7 @@ struct micro {
 const struct micro *micro_portable(void);
 /* NULL when this processor or this build has no AVX2, FMA and F16C. */
 const struct micro *micro_avx2(void);
+/* NULL when this processor or this build has no AVX-512 (F, BW, DQ, VL and VNNI) beside those. */
+const struct micro *micro_avx512(void);
 
 #endif

@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-enum { WIDTH = 8 };
+enum { WIDTH = 8, SUM_WIDTH = 8 };
 typedef float vec __attribute__((vector_size(WIDTH * sizeof(float))));
 typedef int32_t ivec __attribute__((vector_size(WIDTH * sizeof(int32_t))));
 
@@ -31,6 +31,14 @@ static inline vec v_min(vec a, vec b)
 }
 
 #include "kernels/cpu/micro_body.h"
+#include "kernels/cpu/micro_avx2.h"
+
+static inline float v_sum(vec v)
+{
+    float part[WIDTH];
+    v_store(part, v);
+    return sum_row(part);
+}
 
 enum { ROWS = 6 }; /* 6 x 2 sums, 2 panel vectors and 1 broadcast: 15 of 16 registers */
 
@@ -62,9 +70,10 @@ static inline __attribute__((always_inline)) void avx2_tile_rows(const int rows,
     }
 }
 
-static void avx2_tile(int rows, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
-                      float *c, size_t c_row, bool accumulate)
+static void avx2_tile(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
+                      size_t distance, float *c, size_t c_row, bool accumulate)
 {
+    (void)panels, (void)distance; /* one at a time */
     switch (rows) {
     case 1: avx2_tile_rows(1, depth, a, a_row, a_step, panel, c, c_row, accumulate); break;
     case 2: avx2_tile_rows(2, depth, a, a_row, a_step, panel, c, c_row, accumulate); break;
@@ -256,33 +265,7 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
         body_decode_panel(w, row, count, first + done, depth - done, out + (size_t)done * TILE_COLUMNS, avx2_pack);
 }
 
-/* One row (gemv). Against 4-bit weights the sums run in integers, which takes half the instructions of floats and is
- * exact: x is brought to 24-bit fixed point, in three signed digits of 8 bits, with a scale for each piece of 64 or 128
- * columns (the error is 2^-24 of the piece's largest value, as in a float), and codes times digits are summed
- * by the byte multiplier. Zero points are taken off once per piece, with the sum of x:
- *   sum (code - zero) * scale * x  =  scale * x_scale * (sum code * digits  -  zero * sum digits)
- * and MLX's offsets added likewise:  x_scale * (scale * sum code * digits  +  offset * sum digits).
- * NVFP4 levels are looked up as the bytes 2*level + 12, which are positive, and so have a "zero" of 12.
- *
- * 32 bytes are 64 codes; lane l of 32 bits holds columns 8l .. 8l+7, low nibbles the even ones. Prepared x: for each
- * such block and each digit a vector for the even and one for the odd columns; then for each piece the lanes' sums of
- * the digits; then the scales of the pieces. */
-enum { CODES = 64, DIGITS = 3, BLOCK_FLOATS = DIGITS * 2 * 8, NVFP4_ZERO = 12, PAIRS = 16 };
-
-static bool gemv_of_codes(const struct linear_source *w)
-{
-    int g = w->group_size;
-    return w->format != WEIGHT_F32 && w->format != WEIGHT_BF16 && w->in_features % CODES == 0 &&
-           (g % CODES == 0 || g == 8 || g == 16 || g == 32);
-}
-
-/* Columns of a piece: the sums of 128 columns of codes up to 15 still fit the multiplier's 16 bits. */
-static inline int gemv_piece(enum weight_format format, int group)
-{
-    return format != WEIGHT_NVFP4 && group % (2 * CODES) == 0 ? 2 * CODES : CODES;
-}
-
-static size_t avx2_gemv_prepared_floats(const struct linear_source *w)
+size_t avx2_gemv_prepared_floats(const struct linear_source *w)
 {
     if (!gemv_of_codes(w))
         return body_gemv_prepared_floats(w);
@@ -340,7 +323,7 @@ static void prepare_digits(const struct linear_source *w, const float *x, float 
     }
 }
 
-static void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out)
+void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out)
 {
     if (gemv_of_codes(w))
         prepare_digits(w, x, out);
@@ -536,6 +519,7 @@ const struct micro *micro_avx2(void)
     static const struct micro micro = {
         .name = "cpu-avx2",
         .tile_rows = ROWS,
+        .tile_panels = 1,
         .tile = avx2_tile,
         .pack = avx2_pack,
         .decode_row = body_decode_row,

@@ -4,7 +4,11 @@
  * They are written with the compilers' own vector type `vec`. The including file chooses
  * its width and the three operations that C has no operator for:
  *   WIDTH                                  floats in a vec
+ *   SUM_WIDTH                              floats that sums are taken in, see below
  *   v_muladd(a, b, c), v_max, v_min        a*b + c (fused where that is one instruction), larger, smaller
+ *
+ * Sums run in 4 (dot) or 2 (exp_sum) rows of SUM_WIDTH floats that are added at the end, in vectors of any width that
+ * divides a pair of rows: so AVX-512, whose vectors hold two rows of AVX2's, gives the same bytes as AVX2.
  */
 #include <math.h>
 #include <string.h>
@@ -52,16 +56,6 @@ static inline vec v_set(float value)
     return value - (vec){0};
 }
 
-static inline float v_sum(vec v)
-{
-    float part[WIDTH];
-    v_store(part, v);
-    for (int width = WIDTH / 2; width; width /= 2)
-        for (int i = 0; i < width; i++)
-            part[i] += part[i + width];
-    return part[0];
-}
-
 /* exp within about one unit in the last place (the polynomial is Cephes' expf); arguments outside [-87, 88] are moved
  * to the nearer end. */
 static inline vec v_exp(vec x)
@@ -86,18 +80,33 @@ static inline vec v_silu(vec x)
     return x / (1.0f + v_exp(-x));
 }
 
-/* Sum of x[i] * y[i], in four chains of vectors. */
+/* The sum of SUM_WIDTH floats, in halves; part is overwritten. */
+static inline float sum_row(float part[SUM_WIDTH])
+{
+    for (int width = SUM_WIDTH / 2; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            part[i] += part[i + width];
+    return part[0];
+}
+
+/* Sum of x[i] * y[i]. */
 static inline float dot(const float *x, const float *y, size_t n)
 {
-    enum { CHAINS = 4 };
+    enum { ROWS_OF_SUMS = 4, CHAINS = ROWS_OF_SUMS * SUM_WIDTH / WIDTH };
     vec sum[CHAINS] = {{0}};
     size_t i = 0;
     for (; i + CHAINS * WIDTH <= n; i += CHAINS * WIDTH)
         for (int c = 0; c < CHAINS; c++)
             sum[c] = v_muladd(v_load(x + i + c * WIDTH), v_load(y + i + c * WIDTH), sum[c]);
-    for (; i < n; i += WIDTH)
-        sum[0] = v_muladd(v_load_first(x + i, n - i, 0.0f), v_load_first(y + i, n - i, 0.0f), sum[0]);
-    return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    for (; i < n; i += SUM_WIDTH) {
+        size_t count = n - i < SUM_WIDTH ? n - i : SUM_WIDTH;
+        sum[0] = v_muladd(v_load_first(x + i, count, 0.0f), v_load_first(y + i, count, 0.0f), sum[0]);
+    }
+    float part[ROWS_OF_SUMS][SUM_WIDTH];
+    memcpy(part, sum, sizeof part);
+    for (int j = 0; j < SUM_WIDTH; j++)
+        part[0][j] = (part[0][j] + part[1][j]) + (part[2][j] + part[3][j]);
+    return sum_row(part[0]);
 }
 
 static void body_rms_norm(const float *x, size_t n, const float *weight, float eps, float *y)
@@ -171,16 +180,20 @@ static float body_max(const float *x, size_t n)
 
 static float body_exp_sum(float *x, size_t n, float shift)
 {
-    vec sum = {0}, other = {0};
+    enum { VECTORS = 2 * SUM_WIDTH / WIDTH }; /* at a time: where it is two, they hide each other's latency */
+    vec sum[VECTORS] = {{0}};
     size_t i = 0;
-    for (; i + 2 * WIDTH <= n; i += 2 * WIDTH) { /* two at a time hide each other's latency */
-        vec a = v_exp(v_load(x + i) - shift), b = v_exp(v_load(x + i + WIDTH) - shift);
-        v_store(x + i, a);
-        v_store(x + i + WIDTH, b);
-        sum += a;
-        other += b;
-    }
-    float total = v_sum(sum + other);
+    for (; i + VECTORS * WIDTH <= n; i += VECTORS * WIDTH)
+        for (int c = 0; c < VECTORS; c++) {
+            vec e = v_exp(v_load(x + i + c * WIDTH) - shift);
+            v_store(x + i + c * WIDTH, e);
+            sum[c] += e;
+        }
+    float rows[2][SUM_WIDTH];
+    memcpy(rows, sum, sizeof rows);
+    for (int j = 0; j < SUM_WIDTH; j++)
+        rows[0][j] += rows[1][j];
+    float total = sum_row(rows[0]);
     for (; i < n; i += WIDTH) {
         float part[WIDTH];
         v_store(part, v_exp(v_load_first(x + i, n - i, 0.0f) - shift));

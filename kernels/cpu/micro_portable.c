@@ -1,7 +1,7 @@
 /* micro_portable.c: the micro-kernels for any processor; see micro.h. */
 #include <stdint.h>
 
-enum { WIDTH = 4 };
+enum { WIDTH = 4, SUM_WIDTH = 4 };
 typedef float vec __attribute__((vector_size(WIDTH * sizeof(float))));
 typedef int32_t ivec __attribute__((vector_size(WIDTH * sizeof(int32_t))));
 
@@ -41,9 +41,10 @@ static inline void portable_tile_rows(const int rows, size_t depth, const float 
             c[j] = accumulate ? c[j] + sum[r][j] : sum[r][j];
 }
 
-static void portable_tile(int rows, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
-                          float *c, size_t c_row, bool accumulate)
+static void portable_tile(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step,
+                          const float *panel, size_t distance, float *c, size_t c_row, bool accumulate)
 {
+    (void)panels, (void)distance; /* one at a time */
     if (rows == ROWS)
         portable_tile_rows(ROWS, depth, a, a_row, a_step, panel, c, c_row, accumulate);
     else
@@ -69,6 +70,7 @@ const struct micro *micro_portable(void)
     static const struct micro micro = {
         .name = "cpu-portable",
         .tile_rows = ROWS,
+        .tile_panels = 1,
         .tile = portable_tile,
         .pack = portable_pack,
         .decode_row = body_decode_row,

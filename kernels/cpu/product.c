@@ -49,20 +49,21 @@ static void initialise(const struct product *p, int row, int rows, int column, i
     }
 }
 
-/* One panel times the strips of `rows` rows, added to out. */
+/* One panel, or as many as the micro-kernel takes at a time, times the strips of `rows` rows, added to out. */
 static void multiply(const struct micro *micro, const struct product *p, const float *strips, const float *panel,
-                     int row, int rows, int column, int columns, int depth)
+                     size_t distance, int row, int rows, int column, int columns, int depth)
 {
     for (int done = 0; done < rows; done += micro->tile_rows) {
         int height = least(micro->tile_rows, rows - done);
         const float *strip = strips + (size_t)done * (size_t)depth;
         float *out = p->out + (size_t)(row + done) * (size_t)p->columns + column;
-        if (columns == TILE_COLUMNS) {
-            micro->tile(height, (size_t)depth, strip, 1, (size_t)height, panel, out, (size_t)p->columns, true);
+        if (columns % TILE_COLUMNS == 0) {
+            micro->tile(height, columns / TILE_COLUMNS, (size_t)depth, strip, 1, (size_t)height, panel, distance, out,
+                        (size_t)p->columns, true);
             continue;
         }
         float tile[TILE_ROWS_MAX * TILE_COLUMNS];
-        micro->tile(height, (size_t)depth, strip, 1, (size_t)height, panel, tile, TILE_COLUMNS, false);
+        micro->tile(height, 1, (size_t)depth, strip, 1, (size_t)height, panel, distance, tile, TILE_COLUMNS, false);
         for (int r = 0; r < height; r++)
             for (int j = 0; j < columns; j++)
                 out[(size_t)r * (size_t)p->columns + (size_t)j] += tile[r * TILE_COLUMNS + j];
@@ -89,9 +90,11 @@ static void task(void *context, int index, int thread)
         for (int r = 0; r < rows; r += ROW_BLOCK) {
             int height = least(ROW_BLOCK, rows - r);
             p->left(p->context, micro, row + r, height, first, depth, strips);
-            for (int c = 0; c < columns; c += TILE_COLUMNS)
-                multiply(micro, p, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, row + r, height,
-                         column + c, least(TILE_COLUMNS, columns - c), depth);
+            for (int c = 0, wide; c < columns; c += wide) {
+                wide = columns - c >= micro->tile_panels * TILE_COLUMNS ? micro->tile_panels * TILE_COLUMNS : TILE_COLUMNS;
+                multiply(micro, p, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, distance, row + r, height,
+                         column + c, least(wide, columns - c), depth);
+            }
         }
     }
 }

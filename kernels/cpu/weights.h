@@ -31,12 +31,14 @@ static inline float element_at(enum weight_format format, const void *base, size
     return format == WEIGHT_BF16 ? bf16_at(base, i) : f32_at(base, i);
 }
 
-/* FP8 E4M3: sign, 4 bits of exponent with bias 7, 3 bits of mantissa; no infinities. */
+/* FP8 E4M3: sign, 4 bits of exponent with bias 7, 3 bits of mantissa; no infinities. Moved into a float as it is, the
+ * exponent is 120 too small. */
 static inline float e4m3_to_float(uint8_t code)
 {
-    int exponent = code >> 3 & 15, mantissa = code & 7;
-    float value = exponent ? ldexpf(1.0f + (float)mantissa / 8.0f, exponent - 7) : ldexpf((float)mantissa, -9);
-    return code & 0x80 ? -value : value;
+    uint32_t bits = (uint32_t)(code & 0x7f) << 20 | (uint32_t)(code & 0x80) << 24;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value * 0x1p120f;
 }
 
 /* Scale of a group of a 4-bit matrix, the per-tensor scale included. */

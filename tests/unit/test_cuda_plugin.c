@@ -93,7 +93,7 @@ static void opens(enum backend choice, const char *name, const char *why)
 {
     struct kernels *k = NULL;
     struct error why_not, error = {0};
-    assert_int_equal(backend_open(&k, choice, 1, &why_not, &error), 0);
+    assert_int_equal(backend_open(&k, &(struct backend_options){.backend = choice, .threads = 1}, &why_not, &error), 0);
     assert_non_null(strstr(k->name, name));
     assert_non_null(strstr(why_not.text, why));
     assert_int_equal(why_not.code != 0, *why != '\0');

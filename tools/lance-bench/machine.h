@@ -2,9 +2,9 @@
 #ifndef LANCE_BENCH_MACHINE_H
 #define LANCE_BENCH_MACHINE_H
 
-/* Float32 multiply-adds in registers on `threads` threads at once, in GFLOP/s (two operations each); best of the
- * rounds that fit in `seconds`. */
-double machine_gflops(int threads, double seconds);
+/* Float32 multiply-adds in registers of the width that the CPU backend called `backend` uses, on `threads` threads at once,
+ * in GFLOP/s (two operations each); best of the rounds that fit in `seconds`. */
+double machine_gflops(int threads, double seconds, const char *backend);
 
 /* Reading memory far larger than the caches on `threads` threads at once, in GB/s; the best round. 0 when there is
  * no memory to try. */

@@ -1,12 +1,13 @@
 /* lance-bench: how fast each operator of a backend is on this machine, at the shapes of Lance-3B.
  *
- *   lance-bench [--backend cpu|cpu-portable|cuda] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]
+ *   lance-bench [--backend cpu|cuda] [--isa NAME] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]
  *   lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH] [--video WxHxFRAMES]
  *               [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...] [--threads N] [--json]
  *
  * Every case runs for S seconds (0.5) at least twice and its best time counts: on a shared machine
  * the rest is other people's work. Beside the operator's rate stands what the machine did just before. On the CPU, in a plain
- * loop: multiply-adds in registers for cases bound by arithmetic (GFLOP/s), reading memory for those bound by memory
+ * loop: multiply-adds in registers of the backend's width for cases bound by arithmetic (GFLOP/s), reading memory in several
+ * streams for those bound by memory
  * (GB/s of the bytes that must be read or written at least once). On a card, where cases run many times between two waits:
  * the largest bf16 product here, 8192 x 8192 x 8192, through cuBLASLt where that is installed (the backend's name says
  * so), and copying memory, read and written bytes counted. --tiny makes every shape small: to try the program, not to measure.
@@ -20,7 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/plugin.h"
+#include "kernels/backend.h"
 #include "tools/lance-bench/machine.h"
 #include "tools/lance-bench/tasks.h"
 
@@ -425,8 +426,8 @@ static double card_copy_gbs(struct kernels *k, size_t bytes, double seconds)
 }
 
 struct options {
-    const char *backend, *filter;
-    int threads;
+    struct backend_options backend;
+    const char *filter;
     double seconds;
     bool json, tiny, tasks;
     struct tasks_options task;
@@ -434,7 +435,7 @@ struct options {
 
 static int usage(void)
 {
-    fputs("usage: lance-bench [--backend cpu|cpu-portable|cuda] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n"
+    fputs("usage: lance-bench [--backend cpu|cuda] [--isa NAME] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n"
           "       lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]\n"
           "                   [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]\n"
           "                   [--threads N] [--json]\n",
@@ -446,7 +447,7 @@ static int usage(void)
 static void measure_machine(struct kernels *k, const struct options *o, int threads, double *gflops, double *gbs)
 {
     if (k->host_memory) {
-        *gflops = machine_gflops(threads, o->seconds);
+        *gflops = machine_gflops(threads, o->seconds, k->name);
         *gbs = machine_read_gbs(threads, o->seconds);
         return;
     }
@@ -459,7 +460,7 @@ static void measure_machine(struct kernels *k, const struct options *o, int thre
 static int run_all(struct kernels *k, const struct options *o)
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
-    int threads = o->threads > 0 ? o->threads : online > 0 ? (int)online : 1;
+    int threads = o->backend.threads > 0 ? o->backend.threads : online > 0 ? (int)online : 1;
     double gflops, gbs;
     measure_machine(k, o, threads, &gflops, &gbs);
     if (o->json)
@@ -515,6 +516,7 @@ int main(int argc, char **argv)
     enum { TASKS = 256, MODEL, VAE, VIT, TASK, IMAGE, VIDEO, PICTURE, STEPS, TOKENS, RUNS };
     static const struct option names[] = {
         {"backend", required_argument, NULL, 'b'},   {"threads", required_argument, NULL, 't'},
+        {"isa", required_argument, NULL, 'i'},
         {"seconds", required_argument, NULL, 's'},   {"filter", required_argument, NULL, 'f'},
         {"json", no_argument, NULL, 'j'},            {"tiny", no_argument, NULL, 'y'},
         {"tasks", no_argument, NULL, TASKS},         {"model", required_argument, NULL, MODEL},
@@ -524,12 +526,13 @@ int main(int argc, char **argv)
         {"steps", required_argument, NULL, STEPS},   {"tokens", required_argument, NULL, TOKENS},
         {"runs", required_argument, NULL, RUNS},     {0},
     };
-    struct options o = {.backend = "cpu", .seconds = 0.5, .task = tasks_defaults()};
+    struct options o = {.backend = {.backend = BACKEND_CPU}, .seconds = 0.5, .task = tasks_defaults()};
     bool understood = true;
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (c) {
-        case 'b': o.backend = optarg; break;
-        case 't': o.threads = atoi(optarg); break;
+        case 'b': o.backend.backend = (enum backend)backend_of(optarg); break;
+        case 'i': o.backend.isa = (enum isa)isa_of(optarg); break;
+        case 't': o.backend.threads = atoi(optarg); break;
         case 's': o.seconds = atof(optarg); break;
         case 'f': o.filter = optarg; break;
         case 'j': o.json = o.task.json = true; break;
@@ -548,13 +551,12 @@ int main(int argc, char **argv)
         default: return usage();
         }
     }
-    const bool portable = !strcmp(o.backend, "cpu-portable"), cuda = !strcmp(o.backend, "cuda");
-    if (!understood || optind < argc || (strcmp(o.backend, "cpu") && !portable && !cuda) || o.tasks != (o.task.model != NULL))
+    if (!understood || optind < argc || (int)o.backend.backend < 0 || (int)o.backend.isa < 0 ||
+        o.tasks != (o.task.model != NULL))
         return usage();
     struct kernels *k = NULL;
     struct error error;
-    check(cuda ? kernels_cuda_load(&k, 0, &error)
-               : kernels_cpu_open(&k, o.threads, portable ? CPU_PORTABLE : CPU_AUTO, &error), &error);
+    check(backend_open(&k, &o.backend, NULL, &error), &error);
     int status = o.tasks ? tasks_run(k, &o.task) : run_all(k, &o);
     fflush(stdout); /* or the notice would stand in the middle of JSON where both go into one file */
     if (k->notice[0])

@@ -5,6 +5,7 @@
  *   check-golden DIR --quiet         print failures only
  *   check-golden DIR --backend cuda  on the GPU (cpu is the default); bf16 there, so it may be 1.5 times as far from the
  *                                    float32 results as the official code's own bf16 runs are; cases recorded in bf16 are left out
+ *   check-golden DIR --isa avx2      on the CPU with no larger instruction set (portable, avx2, avx512)
  *
  * DIR is laid out as tests/golden/data. Each stage is fed the recorded input and compared with the
  * recorded output; then the whole job is run. One line per case and stage, and at the end the counts; exit status 1 when
@@ -64,7 +65,7 @@ static int is_manifest(const struct dirent *entry)
 int main(int argc, char **argv)
 {
     const char *dir = NULL, *only = "";
-    enum backend backend = BACKEND_CPU;
+    struct backend_options backend = {.backend = BACKEND_CPU};
     struct report report = {0};
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--quiet"))
@@ -72,14 +73,16 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[i], "--only") && i + 1 < argc)
             only = argv[++i];
         else if (!strcmp(argv[i], "--backend") && i + 1 < argc && backend_of(argv[i + 1]) >= 0)
-            backend = (enum backend)backend_of(argv[++i]);
+            backend.backend = (enum backend)backend_of(argv[++i]);
+        else if (!strcmp(argv[i], "--isa") && i + 1 < argc && isa_of(argv[i + 1]) >= 0)
+            backend.isa = (enum isa)isa_of(argv[++i]);
         else if (argv[i][0] != '-' && !dir)
             dir = argv[i];
         else
             dir = NULL, i = argc;
     }
     if (!dir) {
-        fprintf(stderr, "usage: check-golden DIR [--only TEXT] [--quiet] [--backend auto|cpu|cuda]\n");
+        fprintf(stderr, "usage: check-golden DIR [--only TEXT] [--quiet] [--backend auto|cpu|cuda] [--isa NAME]\n");
         return 2;
     }
     char cases[600];
@@ -88,7 +91,7 @@ int main(int argc, char **argv)
     int count = scandir(cases, &entries, is_manifest, by_model);
     struct models models;
     struct error error;
-    if (count < 0 || models_open(&models, dir, backend, &error)) {
+    if (count < 0 || models_open(&models, dir, &backend, &error)) {
         fprintf(stderr, "check-golden: %s\n", count < 0 ? "DIR/cases cannot be read" : error.text);
         return 2;
     }

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-int models_open(struct models *m, const char *golden_dir, enum backend backend, struct error *error)
+int models_open(struct models *m, const char *golden_dir, const struct backend_options *backend, struct error *error)
 {
     *m = (struct models){0};
     const char *place = getenv("TMPDIR");
@@ -20,7 +20,7 @@ int models_open(struct models *m, const char *golden_dir, enum backend backend, 
         m->folder[0] = 0;
         return code;
     }
-    int code = backend_open(&m->kernels, backend, 0, NULL, error);
+    int code = backend_open(&m->kernels, backend, NULL, error);
     if (!code && m->kernels->act_bytes < sizeof(float))
         code = golden_read_distances(&m->distances, golden_dir, error);
     return code;
