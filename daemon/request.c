@@ -97,6 +97,29 @@ static bool is_finite_number(const cJSON *value)
     return cJSON_IsNumber(value) && isfinite(value->valuedouble);
 }
 
+/* What is negative is the engine's to refuse, with the range. */
+static bool read_int(int *out, const cJSON *value)
+{
+    uint64_t whole;
+    if (cJSON_IsNumber(value) && value->valuedouble == floor(value->valuedouble) && fabs(value->valuedouble) <= INT_MAX)
+        *out = (int)value->valuedouble;
+    else if (json_uint64(value, &whole) && whole <= INT_MAX)
+        *out = (int)whole;
+    else
+        return false;
+    return true;
+}
+
+static int read_interval(double out[2], const struct parameter *parameter, const cJSON *value, struct error *error)
+{
+    const cJSON *low = cJSON_GetArrayItem(value, 0), *high = cJSON_GetArrayItem(value, 1);
+    if (!cJSON_IsArray(value) || cJSON_GetArraySize(value) != 2 || !is_finite_number(low) || !is_finite_number(high))
+        return wrong(error, parameter->name, value, "[low, high], two finite numbers");
+    out[0] = low->valuedouble;
+    out[1] = high->valuedouble;
+    return 0;
+}
+
 static int read_choice(int *out, const struct parameter *parameter, const cJSON *value, struct error *error)
 {
     const char *text = cJSON_GetStringValue(value);
@@ -123,15 +146,11 @@ static int read_parameter(struct lance_request *request, const struct parameter 
         *(const char **)field = value->valuestring;
         return 0;
     case KIND_INT:
-        if (!is_finite_number(value) || value->valuedouble != floor(value->valuedouble) ||
-            fabs(value->valuedouble) > INT_MAX)
-            return wrong(error, parameter->name, value, "a whole number below 2^31");
-        *(int *)field = (int)value->valuedouble;
-        return 0;
+        return read_int(field, value) ? 0 : wrong(error, parameter->name, value, "a whole number below 2^31");
     case KIND_UINT64:
         if (!json_uint64(value, field))
             return wrong(error, parameter->name, value,
-                         "a whole number from 0 to 2^64-1, as a decimal string when above 2^53");
+                         "a whole number from 0 to 2^64-1, as a decimal string from 2^53 on");
         return 0;
     case KIND_NUMBER:
         if (!is_finite_number(value))
@@ -144,11 +163,7 @@ static int read_parameter(struct lance_request *request, const struct parameter 
         *(bool *)field = cJSON_IsTrue(value);
         return 0;
     case KIND_INTERVAL:
-        if (cJSON_GetArraySize(value) != 2 || !is_finite_number(value->child) || !is_finite_number(value->child->next))
-            return wrong(error, parameter->name, value, "[low, high], two finite numbers");
-        ((double *)field)[0] = value->child->valuedouble;
-        ((double *)field)[1] = value->child->next->valuedouble;
-        return 0;
+        return read_interval(field, parameter, value, error);
     case KIND_CHOICE:
         return read_choice(field, parameter, value, error);
     }
@@ -266,15 +281,20 @@ static int read_latents(struct given_latents *given, const struct lance_latents 
     return status;
 }
 
+static bool is_given(const cJSON *params, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(params, name) != NULL;
+}
+
 /* Sizes that are not given are those of the latents. */
 static void size_from_latents(struct job_request *request, const cJSON *params)
 {
     struct lance_request *lance = &request->lance;
     const struct lance_latents *latents = lance->latents;
-    const bool has_width = cJSON_HasObjectItem(params, "width"), has_height = cJSON_HasObjectItem(params, "height");
-    if (!cJSON_HasObjectItem(params, "batch_size"))
+    const bool has_width = is_given(params, "width"), has_height = is_given(params, "height");
+    if (!is_given(params, "batch_size"))
         lance->batch_size = latents->batch;
-    if (!cJSON_HasObjectItem(params, "num_frames") && latents->frames <= INT_MAX / TEMPORAL_STRIDE)
+    if (!is_given(params, "num_frames") && latents->frames <= INT_MAX / TEMPORAL_STRIDE)
         lance->num_frames = 1 + (latents->frames - 1) * TEMPORAL_STRIDE;
     if ((lance->task == LANCE_T2I || lance->task == LANCE_T2V) && !has_width && !has_height &&
         latents->width <= INT_MAX / SPATIAL_STRIDE && latents->height <= INT_MAX / SPATIAL_STRIDE) {
@@ -425,6 +445,8 @@ cJSON *job_request_unknown(const struct message *message)
 {
     cJSON *names = cJSON_CreateArray();
     const cJSON *params = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "params"), *param;
+    if (!cJSON_IsObject(params)) /* members of an array have no names; job_request_open refuses it */
+        return names;
     cJSON_ArrayForEach(param, params)
     {
         if (!is_known(param->string))

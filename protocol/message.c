@@ -8,8 +8,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-/* Doubles hold every whole number up to here. */
-static const uint64_t largest_exact_double = UINT64_C(1) << 53;
+/* From here on a double may stand for a neighbour that was written: 2^53 + 1 reads as 2^53. */
+static const double first_ambiguous = 0x1p53;
 
 /* cJSON prints 15 digits and takes a neighbouring double for the same number. */
 static const uint64_t first_misprinted = UINT64_C(1000000000000000);
@@ -167,7 +167,7 @@ bool json_uint64(const cJSON *item, uint64_t *value)
 {
     if (cJSON_IsNumber(item)) {
         double number = item->valuedouble;
-        if (!(number >= 0 && number <= (double)largest_exact_double) || number != (double)(uint64_t)number)
+        if (!(number >= 0 && number < first_ambiguous) || number != (double)(uint64_t)number)
             return false;
         *value = (uint64_t)number;
         return true;

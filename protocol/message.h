@@ -57,8 +57,8 @@ int message_encode(void **out, uint64_t *out_bytes, const cJSON *envelope,
 /* The string at `name`, or NULL when it is missing or no string. Belongs to the object. */
 const char *json_text(const cJSON *object, const char *name);
 
-/* A whole number: a JSON number from 0 to 2^53, or a string of decimal digits up to 2^64-1
- * (most JSON libraries keep numbers as doubles). Returns whether `item` is one. */
+/* A whole number: a JSON number from 0 to 2^53 - 1, or a string of decimal digits up to 2^64-1
+ * (most JSON libraries keep numbers as doubles, which tell neighbours apart only so far). Returns whether `item` is one. */
 bool json_uint64(const cJSON *item, uint64_t *value);
 
 /* The way back: a JSON number below 10^15, a decimal string from there on. NULL: out of memory. */
