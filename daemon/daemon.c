@@ -13,6 +13,7 @@
 #include <malloc.h>
 #endif
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -30,8 +31,10 @@
 #include "daemon/server.h"
 #include "daemon/worker.h"
 #include "protocol/mapped_file.h"
+#include "protocol/nng_start.h"
 
 enum {
+    THREAD_STACK_BYTES = 4 << 20, /* twice what glibc takes where there is no limit */
     TICK_MS = 1000,
     ENDING_TICK_MS = 20,
     CLOSE_SECONDS = 5,
@@ -41,7 +44,7 @@ enum {
 
 enum { EXIT_ERROR = 1, EXIT_COMMAND_LINE = 2, EXIT_DEVICE_LOST = 3 }; /* docs/lanced.md */
 
-enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_DEVICE_LOST, WISH_FATAL }; /* in the order of urgency */
+enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_OUT_OF_TIME, WISH_DEVICE_LOST, WISH_FATAL }; /* in the order of urgency */
 
 struct daemon {
     struct options options;
@@ -80,6 +83,12 @@ static void read_signal(struct daemon *daemon)
     struct signalfd_siginfo info;
     if (read(daemon->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
         return;
+    if (info.ssi_signo == SIGXCPU) { /* one more each second, until the hard limit kills */
+        if (atomic_load(&daemon->wish) < WISH_OUT_OF_TIME)
+            log_error(NULL, "the limit of processor time (ulimit -t) is reached: cancelling all jobs");
+        raise_wish(daemon, WISH_OUT_OF_TIME);
+        return;
+    }
     bool again = atomic_load(&daemon->wish) != WISH_NONE;
     bool cancel = daemon->options.cancel_on_term || again;
     log_info(NULL, "signal %s: %s", info.ssi_signo == SIGINT ? "INT" : info.ssi_signo == SIGHUP ? "HUP" : "TERM",
@@ -122,7 +131,7 @@ static bool clients_are_served(struct daemon *daemon, enum wish wish, double sec
 {
     if (wish == WISH_DEVICE_LOST && seconds < HEAR_SECONDS)
         return false;
-    return wish == WISH_CANCEL || jobs_unfetched(daemon->jobs) == 0 || seconds >= FETCH_SECONDS;
+    return wish == WISH_CANCEL || wish == WISH_OUT_OF_TIME || jobs_unfetched(daemon->jobs) == 0 || seconds >= FETCH_SECONDS;
 }
 
 /* Wait until no job is left and their results are fetched. */
@@ -131,7 +140,8 @@ static void finish_jobs(struct daemon *daemon)
     double idle_since = -1;
     for (;;) {
         enum wish wish = (enum wish)atomic_load(&daemon->wish);
-        jobs_shut(daemon->jobs, wish == WISH_CANCEL || wish == WISH_FATAL); /* without a device they fail and say why */
+        /* without a device they fail and say why */
+        jobs_shut(daemon->jobs, wish == WISH_CANCEL || wish == WISH_OUT_OF_TIME || wish == WISH_FATAL);
         if (wish == WISH_FATAL)
             return;
         if (jobs_active(daemon->jobs) > 0)
@@ -147,7 +157,9 @@ static void finish_jobs(struct daemon *daemon)
 static int serve(struct daemon *daemon, struct error *error)
 {
     const struct options *options = &daemon->options;
-    int status = instance_open(&daemon->instance, &options->endpoint, error);
+    int status = nng_start("lanced", error);
+    if (status == 0)
+        status = instance_open(&daemon->instance, &options->endpoint, error);
     if (status == 0)
         status = jobs_open(&daemon->jobs, &options->jobs, error);
     if (status == 0)
@@ -165,6 +177,8 @@ static int serve(struct daemon *daemon, struct error *error)
         server_check(daemon->server);
     }
     finish_jobs(daemon);
+    if (atomic_load(&daemon->wish) == WISH_OUT_OF_TIME)
+        return error_set(error, ERROR_INTERNAL, "ended because its limit of processor time (ulimit -t) is reached");
     if (atomic_load(&daemon->wish) < WISH_DEVICE_LOST)
         return 0;
     worker_fatal_error(daemon->worker, error);
@@ -182,16 +196,28 @@ static void allow_many_files(void)
         log_debug(NULL, "cannot raise the limit of open files: %s", strerror(errno));
 }
 
+/* What a write may raise is the error of that write, and no more: a reader that ended, a limit on the size of files (of the log,
+ * say), a terminal whose background programs are to write nothing. */
+static void ignore_signals_of_writes(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGTTOU, SIG_IGN);
+}
+
 /* Signals are blocked before any thread exists, so that only the signalfd sees them. */
 static int open_files(struct daemon *daemon, struct error *error)
 {
     sigset_t set;
+    struct sigaction hangup;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGXCPU);
+    sigaction(SIGHUP, NULL, &hangup);
+    if (hangup.sa_handler != SIG_IGN) /* as nohup has it */
+        sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
     mapped_files_guard(); /* model files may shrink under us */
     daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     daemon->stdin_fd = daemon->options.until_eof ? STDIN_FILENO : -1;
@@ -212,33 +238,55 @@ static void end_process(int signal)
 }
 
 /* Have what a stage of a job frees go back to the system at once. By default glibc comes to keep blocks of up to 32 MiB, and a
- * job then takes the sum of its stages instead of the largest, which is what admission counts. */
-static void set_allocator(void)
+ * job then takes the sum of its stages instead of the largest, which is what admission counts. Where address space
+ * is limited (ulimit -v), it is not handed out to single threads, 64 MiB each, of which others then get none. And every thread has
+ * the same stack: by default it is as large as `ulimit -s` says, which may be too little to read a message, or too much. */
+static void set_memory(void)
 {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    struct rlimit space;
+    if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY)
+        mallopt(M_ARENA_MAX, 1);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
+    pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
 #endif
+}
+
+/* What --help printed may not have arrived: a full disk, say. */
+static int flush_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    log_say("cannot write to the standard output");
+    return EXIT_ERROR;
 }
 
 int daemon_run(int argc, char **argv)
 {
-    set_allocator();
+    set_memory();
     static struct daemon daemon; /* too large for comfort on the stack; there is one */
+    ignore_signals_of_writes();
     struct error error;
     enum options_action action;
     if (options_read(&daemon.options, &action, argc, argv, &error) != 0) {
-        fprintf(stderr, "lanced: %s\n", error.text);
+        log_say(error.text);
         return EXIT_COMMAND_LINE;
     }
     if (action == OPTIONS_EXIT)
-        return 0;
+        return flush_output();
     log_set_level((enum log_level)daemon.options.log_level);
     allow_many_files();
     int status = open_files(&daemon, &error);
     if (status == 0)
+        status = log_open(&error);
+    if (status == 0)
         status = serve(&daemon, &error);
     if (status != 0)
-        fprintf(stderr, "lanced: %s\n", error.text);
+        log_say(error.text);
     exit_status = status == 0 ? 0 : atomic_load(&daemon.wish) == WISH_DEVICE_LOST ? EXIT_DEVICE_LOST : EXIT_ERROR;
     signal(SIGALRM, end_process);
     alarm(CLOSE_SECONDS);
@@ -249,5 +297,6 @@ int daemon_run(int argc, char **argv)
     instance_close(daemon.instance);
     if (status == 0)
         log_info(NULL, "ended");
+    log_close();
     return exit_status;
 }

@@ -2,13 +2,23 @@
  *
  *   2026-11-21T11:24:39.123Z info    job 4f2a: done in 3.1 s
  *
- * Callable from any thread; lines never mix. Text that came from a client cannot forge a
- * line: control characters are written as '?'.
+ * Callable from any thread; lines never mix. Text that came from a client cannot forge a line: control characters are
+ * written as '?'. Nobody waits for who reads the log: between log_open and log_close a thread of its own writes it, and lines
+ * for which there is no room any more are left out and counted.
  */
 #ifndef LANCE_LOG_H
 #define LANCE_LOG_H
 
+#include "protocol/error.h"
+
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* Start the thread that writes. Without it lines are written at once, however long that takes. Once, and before other
+ * threads start. Errors: ERROR_NO_MEMORY. */
+int log_open(struct error *error);
+
+/* Write what is left, unless nobody takes it for a second, and end the thread. Nothing may be logged after that. */
+void log_close(void);
 
 /* Lines above this level are dropped. Set once, before other threads start. */
 void log_set_level(enum log_level level);
@@ -18,6 +28,9 @@ int log_level_of(const char *name);
 
 /* `job` names the job the line is about; NULL for none. */
 void log_line(enum log_level level, const char *job, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* What a program says to who started it, without time and level: "lanced: " and the text. */
+void log_say(const char *text);
 
 #define log_error(job, ...) log_line(LOG_LEVEL_ERROR, job, __VA_ARGS__)
 #define log_warning(job, ...) log_line(LOG_LEVEL_WARNING, job, __VA_ARGS__)

@@ -1,8 +1,7 @@
-/* interrupt.h: Ctrl-C (SIGINT), SIGTERM and SIGHUP as a flag.
+/* interrupt.h: Ctrl-C (SIGINT), SIGTERM, SIGHUP (but under nohup) and SIGXCPU (the limit of ulimit -t) as a flag.
  *
  * The first signal only sets the flag, so that the job can be cancelled on the daemon. A
  * second one ends lancectl at once, and the private daemon with it, if there is one.
- * SIGXFSZ is ignored, so that a limit on file sizes is an error like a full disk.
  */
 #ifndef LANCECTL_INTERRUPT_H
 #define LANCECTL_INTERRUPT_H

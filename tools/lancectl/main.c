@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "protocol/nng_start.h"
 #include "protocol/version.h"
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/complain.h"
@@ -22,6 +23,8 @@ static enum exit_code run_with_daemon(const struct arguments *arguments)
     struct session session;
     struct error error;
     interrupt_install();
+    if (nng_start("lancectl", &error))
+        return complain(error.code, &error);
     int code = session_open(&session, arguments, &error);
     if (code) {
         enum exit_code exit_code = complain(code, &error);
@@ -69,7 +72,8 @@ int main(int argc, char **argv)
 {
     struct arguments arguments;
     struct error error;
-    signal(SIGPIPE, SIG_IGN); /* a reader that ends early is an error like a full disk, see output.h */
+    signal(SIGPIPE, SIG_IGN); /* a reader that ends early is an error like a full disk, see output.h, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a limit on the size of files */
     if (arguments_parse(&arguments, argc, argv, &error)) {
         complain(error.code, &error);
         return EXIT_USAGE;
