@@ -1,11 +1,21 @@
-/* token_sampler.c: see token_sampler.h. */
+/* token_sampler.c: see token_sampler.h.
+ *
+ * A draw adds up the softmax from the largest logit down, so that the order of the sums, and with it every token, is that of
+ * a full sort. What that takes is kept small: tokens too unlikely to change a sum are left out before, so are those below
+ * top_k's, and the rest is sorted by counting digits. */
 #include "daemon/model/token_sampler.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { DIGIT_BITS = 11, DIGIT_VALUES = 1 << DIGIT_BITS, DIGITS = 3 /* of a rank's 32 bits */ };
+
+/* exp(-40) is less than half of the last bit of 1, which the sum begins with: adding it, or less, changes no sum. */
+static const double LEAST_EXPONENT = -40;
 
 struct candidate {
-    float logit;
+    uint32_t rank; /* of the logit: the largest has the least */
     int32_t id;
 };
 
@@ -18,12 +28,18 @@ static double uniform(uint64_t seed, int position)
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
 }
 
-static int by_logit(const void *left, const void *right)
+/* Smaller for a larger logit, the same for equal ones. */
+static uint32_t rank_of(float logit)
 {
-    const struct candidate *a = left, *b = right;
-    if (a->logit != b->logit)
-        return a->logit > b->logit ? -1 : 1;
-    return a->id < b->id ? -1 : 1;
+    uint32_t bits;
+    logit += 0.0f; /* -0 becomes 0 */
+    memcpy(&bits, &logit, sizeof bits);
+    return bits >> 31 ? bits : ~bits & 0x7fffffffu;
+}
+
+static unsigned digit_of(struct candidate candidate, int digit)
+{
+    return candidate.rank >> digit * DIGIT_BITS & (DIGIT_VALUES - 1);
 }
 
 /* Divide positive logits of tokens already said by the penalty, multiply negative ones; each token once. */
@@ -48,23 +64,76 @@ static int largest(const float *logits, int count)
     return best;
 }
 
-/* Draw from sorted candidates by their softmax, cut at top_k and top_p. */
-static int32_t draw(const struct token_sampler_options *o, const struct candidate *sorted, int count, int position)
+/* The tokens that can be drawn, by id. How many. */
+static int find_candidates(double temperature, const float *logits, int count, float best, struct candidate *candidates)
 {
+    const double least = LEAST_EXPONENT * temperature;
+    int n = 0;
+    for (int i = 0; i < count; i++)
+        if (!isnan(logits[i]) && !(logits[i] - best < least))
+            candidates[n++] = (struct candidate){rank_of(logits[i]), i};
+    return n;
+}
+
+/* How many candidates have each value of a digit. */
+static void count_digits(const struct candidate *candidates, int n, int digit, int counts[DIGIT_VALUES])
+{
+    memset(counts, 0, DIGIT_VALUES * sizeof *counts);
+    for (int i = 0; i < n; i++)
+        counts[digit_of(candidates[i], digit)]++;
+}
+
+/* Leave out candidates that are not among the k first, judged by the highest digit alone. How many stay. */
+static int keep_first(struct candidate *candidates, int n, int k)
+{
+    int counts[DIGIT_VALUES], before = 0, stay = 0;
+    unsigned last = 0;
+    count_digits(candidates, n, DIGITS - 1, counts);
+    while (last < DIGIT_VALUES && (before += counts[last]) < k)
+        last++;
+    for (int i = 0; i < n; i++)
+        if (digit_of(candidates[i], DIGITS - 1) <= last)
+            candidates[stay++] = candidates[i];
+    return stay;
+}
+
+/* Sort by rank, equal ones by id, as which they come: digit by digit, from the lowest. Where the result is. */
+static const struct candidate *sort_candidates(struct candidate *candidates, struct candidate *spare, int n)
+{
+    for (int digit = 0; digit < DIGITS; digit++) {
+        int place[DIGIT_VALUES], before = 0;
+        count_digits(candidates, n, digit, place);
+        for (int value = 0; value < DIGIT_VALUES; value++) {
+            const int here = place[value];
+            place[value] = before;
+            before += here;
+        }
+        for (int i = 0; i < n; i++)
+            spare[place[digit_of(candidates[i], digit)]++] = candidates[i];
+        struct candidate *sorted = spare;
+        spare = candidates;
+        candidates = sorted;
+    }
+    return candidates;
+}
+
+/* Draw from sorted candidates by their softmax, cut at top_k and top_p. sums: [count], scratch. */
+static int32_t draw(const struct token_sampler_options *o, const float *logits, const struct candidate *sorted, int count,
+                    double *sums, int position)
+{
+    const float best = logits[sorted[0].id];
+    double sum = 0, kept = 0;
     if (o->top_k > 0 && o->top_k < count)
         count = o->top_k;
-    double total = 0, kept = 0;
     for (int i = 0; i < count; i++)
-        total += exp((sorted[i].logit - sorted[0].logit) / o->temperature);
+        sums[i] = sum += exp((logits[sorted[i].id] - best) / o->temperature);
     int n = 0;
-    while (n < count && (n == 0 || kept < o->top_p * total))
-        kept += exp((sorted[n++].logit - sorted[0].logit) / o->temperature);
-    double target = uniform(o->seed, position) * kept, sum = 0;
-    for (int i = 0; i < n; i++) {
-        sum += exp((sorted[i].logit - sorted[0].logit) / o->temperature);
-        if (target < sum)
+    while (n < count && (n == 0 || kept < o->top_p * sum))
+        kept = sums[n++];
+    const double target = uniform(o->seed, position) * kept;
+    for (int i = 0; i < n; i++)
+        if (target < sums[i])
             return sorted[i].id;
-    }
     return sorted[n - 1].id;
 }
 
@@ -78,15 +147,16 @@ int token_sampler_next(const struct token_sampler_options *o, float *logits, int
     *token = best;
     if (o->temperature == 0)
         return 0;
-    struct candidate *candidates = malloc((size_t)count * sizeof *candidates);
-    if (!candidates)
-        return error_set(error, ERROR_NO_MEMORY, "no memory to sort %d tokens", count);
-    int n = 0;
-    for (int i = 0; i < count; i++)
-        if (!isnan(logits[i]))
-            candidates[n++] = (struct candidate){logits[i], i};
-    qsort(candidates, (size_t)n, sizeof *candidates, by_logit);
-    *token = draw(o, candidates, n, previous_count);
+    struct candidate *candidates = malloc(2 * (size_t)count * sizeof *candidates);
+    double *sums = malloc((size_t)count * sizeof *sums);
+    int code = candidates && sums ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory to sort %d tokens", count);
+    if (!code) {
+        int n = find_candidates(o->temperature, logits, count, logits[best], candidates);
+        if (o->top_k > 0 && o->top_k < n)
+            n = keep_first(candidates, n, o->top_k);
+        *token = draw(o, logits, sort_candidates(candidates, candidates + count, n), n, sums, previous_count);
+    }
     free(candidates);
-    return 0;
+    free(sums);
+    return code;
 }
