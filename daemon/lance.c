@@ -62,6 +62,7 @@ static int open_parts(struct lance_model *m, const struct lance_model_options *o
         code = latent_tokens_open(&m->latent_tokens, m->kernels, m->checkpoint, rounded, error);
         if (!code)
             code = vae_open(&m->vae, m->kernels, m->checkpoint, error);
+        atomic_store(&m->colours_there, preview_known_colours(checkpoint_config(m->checkpoint), &m->colours));
     }
     if (!code && checkpoint_can_see(m->checkpoint))
         code = vit_open(&m->vit, m->kernels, m->checkpoint, rounded, error);

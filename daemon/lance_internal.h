@@ -38,6 +38,14 @@ enum {
     LANCE_VIDEO_FPS = 12
 };
 
+enum { PREVIEW_MAX_CHANNELS = 64 };
+
+/* Red, green and blue, from -1 to 1, of a latent cell: bias + sum over channels of weight * latent. */
+struct preview_colours {
+    float weight[3][PREVIEW_MAX_CHANNELS];
+    float bias[3];
+};
+
 struct lance_model {
     struct kernels *kernels; /* borrowed */
     struct checkpoint *checkpoint;
@@ -54,9 +62,8 @@ struct lance_model {
     uint64_t memory_limit_bytes; /* 0: none */
     uint64_t host_limit_bytes;   /* of a single job, where the backend has memory of its own; 0: none */
     uint64_t promised_bytes;     /* estimates of the jobs that are open */
-    atomic_bool colours_fitted;  /* lance_preview.c: colour = bias + sum over channels */
-    float colours[3][64];
-    float colour_bias[3];
+    struct preview_colours colours;
+    atomic_bool colours_there; /* known, or fitted by now */
 };
 
 /* The task's properties. */
@@ -150,9 +157,12 @@ void answer_close(struct answer *answer); /* NULL is allowed */
 /* lance_request.c: what can be checked of a request without a plan. */
 int request_check(const struct lance_model *model, const struct lance_request *request, struct error *error);
 
-/* lance_preview.c: device memory of the first preview, while the colours are fitted; then none. */
+/* lance_preview.c: the colours of this VAE's latents, if they are known without it; false if they have to be fitted. */
+bool preview_known_colours(const struct lance_config *config, struct preview_colours *colours);
+/* Device memory of the first preview, while the colours are fitted; otherwise none. */
 uint64_t preview_bytes(const struct lance_model *model);
-/* RGB of normalised latents [cells, channels]; fits the colours first if this is the first time. */
-int preview_colours(struct lance_model *model, const float *latents, size_t cells, uint8_t *rgb, struct error *error);
+/* RGB of normalised latents [cells, channels]. preview_make takes the model's colours, and fits them first if need be. */
+void preview_paint(const struct preview_colours *colours, int channels, const float *latents, size_t cells, uint8_t *rgb);
+int preview_make(struct lance_model *model, const float *latents, size_t cells, uint8_t *rgb, struct error *error);
 
 #endif

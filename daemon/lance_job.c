@@ -832,7 +832,7 @@ int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, i
     }
     job->kernels->watch(job->kernels, &job->aborted);
     if (!code)
-        code = preview_colours(job->model, clean, cells, job->preview, error);
+        code = preview_make(job->model, clean, cells, job->preview, error);
     job->kernels->watch(job->kernels, NULL);
     free(clean);
     *rgb = job->preview;

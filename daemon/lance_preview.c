@@ -1,6 +1,7 @@
 /* lance_preview.c: colours of latent cells without the VAE: colour = bias + sum over channels of weight * latent.
  *
- * The weights are fitted once per model, when the first preview is asked for: small made-up pictures of a shape on a ground
+ * For the released Wan 2.2 VAE, known by its widths, the weights are known (wan22_colours.h). Weights of another VAE
+ * are fitted once per model, when the first preview is asked for: small made-up pictures of a shape on a ground
  * are encoded, and ridge regression finds the line from each cell's latent to its mean colour. (Decoding random
  * latents instead was tried: the colours it gives have nothing to do with pictures, for no picture has such latents.)
  * On the demo's VAE, whose latents hold colour less linearly than those of large VAEs, cells of finished pictures are off by
@@ -9,6 +10,7 @@
  * Deterministic; the model's one thread runs it.
  */
 #include "daemon/lance_internal.h"
+#include "daemon/wan22_colours.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,7 @@ enum {
     CELLS_A_SIDE = 8,
     CELLS = CELLS_A_SIDE * CELLS_A_SIDE,
     SIDE = CELLS_A_SIDE * VAE_SPATIAL_STRIDE, /* pixels */
-    MAX_TERMS = 65                            /* channels and the bias */
+    MAX_TERMS = PREVIEW_MAX_CHANNELS + 1      /* the bias */
 };
 static const double ridge = 30;
 
@@ -148,10 +150,10 @@ static int fit_colours(struct lance_model *m, struct error *error)
         solve(r);
         for (int c = 0; c < 3; c++) {
             for (int i = 0; i < channels; i++)
-                m->colours[c][i] = (float)r->right[i][c];
-            m->colour_bias[c] = (float)r->right[channels][c];
+                m->colours.weight[c][i] = (float)r->right[i][c];
+            m->colours.bias[c] = (float)r->right[channels][c];
         }
-        atomic_store(&m->colours_fitted, true);
+        atomic_store(&m->colours_there, true);
     }
     free(r);
     free(latents);
@@ -159,23 +161,39 @@ static int fit_colours(struct lance_model *m, struct error *error)
     return code;
 }
 
-uint64_t preview_bytes(const struct lance_model *m)
+bool preview_known_colours(const struct lance_config *config, struct preview_colours *colours)
 {
-    return atomic_load(&m->colours_fitted) ? 0 : vae_encode_bytes(m->vae, 1, CELLS_A_SIDE, CELLS_A_SIDE);
+    if (config->vae.latent_channels != WAN22_CHANNELS || config->vae.encoder_dim != WAN22_ENCODER_DIM ||
+        config->vae.decoder_dim != WAN22_DECODER_DIM)
+        return false;
+    for (int c = 0; c < 3; c++) {
+        for (int i = 0; i < WAN22_CHANNELS; i++)
+            colours->weight[c][i] = wan22_colours[i][c];
+        colours->bias[c] = wan22_colour_bias[c];
+    }
+    return true;
 }
 
-int preview_colours(struct lance_model *m, const float *latents, size_t cells, uint8_t *rgb, struct error *error)
+uint64_t preview_bytes(const struct lance_model *m)
 {
-    int code = atomic_load(&m->colours_fitted) ? 0 : fit_colours(m, error);
-    if (code)
-        return code;
-    const size_t channels = (size_t)vae_latent_channels(m->vae);
+    return atomic_load(&m->colours_there) ? 0 : vae_encode_bytes(m->vae, 1, CELLS_A_SIDE, CELLS_A_SIDE);
+}
+
+void preview_paint(const struct preview_colours *colours, int channels, const float *latents, size_t cells, uint8_t *rgb)
+{
     for (size_t cell = 0; cell < cells; cell++)
-        for (size_t c = 0; c < 3; c++) {
-            float value = m->colour_bias[c];
-            for (size_t i = 0; i < channels; i++)
-                value += m->colours[c][i] * latents[cell * channels + i];
-            vae_pixels_to_u8(&value, &rgb[cell * 3 + c], 1);
+        for (int c = 0; c < 3; c++) {
+            float value = colours->bias[c];
+            for (int i = 0; i < channels; i++)
+                value += colours->weight[c][i] * latents[cell * (size_t)channels + (size_t)i];
+            vae_pixels_to_u8(&value, &rgb[cell * 3 + (size_t)c], 1);
         }
-    return 0;
+}
+
+int preview_make(struct lance_model *m, const float *latents, size_t cells, uint8_t *rgb, struct error *error)
+{
+    int code = atomic_load(&m->colours_there) ? 0 : fit_colours(m, error);
+    if (!code)
+        preview_paint(&m->colours, vae_latent_channels(m->vae), latents, cells, rgb);
+    return code;
 }
