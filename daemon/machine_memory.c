@@ -2,6 +2,7 @@
 #include "daemon/machine_memory.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,49 +28,134 @@ static int read_number(const char *path, const char *key, uint64_t *out)
     return status;
 }
 
-/* One control group: its limit, and what is used of it but for the page cache, which gives way. */
-static void apply_group(struct machine_memory *memory, const char *folder, const char *limit_name, const char *used_name,
-                        const char *cache_key)
+static uint64_t min(uint64_t a, uint64_t b)
 {
-    char path[PATH_MAX];
-    uint64_t limit, used = 0, cache = 0;
-    snprintf(path, sizeof path, "%s/%s", folder, limit_name);
-    if (read_number(path, "", &limit) != 0 || limit >= memory->total_bytes)
-        return;
-    snprintf(path, sizeof path, "%s/%s", folder, used_name);
-    read_number(path, "", &used);
-    snprintf(path, sizeof path, "%s/memory.stat", folder);
-    read_number(path, cache_key, &cache);
-    used = used > cache ? used - cache : 0;
-    memory->total_bytes = limit;
-    uint64_t left = limit > used ? limit - used : 0;
-    if (left < memory->available_bytes)
-        memory->available_bytes = left;
+    return a < b ? a : b;
 }
 
-/* The process's own group of the unified hierarchy, and those it lies in. */
-static void apply_groups(struct machine_memory *memory, const char *root)
+/* --- Control groups ---------------------------------------------------------------------- */
+
+/* The files of one generation of control groups. */
+struct group_files {
+    const char *limits[2]; /* the smaller one counts */
+    const char *used;
+    const char *cache[2]; /* keys of memory.stat: pages of files, which give way (not those of tmpfs, which do not) */
+    const char *limit_of_all; /* key of memory.stat: the smallest limit up to the root, also of groups that a container hides */
+};
+
+static const struct group_files unified_files = {{"memory.max", "memory.high"}, "memory.current",
+                                                 {"active_file ", "inactive_file "}, NULL};
+static const struct group_files older_files = {{"memory.limit_in_bytes", NULL}, "memory.usage_in_bytes",
+                                               {"total_active_file ", "total_inactive_file "}, "hierarchical_memory_limit "};
+
+/* A number of a group's file; `otherwise` where there is none, or "max". */
+static uint64_t number_of(const char *folder, const char *name, const char *key, uint64_t otherwise)
 {
-    char path[PATH_MAX], line[PATH_MAX / 2] = "";
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *file = fopen(path, "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL && strncmp(line, "0::", 3) != 0)
-        line[0] = '\0';
+    char path[4 * PATH_MAX];
+    uint64_t number;
+    if (name == NULL || key == NULL)
+        return otherwise;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return read_number(path, key, &number) == 0 ? number : otherwise;
+}
+
+/* One control group: its limit, and what is used of it but for the page cache. */
+static void apply_group(struct machine_memory *memory, const char *folder, const struct group_files *files)
+{
+    uint64_t limit = min(number_of(folder, files->limits[0], "", UINT64_MAX), number_of(folder, files->limits[1], "", UINT64_MAX));
+    if (limit == UINT64_MAX)
+        return;
+    uint64_t used = number_of(folder, files->used, "", 0);
+    uint64_t cache = number_of(folder, "memory.stat", files->cache[0], 0) + number_of(folder, "memory.stat", files->cache[1], 0);
+    used -= min(used, cache);
+    limit = min(limit, number_of(folder, "memory.stat", files->limit_of_all, UINT64_MAX));
+    memory->total_bytes = min(memory->total_bytes, limit);
+    memory->available_bytes = min(memory->available_bytes, limit - min(limit, used));
+}
+
+/* Whether `name` is one of those with commas between them. */
+static bool is_listed(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)) != NULL; at += length)
+        if ((at == list || at[-1] == ',') && (at[length] == '\0' || at[length] == ','))
+            return true;
+    return false;
+}
+
+/* The path of the process's own group, from a line "ID:CONTROLLERS:PATH" of /proc/self/cgroup. The unified hierarchy names
+ * no controllers. */
+static bool find_group(char path[PATH_MAX], const char *root, bool is_unified)
+{
+    char line[PATH_MAX + 256];
+    snprintf(line, sizeof line, "%s/proc/self/cgroup", root);
+    FILE *file = fopen(line, "re");
+    bool found = false;
+    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        char *controllers = strchr(line, ':'), *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
+        if (group == NULL)
+            continue;
+        *group = '\0';
+        found = is_unified ? controllers[1] == '\0' : is_listed(controllers + 1, "memory");
+        if (found)
+            snprintf(path, PATH_MAX, "%s", group + 1);
+    }
     if (file != NULL)
         fclose(file);
-    line[strcspn(line, "\n")] = '\0';
-    char *group = line[0] != '\0' ? line + 3 : line;
+    return found;
+}
+
+/* Where the hierarchy is mounted, and which of its groups is to be seen there, from a line
+ * "ID PARENT DEVICE GROUP FOLDER OPTIONS ... - TYPE SOURCE OPTIONS" of /proc/self/mountinfo. */
+static bool find_mount(char group[PATH_MAX], char folder[PATH_MAX], const char *root, bool is_unified)
+{
+    char line[4 * PATH_MAX], type[32], options[256];
+    snprintf(line, sizeof line, "%s/proc/self/mountinfo", root);
+    FILE *file = fopen(line, "re");
+    bool found = false;
+    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL) {
+        const char *rest = strstr(line, " - ");
+        if (rest == NULL || sscanf(rest, " - %31s %*s %255s", type, options) != 2)
+            continue;
+        found = (is_unified ? strcmp(type, "cgroup2") == 0 : strcmp(type, "cgroup") == 0 && is_listed(options, "memory")) &&
+                sscanf(line, "%*s %*s %*s %4095s %4095s", group, folder) == 2;
+    }
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
+/* The part of the path of the process's group that lies below the group that is mounted; "" when it is that one, or lies elsewhere, as a
+ * container may have it. */
+static const char *below(const char *path, const char *mounted)
+{
+    size_t length = strcmp(mounted, "/") == 0 ? 0 : strlen(mounted);
+    bool is_below = strncmp(path, mounted, length) == 0 && path[length] == '/' && path[length + 1] != '\0';
+    return is_below && strstr(path, "/..") == NULL ? path + length : "";
+}
+
+/* The process's own group of a hierarchy and those that it lies in, up to the one that is mounted. */
+static void apply_groups(struct machine_memory *memory, const char *root, bool is_unified)
+{
+    char path[PATH_MAX], mounted[PATH_MAX], mount[PATH_MAX], folder[3 * PATH_MAX];
+    if (!find_group(path, root, is_unified) || !find_mount(mounted, mount, root, is_unified))
+        return;
+    size_t top = (size_t)snprintf(folder, sizeof folder, "%s%s", root, mount);
+    snprintf(folder + top, sizeof folder - top, "%s", below(path, mounted));
+    const struct group_files *files = is_unified ? &unified_files : &older_files;
     for (;;) {
-        snprintf(path, sizeof path, "%s/sys/fs/cgroup%s", root, group);
-        apply_group(memory, path, "memory.max", "memory.current", "file ");
-        char *slash = strrchr(group, '/');
-        if (slash == NULL)
+        apply_group(memory, folder, files);
+        char *slash = strrchr(folder, '/');
+        if (strlen(folder) <= top || slash == NULL)
             break;
         *slash = '\0';
+        if (!is_unified && number_of(folder, "memory.use_hierarchy", "", 1) == 0)
+            break; /* an older kernel, on which a group is not part of the one it lies in */
     }
-    snprintf(path, sizeof path, "%s/sys/fs/cgroup/memory", root); /* the older hierarchy, as a container sees it */
-    apply_group(memory, path, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache ");
 }
+
+/* --- The machine ------------------------------------------------------------------------- */
 
 void machine_memory_read(struct machine_memory *out, const char *root)
 {
@@ -80,20 +166,23 @@ void machine_memory_read(struct machine_memory *out, const char *root)
     if (read_number(path, "MemTotal:", &total_kb) != 0 || read_number(path, "MemAvailable:", &available_kb) != 0)
         return;
     *out = (struct machine_memory){.total_bytes = total_kb << 10, .available_bytes = available_kb << 10};
-    apply_groups(out, root);
+    apply_groups(out, root, true);
+    apply_groups(out, root, false); /* a hybrid machine has both, and the limits in either */
+}
+
+/* What is left of `available` beside `taken` and a reserve: a share of `total`, at least 256 MiB, but no more than a quarter. */
+static uint64_t left_for_jobs(uint64_t available, uint64_t taken, uint64_t total, uint64_t share)
+{
+    uint64_t reserve = total / share > 256 * MIB ? total / share : min(256 * MIB, total / 4);
+    return available > taken + reserve ? available - taken - reserve : 1;
 }
 
 uint64_t machine_memory_for_jobs(const struct machine_memory *machine, uint64_t weight_bytes)
 {
-    if (machine->total_bytes == 0)
-        return 0;
-    uint64_t reserve = machine->total_bytes / 8 > 256 * MIB ? machine->total_bytes / 8 : 256 * MIB;
-    uint64_t taken = weight_bytes + reserve;
-    return machine->available_bytes > taken + 64 * MIB ? machine->available_bytes - taken : 64 * MIB;
+    return machine->total_bytes == 0 ? 0 : left_for_jobs(machine->available_bytes, weight_bytes, machine->total_bytes, 8);
 }
 
 uint64_t device_memory_for_jobs(uint64_t available_bytes)
 {
-    uint64_t reserve = available_bytes / 16 > 256 * MIB ? available_bytes / 16 : 256 * MIB;
-    return available_bytes > reserve + 64 * MIB ? available_bytes - reserve : 64 * MIB;
+    return left_for_jobs(available_bytes, 0, available_bytes, 16);
 }
