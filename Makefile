@@ -223,7 +223,7 @@ fidelity: $(BUILD)/tests/check-golden
 	 tail -n 1 $(BUILD)/golden.txt && exit $$status
 
 # libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
-FUZZ_SOURCES = protocol/error.c protocol/mapped_file.c protocol/safetensors.c protocol/utf8.c daemon/model/zip.c daemon/model/pth.c
+FUZZ_SOURCES = protocol/error.c protocol/json.c protocol/mapped_file.c protocol/safetensors.c protocol/utf8.c daemon/model/zip.c daemon/model/pth.c
 FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: $(FUZZERS)
 build-fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)

@@ -34,7 +34,8 @@ struct job {
     void *on_cancel_context;
     bool released; /* to be forgotten when the worker lets go of it; clients see it no more */
     bool fetched;
-    bool events_lost; /* out of memory while posting: the job is failed at its end */
+    bool events_lost;    /* out of memory while posting: the job fails at its end */
+    bool has_last_event; /* among `events`; else there was no memory for it */
     int position;
     struct event *events; /* event i has sequence i + 1 */
     size_t event_count, event_capacity;
@@ -148,33 +149,48 @@ static uint64_t kept_bytes(const struct job *job)
     return bytes;
 }
 
+/* The event that would come next. Owns `fields`. NULL: out of memory. */
+static cJSON *make_event(const struct job *job, const char *name, cJSON *fields)
+{
+    cJSON *event = json_object();
+    /* Sequence and name first, for whoever reads a captured message. */
+    json_add_number(event, "sequence", (double)(job->event_count + 1));
+    json_add_text(event, "event", name);
+    bool is_made = event != NULL && json_is_complete(fields);
+    for (cJSON *field; is_made && (field = fields->child) != NULL;)
+        json_add(event, field->string, cJSON_DetachItemViaPointer(fields, field));
+    cJSON_Delete(fields);
+    if (is_made && json_is_complete(event))
+        return event;
+    cJSON_Delete(event);
+    return NULL;
+}
+
+static bool reserve_event(struct job *job)
+{
+    if (job->event_count < job->event_capacity)
+        return true;
+    size_t capacity = job->event_capacity != 0 ? 2 * job->event_capacity : 16;
+    struct event *events = realloc(job->events, capacity * sizeof *events);
+    if (events == NULL)
+        return false;
+    job->events = events;
+    job->event_capacity = capacity;
+    return true;
+}
+
 /* Append an event and wake who waits for it. Owns `fields` and `preview`. */
 static void post(struct job *job, const char *name, cJSON *fields, struct blob *preview, int frames, int height,
                  int width)
 {
-    if (job->event_count == job->event_capacity) {
-        size_t capacity = job->event_capacity != 0 ? 2 * job->event_capacity : 16;
-        struct event *events = realloc(job->events, capacity * sizeof *events);
-        if (events != NULL) {
-            job->events = events;
-            job->event_capacity = capacity;
-        }
-    }
-    cJSON *event = cJSON_CreateObject();
-    /* Sequence and name first, for whoever reads a captured message. */
-    bool made = job->event_count < job->event_capacity && fields != NULL &&
-                cJSON_AddNumberToObject(event, "sequence", (double)(job->event_count + 1)) != NULL &&
-                cJSON_AddStringToObject(event, "event", name) != NULL;
-    if (!made) {
+    cJSON *event = make_event(job, name, fields);
+    if (event == NULL || !reserve_event(job)) {
         job->events_lost = true;
         cJSON_Delete(event);
-        cJSON_Delete(fields);
         blob_close(preview);
+        waiter_wake_all(&job->waiters);
         return;
     }
-    for (cJSON *field = fields->child; field != NULL; field = fields->child)
-        cJSON_AddItemToObject(event, field->string, cJSON_DetachItemViaPointer(fields, field));
-    cJSON_Delete(fields);
     if (preview != NULL) { /* drop the picture of the oldest one that still has one, if there are enough */
         int kept = 0;
         for (size_t i = job->event_count; i-- > 0;) {
@@ -197,8 +213,8 @@ static void refresh_positions(struct jobs *jobs)
             continue;
         if (job->state == JOB_QUEUED && job->position != ahead) {
             job->position = ahead;
-            cJSON *fields = cJSON_CreateObject();
-            cJSON_AddNumberToObject(fields, "position", ahead);
+            cJSON *fields = json_object();
+            json_add_number(fields, "position", ahead);
             post(job, "queued", fields, NULL, 0, 0, 0);
         }
         ahead++;
@@ -240,32 +256,50 @@ static void sweep(struct jobs *jobs)
     }
 }
 
+/* The last event of a job that has ended, when there is no memory to keep it: made anew for everybody who asks. */
+static cJSON *make_last_event(const struct job *job)
+{
+    cJSON *fields = json_object();
+    if (job->state == JOB_FAILED) {
+        json_add_text(fields, "code", error_name(job->failure.code));
+        json_add_text(fields, "message", job->failure.text);
+    }
+    return make_event(job, job_state_name(job->state), fields);
+}
+
+static void set_end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
+{
+    job->state = result != NULL ? JOB_DONE : failure->code == ERROR_CANCELLED ? JOB_CANCELLED : JOB_FAILED;
+    job->result = result;
+    if (result == NULL)
+        job->failure = *failure;
+    jobs->done += job->state == JOB_DONE;
+    jobs->cancelled += job->state == JOB_CANCELLED;
+    jobs->failed += job->state == JOB_FAILED;
+}
+
 /* Give an active job its end. The job may be gone afterwards. */
 static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
 {
+    struct error lost;
     job->ended_at = clock_seconds();
-    job->result = result;
     job_request_close(job->request);
     job->request = NULL;
-    cJSON *fields = cJSON_CreateObject();
-    if (result != NULL) {
-        job->state = JOB_DONE;
-        jobs->done++;
-        post(job, "done", fields, NULL, 0, 0, 0);
-    } else if (failure->code == ERROR_CANCELLED) {
-        job->state = JOB_CANCELLED;
-        job->failure = *failure;
-        jobs->cancelled++;
-        post(job, "cancelled", fields, NULL, 0, 0, 0);
-    } else {
-        job->state = JOB_FAILED;
-        job->failure = *failure;
-        jobs->failed++;
-        cJSON_AddStringToObject(fields, "code", error_name(failure->code));
-        cJSON_AddStringToObject(fields, "message", failure->text);
-        post(job, "failed", fields, NULL, 0, 0, 0);
+    if (result != NULL && job->events_lost) { /* a piece of its answer may be among them */
+        error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for its events", job->id);
+        blob_close(result);
+        result = NULL;
+        failure = &lost;
     }
-    if (job->released || job->events_lost) /* without its last event nobody could follow it */
+    set_end(jobs, job, result, failure);
+    cJSON *event = make_last_event(job);
+    job->has_last_event = event != NULL && reserve_event(job);
+    if (job->has_last_event)
+        job->events[job->event_count++] = (struct event){.fields = event};
+    else
+        cJSON_Delete(event);
+    waiter_wake_all(&job->waiters);
+    if (job->released)
         forget(jobs, job);
     refresh_positions(jobs);
     sweep(jobs);
@@ -395,11 +429,10 @@ void job_news_clear(struct job_news *news)
 
 static int copy_news(const struct job *job, uint64_t after, struct job_news *news, struct error *error)
 {
-    news->events = cJSON_CreateArray();
-    bool copied = news->events != NULL;
-    for (uint64_t i = after; copied && i < job->event_count && i - after < JOBS_NEWS_MAX_EVENTS; i++) {
+    news->events = json_array();
+    for (uint64_t i = after; i < job->event_count && i - after < JOBS_NEWS_MAX_EVENTS; i++) {
         const struct event *event = &job->events[i];
-        copied = cJSON_AddItemToArray(news->events, cJSON_Duplicate(event->fields, true));
+        json_append(news->events, cJSON_Duplicate(event->fields, true));
         if (event->preview == NULL)
             continue;
         struct job_preview *preview = &news->previews[news->preview_count++];
@@ -409,7 +442,9 @@ static int copy_news(const struct job *job, uint64_t after, struct job_news *new
         preview->height = event->height;
         preview->width = event->width;
     }
-    if (copied)
+    if (has_ended(job) && !job->has_last_event && after + JOBS_NEWS_MAX_EVENTS > job->event_count)
+        json_append(news->events, make_last_event(job));
+    if (json_is_complete(news->events))
         return 0;
     job_news_clear(news);
     return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory for its events", job->id);
@@ -517,7 +552,7 @@ struct job *jobs_take(struct jobs *jobs, double until)
     if (job != NULL) {
         job->state = JOB_RUNNING;
         job->started_at = clock_seconds();
-        post(job, "started", cJSON_CreateObject(), NULL, 0, 0, 0);
+        post(job, "started", json_object(), NULL, 0, 0, 0);
     }
     pthread_mutex_unlock(&jobs->lock);
     return job;
@@ -575,7 +610,7 @@ void jobs_post(struct jobs *jobs, struct job *job, const char *event, cJSON *fie
 void jobs_post_preview(struct jobs *jobs, struct job *job, struct blob *rgb, int frames, int height, int width)
 {
     pthread_mutex_lock(&jobs->lock);
-    post(job, "preview", cJSON_CreateObject(), rgb, frames, height, width);
+    post(job, "preview", json_object(), rgb, frames, height, width);
     pthread_mutex_unlock(&jobs->lock);
 }
 
@@ -652,7 +687,7 @@ void jobs_sweep(struct jobs *jobs)
 
 cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes)
 {
-    cJSON *stats = cJSON_CreateObject();
+    cJSON *stats = json_object();
     *result_bytes = 0;
     pthread_mutex_lock(&jobs->lock);
     for (struct job *job = jobs->first; job != NULL; job = job->next)
@@ -670,7 +705,7 @@ cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_byt
     };
     pthread_mutex_unlock(&jobs->lock);
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
-        cJSON_AddNumberToObject(stats, counts[i].name, (double)counts[i].value);
+        json_add_number(stats, counts[i].name, (double)counts[i].value);
     return stats;
 }
 

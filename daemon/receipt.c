@@ -9,33 +9,33 @@
 
 cJSON *task_names_json(unsigned tasks)
 {
-    cJSON *names = cJSON_CreateArray();
+    cJSON *names = json_array();
     for (int task = 0; task < LANCE_TASK_COUNT; task++)
         if (tasks & (1u << task))
-            cJSON_AddItemToArray(names, cJSON_CreateString(lance_task_name((enum lance_task)task)));
+            json_append(names, cJSON_CreateString(lance_task_name((enum lance_task)task)));
     return names;
 }
 
 cJSON *model_info_json(const struct lance_model_info *info)
 {
-    cJSON *json = cJSON_CreateObject();
-    cJSON_AddStringToObject(json, "name", info->name);
-    cJSON_AddStringToObject(json, "kind", info->kind);
-    cJSON_AddStringToObject(json, "hash", info->hash);
-    cJSON_AddItemToObject(json, "tasks", task_names_json(info->tasks));
-    cJSON_AddNumberToObject(json, "weight_bytes", (double)info->weight_bytes);
-    cJSON_AddNumberToObject(json, "hidden_size", info->hidden_size);
-    cJSON_AddNumberToObject(json, "layers", info->layers);
-    cJSON_AddNumberToObject(json, "latent_channels", info->latent_channels);
-    cJSON_AddNumberToObject(json, "spatial_stride", info->spatial_stride);
-    cJSON_AddNumberToObject(json, "load_seconds", info->load_seconds);
+    cJSON *json = json_object();
+    json_add_text(json, "name", info->name);
+    json_add_text(json, "kind", info->kind);
+    json_add_text(json, "hash", info->hash);
+    json_add(json, "tasks", task_names_json(info->tasks));
+    json_add_number(json, "weight_bytes", (double)info->weight_bytes);
+    json_add_number(json, "hidden_size", info->hidden_size);
+    json_add_number(json, "layers", info->layers);
+    json_add_number(json, "latent_channels", info->latent_channels);
+    json_add_number(json, "spatial_stride", info->spatial_stride);
+    json_add_number(json, "load_seconds", info->load_seconds);
     return json;
 }
 
 /* To the microsecond: what a clock says beyond that is noise that people would have to read. */
 static void add_seconds(cJSON *object, const char *name, double seconds)
 {
-    cJSON_AddNumberToObject(object, name, round(seconds * 1e6) / 1e6);
+    json_add_number(object, name, round(seconds * 1e6) / 1e6);
 }
 
 static cJSON *receipt_json(const struct lance_request *request, const struct lance_result *result,
@@ -46,53 +46,51 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
         used.width = result->width;
         used.height = result->height;
     }
-    cJSON *receipt = cJSON_CreateObject();
-    cJSON_AddStringToObject(receipt, "job", facts->job);
-    cJSON_AddStringToObject(receipt, "task", lance_task_name(request->task));
-    cJSON_AddStringToObject(receipt, "prompt", request->prompt);
-    cJSON_AddItemToObject(receipt, "params", job_request_params(&used));
-    cJSON *model = cJSON_AddObjectToObject(receipt, "model");
-    cJSON_AddStringToObject(model, "name", facts->model.name);
-    cJSON_AddStringToObject(model, "kind", facts->model.kind);
-    cJSON_AddStringToObject(model, "hash", facts->model.hash);
-    cJSON_AddStringToObject(receipt, "version", LANCED_VERSION);
-    cJSON_AddStringToObject(receipt, "backend", facts->backend);
-    cJSON *stages = cJSON_AddArrayToObject(receipt, "stages");
+    cJSON *receipt = json_object();
+    json_add_text(receipt, "job", facts->job);
+    json_add_text(receipt, "task", lance_task_name(request->task));
+    if (request->prompt != NULL) /* the VAE's tasks have none */
+        json_add_text(receipt, "prompt", request->prompt);
+    json_add(receipt, "params", job_request_params(&used));
+    cJSON *model = json_add_object(receipt, "model");
+    json_add_text(model, "name", facts->model.name);
+    json_add_text(model, "kind", facts->model.kind);
+    json_add_text(model, "hash", facts->model.hash);
+    json_add_text(receipt, "version", LANCED_VERSION);
+    json_add_text(receipt, "backend", facts->backend);
+    cJSON *stages = json_add_array(receipt, "stages");
     for (int i = 0; i < result->stage_count; i++) {
-        cJSON *stage = cJSON_CreateObject();
-        cJSON_AddStringToObject(stage, "stage", result->stages[i].stage);
+        cJSON *stage = json_object();
+        json_add_text(stage, "stage", result->stages[i].stage);
         add_seconds(stage, "seconds", result->stages[i].seconds);
-        cJSON_AddNumberToObject(stage, "steps", result->stages[i].steps);
-        cJSON_AddItemToArray(stages, stage);
+        json_add_number(stage, "steps", result->stages[i].steps);
+        json_append(stages, stage);
     }
     add_seconds(receipt, "queue_seconds", facts->queue_seconds);
     if (facts->load_seconds < 0)
-        cJSON_AddNullToObject(receipt, "load_seconds");
+        json_add_null(receipt, "load_seconds");
     else
         add_seconds(receipt, "load_seconds", facts->load_seconds);
     add_seconds(receipt, "total_seconds", facts->total_seconds);
-    cJSON_AddNumberToObject(receipt, "peak_bytes", (double)result->peak_bytes);
-    cJSON_AddNumberToObject(receipt, "estimated_bytes", (double)result->estimated_bytes);
+    json_add_number(receipt, "peak_bytes", (double)result->peak_bytes);
+    json_add_number(receipt, "estimated_bytes", (double)result->estimated_bytes);
     return receipt;
 }
 
 static cJSON *envelope_json(const struct lance_request *request, const struct lance_result *result,
                             const struct receipt_facts *facts)
 {
-    cJSON *envelope = cJSON_CreateObject();
-    cJSON_AddNumberToObject(envelope, "protocol", PROTOCOL_VERSION);
-    cJSON_AddTrueToObject(envelope, "ok");
-    cJSON_AddStringToObject(envelope, "task", lance_task_name(request->task));
-    cJSON_AddItemToObject(envelope, "seed", json_from_uint64(request->seed));
-    cJSON_AddNumberToObject(envelope, "width", result->width);
-    cJSON_AddNumberToObject(envelope, "height", result->height);
-    cJSON_AddNumberToObject(envelope, "frames", result->frames);
-    cJSON_AddNumberToObject(envelope, "fps", result->fps);
-    if (result->text != NULL)
-        cJSON_AddStringToObject(envelope, "text", result->text);
-    else
-        cJSON_AddNullToObject(envelope, "text");
-    cJSON_AddItemToObject(envelope, "receipt", receipt_json(request, result, facts));
+    cJSON *envelope = json_object();
+    json_add_number(envelope, "protocol", PROTOCOL_VERSION);
+    json_add_bool(envelope, "ok", true);
+    json_add_text(envelope, "task", lance_task_name(request->task));
+    json_add(envelope, "seed", json_from_uint64(request->seed));
+    json_add_number(envelope, "width", result->width);
+    json_add_number(envelope, "height", result->height);
+    json_add_number(envelope, "frames", result->frames);
+    json_add_number(envelope, "fps", result->fps);
+    json_add_text(envelope, "text", result->text);
+    json_add(envelope, "receipt", receipt_json(request, result, facts));
     return envelope;
 }
 

@@ -4,10 +4,9 @@
 #ifndef LANCE_RECEIPT_H
 #define LANCE_RECEIPT_H
 
-#include <cjson/cJSON.h>
-
 #include "daemon/blob.h"
 #include "daemon/lance.h"
+#include "protocol/json.h"
 
 /* What the receipt tells beside the request and the engine's result. */
 struct receipt_facts {
@@ -23,10 +22,10 @@ struct receipt_facts {
 int receipt_encode(struct blob **out, const struct lance_request *request, const struct lance_result *result,
                    const struct receipt_facts *facts, struct error *error);
 
-/* A model's info as PROTOCOL.md has it; the caller frees. NULL: out of memory. */
+/* A model's info as PROTOCOL.md has it; the caller frees. Incomplete, or NULL: out of memory (json_is_complete). */
 cJSON *model_info_json(const struct lance_model_info *info);
 
-/* The names of the tasks in a bit mask: a JSON array. */
+/* The names of the tasks in a bit mask: a JSON array, likewise. */
 cJSON *task_names_json(unsigned tasks);
 
 #endif

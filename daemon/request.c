@@ -443,14 +443,14 @@ static bool is_known(const char *name)
 
 cJSON *job_request_unknown(const struct message *message)
 {
-    cJSON *names = cJSON_CreateArray();
+    cJSON *names = json_array();
     const cJSON *params = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "params"), *param;
     if (!cJSON_IsObject(params)) /* members of an array have no names; job_request_open refuses it */
         return names;
     cJSON_ArrayForEach(param, params)
     {
         if (!is_known(param->string))
-            cJSON_AddItemToArray(names, cJSON_CreateString(param->string));
+            json_append(names, cJSON_CreateString(param->string));
     }
     return names;
 }
@@ -492,16 +492,9 @@ cJSON *job_request_params(const struct lance_request *request)
         use |= USE_LATENTS;
     if (request->source != NULL)
         use |= USE_SOURCE;
-    cJSON *params = cJSON_CreateObject();
-    for (int i = 0; i < PARAMETERS; i++) {
-        if ((parameters[i].use & use) == 0)
-            continue;
-        cJSON *value = parameter_json(request, &parameters[i]);
-        if (value == NULL || !cJSON_AddItemToObject(params, parameters[i].name, value)) {
-            cJSON_Delete(value);
-            cJSON_Delete(params);
-            return NULL;
-        }
-    }
+    cJSON *params = json_object();
+    for (int i = 0; i < PARAMETERS; i++)
+        if (parameters[i].use & use)
+            json_add(params, parameters[i].name, parameter_json(request, &parameters[i]));
     return params;
 }

@@ -36,11 +36,12 @@ void job_request_close(struct job_request *request); /* NULL is allowed */
 /* What it keeps in memory: the message and the aligned copies of its tensors. */
 uint64_t job_request_bytes(const struct job_request *request);
 
-/* Names of parameters in the message that nobody knows: a JSON array, which the caller frees. */
+/* Names of parameters in the message that nobody knows: a JSON array, which the caller frees. Incomplete, or
+ * NULL: out of memory (json_is_complete). */
 cJSON *job_request_unknown(const struct message *message);
 
 /* The parameters that mean something for the request's task, as they are used: a JSON object,
- * which the caller frees. NULL: out of memory. */
+ * which the caller frees; likewise. */
 cJSON *job_request_params(const struct lance_request *request);
 
 #endif

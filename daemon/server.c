@@ -95,6 +95,7 @@ struct server {
     void *context;
     double started_at;
     char generation[JOB_ID_MAX_BYTES + 1];
+    struct blob *no_memory_answer; /* made while there is memory */
     nng_socket socket;
     struct listener *listener;
     struct context *contexts;
@@ -189,6 +190,34 @@ static size_t preview_tensors(const struct job_news *news, struct tensor_view *t
     return (size_t)news->preview_count;
 }
 
+static cJSON *failure_json(const struct error *failure)
+{
+    cJSON *answer = json_object();
+    json_add_number(answer, "protocol", PROTOCOL_VERSION);
+    json_add_bool(answer, "ok", false);
+    json_add_text(answer, "version", LANCED_VERSION);
+    cJSON *details = json_add_object(answer, "error");
+    json_add_text(details, "code", error_name(failure->code));
+    json_add_text(details, "message", failure->text);
+    return answer;
+}
+
+/* What is sent when there is no memory for an answer. */
+static int make_no_memory_answer(struct blob **out, struct error *error)
+{
+    struct error failure;
+    void *data;
+    uint64_t bytes;
+    error_set(&failure, ERROR_NO_MEMORY, "lanced has no memory for the answer; ask again later");
+    cJSON *answer = failure_json(&failure);
+    int status = message_encode(&data, &bytes, answer, NULL, 0, error);
+    cJSON_Delete(answer);
+    if (status != 0)
+        return status;
+    *out = blob_open(data, bytes);
+    return *out != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "server: out of memory");
+}
+
 /* Send what a handler made, or the error it failed with. */
 static void send_answer(struct context *context, int status, const struct error *failure)
 {
@@ -202,27 +231,25 @@ static void send_answer(struct context *context, int status, const struct error 
         send_bytes(context, context->encoded->data, context->encoded->bytes);
         return;
     }
-    cJSON *envelope = context->answer;
     if (status != 0) {
         job_news_clear(&context->news);
-        cJSON_Delete(envelope);
-        context->answer = envelope = cJSON_CreateObject();
-        cJSON_AddNumberToObject(envelope, "protocol", PROTOCOL_VERSION);
-        cJSON_AddFalseToObject(envelope, "ok");
-        cJSON_AddStringToObject(envelope, "version", LANCED_VERSION);
-        cJSON *details = cJSON_AddObjectToObject(envelope, "error");
-        cJSON_AddStringToObject(details, "code", error_name(failure->code));
-        cJSON_AddStringToObject(details, "message", failure->text);
+        cJSON_Delete(context->answer);
+        context->answer = failure_json(failure);
     } else if (context->news.events != NULL) {
-        cJSON_AddItemToObject(envelope, "events", context->news.events);
+        json_add(context->answer, "events", context->news.events);
         context->news.events = NULL;
     }
     struct tensor_view tensors[JOBS_KEPT_PREVIEWS];
     size_t count = preview_tensors(&context->news, tensors);
     void *data;
     uint64_t bytes;
-    if (message_encode(&data, &bytes, envelope, tensors, count, &error) != 0) {
+    if (message_encode(&data, &bytes, context->answer, tensors, count, &error) != 0) {
         log_error(NULL, "an answer cannot be written: %s", error.text);
+        const struct blob *instead = context->server->no_memory_answer;
+        if (error.code == ERROR_NO_MEMORY) {
+            send_bytes(context, instead->data, instead->bytes);
+            return;
+        }
         clear(context);
         receive(context);
         return;
@@ -297,7 +324,7 @@ static int read_whole(uint64_t *out, const cJSON *request, const char *name, uin
 
 static void add_model(struct context *context, const struct worker_status *status)
 {
-    cJSON_AddItemToObject(context->answer, "model",
+    json_add(context->answer, "model",
                           status->loaded >= 0 ? model_info_json(&status->info) : cJSON_CreateNull());
 }
 
@@ -311,20 +338,20 @@ static int handle_hello(struct context *context, const cJSON *request, struct er
     const char *client = json_text(request, "client");
     log_debug(NULL, "hello from %.80s", client != NULL ? client : "a client without a name");
 
-    cJSON_AddStringToObject(context->answer, "version", LANCED_VERSION);
-    cJSON_AddStringToObject(context->answer, "generation", server->generation);
-    cJSON_AddStringToObject(context->answer, "backend", status.backend);
-    cJSON_AddNumberToObject(context->answer, "pid", getpid());
-    cJSON *limits = cJSON_AddObjectToObject(context->answer, "limits");
-    cJSON_AddNumberToObject(limits, "message_bytes", (double)options->max_message_bytes);
-    cJSON_AddNumberToObject(limits, "queue", options->jobs.queue);
-    cJSON_AddNumberToObject(limits, "queue_bytes", (double)options->jobs.queue_bytes);
-    cJSON_AddNumberToObject(limits, "results", options->jobs.results);
-    cJSON_AddNumberToObject(limits, "result_bytes", (double)options->jobs.result_bytes);
-    cJSON_AddNumberToObject(limits, "result_seconds", options->jobs.result_seconds);
+    json_add_text(context->answer, "version", LANCED_VERSION);
+    json_add_text(context->answer, "generation", server->generation);
+    json_add_text(context->answer, "backend", status.backend);
+    json_add_number(context->answer, "pid", getpid());
+    cJSON *limits = json_add_object(context->answer, "limits");
+    json_add_number(limits, "message_bytes", (double)options->max_message_bytes);
+    json_add_number(limits, "queue", options->jobs.queue);
+    json_add_number(limits, "queue_bytes", (double)options->jobs.queue_bytes);
+    json_add_number(limits, "results", options->jobs.results);
+    json_add_number(limits, "result_bytes", (double)options->jobs.result_bytes);
+    json_add_number(limits, "result_seconds", options->jobs.result_seconds);
     add_model(context, &status);
-    cJSON_AddStringToObject(context->answer, "default_model", options->models[0].name);
-    cJSON_AddBoolToObject(context->answer, "shutting_down", jobs_is_shut(server->jobs));
+    json_add_text(context->answer, "default_model", options->models[0].name);
+    json_add_bool(context->answer, "shutting_down", jobs_is_shut(server->jobs));
     return 0;
 }
 
@@ -334,8 +361,8 @@ static int handle_models(struct context *context, const cJSON *request, struct e
     (void)error;
     struct worker_status status;
     worker_status(context->server->worker, &status);
-    cJSON_AddStringToObject(context->answer, "backend", status.backend);
-    cJSON_AddItemToObject(context->answer, "models", worker_models(context->server->worker));
+    json_add_text(context->answer, "backend", status.backend);
+    json_add(context->answer, "models", worker_models(context->server->worker));
     return 0;
 }
 
@@ -376,8 +403,8 @@ static int handle_load(struct context *context, const cJSON *request, struct err
 
 static void add_unloaded(struct context *context, enum worker_unload state)
 {
-    cJSON_AddBoolToObject(context->answer, "unloaded", state == UNLOAD_DONE);
-    cJSON_AddBoolToObject(context->answer, "pending", state == UNLOAD_PENDING);
+    json_add_bool(context->answer, "unloaded", state == UNLOAD_DONE);
+    json_add_bool(context->answer, "pending", state == UNLOAD_PENDING);
 }
 
 static int handle_unload(struct context *context, const cJSON *request, struct error *error)
@@ -395,8 +422,8 @@ static int handle_unload(struct context *context, const cJSON *request, struct e
 
 static void add_job_status(struct context *context, const struct job_status *status)
 {
-    cJSON_AddStringToObject(context->answer, "state", job_state_name(status->state));
-    cJSON_AddNumberToObject(context->answer, "position", status->position);
+    json_add_text(context->answer, "state", job_state_name(status->state));
+    json_add_number(context->answer, "position", status->position);
 }
 
 static int submit_new(struct context *context, struct job_status *status, struct error *error)
@@ -404,7 +431,7 @@ static int submit_new(struct context *context, struct job_status *status, struct
     struct server *server = context->server;
     struct job_request *request;
     cJSON *unknown = job_request_unknown(context->message);
-    cJSON_AddItemToObject(context->answer, "ignored", unknown);
+    json_add(context->answer, "ignored", unknown);
     int result = job_request_open(&request, context->message, error);
     if (result == 0) {
         context->message = NULL; /* the request has it */
@@ -476,7 +503,7 @@ static int handle_cancel(struct context *context, const cJSON *request, struct e
     if (status == 0)
         status = jobs_cancel(context->server->jobs, context->job, &state, error);
     if (status == 0)
-        cJSON_AddStringToObject(context->answer, "state", job_state_name(state));
+        json_add_text(context->answer, "state", job_state_name(state));
     return status;
 }
 
@@ -514,40 +541,40 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
 
-    cJSON_AddStringToObject(answer, "version", LANCED_VERSION);
-    cJSON_AddStringToObject(answer, "generation", server->generation);
-    cJSON_AddStringToObject(answer, "backend", status.backend);
-    cJSON_AddNumberToObject(answer, "uptime_seconds", clock_seconds() - server->started_at);
-    cJSON_AddNumberToObject(answer, "loads", (double)status.loads);
-    cJSON_AddNumberToObject(answer, "unloads", (double)status.unloads);
+    json_add_text(answer, "version", LANCED_VERSION);
+    json_add_text(answer, "generation", server->generation);
+    json_add_text(answer, "backend", status.backend);
+    json_add_number(answer, "uptime_seconds", clock_seconds() - server->started_at);
+    json_add_number(answer, "loads", (double)status.loads);
+    json_add_number(answer, "unloads", (double)status.unloads);
     add_model(context, &status);
-    cJSON_AddNumberToObject(answer, "idle_unload_seconds", server->options->idle_unload_seconds);
-    cJSON_AddItemToObject(answer, "jobs", jobs);
+    json_add_number(answer, "idle_unload_seconds", server->options->idle_unload_seconds);
+    json_add(answer, "jobs", jobs);
     add_request_counts(context);
-    cJSON_AddNumberToObject(answer, "bad_messages", (double)atomic_load(&server->bad_messages));
-    cJSON_AddNumberToObject(answer, "waiting", atomic_load(&server->parked));
-    cJSON_AddNumberToObject(answer, "steps", (double)status.steps);
-    cJSON_AddNumberToObject(answer, "busy_seconds", status.busy_seconds);
-    cJSON_AddNumberToObject(answer, "last_step_seconds", status.last_step_seconds);
-    cJSON *memory = cJSON_AddObjectToObject(answer, "memory");
-    cJSON_AddNumberToObject(memory, "resident_bytes", (double)resident_bytes());
-    cJSON_AddNumberToObject(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
-    cJSON_AddNumberToObject(memory, "weight_bytes", (double)status.info.weight_bytes);
-    cJSON_AddNumberToObject(memory, "prefix_bytes", (double)status.held.prefix_bytes);
-    cJSON_AddNumberToObject(memory, "job_bytes", (double)status.held.job_bytes);
-    cJSON_AddNumberToObject(memory, "held_bytes",
+    json_add_number(answer, "bad_messages", (double)atomic_load(&server->bad_messages));
+    json_add_number(answer, "waiting", atomic_load(&server->parked));
+    json_add_number(answer, "steps", (double)status.steps);
+    json_add_number(answer, "busy_seconds", status.busy_seconds);
+    json_add_number(answer, "last_step_seconds", status.last_step_seconds);
+    cJSON *memory = json_add_object(answer, "memory");
+    json_add_number(memory, "resident_bytes", (double)resident_bytes());
+    json_add_number(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
+    json_add_number(memory, "weight_bytes", (double)status.info.weight_bytes);
+    json_add_number(memory, "prefix_bytes", (double)status.held.prefix_bytes);
+    json_add_number(memory, "job_bytes", (double)status.held.job_bytes);
+    json_add_number(memory, "held_bytes",
                             (double)(status.held.weight_bytes + status.held.prefix_bytes + status.held.job_bytes));
-    cJSON_AddNumberToObject(memory, "queue_bytes", (double)queue_bytes);
-    cJSON_AddNumberToObject(memory, "result_bytes", (double)result_bytes);
-    cJSON_AddNumberToObject(memory, "job_peak_bytes", (double)status.job_peak_bytes);
-    cJSON_AddNumberToObject(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
-    cJSON *prefixes = cJSON_AddObjectToObject(answer, "prefix_cache");
-    cJSON_AddNumberToObject(prefixes, "hits", (double)status.prefixes.hits);
-    cJSON_AddNumberToObject(prefixes, "misses", (double)status.prefixes.misses);
-    cJSON_AddNumberToObject(prefixes, "evictions", (double)status.prefixes.evictions);
-    cJSON_AddNumberToObject(prefixes, "blocks", (double)status.prefixes.blocks);
-    cJSON_AddNumberToObject(prefixes, "bytes", (double)status.prefixes.bytes);
-    cJSON_AddNumberToObject(prefixes, "limit_bytes", (double)status.prefixes.limit_bytes);
+    json_add_number(memory, "queue_bytes", (double)queue_bytes);
+    json_add_number(memory, "result_bytes", (double)result_bytes);
+    json_add_number(memory, "job_peak_bytes", (double)status.job_peak_bytes);
+    json_add_number(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
+    cJSON *prefixes = json_add_object(answer, "prefix_cache");
+    json_add_number(prefixes, "hits", (double)status.prefixes.hits);
+    json_add_number(prefixes, "misses", (double)status.prefixes.misses);
+    json_add_number(prefixes, "evictions", (double)status.prefixes.evictions);
+    json_add_number(prefixes, "blocks", (double)status.prefixes.blocks);
+    json_add_number(prefixes, "bytes", (double)status.prefixes.bytes);
+    json_add_number(prefixes, "limit_bytes", (double)status.prefixes.limit_bytes);
     return 0;
 }
 
@@ -571,9 +598,9 @@ enum { REQUESTS = sizeof requests / sizeof requests[0] };
 
 static void add_request_counts(struct context *context)
 {
-    cJSON *counts = cJSON_AddObjectToObject(context->answer, "requests");
+    cJSON *counts = json_add_object(context->answer, "requests");
     for (int i = 0; i < REQUESTS; i++)
-        cJSON_AddNumberToObject(counts, requests[i].name, (double)atomic_load(&context->server->counts[i]));
+        json_add_number(counts, requests[i].name, (double)atomic_load(&context->server->counts[i]));
 }
 
 /* --- One message ------------------------------------------------------------------------------ */
@@ -618,9 +645,9 @@ static int handle_message(struct context *context, struct error *error)
 
 static void start_answer(struct context *context)
 {
-    context->answer = cJSON_CreateObject();
-    cJSON_AddNumberToObject(context->answer, "protocol", PROTOCOL_VERSION);
-    cJSON_AddTrueToObject(context->answer, "ok");
+    context->answer = json_object();
+    json_add_number(context->answer, "protocol", PROTOCOL_VERSION);
+    json_add_bool(context->answer, "ok", true);
 }
 
 static void free_msg(void *msg)
@@ -756,7 +783,7 @@ int server_open(struct server **out, const struct options *options, struct jobs 
     job_id_make(server->generation);
     server->contexts = calloc(CONTEXTS, sizeof *server->contexts);
     server->counts = calloc(REQUESTS, sizeof *server->counts);
-    if (server->contexts == NULL || server->counts == NULL) {
+    if (server->contexts == NULL || server->counts == NULL || make_no_memory_answer(&server->no_memory_answer, error) != 0) {
         free(server->contexts);
         free(server->counts);
         free(server);
@@ -819,5 +846,6 @@ void server_close(struct server *server)
     }
     free(server->contexts);
     free(server->counts);
+    blob_close(server->no_memory_answer);
     free(server);
 }

@@ -186,31 +186,31 @@ static cJSON *progress_json(const struct lance_progress *progress, struct pace *
         *pace = (struct pace){.stage = progress->stage};
     pace->seconds += progress->seconds;
     pace->steps++;
-    cJSON *fields = cJSON_CreateObject();
-    cJSON_AddStringToObject(fields, "stage", progress->stage);
-    cJSON_AddNumberToObject(fields, "step", progress->step);
-    cJSON_AddNumberToObject(fields, "steps", progress->steps);
-    cJSON_AddNumberToObject(fields, "total_step", progress->total_step);
-    cJSON_AddNumberToObject(fields, "total_steps", progress->total_steps);
+    cJSON *fields = json_object();
+    json_add_text(fields, "stage", progress->stage);
+    json_add_number(fields, "step", progress->step);
+    json_add_number(fields, "steps", progress->steps);
+    json_add_number(fields, "total_step", progress->total_step);
+    json_add_number(fields, "total_steps", progress->total_steps);
     if (progress->total_steps > 0)
-        cJSON_AddNumberToObject(fields, "eta_seconds",
+        json_add_number(fields, "eta_seconds",
                                 pace->seconds / pace->steps * (progress->total_steps - progress->total_step));
     else
-        cJSON_AddNullToObject(fields, "eta_seconds");
-    cJSON_AddNumberToObject(fields, "step_seconds", progress->seconds);
+        json_add_null(fields, "eta_seconds");
+    json_add_number(fields, "step_seconds", progress->seconds);
     return fields;
 }
 
 static cJSON *load_progress_json(int step, double seconds)
 {
-    cJSON *fields = cJSON_CreateObject();
-    cJSON_AddStringToObject(fields, "stage", "load");
-    cJSON_AddNumberToObject(fields, "step", step);
-    cJSON_AddNumberToObject(fields, "steps", 1);
-    cJSON_AddNumberToObject(fields, "total_step", 0);
-    cJSON_AddNumberToObject(fields, "total_steps", 0);
-    cJSON_AddNullToObject(fields, "eta_seconds");
-    cJSON_AddNumberToObject(fields, "step_seconds", seconds);
+    cJSON *fields = json_object();
+    json_add_text(fields, "stage", "load");
+    json_add_number(fields, "step", step);
+    json_add_number(fields, "steps", 1);
+    json_add_number(fields, "total_step", 0);
+    json_add_number(fields, "total_steps", 0);
+    json_add_null(fields, "eta_seconds");
+    json_add_number(fields, "step_seconds", seconds);
     return fields;
 }
 
@@ -239,8 +239,8 @@ static void post_step(struct worker *worker, struct job *job, struct lance_job *
     if (job_request(job)->lance.preview && strcmp(progress->stage, "denoise") == 0)
         post_preview(worker, job, running);
     if (progress->text != NULL && progress->text[0] != '\0') {
-        cJSON *fields = cJSON_CreateObject();
-        cJSON_AddStringToObject(fields, "text", progress->text);
+        cJSON *fields = json_object();
+        json_add_text(fields, "text", progress->text);
         jobs_post(worker->jobs, job, "text", fields);
     }
     log_debug(job_id(job), "%s %d/%d in %.4f s", progress->stage, progress->step, progress->steps, progress->seconds);
@@ -548,7 +548,7 @@ int worker_find_model(struct worker *worker, const char *name, int *index, struc
 
 cJSON *worker_models(struct worker *worker)
 {
-    cJSON *models = cJSON_CreateArray();
+    cJSON *models = json_array();
     pthread_mutex_lock(&worker->lock);
     for (int i = 0; i < worker->options->model_count; i++) {
         const struct model_choice *choice = &worker->options->models[i];
@@ -557,13 +557,13 @@ cJSON *worker_models(struct worker *worker)
         char hint[NAME_MAX + 1]; /* folders may have any bytes in their names */
         snprintf(hint, sizeof hint, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : choice->directory);
         utf8_make_line(hint);
-        cJSON *model = cJSON_CreateObject();
-        cJSON_AddStringToObject(model, "name", choice->name);
-        cJSON_AddItemToObject(model, "kind", is_known ? cJSON_CreateString(worker->known[i].kind) : cJSON_CreateNull());
-        cJSON_AddItemToObject(model, "tasks", is_known ? task_names_json(worker->known[i].tasks) : cJSON_CreateNull());
-        cJSON_AddStringToObject(model, "path_hint", hint);
-        cJSON_AddBoolToObject(model, "loaded", worker->status.loaded == i);
-        cJSON_AddItemToArray(models, model);
+        cJSON *model = json_object();
+        json_add_text(model, "name", choice->name);
+        json_add(model, "kind", is_known ? cJSON_CreateString(worker->known[i].kind) : cJSON_CreateNull());
+        json_add(model, "tasks", is_known ? task_names_json(worker->known[i].tasks) : cJSON_CreateNull());
+        json_add_text(model, "path_hint", hint);
+        json_add_bool(model, "loaded", worker->status.loaded == i);
+        json_append(models, model);
     }
     pthread_mutex_unlock(&worker->lock);
     return models;

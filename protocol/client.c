@@ -177,13 +177,11 @@ static int request_within(struct client *client, const char *request, const cJSO
                           const struct tensor_view *tensors, size_t tensor_count, int timeout_ms,
                           struct message **answer, struct error *error)
 {
-    cJSON *envelope = fields != NULL ? cJSON_Duplicate(fields, true) : cJSON_CreateObject();
-    if (envelope == NULL || cJSON_AddNumberToObject(envelope, "protocol", PROTOCOL_VERSION) == NULL ||
-        cJSON_AddStringToObject(envelope, "request", request) == NULL ||
-        (client->token != NULL && cJSON_AddStringToObject(envelope, "token", client->token) == NULL)) {
-        cJSON_Delete(envelope);
-        return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
-    }
+    cJSON *envelope = fields != NULL ? cJSON_Duplicate(fields, true) : json_object();
+    json_add_number(envelope, "protocol", PROTOCOL_VERSION);
+    json_add_text(envelope, "request", request);
+    if (client->token != NULL)
+        json_add_text(envelope, "token", client->token);
     void *data;
     uint64_t bytes;
     int status = message_encode(&data, &bytes, envelope, tensors, tensor_count, error);
@@ -225,29 +223,29 @@ int client_request(struct client *client, const char *request, const cJSON *fiel
     return request_within(client, request, fields, tensors, tensor_count, timeout_ms, answer, error);
 }
 
-int client_job_request(struct client *client, const char *request, const char *job, struct message **answer,
-                       struct error *error)
+/* A request of fields that were just made, and that are deleted here. */
+static int request_of(struct client *client, const char *request, cJSON *fields, int timeout_ms, struct message **answer,
+                      struct error *error)
 {
-    cJSON *fields = cJSON_CreateObject();
-    if (fields == NULL || cJSON_AddStringToObject(fields, "job", job) == NULL) {
-        cJSON_Delete(fields);
-        return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
-    }
-    int status = client_request(client, request, fields, NULL, 0, answer, error);
+    int status = json_is_complete(fields) ? request_within(client, request, fields, NULL, 0, timeout_ms, answer, error)
+                                          : error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
     cJSON_Delete(fields);
     return status;
 }
 
+int client_job_request(struct client *client, const char *request, const char *job, struct message **answer,
+                       struct error *error)
+{
+    cJSON *fields = json_object();
+    json_add_text(fields, "job", job);
+    return request_of(client, request, fields, LONGEST_ANSWER_MS, answer, error);
+}
+
 static int say_hello(struct client *client, struct message **answer, struct error *error)
 {
-    cJSON *fields = cJSON_CreateObject();
-    if (fields == NULL || cJSON_AddStringToObject(fields, "client", client->name) == NULL) {
-        cJSON_Delete(fields);
-        return error_set(error, ERROR_NO_MEMORY, "hello: out of memory");
-    }
-    int status = request_within(client, "hello", fields, NULL, 0, GREETING_MS, answer, error);
-    cJSON_Delete(fields);
-    return status;
+    cJSON *fields = json_object();
+    json_add_text(fields, "client", client->name);
+    return request_of(client, "hello", fields, GREETING_MS, answer, error);
 }
 
 /* Try to reach the daemon until `timeout_ms` is over; at least once. */
@@ -374,15 +372,11 @@ static int explain_lost_job(struct client *client, struct error *error)
 static int wait_for_events(struct client *client, const char *job, uint64_t after, struct message **answer,
                            struct error *error)
 {
-    cJSON *fields = cJSON_CreateObject();
-    if (fields == NULL || cJSON_AddStringToObject(fields, "job", job) == NULL ||
-        cJSON_AddNumberToObject(fields, "after", (double)after) == NULL ||
-        cJSON_AddNumberToObject(fields, "timeout_ms", FOLLOW_POLL_MS) == NULL) {
-        cJSON_Delete(fields);
-        return error_set(error, ERROR_NO_MEMORY, "wait: out of memory");
-    }
-    int status = client_request(client, "wait", fields, NULL, 0, answer, error);
-    cJSON_Delete(fields);
+    cJSON *fields = json_object();
+    json_add_text(fields, "job", job);
+    json_add_number(fields, "after", (double)after);
+    json_add_number(fields, "timeout_ms", FOLLOW_POLL_MS);
+    int status = request_of(client, "wait", fields, LONGEST_ANSWER_MS, answer, error);
     return status == ERROR_NOT_FOUND ? explain_lost_job(client, error) : status;
 }
 

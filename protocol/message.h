@@ -10,12 +10,12 @@
 #ifndef LANCE_MESSAGE_H
 #define LANCE_MESSAGE_H
 
-#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "protocol/error.h"
+#include "protocol/json.h"
 #include "protocol/safetensors.h"
 #include "protocol/version.h"
 
@@ -48,21 +48,10 @@ size_t message_tensor_count(const struct message *message);
 const struct tensor_view *message_tensor_at(const struct message *message, size_t index);
 const struct tensor_view *message_tensor(const struct message *message, const char *name); /* or NULL */
 
-/* Serialise into one malloc'ed buffer, which the caller frees. Everything given is borrowed. */
+/* Serialise into one malloc'ed buffer, which the caller frees. Everything given is borrowed.
+ * ERROR_NO_MEMORY also when memory ran out while the envelope was made (json_is_complete). */
 int message_encode(void **out, uint64_t *out_bytes, const cJSON *envelope,
                    const struct tensor_view *tensors, size_t tensor_count, struct error *error);
-
-/* --- Envelope fields ------------------------------------------------------------------ */
-
-/* The string at `name`, or NULL when it is missing or no string. Belongs to the object. */
-const char *json_text(const cJSON *object, const char *name);
-
-/* A whole number: a JSON number from 0 to 2^53 - 1, or a string of decimal digits up to 2^64-1
- * (most JSON libraries keep numbers as doubles, which tell neighbours apart only so far). Returns whether `item` is one. */
-bool json_uint64(const cJSON *item, uint64_t *value);
-
-/* The way back: a JSON number below 10^15, a decimal string from there on. NULL: out of memory. */
-cJSON *json_from_uint64(uint64_t value);
 
 /* Whether `id` is [A-Za-z0-9._-]{1,64}. NULL is not. */
 bool job_id_is_valid(const char *id);

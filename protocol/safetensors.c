@@ -4,21 +4,19 @@
  * {dtype, shape, data_offsets}, and optionally __metadata__ -> strings), then the data.
  * Source: the format's description at huggingface/safetensors.
  *
- * Parsing goes through three gates: scan_header() bounds what the JSON parser may
- * allocate and refuses bytes that would fool C strings; cJSON checks the grammar; the
+ * Parsing goes through two gates: json_parse bounds what the header may take and checks the grammar; the
  * read_* functions check the meaning. Names and metadata stay in the JSON tree.
  */
 #include "protocol/safetensors.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
+#include "protocol/json.h"
 #include "protocol/mapped_file.h"
-#include "protocol/utf8.h"
 
 enum {
     LENGTH_BYTES = 8,
@@ -158,36 +156,10 @@ static bool tensor_size(const struct tensor_view *tensor, uint64_t *bytes)
     return true;
 }
 
-/* Bound what the JSON parser will allocate, and refuse zero bytes, plain or escaped: they would cut
- * C strings short, so that two different names could look equal. */
-static int scan_header(const uint8_t *header, size_t bytes, const char *what, struct error *error)
-{
-    if (bytes == 0 || header[0] != '{')
-        return error_set(error, ERROR_BAD_FILE, "%s: not a safetensors file (its header does not start with '{')", what);
-    bool in_string = false;
-    size_t values = 1;
-    for (size_t i = 0; i < bytes; i++) {
-        if (header[i] == 0)
-            return error_set(error, ERROR_BAD_FILE, "%s: zero byte in the safetensors header at byte %zu", what, i);
-        if (in_string) {
-            if (header[i] == '\\') {
-                if (bytes - i > 5 && !memcmp(header + i + 1, "u0000", 5))
-                    return error_set(error, ERROR_BAD_FILE, "%s: zero character in a safetensors string at byte %zu",
-                                     what, i);
-                i++;
-            } else if (header[i] == '"')
-                in_string = false;
-        } else if (header[i] == '"')
-            in_string = true;
-        else if (header[i] == ',' || header[i] == '{' || header[i] == '[')
-            values++;
-    }
-    if (values > MAX_JSON_VALUES)
-        return error_set(error, ERROR_BAD_FILE, "%s: safetensors header has more than %d values", what, MAX_JSON_VALUES);
-    if (!utf8_is_valid((const char *)header, bytes))
-        return error_set(error, ERROR_BAD_FILE, "%s: safetensors header is not valid UTF-8", what);
-    return 0;
-}
+static const struct json_limits header_limits = {.bytes = MAX_HEADER_BYTES,
+                                                 .values = MAX_JSON_VALUES,
+                                                 .over = ERROR_BAD_FILE,
+                                                 .bad = ERROR_BAD_FILE};
 
 /* A whole number from 0 to 2^53 - 1, all of which a double holds exactly. */
 static bool read_integer(const cJSON *item, uint64_t *out)
@@ -381,20 +353,13 @@ static int parse_header(struct safetensors *file, const char *what, struct error
     const uint8_t *header = file->data + LENGTH_BYTES;
     const uint8_t *payload = header + header_bytes;
     uint64_t payload_bytes = file->bytes - LENGTH_BYTES - header_bytes;
-    int result = scan_header(header, (size_t)header_bytes, what, error);
+    if (header_bytes == 0 || header[0] != '{')
+        return error_set(error, ERROR_BAD_FILE, "%s: not a safetensors file (its header does not start with '{')", what);
+    char name[PATH_MAX + 40];
+    snprintf(name, sizeof name, "%s: its safetensors header", what);
+    int result = json_parse(&file->header, (const char *)header, (size_t)header_bytes, &header_limits, name, error);
     if (result)
         return result;
-
-    /* A terminated copy: cJSON before 1.7.18 can look one byte past a length-limited buffer. */
-    char *text = malloc((size_t)header_bytes + 1);
-    if (!text)
-        return error_set(error, ERROR_NO_MEMORY, "%s: no memory for its header", what);
-    memcpy(text, header, (size_t)header_bytes);
-    text[header_bytes] = '\0';
-    file->header = cJSON_ParseWithOpts(text, NULL, true);
-    free(text);
-    if (!file->header)
-        return error_set(error, ERROR_BAD_FILE, "%s: its safetensors header is not valid JSON", what);
 
     size_t entries = 0;
     for (const cJSON *entry = file->header->child; entry; entry = entry->next)
@@ -490,37 +455,34 @@ uint64_t safetensors_bytes(const struct safetensors *file)
 
 /* --- writing ----------------------------------------------------------------------- */
 
-static bool add_tensor(cJSON *header, const struct tensor_view *tensor, uint64_t begin)
+static void add_tensor(cJSON *header, const struct tensor_view *tensor, uint64_t begin)
 {
-    cJSON *entry = cJSON_AddObjectToObject(header, tensor->name);
-    if (!entry || !cJSON_AddStringToObject(entry, "dtype", dtype_name(tensor->dtype)))
-        return false;
-    cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
+    cJSON *entry = json_add_object(header, tensor->name);
+    json_add_text(entry, "dtype", dtype_name(tensor->dtype));
+    cJSON *shape = json_add_array(entry, "shape");
     for (int d = 0; d < tensor->dimensions; d++)
-        if (!shape || !cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)tensor->shape[d])))
-            return false;
-    cJSON *offsets = cJSON_AddArrayToObject(entry, "data_offsets");
-    return shape && offsets && cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)begin)) &&
-           cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)(begin + tensor->bytes)));
+        json_append(shape, cJSON_CreateNumber((double)tensor->shape[d]));
+    cJSON *offsets = json_add_array(entry, "data_offsets");
+    json_append(offsets, cJSON_CreateNumber((double)begin));
+    json_append(offsets, cJSON_CreateNumber((double)(begin + tensor->bytes)));
 }
 
 /* The header as JSON text, malloc'ed. */
 static char *header_text(const struct tensor_view *tensors, size_t count, const char *const *metadata_keys,
                          const char *const *metadata_values, size_t metadata_count)
 {
-    cJSON *header = cJSON_CreateObject();
-    bool complete = header;
-    if (complete && metadata_count) {
-        cJSON *metadata = cJSON_AddObjectToObject(header, "__metadata__");
-        for (size_t i = 0; complete && i < metadata_count; i++)
-            complete = metadata && cJSON_AddStringToObject(metadata, metadata_keys[i], metadata_values[i]);
+    cJSON *header = json_object();
+    if (metadata_count) {
+        cJSON *metadata = json_add_object(header, "__metadata__");
+        for (size_t i = 0; i < metadata_count; i++)
+            json_add_text(metadata, metadata_keys[i], metadata_values[i]);
     }
     uint64_t begin = 0;
-    for (size_t i = 0; complete && i < count; i++) {
-        complete = add_tensor(header, &tensors[i], begin);
+    for (size_t i = 0; i < count; i++) {
+        add_tensor(header, &tensors[i], begin);
         begin += tensors[i].bytes;
     }
-    char *text = complete ? cJSON_PrintUnformatted(header) : NULL;
+    char *text = json_print(header);
     cJSON_Delete(header);
     return text;
 }

@@ -7,11 +7,10 @@
 #ifndef LANCE_CONFIG_H
 #define LANCE_CONFIG_H
 
-#include <cjson/cJSON.h>
-
 #include "daemon/model/checkpoint.h"
+#include "protocol/json.h"
 
-/* The JSON file at `path`, which the caller gives to cJSON_Delete. */
+/* The JSON object in the file at `path`, which the caller gives to cJSON_Delete. Bounded in bytes and values. */
 int config_read_json(cJSON **out, const char *path, struct error *error);
 
 /* llm_config.json: everything but the vit and vae members. Token ids that the file does not state are -1. */

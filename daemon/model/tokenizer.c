@@ -10,7 +10,6 @@
 #include "daemon/model/tokenizer.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include <cjson/cJSON.h>
 #include <limits.h>
 #include <pcre2.h>
 #include <stdbool.h>
@@ -20,6 +19,7 @@
 
 #include "daemon/model/bpe.h"
 #include "daemon/model/byte_alphabet.h"
+#include "daemon/model/config.h"
 #include "daemon/model/nfc.h"
 #include "daemon/model/tokenizer_pattern.h"
 #include "daemon/model/vocabulary.h"
@@ -39,12 +39,19 @@ struct tokenizer {
 
 /* ---- Files ---- */
 
+static int make_path(char path[PATH_MAX], const char *directory, const char *name, struct error *error)
+{
+    if (snprintf(path, PATH_MAX, "%s/%s", directory, name) >= PATH_MAX)
+        return error_set(error, ERROR_BAD_FILE, "%s: the path is too long", name);
+    return 0;
+}
+
 static int map_text_file(struct mapped_file *file, const char *directory, const char *name, struct error *error)
 {
     char path[PATH_MAX];
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, name) >= sizeof path)
-        return error_set(error, ERROR_BAD_FILE, "%s: the path is too long", name);
-    int code = mapped_file_open(file, path, error);
+    int code = make_path(path, directory, name, error);
+    if (!code)
+        code = mapped_file_open(file, path, error);
     if (!code && file->bytes > MAX_FILE_BYTES) {
         mapped_file_close(file);
         code = error_set(error, ERROR_BAD_FILE, "%s: %llu bytes are too many for a tokenizer file", path,
@@ -58,25 +65,11 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* Parse a file that has to be one JSON object. */
 static int read_json_object(cJSON **out, const char *directory, const char *name, struct error *error)
 {
-    struct mapped_file file;
-    int code = map_text_file(&file, directory, name, error);
-    if (code)
-        return code;
-    const char *end = NULL;
-    *out = cJSON_ParseWithLengthOpts((const char *)file.data, file.bytes, &end, false);
-    const char *file_end = (const char *)file.data + file.bytes;
-    while (*out && end < file_end && is_blank(*end))
-        end++;
-    if (!cJSON_IsObject(*out) || end != file_end) {
-        code = error_set(error, ERROR_BAD_FILE, "%s/%s: not a JSON object, or cut off", directory, name);
-        cJSON_Delete(*out);
-        *out = NULL;
-    }
-    mapped_file_close(&file);
-    return code;
+    char path[PATH_MAX];
+    int code = make_path(path, directory, name, error);
+    return code ? code : config_read_json(out, path, error);
 }
 
 static int read_vocabulary(struct tokenizer *tokenizer, const cJSON *object, struct error *error)

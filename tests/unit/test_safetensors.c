@@ -198,7 +198,7 @@ static void a_header_that_lies_is_refused_with_the_reason(void **state)
         {"{\"a\":1}", 0, "\"a\": not described by an object"},
         {"{\"\":{}}", 0, "name is empty"},
         {"{\"a\\nb\":{}}", 0, "control characters"},
-        {"{\"a\\u0000b\":{}}", 0, "zero character"},
+        {"{\"a\\u0000b\":{}}", 0, "NUL character"},
         {"{\"\xff\":{}}", 0, "not valid UTF-8"},
         {"{\"a\":{}}", 0, "unknown dtype"},
         {"{" TENSOR("a", "F33", "[1]", "[0,4]") "}", 4, "\"a\": unknown dtype \"F33\""},
@@ -258,11 +258,11 @@ static void a_header_of_very_many_or_very_deep_values_is_refused(void **state)
     memset(header, ',', MANY);
     memcpy(header, "{\"a\":[", 6);
     header[MANY] = '\0';
-    assert_refused(header, 0, "more than 1048576 values");
+    assert_refused(header, 0, "more than 1048576 JSON values");
     memset(header, '[', DEEP);
     memcpy(header, "{\"a\":", 5);
     header[DEEP] = '\0';
-    assert_refused(header, 0, "not valid JSON");
+    assert_refused(header, 0, "nested more than 100 levels deep");
     free(header);
 }
 

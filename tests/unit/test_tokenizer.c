@@ -327,9 +327,9 @@ static void damaged_files_are_named(void **state)
     const char *config = "{\"added_tokens_decoder\":{\"300\":{\"content\":\"<|end|>\"}}}";
 
     expect_refusal(directory, (struct small_files){NULL, "a b\n", config}, "vocab.json", "");
-    expect_refusal(directory, (struct small_files){"{\"a\":1", "a b\n", config}, "vocab.json", "not a JSON object");
+    expect_refusal(directory, (struct small_files){"{\"a\":1", "a b\n", config}, "vocab.json", "cut off");
     expect_refusal(directory, (struct small_files){"[1]", "a b\n", config}, "vocab.json", "not a JSON object");
-    expect_refusal(directory, (struct small_files){"{} {}", "a b\n", config}, "vocab.json", "not a JSON object");
+    expect_refusal(directory, (struct small_files){"{} {}", "a b\n", config}, "vocab.json", "not valid JSON");
     expect_refusal(directory, (struct small_files){"{\"a\":1}", "a b\n", config}, "vocab.json", "byte 0x00");
     expect_refusal(directory, (struct small_files){twice, "a b\n", config}, "vocab.json", "id 7 ");
     expect_refusal(directory, (struct small_files){fraction, "a b\n", config}, "vocab.json", "whole number");

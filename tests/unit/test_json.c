@@ -1,0 +1,153 @@
+/* test_json.c: JSON that is read within bounds, and made where memory runs out at every place in turn. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "protocol/json.h"
+
+static const struct json_limits limits = {.bytes = 1000, .values = 8, .over = ERROR_TOO_LARGE, .bad = ERROR_BAD_FILE};
+
+static void assert_refused(const char *text, size_t bytes, int code, const char *words)
+{
+    cJSON *tree;
+    struct error error = {0};
+    assert_int_equal(json_parse(&tree, text, bytes, &limits, "notes.json", &error), code);
+    assert_null(tree);
+    if (strstr(error.text, words) == NULL || strncmp(error.text, "notes.json: ", 12) != 0)
+        fail_msg("\"%s\" does not say \"%s\"", error.text, words);
+}
+
+#define REFUSED(text, code, words) assert_refused(text, sizeof text - 1, code, words)
+
+static void text_beyond_its_bounds_is_refused_before_it_is_parsed(void **state)
+{
+    (void)state;
+    static char long_text[1001], deep_text[400];
+    memset(long_text, ' ', sizeof long_text);
+    assert_refused(long_text, sizeof long_text, ERROR_TOO_LARGE, "1001 bytes; at most 1000 are accepted");
+    REFUSED("[1,2,3,4,5,6,7,8,9", ERROR_TOO_LARGE, "more than 8 JSON values");
+    REFUSED("[[[[[[[[[", ERROR_TOO_LARGE, "more than 8 JSON values");
+    memset(deep_text, '[', sizeof deep_text);
+    cJSON *tree;
+    struct error error;
+    const struct json_limits many = {.bytes = 1000, .values = 1000, .over = ERROR_TOO_LARGE, .bad = ERROR_BAD_FILE};
+    assert_int_equal(json_parse(&tree, deep_text, sizeof deep_text, &many, "notes.json", &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "nested more than 100 levels deep at byte 100"));
+}
+
+static void what_a_string_holds_counts_for_nothing(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a,[{\\\"\":\",,,,,,,,,,[[[[[[[[[[\"}";
+    cJSON *tree;
+    struct error error;
+    assert_int_equal(json_parse(&tree, text, sizeof text - 1, &limits, "notes.json", &error), 0);
+    assert_string_equal(json_text(tree, "a,[{\""), ",,,,,,,,,,[[[[[[[[[[");
+    cJSON_Delete(tree);
+}
+
+static void text_that_would_be_misread_is_refused_with_the_place(void **state)
+{
+    (void)state;
+    REFUSED("", ERROR_BAD_FILE, "not valid JSON");
+    REFUSED("{\"a\":1", ERROR_BAD_FILE, "cut off at byte 6");
+    REFUSED("{\"a\":1}}", ERROR_BAD_FILE, "not valid JSON at byte 7 of 8");
+    REFUSED("{\"a\":\"b\\u0000c\"}", ERROR_BAD_FILE, "a NUL character at byte 7");
+    REFUSED("{\"a\":\"b\0c\"}", ERROR_BAD_FILE, "a NUL character at byte 7");
+    REFUSED("{}\0", ERROR_BAD_FILE, "a NUL character at byte 2");
+    REFUSED("{\"a\":\"\xff\"}", ERROR_BAD_FILE, "not valid UTF-8");
+}
+
+/* A page that ends with the text, and after which nothing may be read. */
+static void no_byte_behind_the_text_is_read(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"{\"a\":1}", "{\"a\":1", "[1,2", "12", "\"a", "\"a\\", "\"a\\u00", "tru", ""};
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(pages, MAP_FAILED);
+    assert_int_equal(mprotect(pages + page, page, PROT_NONE), 0);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const size_t bytes = strlen(texts[i]);
+        memcpy(pages + page - bytes, texts[i], bytes);
+        cJSON *tree;
+        struct error error;
+        int status = json_parse(&tree, pages + page - bytes, bytes, &limits, "notes.json", &error);
+        assert_int_equal(status, i == 0 || i == 3 ? 0 : ERROR_BAD_FILE);
+        cJSON_Delete(tree);
+    }
+    munmap(pages, 2 * page);
+}
+
+/* --- Memory that runs out ---------------------------------------------------------------- */
+
+static int until_failure; /* this many allocations more succeed, and one fails */
+
+static void *allocate(size_t bytes)
+{
+    return until_failure-- == 0 ? NULL : malloc(bytes);
+}
+
+static cJSON *make_tree(void)
+{
+    cJSON *tree = json_object();
+    json_add_text(tree, "text", "a fox");
+    json_add_text(tree, "nothing", NULL);
+    json_add_number(tree, "number", 1.5);
+    json_add_bool(tree, "yes", true);
+    json_add(tree, "seed", json_from_uint64(UINT64_MAX));
+    cJSON *inner = json_add_object(tree, "inner");
+    json_add_null(inner, "null");
+    cJSON *list = json_add_array(inner, "list");
+    json_append(list, cJSON_CreateNumber(7));
+    json_append(list, json_array());
+    return tree;
+}
+
+static void a_tree_is_printed_whole_or_not_at_all_wherever_memory_runs_out(void **state)
+{
+    (void)state;
+    static const char whole[] = "{\"text\":\"a fox\",\"nothing\":null,\"number\":1.5,\"yes\":true,\"seed\":\"18446744073709551615\","
+                                "\"inner\":{\"null\":null,\"list\":[7,[]]}}";
+    cJSON_InitHooks(&(cJSON_Hooks){allocate, free});
+    int failures = 0;
+    for (bool done = false; !done; failures++) {
+        until_failure = failures;
+        cJSON *tree = make_tree();
+        const bool ran_out = until_failure < 0;
+        assert_int_equal(json_is_complete(tree), !ran_out);
+        cJSON *copy = cJSON_Duplicate(tree, true); /* a copy is as incomplete as what it was made of */
+        assert_true(!ran_out || !json_is_complete(copy));
+        cJSON_Delete(copy);
+        char *text = json_print(tree);
+        done = until_failure >= 0;
+        if (done)
+            assert_string_equal(text, whole);
+        else if (text != NULL) /* only the copy failed */
+            assert_false(ran_out);
+        cJSON_free(text);
+        cJSON_Delete(tree);
+    }
+    cJSON_InitHooks(NULL);
+    assert_true(failures > 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_beyond_its_bounds_is_refused_before_it_is_parsed),
+        cmocka_unit_test(what_a_string_holds_counts_for_nothing),
+        cmocka_unit_test(text_that_would_be_misread_is_refused_with_the_place),
+        cmocka_unit_test(no_byte_behind_the_text_is_read),
+        cmocka_unit_test(a_tree_is_printed_whole_or_not_at_all_wherever_memory_runs_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
