@@ -176,6 +176,11 @@ static int set_token(struct options *options, const char *token, const char *whe
     if (length < 16 || length > TOKEN_MAX_BYTES)
         return error_set(error, ERROR_BAD_REQUEST, "%s: the token must have 16 to %d characters on one line", where,
                          TOKEN_MAX_BYTES);
+    bool is_text = utf8_is_valid(token, length);
+    for (size_t i = 0; i < length; i++)
+        is_text = is_text && (unsigned char)token[i] >= 0x20 && token[i] != 0x7f;
+    if (!is_text)
+        return error_set(error, ERROR_BAD_REQUEST, "%s: the token must be text (UTF-8) without control characters", where);
     memcpy(options->token, token, length);
     options->token[length] = '\0';
     return 0;
@@ -187,6 +192,12 @@ static int read_token_file(struct options *options, const char *path, struct err
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return error_set(error, ERROR_IO, "--token-file %s: %s", path, strerror(errno));
+    struct stat info;
+    if (fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode) && (info.st_mode & 077) != 0) {
+        fclose(file);
+        return error_set(error, ERROR_IO, "--token-file %s: others than its owner can use it (mode %03o), so that it is no secret; "
+                         "chmod 600 it, and take a new token if they could read it", path, (unsigned)info.st_mode & 0777);
+    }
     if (fgets(token, sizeof token, file) == NULL)
         token[0] = '\0';
     fclose(file);

@@ -310,6 +310,8 @@ int client_open(struct client **out, const struct client_options *options, struc
     if (status == 0)
         status = endpoint_resolve(&client->endpoint, options->endpoint, error);
     if (status == 0)
+        status = endpoint_trust(&client->endpoint, error);
+    if (status == 0)
         status = open_socket(client, error);
     if (status == 0)
         status = dial(client, options->connect_timeout_ms, error);

@@ -14,8 +14,9 @@
 static bool default_folder(char folder[ENDPOINT_MAX_BYTES])
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
+    struct stat info;
     int length;
-    if (runtime != NULL && runtime[0] == '/')
+    if (runtime != NULL && runtime[0] == '/' && stat(runtime, &info) == 0 && S_ISDIR(info.st_mode))
         length = snprintf(folder, ENDPOINT_MAX_BYTES, "%s/lanced", runtime);
     else
         length = snprintf(folder, ENDPOINT_MAX_BYTES, "/tmp/lanced-%lu", (unsigned long)getuid());
@@ -90,26 +91,57 @@ int endpoint_resolve(struct endpoint *out, const char *given, struct error *erro
     return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" must begin with ipc:// or tcp://", given);
 }
 
-int endpoint_prepare(const struct endpoint *endpoint, struct error *error)
+/* The folder of an ipc endpoint; whether it is the default one. */
+static bool split_folder(char folder[ENDPOINT_MAX_BYTES], const struct endpoint *endpoint)
 {
-    if (endpoint->path[0] == '\0')
-        return 0;
-    char folder[ENDPOINT_MAX_BYTES], usual[ENDPOINT_MAX_BYTES];
+    char usual[ENDPOINT_MAX_BYTES];
     strcpy(folder, endpoint->path);
     char *slash = strrchr(folder, '/');
-    *slash = '\0';
-    bool is_default = default_folder(usual) && strcmp(folder, usual) == 0;
+    slash[slash == folder] = '\0';
+    return default_folder(usual) && strcmp(folder, usual) == 0;
+}
+
+/* A link is none, whoever made it and wherever it leads. */
+static bool is_private_folder(const struct stat *info)
+{
+    return S_ISDIR(info->st_mode) && info->st_uid == getuid() && (info->st_mode & 077) == 0;
+}
+
+static int refuse_folder(const char *folder, struct error *error)
+{
+    return error_set(error, ERROR_IO,
+                     "endpoint: %s must be a folder of yours that nobody else can enter; remove it, or: chmod 700 %s", folder,
+                     folder);
+}
+
+int endpoint_prepare(const struct endpoint *endpoint, struct error *error)
+{
+    char folder[ENDPOINT_MAX_BYTES];
+    if (endpoint->path[0] == '\0')
+        return 0;
+    bool is_default = split_folder(folder, endpoint);
     if (is_default && mkdir(folder, 0700) != 0 && errno != EEXIST)
         return error_set(error, ERROR_IO, "endpoint: cannot make the folder %s: %s", folder, strerror(errno));
 
     struct stat info;
-    if (lstat(slash == folder ? "/" : folder, &info) != 0)
+    if (lstat(folder, &info) != 0)
         return error_set(error, ERROR_IO, "endpoint: the folder %s: %s; make it first", folder, strerror(errno));
     if (!is_default) /* the user's own choice: any folder, through a link too */
         return 0;
-    if (!S_ISDIR(info.st_mode) || info.st_uid != getuid() || (info.st_mode & 077) != 0)
-        return error_set(error, ERROR_IO,
-                         "endpoint: %s must be a folder of yours that nobody else can enter; remove it, or: chmod 700 %s",
-                         folder, folder);
-    return 0;
+    return is_private_folder(&info) ? 0 : refuse_folder(folder, error);
+}
+
+int endpoint_trust(const struct endpoint *endpoint, struct error *error)
+{
+    char folder[ENDPOINT_MAX_BYTES];
+    struct stat info;
+    if (endpoint->path[0] == '\0' || !split_folder(folder, endpoint))
+        return 0;
+    if (lstat(folder, &info) != 0) /* nobody answers there, then */
+        return 0;
+    if (is_private_folder(&info))
+        return 0;
+    refuse_folder(folder, error);
+    error->code = ERROR_UNSUPPORTED; /* not ERROR_IO, which says that no daemon is there and one may be started */
+    return error->code;
 }

@@ -2,8 +2,8 @@
  *
  * An endpoint is an nng URL: ipc:///path/to/socket or tcp://127.0.0.1:port. Without one,
  * both sides take LANCED_ENDPOINT from the environment, else lanced.ipc in
- * $XDG_RUNTIME_DIR/lanced, else in /tmp/lanced-<uid>. The default folder belongs to the
- * user alone (mode 0700); one that others could have prepared is refused.
+ * $XDG_RUNTIME_DIR/lanced, else (no such directory) in /tmp/lanced-<uid>. The default folder
+ * belongs to the user alone (mode 0700); one that others could have prepared is refused, by both sides.
  */
 #ifndef LANCE_ENDPOINT_H
 #define LANCE_ENDPOINT_H
@@ -22,6 +22,10 @@ struct endpoint {
 /* Fill `out` from `given` (NULL: environment or default). A tcp host must be loopback.
  * Creates nothing. Errors: ERROR_BAD_REQUEST, ERROR_UNSUPPORTED (tcp beyond loopback). */
 int endpoint_resolve(struct endpoint *out, const char *given, struct error *error);
+
+/* Whether a client may send anything there: the folder of the default ipc endpoint, where there is one, is of this user alone. Who made
+ * it could answer as a daemon, and would learn tokens, prompts and pictures. Errors: ERROR_UNSUPPORTED. */
+int endpoint_trust(const struct endpoint *endpoint, struct error *error);
 
 /* Make the folder of the default ipc endpoint (0700), or check the owner and mode of the one
  * that is there; the folder of a path the user chose must merely exist. Does nothing for tcp.

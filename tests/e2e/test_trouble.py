@@ -483,6 +483,7 @@ def test_a_full_queue_says_so() -> None:
 
 def test_a_token_is_asked_for(tmp_path: Path) -> None:
     secret = tmp_path / "token"
+    secret.touch(mode=0o600)
     secret.write_text("open sesame, open sesame\n")
     with Lanced("--token-file", str(secret), token="open sesame, open sesame") as daemon:
         for token in (None, "open", "open sesame, open sesame!"):

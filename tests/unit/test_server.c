@@ -863,6 +863,7 @@ static void a_token_is_asked_for(void **state)
     FILE *file = fopen(path, "w");
     fputs("0123456789abcdefXYZ\n", file);
     fclose(file);
+    assert_int_equal(chmod(path, 0600), 0);
     START(fixture, "--token-file", path);
     struct client *client;
     struct error error;

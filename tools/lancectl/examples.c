@@ -13,6 +13,7 @@
 #include "protocol/mapped_file.h"
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/interrupt.h"
+#include "tools/lancectl/say.h"
 #include "tools/media/whole_file.h"
 
 enum { MAX_FILE_BYTES = 64 << 20 };
@@ -207,7 +208,7 @@ static enum exit_code make_example(struct run *run, const cJSON *entry)
     if (exit_code == EXIT_OK && answer) {
         note_answer(run, &example, answer);
         if (!arguments->json)
-            printf("%s: %s\n", entry->string, answer);
+            say(stdout, "%s: %s\n", entry->string, answer);
     } else if (exit_code == EXIT_OK) {
         cJSON_AddStringToObject(run->prompts, strrchr(output, '/') + 1, example.prompt);
     }
@@ -276,7 +277,7 @@ enum exit_code examples_run(struct session *session, const struct arguments *arg
     cJSON_ArrayForEach(entry, examples)
     {
         if (!arguments->quiet)
-            fprintf(stderr, "%s (%d of %d)\n", entry->string, ++at, count);
+            say(stderr, "%s (%d of %d)\n", entry->string, ++at, count);
         enum exit_code exit_code = make_example(&run, entry);
         if (exit_code == EXIT_OK)
             continue;

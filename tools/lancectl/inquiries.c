@@ -11,6 +11,7 @@
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/latents.h"
 #include "tools/lancectl/output.h"
+#include "tools/lancectl/say.h"
 #include "tools/media/picture_file.h"
 #include "tools/media/video_file.h"
 
@@ -20,7 +21,7 @@ static enum exit_code print_json(const cJSON *object, bool is_formatted)
 {
     char *text = is_formatted ? cJSON_Print(object) : cJSON_PrintUnformatted(object);
     if (text)
-        puts(text);
+        say(stdout, "%s\n", text);
     cJSON_free(text);
     return text ? EXIT_OK : EXIT_FAILED;
 }
@@ -55,9 +56,9 @@ static void print_number(const char *name, double number)
     char size[32];
     if (counts_bytes(name)) {
         format_bytes(size, sizeof size, number);
-        printf("  %-28s %s\n", name, size);
+        say(stdout, "  %-28s %s\n", name, size);
     } else {
-        printf("  %-28s %.*f\n", name, number == floor(number) ? 0 : 3, number);
+        say(stdout, "  %-28s %.*f\n", name, number == floor(number) ? 0 : 3, number);
     }
 }
 
@@ -74,7 +75,7 @@ static void print_values(const cJSON *object, const char *prefix)
         else if (cJSON_IsNumber(item))
             print_number(name, item->valuedouble);
         else
-            printf("  %-28s %s\n", name, cJSON_IsString(item) ? item->valuestring : cJSON_IsTrue(item) ? "yes" : "no");
+            say(stdout, "  %-28s %s\n", name, cJSON_IsString(item) ? item->valuestring : cJSON_IsTrue(item) ? "yes" : "no");
     }
 }
 
@@ -88,8 +89,8 @@ static void print_model(const cJSON *model)
     const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(model, "weight_bytes");
     const cJSON *seconds = cJSON_GetObjectItemCaseSensitive(model, "load_seconds");
     format_bytes(size, sizeof size, cJSON_IsNumber(bytes) ? bytes->valuedouble : 0);
-    printf("model %s, %s, %s of weights, loaded in %.1f s\n", text_or(model, "name", "?"), text_or(model, "kind", "?"),
-           size, cJSON_IsNumber(seconds) ? seconds->valuedouble : 0);
+    say(stdout, "model %s, %s, %s of weights, loaded in %.1f s\n", text_or(model, "name", "?"), text_or(model, "kind", "?"),
+        size, cJSON_IsNumber(seconds) ? seconds->valuedouble : 0);
 }
 
 static void print_offered(const cJSON *models)
@@ -98,9 +99,9 @@ static void print_offered(const cJSON *models)
     cJSON_ArrayForEach(model, models)
     {
         bool is_loaded = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(model, "loaded"));
-        printf("%c %-24s %-16s", is_loaded ? '*' : ' ', text_or(model, "name", "?"), text_or(model, "kind", "?"));
+        say(stdout, "%c %-24s %-16s", is_loaded ? '*' : ' ', text_or(model, "name", "?"), text_or(model, "kind", "?"));
         cJSON_ArrayForEach(task, cJSON_GetObjectItemCaseSensitive(model, "tasks"))
-            printf(" %s", cJSON_IsString(task) ? task->valuestring : "?");
+            say(stdout, " %s", cJSON_IsString(task) ? task->valuestring : "?");
         putchar('\n');
     }
 }
@@ -131,8 +132,8 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
         return exit_code;
     }
     const cJSON *pid = cJSON_GetObjectItemCaseSensitive(hello, "pid");
-    printf("lanced %s at %s, process %.0f, %s\n", text_or(hello, "version", "?"), client_endpoint(session->client),
-           cJSON_IsNumber(pid) ? pid->valuedouble : 0, text_or(hello, "backend", "unknown backend"));
+    say(stdout, "lanced %s at %s, process %.0f, %s\n", text_or(hello, "version", "?"), client_endpoint(session->client),
+        cJSON_IsNumber(pid) ? pid->valuedouble : 0, text_or(hello, "backend", "unknown backend"));
     print_model(model);
     /* What is told above already, and what only programs want (--json has it). */
     static const char *const left_out[] = {"version", "generation", "backend", "model", "requests"};
@@ -164,7 +165,7 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
                                                                                  : "nothing was loaded");
         break;
     case COMMAND_CANCEL:
-        printf("job %s: %s\n", arguments->operand, text_or(fields, "state", "cancelled"));
+        say(stdout, "job %s: %s\n", arguments->operand, text_or(fields, "state", "cancelled"));
         break;
     default:
         break;
@@ -235,7 +236,7 @@ enum exit_code show_receipt(const struct arguments *arguments)
     if (object)
         exit_code = print_json(object, true);
     else
-        puts(receipt);
+        say(stdout, "%s\n", receipt);
     cJSON_Delete(object);
     free(receipt);
     return exit_code;

@@ -9,6 +9,7 @@
 #include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/progress.h"
+#include "tools/lancectl/say.h"
 #include "tools/media/picture_file.h"
 
 static bool add_number(cJSON *params, const char *name, struct optional_number number)
@@ -160,7 +161,7 @@ static void show_text(struct watch *watch, const char *text)
     if (!watch->has_text)
         progress_clear(&watch->progress);
     watch->has_text = true;
-    fputs(text, stdout);
+    say(stdout, "%s", text);
     fflush(stdout);
 }
 

@@ -10,6 +10,7 @@
 #include "tools/lancectl/latents.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/receipt.h"
+#include "tools/lancectl/say.h"
 #include "tools/media/clip.h"
 
 /* The pictures or videos of a result: u8 [batch, frames, height, width, 3]. */
@@ -67,7 +68,7 @@ static void print_object(const char *job, const struct message *result, const ch
     if (receipt)
         cJSON_AddItemToObject(object, "receipt", cJSON_Duplicate(receipt, true));
     char *text = cJSON_PrintUnformatted(object);
-    puts(text ? text : "{}");
+    say(stdout, "%s\n", text ? text : "{}");
     fflush(stdout);
     cJSON_free(text);
     cJSON_Delete(object);
@@ -81,7 +82,7 @@ static int save_text(const struct message *result, const char *text, const struc
     if (arguments->json)
         print_object(saving->job, result, "text", cJSON_CreateString(text));
     else if (!saving->text_is_shown && !saving->answer)
-        puts(text);
+        say(stdout, "%s\n", text);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 
 #include "protocol/version.h"
 #include "tools/lancectl/private_daemon.h"
+#include "tools/lancectl/say.h"
 
 static const char client_name[] = "lancectl " LANCED_VERSION;
 
@@ -38,8 +39,8 @@ static void tell_version(const struct session *session)
 {
     const char *version = json_text(client_hello(session->client), "version");
     if (version && strcmp(version, LANCED_VERSION) != 0)
-        fprintf(stderr, "lanced at %s has version %s, lancectl %s; install both from the same release\n",
-                client_endpoint(session->client), version, LANCED_VERSION);
+        say(stderr, "lanced at %s has version %s, lancectl %s; install both from the same release\n",
+            client_endpoint(session->client), version, LANCED_VERSION);
 }
 
 int session_open(struct session *session, const struct arguments *arguments, struct error *error)

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from .endpoint import default_endpoint
+from .endpoint import check_trust, default_endpoint
 from .errors import (
     AnswerTimeout,
     BadAnswer,
@@ -57,6 +57,7 @@ from .events import (
     Result,
     event_of,
 )
+from .printable import printable
 from .transport import Parts, Peer, open_peer
 from .wire import PROTOCOL_VERSION, Tensors, decode, encode_parts
 
@@ -110,8 +111,8 @@ class Client:
         before, self._daemon = self._daemon, Hello.of(answer)
         if self._daemon.version != CLIENT_VERSION and (not before or before.version != self._daemon.version):
             warnings.warn(
-                f"lanced at {self.endpoint} has version {self._daemon.version}, this client {CLIENT_VERSION}:"
-                " install both from the same release",
+                f"lanced at {self.endpoint} has version {printable(self._daemon.version)}, this client"
+                f" {CLIENT_VERSION}: install both from the same release",
                 stacklevel=2,
             )
         return self._daemon
@@ -254,6 +255,8 @@ class Client:
         with self._lock:
             if self._closed:
                 raise ConnectionFailed("this client is closed")
+            if not self._idle_peers:
+                check_trust(self.endpoint)
             peer = self._idle_peers.pop() if self._idle_peers else self._peer_factory(self.endpoint)
         try:
             try:

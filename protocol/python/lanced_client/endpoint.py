@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import os
+import stat
+from pathlib import Path
+
+from .errors import Unsupported
 
 
 def default_endpoint() -> str:
     """$LANCED_ENDPOINT; else lanced.ipc in $XDG_RUNTIME_DIR/lanced, else in /tmp/lanced-UID."""
-    chosen = os.environ.get("LANCED_ENDPOINT")
-    if chosen:
-        return chosen
+    return os.environ.get("LANCED_ENDPOINT") or f"ipc://{_default_folder()}/lanced.ipc"
+
+
+def check_trust(endpoint: str) -> None:
+    """Unsupported when the folder of the default endpoint is there and not this user's alone: who made it could answer
+    as a daemon, and would learn tokens, prompts and pictures."""
+    folder = endpoint.removeprefix("ipc://").rpartition("/")[0]
+    if not endpoint.startswith("ipc://") or not hasattr(os, "getuid") or folder != _default_folder():
+        return
+    try:
+        info = os.lstat(folder)
+    except OSError:
+        return  # nobody answers there, then
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise Unsupported(
+            f"endpoint: {folder} must be a folder of yours that nobody else can enter; remove it, or:"
+            f" chmod 700 {folder}"
+        )
+
+
+def _default_folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    folder = f"{runtime}/lanced" if runtime.startswith("/") else f"/tmp/lanced-{os.getuid()}"
-    return f"ipc://{folder}/lanced.ipc"
+    if runtime.startswith("/") and Path(runtime).is_dir():
+        return f"{runtime}/lanced"
+    return f"/tmp/lanced-{os.getuid()}"

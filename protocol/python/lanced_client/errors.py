@@ -1,9 +1,11 @@
 """What can go wrong, one exception class per error code of the protocol.
 
-The text of an exception is the daemon's own message wherever the daemon said one.
+The text of an exception is the daemon's own message wherever the daemon said one, without what could steer a terminal.
 """
 
 from __future__ import annotations
+
+from .printable import printable
 
 
 class LanceError(Exception):
@@ -12,8 +14,8 @@ class LanceError(Exception):
     code = "internal"
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = printable(message)
+        super().__init__(self.message)
 
 
 class BadRequest(LanceError):
