@@ -86,6 +86,8 @@ $(BUILD)/%.a:
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 $(BUILD)/%_avx2.o: BASE_FLAGS += -mavx2 -mfma -mf16c
 $(BUILD)/%_avx512.o: BASE_FLAGS += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+$(BUILD)/%_amx.o: BASE_FLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512bf16 -mamx-tile -mamx-bf16
+$(BUILD)/%/bf16_avx512.o: BASE_FLAGS += -mavx512bf16
 endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)

@@ -29,8 +29,11 @@ static const char usage[] =
     "                                  again (default 0: never)\n"
     "  --backend auto|cpu|cuda         what computes (default auto: the GPU where the CUDA plugin and a card are there,\n"
     "                                  else the CPU)\n"
-    "  --isa NAME                      the largest instruction set the CPU may use: portable, avx2 or avx512 (default:\n"
+    "  --isa NAME                      the largest instruction set the CPU may use: portable, avx2, avx512,\n"
+    "                                  avx512-bf16 or amx (default:\n"
     "                                  LANCED_ISA, else auto, the best it has); a processor without it takes the next\n"
+    "  --precision float32|bf16|auto   what the CPU's products round their factors to (default float32); bf16 needs AMX or\n"
+    "                                  AVX512-BF16 and is many times faster there; auto takes it where there is AMX\n"
     "  --threads N                     CPU threads (default: one per core)\n"
     "  --memory BYTES                  memory jobs may take beside the weights; a job that needs more is refused\n"
     "                                  (default: what is available without the weights and a reserve: an eighth of\n"
@@ -57,7 +60,7 @@ static const char usage[] =
 
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
-    OPTION_ISA, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
+    OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
@@ -71,6 +74,7 @@ static const struct option long_options[] = {
     {"idle-unload", required_argument, NULL, OPTION_IDLE_UNLOAD},
     {"backend", required_argument, NULL, OPTION_BACKEND},
     {"isa", required_argument, NULL, OPTION_ISA},
+    {"precision", required_argument, NULL, OPTION_PRECISION},
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"memory", required_argument, NULL, OPTION_MEMORY},
     {"prefix-cache", required_argument, NULL, OPTION_PREFIX_CACHE},
@@ -235,6 +239,11 @@ static int read_option(struct options *options, int code, const char *value, str
         if (isa_of(value) < 0)
             return error_set(error, ERROR_BAD_REQUEST, "--isa: must be " ISA_NAMES ", not \"%.40s\"", value);
         options->backend.isa = (enum isa)isa_of(value);
+        return 0;
+    case OPTION_PRECISION:
+        if (precision_of(value) < 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--precision: must be float32, bf16 or auto, not \"%.40s\"", value);
+        options->backend.precision = (enum precision)precision_of(value);
         return 0;
     case OPTION_THREADS:
         return read_int(&options->backend.threads, "threads", value, 1, 1024, error);

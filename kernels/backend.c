@@ -21,7 +21,36 @@ int backend_of(const char *name)
 
 int isa_of(const char *name)
 {
-    return find(name, (const char *const[]){"auto", "portable", "avx2", "avx512"}, 4);
+    static const char *const names[] = {"auto", "portable", "avx2", "avx512", "avx512-bf16", "amx", "avx512-bf16-emulated",
+                                        "amx-emulated"};
+    return find(name, names, sizeof names / sizeof *names);
+}
+
+int precision_of(const char *name)
+{
+    return find(name, (const char *const[]){"float32", "bf16", "auto"}, 3);
+}
+
+/* The best form in bf16 within the limit; with AUTO only the one that is worth it. */
+static int open_bf16(struct kernels **out, const struct backend_options *options, enum isa isa, struct error *error)
+{
+    if (isa == ISA_AVX512_BF16_EMULATED)
+        return kernels_cpu_open(out, options->threads, CPU_AVX512_BF16_EMULATED, error);
+    if (isa == ISA_AMX_EMULATED)
+        return kernels_cpu_open(out, options->threads, CPU_AMX_BF16_EMULATED, error);
+    if (isa != ISA_AUTO && isa < ISA_AVX512_BF16)
+        return error_set(error, ERROR_BAD_REQUEST, "bf16 on the CPU needs AMX or AVX512-BF16, which the limit of its "
+                         "instruction set (--isa, LANCED_ISA) leaves out");
+    int status = isa == ISA_AVX512_BF16 ? ERROR_UNSUPPORTED : kernels_cpu_open(out, options->threads, CPU_AMX_BF16, error);
+    if (status == ERROR_UNSUPPORTED && options->precision == PRECISION_BF16) {
+        struct error second;
+        status = kernels_cpu_open(out, options->threads, CPU_AVX512_BF16, &second);
+        if (status && isa == ISA_AVX512_BF16)
+            *error = second;
+        else if (status)
+            error_prefix(error, "no bf16 on the CPU: %s, and", second.text);
+    }
+    return status;
 }
 
 /* The best form of the CPU backend within the limit that this processor has. */
@@ -32,6 +61,12 @@ static int open_cpu(struct kernels **out, const struct backend_options *options,
     int isa = (int)options->isa;
     if (isa == ISA_AUTO && name && *name && (isa = isa_of(name)) < 0)
         return error_set(error, ERROR_BAD_REQUEST, "LANCED_ISA must be " ISA_NAMES ", not \"%.40s\"", name);
+    if (options->precision != PRECISION_FLOAT32) {
+        int status = open_bf16(out, options, (enum isa)isa, error);
+        if (status == 0 || options->precision == PRECISION_BF16)
+            return status;
+    }
+    isa = isa > ISA_AVX512 ? ISA_AVX512 : isa;
     int status = kernels_cpu_open(out, options->threads, levels[isa], error);
     while (status == ERROR_UNSUPPORTED && --isa >= ISA_PORTABLE)
         status = kernels_cpu_open(out, options->threads, levels[isa], error);

@@ -155,6 +155,7 @@ struct guided_step {
 struct kernels {
     const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's bytes depend on */
     size_t act_bytes;   /* size of one activation element */
+    bool rounds;        /* products round their factors to 16 bits: results are near those of float32, not the same */
     bool host_memory;   /* device memory is the host's own: one limit for both */
     bool lost;          /* the device has failed for good: this process can do nothing more with it, a new one can */
     char notice[400];   /* for the log: what went another way than it should, without harm. Who logs it empties it */
@@ -258,9 +259,14 @@ static inline param *param_at(const param *base, size_t element)
     return (param *)((char *)(uintptr_t)base + element * sizeof(float));
 }
 
-/* The forms of the CPU backend, each with its own name. AUTO is the best of those in float32, which is the last one here
- * that the processor has. CPU_AVX512 gives the same bytes as CPU_AVX2. */
-enum cpu_level { CPU_AUTO, CPU_PORTABLE, CPU_AVX2, CPU_AVX512 };
+/* The forms of the CPU backend, each with its own name. AUTO is the best in float32 that the processor has. CPU_AVX512 gives
+ * the same bytes as CPU_AVX2. The bf16 forms round the factors of products, attention and convolutions to bf16 and sum in
+ * float32; emulated, they give the bytes of those instructions on any processor, slowly, for tests. */
+enum cpu_level {
+    CPU_AUTO,
+    CPU_PORTABLE, CPU_AVX2, CPU_AVX512,
+    CPU_AVX512_BF16, CPU_AMX_BF16, CPU_AVX512_BF16_EMULATED, CPU_AMX_BF16_EMULATED
+};
 
 /* Open the CPU backend with `threads` threads (0: one per core). Errors: ERROR_NO_MEMORY,
  * ERROR_UNSUPPORTED when the level is not available here. */

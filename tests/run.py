@@ -199,7 +199,11 @@ def count_golden(stage: str, status: int, output: str) -> Count:
 
 def golden(jobs: int) -> Count:
     del jobs
-    return count_golden("golden", *run(["make", "--no-print-directory", "check-golden", f"GOLDEN={GOLDEN_DATA}"]))
+    count = count_golden("golden", *run(["make", "--no-print-directory", "check-golden", f"GOLDEN={GOLDEN_DATA}"]))
+    for isa in ("amx-emulated", "avx512-bf16-emulated"):
+        command = ["build/tests/check-golden", str(GOLDEN_DATA), "--precision", "bf16", "--isa", isa]
+        count.add(count_golden(f"golden-{isa}", *run(command)))
+    return count
 
 
 def emulated(jobs: int) -> Count:

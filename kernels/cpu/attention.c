@@ -5,33 +5,18 @@
  * Gimelshein 2018, blocked as in FlashAttention, Dao et al. 2022). A task is a group of
  * consecutive queries of all the heads that share one key head, so that a packed block
  * of keys and values serves all of them. A row's arithmetic depends on the keys alone,
- * not on how the queries were cut.
+ * not on how the queries were cut. Where products run in bf16, attention_bf16.c takes the tasks.
  */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/attention.h"
 
 #include <math.h>
 #include <string.h>
 
 enum {
-    KEY_BLOCK = 256,
     ROW_TILE = 48,             /* rows whose scores are held at a time; a multiple of every tile_rows */
     TASK_FLOATS = 128 * 1024,  /* packed queries of a task, at most, */
     TASK_ROWS_MAX = 768,       /* and their rows */
     TASKS_PER_THREAD = 4,
-};
-
-/* One problem cut into tasks. */
-struct cut {
-    const struct attention *problem;
-    int first_task;      /* number of this problem's first task */
-    int queries;         /* queries of a task, each of them in `group` heads */
-    int blocks;          /* tasks of one key head */
-};
-
-struct work {
-    struct cpu *cpu;
-    const struct cut *cuts;
-    int count;
 };
 
 static int least(int a, int b)
@@ -72,9 +57,7 @@ static struct layout lay_out(const struct attention *a, int rows)
     return l;
 }
 
-/* Rows of the keys (values) of head `head` from number `first` of all segments on. */
-static void find_rows(const struct attention *a, int head, int first, int count, const float **keys,
-                      const float **values)
+void attention_find_rows(const struct attention *a, int head, int first, int count, const float **keys, const float **values)
 {
     int segment = 0;
     for (int i = 0; i < count; i++, first++) {
@@ -91,7 +74,7 @@ static void pack_keys(const struct micro *micro, const struct attention *a, int 
                       float *keys, float *values)
 {
     const float *key[KEY_BLOCK + TILE_COLUMNS] = {NULL}, *value[KEY_BLOCK];
-    find_rows(a, head, first, count, key, value);
+    attention_find_rows(a, head, first, count, key, value);
     for (int i = 0; i < count; i += TILE_COLUMNS)
         micro->pack(key + i, TILE_COLUMNS, (size_t)a->head_dim, keys + (size_t)i * (size_t)a->head_dim);
     for (int d = 0; d < a->head_dim; d += TILE_COLUMNS) {
@@ -108,20 +91,7 @@ static void pack_keys(const struct micro *micro, const struct attention *a, int 
     }
 }
 
-/* What the rows of one task have come to. Row i is head i % group of the group, query i / group, so that rows close to
- * each other see nearly the same keys. */
-struct rows {
-    const struct micro *micro;
-    const struct attention *problem;
-    int count, group, first_query, keys_before; /* keys_before: what a causal query 0 sees besides itself */
-    float *packed;  /* strips */
-    float *output;  /* [count, wide] */
-    float *maximum, *sum;
-    size_t dim, wide;
-};
-
-/* Keys that a row sees. */
-static int visible(const struct rows *r, int row, int keys)
+int attention_visible(const struct attention_rows *r, int row, int keys)
 {
     if (!r->problem->causal)
         return keys;
@@ -129,11 +99,10 @@ static int visible(const struct rows *r, int row, int keys)
     return seen < 0 ? 0 : least(seen, keys);
 }
 
-/* Scores of some rows become weights, the rows' maximum, sum and output follow. */
-static void soften(struct rows *r, int row, int rows, float *scores, int first, int count, int keys)
+void attention_soften(struct attention_rows *r, int row, int rows, float *scores, int first, int count, int keys)
 {
     for (int i = row; i < row + rows; i++, scores += KEY_BLOCK) {
-        int seen = visible(r, i, keys) - first;
+        int seen = attention_visible(r, i, keys) - first;
         seen = seen < 0 ? 0 : least(seen, count);
         memset(scores + seen, 0, (size_t)(count - seen) * sizeof *scores);
         if (!seen)
@@ -158,13 +127,13 @@ static int panels_at_once(const struct micro *micro, int columns)
 }
 
 /* All rows of the task against one packed block of keys. */
-static void attend(struct rows *r, const float *keys, const float *values, float *scores, int first, int count,
+static void attend(struct attention_rows *r, const float *keys, const float *values, float *scores, int first, int count,
                    int all_keys)
 {
     const struct micro *micro = r->micro;
     for (int row = 0; row < r->count; row += ROW_TILE) {
         int rows = least(ROW_TILE, r->count - row);
-        int seen = least(visible(r, row + rows - 1, all_keys) - first, count); /* the last row sees the most */
+        int seen = least(attention_visible(r, row + rows - 1, all_keys) - first, count); /* the last row sees the most */
         if (seen <= 0)
             continue;
         for (int k = 0, panels; k < seen; k += panels * TILE_COLUMNS) {
@@ -178,7 +147,7 @@ static void attend(struct rows *r, const float *keys, const float *values, float
                                 scores + (size_t)i * KEY_BLOCK + k, KEY_BLOCK, d > 0);
                 }
         }
-        soften(r, row, rows, scores, first, seen, all_keys);
+        attention_soften(r, row, rows, scores, first, seen, all_keys);
         for (int d = 0, panels; d < (int)r->wide; d += panels * TILE_COLUMNS) {
             panels = panels_at_once(micro, (int)r->wide - d);
             for (int i = 0; i < rows; i += micro->tile_rows)
@@ -189,7 +158,7 @@ static void attend(struct rows *r, const float *keys, const float *values, float
     }
 }
 
-static void pack_queries(struct rows *r, int head)
+static void pack_queries(struct attention_rows *r, int head)
 {
     const struct attention *a = r->problem;
     for (int row = 0; row < r->count; row += r->micro->tile_rows) {
@@ -205,9 +174,8 @@ static void pack_queries(struct rows *r, int head)
     r->micro->scale(r->packed, (size_t)r->count * r->dim, a->scale);
 }
 
-static void task(void *context, int index, int thread)
+struct attention_rows attention_rows_of(const struct attention_work *work, int index, int *kv_head)
 {
-    const struct work *work = context;
     int low = 0, high = work->count; /* the last cut that starts at or before this task */
     while (high - low > 1) {
         int middle = (low + high) / 2;
@@ -216,49 +184,66 @@ static void task(void *context, int index, int thread)
         else
             high = middle;
     }
-    const struct cut *cut = &work->cuts[low];
+    const struct attention_cut *cut = &work->cuts[low];
     const struct attention *a = cut->problem;
     int group = a->heads / a->kv_heads, keys = total_keys(a);
-    int kv_head = (index - cut->first_task) / cut->blocks;
     int first_query = (index - cut->first_task) % cut->blocks * cut->queries;
-    int queries = least(cut->queries, a->q_rows - first_query);
+    *kv_head = (index - cut->first_task) / cut->blocks;
+    return (struct attention_rows){.micro = work->cpu->micro,
+                                   .problem = a,
+                                   .count = least(cut->queries, a->q_rows - first_query) * group,
+                                   .group = group,
+                                   .first_query = first_query,
+                                   .keys = keys,
+                                   .keys_before = keys - a->q_rows,
+                                   .dim = (size_t)a->head_dim,
+                                   .wide = (size_t)round_up(a->head_dim, TILE_COLUMNS)};
+}
 
-    struct layout l = lay_out(a, queries * group);
-    float *scratch = cpu_scratch(work->cpu, thread);
-    struct rows rows = {.micro = work->cpu->micro,
-                        .problem = a,
-                        .count = queries * group,
-                        .group = group,
-                        .first_query = first_query,
-                        .keys_before = keys - a->q_rows,
-                        .packed = scratch + l.queries,
-                        .output = scratch + l.output,
-                        .maximum = scratch + l.maximum,
-                        .sum = scratch + l.sum,
-                        .dim = (size_t)a->head_dim,
-                        .wide = (size_t)round_up(a->head_dim, TILE_COLUMNS)};
-    pack_queries(&rows, kv_head * group);
-    memset(rows.output, 0, (size_t)rows.count * rows.wide * sizeof *rows.output);
-    for (int i = 0; i < rows.count; i++) {
-        rows.maximum[i] = -INFINITY;
-        rows.sum[i] = 0.0f;
+void attention_clear(struct attention_rows *r)
+{
+    memset(r->output, 0, (size_t)r->count * r->wide * sizeof *r->output);
+    for (int i = 0; i < r->count; i++) {
+        r->maximum[i] = -INFINITY;
+        r->sum[i] = 0.0f;
     }
+}
 
-    int last = visible(&rows, rows.count - 1, keys); /* no row of the task sees more */
-    for (int first = 0; first < last; first += KEY_BLOCK) {
-        int count = least(KEY_BLOCK, keys - first);
-        pack_keys(rows.micro, a, kv_head, first, count, scratch + l.keys, scratch + l.values);
-        attend(&rows, scratch + l.keys, scratch + l.values, scratch + l.scores, first, count, keys);
-    }
-
-    for (int i = 0; i < rows.count; i++) {
-        float *out = floats(a->out) + (size_t)(first_query + i / group) * (size_t)a->out_stride +
-                     (size_t)(kv_head * group + i % group) * rows.dim;
-        float factor = rows.sum[i] > 0.0f ? 1.0f / rows.sum[i] : 0.0f;
-        const float *from = rows.output + (size_t)i * rows.wide;
-        for (size_t d = 0; d < rows.dim; d++)
+void attention_finish(const struct attention_rows *r, int head)
+{
+    const struct attention *a = r->problem;
+    for (int i = 0; i < r->count; i++) {
+        float *out = floats(a->out) + (size_t)(r->first_query + i / r->group) * (size_t)a->out_stride +
+                     (size_t)(head + i % r->group) * r->dim;
+        float factor = r->sum[i] > 0.0f ? 1.0f / r->sum[i] : 0.0f;
+        const float *from = r->output + (size_t)i * r->wide;
+        for (size_t d = 0; d < r->dim; d++)
             out[d] = from[d] * factor;
     }
+}
+
+static void task(void *context, int index, int thread)
+{
+    const struct attention_work *work = context;
+    int kv_head;
+    struct attention_rows rows = attention_rows_of(work, index, &kv_head);
+    const struct attention *a = rows.problem;
+    struct layout l = lay_out(a, rows.count);
+    float *scratch = cpu_scratch(work->cpu, thread);
+    rows.packed = scratch + l.queries;
+    rows.output = scratch + l.output;
+    rows.maximum = scratch + l.maximum;
+    rows.sum = scratch + l.sum;
+    pack_queries(&rows, kv_head * rows.group);
+    attention_clear(&rows);
+
+    int last = attention_visible(&rows, rows.count - 1, rows.keys); /* no row of the task sees more */
+    for (int first = 0; first < last; first += KEY_BLOCK) {
+        int count = least(KEY_BLOCK, rows.keys - first);
+        pack_keys(rows.micro, a, kv_head, first, count, scratch + l.keys, scratch + l.values);
+        attend(&rows, scratch + l.keys, scratch + l.values, scratch + l.scores, first, count, rows.keys);
+    }
+    attention_finish(&rows, kv_head * rows.group);
 }
 
 /* Queries per task: enough rows to make packing the keys cheap, few enough for every thread to have work. */
@@ -278,7 +263,7 @@ static void cpu_attention(struct kernels *k, const struct attention *problems, i
 {
     enum { AT_ONCE = 256 };
     struct cpu *cpu = cpu_of(k);
-    struct cut cuts[AT_ONCE];
+    struct attention_cut cuts[AT_ONCE];
     int threads = pool_threads(cpu->pool);
     for (int start = 0; start < count; start += AT_ONCE) {
         int taken = 0, tasks = 0, problems_now = least(AT_ONCE, count - start);
@@ -287,21 +272,22 @@ static void cpu_attention(struct kernels *k, const struct attention *problems, i
             const struct attention *a = &problems[start + i];
             if (a->q_rows <= 0)
                 continue;
-            struct cut *cut = &cuts[taken++];
+            struct attention_cut *cut = &cuts[taken++];
             cut->problem = a;
             cut->first_task = tasks;
             cut->queries = queries_per_task(a, (threads * TASKS_PER_THREAD + problems_now - 1) / problems_now);
             cut->blocks = (a->q_rows + cut->queries - 1) / cut->queries;
             tasks += cut->blocks * a->kv_heads;
-            size_t end = lay_out(a, cut->queries * (a->heads / a->kv_heads)).end;
+            int rows = cut->queries * (a->heads / a->kv_heads);
+            size_t end = cpu->bf16 ? attention_bf16_floats(a, rows) : lay_out(a, rows).end;
             scratch = end > scratch ? end : scratch;
         }
         if (!taken)
             continue;
         if (!cpu_reserve(cpu, scratch, 0))
             return;
-        struct work work = {.cpu = cpu, .cuts = cuts, .count = taken};
-        pool_run(cpu->pool, tasks, task, &work);
+        struct attention_work work = {.cpu = cpu, .cuts = cuts, .count = taken};
+        pool_run(cpu->pool, tasks, cpu->bf16 ? attention_bf16_task : task, &work);
     }
 }
 

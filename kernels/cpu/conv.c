@@ -4,20 +4,14 @@
  * the weights, which conv_open brings into panels once: depth runs over (time, row,
  * column, in_channel). The gathered matrix is never formed: each strip collects the
  * pixels under its taps, and padding is a row of zeros. Upsampling is a shift of the
- * pixel's coordinates. Taps that only see the zero frames in front are left out.
+ * pixel's coordinates. Taps that only see the zero frames in front are left out. Where products run in bf16, conv_bf16.c
+ * takes the call.
  */
+#include "kernels/cpu/conv.h"
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/weights.h"
 
 #include <stdlib.h>
-
-struct conv {
-    int out_channels, in_channels;
-    int kernel_t, kernel_h, kernel_w;
-    float *panels; /* [out_channels / 16, rounded up][kernel_t, kernel_h, kernel_w, in_channels][16] */
-    float *bias;   /* float32 or NULL */
-    size_t bytes;
-};
 
 static size_t conv_depth(const struct conv *c)
 {
@@ -30,6 +24,7 @@ static void cpu_conv_close(struct kernels *k, struct conv *conv)
         return;
     cpu_count(cpu_of(k), -(int64_t)conv->bytes);
     free(conv->panels);
+    free(conv->rounded);
     free(conv->bias);
     free(conv);
 }
@@ -44,7 +39,9 @@ static void repack_panels(const void *context, size_t first, size_t count)
     const struct repack *r = context;
     const struct conv *c = r->conv;
     size_t depth = conv_depth(c), taps = depth / (size_t)c->in_channels, in = (size_t)c->in_channels;
-    for (size_t panel = first; panel < first + count; panel++)
+    for (size_t panel = first; panel < first + count && c->rounded; panel++)
+        conv_bf16_repack(c, r->source, panel);
+    for (size_t panel = first; panel < first + count && c->panels; panel++)
         for (size_t tap = 0; tap < taps; tap++)
             for (size_t channel = 0; channel < in; channel++) {
                 float *to = c->panels + ((panel * taps + tap) * in + channel) * TILE_COLUMNS;
@@ -74,12 +71,16 @@ static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv
     conv->kernel_h = s->kernel_h;
     conv->kernel_w = s->kernel_w;
     size_t panels = ((size_t)s->out_channels + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    size_t panel_bytes = panels * conv_depth(conv) * TILE_COLUMNS * sizeof(float);
+    const bool rounds = cpu_of(k)->bf16 != NULL;
+    size_t panel_bytes = panels * (rounds ? conv_bf16_panel(conv) * sizeof(bf16) : conv_depth(conv) * TILE_COLUMNS * sizeof(float));
     size_t bias_bytes = s->bias ? (size_t)s->out_channels * sizeof(float) : 0;
-    conv->panels = cpu_allocate(panel_bytes);
+    if (rounds)
+        conv->rounded = cpu_allocate(panel_bytes);
+    else
+        conv->panels = cpu_allocate(panel_bytes);
     if (s->bias)
         conv->bias = cpu_allocate(bias_bytes);
-    if (!conv->panels || (s->bias && !conv->bias)) {
+    if ((!conv->panels && !conv->rounded) || (s->bias && !conv->bias)) {
         cpu_conv_close(k, conv);
         return error_set(error, ERROR_NO_MEMORY, "no memory for a convolution's weights of %zu bytes", panel_bytes);
     }
@@ -92,23 +93,13 @@ static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv
     return 0;
 }
 
-struct gather {
-    const struct conv *conv;
-    const struct conv_call *call;
-    int context;           /* frames in front of x */
-    int rows, columns;     /* output rows and columns */
-    int in_rows, in_columns; /* input rows and columns as the taps see them (after upsampling) */
-};
-
 struct pixel {
     int frame, row, column; /* of the tap (0, 0, 0), in input coordinates */
 };
 
-/* The channels under a tap, or NULL in the padding. */
-static const float *under_tap(const struct gather *g, struct pixel p, int t, int h, int w)
+const float *conv_pixel(const struct conv_gather *g, int frame, int row, int column)
 {
     const struct conv_call *call = g->call;
-    int frame = p.frame + t, row = p.row + h, column = p.column + w;
     if (row < 0 || row >= g->in_rows || column < 0 || column >= g->in_columns || frame < -call->past_frames)
         return NULL;
     const float *base = floats(call->x);
@@ -127,7 +118,7 @@ static const float *under_tap(const struct gather *g, struct pixel p, int t, int
 static void left_strips(const void *context, const struct micro *micro, int row, int rows, int first, int depth,
                         float *strips)
 {
-    const struct gather *g = context;
+    const struct conv_gather *g = context;
     const struct conv *c = g->conv;
     const struct conv_call *call = g->call;
     int plane = g->rows * g->columns;
@@ -147,7 +138,7 @@ static void left_strips(const void *context, const struct micro *micro, int row,
             int t = tap / (c->kernel_h * c->kernel_w), h = tap / c->kernel_w % c->kernel_h, w = tap % c->kernel_w;
             const float *source[TILE_ROWS_MAX];
             for (int r = 0; r < height; r++) {
-                source[r] = under_tap(g, pixel[r], t, h, w);
+                source[r] = conv_pixel(g, pixel[r].frame + t, pixel[r].row + h, pixel[r].column + w);
                 if (source[r])
                     source[r] += channel;
             }
@@ -160,7 +151,7 @@ static void left_strips(const void *context, const struct micro *micro, int row,
 static const float *right_panels(const void *context, const struct micro *micro, int column, int columns, int first,
                                  int depth, float *buffer, size_t *distance)
 {
-    const struct conv *c = ((const struct gather *)context)->conv;
+    const struct conv *c = ((const struct conv_gather *)context)->conv;
     (void)micro, (void)columns, (void)depth, (void)buffer;
     *distance = conv_depth(c) * TILE_COLUMNS;
     return c->panels + (size_t)(column / TILE_COLUMNS) * *distance + (size_t)first * TILE_COLUMNS;
@@ -169,7 +160,7 @@ static const float *right_panels(const void *context, const struct micro *micro,
 static void cpu_conv(struct kernels *k, const struct conv *c, const struct conv_call *call)
 {
     struct conv_call checked = *call; /* at most kernel_t - 1 past frames count, the latest ones */
-    struct gather g = {.conv = c, .call = &checked};
+    struct conv_gather g = {.conv = c, .call = &checked};
     int scale = call->upsample2x ? 2 : 1;
     g.in_rows = call->height * scale;
     g.in_columns = call->width * scale;
@@ -182,17 +173,22 @@ static void cpu_conv(struct kernels *k, const struct conv *c, const struct conv_
         checked.past = act_at(k, call->past, skipped);
         checked.past_frames = g.context;
     }
-    int frames = (g.context + call->frames - c->kernel_t) / call->stride_t + 1;
+    g.frames = (g.context + call->frames - c->kernel_t) / call->stride_t + 1;
     g.rows = (g.in_rows + call->pad_top + call->pad_bottom - c->kernel_h) / call->stride_h + 1;
     g.columns = (g.in_columns + call->pad_left + call->pad_right - c->kernel_w) / call->stride_w + 1;
     if (g.context + call->frames < c->kernel_t || g.rows <= 0 || g.columns <= 0)
         return;
     /* The last output frame sees the most; time taps before this one see only zero frames. */
-    int empty = g.context - checked.past_frames - (frames - 1) * call->stride_t;
+    int empty = g.context - checked.past_frames - (g.frames - 1) * call->stride_t;
+    g.first_tap_t = empty > 0 ? empty : 0;
+    if (cpu_of(k)->bf16) {
+        conv_bf16(cpu_of(k), &g);
+        return;
+    }
     int tap_depth = c->kernel_h * c->kernel_w * c->in_channels;
-    product_run(cpu_of(k), &(struct product){.rows = frames * g.rows * g.columns,
+    product_run(cpu_of(k), &(struct product){.rows = g.frames * g.rows * g.columns,
                                              .columns = c->out_channels,
-                                             .depth_first = empty > 0 ? empty * tap_depth : 0,
+                                             .depth_first = g.first_tap_t * tap_depth,
                                              .depth_end = c->kernel_t * tap_depth,
                                              .out = floats(call->out),
                                              .bias = c->bias,

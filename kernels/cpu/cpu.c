@@ -199,6 +199,19 @@ static void cpu_close(struct kernels *k)
     free(cpu);
 }
 
+/* What the level adds to float32; *loops is NULL where it adds nothing. */
+static int bf16_of(const struct bf16_loops **loops, enum cpu_level level, struct error *error)
+{
+    *loops = NULL;
+    switch (level) {
+    case CPU_AVX512_BF16: return (*loops = bf16_avx512(error)) ? 0 : ERROR_UNSUPPORTED;
+    case CPU_AMX_BF16: return (*loops = bf16_amx(error)) ? 0 : ERROR_UNSUPPORTED;
+    case CPU_AVX512_BF16_EMULATED: *loops = bf16_plain_avx512(); return 0;
+    case CPU_AMX_BF16_EMULATED: *loops = bf16_plain_amx(); return 0;
+    default: return 0;
+    }
+}
+
 /* NULL, with an error, when the processor lacks what the level needs. */
 static const struct micro *micro_of(enum cpu_level level, struct error *error)
 {
@@ -213,7 +226,7 @@ static const struct micro *micro_of(enum cpu_level level, struct error *error)
         if (!(micro = micro_avx512()))
             error_set(error, ERROR_UNSUPPORTED, "this processor has no AVX-512 with BW, DQ, VL and VNNI");
         return micro;
-    case CPU_AUTO: break;
+    default: break;
     }
     if (!(micro = micro_avx512()))
         micro = micro_avx2();
@@ -224,12 +237,14 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
 {
     *out = NULL;
     const struct micro *micro = micro_of(level, error);
-    if (!micro)
+    const struct bf16_loops *bf16;
+    if (!micro || bf16_of(&bf16, level, error))
         return ERROR_UNSUPPORTED;
     struct cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return error_set(error, ERROR_NO_MEMORY, "no memory for the CPU backend");
     cpu->micro = micro;
+    cpu->bf16 = bf16;
     cpu->pool = pool_open(threads);
     if (!cpu->pool) {
         free(cpu);
@@ -237,7 +252,8 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
     }
     struct kernels *k = &cpu->kernels;
     *k = (struct kernels){
-        .name = cpu->micro->name,
+        .name = bf16 ? bf16->name : micro->name,
+        .rounds = bf16 != NULL,
         .act_bytes = sizeof(float),
         .host_memory = true,
         .state = cpu,

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/micro.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/kernels.h"
@@ -19,6 +20,7 @@ struct cpu {
     struct kernels kernels; /* first, so that a struct kernels * is a struct cpu * */
     struct pool *pool;
     const struct micro *micro;
+    const struct bf16_loops *bf16; /* NULL: products run in float32 */
     _Atomic uint64_t in_use, peak;
 
     float *scratch;         /* one piece per thread, see cpu_reserve */
@@ -57,6 +59,9 @@ void *cpu_allocate(size_t bytes);
 /* Run body(context, first, count) over [0, n) in pieces of about `piece` elements. */
 void cpu_for(struct cpu *cpu, size_t n, size_t piece, void (*body)(const void *context, size_t first, size_t count),
              const void *context);
+
+/* What the operators of linear.c, attention.c and conv.c are where products run in bf16: linear_bf16.c and so on. */
+void linear_bf16(struct cpu *cpu, const struct linear_source *w, const float *bias, const float *x, int rows, float *y, bool add);
 
 /* The operators, by file. */
 void cpu_linear_fill(struct kernels *k);      /* linear.c */

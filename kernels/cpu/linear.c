@@ -115,6 +115,10 @@ static void cpu_linear(struct kernels *k, const struct linear *w, const act *x, 
         single_row(cpu, w, floats(x), floats(y), add);
         return;
     }
+    if (cpu->bf16) {
+        linear_bf16(cpu, &w->source, w->bias, floats(x), rows, floats(y), add);
+        return;
+    }
     struct factors factors = {.w = &w->source, .x = floats(x)};
     product_run(cpu, &(struct product){.rows = rows,
                                        .columns = w->source.out_features,

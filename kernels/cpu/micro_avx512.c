@@ -11,6 +11,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "kernels/cpu/avx512.h"
 #include "kernels/cpu/micro_avx2.h"
 
 enum { WIDTH = 16, SUM_WIDTH = 8 };
@@ -84,44 +85,6 @@ static void avx512_tile(int rows, int panels, size_t depth, const float *a, size
         TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
         TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12)
     }
-}
-
-/* Rows become columns: v[i] lane j <- v[j] lane i. */
-static inline __attribute__((always_inline)) void transpose16(__m512 v[16])
-{
-    __m512 a[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        a[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
-        a[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        v[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
-        v[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
-        v[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        v[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        a[i] = _mm512_shuffle_f32x4(v[i], v[i + 4], 0x88);
-        a[i + 4] = _mm512_shuffle_f32x4(v[i], v[i + 4], 0xdd);
-        a[i + 8] = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0x88);
-        a[i + 12] = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0xdd);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        v[i] = _mm512_shuffle_f32x4(a[i], a[i + 8], 0x88);
-        v[i + 8] = _mm512_shuffle_f32x4(a[i], a[i + 8], 0xdd);
-        v[i + 4] = _mm512_shuffle_f32x4(a[i + 4], a[i + 12], 0x88);
-        v[i + 12] = _mm512_shuffle_f32x4(a[i + 4], a[i + 12], 0xdd);
-    }
-}
-
-/* The first n of 16. */
-static inline __mmask16 first_lanes(size_t n)
-{
-    return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
 }
 
 static void avx512_pack(const float *const *source, int width, size_t depth, float *out)

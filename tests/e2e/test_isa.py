@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lanced_process import LANCED, REQUEST, Lanced
+from lanced_process import DEMO_MODEL, LANCED, REQUEST, Lanced
 
 QUICK = REQUEST | {"num_inference_steps": 2}
 
@@ -39,8 +41,47 @@ def test_avx2_and_avx512_make_the_same_picture_to_the_byte() -> None:
     assert pictures[0] == pictures[1]
 
 
+@pytest.mark.parametrize("isa", ["amx", "avx512-bf16"])
+def test_bf16_is_near_float32_and_its_bytes_depend_on_neither_threads_nor_batch(isa: str) -> None:
+    with Lanced("--backend", "cpu") as daemon, daemon.client() as client:
+        wanted = client.generate("t2i", **QUICK).pixels
+    bf16 = ("--backend", "cpu", "--precision", "bf16", "--isa", f"{isa}-emulated")
+    with Lanced(*bf16, "--threads", "1") as daemon, daemon.client() as client:
+        assert client.stats()["backend"] == f"cpu-{isa.removesuffix('-bf16')}-bf16-emulated"
+        first = client.generate("t2i", **QUICK).pixels
+    with Lanced(*bf16, "--threads", "2") as daemon, daemon.client() as client:
+        both = client.generate("t2i", **QUICK, batch_size=2).pixels
+    assert wanted is not None and first is not None and both is not None
+    assert first.tobytes() == both[: len(first)].tobytes()
+    error = float(np.mean((first.astype(np.float64) - wanted.astype(np.float64)) ** 2))
+    assert 10 * math.log10(255**2 / error) > 35
+
+
+@pytest.mark.parametrize(("isa", "flag"), [("amx", "amx_bf16"), ("avx512-bf16", "avx512_bf16")])
+def test_instructions_for_bf16_make_the_picture_of_their_emulation(isa: str, flag: str) -> None:
+    if flag not in processor_flags():
+        pytest.skip(f"this processor has no {flag}")
+    pictures = []
+    for name in (isa, f"{isa}-emulated"):
+        with Lanced("--backend", "cpu", "--precision", "bf16", "--isa", name) as daemon, daemon.client() as client:
+            pixels = client.generate("t2i", **QUICK).pixels
+            assert pixels is not None
+            pictures.append(pixels.tobytes())
+    assert pictures[0] == pictures[1]
+
+
+def test_bf16_beyond_the_limit_is_refused_and_auto_takes_float32() -> None:
+    arguments = ("--backend", "cpu", "--isa", "avx2", "--lazy")
+    with Lanced(*arguments, "--precision", "auto") as daemon, daemon.client() as client:
+        assert "bf16" not in client.stats()["backend"]
+    command = [LANCED, *arguments, "--precision", "bf16", "--model", DEMO_MODEL]
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert wrong.returncode != 0
+    assert "AMX or AVX512-BF16" in wrong.stderr
+
+
 def test_a_limit_that_does_not_exist_is_refused_with_those_that_do() -> None:
     command = [LANCED, "--isa", "sse9", "--model", "/nowhere"]
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert "--isa" in wrong.stderr and "portable, avx2 or avx512" in wrong.stderr
+    assert "--isa" in wrong.stderr and "avx512-bf16 or amx" in wrong.stderr

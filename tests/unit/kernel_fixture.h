@@ -82,17 +82,18 @@ static inline float float_of_bf16(uint16_t half)
     return value;
 }
 
-/* The backend in each form, one thread and several: portable, with AVX2, with AVX-512; the processor's best where it
- * lacks one of them. */
-enum { BACKENDS = 6 };
+/* The backend in each form, one thread and several: portable, with AVX2, with AVX-512, then those in bf16, each emulated and
+ * with the instructions themselves. Where the processor lacks what a form needs there is its best, or the emulated one. */
+enum { BACKENDS = 6, ROUNDED_BACKENDS = 14 };
 static inline struct kernels *open_backend(int which)
 {
-    static const enum cpu_level levels[] = {CPU_PORTABLE, CPU_AVX2, CPU_AVX512};
+    static const enum cpu_level levels[] = {CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_AMX_BF16_EMULATED, CPU_AMX_BF16,
+                                            CPU_AVX512_BF16_EMULATED, CPU_AVX512_BF16};
     struct kernels *k = NULL;
     struct error error = {0};
     int threads = which % 2 ? 3 : 1, status = kernels_cpu_open(&k, threads, levels[which / 2], &error);
     if (status == ERROR_UNSUPPORTED)
-        status = kernels_cpu_open(&k, threads, CPU_AUTO, &error);
+        status = kernels_cpu_open(&k, threads, which < BACKENDS ? CPU_AUTO : levels[which / 2 - 1], &error);
     assert_int_equal(status, 0);
     assert_non_null(k);
     return k;
@@ -112,20 +113,26 @@ static inline void assert_close(const float *got, const double *want, size_t n, 
         fail_msg("relative error %.3g is over %.3g", relative, limit);
 }
 
-/* Results of all backends: close to the reference; equal bytes whatever the thread count, and with AVX2 and AVX-512. */
+/* Results of all backends, or of those in float32 alone: close to the reference; equal bytes whatever the thread count, with
+ * AVX2 and AVX-512, and with instructions for bf16 and their emulation. */
 struct results {
-    float *of[BACKENDS];
+    float *of[ROUNDED_BACKENDS];
     size_t n;
+    double rounded_limit; /* how far they may be from the reference where factors are rounded to bf16, 8 bits; 0: 6e-3 */
 };
 
 static inline void check_results(struct results *r, const double *want, double limit)
 {
     for (int i = 0; i < BACKENDS; i++)
         assert_close(r->of[i], want, r->n, limit);
+    for (int i = BACKENDS; i < ROUNDED_BACKENDS && r->of[i]; i++) {
+        assert_close(r->of[i], want, r->n, r->rounded_limit > 0.0 ? r->rounded_limit : 6e-3);
+        assert_memory_equal(r->of[i], r->of[(i - BACKENDS) / 4 * 4 + BACKENDS], r->n * sizeof(float));
+    }
     assert_memory_equal(r->of[0], r->of[1], r->n * sizeof(float));
     for (int i = 3; i < BACKENDS; i++)
         assert_memory_equal(r->of[2], r->of[i], r->n * sizeof(float));
-    for (int i = 0; i < BACKENDS; i++)
+    for (int i = 0; i < ROUNDED_BACKENDS; i++)
         free(r->of[i]);
 }
 

@@ -1,6 +1,6 @@
 /* lance-bench: how fast each operator of a backend is on this machine, at the shapes of Lance-3B.
  *
- *   lance-bench [--backend cpu|cuda] [--isa NAME] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]
+ *   lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]
  *   lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH] [--video WxHxFRAMES]
  *               [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...] [--threads N] [--json]
  *
@@ -435,7 +435,7 @@ struct options {
 
 static int usage(void)
 {
-    fputs("usage: lance-bench [--backend cpu|cuda] [--isa NAME] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n"
+    fputs("usage: lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n"
           "       lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]\n"
           "                   [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]\n"
           "                   [--threads N] [--json]\n",
@@ -516,7 +516,7 @@ int main(int argc, char **argv)
     enum { TASKS = 256, MODEL, VAE, VIT, TASK, IMAGE, VIDEO, PICTURE, STEPS, TOKENS, RUNS };
     static const struct option names[] = {
         {"backend", required_argument, NULL, 'b'},   {"threads", required_argument, NULL, 't'},
-        {"isa", required_argument, NULL, 'i'},
+        {"isa", required_argument, NULL, 'i'},       {"precision", required_argument, NULL, 'p'},
         {"seconds", required_argument, NULL, 's'},   {"filter", required_argument, NULL, 'f'},
         {"json", no_argument, NULL, 'j'},            {"tiny", no_argument, NULL, 'y'},
         {"tasks", no_argument, NULL, TASKS},         {"model", required_argument, NULL, MODEL},
@@ -532,6 +532,7 @@ int main(int argc, char **argv)
         switch (c) {
         case 'b': o.backend.backend = (enum backend)backend_of(optarg); break;
         case 'i': o.backend.isa = (enum isa)isa_of(optarg); break;
+        case 'p': o.backend.precision = (enum precision)precision_of(optarg); break;
         case 't': o.backend.threads = atoi(optarg); break;
         case 's': o.seconds = atof(optarg); break;
         case 'f': o.filter = optarg; break;
@@ -551,7 +552,8 @@ int main(int argc, char **argv)
         default: return usage();
         }
     }
-    if (!understood || optind < argc || (int)o.backend.backend < 0 || (int)o.backend.isa < 0 ||
+    if (!understood || optind < argc || (int)o.backend.backend < 0 || (int)o.backend.isa < 0 || (int)o.backend.precision < 0 ||
+        
         o.tasks != (o.task.model != NULL))
         return usage();
     struct kernels *k = NULL;

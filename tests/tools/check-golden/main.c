@@ -5,7 +5,9 @@
  *   check-golden DIR --quiet         print failures only
  *   check-golden DIR --backend cuda  on the GPU (cpu is the default); bf16 there, so it may be 1.5 times as far from the
  *                                    float32 results as the official code's own bf16 runs are; cases recorded in bf16 are left out
- *   check-golden DIR --isa avx2      on the CPU with no larger instruction set (portable, avx2, avx512)
+ *   check-golden DIR --isa avx2      on the CPU with no larger instruction set (portable, avx2, avx512, avx512-bf16, amx)
+ *   check-golden DIR --precision bf16  on the CPU in bf16, with the bounds of a card; --isa amx-emulated, avx512-bf16-emulated:
+ *                                    in plain C that gives the bytes of those instructions
  *
  * DIR is laid out as tests/golden/data. Each stage is fed the recorded input and compared with the
  * recorded output; then the whole job is run. One line per case and stage, and at the end the counts; exit status 1 when
@@ -76,13 +78,15 @@ int main(int argc, char **argv)
             backend.backend = (enum backend)backend_of(argv[++i]);
         else if (!strcmp(argv[i], "--isa") && i + 1 < argc && isa_of(argv[i + 1]) >= 0)
             backend.isa = (enum isa)isa_of(argv[++i]);
+        else if (!strcmp(argv[i], "--precision") && i + 1 < argc && precision_of(argv[i + 1]) >= 0)
+            backend.precision = (enum precision)precision_of(argv[++i]);
         else if (argv[i][0] != '-' && !dir)
             dir = argv[i];
         else
             dir = NULL, i = argc;
     }
     if (!dir) {
-        fprintf(stderr, "usage: check-golden DIR [--only TEXT] [--quiet] [--backend auto|cpu|cuda] [--isa NAME]\n");
+        fprintf(stderr, "usage: check-golden DIR [--only TEXT] [--quiet] [--backend auto|cpu|cuda] [--isa NAME] [--precision float32|bf16|auto]\n");
         return 2;
     }
     char cases[600];

@@ -21,7 +21,7 @@ int models_open(struct models *m, const char *golden_dir, const struct backend_o
         return code;
     }
     int code = backend_open(&m->kernels, backend, NULL, error);
-    if (!code && m->kernels->act_bytes < sizeof(float))
+    if (!code && (m->kernels->act_bytes < sizeof(float) || m->kernels->rounds))
         code = golden_read_distances(&m->distances, golden_dir, error);
     return code;
 }

@@ -1,0 +1,56 @@
+/* attention.h: what attention.c and attention_bf16.c share: tasks, and the softmax of rows whose keys come in blocks. */
+#ifndef LANCE_CPU_ATTENTION_H
+#define LANCE_CPU_ATTENTION_H
+
+#include "kernels/cpu/cpu.h"
+
+enum { KEY_BLOCK = 256 };
+
+/* One problem cut into tasks. */
+struct attention_cut {
+    const struct attention *problem;
+    int first_task;      /* number of this problem's first task */
+    int queries;         /* queries of a task, each of them in `group` heads */
+    int blocks;          /* tasks of one key head */
+};
+
+struct attention_work {
+    struct cpu *cpu;
+    const struct attention_cut *cuts;
+    int count;
+};
+
+/* What the rows of one task have come to. Row i is head i % group of the group, query i / group, so that rows close to
+ * each other see nearly the same keys. */
+struct attention_rows {
+    const struct micro *micro;
+    const struct attention *problem;
+    int count, group, first_query, keys, keys_before; /* keys_before: what a causal query 0 sees besides itself */
+    float *packed;  /* strips */
+    float *output;  /* [count, wide] */
+    float *maximum, *sum;
+    size_t dim, wide;
+};
+
+/* The rows of a task, memory not yet given, and the key head they belong to. */
+struct attention_rows attention_rows_of(const struct attention_work *work, int index, int *kv_head);
+void attention_clear(struct attention_rows *r); /* nothing seen so far */
+
+/* Rows of the keys and values of head `head` from number `first` of all segments on. */
+void attention_find_rows(const struct attention *a, int head, int first, int count, const float **keys, const float **values);
+
+/* Keys of `keys` that a row sees. */
+int attention_visible(const struct attention_rows *r, int row, int keys);
+
+/* Scores [rows, KEY_BLOCK] of `count` keys from number `first` on become weights, zero for those that a row does not see;
+ * the rows' maximum, sum and output follow. */
+void attention_soften(struct attention_rows *r, int row, int rows, float *scores, int first, int count, int keys);
+
+/* The outputs divided by the sums, where they belong; `head` is the first of the group. */
+void attention_finish(const struct attention_rows *r, int head);
+
+/* attention_bf16.c: scratch of a task with `rows` rows, and the task. */
+size_t attention_bf16_floats(const struct attention *a, int rows);
+void attention_bf16_task(void *context, int index, int thread);
+
+#endif
