@@ -82,7 +82,6 @@ int instance_open(struct instance **out, const struct endpoint *endpoint, struct
             status = clear_stale_socket(instance, error);
     }
     if (status != 0) {
-        instance->socket_path[0] = '\0'; /* not ours to remove */
         instance_close(instance);
         return status;
     }
@@ -95,8 +94,6 @@ void instance_close(struct instance *instance)
     if (instance == NULL)
         return;
     /* The lock file stays: removing it would let two daemons lock two files of one name. */
-    if (instance->socket_path[0] != '\0')
-        unlink(instance->socket_path);
     if (instance->lock_fd >= 0)
         close(instance->lock_fd);
     free(instance);

@@ -15,7 +15,7 @@ struct instance;
  * Errors: ERROR_BUSY (another one lives there), ERROR_IO. */
 int instance_open(struct instance **out, const struct endpoint *endpoint, struct error *error);
 
-/* Remove the socket and let go. NULL is allowed. */
+/* Let go. The socket is the listener's to remove. NULL is allowed. */
 void instance_close(struct instance *instance);
 
 #endif

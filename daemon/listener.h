@@ -27,7 +27,7 @@ int listener_open(struct listener **out, nng_socket socket, const struct endpoin
 /* Never waits. Connections are dropped when it listens anew; clients repeat what they asked. */
 void listener_check(struct listener *listener);
 
-/* Stop listening. NULL is allowed. */
+/* Stop listening, and remove the socket, where the endpoint's name is still this one's. NULL is allowed. */
 void listener_close(struct listener *listener);
 
 #endif

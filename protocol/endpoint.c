@@ -69,9 +69,10 @@ int endpoint_resolve(struct endpoint *out, const char *given, struct error *erro
         if (path[0] != '/')
             return error_set(error, ERROR_BAD_REQUEST,
                              "endpoint: \"%s\" needs an absolute path, such as ipc:///run/lanced/lanced.ipc", given);
-        if (strlen(path) > longest)
-            return error_set(error, ERROR_BAD_REQUEST, "endpoint: the socket path %s is too long (at most %zu bytes)",
-                             path, longest);
+        size_t folder = (size_t)(strrchr(path, '/') - path);
+        if (strlen(path) > longest || folder + ENDPOINT_OWN_NAME_BYTES > longest)
+            return error_set(error, ERROR_BAD_REQUEST, "endpoint: the socket path %s is too long (at most %zu bytes, %zu of them for "
+                             "its folder)", path, longest, longest - ENDPOINT_OWN_NAME_BYTES);
         strcpy(out->path, path);
         return 0;
     }

@@ -12,7 +12,10 @@
 
 #include "protocol/error.h"
 
-enum { ENDPOINT_MAX_BYTES = 128 };
+enum {
+    ENDPOINT_MAX_BYTES = 128,
+    ENDPOINT_OWN_NAME_BYTES = 10 /* "/.XXXXXXXX", beside the socket: see daemon/listener.c */
+};
 
 struct endpoint {
     char url[ENDPOINT_MAX_BYTES];  /* for nng */

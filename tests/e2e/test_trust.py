@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +170,34 @@ def test_nothing_that_a_client_sends_steers_the_log(runtime: Path) -> None:
         said = daemon.log.read_bytes()
     assert b"evil" in said
     assert steers_nothing(said)
+
+
+def test_the_end_of_a_lanced_whose_folder_was_removed_leaves_its_successors_socket_alone(runtime: Path) -> None:
+    folder = runtime / "x"
+    folder.mkdir()
+    endpoint = f"ipc://{folder}/lanced.ipc"
+    with Lanced(endpoint=endpoint) as first:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        with Lanced(endpoint=endpoint) as second:
+            time.sleep(2.5)  # for the first one to notice
+            first.process.terminate()
+            assert first.process.wait(20) == 0
+            with second.client() as client:
+                assert client.hello().pid == second.process.pid
+                assert client.generate("t2i", **REQUEST).pixels is not None
+        assert "is not this lanced's any more (another program took it)" in first.log.read_text()
+
+
+def test_a_socket_that_was_removed_is_there_again_and_gone_with_lanced(runtime: Path) -> None:
+    path = runtime / "lanced.ipc"
+    with Lanced(endpoint=f"ipc://{path}") as daemon:
+        path.unlink()
+        deadline = time.monotonic() + 10
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with daemon.client() as client:
+            assert client.hello().pid == daemon.process.pid
+        daemon.process.terminate()
+        assert daemon.process.wait(20) == 0
+        assert [entry.name for entry in runtime.iterdir()] == ["lanced.ipc.lock"]
