@@ -544,6 +544,8 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     json_add_text(answer, "version", LANCED_VERSION);
     json_add_text(answer, "generation", server->generation);
     json_add_text(answer, "backend", status.backend);
+    if (status.advice[0])
+        json_add_text(answer, "advice", status.advice);
     json_add_number(answer, "uptime_seconds", clock_seconds() - server->started_at);
     json_add_number(answer, "loads", (double)status.loads);
     json_add_number(answer, "unloads", (double)status.unloads);

@@ -489,6 +489,12 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     else
         log_info(NULL, "backend %s (%s)", worker->kernels->name, why_not_cuda.text);
     snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
+    const double gain = backend_bf16_gain(worker->kernels, &options->backend);
+    if (gain > 0.0) {
+        snprintf(worker->status.advice, sizeof worker->status.advice,
+                 "products in bf16, the official code's precision, are %.1f times as fast on this processor: --precision auto", gain);
+        log_info(NULL, "%s", worker->status.advice);
+    }
     *out = worker;
     return 0;
 }

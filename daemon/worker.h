@@ -40,6 +40,7 @@ struct worker_status {
     int last;   /* of the one loaded last, or the default one */
     struct lance_model_info info;
     char backend[128];
+    char advice[160]; /* what would make it faster, a line; or empty */
     uint64_t loads, unloads, steps;
     double busy_seconds, last_step_seconds;
     uint64_t job_peak_bytes;

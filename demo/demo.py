@@ -81,6 +81,8 @@ def main() -> None:
         model = client.load(args.model.name)
         name = describe(model, args.model)
         print(f"lanced has loaded {name} in {model.load_seconds:.2f} s; {len(asked)} things to do.", flush=True)
+        if advice := client.stats().get("advice"):
+            print(f"{advice}.", flush=True)
         outcomes = ask_all(client, asked, sizes, keep_clips=True)
         for task in ("t2v", "i2v", "video_edit"):
             write_clips(args.lancectl, client.endpoint, outcomes[task], clips)

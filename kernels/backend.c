@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kernels/plugin.h"
 
@@ -28,7 +29,8 @@ int isa_of(const char *name)
 
 int precision_of(const char *name)
 {
-    return find(name, (const char *const[]){"float32", "bf16", "auto"}, 3);
+    const int found = find(name, (const char *const[]){"float32", "bf16", "auto"}, 3);
+    return found < 0 ? found : found + PRECISION_FLOAT32;
 }
 
 /* The best form in bf16 within the limit; with AUTO only the one that is worth it. */
@@ -61,7 +63,7 @@ static int open_cpu(struct kernels **out, const struct backend_options *options,
     int isa = (int)options->isa;
     if (isa == ISA_AUTO && name && *name && (isa = isa_of(name)) < 0)
         return error_set(error, ERROR_BAD_REQUEST, "LANCED_ISA must be " ISA_NAMES ", not \"%.40s\"", name);
-    if (options->precision != PRECISION_FLOAT32) {
+    if (options->precision == PRECISION_BF16 || options->precision == PRECISION_AUTO) {
         int status = open_bf16(out, options, (enum isa)isa, error);
         if (status == 0 || options->precision == PRECISION_BF16)
             return status;
@@ -83,4 +85,57 @@ int backend_open(struct kernels **out, const struct backend_options *options, st
     if (options->backend == BACKEND_AUTO && kernels_cuda_load(out, 0, why) == 0)
         return 0;
     return open_cpu(out, options, error);
+}
+
+/* Seconds of a product, the best of a few rounds on each backend in turn. */
+static void time_products(struct kernels *const k[2], const struct linear_source *source, int rows, double seconds[2])
+{
+    enum { ROUNDS = 4 }; /* the first one warms up */
+    struct linear *w[2] = {NULL, NULL};
+    void *x[2] = {NULL, NULL}, *y[2] = {NULL, NULL};
+    bool ready = true;
+    for (int i = 0; i < 2; i++) {
+        const size_t inputs = (size_t)rows * (size_t)source->in_features, outputs = (size_t)rows * (size_t)source->out_features;
+        ready = ready && !k[i]->linear_open(k[i], &w[i], source, NULL) &&
+                !k[i]->memory_alloc(k[i], &x[i], inputs * k[i]->act_bytes, NULL) &&
+                !k[i]->memory_alloc(k[i], &y[i], outputs * k[i]->act_bytes, NULL);
+        if (ready)
+            k[i]->zero(k[i], x[i], inputs);
+        seconds[i] = ready ? 1e9 : 0.0;
+    }
+    for (int round = 0; ready && round < ROUNDS; round++)
+        for (int i = 0; i < 2; i++) {
+            struct timespec start, end;
+            clock_gettime(CLOCK_MONOTONIC, &start);
+            k[i]->linear(k[i], w[i], x[i], rows, y[i], false);
+            clock_gettime(CLOCK_MONOTONIC, &end);
+            const double took = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+            if (round > 0 && took < seconds[i])
+                seconds[i] = took;
+        }
+    for (int i = 0; i < 2; i++) {
+        k[i]->memory_free(k[i], y[i]);
+        k[i]->memory_free(k[i], x[i]);
+        k[i]->linear_close(k[i], w[i]);
+    }
+}
+
+double backend_bf16_gain(struct kernels *k, const struct backend_options *options)
+{
+    enum { ROWS = 256, WIDTH = 1024 };
+    const double worth_it = 1.5;
+    struct kernels *other = NULL;
+    double gain = 0.0, seconds[2] = {0.0, 0.0};
+    if (!k->host_memory || options->precision != PRECISION_DEFAULT || options->isa != ISA_AUTO || getenv("LANCED_ISA"))
+        return 0.0;
+    void *weights = calloc((size_t)WIDTH * WIDTH, sizeof(uint16_t));
+    if (weights && kernels_cpu_open(&other, options->threads, CPU_AMX_BF16, NULL) == 0) {
+        const struct linear_source source = {.format = WEIGHT_BF16, .out_features = WIDTH, .in_features = WIDTH,
+                                             .data = weights, .tensor_scale = 1.0f};
+        time_products((struct kernels *const[]){k, other}, &source, ROWS, seconds);
+        gain = seconds[1] > 0.0 ? seconds[0] / seconds[1] : 0.0;
+        other->close(other);
+    }
+    free(weights);
+    return gain >= worth_it ? gain : 0.0;
 }

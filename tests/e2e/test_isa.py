@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 from pathlib import Path
 
@@ -68,6 +69,23 @@ def test_instructions_for_bf16_make_the_picture_of_their_emulation(isa: str, fla
             assert pixels is not None
             pictures.append(pixels.tobytes())
     assert pictures[0] == pictures[1]
+
+
+@pytest.mark.skipif("amx_bf16" not in processor_flags(), reason="this processor has no AMX")
+def test_who_has_not_chosen_a_precision_is_told_what_bf16_would_bring(tmp_path: Path) -> None:
+    with Lanced("--backend", "cpu", "--lazy") as daemon, daemon.client() as client:
+        told = client.stats()["advice"]
+        assert re.search(r"bf16.* [0-9]+\.[0-9] times as fast.*--precision auto", told)
+        assert told in daemon.lancectl("status").stdout
+        assert told in daemon.log.read_text()
+    for chosen in ("float32", "auto"):
+        with Lanced("--backend", "cpu", "--lazy", "--precision", chosen) as daemon, daemon.client() as client:
+            assert "advice" not in client.stats()
+    picture = tmp_path / "a.png"
+    command = [LANCED.with_name("lancectl"), "t2i", "a red square", "--size", "64x64", "--steps", "1", "-o", picture]
+    command += ["--endpoint", f"ipc://{tmp_path}/none.ipc", "--model", DEMO_MODEL, "--precision", "auto"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert b"cpu-amx-bf16" in picture.read_bytes()
 
 
 def test_bf16_beyond_the_limit_is_refused_and_auto_takes_float32() -> None:

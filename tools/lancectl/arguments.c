@@ -57,7 +57,7 @@ static const struct {
 };
 
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_MODEL, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB, OPTION_SEED,
+    OPTION_ENDPOINT = 1, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB, OPTION_SEED,
     OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_RENORM_MIN, OPTION_NOISE,
     OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_LATENT_MEAN,
     OPTION_SOURCE_SEED, OPTION_SYSTEM, OPTION_MAX_TOKENS, OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P,
@@ -69,6 +69,7 @@ enum option_id {
 static const struct option long_options[] = {
     {"endpoint", required_argument, NULL, OPTION_ENDPOINT},
     {"model", required_argument, NULL, OPTION_MODEL},
+    {"precision", required_argument, NULL, OPTION_PRECISION},
     {"json", no_argument, NULL, OPTION_JSON},
     {"quiet", no_argument, NULL, OPTION_QUIET},
     {"output", required_argument, NULL, OPTION_OUTPUT},
@@ -114,6 +115,7 @@ static const struct option long_options[] = {
 static const unsigned option_commands[OPTION_END] = {
     [OPTION_ENDPOINT] = ASKS_DAEMON,
     [OPTION_MODEL] = MAKES,
+    [OPTION_PRECISION] = MAKES,
     [OPTION_JSON] = ASKS_DAEMON | ON(SHOW),
     [OPTION_QUIET] = ASKS_DAEMON,
     [OPTION_OUTPUT] = GENERATES | ON(ENCODE) | ON(DECODE) | ON(FETCH),
@@ -255,12 +257,14 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     static const char *const renorms[] = {"global", "channel", "none", NULL};
     static const char *const noises[] = {"torch_cpu", "torch_cuda", "comfyui", NULL};
     static const char *const positions[] = {"official", "consistent", NULL};
+    static const char *const precisions[] = {"float32", "bf16", "auto", NULL};
     static const char *const tasks[] = {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", NULL};
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
     case OPTION_MODEL:
         out->model_dir = value;
         return access(value, F_OK) ? error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", value, strerror(errno)) : 0;
+    case OPTION_PRECISION: return parse_word(&out->precision, "precision", value, precisions, "float32, bf16, auto", error);
     case OPTION_JSON: out->json = true; return 0;
     case OPTION_QUIET: out->quiet = true; return 0;
     case OPTION_OUTPUT: out->output = value; return 0;

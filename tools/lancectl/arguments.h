@@ -31,6 +31,7 @@ struct arguments {
 
     const char *endpoint;  /* NULL: environment or default */
     const char *model_dir; /* NULL: none */
+    const char *precision; /* of the private daemon; NULL: its default */
     bool json, quiet;
 
     const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run: a folder */

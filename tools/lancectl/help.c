@@ -58,6 +58,8 @@ static const struct line {
     {"job", "  --job ID                the job's id (default: random)\n"},
     {"model", "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"
               "                          afterwards; when one answers, have it use the model of that name\n"},
+    {"precision", "  --precision P           of the private one's products on the CPU: float32 (default), bf16, or auto: bf16 where\n"
+                  "                          the processor is many times faster in it\n"},
     {NULL, "Ending the daemon\n"},
     {"cancel", "  --cancel                without its jobs\n"},
     {NULL, "Everywhere\n"},

@@ -134,9 +134,11 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
     const cJSON *pid = cJSON_GetObjectItemCaseSensitive(hello, "pid");
     say(stdout, "lanced %s at %s, process %.0f, %s\n", text_or(hello, "version", "?"), client_endpoint(session->client),
         cJSON_IsNumber(pid) ? pid->valuedouble : 0, text_or(hello, "backend", "unknown backend"));
+    if (cJSON_HasObjectItem(stats, "advice"))
+        say(stdout, "%s\n", text_or(stats, "advice", ""));
     print_model(model);
     /* What is told above already, and what only programs want (--json has it). */
-    static const char *const left_out[] = {"version", "generation", "backend", "model", "requests"};
+    static const char *const left_out[] = {"version", "generation", "backend", "advice", "model", "requests"};
     cJSON *counters = cJSON_Duplicate(stats, true);
     for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
         cJSON_DeleteItemFromObjectCaseSensitive(counters, left_out[i]);

@@ -46,7 +46,7 @@ static void find_binary(char *path, size_t size)
 }
 
 /* The child's part: never returns. */
-static void run_daemon(const struct private_daemon *daemon, const char *binary, const char *model_dir)
+static void run_daemon(const struct private_daemon *daemon, const char *binary, const char *model_dir, const char *precision)
 {
     setsid();
     int null = open("/dev/null", O_RDONLY);
@@ -55,7 +55,7 @@ static void run_daemon(const struct private_daemon *daemon, const char *binary, 
         _exit(127);
     /* --lazy: what is wrong with the checkpoint is then told to the job, in a message of its own. */
     execlp(binary, "lanced", "--endpoint", daemon->endpoint, "--model", model_dir, "--lazy", "--on-term", "cancel",
-           (char *)NULL);
+           precision ? "--precision" : (char *)NULL, precision, (char *)NULL);
     dprintf(2, "cannot start %s: %s; build it, or put it into PATH\n", binary, strerror(errno));
     _exit(127);
 }
@@ -129,7 +129,7 @@ static int connect_when_ready(struct private_daemon *daemon, struct client **cli
 }
 
 int private_daemon_start(struct private_daemon **out, struct client **client, const char *model_dir,
-                         const char *client_name, struct error *error)
+                         const char *precision, const char *client_name, struct error *error)
 {
     *out = NULL;
     *client = NULL;
@@ -149,7 +149,7 @@ int private_daemon_start(struct private_daemon **out, struct client **client, co
 
     daemon->pid = fork();
     if (daemon->pid == 0)
-        run_daemon(daemon, binary, model_dir);
+        run_daemon(daemon, binary, model_dir, precision);
     int code;
     if (daemon->pid < 0) {
         daemon->pid = 0;
