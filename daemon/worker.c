@@ -117,6 +117,17 @@ static void note_memory(struct worker *worker)
     pthread_mutex_unlock(&worker->lock);
 }
 
+/* Whether all that was read of the model's files until now was what they held when they were opened. */
+static int check_files(struct error *error)
+{
+    if (mapped_files_check(error) != 0)
+        return error->code;
+    if (mapped_files_change(error) != MAPPED_REWRITTEN)
+        return 0;
+    struct error why = *error;
+    return error_set(error, ERROR_BAD_FILE, "%s; try again when it is whole (files that are renamed into place always are)", why.text);
+}
+
 /* Have model `index` loaded, in place of another one if need be. */
 static int load(struct worker *worker, int index, struct error *error)
 {
@@ -132,7 +143,7 @@ static int load(struct worker *worker, int index, struct error *error)
     struct lance_model_info info = {0};
     uint64_t memory_limit_bytes = 0;
     int status = open_model(worker, index, &model, &memory_limit_bytes, error);
-    if (status == 0 && (status = mapped_files_check(error)) != 0)
+    if (status == 0 && (status = check_files(error)) != 0)
         lance_model_close(model);
     if (status == 0) {
         lance_model_info(model, &info);
@@ -311,7 +322,11 @@ static int prepare_model(struct worker *worker, struct job *job, double *load_se
     struct worker_status before;
     worker_status(worker, &before);
     *load_seconds = -1;
-    if (before.loaded == index)
+    struct error why;
+    if (before.loaded == index && mapped_files_change(&why) != MAPPED_SAME) {
+        log_warning(job_id(job), "%s: the model is loaded again", why.text);
+        unload(worker);
+    } else if (before.loaded == index)
         return 0;
     double start = clock_seconds();
     jobs_post(worker->jobs, job, "progress", load_progress_json(0, 0));
@@ -368,6 +383,8 @@ static void run_job(struct worker *worker, struct job *job)
         status = step_to_end(worker, job, running, &error);
         jobs_on_cancel(worker->jobs, job, NULL, NULL);
     }
+    if (status == 0)
+        status = check_files(&error);
     if (status == 0)
         status = encode_result(worker, job, running, load_seconds, started_at, &result, &error);
     lance_job_close(running); /* frees the device's memory before the client hears of the end */

@@ -1,7 +1,7 @@
 /* mapped_file.c: see mapped_file.h.
  *
- * Mappings are noted in a small table, for the handler of SIGBUS: it runs on whatever thread touched a page that
- * is gone, so it takes no lock. A file beyond the table's size is mapped all the same, without that guard.
+ * Mappings are noted in a table, for the handler of SIGBUS: it runs on whatever thread touched a page that is gone, so it
+ * takes no lock; and for mapped_files_change. A file beyond the table's size is mapped all the same, without either.
  */
 #include "protocol/mapped_file.h"
 
@@ -11,28 +11,30 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MOST_GUARDED = 64 };
+enum { MOST_GUARDED = 256 };
 
 static struct {
     atomic_uintptr_t begin; /* 0: free; set last */
     atomic_uintptr_t end;
     atomic_bool lost;
-    char path[256];
+    char *path; /* NULL: no memory for it */
+    struct stat opened; /* what the system said of the file when it was mapped */
 } guarded[MOST_GUARDED];
 static pthread_mutex_t guarded_lock = PTHREAD_MUTEX_INITIALIZER; /* for all but the handler */
 
-static void note(const struct mapped_file *mapped, const char *path)
+static void note(const struct mapped_file *mapped, const char *path, const struct stat *opened)
 {
     pthread_mutex_lock(&guarded_lock);
     for (int i = 0; i < MOST_GUARDED; i++)
         if (atomic_load(&guarded[i].begin) == 0) {
-            snprintf(guarded[i].path, sizeof guarded[i].path, "%s", path);
+            guarded[i].path = strdup(path);
+            guarded[i].opened = *opened;
             atomic_store(&guarded[i].lost, false);
             atomic_store(&guarded[i].end, (uintptr_t)mapped->data + (uintptr_t)mapped->bytes);
             atomic_store(&guarded[i].begin, (uintptr_t)mapped->data);
@@ -45,8 +47,11 @@ static void forget(const struct mapped_file *mapped)
 {
     pthread_mutex_lock(&guarded_lock);
     for (int i = 0; i < MOST_GUARDED; i++)
-        if (atomic_load(&guarded[i].begin) == (uintptr_t)mapped->data)
+        if (atomic_load(&guarded[i].begin) == (uintptr_t)mapped->data) {
             atomic_store(&guarded[i].begin, 0);
+            free(guarded[i].path);
+            guarded[i].path = NULL;
+        }
     pthread_mutex_unlock(&guarded_lock);
 }
 
@@ -83,9 +88,40 @@ int mapped_files_check(struct error *error)
         if (atomic_load(&guarded[i].begin) != 0 && atomic_load(&guarded[i].lost))
             result = error_set(error, ERROR_BAD_FILE,
                                "%s: was cut off, or can no longer be read, while it was in use; put it back and try again",
-                               guarded[i].path);
+                               guarded[i].path != NULL ? guarded[i].path : "a mapped file");
     pthread_mutex_unlock(&guarded_lock);
     return result;
+}
+
+/* What became of one file. A name that leads nowhere any more does no harm: the mapping keeps what was there. */
+static enum mapped_change change_of(const char *path, const struct stat *opened)
+{
+    struct stat now;
+    if (path == NULL || stat(path, &now) != 0)
+        return MAPPED_SAME;
+    if (now.st_dev != opened->st_dev || now.st_ino != opened->st_ino)
+        return MAPPED_REPLACED;
+    bool is_same = now.st_size == opened->st_size && now.st_mtim.tv_sec == opened->st_mtim.tv_sec &&
+                   now.st_mtim.tv_nsec == opened->st_mtim.tv_nsec;
+    return is_same ? MAPPED_SAME : MAPPED_REWRITTEN;
+}
+
+enum mapped_change mapped_files_change(struct error *why)
+{
+    enum mapped_change worst = MAPPED_SAME;
+    pthread_mutex_lock(&guarded_lock);
+    for (int i = 0; i < MOST_GUARDED; i++) {
+        if (atomic_load(&guarded[i].begin) == 0)
+            continue;
+        enum mapped_change change = change_of(guarded[i].path, &guarded[i].opened);
+        if (change <= worst)
+            continue;
+        worst = change;
+        error_set(why, ERROR_BAD_FILE, change == MAPPED_REPLACED ? "%s: was replaced while it was in use"
+                  : "%s: was rewritten while it was in use", guarded[i].path);
+    }
+    pthread_mutex_unlock(&guarded_lock);
+    return worst;
 }
 
 int mapped_file_open(struct mapped_file *mapped, const char *path, struct error *error)
@@ -111,7 +147,7 @@ int mapped_file_open(struct mapped_file *mapped, const char *path, struct error 
     }
     close(fd);
     if (mapped->data)
-        note(mapped, path);
+        note(mapped, path, &status);
     return result;
 }
 

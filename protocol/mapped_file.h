@@ -2,8 +2,8 @@
  *
  * The file readers (safetensors, .pth) hand out pointers into such a mapping instead of
  * copying. A file that shrinks while it is mapped, or that the disk cannot read, ends the process
- * with SIGBUS, as with any mapping, unless it asked for mapped_files_guard. Renaming new files into
- * place is always safe.
+ * with SIGBUS, as with any mapping, unless it asked for mapped_files_guard. One that is rewritten in place
+ * silently changes what was handed out, which mapped_files_change tells. Renaming new files into place is always safe.
  */
 #ifndef LANCE_MAPPED_FILE_H
 #define LANCE_MAPPED_FILE_H
@@ -33,6 +33,16 @@ void mapped_file_let_go(const void *data, uint64_t bytes);
 /* From now on, what is lost of a mapped file reads as zeros, and mapped_files_check tells. Call once, before any
  * thread is started. */
 void mapped_files_guard(void);
+
+/* What became of the files that are mapped, by inode, size and time of the last change; the worst of it. */
+enum mapped_change {
+    MAPPED_SAME,
+    MAPPED_REPLACED,  /* the name leads to another file; what is mapped is whole */
+    MAPPED_REWRITTEN  /* what is mapped is another thing than what was opened */
+};
+
+/* `why` (NULL is allowed) names the file. A look at each file's name, cheap enough to come before every job. Any thread. */
+enum mapped_change mapped_files_change(struct error *why);
 
 /* ERROR_BAD_FILE, naming the file, when part of a file that is still mapped was lost. Any thread. */
 int mapped_files_check(struct error *error);
