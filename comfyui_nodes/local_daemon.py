@@ -6,6 +6,7 @@ is installed, downloaded or run through a shell.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ WEIGHT_FILES = (
     "nvfp4_state_dict.safetensors",
 )
 MOST_MODELS = 32  # that one lanced offers
+LONGEST_NAME_BYTES = 64  # of a model
 IDLE_UNLOAD_SECONDS = 600  # without a job, then the weights leave the card; LANCED_IDLE_UNLOAD overrides, 0: never
 
 _lock = threading.Lock()
@@ -41,8 +43,19 @@ def find_models() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in [*map(Path, folder_paths.get_folder_paths("lance")), CLONE / "demo"]:
         for checkpoint in sorted({path.parent for name in WEIGHT_FILES for path in folder.glob(f"*/{name}")}):
-            found.setdefault(checkpoint.name, checkpoint)
+            if has_usable_name(checkpoint):
+                found.setdefault(checkpoint.name, checkpoint)
+            else:
+                logging.warning("lanced cannot offer %r: its name is over 64 bytes or not UTF-8", str(checkpoint))
     return found
+
+
+def has_usable_name(folder: Path) -> bool:
+    """Whether lanced would offer a checkpoint under its folder's name."""
+    try:
+        return len(folder.name.encode()) <= LONGEST_NAME_BYTES
+    except UnicodeEncodeError:  # bytes that are no text
+        return False
 
 
 def find_binary() -> Path | None:

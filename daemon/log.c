@@ -24,7 +24,7 @@ enum {
     LINE_BYTES = 1200,
     QUEUE_BYTES = 256 << 10, /* some 2000 lines */
     PIECE_BYTES = 16 << 10,  /* the most that is written at once */
-    PATIENCE_MS = 50,
+    PATIENCE_MS = 200,
     CLOSE_MS = 1000
 };
 

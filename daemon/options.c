@@ -135,15 +135,45 @@ static int read_bytes(uint64_t *out, const char *name, const char *text, uint64_
     return 0;
 }
 
-/* DIR or NAME=DIR. */
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* The DIR of DIR or NAME=DIR: behind the last '=' before any '/' that leaves a folder, since names and folders may hold one. */
+static const char *directory_of(const char *text)
+{
+    const char *end = text + strcspn(text, "/");
+    for (const char *at = end; at > text; at--)
+        if (at[-1] == '=' && is_folder(at))
+            return at;
+    const char *equals = is_folder(text) ? NULL : memchr(text, '=', (size_t)(end - text));
+    return equals != NULL ? equals + 1 : text;
+}
+
+/* Take a model's name. ERROR_BAD_REQUEST when clients could not ask for it. */
+static int name_model(struct model_choice *model, const char *name, size_t length, const char *text, struct error *error)
+{
+    if (length == 0 || length > MODEL_NAME_MAX_BYTES)
+        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must have 1 to %d bytes; give one: NAME=DIR", text,
+                         MODEL_NAME_MAX_BYTES);
+    if (!utf8_is_valid(name, length))
+        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must be UTF-8 text; give one: NAME=DIR", text);
+    memcpy(model->name, name, length);
+    model->name[length] = '\0';
+    return 0;
+}
+
+/* DIR or NAME=DIR. One whose name cannot be asked for is left out with a warning where there are others: programs that offer
+ * all that lies in a folder are not to fail because of one. */
 static int add_model(struct options *options, const char *text, struct error *error)
 {
     if (options->model_count == OPTIONS_MAX_MODELS)
         return error_set(error, ERROR_BAD_REQUEST, "--model: at most %d models can be offered", OPTIONS_MAX_MODELS);
     struct model_choice *model = &options->models[options->model_count];
-    const char *equals = strchr(text, '='), *slash = strchr(text, '/');
-    bool named = equals != NULL && (slash == NULL || equals < slash);
-    model->directory = named ? equals + 1 : text;
+    model->directory = directory_of(text);
+    bool named = model->directory != text;
 
     char path[PATH_MAX];
     struct stat info;
@@ -152,20 +182,17 @@ static int add_model(struct options *options, const char *text, struct error *er
     if (!S_ISDIR(info.st_mode))
         return error_set(error, ERROR_BAD_FILE, "--model %s: must be the checkpoint's folder, not a file", model->directory);
     const char *name = text;
-    size_t length = named ? (size_t)(equals - text) : 0;
+    size_t length = named ? (size_t)(model->directory - 1 - text) : 0;
     if (!named) { /* "." and "dir/" have a last component too */
         if (realpath(model->directory, path) == NULL)
             return error_set(error, ERROR_BAD_FILE, "--model %s: %s", model->directory, strerror(errno));
         name = strrchr(path, '/') + 1;
         length = strlen(name);
     }
-    if (length == 0 || length > MODEL_NAME_MAX_BYTES)
-        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must have 1 to %d bytes; give one: NAME=DIR", text,
-                         MODEL_NAME_MAX_BYTES);
-    if (!utf8_is_valid(name, length))
-        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must be UTF-8 text; give one: NAME=DIR", text);
-    memcpy(model->name, name, length);
-    model->name[length] = '\0';
+    if (name_model(model, name, length, text, &options->odd_model) != 0) {
+        log_warning(NULL, "%s; it is not offered", options->odd_model.text);
+        return 0;
+    }
     for (int i = 0; i < options->model_count; i++)
         if (strcmp(options->models[i].name, model->name) == 0)
             return error_set(error, ERROR_BAD_REQUEST, "--model: two models are named \"%s\"; name them: NAME=DIR",
@@ -315,6 +342,10 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     if (status == 0 && optind < argc)
         status = error_set(error, ERROR_BAD_REQUEST, "\"%s\": lanced takes options only; did you mean --model %s?",
                            argv[optind], argv[optind]);
+    if (status == 0 && out->model_count == 0 && out->odd_model.code != 0) {
+        *error = out->odd_model;
+        status = error->code;
+    }
     if (status == 0 && out->model_count == 0)
         status = error_set(error, ERROR_BAD_REQUEST, "no model: give the checkpoint's folder with --model DIR; see lanced --help");
     if (status == 0 && out->endpoint.url[0] == '\0')

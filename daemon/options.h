@@ -21,6 +21,7 @@ struct model_choice {
 struct options {
     struct model_choice models[OPTIONS_MAX_MODELS]; /* the first one is the default */
     int model_count;
+    struct error odd_model;          /* the last one that is not offered because of its name */
     const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
     struct endpoint endpoint;
     char token[TOKEN_MAX_BYTES + 1]; /* "": none asked for */

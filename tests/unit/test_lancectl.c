@@ -382,11 +382,11 @@ static void a_missing_folder_is_found_before_the_job(void **state)
 {
     (void)state;
     struct error error;
-    assert_int_equal(output_check("fox.png", &error), 0);
-    assert_int_equal(output_check("/fox.png", &error), 0);
-    assert_int_equal(output_check("/no/such/folder/fox.png", &error), ERROR_IO);
+    assert_int_equal(output_check("fox.png", 1, &error), 0);
+    assert_int_equal(output_check("/fox.png", 1, &error), 0);
+    assert_int_equal(output_check("/no/such/folder/fox.png", 1, &error), ERROR_IO);
     assert_non_null(strstr(error.text, "/no/such/folder"));
-    assert_int_equal(output_check("/dev/null/fox.png", &error), ERROR_IO);
+    assert_int_equal(output_check("/dev/null/fox.png", 1, &error), ERROR_IO);
 }
 
 int main(void)

@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "protocol/mapped_file.h"
+#include "protocol/utf8.h"
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/interrupt.h"
+#include "tools/lancectl/output.h"
 #include "tools/lancectl/say.h"
 #include "tools/media/whole_file.h"
 
@@ -128,6 +130,8 @@ char *example_name(const char *key)
         is_number = is_number && isdigit((unsigned char)key[i]);
     char *name;
     int made = is_number ? asprintf(&name, "%06lld", strtoll(key, NULL, 10)) : asprintf(&name, "%.*s", (int)length, key);
+    if (made >= 0)
+        utf8_make_line(name); /* it is printed, too */
     for (char *c = made < 0 ? NULL : name; c && *c; c++)
         if (*c == '/' || (*c == '.' && c == name)) /* stays in the folder, and visible */
             *c = '_';
@@ -196,6 +200,9 @@ static enum exit_code make_example(struct run *run, const cJSON *entry)
     if (!is_complete) {
         error_set(&error, ERROR_NO_MEMORY, "no memory for entry \"%s\"", entry->string);
         complain(error.code, &error);
+    } else if (output_check(output, 1, &error)) {
+        complain(error.code, &error);
+        exit_code = EXIT_NOT_WRITTEN;
     } else {
         const struct task_wish wish = {.kind = example.kind,
                                        .source = source,

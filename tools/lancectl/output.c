@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
@@ -52,9 +53,17 @@ char *output_name(const char *path, int index, int count)
     return asprintf(&name, "%.*s-%d%s", stem, path, index + 1, path + stem) < 0 ? NULL : name;
 }
 
-int output_check(const char *path, struct error *error)
+static int check_one(const char *path, struct error *error)
 {
     return output_kind_of(path) == OUTPUT_FOLDER ? frames_folder_check(path, error) : whole_file_check(path, error);
+}
+
+int output_check(const char *path, int count, struct error *error)
+{
+    char *longest = output_name(path, count - 1, count);
+    int code = longest ? check_one(longest, error) : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
+    free(longest);
+    return code;
 }
 
 int output_flush(struct error *error)

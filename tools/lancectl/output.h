@@ -17,8 +17,8 @@ enum output_kind output_kind_of(const char *path);
  * extension or the closing slash. malloc'ed; NULL: out of memory. */
 char *output_name(const char *path, int index, int count);
 
-/* Whether something could be written there. ERROR_IO otherwise. */
-int output_check(const char *path, struct error *error);
+/* Whether the last of `count` items, whose name is the longest, could be written there. ERROR_IO otherwise. */
+int output_check(const char *path, int count, struct error *error);
 
 /* Whether everything printed to stdout so far has arrived. ERROR_IO otherwise. */
 int output_flush(struct error *error);

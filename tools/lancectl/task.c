@@ -1,6 +1,7 @@
 /* task.c: see task.h. */
 #include "tools/lancectl/task.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -86,8 +87,10 @@ enum exit_code task_command(struct session *session, const struct arguments *arg
         [COMMAND_DECODE] = "decode",
     };
     struct error error;
-    if ((arguments->output && output_check(arguments->output, &error)) ||
-        (arguments->preview && output_check(arguments->preview, &error))) {
+    const double wanted = arguments->count.given ? arguments->count.value : 1;
+    const int count = wanted > 1 ? (int)fmin(wanted, 1e6) : 1; /* the daemon says what is too many */
+    if ((arguments->output && output_check(arguments->output, count, &error)) ||
+        (arguments->preview && output_check(arguments->preview, 1, &error))) {
         complain(error.code, &error);
         return EXIT_NOT_WRITTEN;
     }

@@ -2,6 +2,7 @@
 #include "tools/media/whole_file.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,11 +26,18 @@ static size_t base_of(const char *path, size_t length)
     return length;
 }
 
+enum { ADDED_BYTES = 8, SHORT_NAME_BYTES = 32 }; /* what a temporary name adds; names to which it can be added on any disk */
+
 char *temporary_name(const char *path)
 {
-    size_t length = length_without_slashes(path), base = base_of(path, length);
+    size_t length = length_without_slashes(path), base = base_of(path, length), kept = length - base;
+    if (kept > SHORT_NAME_BYTES) { /* no longer than the name itself, and cut between two characters */
+        kept -= ADDED_BYTES;
+        while (kept > 0 && ((unsigned char)path[base + kept] & 0xc0) == 0x80)
+            kept--;
+    }
     char *name;
-    return asprintf(&name, "%.*s.%.*s.XXXXXX", (int)base, path, (int)(length - base), path + base) < 0 ? NULL : name;
+    return asprintf(&name, "%.*s.%.*s.XXXXXX", (int)base, path, (int)kept, path + base) < 0 ? NULL : name;
 }
 
 static mode_t usual_mode(void)
@@ -68,7 +76,7 @@ int whole_file_end(struct whole_file *file, const char *failure, struct error *e
 
 int whole_file_check_folder(const char *path, struct error *error)
 {
-    size_t base = base_of(path, length_without_slashes(path));
+    size_t length = length_without_slashes(path), base = base_of(path, length);
     char *folder = base ? strndup(path, base > 1 ? base - 1 : 1) : strdup(".");
     if (!folder)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
@@ -78,6 +86,9 @@ int whole_file_check_folder(const char *path, struct error *error)
         code = error_set(error, ERROR_IO, "cannot write %s: the folder %s: %s", path, folder, strerror(errno));
     else if (!S_ISDIR(info.st_mode))
         code = error_set(error, ERROR_IO, "cannot write %s: %s is not a folder", path, folder);
+    else if (stat(path, &info) && errno == ENAMETOOLONG)
+        code = error_set(error, ERROR_IO, "cannot write a file with a name of %zu bytes: names have at most %ld there, and paths %d: "
+                         "%.200s", length - base, pathconf(folder, _PC_NAME_MAX), PATH_MAX - 1, path + base);
     free(folder);
     return code;
 }
