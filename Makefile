@@ -4,6 +4,7 @@
 #   make demo-scores    the same tasks scored at length on every weight form: demo/scores.md, some 15 minutes on two cores
 #   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
 #   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and the long forms of tests; .ci/run runs both
+#   make faults         allocations that fail and limits that are low, at every place and level
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
 #   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
@@ -68,8 +69,10 @@ LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a
 # What tests of the engine share (model folders made of recorded ones), and the parts of the tools.
 TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(BUILD)/libserver.a $(LIBRARIES)
 PROGRAMS  = $(BUILD)/lanced $(TOOLS)
+# Preloaded by tests, it makes allocations of a program fail.
+FAILING_MEMORY = $(BUILD)/tests/libfailing_memory.so
 
-all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS)
+all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS) $(FAILING_MEMORY)
 
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
 $(BUILD)/libkernels.a: $(KERNELS_OBJECTS)
@@ -103,6 +106,10 @@ $(BUILD)/headers: tools/required_headers.c
 	@$(CC) -E $< -o /dev/null || { echo "(or let 'make demo' install everything that is missing)" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@touch $@
+
+$(FAILING_MEMORY): tests/faults/failing_memory.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -fno-builtin -fPIC -shared $< -o $@ -ldl
 
 $(BUILD)/lanced: $(BUILD)/daemon/main.o $(BUILD)/libserver.a $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
@@ -243,6 +250,13 @@ test test-deep:
 	@[ -z "$(COMFYUI)" ] || tools/setup.sh comfyui
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS) $(TEST_RUN)
 
+# Where memory, threads or processes are short, and where allocations fail: every level and every call site, some 20 minutes.
+faults:
+	@tools/setup.sh test
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing_memory
+	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m limits
+
 # The nodes in a real ComfyUI: COMFYUI is its checkout, COMFYUI_PYTHON a Python that has what ComfyUI requires (default: that of
 # a venv in the checkout). Screenshots and the measured figures go into build/comfyui/.
 test-comfyui:
@@ -296,6 +310,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-deep test-comfyui demo demo-scores bench bench-wire install uninstall clean help
+.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

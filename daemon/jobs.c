@@ -34,7 +34,7 @@ struct job {
     void *on_cancel_context;
     bool released; /* to be forgotten when the worker lets go of it; clients see it no more */
     bool fetched;
-    bool events_lost;    /* out of memory while posting: the job fails at its end */
+    bool text_lost;      /* a piece of its answer had no memory: it fails at its end */
     bool has_last_event; /* among `events`; else there was no memory for it */
     int position;
     struct event *events; /* event i has sequence i + 1 */
@@ -179,13 +179,14 @@ static bool reserve_event(struct job *job)
     return true;
 }
 
-/* Append an event and wake who waits for it. Owns `fields` and `preview`. */
+/* Append an event and wake who waits for it. Owns `fields` and `preview`. Out of memory: there is one event less; what
+ * tells of progress may be missing, a piece of the answer may not. */
 static void post(struct job *job, const char *name, cJSON *fields, struct blob *preview, int frames, int height,
                  int width)
 {
     cJSON *event = make_event(job, name, fields);
     if (event == NULL || !reserve_event(job)) {
-        job->events_lost = true;
+        job->text_lost |= strcmp(name, "text") == 0;
         cJSON_Delete(event);
         blob_close(preview);
         waiter_wake_all(&job->waiters);
@@ -285,8 +286,8 @@ static void end(struct jobs *jobs, struct job *job, struct blob *result, const s
     job->ended_at = clock_seconds();
     job_request_close(job->request);
     job->request = NULL;
-    if (result != NULL && job->events_lost) { /* a piece of its answer may be among them */
-        error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for its events", job->id);
+    if (result != NULL && job->text_lost) {
+        error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for a piece of its answer", job->id);
         blob_close(result);
         result = NULL;
         failure = &lost;
@@ -442,7 +443,7 @@ static int copy_news(const struct job *job, uint64_t after, struct job_news *new
         preview->height = event->height;
         preview->width = event->width;
     }
-    if (has_ended(job) && !job->has_last_event && after + JOBS_NEWS_MAX_EVENTS > job->event_count)
+    if (has_ended(job) && !job->has_last_event && after <= job->event_count && job->event_count - after < JOBS_NEWS_MAX_EVENTS)
         json_append(news->events, make_last_event(job));
     if (json_is_complete(news->events))
         return 0;

@@ -95,7 +95,8 @@ struct server {
     void *context;
     double started_at;
     char generation[JOB_ID_MAX_BYTES + 1];
-    struct blob *no_memory_answer; /* made while there is memory */
+    struct blob *no_memory_answer; /* made while there is memory, */
+    _Atomic(nng_msg *) no_memory_msg; /* and ready to be sent; NULL: was sent */
     nng_socket socket;
     struct listener *listener;
     struct context *contexts;
@@ -155,15 +156,35 @@ static bool is_ignored(struct context *context)
     return true;
 }
 
+static nng_msg *copy_to_msg(const void *data, uint64_t bytes)
+{
+    nng_msg *msg;
+    if (nng_msg_alloc(&msg, bytes) != 0)
+        return NULL;
+    memcpy(nng_msg_body(msg), data, bytes);
+    return msg;
+}
+
+/* Have the answer for want of memory ready, unless it is. */
+static void ready_no_memory_msg(struct server *server)
+{
+    if (atomic_load(&server->no_memory_msg) != NULL)
+        return;
+    nng_msg *none = NULL, *msg = copy_to_msg(server->no_memory_answer->data, server->no_memory_answer->bytes);
+    if (msg != NULL && !atomic_compare_exchange_strong(&server->no_memory_msg, &none, msg))
+        nng_msg_free(msg);
+}
+
 static void send_bytes(struct context *context, const void *data, uint64_t bytes)
 {
-    nng_msg *msg = NULL;
-    int result = nng_msg_alloc(&msg, bytes);
-    if (result == 0)
-        memcpy(nng_msg_body(msg), data, bytes);
+    nng_msg *msg = copy_to_msg(data, bytes);
     clear(context);
-    if (result != 0) { /* the client asks again, or gives up */
+    if (msg == NULL) {
         log_error(NULL, "no memory for an answer of %llu bytes", (unsigned long long)bytes);
+        msg = atomic_exchange(&context->server->no_memory_msg, NULL);
+    } else
+        ready_no_memory_msg(context->server);
+    if (msg == NULL) { /* the client asks again, or gives up */
         receive(context);
         return;
     }
@@ -848,6 +869,7 @@ void server_close(struct server *server)
     }
     free(server->contexts);
     free(server->counts);
+    nng_msg_free(atomic_load(&server->no_memory_msg));
     blob_close(server->no_memory_answer);
     free(server);
 }

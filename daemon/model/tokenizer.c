@@ -249,7 +249,8 @@ static int compile_pattern(struct tokenizer *tokenizer, struct error *error)
     if (!tokenizer->pattern) {
         char text[120];
         pcre2_get_error_message(number, (PCRE2_UCHAR *)text, sizeof text);
-        return error_set(error, ERROR_INTERNAL, "PCRE2 refuses the tokenizer's pattern at %zu: %s", offset, text);
+        return error_set(error, number == PCRE2_ERROR_HEAP_FAILED ? ERROR_NO_MEMORY : ERROR_INTERNAL,
+                         "PCRE2 refuses the tokenizer's pattern at %zu: %s", offset, text);
     }
     pcre2_jit_compile(tokenizer->pattern, PCRE2_JIT_COMPLETE); /* without it, matching is interpreted */
     return 0;
@@ -365,7 +366,7 @@ static int encode_plain(struct encoding *encoding, const char *text, size_t leng
         if (result < 0) {
             char message[120];
             pcre2_get_error_message(result, (PCRE2_UCHAR *)message, sizeof message);
-            return error_set(error, ERROR_TOO_LARGE, "cannot cut the text into words at byte %zu: %s", at, message);
+            return error_set(error, result == PCRE2_ERROR_NOMEMORY ? ERROR_NO_MEMORY : ERROR_TOO_LARGE, "cannot cut the text into words at byte %zu: %s", at, message);
         }
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(encoding->match);
         int code = encode_word(encoding, text + span[0], span[1] - span[0], error);

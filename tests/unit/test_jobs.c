@@ -255,6 +255,54 @@ static void a_failure_is_told_to_whoever_asks(void **state)
     jobs_close(jobs);
 }
 
+static void *no_memory(size_t bytes)
+{
+    (void)bytes;
+    return NULL;
+}
+
+static cJSON *piece(const char *text)
+{
+    cJSON *fields = json_object();
+    json_add_text(fields, "text", text);
+    return fields;
+}
+
+static void a_job_whose_last_event_had_no_memory_tells_it_all_the_same(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    submit(jobs, "a");
+    struct job *job = jobs_take(jobs, 0);
+    cJSON_InitHooks(&(cJSON_Hooks){no_memory, free});
+    jobs_post(jobs, job, "progress", json_object());
+    jobs_end(jobs, job, make_blob(1), NULL);
+    cJSON_InitHooks(NULL);
+    assert_events(jobs, "a", 0, "queued0 started done");
+    assert_events(jobs, "a", 2, "done");
+    assert_events(jobs, "a", 3, "");
+    jobs_close(jobs);
+}
+
+static void a_job_that_lost_a_piece_of_its_answer_fails_for_want_of_memory(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    submit(jobs, "a");
+    struct job *job = jobs_take(jobs, 0);
+    jobs_post(jobs, job, "text", piece("one"));
+    cJSON_InitHooks(&(cJSON_Hooks){no_memory, free});
+    jobs_post(jobs, job, "text", piece(" two"));
+    cJSON_InitHooks(NULL);
+    jobs_post(jobs, job, "text", piece(" three"));
+    jobs_end(jobs, job, make_blob(1), NULL);
+    assert_events(jobs, "a", 0, "queued0 started text text failed");
+    struct blob *result;
+    struct error error;
+    assert_int_equal(jobs_result(jobs, "a", &result, &error), ERROR_NO_MEMORY);
+    jobs_close(jobs);
+}
+
 static void old_results_make_room_for_new_ones(void **state)
 {
     (void)state;
@@ -493,6 +541,8 @@ int main(void)
         cmocka_unit_test(a_running_job_learns_that_it_is_cancelled),
         cmocka_unit_test(a_released_job_is_not_known_any_more),
         cmocka_unit_test(a_failure_is_told_to_whoever_asks),
+        cmocka_unit_test(a_job_whose_last_event_had_no_memory_tells_it_all_the_same),
+        cmocka_unit_test(a_job_that_lost_a_piece_of_its_answer_fails_for_want_of_memory),
         cmocka_unit_test(old_results_make_room_for_new_ones),
         cmocka_unit_test(results_expire),
         cmocka_unit_test(a_result_outlives_its_job_for_who_holds_it),
