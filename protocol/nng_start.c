@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -16,8 +17,16 @@ enum {
     NNG_OTHER_THREADS = 7,        /* and one that polls, one that cleans up, one for the time, four that look up names */
     SPARE_THREADS = 1,
     SPARE_BYTES = 4 << 20,        /* for what it allocates at its start, and the first connections */
-    LONGEST_START_SECONDS = 30
+    START_SECONDS = 5,            /* the most that a start may take, */
+    TRIALS_PER_START = 100        /* and as many times what the trial took, on a machine that is busy with others */
 };
+
+static double now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 
 static int threads_of_nng(void)
 {
@@ -86,7 +95,7 @@ static void end_in_words(int signal)
 }
 
 /* The first thing that nng is asked for. */
-static int start_guarded(void)
+static int start_guarded(unsigned longest_seconds)
 {
     static const int signals[] = {SIGABRT, SIGSEGV, SIGALRM};
     enum { SIGNALS = sizeof signals / sizeof signals[0] };
@@ -94,7 +103,7 @@ static int start_guarded(void)
     sigemptyset(&action.sa_mask);
     for (int i = 0; i < SIGNALS; i++)
         sigaction(signals[i], &action, &before[i]);
-    alarm(LONGEST_START_SECONDS);
+    alarm(longest_seconds);
     nng_aio *aio = NULL;
     int result = nng_aio_alloc(&aio, NULL, NULL);
     alarm(0);
@@ -107,6 +116,7 @@ static int start_guarded(void)
 int nng_start(const char *program, struct error *error)
 {
     int wanted = threads_of_nng() + SPARE_THREADS, started;
+    double began = now_seconds();
     pthread_t threads[NNG_MOST_PER_CPU + NNG_OTHER_THREADS + SPARE_THREADS];
     int reason = try_threads(wanted, threads, &started);
     if (reason != 0)
@@ -114,7 +124,7 @@ int nng_start(const char *program, struct error *error)
                          "nng needs %d threads and some memory beside them; %d could be started: %s; raise the limit of processes (pids.max, ulimit -u) or "
                          "of address space (ulimit -v)", wanted, started, strerror(reason));
     program_name = program;
-    int result = start_guarded();
+    int result = start_guarded(START_SECONDS + (unsigned)(TRIALS_PER_START * (now_seconds() - began)));
     if (result != 0)
         return error_set(error, ERROR_NO_MEMORY, "nng cannot start: %s; raise the limit of processes (pids.max, ulimit -u) or of "
                          "address space (ulimit -v)", nng_strerror(result));

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import limits
-from lanced_client import TooLarge
+from lanced_client import NoMemory, TooLarge
 from lanced_process import LANCED, REQUEST, Lanced
 
 TASKS = [0, 6]  # a picture, and a question about a clip
@@ -108,3 +109,15 @@ def test_a_job_too_large_for_the_group_that_lanced_lies_in_is_refused_not_killed
         with pytest.raises(TooLarge, match="the limit is"):
             client.generate("t2v", **(REQUEST | {"width": 848, "height": 480, "num_frames": 121}))
         assert client.generate("t2i", **REQUEST).pixels is not None
+
+
+def test_a_job_that_finds_no_memory_says_so_and_the_next_one_works() -> None:
+    """Admission is told that there is enough, so that the allocations themselves fail."""
+    daemon = Lanced("--memory", "64G")
+    limit = 'ulimit -v "$0" && exec "$@"'
+    daemon.command = ["sh", "-c", limit, str(250 << 10), *daemon.command]
+    with daemon, daemon.client() as client:
+        expected = client.generate("t2i", **REQUEST).pixels
+        with pytest.raises(NoMemory):
+            client.encode(np.zeros((5, 1152, 1152, 3), np.uint8))
+        np.testing.assert_array_equal(client.generate("t2i", **REQUEST).pixels, expected)
