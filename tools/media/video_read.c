@@ -17,7 +17,7 @@
 
 /* Kinds of file that hold their own frames: no playlists, which could name other files or hosts. */
 static const char accepted_formats[] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,ogg,gif,flv,asf,"
-                                       "ivf,mpegvideo,h264,hevc";
+                                       "ivf,mpegvideo,h264,hevc,apng";
 
 struct video_reader {
     AVFormatContext *file;
@@ -28,6 +28,7 @@ struct video_reader {
     struct SwsContext *scaler;
     int height, width;    /* of the frames before they are turned */
     int quarter_turns;    /* clockwise, to be shown upright */
+    int64_t duration;     /* of all counted frames, in the stream's unit */
     uint8_t *rgb, *turned; /* one frame each */
 };
 
@@ -157,6 +158,8 @@ static int count_frames(struct video_reader *reader, int *count, struct error *e
         if (reader->packet->stream_index == reader->stream->index) {
             packets++;
             *count += !(reader->packet->flags & AV_PKT_FLAG_DISCARD);
+            if (reader->packet->duration > 0 && reader->duration < INT64_MAX - reader->packet->duration)
+                reader->duration += reader->packet->duration;
             is_cut = reader->packet->flags & AV_PKT_FLAG_CORRUPT;
             end = reader->packet->pos + reader->packet->size;
         }
@@ -167,8 +170,13 @@ static int count_frames(struct video_reader *reader, int *count, struct error *e
     return 0;
 }
 
-static double average_fps(const struct video_reader *reader)
+/* Of GIF and PNG, whose pictures each have a duration of their own, libav guesses the rate from the first ones. */
+static double average_fps(const struct video_reader *reader, int count)
 {
+    const double seconds = (double)reader->duration * av_q2d(reader->stream->time_base);
+    const char *kind = reader->file->iformat->name;
+    if ((!strcmp(kind, "gif") || !strcmp(kind, "apng")) && seconds > 0)
+        return count / seconds;
     AVRational rate = reader->stream->avg_frame_rate;
     if (rate.num <= 0 || rate.den <= 0)
         rate = reader->stream->r_frame_rate;
@@ -187,18 +195,32 @@ static void turn(uint8_t *out, const uint8_t *in, int height, int width, int qua
         }
 }
 
-/* Convert the decoded frame, whatever its size, to RGB of the size of the first one, and put it into the clip. With these
- * flags libswscale takes the same way as in the official code's reader. */
+/* A scaler from the frame, whatever its size, to RGB of the size of the first one, which takes libswscale the same way as in the
+ * official code's reader: bilinear; the frame's colour matrix, but BT.601 for one that is none (RGB, YCgCo, unknown); the frame's
+ * range, but libswscale's choice for one that is unknown (grey and RGB are full, YUV is limited). NULL: a format without conversion. */
+static struct SwsContext *scaler_for(struct video_reader *reader, const AVFrame *frame)
+{
+    reader->scaler = sws_getCachedContext(reader->scaler, frame->width, frame->height, (enum AVPixelFormat)frame->format,
+                                          reader->width, reader->height, AV_PIX_FMT_RGB24, SWS_BILINEAR, NULL, NULL, NULL);
+    int *matrix, *rgb_matrix, is_full, rgb_is_full, brightness, contrast, saturation;
+    if (!reader->scaler || sws_getColorspaceDetails(reader->scaler, &matrix, &is_full, &rgb_matrix, &rgb_is_full, &brightness,
+                                                    &contrast, &saturation) < 0)
+        return reader->scaler;
+    bool is_matrix = frame->colorspace > AVCOL_SPC_RGB && frame->colorspace <= AVCOL_SPC_BT2020_CL &&
+                     frame->colorspace != AVCOL_SPC_UNSPECIFIED && frame->colorspace != AVCOL_SPC_YCGCO;
+    if (frame->color_range != AVCOL_RANGE_UNSPECIFIED)
+        is_full = frame->color_range == AVCOL_RANGE_JPEG;
+    sws_setColorspaceDetails(reader->scaler, sws_getCoefficients(is_matrix ? (int)frame->colorspace : SWS_CS_DEFAULT), is_full,
+                             rgb_matrix, rgb_is_full, brightness, contrast, saturation);
+    return reader->scaler;
+}
+
+/* Convert the decoded frame and put it into the clip. */
 static int keep_frame(struct video_reader *reader, struct clip *clip, int index, struct error *error)
 {
     const AVFrame *frame = reader->frame;
-    reader->scaler = sws_getCachedContext(reader->scaler, frame->width, frame->height, (enum AVPixelFormat)frame->format,
-                                          reader->width, reader->height, AV_PIX_FMT_RGB24, SWS_BICUBIC, NULL, NULL, NULL);
-    if (!reader->scaler)
+    if (!scaler_for(reader, frame))
         return error_set(error, ERROR_BAD_FILE, "has frames of a pixel format that cannot be converted");
-    int colours = frame->colorspace == AVCOL_SPC_UNSPECIFIED ? SWS_CS_DEFAULT : (int)frame->colorspace;
-    sws_setColorspaceDetails(reader->scaler, sws_getCoefficients(colours), frame->color_range == AVCOL_RANGE_JPEG,
-                             sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
     uint8_t *planes[4] = {reader->rgb};
     int strides[4] = {3 * reader->width};
     if (sws_scale(reader->scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes, strides) !=
@@ -277,7 +299,7 @@ static int read_clip(struct clip *clip, const char *path, double fps, uint64_t m
     if (!code)
         code = count_frames(&reader, &count, error);
     if (!code && fps <= 0)
-        fps = average_fps(&reader);
+        fps = average_fps(&reader, count);
     reader_close(&reader);
     /* Some files have packets that are no frames, so a count that turns out wrong is put right once. */
     for (int attempt = 0; !code && count > 0; attempt++) {
