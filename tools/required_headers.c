@@ -24,6 +24,12 @@
 #if !__has_include(<webp/demux.h>)
 #error "libwebp is missing. On Debian: apt-get install libwebp-dev"
 #endif
+#if !__has_include(<tiffio.h>)
+#error "libtiff is missing. On Debian: apt-get install libtiff-dev"
+#endif
+#if !__has_include(<avif/avif.h>)
+#error "libavif is missing. On Debian: apt-get install libavif-dev"
+#endif
 #if !__has_include(<libavformat/avformat.h>)
 #error "libavformat is missing. On Debian: apt-get install libavformat-dev"
 #endif

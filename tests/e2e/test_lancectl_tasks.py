@@ -271,9 +271,9 @@ def test_a_source_that_is_wrong_gives_one_error_that_names_it(
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     headless = tmp_path / "headless.y4m"
     headless.write_bytes(b"YUV4MPEG2 W32 H32 F12:1 Ip A1:1 C420jpeg\n")
-    bitmap, cut_clip, half_frame, vast = (tmp_path / name for name in ("a.bmp", "cut.mp4", "half.y4m", "vast.png"))
+    targa, cut_clip, half_frame, vast = (tmp_path / name for name in ("a.tga", "cut.mp4", "half.y4m", "vast.png"))
     with Image.open(circle) as picture:
-        picture.save(bitmap)
+        picture.save(targa)
     make(lanced, "t2v", "a circle", "-o", cut_clip, *CLIP)
     cut_clip.write_bytes(cut_clip.read_bytes()[:-100])
     half_frame.write_bytes(headless.read_bytes() + b"FRAME\n" + bytes(32 * 32 * 3 // 2) + b"FRAME\n" + bytes(1000))
@@ -284,12 +284,12 @@ def test_a_source_that_is_wrong_gives_one_error_that_names_it(
     picture_target, video_target = ("-o", tmp_path / "out.png"), ("-o", tmp_path / "out.mp4")
 
     cases: list[tuple[tuple[str | Path, ...], Path, str]] = [
-        (("edit", text, "blue", *picture_target), text, "PNG, JPEG and WebP are accepted"),
+        (("edit", text, "blue", *picture_target), text, "PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF are accepted"),
         (("edit", tmp_path / "none.png", "blue", *picture_target), tmp_path / "none.png", "No such file"),
         (("edit", cut, "blue", *picture_target), cut, "ends too early"),
         (("edit", wide, "blue", *picture_target), wide, "is 8193 x 1 pixels; 1 to 8192 a side are accepted"),
         (("edit", moving, "blue", *picture_target), moving, "a picture is wanted"),
-        (("i2v", text, "it runs", *video_target), text, "PNG, JPEG and WebP are accepted"),
+        (("i2v", text, "it runs", *video_target), text, "PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF are accepted"),
         (("video-edit", circle, "blue", *video_target), circle, "a video is wanted"),
         (("video-edit", text, "blue", *video_target), text, "is no video"),
         (("video-edit", empty, "blue", *video_target), empty, "is no video"),
@@ -297,11 +297,11 @@ def test_a_source_that_is_wrong_gives_one_error_that_names_it(
         (("video-edit", bare, "blue", *video_target), bare, "fps.txt"),
         (("video-edit", tmp_path, "blue", "--fps", "12", *video_target), tmp_path, "cut.jpg"),
         (("ask", text, "What is it?"), text, "neither a picture"),
-        (("ask", bitmap, "What is it?"), bitmap, "neither a picture (PNG, JPEG, WebP) nor a video"),
+        (("ask", targa, "What is it?"), targa, "neither a picture (PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF) nor"),
         (("ask", cut_clip, "What is it?"), cut_clip, "the file ends too early"),
         (("video-edit", half_frame, "blue", *video_target), half_frame, "the file ends too early, after frame 1"),
         (("ask", vast, "What is it?"), vast, "is 16000 x 16000 pixels; 1 to 8192 a side are accepted"),
-        (("ask", "/dev/zero", "What is it?"), Path("/dev/zero"), "neither a file nor a folder"),
+        (("ask", "/dev/zero", "What is it?"), Path("/dev/zero"), "neither a file nor a pipe nor a folder"),
     ]
     for arguments, named, reason in cases:
         message = refused(lanced, 6, *arguments)

@@ -59,7 +59,7 @@ static const struct {
 enum option_id {
     OPTION_ENDPOINT = 1, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB, OPTION_SEED,
     OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_RENORM_MIN, OPTION_NOISE,
-    OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_LATENT_MEAN,
+    OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_UPRIGHT, OPTION_LATENT_MEAN,
     OPTION_SOURCE_SEED, OPTION_SYSTEM, OPTION_MAX_TOKENS, OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P,
     OPTION_REPETITION_PENALTY, OPTION_INIT_LATENT, OPTION_DENOISE, OPTION_START_STEP, OPTION_END_STEP, OPTION_LEFTOVER_NOISE,
     OPTION_NO_NOISE, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_CANCEL, OPTION_HELP, OPTION_VERSION,
@@ -89,6 +89,7 @@ static const struct option long_options[] = {
     {"frames", required_argument, NULL, OPTION_FRAMES},
     {"resolution", required_argument, NULL, OPTION_RESOLUTION},
     {"fps", required_argument, NULL, OPTION_FPS},
+    {"upright", no_argument, NULL, OPTION_UPRIGHT},
     {"latent-mean", no_argument, NULL, OPTION_LATENT_MEAN},
     {"source-seed", required_argument, NULL, OPTION_SOURCE_SEED},
     {"system", required_argument, NULL, OPTION_SYSTEM},
@@ -135,6 +136,7 @@ static const unsigned option_commands[OPTION_END] = {
     [OPTION_FRAMES] = ON(T2V) | ON(I2V) | ON(RUN),
     [OPTION_RESOLUTION] = STARTS_FROM | ON(ENCODE),
     [OPTION_FPS] = ON(VIDEO_EDIT) | ON(ASK) | ON(RUN) | ON(ENCODE),
+    [OPTION_UPRIGHT] = STARTS_FROM | ON(ENCODE),
     [OPTION_LATENT_MEAN] = STARTS_FROM & GENERATES,
     [OPTION_SOURCE_SEED] = STARTS_FROM & GENERATES,
     [OPTION_SYSTEM] = TASKS,
@@ -283,6 +285,7 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_FRAMES: return parse_whole(&out->frames, "frames", value, error);
     case OPTION_RESOLUTION: out->resolution = value; return 0;
     case OPTION_FPS: return parse_fps(out, value, error);
+    case OPTION_UPRIGHT: out->upright = true; return 0;
     case OPTION_LATENT_MEAN: out->latent_mean = true; return 0;
     case OPTION_SOURCE_SEED: return parse_seed(&out->source_seed, &out->source_seed_given, "source-seed", value, error);
     case OPTION_SYSTEM: out->system = value; return 0;

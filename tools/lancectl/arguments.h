@@ -52,7 +52,7 @@ struct arguments {
     /* Sources. */
     const char *resolution; /* a preset's name, or NULL */
     struct optional_number fps;
-    bool latent_mean, source_seed_given;
+    bool upright, latent_mean, source_seed_given;
     uint64_t source_seed;
 
     /* Prompts and answers. */

@@ -48,6 +48,7 @@ static const struct line {
     {NULL, "Sources\n"},
     {"resolution", "  --resolution PRESET     image_256res, image_512res, image_768res, video_192p, video_360p, video_480p, HEIGHTxWIDTH\n"},
     {"fps", "  --fps X                 frames per second of the source, instead of its own; or a fraction, 24000/1001\n"},
+    {"upright", "  --upright               turn pictures as their EXIF asks, which the official code does not\n"},
     {"latent-mean", "  --latent-mean           condition on the encoder's mean, not on a sample; --source-seed N: seed of the sample\n"},
     {NULL, "Questions\n"},
     {"max-tokens", "  --max-tokens N, --temperature X (0: the likeliest word), --top-k N, --top-p X, --repetition-penalty X\n"},

@@ -8,6 +8,8 @@
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/job.h"
 #include "tools/lancectl/output.h"
+#include "tools/lancectl/say.h"
+#include "tools/media/exif.h"
 
 static const struct task_kind kinds[] = {
     {"t2i", SOURCE_NONE, false, false},           {"t2v", SOURCE_NONE, true, false},
@@ -28,11 +30,16 @@ const struct task_kind *task_kind_of(const char *name)
 /* Say what the daemon gets, where that is not what the file has. */
 static void tell_of_changes(const struct clip *clip, const char *path)
 {
+    if (clip->orientation > EXIF_UPRIGHT)
+        say(stderr, "%s: its EXIF wants it %s; it is used as it is stored, as the official code does (--upright turns it)\n", path,
+            exif_turn_in_words(clip->orientation));
     if (clip->height != clip->source_height || clip->width != clip->source_width)
-        fprintf(stderr, "%s: sent at %dx%d instead of %dx%d, to stay within the daemon's limit for a request\n", path,
-                clip->width, clip->height, clip->source_width, clip->source_height);
-    if (clip->frames != clip->source_frames)
-        fprintf(stderr, "%s: %d of its %d frames are used, evenly over all of it\n", path, clip->frames, clip->source_frames);
+        say(stderr, "%s: sent at %dx%d instead of %dx%d, to stay within the daemon's limit for a request\n", path, clip->width,
+            clip->height, clip->source_width, clip->source_height);
+    if (clip->frames != clip->source_frames && clip->fps > 0)
+        say(stderr, "%s: %d of its %d frames are used, evenly over all of it\n", path, clip->frames, clip->source_frames);
+    else if (clip->frames != clip->source_frames)
+        say(stderr, "%s: the first of its %d pictures is used\n", path, clip->source_frames);
 }
 
 enum exit_code task_make(struct session *session, const struct task_wish *wish, const struct arguments *arguments)
@@ -42,13 +49,19 @@ enum exit_code task_make(struct session *session, const struct task_wish *wish, 
     struct latents_file latents = {0};
     const struct task_kind *kind = wish->kind;
     if (wish->source) {
-        enum source_kind wanted = kind ? kind->source : SOURCE_EITHER;
-        if (source_read(&clip, wanted, wish->source, arguments->fps.value, job_source_limit(session), &error)) {
+        const struct source source = {.path = wish->source,
+                                      .kind = kind ? kind->source : SOURCE_EITHER,
+                                      .fps = arguments->fps.value,
+                                      .upright = arguments->upright,
+                                      .max_bytes = job_source_limit(session)};
+        if (source_read(&clip, &source, &error)) {
             complain(error.code, &error);
             return EXIT_NOT_READ;
         }
         if (!arguments->quiet)
             tell_of_changes(&clip, wish->source);
+        if (!arguments->quiet && source.kind == SOURCE_EITHER && clip.fps > 0)
+            say(stderr, "%s: looked at as a clip of %d frames\n", wish->source, clip.source_frames);
     }
     if (wish->latents && latents_read(&latents, wish->latents, &error)) {
         complain(error.code, &error);

@@ -21,6 +21,7 @@ struct clip {
     /* What the file had. */
     int source_frames, source_height, source_width;
     double source_fps;
+    int orientation; /* of a picture, what EXIF asks for and was not done (exif.h); 0 or 1: nothing */
 };
 
 /* Check the size of a picture or frame before anything of that size is allocated. ERROR_TOO_LARGE, or ERROR_BAD_FILE

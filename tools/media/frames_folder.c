@@ -19,7 +19,7 @@
 
 static int is_frame(const struct dirent *entry)
 {
-    static const char *const endings[] = {".png", ".jpg", ".jpeg", ".webp"};
+    static const char *const endings[] = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"};
     size_t length = strlen(entry->d_name);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         size_t ending = strlen(endings[i]);
@@ -49,14 +49,14 @@ static int read_fps(const char *folder, double *fps, struct error *error)
                      "23.976 or 24000/1001; mend it, or give --fps");
 }
 
-static int put_frame(struct clip *clip, int index, int frames, const char *folder, const char *name, uint64_t max_bytes,
-                     struct error *error)
+static int put_frame(struct clip *clip, int index, int frames, const char *folder, const char *name, bool upright,
+                     uint64_t max_bytes, struct error *error)
 {
     char *path;
     if (asprintf(&path, "%s/%s", folder, name) < 0)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
     struct still still;
-    int code = still_read(&still, path, error);
+    int code = still_read(&still, path, upright, error);
     free(path);
     if (!code && index == 0)
         code = clip_open(clip, frames, still.height, still.width, max_bytes, error);
@@ -65,15 +65,17 @@ static int put_frame(struct clip *clip, int index, int frames, const char *folde
                          name, still.width, still.height, clip->source_width, clip->source_height);
     if (!code)
         code = clip_put(clip, index, still.pixels, error);
+    if (index == 0)
+        clip->orientation = still.orientation;
     free(still.pixels);
     return code;
 }
 
-static int read_frames(struct clip *clip, const char *folder, struct dirent **names, int count, double fps,
+static int read_frames(struct clip *clip, const char *folder, struct dirent **names, int count, double fps, bool upright,
                        uint64_t max_bytes, struct error *error)
 {
     if (count == 0)
-        return error_set(error, ERROR_BAD_FILE, "is a folder without frames; .png, .jpg and .webp files are accepted");
+        return error_set(error, ERROR_BAD_FILE, "is a folder without frames; .png, .jpg, .webp, .bmp, .tif and .avif files are accepted");
     int code = fps > 0 ? 0 : read_fps(folder, &fps, error);
     if (code)
         return code;
@@ -82,21 +84,21 @@ static int read_frames(struct clip *clip, const char *folder, struct dirent **na
     if (wanted < 0)
         return wanted;
     for (int i = 0; i < wanted && !code; i++)
-        code = put_frame(clip, i, wanted, folder, names[indices[i]]->d_name, max_bytes, error);
+        code = put_frame(clip, i, wanted, folder, names[indices[i]]->d_name, upright, max_bytes, error);
     clip->source_frames = count;
     clip->source_fps = fps;
     clip->fps = CLIP_SAMPLED_FPS;
     return code;
 }
 
-int frames_folder_read(struct clip *clip, const char *path, double fps, uint64_t max_bytes, struct error *error)
+int frames_folder_read(struct clip *clip, const char *path, double fps, bool upright, uint64_t max_bytes, struct error *error)
 {
     *clip = (struct clip){0};
     struct dirent **names;
     int count = scandir(path, &names, is_frame, versionsort);
     if (count < 0)
         return error_set(error, ERROR_BAD_FILE, "%s: cannot be read: %s", path, strerror(errno));
-    int code = read_frames(clip, path, names, count, fps, max_bytes, error);
+    int code = read_frames(clip, path, names, count, fps, upright, max_bytes, error);
     for (int i = 0; i < count; i++)
         free(names[i]);
     free(names);

@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "protocol/mapped_file.h"
+#include "tools/media/exif.h"
+#include "tools/media/gif.h"
 #include "tools/media/still_formats.h"
 
 typedef int decoder(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
 
-enum { MAGIC_BYTES = 12 };
+enum { MAGIC_BYTES = 13 };
 
 static decoder *decoder_for(const uint8_t *data, size_t bytes)
 {
@@ -20,6 +22,14 @@ static decoder *decoder_for(const uint8_t *data, size_t bytes)
         return still_decode_jpeg;
     if (bytes >= MAGIC_BYTES && !memcmp(data, "RIFF", 4) && !memcmp(data + 8, "WEBP", 4))
         return still_decode_webp;
+    if (gif_is_one(data, bytes))
+        return still_decode_gif;
+    if (bytes >= 4 && (!memcmp(data, "II*\0", 4) || !memcmp(data, "MM\0*", 4)))
+        return still_decode_tiff;
+    if (bytes >= MAGIC_BYTES && !memcmp(data + 4, "ftyp", 4) && (!memcmp(data + 8, "avif", 4) || !memcmp(data + 8, "avis", 4)))
+        return still_decode_avif;
+    if (bytes >= MAGIC_BYTES && !memcmp(data, "BM", 2))
+        return still_decode_bmp;
     return NULL;
 }
 
@@ -46,16 +56,46 @@ void still_over_white(uint8_t *rgb, const uint8_t *rgba, size_t pixels)
         }
 }
 
-int still_read(struct still *still, const char *path, struct error *error)
+int still_turn(struct still *still, int orientation, struct error *error)
 {
-    *still = (struct still){0};
+    if (orientation <= EXIF_UPRIGHT || orientation > EXIF_LAST_ORIENTATION)
+        return 0;
+    const int height = still->height, width = still->width;
+    const bool is_transposed = orientation >= 5;
+    /* Whether the stored rows are read from below, and the stored columns from the right or, transposed, the other way about. */
+    const bool is_flipped = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
+    const bool is_mirrored = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
+    uint8_t *turned = malloc(3 * (size_t)height * (size_t)width);
+    if (!turned)
+        return error_set(error, ERROR_NO_MEMORY, "no memory to turn %d x %d pixels", width, height);
+    still->height = is_transposed ? width : height;
+    still->width = is_transposed ? height : width;
+    uint8_t *out = turned;
+    for (int y = 0; y < still->height; y++)
+        for (int x = 0; x < still->width; x++, out += 3) {
+            const int from_y = is_transposed ? (is_mirrored ? height - 1 - x : x) : is_flipped ? height - 1 - y : y;
+            const int from_x = is_transposed ? (is_flipped ? width - 1 - y : y) : is_mirrored ? width - 1 - x : x;
+            memcpy(out, still->pixels + 3 * ((size_t)from_y * (size_t)width + (size_t)from_x), 3);
+        }
+    free(still->pixels);
+    still->pixels = turned;
+    return 0;
+}
+
+int still_read(struct still *still, const char *path, bool upright, struct error *error)
+{
+    *still = (struct still){.orientation = EXIF_UPRIGHT};
     struct mapped_file file;
     int code = mapped_file_open(&file, path, error);
     if (code)
         return code;
     decoder *decode = decoder_for(file.data, file.bytes);
     code = decode ? decode(still, file.data, file.bytes, error)
-                  : error_set(error, ERROR_BAD_FILE, "is no picture; PNG, JPEG and WebP are accepted");
+                  : error_set(error, ERROR_BAD_FILE, "is no picture; %s are accepted", STILL_KINDS);
+    if (!code && upright) {
+        code = still_turn(still, still->orientation, error);
+        still->orientation = EXIF_UPRIGHT;
+    }
     mapped_file_close(&file);
     if (!code)
         return 0;
@@ -64,16 +104,17 @@ int still_read(struct still *still, const char *path, struct error *error)
     return error_prefix(error, "%s", path);
 }
 
-int still_read_clip(struct clip *clip, const char *path, uint64_t max_bytes, struct error *error)
+int still_read_clip(struct clip *clip, const char *path, bool upright, uint64_t max_bytes, struct error *error)
 {
     *clip = (struct clip){0};
     struct still still;
-    int code = still_read(&still, path, error);
+    int code = still_read(&still, path, upright, error);
     if (code)
         return code;
     code = clip_open(clip, 1, still.height, still.width, max_bytes, error);
     if (!code)
         code = clip_put(clip, 0, still.pixels, error);
+    clip->orientation = still.orientation;
     free(still.pixels);
     if (!code)
         return 0;
@@ -81,12 +122,23 @@ int still_read_clip(struct clip *clip, const char *path, uint64_t max_bytes, str
     return error_prefix(error, "%s", path);
 }
 
-bool still_is_one(const char *path)
+/* The decoder of what the file begins like. */
+static decoder *decoder_of_file(const char *path)
 {
     uint8_t magic[MAGIC_BYTES];
-    FILE *file = fopen(path, "rb");
+    FILE *file = fopen(path, "rbe");
     size_t bytes = file ? fread(magic, 1, sizeof magic, file) : 0;
     if (file)
         fclose(file);
-    return decoder_for(magic, bytes) != NULL;
+    return decoder_for(magic, bytes);
+}
+
+bool still_is_one(const char *path)
+{
+    return decoder_of_file(path) != NULL;
+}
+
+bool still_is_gif(const char *path)
+{
+    return decoder_of_file(path) == still_decode_gif;
 }

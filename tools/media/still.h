@@ -1,9 +1,9 @@
-/* still.h: reads PNG, JPEG and WebP pictures to the pixels that the official code gets from Pillow.
+/* still.h: reads pictures to the pixels that the official code gets from Pillow.
  *
  * What a file is shows in its first bytes, not in its name. Transparency is laid over white,
  * CMYK and 16-bit pictures become 8-bit RGB as Pillow does it, the first picture of an
- * animation is taken, and a rotation noted in EXIF is not applied (the official code
- * does not either).
+ * animation is taken, and a rotation noted in EXIF is applied on demand only (the official code
+ * does not; of a TIFF it does, and so does this).
  */
 #ifndef LANCE_MEDIA_STILL_H
 #define LANCE_MEDIA_STILL_H
@@ -14,19 +14,24 @@
 #include "protocol/error.h"
 #include "tools/media/clip.h"
 
+/* The kinds, for messages. */
+#define STILL_KINDS "PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF"
+
 struct still {
     uint8_t *pixels; /* [height, width, 3]; free() it */
     int height, width;
+    int orientation; /* what EXIF says of it, 1 to 8 (exif.h), and what was not done */
 };
 
-/* Read one picture. The message names the file. Errors: ERROR_BAD_FILE (missing, none of the three formats, damaged
- * or truncated), ERROR_TOO_LARGE (more than CLIP_MAX_SIDE a side), ERROR_NO_MEMORY. */
-int still_read(struct still *still, const char *path, struct error *error);
+/* Read one picture, turned as EXIF asks if `upright`. The message names the file. Errors: ERROR_BAD_FILE (missing, none of STILL_KINDS, damaged or
+ * truncated), ERROR_TOO_LARGE (more than CLIP_MAX_SIDE a side), ERROR_NO_MEMORY. */
+int still_read(struct still *still, const char *path, bool upright, struct error *error);
 
 /* The same as a clip of one frame that takes at most `max_bytes`. */
-int still_read_clip(struct clip *clip, const char *path, uint64_t max_bytes, struct error *error);
+int still_read_clip(struct clip *clip, const char *path, bool upright, uint64_t max_bytes, struct error *error);
 
-/* Whether the file begins like one of the three formats. */
+/* Whether the file begins like one of those formats, or like a GIF. */
 bool still_is_one(const char *path);
+bool still_is_gif(const char *path);
 
 #endif

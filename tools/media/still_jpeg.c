@@ -2,10 +2,12 @@
 #include <setjmp.h>
 #include <stdio.h> /* jpeglib.h needs it */
 #include <stdlib.h>
+#include <string.h>
 
 #include <jerror.h>
 #include <jpeglib.h>
 
+#include "tools/media/exif.h"
 #include "tools/media/still_formats.h"
 
 /* libjpeg reports through functions; an error's must not return. */
@@ -44,6 +46,15 @@ static void rgb_of_inverted_cmyk(uint8_t *rgb, const uint8_t *cmyk, size_t pixel
         }
 }
 
+/* What the first EXIF block in the header says. */
+static int noted_orientation(const struct jpeg_decompress_struct *jpeg)
+{
+    for (jpeg_saved_marker_ptr marker = jpeg->marker_list; marker; marker = marker->next)
+        if (marker->data_length >= 6 && !memcmp(marker->data, "Exif\0\0", 6))
+            return exif_orientation(marker->data, marker->data_length);
+    return EXIF_UPRIGHT;
+}
+
 /* The part between the two ends of libjpeg's error jump. */
 static int decode(struct jpeg_decompress_struct *jpeg, struct jpeg_reader *reader, struct still *still,
                   const uint8_t *data, size_t bytes, struct error *error)
@@ -52,7 +63,9 @@ static int decode(struct jpeg_decompress_struct *jpeg, struct jpeg_reader *reade
         return error_set(error, ERROR_BAD_FILE, "cannot be read as JPEG: %s", reader->text);
     jpeg_create_decompress(jpeg);
     jpeg_mem_src(jpeg, data, bytes);
+    jpeg_save_markers(jpeg, JPEG_APP0 + 1, 0xffff);
     jpeg_read_header(jpeg, TRUE);
+    still->orientation = noted_orientation(jpeg);
     int code = still_allocate(still, jpeg->image_height, jpeg->image_width, error);
     if (code)
         return code;

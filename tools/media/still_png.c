@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/media/exif.h"
 #include "tools/media/still_formats.h"
 
 /* One decoding: what libpng's functions are handed back, and what has to be freed after its error jump. */
@@ -87,6 +88,10 @@ static int decode(png_structp png, png_infop info, struct png_reader *reader, st
     int code = still_allocate(still, height, width, error);
     if (code)
         return code;
+    png_uint_32 exif_bytes;
+    png_bytep exif;
+    if (png_get_eXIf_1(png, info, &exif_bytes, &exif))
+        still->orientation = exif_orientation(exif, exif_bytes);
     int channels, sample_bytes;
     set_conversions(png, png_get_color_type(png, info), png_get_bit_depth(png, info), &channels, &sample_bytes);
     png_set_interlace_handling(png);

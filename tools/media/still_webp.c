@@ -1,7 +1,18 @@
 /* still_webp.c: WebP through libwebp, by way of its animation decoder, as Pillow does. */
 #include <webp/demux.h>
 
+#include "tools/media/exif.h"
 #include "tools/media/still_formats.h"
+
+static int noted_orientation(const WebPDemuxer *demuxer)
+{
+    WebPChunkIterator chunk;
+    if (!WebPDemuxGetChunk(demuxer, "EXIF", 1, &chunk))
+        return EXIF_UPRIGHT;
+    int orientation = exif_orientation(chunk.chunk.bytes, chunk.chunk.size);
+    WebPDemuxReleaseChunkIterator(&chunk);
+    return orientation;
+}
 
 /* The first picture of an opened file; `rgba` belongs to the decoder. */
 static int decode(struct still *still, WebPAnimDecoder *decoder, struct error *error)
@@ -16,6 +27,7 @@ static int decode(struct still *still, WebPAnimDecoder *decoder, struct error *e
         return code;
     if (!WebPAnimDecoderGetNext(decoder, &rgba, &timestamp))
         return error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: its data are damaged");
+    still->orientation = noted_orientation(WebPAnimDecoderGetDemuxer(decoder));
     size_t pixels = (size_t)still->height * (size_t)still->width;
     if (WebPDemuxGetI(WebPAnimDecoderGetDemuxer(decoder), WEBP_FF_FORMAT_FLAGS) & ALPHA_FLAG) {
         still_over_white(still->pixels, rgba, pixels);
