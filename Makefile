@@ -93,6 +93,8 @@ $(BUILD)/%_amx.o: BASE_FLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512bf16 -ma
 $(BUILD)/%/bf16_avx512.o: BASE_FLAGS += -mavx512bf16
 endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
+# Loops over every pixel.
+$(BUILD)/daemon/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/kernels/plugin.o: BASE_FLAGS += -DKERNELS_ABI=$(KERNELS_ABI)
 

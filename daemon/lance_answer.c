@@ -105,8 +105,9 @@ static int next_token(struct answer *a, struct error *error)
         return code;
     decoder_run(m->decoder, a->workspace, &block);
     decoder_logits(m->decoder, x, 1, a->logits);
-    a->kernels->download(a->kernels, a->host_logits, a->logits, (size_t)decoder_vocab_size(m->decoder));
-    if ((code = a->kernels->sync(a->kernels, error)) ||
+    const size_t vocabulary = (size_t)decoder_vocab_size(m->decoder);
+    a->kernels->download(a->kernels, a->host_logits, a->logits, vocabulary);
+    if ((code = a->kernels->sync(a->kernels, error)) || (code = finite_check(a->host_logits, vocabulary, "text", error)) ||
         (code = token_sampler_next(&a->sampling, a->host_logits, a->choices, a->ids, a->count, &a->last, error)))
         return code;
     a->ids[a->count++] = a->last;

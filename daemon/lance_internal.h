@@ -17,6 +17,7 @@
 #include "daemon/model/checkpoint.h"
 #include "daemon/model/decoder.h"
 #include "daemon/model/denoiser.h"
+#include "daemon/model/finite.h"
 #include "daemon/model/latent_tokens.h"
 #include "daemon/model/picture.h"
 #include "daemon/model/prefix.h"

@@ -245,12 +245,19 @@ static int vit_stage_step(struct lance_job *job, int step, struct error *error)
 
 static int vit_stage_end(struct lance_job *job, struct error *error)
 {
-    (void)error;
+    const size_t values = job->plan.vit_token_bytes / job->kernels->act_bytes;
+    int code = 0;
+    float *tokens = host_alloc(values, sizeof(float), "tokens of the ViT", &code, error);
+    if (!code) {
+        job->kernels->download(job->kernels, tokens, job->vit_tokens, values);
+        code = finite_check(tokens, values, "vit", error);
+    }
+    free(tokens);
     vit_pass_close(job->vit_pass);
     job->vit_pass = NULL;
     free(job->vit_pixels);
     job->vit_pixels = NULL;
-    return 0;
+    return code;
 }
 
 /* ---- encode ---- */
@@ -288,7 +295,7 @@ static int encode_stage_step(struct lance_job *job, int frame, struct error *err
             float eps = job->eps ? job->eps[c * all + (size_t)frame * cells + cell] : 0;
             to[i] = mean[i] + eps * expf(0.5f * log_variance[i]);
         }
-    return 0;
+    return finite_check(to, cells * channels, "encode", error);
 }
 
 /* The result of the task encode: channels first, in the VAE's raw scale. */
@@ -388,6 +395,20 @@ static int denoise_stage_begin(struct lance_job *job, struct error *error)
     return code;
 }
 
+/* The first step shows whether the weights are numbers; denoise_stage_end looks at what the last one left. */
+static int check_first_step(struct lance_job *job, struct error *error)
+{
+    const size_t n = (size_t)job->request.batch_size * target_cells(job) * channels_of(job);
+    int code = 0;
+    float *x = host_alloc(n, sizeof(float), "latents", &code, error);
+    if (!code) {
+        job->kernels->param_download(job->kernels, x, job->x, n);
+        code = finite_check(x, n, "denoise, step 1,", error);
+    }
+    free(x);
+    return code;
+}
+
 static int denoise_stage_step(struct lance_job *job, int step, struct error *error)
 {
     const struct lance_request *r = &job->request;
@@ -416,6 +437,8 @@ static int denoise_stage_step(struct lance_job *job, int step, struct error *err
         k->guided_step(k, &update);
     }
     code = k->sync(k, error);
+    if (!code && step == 0)
+        code = check_first_step(job, error);
     if (code || !job->given.mask)
         return code;
     const size_t n = (size_t)r->batch_size * item;
@@ -436,6 +459,8 @@ static int denoise_stage_end(struct lance_job *job, struct error *error)
     if (code)
         return code;
     job->kernels->param_download(job->kernels, job->latents, job->x, n);
+    if ((code = finite_check(job->latents, n, "denoise", error)))
+        return code;
     latents_finish(&job->given, job->model, job->latents, job->raw_latents, job->latent_state);
     latents_free(&job->given);
     free(job->host_x);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/model/finite.h"
 #include "daemon/model/vae_blocks.h"
 
 /* Statistics of the Wan 2.2 VAE's 48 latent channels; they are not in the checkpoint.
@@ -203,6 +204,9 @@ int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, 
     if (status < 0)
         return status;
     *frames = pass->frames_out;
+    status = finite_check(pixels, (size_t)(pass->pixels_out - pixels), "decode", error);
+    if (status < 0)
+        return status;
     for (float *x = pixels; x < pass->pixels_out; x++)
         *x = clip(*x);
     return 0;
