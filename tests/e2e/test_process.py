@@ -23,7 +23,17 @@ import safetensors.numpy
 
 from lanced_client import Client, LanceError
 from lanced_client.wire import decode
-from lanced_process import ANSWER_SECONDS, DEMO_MODEL, LANCECTL, LANCED, LONG_REQUEST, REQUEST, SLOWER, START_SECONDS
+from lanced_process import (
+    ANSWER_SECONDS,
+    DEMO_MODEL,
+    LANCECTL,
+    LANCED,
+    LONG_REQUEST,
+    REQUEST,
+    SLOWER,
+    START_SECONDS,
+    Lanced,
+)
 
 END_SECONDS = 20 * SLOWER
 LOST = b"lines are missing here: nobody read the log, or it could not be written"
@@ -214,3 +224,34 @@ def test_a_small_stack_is_enough_for_the_most_nested_message(
             peer.send(safetensors.numpy.save({}, metadata={"lance": text}))
             assert "protocol" in decode(peer.recv())[0]
         assert client.hello().version
+
+
+ENDINGS = [(signal.SIGXCPU, False), (signal.SIGHUP, False), (signal.SIGHUP, True)]
+
+
+@pytest.mark.parametrize(("number", "is_ignored"), ENDINGS)
+def test_signals_of_limits_and_terminals_cancel_the_job_of_lancectl_but_not_under_nohup(
+    number: signal.Signals, is_ignored: bool, lanced: Lanced, tmp_path: Path
+) -> None:
+    def prepare() -> None:
+        if is_ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    steps = "60" if is_ignored else "1000"
+    command = [str(LANCECTL), "t2i", "a", "-o", str(tmp_path / "x.png"), "--size", "128x128", "--steps", steps]
+    command += ["--endpoint", lanced.endpoint]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare
+    )
+    try:
+        assert process.stderr
+        while b"denoise" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        process.communicate(timeout=60 * SLOWER)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == (0 if is_ignored else 128 + number)
+    with lanced.client() as client:
+        assert client.stats()["jobs"]["running"] == 0
