@@ -34,7 +34,7 @@ CFLAGS ?= -O2 -g
 BASE_FLAGS = -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP \
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
-MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp -ltiff -lavif
+MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp -ltiff -lavif -lheif
 # The CUDA plugin takes error_set and error_prefix from the program that loads it.
 LIBS = -Wl,--as-needed -Wl,--export-dynamic-symbol=error_set -Wl,--export-dynamic-symbol=error_prefix \
        -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl

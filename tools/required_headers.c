@@ -30,6 +30,9 @@
 #if !__has_include(<avif/avif.h>)
 #error "libavif is missing. On Debian: apt-get install libavif-dev"
 #endif
+#if !__has_include(<libheif/heif.h>)
+#error "libheif is missing. On Debian: apt-get install libheif-dev"
+#endif
 #if !__has_include(<libavformat/avformat.h>)
 #error "libavformat is missing. On Debian: apt-get install libavformat-dev"
 #endif

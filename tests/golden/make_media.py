@@ -6,6 +6,7 @@ photos that Pillow has turned, and moving.txt of all the pictures of animations.
 
 tests/unit/test_media.c reads the same files and compares.
 
+    pip install pillow pillow-heif numpy
     python tests/golden/make_media.py
 """
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif  # type: ignore[import-not-found]
 from PIL import Image, ImageOps, ImageSequence
 
 OUT = Path(__file__).parent / "data/media"
@@ -182,6 +184,20 @@ def write_avifs() -> None:
     rgb.save(OUT / "animated.avif", quality=60, save_all=True, append_images=[rgb.rotate(180)], duration=100)
 
 
+def write_heics() -> None:
+    """Each with a PNG of the pixels that pillow-heif gives, whose newer libheif rounds otherwise."""
+    pillow_heif.register_heif_opener()
+    rgb = Image.fromarray(pattern(3).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgb.save(OUT / "heic_420.heic", quality=90)
+    rgb.save(OUT / "heic_444.heic", quality=90, chroma=444)
+    rgb.save(OUT / "heic_turned.heic", quality=90, exif=exif)
+    Image.fromarray(pattern(4).astype(np.uint8), "RGBA").save(OUT / "heic_alpha.heic", quality=90)
+    for path in OUT.glob("heic_*.heic"):
+        Image.fromarray(official_pixels(path)).save(path.with_suffix(".png"))
+
+
 def write_turned() -> None:
     """Photos with every orientation that EXIF knows, which nobody applies, in every format that notes one."""
     rgb = Image.fromarray(pattern(3).astype(np.uint8))
@@ -243,9 +259,10 @@ def main() -> None:
     write_gifs()
     write_tiffs()
     write_avifs()
+    write_heics()
     write_turned()
     write_animations()
-    paths = [path for path in sorted(OUT.iterdir()) if path.suffix != ".txt"]
+    paths = [path for path in sorted(OUT.iterdir()) if path.suffix not in (".txt", ".heic")]
     (OUT / "pillow.txt").write_text("".join(f"{path.name} {digest(official_pixels(path))}\n" for path in paths))
     lines = []
     for path in paths:

@@ -162,6 +162,28 @@ static void pictures_have_the_pixels_that_pillow_gives(void **state)
     assert_true(pictures >= 70);
 }
 
+static void heic_photos_have_the_pixels_of_pillows_plugin(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"heic_420", "heic_444", "heic_turned", "heic_alpha"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char photo[256], expected[256];
+        struct still found, wanted;
+        struct error error;
+        snprintf(photo, sizeof photo, "%s/%s.heic", data_folder, names[i]);
+        snprintf(expected, sizeof expected, "%s/%s.png", data_folder, names[i]);
+        if (still_read(&found, photo, false, &error) || still_read(&wanted, expected, false, &error))
+            fail_msg("%s", error.text);
+        assert_int_equal(found.width, wanted.width);
+        assert_int_equal(found.height, wanted.height);
+        for (int p = 0; p < 3 * found.width * found.height; p++)
+            if (abs(found.pixels[p] - wanted.pixels[p]) > 1)
+                fail_msg("%s: value %d is %d instead of %d", names[i], p, found.pixels[p], wanted.pixels[p]);
+        free(found.pixels);
+        free(wanted.pixels);
+    }
+}
+
 static void a_truncated_picture_is_refused(void **state)
 {
     (void)state;
@@ -664,6 +686,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pictures_have_the_pixels_that_pillow_gives),
+        cmocka_unit_test(heic_photos_have_the_pixels_of_pillows_plugin),
         IN_A_FOLDER(a_truncated_picture_is_refused),
         IN_A_FOLDER(what_is_no_picture_is_refused),
         IN_A_FOLDER(a_picture_too_wide_is_refused_before_memory_is_taken),

@@ -19,7 +19,7 @@
 
 static int is_frame(const struct dirent *entry)
 {
-    static const char *const endings[] = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"};
+    static const char *const endings[] = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"};
     size_t length = strlen(entry->d_name);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         size_t ending = strlen(endings[i]);
@@ -75,7 +75,7 @@ static int read_frames(struct clip *clip, const char *folder, struct dirent **na
                        uint64_t max_bytes, struct error *error)
 {
     if (count == 0)
-        return error_set(error, ERROR_BAD_FILE, "is a folder without frames; .png, .jpg, .webp, .bmp, .tif and .avif files are accepted");
+        return error_set(error, ERROR_BAD_FILE, "is a folder without frames; .png, .jpg, .webp, .bmp, .tif, .avif and .heic files are accepted");
     int code = fps > 0 ? 0 : read_fps(folder, &fps, error);
     if (code)
         return code;

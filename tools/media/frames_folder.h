@@ -10,7 +10,7 @@
 #include "tools/media/clip.h"
 
 /* Read the sampled frames, which take at most `max_bytes`. Pictures are the files named .png, .jpg, .jpeg, .webp, .bmp, .tif,
- * .tiff and .avif, turned as EXIF asks if `upright`; "10.png" comes after "9.png". `fps` replaces fps.txt; 0: fps.txt is needed. Errors as video_read. */
+ * .tiff, .avif and .heic, turned as EXIF asks if `upright`; "10.png" comes after "9.png". `fps` replaces fps.txt; 0: fps.txt is needed. Errors as video_read. */
 int frames_folder_read(struct clip *clip, const char *path, double fps, bool upright, uint64_t max_bytes, struct error *error);
 
 /* Write RGB frames [frames, height, width, 3] as 00001.png, ... with the receipt in each, and fps.txt, into a new folder, which

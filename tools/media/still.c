@@ -26,8 +26,12 @@ static decoder *decoder_for(const uint8_t *data, size_t bytes)
         return still_decode_gif;
     if (bytes >= 4 && (!memcmp(data, "II*\0", 4) || !memcmp(data, "MM\0*", 4)))
         return still_decode_tiff;
-    if (bytes >= MAGIC_BYTES && !memcmp(data + 4, "ftyp", 4) && (!memcmp(data + 8, "avif", 4) || !memcmp(data + 8, "avis", 4)))
-        return still_decode_avif;
+    if (bytes >= MAGIC_BYTES && !memcmp(data + 4, "ftyp", 4)) {
+        if (!memcmp(data + 8, "avif", 4) || !memcmp(data + 8, "avis", 4))
+            return still_decode_avif;
+        if (!memcmp(data + 8, "heic", 4) || !memcmp(data + 8, "heix", 4) || !memcmp(data + 8, "mif1", 4))
+            return still_decode_heif;
+    }
     if (bytes >= MAGIC_BYTES && !memcmp(data, "BM", 2))
         return still_decode_bmp;
     return NULL;

@@ -3,7 +3,7 @@
  * What a file is shows in its first bytes, not in its name. Transparency is laid over white,
  * CMYK and 16-bit pictures become 8-bit RGB as Pillow does it, the first picture of an
  * animation is taken, and a rotation noted in EXIF is applied on demand only (the official code
- * does not; of a TIFF it does, and so does this).
+ * does not; of a TIFF it does, and so does this, and a HEIC is always turned).
  */
 #ifndef LANCE_MEDIA_STILL_H
 #define LANCE_MEDIA_STILL_H
@@ -15,7 +15,7 @@
 #include "tools/media/clip.h"
 
 /* The kinds, for messages. */
-#define STILL_KINDS "PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF"
+#define STILL_KINDS "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and HEIC"
 
 struct still {
     uint8_t *pixels; /* [height, width, 3]; free() it */

@@ -8,6 +8,7 @@
 
 /* Decode a whole file in memory. The message does not name the file. Errors as still_read. */
 int still_decode_png(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
+int still_decode_heif(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
 int still_decode_jpeg(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
 int still_decode_avif(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
 int still_decode_bmp(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
