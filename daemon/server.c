@@ -1,18 +1,19 @@
 /* server.c: see server.h.
  *
- * Threads: nng's own threads run everything here; no thread of ours ever waits for a client.
- * The socket is one nng REP socket with CONTEXTS contexts. Each is a little state machine
- * driven by its one aio:
+ * Threads: nng's own threads, and the parking's (parking.h), run everything here; none ever waits for a client.
+ * The socket is one nng REP socket with CONTEXTS contexts. Each is a little state machine:
  *
- *     RECEIVING  a request came: answer it (-> SENDING) or park it (-> PARKED)
- *     PARKED     an nng_sleep_aio runs for as long as the client would wait; a new event, or a
- *                model that was loaded, ends it early (nng_aio_cancel). Either way: answer
- *     SENDING    the answer left, or its client is gone: -> RECEIVING
+ *     RECEIVING  nng has its aio. A request came: answer it (-> SENDING) or park it
+ *     parked     nng has nothing of it, until the client would not wait any longer; a new event, or a model that was loaded,
+ *                ends that early. Either way: answer
+ *     SENDING    nng has its aio. The answer left, or its client is gone: -> RECEIVING
+ *
+ * No aio ever has a timeout or is cancelled: see parking.h.
  *
  * The thread that runs a context's callback owns the context, until it starts the next
  * operation; after that another thread may already be in the next callback. That is why
  * park() is called under the lock of the list the waiter is put on: whoever wants to wake it
- * has to take that lock first, and by then the sleep has begun.
+ * has to take that lock first, and by then it is parked.
  *
  * Shared state lives in the job table (jobs.c) and the worker (worker.c), each behind its own
  * mutex; the server's own counters are atomic. Requests are parsed and answers encoded
@@ -24,6 +25,7 @@
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/supplemental/util/platform.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,7 @@
 #include "daemon/clock.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
+#include "daemon/parking.h"
 #include "daemon/receipt.h"
 #include "protocol/message.h"
 
@@ -50,7 +53,7 @@ enum {
     FLUSH_MS = 100       /* nng has no way to ask whether the last answers have left */
 };
 
-enum state { RECEIVING, PARKED, SENDING };
+enum state { RECEIVING, SENDING }; /* what nng has the aio for */
 
 struct server;
 struct context;
@@ -62,7 +65,8 @@ typedef int handler(struct context *context, const cJSON *request, struct error 
 enum parked_for { PARKED_FOR_EVENTS, PARKED_FOR_LOAD, PARKED_FOR_UNLOAD };
 
 struct context {
-    struct waiter waiter; /* first: a waiter is its context */
+    struct waiter waiter;
+    struct parked parked;
     struct server *server;
     nng_ctx ctx;
     nng_aio *aio;
@@ -99,9 +103,10 @@ struct server {
     _Atomic(nng_msg *) no_memory_msg; /* and ready to be sent; NULL: was sent */
     nng_socket socket;
     struct listener *listener;
+    struct parking *parking;
     struct context *contexts;
     int context_count;
-    atomic_int parked;
+    atomic_int parked_count;
     atomic_int sending;
     atomic_bool closing; /* callbacks do nothing any more */
     atomic_uint gone[GONE_KEPT]; /* a ring of the connections that ended last */
@@ -114,7 +119,10 @@ struct server {
 };
 
 static void on_aio(void *argument);
-static void answer_parked(struct context *context);
+static struct context *context_of(struct waiter *waiter)
+{
+    return (struct context *)((char *)waiter - offsetof(struct context, waiter));
+}
 
 /* --- Sending and receiving --------------------------------------------------------------- */
 
@@ -293,31 +301,29 @@ static bool is_gone(struct server *server, uint32_t client)
 
 static void park(struct waiter *waiter)
 {
-    struct context *context = (struct context *)waiter;
-    context->state = PARKED;
-    atomic_fetch_add(&context->server->parked, 1);
+    struct context *context = context_of(waiter);
+    atomic_fetch_add(&context->server->parked_count, 1);
     if (is_gone(context->server, waiter->client))
         waiter->client_gone = true;
-    double left = waiter->client_gone ? 0 : context->parked_until - clock_seconds();
-    nng_sleep_aio(left > 0 ? (nng_duration)(left * 1000) : 0, context->aio);
+    parking_add(context->server->parking, &context->parked, waiter->client_gone ? 0 : context->parked_until);
 }
 
 static void wake(struct waiter *waiter)
 {
-    nng_aio_cancel(((struct context *)waiter)->aio);
+    struct context *context = context_of(waiter);
+    parking_end(context->server->parking, &context->parked);
 }
 
 /* The waiter to park with, or NULL when the answer must be given at once. */
 static struct waiter *waiter_of(struct context *context)
 {
     bool may_wait = context->parked_until > clock_seconds() && !context->waiter.client_gone &&
-                    atomic_load(&context->server->parked) < MOST_PARKED;
+                    atomic_load(&context->server->parked_count) < MOST_PARKED;
     return may_wait ? &context->waiter : NULL;
 }
 
 /* --- Requests ------------------------------------------------------------------------------ */
-/* A handler may set context->state to PARKED by parking the context; nobody may touch the
- * context after that. */
+/* A handler may park the context; nobody may touch it after that. */
 
 enum { HANDLER_PARKED = 1 };
 
@@ -422,10 +428,13 @@ static int handle_load(struct context *context, const cJSON *request, struct err
     return continue_load(context, error);
 }
 
-static void add_unloaded(struct context *context, enum worker_unload state)
+static int add_unloaded(struct context *context, enum worker_unload state)
 {
+    if (state == UNLOAD_PARKED)
+        return HANDLER_PARKED;
     json_add_bool(context->answer, "unloaded", state == UNLOAD_DONE);
     json_add_bool(context->answer, "pending", state == UNLOAD_PENDING);
+    return 0;
 }
 
 static int handle_unload(struct context *context, const cJSON *request, struct error *error)
@@ -434,11 +443,12 @@ static int handle_unload(struct context *context, const cJSON *request, struct e
     (void)error;
     context->parked_for = PARKED_FOR_UNLOAD;
     context->parked_until = clock_seconds() + UNLOAD_WAIT_MS / 1000.0;
-    enum worker_unload state = worker_unload(context->server->worker, &context->ticket, &context->waiter);
-    if (state == UNLOAD_PARKED)
-        return HANDLER_PARKED;
-    add_unloaded(context, state);
-    return 0;
+    return add_unloaded(context, worker_unload(context->server->worker, &context->ticket, waiter_of(context)));
+}
+
+static int continue_unload(struct context *context)
+{
+    return add_unloaded(context, worker_unload_again(context->server->worker, context->ticket, waiter_of(context)));
 }
 
 static void add_job_status(struct context *context, const struct job_status *status)
@@ -575,7 +585,7 @@ static int handle_stats(struct context *context, const cJSON *request, struct er
     json_add(answer, "jobs", jobs);
     add_request_counts(context);
     json_add_number(answer, "bad_messages", (double)atomic_load(&server->bad_messages));
-    json_add_number(answer, "waiting", atomic_load(&server->parked));
+    json_add_number(answer, "waiting", atomic_load(&server->parked_count));
     json_add_number(answer, "steps", (double)status.steps);
     json_add_number(answer, "busy_seconds", status.busy_seconds);
     json_add_number(answer, "last_step_seconds", status.last_step_seconds);
@@ -708,30 +718,40 @@ static void on_pipe_gone(nng_pipe pipe, nng_pipe_ev event, void *argument)
     uint32_t client = (uint32_t)nng_pipe_id(pipe);
     atomic_store(&server->gone[atomic_fetch_add(&server->gone_count, 1) % GONE_KEPT], client);
     jobs_client_gone(server->jobs, client);
+    worker_client_gone(server->worker, client);
+}
+
+static void unpark(struct context *context)
+{
+    if (context->parked_for == PARKED_FOR_EVENTS)
+        jobs_unpark(context->server->jobs, &context->waiter);
+    else
+        worker_unpark(context->server->worker, &context->waiter);
 }
 
 /* The parked time is over, or there is news. */
-static void answer_parked(struct context *context)
+static void answer_parked(struct parked *parked)
 {
+    struct context *context = (struct context *)((char *)parked - offsetof(struct context, parked));
     struct server *server = context->server;
     struct error error = {0};
-    atomic_fetch_sub(&server->parked, 1);
     int status = 0;
+    atomic_fetch_sub(&server->parked_count, 1);
+    unpark(context);
+    if (context->waiter.client_gone) { /* nobody wants to know */
+        clear(context);
+        receive(context);
+        return;
+    }
     switch (context->parked_for) {
     case PARKED_FOR_EVENTS:
-        jobs_unpark(server->jobs, &context->waiter);
         status = continue_wait(context, &error);
         break;
     case PARKED_FOR_LOAD:
-        worker_unpark(server->worker, &context->waiter);
         status = continue_load(context, &error);
         break;
     case PARKED_FOR_UNLOAD:
-        worker_unpark(server->worker, &context->waiter);
-        enum worker_unload state = worker_unload_again(server->worker, context->ticket, waiter_of(context));
-        if (state == UNLOAD_PARKED)
-            return;
-        add_unloaded(context, state);
+        status = continue_unload(context);
         break;
     }
     if (status != HANDLER_PARKED)
@@ -749,15 +769,14 @@ static void on_aio(void *argument)
     }
     switch (context->state) {
     case RECEIVING:
-        if (result == 0) {
-            nng_msg *msg = nng_aio_get_msg(context->aio);
-            nng_aio_set_msg(context->aio, NULL);
+        if (result == NNG_ECLOSED)
+            break;
+        nng_msg *msg = result == 0 ? nng_aio_get_msg(context->aio) : NULL;
+        nng_aio_set_msg(context->aio, NULL);
+        if (msg != NULL)
             on_request(context, msg);
-        } else if (result != NNG_ECLOSED)
+        else /* with a result of 0, too: see parking.h */
             receive(context);
-        break;
-    case PARKED:
-        answer_parked(context);
         break;
     case SENDING:
         atomic_fetch_sub(&context->server->sending, 1);
@@ -812,14 +831,19 @@ int server_open(struct server **out, const struct options *options, struct jobs 
         free(server);
         return error_set(error, ERROR_NO_MEMORY, "server: out of memory");
     }
+    int status = parking_open(&server->parking, answer_parked, error);
+    if (status != 0) {
+        server_close(server);
+        return status;
+    }
     int result = nng_rep0_open(&server->socket);
     if (result == 0)
         result = nng_pipe_notify(server->socket, NNG_PIPE_EV_REM_POST, on_pipe_gone, server);
     if (result == 0)
         result = open_contexts(server);
-    int status = result == 0 ? listener_open(&server->listener, server->socket, &options->endpoint,
-                                             options->max_message_bytes * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error)
-                             : error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
+    status = result == 0 ? listener_open(&server->listener, server->socket, &options->endpoint,
+                                         options->max_message_bytes * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error)
+                         : error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
     if (status != 0) {
         server_close(server);
         return status;
@@ -856,17 +880,17 @@ void server_close(struct server *server)
     atomic_store(&server->closing, true);
     listener_close(server->listener);
     nng_close(server->socket);
+    if (server->parking != NULL)
+        parking_stop(server->parking);
     for (int i = 0; i < server->context_count; i++)
         nng_aio_stop(server->contexts[i].aio); /* its callback has ended when this returns */
     for (int i = 0; i < server->context_count; i++) {
         struct context *context = &server->contexts[i];
-        if (context->parked_for == PARKED_FOR_EVENTS)
-            jobs_unpark(server->jobs, &context->waiter);
-        else
-            worker_unpark(server->worker, &context->waiter);
+        unpark(context);
         nng_aio_free(context->aio);
         clear(context);
     }
+    parking_close(server->parking);
     free(server->contexts);
     free(server->counts);
     nng_msg_free(atomic_load(&server->no_memory_msg));

@@ -655,7 +655,7 @@ enum worker_unload worker_unload(struct worker *worker, uint64_t *ticket, struct
     *ticket = worker->status.unloads;
     if (worker->status.loaded >= 0 || outlook(worker) >= 0 || is_running) {
         worker->wanted = WANT_UNLOAD;
-        state = is_running ? UNLOAD_PENDING : UNLOAD_PARKED;
+        state = is_running || waiter == NULL ? UNLOAD_PENDING : UNLOAD_PARKED;
         if (state == UNLOAD_PARKED)
             waiter_park(&worker->waiters, waiter);
     }
@@ -683,6 +683,13 @@ void worker_unpark(struct worker *worker, struct waiter *waiter)
 {
     pthread_mutex_lock(&worker->lock);
     waiter_leave(waiter);
+    pthread_mutex_unlock(&worker->lock);
+}
+
+void worker_client_gone(struct worker *worker, uint32_t client)
+{
+    pthread_mutex_lock(&worker->lock);
+    waiter_wake_client(&worker->waiters, client);
     pthread_mutex_unlock(&worker->lock);
 }
 

@@ -69,7 +69,7 @@ int worker_load(struct worker *worker, int index, uint64_t *ticket, struct waite
 /* Have the model unloaded: now, or when the job that runs has ended, before those that wait. */
 enum worker_unload { UNLOAD_NOTHING, UNLOAD_DONE, UNLOAD_PENDING, UNLOAD_PARKED };
 
-/* UNLOAD_NOTHING when there is nothing to unload; UNLOAD_PENDING while a job runs; else UNLOAD_PARKED: call worker_unload_again when
+/* UNLOAD_NOTHING when there is nothing to unload; UNLOAD_PENDING while a job runs, or with `waiter` NULL; else UNLOAD_PARKED: call worker_unload_again when
  * the waiter was woken (after worker_unpark), with the same ticket. */
 enum worker_unload worker_unload(struct worker *worker, uint64_t *ticket, struct waiter *waiter);
 
@@ -79,6 +79,9 @@ enum worker_unload worker_unload_again(struct worker *worker, uint64_t ticket, s
 
 /* After this the worker does not know the waiter. */
 void worker_unpark(struct worker *worker, struct waiter *waiter);
+
+/* Wake the waiters of a client whose connection is gone. */
+void worker_client_gone(struct worker *worker, uint32_t client);
 
 /* What on_fatal was called for. */
 void worker_fatal_error(struct worker *worker, struct error *out);
