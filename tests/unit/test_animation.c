@@ -1,4 +1,5 @@
-/* test_animation.c: pictures that move, and pictures that EXIF wants turned, against Pillow (tests/golden/make_media.py). */
+/* test_animation.c: pictures that move, and pictures that EXIF wants turned, against Pillow
+ * (tests/golden/make_media.py). */
 #include "tools/media/animation.h"
 
 #include <setjmp.h>
@@ -44,7 +45,8 @@ static void digest_of(const uint8_t *pixels, size_t bytes, char digest[65])
 static int read_moving(struct clip *clip, const char *name, double fps, struct error *error)
 {
     const char *path = in_data(name);
-    return animation_is_webp(path) ? animation_read_webp(clip, path, fps, NO_LIMIT, error) : video_read(clip, path, fps, NO_LIMIT, error);
+    return animation_is_webp(path) ? animation_read_webp(clip, path, fps, NO_LIMIT, error)
+                                   : video_read(clip, path, fps, NO_LIMIT, error);
 }
 
 static void an_animation_has_all_the_pictures_that_pillow_gives(void **state)
@@ -91,8 +93,9 @@ static void a_still_picture_is_no_animation(void **state)
     static const struct {
         const char *name;
         int pictures;
-    } cases[] = {{"palette.gif", 1}, {"interlaced.gif", 1}, {"animated.gif", 2}, {"lossy.webp", 1}, {"animated.webp", 2}, {"rgb.png", 1},
-                 {"420.avif", 1},    {"animated.avif", 2},  {"444.jpg", 1},      {"rgb.bmp", 1},    {"missing", 1}};
+    } cases[] = {{"palette.gif", 1},   {"interlaced.gif", 1}, {"animated.gif", 2}, {"lossy.webp", 1},
+                 {"animated.webp", 2}, {"rgb.png", 1},        {"420.avif", 1},     {"animated.avif", 2},
+                 {"444.jpg", 1},       {"rgb.bmp", 1},        {"missing", 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (animation_pictures(in_data(cases[i].name)) != cases[i].pictures)
             fail_msg("%s: %d pictures", cases[i].name, animation_pictures(in_data(cases[i].name)));

@@ -1,5 +1,6 @@
-/* test_damaged_media.c: every picture, animation and clip of the recorded data, cut short and with bytes changed: the readers say what
- * is wrong or read something of a sane size, and nothing else happens (the sanitizer builds look closer). */
+/* test_damaged_media.c: every picture, animation and clip of the recorded data, cut short and with bytes changed: the
+ * readers say what is wrong or read something of a sane size, and nothing else happens (the sanitizer builds look
+ * closer). */
 #include "tools/media/animation.h"
 #include "tools/media/still.h"
 #include "tools/media/video_file.h"
@@ -18,7 +19,8 @@
 #include "protocol/mapped_file.h"
 #include "protocol/safetensors.h"
 
-static const char pictures_folder[] = "tests/golden/data/media", videos_file[] = "tests/golden/data/video_colours.safetensors";
+static const char pictures_folder[] = "tests/golden/data/media",
+                  videos_file[] = "tests/golden/data/video_colours.safetensors";
 static char damaged_path[64];
 
 enum { NO_LIMIT = 1 << 30, CUTS = 9, CHANGES = 24 };
@@ -66,7 +68,8 @@ static void read_as_video(const char *what)
     expect_sane_clip(video_read(&clip, damaged_path, 0, NO_LIMIT, &error), &clip, &error, what);
 }
 
-/* Read the bytes cut short at several places, and with one to four of them changed, mostly near the beginning, where sizes stand. */
+/* Read the bytes cut short at several places, and with one to four of them changed, mostly near the beginning, where
+ * sizes stand. */
 static void damage(const uint8_t *bytes, size_t count, const char *name, void read(const char *what))
 {
     char what[160];

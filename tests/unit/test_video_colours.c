@@ -1,5 +1,6 @@
-/* test_video_colours.c: videos of every pixel format that libav can write, against the frames that the official code's reader gets
- * from them (tests/golden/make_video_colours.py). LANCED_VIDEO_COLOURS names another file of that script's than the kept one. */
+/* test_video_colours.c: videos of every pixel format that libav can write, against the frames that the official code's
+ * reader gets from them (tests/golden/make_video_colours.py). LANCED_VIDEO_COLOURS names another file of that script's
+ * than the kept one. */
 #include "tools/media/video_file.h"
 
 #include <setjmp.h>
@@ -16,13 +17,14 @@
 
 static const char kept_file[] = "tests/golden/data/video_colours.safetensors";
 
-/* How far a value may be off. Debian 12's libav converts planar RGB of more than 8 bits otherwise than the older one in the official
- * reader, and decodes ProRes 4444 to 12 bits where that one stops at 10. Where the processor has no AVX2, with which the
- * frames were recorded, libswscale's other code rounds otherwise. */
+/* How far a value may be off. Debian 12's libav converts planar RGB of more than 8 bits otherwise than the older one in
+ * the official reader, and decodes ProRes 4444 to 12 bits where that one stops at 10. Where the processor has no AVX2,
+ * with which the frames were recorded, libswscale's other code rounds otherwise. */
 static int tolerance(const char *name, const char *recorded)
 {
     int allowed = 0;
-    if (!strncmp(recorded, "decord gbr", 10) && strncmp(recorded, "decord gbrp ", 12) && strncmp(recorded, "decord gbrap ", 13))
+    if (!strncmp(recorded, "decord gbr", 10) && strncmp(recorded, "decord gbrp ", 12) &&
+        strncmp(recorded, "decord gbrap ", 13))
         allowed = 3;
     else if (!strncmp(name, "prores", 6) && !strncmp(recorded, "decord", 6))
         allowed = 1;

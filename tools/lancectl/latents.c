@@ -30,8 +30,8 @@ static int take(struct latents_file *out, const struct tensor_view *tensor, cons
                          "[batch,48,rows,columns], which latents of Wan 2.2 have", tensor->name);
     if (tensor->dtype != DTYPE_F32) {
         if (tensor->dtype != DTYPE_F16 && tensor->dtype != DTYPE_BF16)
-            return error_set(error, ERROR_BAD_FILE, "\"%s\" is %s; latents in F32, F16 and BF16 are accepted", tensor->name,
-                             dtype_name(tensor->dtype));
+            return error_set(error, ERROR_BAD_FILE, "\"%s\" is %s; latents in F32, F16 and BF16 are accepted",
+                             tensor->name, dtype_name(tensor->dtype));
         uint64_t elements = tensor_elements(tensor);
         float *widened = out->widened[out->count] = malloc(elements ? elements * sizeof *widened : 1);
         if (!widened)
@@ -58,8 +58,8 @@ int latents_read(struct latents_file *out, const char *path, struct error *error
     if (latents)
         code = take(out, latents, "latents", error);
     else
-        code = error_set(error, ERROR_BAD_FILE, "has no \"latent_tensor\", which files of lancectl encode and of ComfyUI's SaveLatent "
-                         "have");
+        code = error_set(error, ERROR_BAD_FILE, "has no \"latent_tensor\", which files of lancectl encode and of ComfyUI's "
+                         "SaveLatent have");
     if (!code && state)
         code = take(out, state, "latent_state", error);
     if (!code)

@@ -12,7 +12,8 @@
 #include "tools/media/still.h"
 #include "tools/media/video_file.h"
 
-static const char video_kinds[] = "mp4, webm, other video files, y4m, animated WebP, PNG and GIF, or a folder of pictures";
+static const char video_kinds[] =
+    "mp4, webm, other video files, y4m, animated WebP, PNG and GIF, or a folder of pictures";
 
 static int read_moving(struct clip *clip, const struct source *source, const char *path, struct error *error)
 {
@@ -20,8 +21,8 @@ static int read_moving(struct clip *clip, const struct source *source, const cha
         return animation_read_webp(clip, path, source->fps, source->max_bytes, error);
     int code = video_read(clip, path, source->fps, source->max_bytes, error);
     if (code == ERROR_UNSUPPORTED && source->kind == SOURCE_EITHER)
-        code = error_set(error, ERROR_BAD_FILE, "%s: is neither a picture (%s) nor a video that can be read (%s)", path, STILL_KINDS,
-                         video_kinds);
+        code = error_set(error, ERROR_BAD_FILE, "%s: is neither a picture (%s) nor a video that can be read (%s)", path,
+                         STILL_KINDS, video_kinds);
     return code;
 }
 
@@ -29,7 +30,8 @@ static int read_file(struct clip *clip, const struct source *source, const char 
 {
     const bool is_picture = still_is_one(path);
     const int pictures = is_picture ? animation_pictures(path) : 0;
-    if (source->kind == SOURCE_VIDEO && pictures == 1 && !still_is_gif(path)) /* a GIF of one picture is a short video too */
+    /* A GIF of one picture is a short video too. */
+    if (source->kind == SOURCE_VIDEO && pictures == 1 && !still_is_gif(path))
         return error_set(error, ERROR_BAD_FILE, "%s: is a picture; a video is wanted here: %s", path, video_kinds);
     if (source->kind == SOURCE_VIDEO || (source->kind == SOURCE_EITHER && pictures != 1))
         return read_moving(clip, source, path, error);
@@ -59,7 +61,8 @@ static int name_pipe(struct error *error, const char *spool_path, const char *pa
     const size_t length = strlen(spool_path);
     char rest[sizeof error->text];
     snprintf(rest, sizeof rest, "%s", error->text + (strncmp(error->text, spool_path, length) ? 0 : length));
-    return error_set(error, error->code, "%s%s%s", strcmp(path, "-") ? path : "the standard input", *rest == ':' ? "" : ": ", rest);
+    return error_set(error, error->code, "%s%s%s", strcmp(path, "-") ? path : "the standard input",
+                     *rest == ':' ? "" : ": ", rest);
 }
 
 int source_read(struct clip *clip, const struct source *source, struct error *error)

@@ -26,7 +26,8 @@ static uint32_t big_endian(const uint8_t *data)
 static uint32_t png_pictures(const uint8_t *data, size_t bytes)
 {
     enum { SIGNATURE = 8, CHUNK_HEADER = 8, CHUNK_CLOSE = 4 };
-    for (size_t at = SIGNATURE; at + CHUNK_HEADER + 4 <= bytes; at += CHUNK_HEADER + CHUNK_CLOSE + (size_t)big_endian(data + at)) {
+    for (size_t at = SIGNATURE; at + CHUNK_HEADER + 4 <= bytes;
+         at += CHUNK_HEADER + CHUNK_CLOSE + (size_t)big_endian(data + at)) {
         if (!memcmp(data + at + 4, "acTL", 4))
             return big_endian(data + at + CHUNK_HEADER);
         if (!memcmp(data + at + 4, "IDAT", 4))
@@ -86,7 +87,8 @@ bool animation_is_webp(const char *path)
 
 /* ---- Animated WebP ---- */
 
-/* The pictures a second on average, as browsers show them: one of no or hardly any duration stays for a tenth of a second. */
+/* The pictures a second on average, as browsers show them: one of no or hardly any duration stays for a tenth of a
+ * second. */
 static double webp_fps(const WebPDemuxer *demuxer, int count)
 {
     enum { SHORTEST_MS = 11, USUAL_MS = 100 };
@@ -98,14 +100,18 @@ static double webp_fps(const WebPDemuxer *demuxer, int count)
     return milliseconds > 0 ? 1000 * count / milliseconds : 0;
 }
 
-static int keep_webp_pictures(struct clip *clip, WebPAnimDecoder *decoder, const int *indices, int wanted, struct error *error)
+static int keep_webp_pictures(struct clip *clip, WebPAnimDecoder *decoder, const int *indices, int wanted,
+                              struct error *error)
 {
     const size_t pixels = (size_t)clip->source_height * (size_t)clip->source_width;
     uint8_t *rgba, *rgb = malloc(3 * pixels);
-    int code = rgb ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory for a picture of %d x %d", clip->source_width, clip->source_height);
+    int code = rgb ? 0
+                   : error_set(error, ERROR_NO_MEMORY, "no memory for a picture of %d x %d", clip->source_width,
+                               clip->source_height);
     for (int index = 0, kept = 0, timestamp; !code && kept < wanted; index++) {
         if (!WebPAnimDecoderGetNext(decoder, &rgba, &timestamp)) {
-            code = error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: picture %d is damaged or missing", index + 1);
+            code =
+                error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: picture %d is damaged or missing", index + 1);
         } else if (index == indices[kept]) {
             still_over_white(rgb, rgba, pixels);
             code = clip_put(clip, kept++, rgb, error);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Read a number; *end is what follows it. strtod alone would take hexadecimal numbers, words and leading white space. */
+/* Read a number; *end is what follows it. strtod alone would take hexadecimal numbers, words and white space. */
 static bool read_number(const char *text, double *number, const char **end)
 {
     char *after;

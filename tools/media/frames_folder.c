@@ -45,8 +45,8 @@ static int read_fps(const char *folder, double *fps, struct error *error)
         if (frame_rate_parse(text, '/', fps))
             return 0;
     }
-    return error_set(error, ERROR_BAD_FILE, "has an fps.txt that is not its frames per second as a number or a fraction, such as 12, "
-                     "23.976 or 24000/1001; mend it, or give --fps");
+    return error_set(error, ERROR_BAD_FILE, "has an fps.txt that is not its frames per second as a number or a fraction, "
+                     "such as 12, 23.976 or 24000/1001; mend it, or give --fps");
 }
 
 static int put_frame(struct clip *clip, int index, int frames, const char *folder, const char *name, bool upright,
@@ -71,11 +71,12 @@ static int put_frame(struct clip *clip, int index, int frames, const char *folde
     return code;
 }
 
-static int read_frames(struct clip *clip, const char *folder, struct dirent **names, int count, double fps, bool upright,
-                       uint64_t max_bytes, struct error *error)
+static int read_frames(struct clip *clip, const char *folder, struct dirent **names, int count, double fps,
+                       bool upright, uint64_t max_bytes, struct error *error)
 {
     if (count == 0)
-        return error_set(error, ERROR_BAD_FILE, "is a folder without frames; .png, .jpg, .webp, .bmp, .tif, .avif and .heic files are accepted");
+        return error_set(error, ERROR_BAD_FILE, "is a folder without frames; .png, .jpg, .webp, .bmp, .tif, .avif and "
+                         ".heic files are accepted");
     int code = fps > 0 ? 0 : read_fps(folder, &fps, error);
     if (code)
         return code;
@@ -91,7 +92,8 @@ static int read_frames(struct clip *clip, const char *folder, struct dirent **na
     return code;
 }
 
-int frames_folder_read(struct clip *clip, const char *path, double fps, bool upright, uint64_t max_bytes, struct error *error)
+int frames_folder_read(struct clip *clip, const char *path, double fps, bool upright, uint64_t max_bytes,
+                       struct error *error)
 {
     *clip = (struct clip){0};
     struct dirent **names;

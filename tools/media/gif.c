@@ -1,12 +1,18 @@
-/* gif.c: see gif.h. A header and a palette, then blocks: extensions and pictures, whose data come in pieces of up to 255 bytes. */
+/* gif.c: see gif.h. A header and a palette, then blocks: extensions and pictures, whose data come in pieces of up to
+ * 255 bytes. */
 #include "tools/media/gif.h"
 
 #include <string.h>
 
 enum {
-    HEADER_BYTES = 13, DESCRIPTOR_BYTES = 10, COLOUR_BYTES = 3,
-    HAS_PALETTE = 0x80, PALETTE_SIZE = 7, /* in a byte of flags */
-    EXTENSION = 0x21, GRAPHIC_CONTROL = 0xf9, PICTURE = 0x2c,
+    HEADER_BYTES = 13,
+    DESCRIPTOR_BYTES = 10,
+    COLOUR_BYTES = 3,
+    HAS_PALETTE = 0x80,
+    PALETTE_SIZE = 7, /* in a byte of flags */
+    EXTENSION = 0x21,
+    GRAPHIC_CONTROL = 0xf9,
+    PICTURE = 0x2c,
 };
 
 bool gif_is_one(const uint8_t *data, size_t bytes)

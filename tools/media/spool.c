@@ -48,7 +48,8 @@ static int copy(int from, int to, struct error *error)
             break;
         bytes += (uint64_t)got;
         if (bytes > (uint64_t)SPOOL_MAX_MB << 20)
-            return error_set(error, ERROR_TOO_LARGE, "more than %d MB come through it; a file may be larger", SPOOL_MAX_MB);
+            return error_set(error, ERROR_TOO_LARGE, "more than %d MB come through it; a file may be larger",
+                             SPOOL_MAX_MB);
         if (!write_all(to, piece, (size_t)got))
             return error_set(error, ERROR_IO, "cannot be kept in memory: %s", strerror(errno));
     }

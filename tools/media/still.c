@@ -66,7 +66,7 @@ int still_turn(struct still *still, int orientation, struct error *error)
         return 0;
     const int height = still->height, width = still->width;
     const bool is_transposed = orientation >= 5;
-    /* Whether the stored rows are read from below, and the stored columns from the right or, transposed, the other way about. */
+    /* Whether stored rows are read from below, and stored columns from the right; transposed, the other way about. */
     const bool is_flipped = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
     const bool is_mirrored = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
     uint8_t *turned = malloc(3 * (size_t)height * (size_t)width);

@@ -23,8 +23,8 @@ struct still {
     int orientation; /* what EXIF says of it, 1 to 8 (exif.h), and what was not done */
 };
 
-/* Read one picture, turned as EXIF asks if `upright`. The message names the file. Errors: ERROR_BAD_FILE (missing, none of STILL_KINDS, damaged or
- * truncated), ERROR_TOO_LARGE (more than CLIP_MAX_SIDE a side), ERROR_NO_MEMORY. */
+/* Read one picture, turned as EXIF asks if `upright`. The message names the file. Errors: ERROR_BAD_FILE (missing, none
+ * of STILL_KINDS, damaged or truncated), ERROR_TOO_LARGE (more than CLIP_MAX_SIDE a side), ERROR_NO_MEMORY. */
 int still_read(struct still *still, const char *path, bool upright, struct error *error);
 
 /* The same as a clip of one frame that takes at most `max_bytes`. */

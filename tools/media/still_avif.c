@@ -5,12 +5,13 @@
 #include "tools/media/exif.h"
 #include "tools/media/still_formats.h"
 
-/* The container's own way to say how a picture is turned: by quarters anticlockwise, then mirrored. In EXIF's numbers. */
+/* The container's own way to say how a picture is turned: by quarters anticlockwise, then mirrored. In EXIF's terms. */
 static int noted_orientation(const avifImage *image)
 {
     static const int turned[4] = {1, 8, 3, 6}, turned_and_mirrored[4][2] = {{4, 2}, {5, 7}, {2, 4}, {7, 5}};
     const int quarters = image->transformFlags & AVIF_TRANSFORM_IROT ? image->irot.angle & 3 : 0;
-    return image->transformFlags & AVIF_TRANSFORM_IMIR ? turned_and_mirrored[quarters][image->imir.mode & 1] : turned[quarters];
+    return image->transformFlags & AVIF_TRANSFORM_IMIR ? turned_and_mirrored[quarters][image->imir.mode & 1]
+                                                       : turned[quarters];
 }
 
 static int convert(struct still *still, const avifImage *image, struct error *error)
@@ -44,6 +45,8 @@ int still_decode_avif(struct still *still, const uint8_t *data, size_t bytes, st
     if (!decoder)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
     decoder->strictFlags = AVIF_STRICT_DISABLED; /* as Pillow does */
+    if (avifCodecName(AVIF_CODEC_CHOICE_AOM, AVIF_CODEC_FLAG_CAN_DECODE)) /* others print what is wrong with a file */
+        decoder->codecChoice = AVIF_CODEC_CHOICE_AOM;
     decoder->imageSizeLimit = CLIP_MAX_SIDE * CLIP_MAX_SIDE;
     decoder->maxThreads = 2;
     avifResult result = avifDecoderSetIOMemory(decoder, data, bytes);

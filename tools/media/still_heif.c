@@ -1,5 +1,5 @@
-/* still_heif.c: HEIC, the photos of many phones, through libheif. The official code cannot read it; this is what Pillow gives with
- * the plugin that most use. The format says itself how a picture is turned, and every reader turns it. */
+/* still_heif.c: HEIC, the photos of many phones, through libheif. The official code cannot read it; this is what Pillow
+ * gives with the plugin that most use. The format says itself how a picture is turned, and every reader turns it. */
 #include <libheif/heif.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +15,10 @@ static int convert(struct still *still, const struct heif_image *image, bool has
 {
     int stride;
     const uint8_t *rows = heif_image_get_plane_readonly(image, heif_channel_interleaved, &stride);
-    const int height = heif_image_get_height(image, heif_channel_interleaved), width = heif_image_get_width(image, heif_channel_interleaved);
-    int code = rows ? still_allocate(still, height, width, error) : error_set(error, ERROR_BAD_FILE, "cannot be read as HEIC: no pixels");
+    const int height = heif_image_get_height(image, heif_channel_interleaved),
+              width = heif_image_get_width(image, heif_channel_interleaved);
+    int code = rows ? still_allocate(still, height, width, error)
+                    : error_set(error, ERROR_BAD_FILE, "cannot be read as HEIC: no pixels");
     for (int y = 0; !code && y < height; y++, rows += stride) {
         uint8_t *rgb = still->pixels + 3 * (size_t)y * (size_t)width;
         if (has_alpha)
@@ -38,8 +40,9 @@ static int decode(struct still *still, const struct heif_image_handle *picture, 
     options->convert_hdr_to_8bit = 1;
     const bool has_alpha = heif_image_handle_has_alpha_channel(picture);
     struct heif_image *image = NULL;
-    struct heif_error reason = heif_decode_image(picture, &image, heif_colorspace_RGB,
-                                                 has_alpha ? heif_chroma_interleaved_RGBA : heif_chroma_interleaved_RGB, options);
+    struct heif_error reason =
+        heif_decode_image(picture, &image, heif_colorspace_RGB,
+                          has_alpha ? heif_chroma_interleaved_RGBA : heif_chroma_interleaved_RGB, options);
     heif_decoding_options_free(options);
     code = reason.code ? bad(error, &reason) : convert(still, image, has_alpha, error);
     heif_image_release(image);

@@ -38,11 +38,12 @@ static int convert_to_rgba(const AVFrame *frame, uint8_t **rgba, struct error *e
     *rgba = malloc(4 * (size_t)frame->height * (size_t)frame->width + 256);
     if (!*rgba)
         return error_set(error, ERROR_NO_MEMORY, "no memory for %d x %d pixels", frame->width, frame->height);
-    struct SwsContext *scaler = sws_getContext(frame->width, frame->height, (enum AVPixelFormat)frame->format, frame->width,
-                                               frame->height, AV_PIX_FMT_RGBA, SWS_POINT | SWS_ACCURATE_RND, NULL, NULL, NULL);
+    struct SwsContext *scaler =
+        sws_getContext(frame->width, frame->height, (enum AVPixelFormat)frame->format, frame->width, frame->height,
+                       AV_PIX_FMT_RGBA, SWS_POINT | SWS_ACCURATE_RND, NULL, NULL, NULL);
     const int stride = 4 * frame->width;
-    bool is_converted = scaler && sws_scale(scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, rgba,
-                                            &stride) == frame->height;
+    bool is_converted = scaler && sws_scale(scaler, (const uint8_t *const *)frame->data, frame->linesize, 0,
+                                            frame->height, rgba, &stride) == frame->height;
     sws_freeContext(scaler);
     return is_converted ? 0 : error_set(error, ERROR_BAD_FILE, "has pixels of a kind that cannot be converted");
 }
@@ -54,7 +55,8 @@ static void forget_alpha(uint8_t *rgba, size_t pixels)
         rgba[4 * i + 3] = 255;
 }
 
-/* What the first picture of a GIF leaves free of the canvas has the background's colour in libav, and another one in Pillow. */
+/* What the first picture of a GIF leaves free of the canvas has the background's colour in libav, and another one in
+ * Pillow. */
 static void fill_canvas(uint8_t *rgba, const AVFrame *frame, const AVPacket *file)
 {
     struct gif_free_space space;
@@ -68,7 +70,8 @@ static void fill_canvas(uint8_t *rgba, const AVFrame *frame, const AVPacket *fil
             }
 }
 
-static int convert(struct still *still, const AVFrame *frame, enum AVCodecID kind, const AVPacket *file, struct error *error)
+static int convert(struct still *still, const AVFrame *frame, enum AVCodecID kind, const AVPacket *file,
+                   struct error *error)
 {
     enum { BMP_COMPRESSION = 30 }; /* where the header has it */
     int y = 0;
@@ -116,7 +119,8 @@ static int decode_as(enum AVCodecID kind, struct still *still, const uint8_t *da
     AVPacket *packet = av_packet_alloc();
     AVFrame *frame = av_frame_alloc();
     int code;
-    if (!codec || !packet || !frame || bytes > INT32_MAX - AV_INPUT_BUFFER_PADDING_SIZE || av_new_packet(packet, (int)bytes) < 0) {
+    if (!codec || !packet || !frame || bytes > INT32_MAX - AV_INPUT_BUFFER_PADDING_SIZE ||
+        av_new_packet(packet, (int)bytes) < 0) {
         code = error_set(error, ERROR_NO_MEMORY, "no memory for a file of %zu bytes", bytes);
     } else {
         memcpy(packet->data, data, bytes);

@@ -1,5 +1,5 @@
-/* still_tiff.c: TIFF through libtiff, to the pixels that Pillow gives the official code: of several pages the first, turned as its
- * orientation says (of all formats Pillow does that with this one alone). */
+/* still_tiff.c: TIFF through libtiff, to the pixels that Pillow gives the official code: of several pages the first,
+ * turned as its orientation says (of all formats Pillow does that with this one alone). */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,27 +87,30 @@ static int read_layout(TIFF *tiff, struct tiff_picture *picture, struct error *e
     TIFFGetFieldDefaulted(tiff, TIFFTAG_PLANARCONFIG, &planar);
     picture->planes_are_separate = planar == PLANARCONFIG_SEPARATE && picture->samples > 1;
     const uint16_t bits = picture->bits, colour = picture->photometric;
-    uint16_t needed = colour == PHOTOMETRIC_RGB || colour == PHOTOMETRIC_YCBCR ? 3 : colour == PHOTOMETRIC_SEPARATED ? 4 : 1;
+    const bool is_three = colour == PHOTOMETRIC_RGB || colour == PHOTOMETRIC_YCBCR;
+    const uint16_t needed = is_three ? 3 : colour == PHOTOMETRIC_SEPARATED ? 4 : 1;
     bool is_grey = colour == PHOTOMETRIC_MINISWHITE || colour == PHOTOMETRIC_MINISBLACK;
-    bool is_known = is_grey || colour == PHOTOMETRIC_RGB || colour == PHOTOMETRIC_PALETTE || colour == PHOTOMETRIC_SEPARATED ||
-                    colour == PHOTOMETRIC_YCBCR;
+    bool is_known = is_grey || is_three || colour == PHOTOMETRIC_PALETTE || colour == PHOTOMETRIC_SEPARATED;
     bool is_depth = bits == 8 || (bits == 16 && colour != PHOTOMETRIC_PALETTE && colour != PHOTOMETRIC_YCBCR) ||
                     ((bits == 1 || bits == 2 || bits == 4) && needed == 1 && picture->samples == 1);
-    if (!is_known || !is_depth || sample_format != SAMPLEFORMAT_UINT || picture->samples < needed || picture->samples > needed + 4)
-        return error_set(error, ERROR_BAD_FILE, "is a TIFF of a kind that is not read: %d samples of %d bits, photometric %d, format %d",
+    if (!is_known || !is_depth || sample_format != SAMPLEFORMAT_UINT || picture->samples < needed ||
+        picture->samples > needed + 4)
+        return error_set(error, ERROR_BAD_FILE,
+                         "is a TIFF of a kind that is not read: %d samples of %d bits, photometric %d, format %d",
                          picture->samples, bits, colour, sample_format);
     if (colour == PHOTOMETRIC_PALETTE &&
         !TIFFGetField(tiff, TIFFTAG_COLORMAP, &picture->palette[0], &picture->palette[1], &picture->palette[2]))
         return error_set(error, ERROR_BAD_FILE, "is a TIFF with a palette that is not there");
     /* A fourth sample that nothing is said about is alpha, to Pillow. */
-    picture->has_alpha = colour == PHOTOMETRIC_RGB && picture->samples > 3 && (extra_count == 0 || extra[0] != EXTRASAMPLE_UNSPECIFIED);
+    picture->has_alpha =
+        colour == PHOTOMETRIC_RGB && picture->samples > 3 && (extra_count == 0 || extra[0] != EXTRASAMPLE_UNSPECIFIED);
     picture->is_premultiplied = extra_count > 0 && extra[0] == EXTRASAMPLE_ASSOCALPHA;
     return 0;
 }
 
 /* Put `rows` decoded rows of one strip or tile at (x, y); `sample` is the plane's, where planes are separate. */
-static void place(struct tiff_picture *picture, const uint8_t *from, size_t from_stride, uint32_t x, uint32_t y, uint32_t rows,
-                  uint32_t columns, uint16_t sample)
+static void place(struct tiff_picture *picture, const uint8_t *from, size_t from_stride, uint32_t x, uint32_t y,
+                  uint32_t rows, uint32_t columns, uint16_t sample)
 {
     const size_t sample_bytes = picture->bits == 16 ? 2 : 1;
     const size_t pixel_bytes = sample_bytes * picture->samples;
@@ -129,14 +132,16 @@ static bool read_samples(TIFF *tiff, struct tiff_picture *picture)
     const uint16_t planes = picture->planes_are_separate ? picture->samples : 1;
     const bool is_tiled = TIFFIsTiled(tiff);
     uint32_t columns = picture->width, rows = picture->height;
-    if (is_tiled && (!TIFFGetField(tiff, TIFFTAG_TILEWIDTH, &columns) || !TIFFGetField(tiff, TIFFTAG_TILELENGTH, &rows)))
+    if (is_tiled &&
+        (!TIFFGetField(tiff, TIFFTAG_TILEWIDTH, &columns) || !TIFFGetField(tiff, TIFFTAG_TILELENGTH, &rows)))
         return false;
     if (!is_tiled)
         TIFFGetFieldDefaulted(tiff, TIFFTAG_ROWSPERSTRIP, &rows);
     rows = rows < picture->height || is_tiled ? rows : picture->height;
     const tmsize_t stride = is_tiled ? TIFFTileRowSize(tiff) : TIFFScanlineSize(tiff);
     const tmsize_t part_bytes = is_tiled ? TIFFTileSize(tiff) : TIFFStripSize(tiff);
-    const size_t needed = ((size_t)columns * picture->bits * (picture->planes_are_separate ? 1 : picture->samples) + 7) / 8;
+    const size_t needed =
+        ((size_t)columns * picture->bits * (picture->planes_are_separate ? 1 : picture->samples) + 7) / 8;
     if (!rows || !columns || stride <= 0 || (size_t)stride < needed || part_bytes / stride < rows)
         return false;
     uint8_t *part = calloc(1, (size_t)part_bytes);
@@ -144,8 +149,9 @@ static bool read_samples(TIFF *tiff, struct tiff_picture *picture)
     for (uint16_t plane = 0; plane < planes && is_read; plane++)
         for (uint32_t y = 0; y < picture->height && is_read; y += rows)
             for (uint32_t x = 0; x < picture->width && is_read; x += columns) {
-                tmsize_t got = is_tiled ? TIFFReadEncodedTile(tiff, TIFFComputeTile(tiff, x, y, 0, plane), part, part_bytes)
-                                        : TIFFReadEncodedStrip(tiff, TIFFComputeStrip(tiff, y, plane), part, part_bytes);
+                tmsize_t got = is_tiled
+                                   ? TIFFReadEncodedTile(tiff, TIFFComputeTile(tiff, x, y, 0, plane), part, part_bytes)
+                                   : TIFFReadEncodedStrip(tiff, TIFFComputeStrip(tiff, y, plane), part, part_bytes);
                 uint32_t left = picture->height - y < rows ? picture->height - y : rows;
                 is_read = got >= 0 && (uint64_t)got >= (uint64_t)stride * (is_tiled ? rows : left);
                 if (is_read)
@@ -206,7 +212,9 @@ static void convert(struct still *still, const struct tiff_picture *picture)
             const unsigned value = sample_at(picture, row, first);
             uint8_t of8[4]; /* of 16 bits the upper byte counts */
             for (unsigned c = 0; c < 4; c++)
-                of8[c] = c < picture->samples ? (uint8_t)(sample_at(picture, row, first + c) >> (picture->bits == 16 ? 8 : 0)) : 255;
+                of8[c] = c < picture->samples
+                             ? (uint8_t)(sample_at(picture, row, first + c) >> (picture->bits == 16 ? 8 : 0))
+                             : 255;
             if (picture->photometric == PHOTOMETRIC_PALETTE)
                 for (int c = 0; c < 3; c++)
                     rgb[c] = (uint8_t)(picture->palette[c][value] / 256);
@@ -244,9 +252,11 @@ static bool read_ycbcr(TIFF *tiff, struct tiff_picture *picture)
     return is_read;
 }
 
-static int decode(TIFF *tiff, struct tiff_source *source, struct tiff_picture *picture, struct still *still, struct error *error)
+static int decode(TIFF *tiff, struct tiff_source *source, struct tiff_picture *picture, struct still *still,
+                  struct error *error)
 {
-    if (!TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &picture->width) || !TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &picture->height))
+    if (!TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &picture->width) ||
+        !TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &picture->height))
         return error_set(error, ERROR_BAD_FILE, "cannot be read as TIFF: it does not tell its size");
     int code = still_allocate(still, picture->height, picture->width, error);
     if (!code)
@@ -279,10 +289,12 @@ int still_decode_tiff(struct still *still, const uint8_t *data, size_t bytes, st
         return error_set(error, ERROR_NO_MEMORY, "no memory");
     TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, &source);
     TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, NULL);
-    TIFF *tiff = TIFFClientOpenExt("", "rm", &source, on_read, on_write, on_seek, on_close, on_size, NULL, NULL, options);
+    TIFF *tiff =
+        TIFFClientOpenExt("", "rm", &source, on_read, on_write, on_seek, on_close, on_size, NULL, NULL, options);
     TIFFOpenOptionsFree(options);
     int code = tiff ? decode(tiff, &source, &picture, still, error)
-                    : error_set(error, ERROR_BAD_FILE, "cannot be read as TIFF: %s", *source.text ? source.text : "it is damaged");
+                    : error_set(error, ERROR_BAD_FILE, "cannot be read as TIFF: %s",
+                                *source.text ? source.text : "it is damaged");
     if (tiff)
         TIFFClose(tiff);
     free(picture.rows);

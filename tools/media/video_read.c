@@ -52,9 +52,9 @@ static void reader_close(struct video_reader *reader)
     *reader = (struct video_reader){0};
 }
 
-/* libav refuses a y4m that is too large by a code that means something else, and reads a frame rate by its prefix. Both stand in
- * the first line, as in "YUV4MPEG2 W352 H288 F25:1"; F0:0 is an unknown rate, which libav takes for 25. `fps` is what the user
- * says, or 0. */
+/* libav refuses a y4m that is too large by a code that means something else, and reads a frame rate by its prefix. Both
+ * stand in the first line, as in "YUV4MPEG2 W352 H288 F25:1"; F0:0 is an unknown rate, which libav takes for 25. `fps`
+ * is what the user says, or 0. */
 static int check_y4m_header(const char *path, double fps, struct error *error)
 {
     char line[256] = "";
@@ -74,7 +74,8 @@ static int check_y4m_header(const char *path, double fps, struct error *error)
         else if (*word == 'H')
             height = strtoll(word + 1, NULL, 10);
         else if (*word == 'F' && fps <= 0 && strcmp(word, "F0:0") && !frame_rate_parse(word + 1, ':', &rate))
-            return error_set(error, ERROR_BAD_FILE, "has a first line whose frame rate is no fraction such as F24000:1001; --fps sets it");
+            return error_set(error, ERROR_BAD_FILE, "has a first line whose frame rate is no fraction such as "
+                             "F24000:1001; --fps sets it");
     }
     return clip_check_size(height, width, error);
 }
@@ -195,9 +196,10 @@ static void turn(uint8_t *out, const uint8_t *in, int height, int width, int qua
         }
 }
 
-/* A scaler from the frame, whatever its size, to RGB of the size of the first one, which takes libswscale the same way as in the
- * official code's reader: bilinear; the frame's colour matrix, but BT.601 for one that is none (RGB, YCgCo, unknown); the frame's
- * range, but libswscale's choice for one that is unknown (grey and RGB are full, YUV is limited). NULL: a format without conversion. */
+/* A scaler from the frame, whatever its size, to RGB of the size of the first one, which takes libswscale the same way
+ * as in the official code's reader: bilinear; the frame's colour matrix, but BT.601 for one that is none (RGB, YCgCo,
+ * unknown); the frame's range, but libswscale's choice for one that is unknown (grey and RGB are full, YUV is limited).
+ * NULL: a format without conversion. */
 static struct SwsContext *scaler_for(struct video_reader *reader, const AVFrame *frame)
 {
     reader->scaler = sws_getCachedContext(reader->scaler, frame->width, frame->height, (enum AVPixelFormat)frame->format,
