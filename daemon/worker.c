@@ -105,13 +105,14 @@ static int open_model(struct worker *worker, int index, struct lance_model **mod
 }
 
 /* For stats: what is held now. */
-static void note_memory(struct worker *worker)
+static void note_state(struct worker *worker)
 {
     struct lance_prefixes prefixes;
     struct lance_held held;
     lance_model_prefixes(worker->model, &prefixes);
     lance_model_held(worker->model, &held);
     pthread_mutex_lock(&worker->lock);
+    snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
     worker->status.prefixes = prefixes;
     worker->status.held = held;
     pthread_mutex_unlock(&worker->lock);
@@ -178,7 +179,7 @@ static int load(struct worker *worker, int index, struct error *error)
     waiter_wake_all(&worker->waiters);
     pthread_mutex_unlock(&worker->lock);
     if (status == 0)
-        note_memory(worker);
+        note_state(worker);
     return status;
 }
 
@@ -300,7 +301,7 @@ static int step_to_end(struct worker *worker, struct job *job, struct lance_job 
         double before = clock_seconds();
         int status = lance_job_step(running, &progress, error);
         count_step(worker, clock_seconds() - before);
-        note_memory(worker);
+        note_state(worker);
         log_notice(worker, job);
         if (status >= 0 && mapped_files_check(error) != 0)
             status = error->code;
@@ -391,7 +392,7 @@ static void run_job(struct worker *worker, struct job *job)
     if (mapped_files_check(NULL) != 0) /* the next job reads the files anew */
         unload(worker);
     if (worker->model != NULL)
-        note_memory(worker);
+        note_state(worker);
     worker->idle_since = clock_seconds();
     jobs_end(worker->jobs, job, result, &error);
 

@@ -39,7 +39,7 @@ struct worker_status {
     int loaded; /* index of the loaded model, or -1 */
     int last;   /* of the one loaded last, or the default one */
     struct lance_model_info info;
-    char backend[128];
+    char backend[400]; /* all that a result's bytes depend on; it may change in a job, as kernels.h says */
     char advice[160]; /* what would make it faster, a line; or empty */
     uint64_t loads, unloads, steps;
     double busy_seconds, last_step_seconds;

@@ -153,7 +153,8 @@ struct guided_step {
 };
 
 struct kernels {
-    const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's bytes depend on */
+    const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's
+                         * bytes depend on; it changes when an operator has to go another way from now on */
     size_t act_bytes;   /* size of one activation element */
     bool rounds;        /* products round their factors to 16 bits: results are near those of float32, not the same */
     bool host_memory;   /* device memory is the host's own: one limit for both */

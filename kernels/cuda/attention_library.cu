@@ -7,7 +7,10 @@
  * of a length of its own, and making a plan would take longer than the plan saves.
  *
  * The library is trusted for a shape only after some of its rows were compared with our own kernel's. Whatever it refuses
- * or gets wrong is our own kernel's from then on. All that decides is the shape, so the same request gives the same bytes. */
+ * or gets wrong is our own kernel's from then on, which the backend's name says from then on.
+ *
+ * All that decides is the shape, so the same request gives the same bytes. Free memory does not: without the memory that the
+ * library needs a job fails, as without any other scratch memory. The reserve that admission keeps is there for it. */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/graph.cuh"
@@ -22,7 +25,8 @@
 
 struct attention_library {
     struct cudnn *cudnn;
-    bool memory_told; /* that there was too little */
+    int refused;        /* shapes that the backend's name tells of */
+    size_t name_length; /* of the backend, without them */
 };
 
 namespace {
@@ -147,7 +151,7 @@ bool is_right(struct cuda_state *state, struct cudnn_plan *plan, const struct at
     return true;
 }
 
-/* Room for a problem; false when the card has none. */
+/* Room for a problem; false when the card has none, which is noted. */
 bool make_room(struct cuda_state *state, const struct attention_problem *p, struct room *room)
 {
     room->width = p->kv_heads * p->head_dim;
@@ -155,7 +159,7 @@ bool make_room(struct cuda_state *state, const struct attention_problem *p, stru
     const size_t heading = aligned(2 * COUNT_INTS * sizeof(int) + CHECKED_PLACES * 2 * sizeof(float));
     const size_t matrix = aligned((size_t)room->most_keys * (size_t)room->width * sizeof(bf16));
     const size_t checked = (size_t)CHECKED_PLACES * CHECKED_ROWS * (size_t)(room->width * p->group) * sizeof(bf16);
-    char *memory = (char *)cuda_scratch_if_possible(state, SCRATCH_KEYS, heading + 2 * matrix + checked);
+    char *memory = (char *)cuda_scratch(state, SCRATCH_KEYS, heading + 2 * matrix + checked);
     if (!memory)
         return false;
     room->counts = (int *)memory;
@@ -179,6 +183,16 @@ struct cudnn_attention describe(const struct attention_problem *p, const struct 
     return a;
 }
 
+/* Note that the library had no memory, if that is why it failed. */
+bool is_starved(struct cuda_state *state)
+{
+    if (!cudnn_starved(state->attention_library->cudnn))
+        return false;
+    cuda_fail(state, ERROR_NO_MEMORY, "cuDNN has no memory for its attention; another program may have taken it");
+    return true;
+}
+
+/* False: our own kernel has to. */
 bool run(struct cuda_state *state, struct cudnn_plan *plan, const struct attention_problem *p, const struct room *room,
          const struct cudnn_attention *a)
 {
@@ -191,8 +205,8 @@ bool run(struct cuda_state *state, struct cudnn_plan *plan, const struct attenti
     memcpy(&call.attention, a, sizeof *a);
     call.plan = cudnn_plan_number(plan);
     const size_t bytes = cudnn_plan_workspace(plan);
-    if (bytes && !(call.workspace = cuda_scratch_if_possible(state, SCRATCH_LIBRARY, bytes)))
-        return false;
+    if (bytes && !(call.workspace = cuda_scratch(state, SCRATCH_LIBRARY, bytes)))
+        return true; /* the job is over */
     LAUNCH(gather_kernel, dim3(cuda_pieces((size_t)room->most_keys * (size_t)(room->width / 8), THREADS), 2), dim3(THREADS), 0,
            state, *p, *room);
     if (!cuda_running(state))
@@ -204,8 +218,11 @@ bool run(struct cuda_state *state, struct cudnn_plan *plan, const struct attenti
     if (state->recording) { /* plainly the library did it: the plan is proven */
         if (failure)
             cuda_graph_spoil(state, "cuDNN's attention cannot be recorded");
+        cudnn_starved(state->attention_library->cudnn); /* it will be tried plainly */
         return true;
     }
+    if (failure && is_starved(state))
+        return true;
     if (failure) {
         cudnn_refuse(state->attention_library->cudnn, plan, failure);
         return false;
@@ -227,6 +244,8 @@ struct cudnn_plan *plan_for(struct cuda_state *state, const struct cudnn_attenti
     }
     if (!plan && cuda_check(state, cudaStreamSynchronize(state->compute), "waiting for the plans that are in use"))
         plan = cudnn_plan_make(cudnn, a);
+    if (!plan)
+        is_starved(state);
     return plan && cudnn_plan_possible(plan) ? plan : NULL;
 }
 
@@ -237,6 +256,20 @@ void tell(struct cuda_state *state, const char *what)
         snprintf(state->kernels.notice, sizeof state->kernels.notice, "%s", what);
 }
 
+/* Results' bytes depend on it: the same name, the same bytes. */
+void name_what_is_refused(struct cuda_state *state)
+{
+    struct attention_library *library = state->attention_library;
+    const int refused = cudnn_refused(library->cudnn);
+    if (refused == library->refused)
+        return;
+    if (!library->refused)
+        library->name_length = strlen(state->name);
+    library->refused = refused;
+    snprintf(state->name + library->name_length, sizeof state->name - library->name_length,
+             " (which refused %d shape%s of attention)", refused, refused == 1 ? "" : "s");
+}
+
 } // namespace
 
 bool attention_by_library(struct cuda_state *state, const struct attention_problem *p, float scale)
@@ -245,17 +278,13 @@ bool attention_by_library(struct cuda_state *state, const struct attention_probl
     if (!library || p->causal_from < p->keys || p->rows / p->group < LEAST_ROWS || (p->head_dim != 64 && p->head_dim != 128))
         return false;
     struct room room;
-    if (!make_room(state, p, &room)) {
-        if (!library->memory_told && !state->recording) {
-            tell(state, "too little free memory for cuDNN's attention");
-            library->memory_told = true;
-        }
-        return false;
-    }
+    if (!make_room(state, p, &room))
+        return true; /* the job is over */
     const struct cudnn_attention a = describe(p, &room, scale);
     struct cudnn_plan *plan = plan_for(state, &a);
     const bool done = plan && run(state, plan, p, &room, &a);
     tell(state, cudnn_complaint(library->cudnn));
+    name_what_is_refused(state);
     return done;
 }
 

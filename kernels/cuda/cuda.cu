@@ -175,8 +175,6 @@ static void give_back(struct cuda_state *state)
     if (state->working.empty()) {
         cuda_check(state, cudaStreamSynchronize(state->compute), "freeing memory");
         cuda_check(state, cudaMemPoolTrimTo(state->pool, 0), "freeing memory");
-        for (auto &scratch : state->scratch)
-            scratch.refused = 0;
     }
 }
 
@@ -296,19 +294,6 @@ void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t b
         struct error error;
         no_memory(state, bytes, "scratch", status, &error);
         cuda_fail(state, error.code, "%s", error.text);
-    }
-    return state->scratch[purpose].memory;
-}
-
-void *cuda_scratch_if_possible(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)
-{
-    const size_t refused = state->scratch[purpose].refused;
-    if ((refused && bytes >= refused) || (!has_scratch(state, purpose, bytes) && cuda_graph_records(state)))
-        return NULL;
-    if (bytes > state->scratch[purpose].bytes && grow_scratch(state, purpose, bytes) != cudaSuccess) {
-        cudaGetLastError();
-        state->scratch[purpose].refused = bytes;
-        return NULL;
     }
     return state->scratch[purpose].memory;
 }

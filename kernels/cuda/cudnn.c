@@ -61,6 +61,8 @@ struct cudnn {
     size_t version;
     struct cudnn_plan plans[PLANS];
     uint64_t clock;
+    bool starved; /* it had no memory since cudnn_starved was last asked */
+    int refused;  /* shapes */
     char complaint[500], told[500];
     size_t (*get_version)(void);
     size_t (*get_cuda_version)(void);
@@ -172,12 +174,20 @@ struct workshop {
     status failed;
 };
 
+/* The library's answer, looked at: a want of memory is no property of a shape, and is told by the error's name. */
+static status heard(struct cudnn *c, status answer)
+{
+    if (answer && strstr(c->error_name(answer), "ALLOC"))
+        c->starved = true;
+    return answer;
+}
+
 static descriptor make(struct workshop *w, int type)
 {
     descriptor made = NULL;
     if (!w->failed && w->made_count == DESCRIPTORS)
         w->failed = -1;
-    if (!w->failed && !(w->failed = w->library->make(type, &made)))
+    if (!w->failed && !(w->failed = heard(w->library, w->library->make(type, &made))))
         w->made[w->made_count++] = made;
     return made;
 }
@@ -185,7 +195,7 @@ static descriptor make(struct workshop *w, int type)
 static void set(struct workshop *w, descriptor to, int attribute, int type, int64_t count, const void *values)
 {
     if (!w->failed)
-        w->failed = w->library->set(to, attribute, type, count, values);
+        w->failed = heard(w->library, w->library->set(to, attribute, type, count, values));
 }
 
 static void set_number(struct workshop *w, descriptor to, int attribute, int64_t value)
@@ -206,7 +216,7 @@ static void set_choice(struct workshop *w, descriptor to, int attribute, int typ
 static void finalize(struct workshop *w, descriptor what)
 {
     if (!w->failed)
-        w->failed = w->library->finalize(what);
+        w->failed = heard(w->library, w->library->finalize(what));
 }
 
 static void close_workshop(struct workshop *w)
@@ -439,11 +449,11 @@ static descriptor plan_of(struct workshop *w, descriptor configuration, size_t *
     struct cudnn *c = w->library;
     descriptor plan = NULL;
     int64_t bytes = 0, count = 0;
-    if (depends_on_order(w, configuration) || c->make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan) != 0)
+    if (depends_on_order(w, configuration) || heard(c, c->make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan)) != 0)
         return NULL;
     if (c->set(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->handle) == 0 &&
         c->set(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &configuration) == 0 &&
-        c->finalize(plan) == 0 &&
+        heard(c, c->finalize(plan)) == 0 &&
         c->get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes) == 0 && bytes >= 0) {
         *workspace_bytes = (size_t)bytes;
         return plan;
@@ -466,7 +476,7 @@ static descriptor choose(struct workshop *w, descriptor graph, int rule, size_t 
     if (!w->failed)
         w->failed = w->library->get(proposals, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ENGINES, &count,
                                     engines);
-    for (int i = 0; i < ENGINES && i < count && !w->failed && !plan; i++)
+    for (int i = 0; i < ENGINES && i < count && !w->failed && !w->library->starved && !plan; i++) /* the next would give other bytes */
         plan = plan_of(w, engines[i], workspace_bytes);
     return plan;
 }
@@ -477,7 +487,7 @@ static descriptor plan_from(struct cudnn *c, const struct key *k, void (*describ
 {
     static const int rules[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
     descriptor plan = NULL;
-    for (size_t i = 0; i < sizeof rules / sizeof *rules && !plan; i++) {
+    for (size_t i = 0; i < sizeof rules / sizeof *rules && !plan && !c->starved; i++) {
         struct workshop w = {.library = c};
         describe(&w, k);
         descriptor graph = make(&w, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
@@ -502,10 +512,10 @@ static void build(struct cudnn *c, struct cudnn_plan *plan)
     if (c->version >= ONE_OPERATION_VERSION)
         plan->execution = plan_from(c, &plan->key, one_operation, &plan->workspace_bytes, why, sizeof why);
     plan->one_operation = plan->execution != NULL;
-    if (!plan->execution)
+    if (!plan->execution && !c->starved)
         plan->execution = plan_from(c, &plan->key, its_parts, &plan->workspace_bytes, why, sizeof why);
     plan->possible = plan->execution != NULL;
-    if (!plan->possible)
+    if (!plan->possible && !c->starved)
         cudnn_refuse(c, plan, why);
 }
 
@@ -534,8 +544,12 @@ struct cudnn_plan *cudnn_plan_make(struct cudnn *c, const struct cudnn_attention
     forget(c, plan);
     c->clock++;
     *plan = (struct cudnn_plan){.key = key_of(a), .used = true, .number = c->clock, .last_used = c->clock};
+    c->starved = false;
     build(c, plan);
-    return plan;
+    if (plan->possible || !c->starved)
+        return plan;
+    forget(c, plan);
+    return NULL;
 }
 
 bool cudnn_plan_possible(const struct cudnn_plan *plan) { return plan->possible; }
@@ -548,9 +562,19 @@ void cudnn_refuse(struct cudnn *c, struct cudnn_plan *plan, const char *why)
 {
     const struct key *k = &plan->key;
     plan->possible = false;
+    c->refused++;
     snprintf(c->complaint, sizeof c->complaint,
              "cuDNN does not do attention of %d rows over %d keys (%d heads, %d of keys, of %d dimensions): %s", k->q_rows,
              k->keys, k->heads, k->kv_heads, k->head_dim, why);
+}
+
+int cudnn_refused(const struct cudnn *c) { return c->refused; }
+
+bool cudnn_starved(struct cudnn *c)
+{
+    const bool starved = c->starved;
+    c->starved = false;
+    return starved;
 }
 
 const char *cudnn_complaint(struct cudnn *c)
@@ -573,9 +597,9 @@ const char *cudnn_run(struct cudnn *c, struct cudnn_plan *plan, const struct cud
     set(&w, variables, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
     finalize(&w, variables);
     if (!w.failed)
-        w.failed = c->set_stream(c->handle, stream);
+        w.failed = heard(c, c->set_stream(c->handle, stream));
     if (!w.failed)
-        w.failed = c->execute(c->handle, plan->execution, variables);
+        w.failed = heard(c, c->execute(c->handle, plan->execution, variables));
     close_workshop(&w);
     return !w.failed ? NULL : w.failed > 0 ? c->error_name(w.failed) : "too many descriptors";
 }

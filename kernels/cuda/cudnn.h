@@ -36,7 +36,7 @@ struct cudnn_attention {
 /* The plan for this shape; NULL when none was made yet. */
 struct cudnn_plan *cudnn_plan_find(struct cudnn *cudnn, const struct cudnn_attention *attention);
 
-/* Make it, once it was not found. Takes the host up to seconds and enqueues nothing, but may take the place of the plan that
+/* Make it, once it was not found; NULL when the library had no memory for it. Takes the host up to seconds and enqueues nothing, but may take the place of the plan that
  * was not used for longest: nothing of it may be under way. */
 struct cudnn_plan *cudnn_plan_make(struct cudnn *cudnn, const struct cudnn_attention *attention);
 
@@ -48,8 +48,12 @@ uint64_t cudnn_plan_number(const struct cudnn_plan *plan);  /* no other plan of 
 bool cudnn_plan_proven(const struct cudnn_plan *plan);
 void cudnn_plan_prove(struct cudnn_plan *plan);
 
-/* The plan is not to be used again. */
+/* The plan is not to be used again. How many were refused, since the library was opened. */
 void cudnn_refuse(struct cudnn *cudnn, struct cudnn_plan *plan, const char *why);
+int cudnn_refused(const struct cudnn *cudnn);
+
+/* Whether the last failure was a want of memory, which is no reason to refuse a plan. Told once. */
+bool cudnn_starved(struct cudnn *cudnn);
 
 /* Enqueue on `stream` (a cudaStream_t). NULL, or why the library failed: nothing useful was enqueued. */
 const char *cudnn_run(struct cudnn *cudnn, struct cudnn_plan *plan, const struct cudnn_attention *attention,

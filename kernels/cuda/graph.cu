@@ -336,7 +336,7 @@ static void run(struct cuda_state *state, struct piece *piece, void (*work)(void
 {
     if (!done_by_graph(state, piece, work, context)) {
         do_work(state, work, context);
-        piece->has_run = true;
+        piece->has_run |= cuda_running(state); /* to its end */
     }
     cuda_linear_forget(state); /* what comes may not wait for events of a recording */
 }

@@ -39,7 +39,7 @@ static const size_t CUDA_STAGING_BYTES = 8 << 20; /* of one piece of page-locked
 
 struct cuda_state {
     struct kernels kernels; /* first, so that a struct kernels * is a struct cuda_state * */
-    char name[320];
+    char name[400];
     int device;
     int capability;          /* 10 * major + minor: 80, 86, 89, 90, 100, 120 */
     int multiprocessors;
@@ -56,7 +56,6 @@ struct cuda_state {
     struct {
         void *memory;
         size_t bytes;
-        size_t refused; /* so many could not be had in this job; 0: none were */
     } scratch[SCRATCH_COUNT];
 
     struct {
@@ -130,10 +129,6 @@ void cuda_pace(struct cuda_state *state, unsigned launches);
 /* Scratch memory of at least `bytes`, 256-byte aligned, for kernels on the stream `compute`. NULL when there is none: the
  * failure is noted and the operator returns. */
 void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
-
-/* The same, but NULL is no failure: the operator can do without. What was refused once is not asked for again in the same job:
- * each time takes a wait for the card, and would make recorded work another. */
-void *cuda_scratch_if_possible(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
 
 /* Memory for weights, 256-byte aligned, and its return (NULL is allowed). Errors: ERROR_NO_MEMORY; `what` names them. */
 int cuda_weights_alloc(struct cuda_state *state, void **out, size_t bytes, const char *what, struct error *error);

@@ -275,33 +275,74 @@ static void a_library_that_cannot_be_recorded_is_used_plainly(void **state)
     close_all(&p);
 }
 
-/* Asking again for what the card has not would make of each recording another. */
-static void a_full_card_has_graphs_all_the_same_and_cudnn_again_in_the_next_job(void **state)
+/* Without memory the work fails; with it again, the library does it, with the bytes that it always gives. Free memory does not
+ * decide who computes. */
+static void memory_does_not_choose_who_computes(struct work *work, struct graph **graph, const float *with_plenty,
+                                                const char *lack, const char *message)
 {
-    (void)state;
-    enum { TIMES = 6 };
-    struct pair p = open_with(NULL);
-    struct tensors tensors = {.count = 0};
-    struct work work = {p.cuda, make_problem(p.cuda, &shape, &tensors)};
-    struct graph *graph = NULL;
-    free(values_of_act(p.cuda, work.problem.out, result_size(&shape))); /* takes its memory before there is none */
-    setenv("LANCED_EMULATION_MEMORY", "1", 1);
+    struct error error;
     const int before = executions();
-    float *first = result_of(&work, &graph);
-    for (int i = 1; i < TIMES; i++) {
-        float *result = result_of(&work, &graph);
-        assert_same_result(result, first);
+    if (lack)
+        setenv("EMULATED_CUDNN_FAULT", lack, 1);
+    else
+        setenv("LANCED_EMULATION_MEMORY", "1", 1);
+    for (int i = 0; i < 4; i++) { /* one job after another */
+        if (graph)
+            work->k->graph_run(work->k, graph, 0, attend, work);
+        else
+            attend(work);
+        assert_int_equal(work->k->sync(work->k, &error), ERROR_NO_MEMORY);
+        assert_non_null(strstr(error.text, message));
+    }
+    unsetenv("EMULATED_CUDNN_FAULT");
+    unsetenv("LANCED_EMULATION_MEMORY");
+    assert_int_equal(executions(), before);
+    for (int i = 0; i < 4; i++) {
+        float *result = result_of(work, graph);
+        assert_same_result(result, with_plenty);
         free(result);
     }
-    unsetenv("LANCED_EMULATION_MEMORY");
-    free(first);
-    assert_int_equal(executions(), before);
-    assert_string_equal(p.cuda->notice, "too little free memory for cuDNN's attention");
-    p.cuda->graph_close(p.cuda, graph);
+    assert_int_equal(executions() - before, graph ? 2 : 4); /* plainly and recorded; then the graph is played */
+    assert_string_equal(work->k->notice, "");
+    assert_non_null(strstr(work->k->name, "with cuDNN"));
+    assert_null(strstr(work->k->name, "refused"));
+}
+
+static float *result_with_plenty(uint64_t seed)
+{
+    struct pair p = open_with(NULL);
+    struct tensors tensors = {.count = 0};
+    *random_state() = seed;
+    struct work work = {p.cuda, make_problem(p.cuda, &shape, &tensors)};
+    float *result = result_of(&work, NULL);
     free_tensors(p.cuda, &tensors);
-    check(&p, &shape, 1);
-    assert_int_equal(executions() - before, 1);
     close_all(&p);
+    return result;
+}
+
+static void free_memory_decides_no_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lack, *message;
+    } cases[] = {{NULL, "MB of its memory for scratch"},
+                 {"plan-memory", "cuDNN has no memory"},
+                 {"execute-memory", "cuDNN has no memory"}};
+    const uint64_t seed = *random_state();
+    float *with_plenty = result_with_plenty(seed);
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) { /* plainly, and recorded */
+        struct pair p = open_with(NULL);
+        struct tensors tensors = {.count = 0};
+        *random_state() = seed;
+        struct work work = {p.cuda, make_problem(p.cuda, &shape, &tensors)};
+        struct graph *graph = NULL;
+        free(values_of_act(p.cuda, work.problem.out, result_size(&shape))); /* takes its memory before there is none */
+        memory_does_not_choose_who_computes(&work, i % 2 ? &graph : NULL, with_plenty, cases[i / 2].lack, cases[i / 2].message);
+        p.cuda->graph_close(p.cuda, graph);
+        free_tensors(p.cuda, &tensors);
+        close_all(&p);
+    }
+    free(with_plenty);
 }
 
 /* With a fault, every result is right; after its first failure the library is not asked again for this shape. */
@@ -316,6 +357,7 @@ static void assert_harmless(const char *fault, int executions_wanted)
     assert_int_equal(plans(), made);
     assert_int_equal(executions() - before, executions_wanted);
     assert_non_null(strstr(p.cuda->notice, "cuDNN does not do attention of 200 rows over 256 keys"));
+    assert_non_null(strstr(p.cuda->name, "with cuDNN (which refused 1 shape of attention)")); /* receipts say it, too */
     close_all(&p);
 }
 
@@ -356,7 +398,7 @@ int main(void)
         cmocka_unit_test(the_same_problem_gives_the_same_bytes),
         cmocka_unit_test(recorded_work_plays_the_library_too),
         cmocka_unit_test(a_library_that_cannot_be_recorded_is_used_plainly),
-        cmocka_unit_test(a_full_card_has_graphs_all_the_same_and_cudnn_again_in_the_next_job),
+        cmocka_unit_test(free_memory_decides_no_bytes),
         cmocka_unit_test(a_library_that_fails_is_replaced_by_our_own_kernel),
         cmocka_unit_test(a_wrong_result_is_noticed_and_the_plan_not_used_again),
         cmocka_unit_test(a_library_that_does_not_open_is_left_alone),

@@ -10,7 +10,8 @@
  * where it says nothing, the values are NaN.
  *
  * For tests: EMULATED_CUDNN_VERSION is the version that it says to be; EMULATED_CUDNN_FAULT makes one thing fail: create,
- * engines (none), order (engines that depend on the order of blocks), plan, execute, result (wrong in some rows).
+ * engines (none), order (engines that depend on the order of blocks), plan, plan-memory, execute, execute-memory, record,
+ * result (wrong in some rows).
  * emulated_cudnn_plans and _executions count. */
 #include <math.h>
 #include <stdint.h>
@@ -29,7 +30,8 @@
 
 namespace {
 
-enum { SUCCESS = 0, NOT_INITIALIZED = 1001, BAD_PARAM = 2000, NOT_FINALIZED = 2004, NOT_SUPPORTED = 3000, EXECUTION_FAILED = 5000 };
+enum { SUCCESS = 0, NOT_INITIALIZED = 1001, BAD_PARAM = 2000, NOT_FINALIZED = 2004, NOT_SUPPORTED = 3000, NO_MEMORY = 4004,
+       EXECUTION_FAILED = 5000 };
 typedef int status;
 
 int plans, executions;
@@ -541,7 +543,10 @@ EXPORTED status cudnnSetStream(handle *h, cudaStream_t stream)
     return SUCCESS;
 }
 
-EXPORTED const char *cudnnGetErrorString(status) { return "CUDNN_STATUS_EMULATED_ERROR"; }
+EXPORTED const char *cudnnGetErrorString(status code)
+{
+    return code == NO_MEMORY ? "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED" : "CUDNN_STATUS_EMULATED_ERROR";
+}
 
 EXPORTED void cudnnGetLastErrorString(char *message, size_t size)
 {
@@ -605,6 +610,8 @@ EXPORTED status cudnnBackendFinalize(void *descriptor)
     if (o.kind == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
         if (has_fault("plan"))
             failed = fail(NOT_SUPPORTED, "no plan today");
+        if (has_fault("plan-memory"))
+            failed = fail(NO_MEMORY, "no memory for a plan");
         plans++;
     }
     o.finalized = !failed;
@@ -655,6 +662,8 @@ EXPORTED status cudnnBackendExecute(handle *h, void *plan, void *variables)
     emulated_stream_head *stream = static_cast<emulated_stream_head *>(static_cast<void *>(h->stream));
     if (has_fault("execute") || (has_fault("record") && stream->is_recorded(h->stream)))
         return fail(EXECUTION_FAILED, "the card does not want to");
+    if (has_fault("execute-memory"))
+        return fail(NO_MEMORY, "no memory for the kernel's code");
     const reference graph = p->to(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->to(CUDNN_ATTR_ENGINECFG_ENGINE);
     std::shared_ptr<machine> m = std::make_shared<machine>();
     status failed = bind(*m, *graph, *v);
