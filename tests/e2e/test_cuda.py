@@ -57,7 +57,7 @@ def test_a_job_that_the_card_has_no_memory_for_is_refused_with_the_numbers(card:
     with Lanced("--backend", "cuda", environment=small) as daemon, daemon.client() as client:
         client.load()
         limit = client.stats()["memory"]["job_limit_bytes"]
-        assert 64 << 20 <= limit < 144 << 20
+        assert 200 << 20 <= limit < 300 << 20  # three quarters of what the weights left
         with pytest.raises(TooLarge, match="MB"):
             client.submit("t2v", **(REQUEST | {"width": 848, "height": 480, "num_frames": 121}))
 
@@ -77,10 +77,12 @@ def test_a_vision_transformer_that_is_cut_off_fails_the_question_and_is_read_ane
         with weights.open("r+b") as file:
             file.truncate(4096)
         picture = QUICK | {"width": 32, "height": 32, "num_inference_steps": 1, "guidance_scale": 1.0, "decode": False}
-        assert client.generate("t2i", **picture).latents is not None
-        with pytest.raises(BadFile, match=r"vit\.safetensors: was cut off"):
+        with pytest.raises(BadFile, match=r"vit\.safetensors"):  # every job would be of a model that is no more
+            client.generate("t2i", **picture)
+        with pytest.raises(BadFile, match=r"vit\.safetensors"):
             client.generate("x2t_image", **question)
         weights.write_bytes(whole)
+        assert client.generate("t2i", **picture).latents is not None
         assert client.generate("x2t_image", **question).text is not None
         stats = client.stats()
         assert stats["loads"] == 2 and stats["memory"]["job_bytes"] == 0
