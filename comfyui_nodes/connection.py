@@ -14,6 +14,7 @@ from ..protocol.python.lanced_client import Client, ConnectionFailed, LanceError
 from . import local_daemon
 
 AUTOMATIC = "automatic"
+_QUICK_SECONDS = 5.0  # for an answer that the whole prompt waits for
 _OFFER_SECONDS = 2.0  # how long an answer about the offered models is good for the menu
 
 _clients: dict[str, Client] = {}
@@ -80,7 +81,7 @@ class ModelHandle:
         """
         identity = _Identity.of(self)
         try:
-            loaded = self.client.hello().model
+            loaded = self.client.hello(_QUICK_SECONDS).model
         except LanceError:
             loaded = None
         is_ours = loaded is not None and self.model in (AUTOMATIC, loaded.name)

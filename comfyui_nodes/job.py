@@ -10,6 +10,7 @@ import comfy.model_management
 import comfy.utils
 
 from ..protocol.python.lanced_client import (
+    AnswerTimeout,
     ConnectionFailed,
     Event,
     Job,
@@ -32,26 +33,31 @@ async def run_job(
     handle: ModelHandle, task: str, node_id: str, part: tuple[int, int] = (0, 1), **request: Any
 ) -> Result:
     """Run a job to its end. An interrupt, or a failing neighbour node, cancels it in the daemon within a step. When the
-    daemon goes away under the job, it is found or started again, once, and the job begins anew.
+    daemon goes away under the job, it is found or started again, once, and the job submitted again: under the one id
+    that it has from the start, so that a daemon which still has it, or its result, does nothing twice.
 
-    part: (index, count) where this is one of several jobs of the node. request: what Client.submit takes.
+    part: (index, count) where this is one of several jobs of the node. request: what Client.job takes.
     """
-    try:
-        return await _attempt(handle, task, _Display(node_id, part), request)
-    except (ConnectionFailed, JobLost):
-        show_text("lanced went away; trying again", node_id)
-        return await _attempt(handle, task, _Display(node_id, part), request)
+    # Left, and so released, whatever becomes of the answers: also when that to submit is late, or lost.
+    with handle.client.job(task, model=handle.name_to_ask_for, preview=True, **request) as job:
+        try:
+            return await _attempt(handle, job, _Display(node_id, part))
+        except AnswerTimeout:
+            raise  # it is there, and silent: another one cannot be started
+        except (ConnectionFailed, JobLost):
+            show_text("lanced went away; trying again", node_id)
+            return await _attempt(handle, job, _Display(node_id, part))
 
 
-async def _attempt(handle: ModelHandle, task: str, display: _Display, request: dict[str, Any]) -> Result:
-    with await _submit(handle, task, request) as job:
-        result = None
-        while result is None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            events, result = await asyncio.to_thread(_listen, job)
-            for event in events:
-                display.take(event)
-            display.animate()
+async def _attempt(handle: ModelHandle, job: Job, display: _Display) -> Result:
+    await _submit(handle, job)
+    result = None
+    while result is None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        events, result = await asyncio.to_thread(_listen, job)
+        for event in events:
+            display.take(event)
+        display.animate()
     display.finish(result)
     return result
 
@@ -62,17 +68,15 @@ def _listen(job: Job) -> tuple[list[Event], Result | None]:
     return events, None if job.ended is None else job.result()
 
 
-async def _submit(handle: ModelHandle, task: str, request: dict[str, Any]) -> Job:
-    """Queue the job; find or start the daemon first if it does not answer."""
-
-    def submit() -> Job:
-        return handle.client.submit(task, model=handle.name_to_ask_for, preview=True, **request)
-
+async def _submit(handle: ModelHandle, job: Job) -> None:
+    """Queue the job; find or start the daemon first if none answers."""
     try:
-        return await asyncio.to_thread(submit)
+        await watched(job.submit)
+    except AnswerTimeout:
+        raise
     except ConnectionFailed:
         await watched(handle.connect)
-        return await asyncio.to_thread(submit)
+        await watched(job.submit)
 
 
 async def watched(work: Callable[[], T]) -> T:

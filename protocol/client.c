@@ -18,15 +18,17 @@
 #include <time.h>
 
 #include "protocol/endpoint.h"
+#include "protocol/presence.h"
 
 enum {
-    LONGEST_ANSWER_MS = 90000, /* the daemon answers everything but load within 60 s; the rest is for large payloads */
+    GONE_MS = 3000,            /* how long nobody may listen */
+    SILENCE_SECONDS = 60,      /* how long who listens may owe an answer, by default */
+    SECOND_OPINION_MS = 5000,  /* how long a hello on another connection may take */
+    LONGEST_MS = 1800000,      /* for one answer of a daemon that lives */
     LONGEST_LOAD_MS = 1800000, /* a large checkpoint from a slow disk */
-    RECONNECT_MS = 3000,       /* how long a lost connection may take to come back */
     TICK_MS = 100,
     FOLLOW_POLL_MS = 250,
-    RESEND_MS = 300000, /* nng's own resend of unanswered requests; a lost connection resends at once */
-    GREETING_MS = 5000
+    RESEND_MS = 24 * 3600 * 1000 /* nng's own resend of unanswered requests: never; a lost connection resends at once */
 };
 
 struct client {
@@ -36,8 +38,12 @@ struct client {
     nng_socket socket;
     bool socket_is_open;
     nng_aio *aio;
-    struct message *hello;
+    struct message *hello;        /* NULL: not heard yet */
     uint64_t message_limit_bytes; /* of the daemon; 0: not known yet */
+    uint64_t silence_ms;
+    client_silence *on_silence; /* or NULL */
+    void *context;
+    struct presence presence; /* who listens, while there is no connection */
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
@@ -69,45 +75,114 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
     pthread_mutex_lock(&client->lock);
     if (event == NNG_PIPE_EV_ADD_POST)
         client->connections++;
-    else if (--client->connections == 0)
+    else if (client->connections > 0 && --client->connections == 0) /* nng also tells of the end of those it rejected */
         client->disconnected_since_ms = now_ms();
     pthread_cond_signal(&client->changed);
     pthread_mutex_unlock(&client->lock);
 }
 
-/* Wait for the aio's operation; gives it up when the daemon stays away. */
-static int finish(struct client *client, uint64_t deadline_ms, struct error *error)
+/* One wait for an answer. */
+struct patience {
+    uint64_t began_ms; /* when the answer was due: after the time that the request itself asked for */
+    uint64_t until_ms;
+    uint64_t told_seconds; /* of silence, to on_silence */
+};
+
+/* Whether the daemon of our hello answers another one, on a connection of its own: our answer is then only late, or large. */
+static bool is_alive(struct client *client)
 {
-    const char *trouble = NULL;
+    struct client *other;
+    struct error unused;
+    const struct client_options options = {.endpoint = client->endpoint.url,
+                                           .token = client->token,
+                                           .name = client->name,
+                                           .silence_ms = SECOND_OPINION_MS};
+    const char *before = client->hello != NULL ? json_text(client_hello(client), "generation") : NULL;
+    if (before == NULL || client_open(&other, &options, &unused) != 0)
+        return false;
+    const char *now = json_text(client_hello(other), "generation");
+    bool same = now != NULL && strcmp(before, now) == 0;
+    client_close(other);
+    return same;
+}
+
+static int give_up(const struct client *client, struct error *error, const char *why)
+{
+    return error_set(error, ERROR_IO, "lanced at %s: %s", client->endpoint.url, why);
+}
+
+/* Whether to wait no longer, by the rule of PROTOCOL.md, "When a daemon is gone". Called without the lock. */
+static int check_patience(struct client *client, struct patience *patience, struct error *error)
+{
+    const uint64_t now = now_ms();
     pthread_mutex_lock(&client->lock);
-    while (!client->finished) {
-        uint64_t now = now_ms();
-        if (trouble == NULL && client->connections == 0 && now >= client->disconnected_since_ms + RECONNECT_MS)
-            trouble = "the daemon went away";
-        else if (trouble == NULL && now >= deadline_ms)
-            trouble = "the daemon does not answer";
-        if (trouble != NULL) { /* on_finished follows */
-            pthread_mutex_unlock(&client->lock);
-            nng_aio_cancel(client->aio);
-            nng_aio_wait(client->aio);
-            pthread_mutex_lock(&client->lock);
-            break;
-        }
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += TICK_MS * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000L;
-        }
-        pthread_cond_timedwait(&client->changed, &client->lock, &until);
-    }
+    const bool is_cut_off = client->connections == 0;
+    const uint64_t cut_off_ms = is_cut_off ? now - client->disconnected_since_ms : 0;
     pthread_mutex_unlock(&client->lock);
-    int result = nng_aio_result(client->aio);
-    if (result == 0)
+    if (!is_cut_off)
+        presence_end(&client->presence);
+    else if (client->hello == NULL || cut_off_ms >= GONE_MS) {
+        enum presence_of who = presence_check(&client->presence, &client->endpoint, NULL);
+        if (who == PRESENCE_STRANGER)
+            return give_up(client, error, "who listens there is no lanced");
+        if (who == PRESENCE_NOBODY && cut_off_ms >= GONE_MS)
+            return give_up(client, error, "the daemon went away: nobody has listened there for 3 seconds");
+    }
+    if (now < patience->began_ms)
         return 0;
-    return error_set(error, ERROR_IO, "lanced at %s: %s", client->endpoint.url,
-                     trouble != NULL ? trouble : nng_strerror(result));
+    const uint64_t silent_seconds = (now - patience->began_ms) / 1000;
+    if (client->on_silence != NULL && silent_seconds > patience->told_seconds) {
+        patience->told_seconds = silent_seconds;
+        if (client->on_silence(client->context, (int)silent_seconds))
+            return give_up(client, error, "was given up while it did not answer");
+    }
+    if (now < patience->until_ms)
+        return 0;
+    if (now - patience->began_ms < LONGEST_MS && is_alive(client)) {
+        patience->until_ms = now_ms() + client->silence_ms;
+        return 0;
+    }
+    char why[120];
+    snprintf(why, sizeof why, "somebody listens there, but has not answered for %llu seconds; is it stopped?",
+             (unsigned long long)silent_seconds);
+    return give_up(client, error, why);
+}
+
+/* Sleep until the operation is over, or a tick. Returns whether it is over. */
+static bool wait_a_tick(struct client *client)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += TICK_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_mutex_lock(&client->lock);
+    int woken = 0;
+    while (!client->finished && woken == 0)
+        woken = pthread_cond_timedwait(&client->changed, &client->lock, &until);
+    bool finished = client->finished;
+    pthread_mutex_unlock(&client->lock);
+    return finished;
+}
+
+/* Wait for the aio's operation, whose answer may take `asked_ms` by its request; gives it up when the daemon is gone. */
+static int finish(struct client *client, uint64_t asked_ms, struct error *error)
+{
+    const uint64_t due_ms = now_ms() + asked_ms;
+    struct patience patience = {.began_ms = due_ms, .until_ms = due_ms + client->silence_ms};
+    int status = 0;
+    while (status == 0 && !wait_a_tick(client))
+        status = check_patience(client, &patience, error);
+    if (status != 0) {
+        nng_aio_cancel(client->aio); /* on_finished follows */
+        nng_aio_wait(client->aio);
+    }
+    int result = nng_aio_result(client->aio);
+    if (result == 0) /* perhaps at the last moment */
+        return 0;
+    return status != 0 ? status : give_up(client, error, nng_strerror(result));
 }
 
 static void start(struct client *client)
@@ -123,20 +198,20 @@ static void release_msg(void *msg)
 }
 
 /* One exchange of messages, whatever they hold. Owns `request`. */
-static int exchange(struct client *client, nng_msg *request, uint64_t deadline_ms, struct message **answer,
+static int exchange(struct client *client, nng_msg *request, uint64_t asked_ms, struct message **answer,
                     struct error *error)
 {
     start(client);
     nng_aio_set_msg(client->aio, request);
     nng_send_aio(client->socket, client->aio);
-    int status = finish(client, deadline_ms, error);
+    int status = finish(client, 0, error);
     if (status != 0) {
         nng_msg_free(nng_aio_get_msg(client->aio));
         return status;
     }
     start(client);
     nng_recv_aio(client->socket, client->aio);
-    status = finish(client, deadline_ms, error);
+    status = finish(client, asked_ms, error);
     if (status != 0)
         return status;
     nng_msg *msg = nng_aio_get_msg(client->aio);
@@ -173,9 +248,17 @@ static int check_answer(struct client *client, const struct message *answer, str
                      text != NULL ? text : "lanced failed without saying why");
 }
 
-static int request_within(struct client *client, const char *request, const cJSON *fields,
-                          const struct tensor_view *tensors, size_t tensor_count, int timeout_ms,
-                          struct message **answer, struct error *error)
+/* How long the daemon may take because the request says so. */
+static uint64_t asked_ms_of(const char *request, const cJSON *fields)
+{
+    uint64_t asked_ms;
+    if (json_uint64(cJSON_GetObjectItemCaseSensitive(fields, "timeout_ms"), &asked_ms))
+        return asked_ms;
+    return strcmp(request, "load") == 0 ? LONGEST_LOAD_MS : 0;
+}
+
+int client_request(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
+                   size_t tensor_count, struct message **answer, struct error *error)
 {
     cJSON *envelope = fields != NULL ? cJSON_Duplicate(fields, true) : json_object();
     json_add_number(envelope, "protocol", PROTOCOL_VERSION);
@@ -204,7 +287,7 @@ static int request_within(struct client *client, const char *request, const cJSO
     free(data);
 
     struct message *received = NULL;
-    status = exchange(client, msg, now_ms() + (uint64_t)timeout_ms, &received, error);
+    status = exchange(client, msg, asked_ms_of(request, fields), &received, error);
     if (status == 0)
         status = check_answer(client, received, error);
     if (status != 0 || answer == NULL) {
@@ -216,18 +299,11 @@ static int request_within(struct client *client, const char *request, const cJSO
     return status;
 }
 
-int client_request(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
-                   size_t tensor_count, struct message **answer, struct error *error)
-{
-    int timeout_ms = strcmp(request, "load") == 0 ? LONGEST_LOAD_MS : LONGEST_ANSWER_MS;
-    return request_within(client, request, fields, tensors, tensor_count, timeout_ms, answer, error);
-}
-
 /* A request of fields that were just made, and that are deleted here. */
-static int request_of(struct client *client, const char *request, cJSON *fields, int timeout_ms, struct message **answer,
+static int request_of(struct client *client, const char *request, cJSON *fields, struct message **answer,
                       struct error *error)
 {
-    int status = json_is_complete(fields) ? request_within(client, request, fields, NULL, 0, timeout_ms, answer, error)
+    int status = json_is_complete(fields) ? client_request(client, request, fields, NULL, 0, answer, error)
                                           : error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
     cJSON_Delete(fields);
     return status;
@@ -238,29 +314,41 @@ int client_job_request(struct client *client, const char *request, const char *j
 {
     cJSON *fields = json_object();
     json_add_text(fields, "job", job);
-    return request_of(client, request, fields, LONGEST_ANSWER_MS, answer, error);
+    return request_of(client, request, fields, answer, error);
 }
 
 static int say_hello(struct client *client, struct message **answer, struct error *error)
 {
     cJSON *fields = json_object();
     json_add_text(fields, "client", client->name);
-    return request_of(client, "hello", fields, GREETING_MS, answer, error);
+    return request_of(client, "hello", fields, answer, error);
 }
 
-/* Try to reach the daemon until `timeout_ms` is over; at least once. */
+/* Begin to connect, once somebody listens; gives up after `timeout_ms` in which nobody does, and at once with 0. */
 static int dial(struct client *client, int timeout_ms, struct error *error)
 {
-    uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
-    for (;;) {
-        int result = nng_dial(client->socket, client->endpoint.url, NULL, 0);
-        if (result == 0)
-            return 0;
+    const uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
+    int reason = 0;
+    enum presence_of who;
+    while ((who = presence_check(&client->presence, &client->endpoint, &reason)) == PRESENCE_NOBODY) {
         if (now_ms() >= deadline)
             return error_set(error, ERROR_IO, "no lanced answers at %s (%s); start one with: lanced --model DIR",
-                             client->endpoint.url, nng_strerror(result));
+                             client->endpoint.url, strerror(reason));
         nng_msleep(TICK_MS);
     }
+    client->disconnected_since_ms = now_ms();
+    int result = nng_dial(client->socket, client->endpoint.url, NULL, NNG_FLAG_NONBLOCK);
+    return result == 0 ? 0 : give_up(client, error, nng_strerror(result));
+}
+
+/* LANCED_SILENCE_SECONDS, else a minute. */
+static uint64_t default_silence_ms(void)
+{
+    const char *text = getenv("LANCED_SILENCE_SECONDS");
+    char *end;
+    unsigned long seconds = text != NULL ? strtoul(text, &end, 10) : 0;
+    bool is_one = text != NULL && text[0] >= '0' && text[0] <= '9' && *end == '\0' && seconds >= 1 && seconds <= 86400;
+    return (is_one ? seconds : SILENCE_SECONDS) * UINT64_C(1000);
 }
 
 static char *copy_or_null(const char *text)
@@ -302,8 +390,10 @@ int client_open(struct client **out, const struct client_options *options, struc
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&client->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    client->disconnected_since_ms = now_ms();
-
+    client->presence = PRESENCE_NONE;
+    client->silence_ms = options->silence_ms > 0 ? (uint64_t)options->silence_ms : default_silence_ms();
+    client->on_silence = options->on_silence;
+    client->context = options->context;
     client->name = strdup(options->name != NULL ? options->name : "lanced client " LANCED_VERSION);
     client->token = copy_or_null(options->token != NULL ? options->token : getenv("LANCED_TOKEN"));
     int status = client->name != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "client: out of memory");
@@ -321,6 +411,7 @@ int client_open(struct client **out, const struct client_options *options, struc
         client_close(client);
         return status;
     }
+    presence_end(&client->presence);
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(client), "limits");
     json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "message_bytes"), &client->message_limit_bytes);
     *out = client;
@@ -337,6 +428,7 @@ void client_close(struct client *client)
         nng_aio_stop(client->aio);
         nng_aio_free(client->aio);
     }
+    presence_end(&client->presence);
     message_close(client->hello);
     pthread_cond_destroy(&client->changed);
     pthread_mutex_destroy(&client->lock);
@@ -378,7 +470,7 @@ static int wait_for_events(struct client *client, const char *job, uint64_t afte
     json_add_text(fields, "job", job);
     json_add_number(fields, "after", (double)after);
     json_add_number(fields, "timeout_ms", FOLLOW_POLL_MS);
-    int status = request_of(client, "wait", fields, LONGEST_ANSWER_MS, answer, error);
+    int status = request_of(client, "wait", fields, answer, error);
     return status == ERROR_NOT_FOUND ? explain_lost_job(client, error) : status;
 }
 

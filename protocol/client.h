@@ -2,7 +2,7 @@
  *
  * A client talks to one daemon and is used by one thread at a time. Every request can be
  * sent again without harm, so a connection that is lost and comes back is not noticed.
- * When the daemon stays away, or is another one than before, the error says so.
+ * When the daemon stays away, or is another one than before, the error says so: PROTOCOL.md, "When a daemon is gone".
  */
 #ifndef LANCE_CLIENT_H
 #define LANCE_CLIENT_H
@@ -14,11 +14,18 @@
 
 struct client;
 
+/* Called once a second while an answer is overdue, with the seconds since it was due. Returning true gives it up
+ * (ERROR_IO). */
+typedef bool client_silence(void *context, int seconds);
+
 struct client_options {
     const char *endpoint;   /* NULL: LANCED_ENDPOINT or the default; see endpoint.h */
     const char *token;      /* NULL: LANCED_TOKEN from the environment, if any */
     const char *name;       /* name and version of the program, such as "lancectl 0.1.0" */
     int connect_timeout_ms; /* how long to try; 0: the daemon must be there now */
+    int silence_ms;         /* how long a daemon that listens may owe an answer; 0: LANCED_SILENCE_SECONDS, else a minute */
+    client_silence *on_silence; /* or NULL */
+    void *context;              /* for on_silence */
 };
 
 /* Connect and say hello. Errors: ERROR_IO (nobody answers), ERROR_UNSUPPORTED (the daemon speaks another

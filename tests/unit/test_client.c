@@ -2,6 +2,7 @@
 #include "protocol/client.h"
 
 #include <nng/nng.h>
+#include <nng/protocol/pubsub0/pub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -95,11 +96,59 @@ static void a_daemon_of_another_version_with_the_same_protocol_is_served(void **
     stop(&daemon);
 }
 
+static void who_listens_and_speaks_another_protocol_is_told_at_once(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/lance-client-XXXXXX", endpoint[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", folder);
+    nng_socket publisher;
+    assert_int_equal(nng_pub0_open(&publisher), 0);
+    assert_int_equal(nng_listen(publisher, endpoint, NULL, 0), 0);
+    struct client *client;
+    struct error error;
+    const struct client_options options = {.endpoint = endpoint, .name = "test"};
+    assert_int_equal(client_open(&client, &options, &error), ERROR_IO);
+    assert_non_null(strstr(error.text, "who listens there is no lanced"));
+    nng_close(publisher);
+    rmdir(folder);
+}
+
+/* What a caller of on_silence counts. */
+static bool count_and_give_up(void *context, int seconds)
+{
+    *(int *)context = seconds;
+    return seconds == 2;
+}
+
+static void a_silent_daemon_is_reported_every_second_and_can_be_given_up(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/lance-client-XXXXXX", endpoint[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", folder);
+    nng_socket silent;
+    assert_int_equal(nng_rep0_open(&silent), 0);
+    assert_int_equal(nng_listen(silent, endpoint, NULL, 0), 0);
+    struct client *client;
+    struct error error;
+    int seconds = 0;
+    const struct client_options options = {
+        .endpoint = endpoint, .name = "test", .on_silence = count_and_give_up, .context = &seconds};
+    assert_int_equal(client_open(&client, &options, &error), ERROR_IO);
+    assert_int_equal(seconds, 2);
+    assert_non_null(strstr(error.text, "was given up"));
+    nng_close(silent);
+    rmdir(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_daemon_of_another_protocol_is_refused_with_both_versions),
         cmocka_unit_test(a_daemon_of_another_version_with_the_same_protocol_is_served),
+        cmocka_unit_test(who_listens_and_speaks_another_protocol_is_told_at_once),
+        cmocka_unit_test(a_silent_daemon_is_reported_every_second_and_can_be_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

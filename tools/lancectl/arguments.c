@@ -57,7 +57,8 @@ static const struct {
 };
 
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB, OPTION_SEED,
+    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB,
+    OPTION_SEED,
     OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_RENORM_MIN, OPTION_NOISE,
     OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_UPRIGHT, OPTION_LATENT_MEAN,
     OPTION_SOURCE_SEED, OPTION_SYSTEM, OPTION_MAX_TOKENS, OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P,
@@ -68,6 +69,7 @@ enum option_id {
 
 static const struct option long_options[] = {
     {"endpoint", required_argument, NULL, OPTION_ENDPOINT},
+    {"silence", required_argument, NULL, OPTION_SILENCE},
     {"model", required_argument, NULL, OPTION_MODEL},
     {"precision", required_argument, NULL, OPTION_PRECISION},
     {"json", no_argument, NULL, OPTION_JSON},
@@ -115,6 +117,7 @@ static const struct option long_options[] = {
 
 static const unsigned option_commands[OPTION_END] = {
     [OPTION_ENDPOINT] = ASKS_DAEMON,
+    [OPTION_SILENCE] = ASKS_DAEMON,
     [OPTION_MODEL] = MAKES,
     [OPTION_PRECISION] = MAKES,
     [OPTION_JSON] = ASKS_DAEMON | ON(SHOW),
@@ -254,6 +257,14 @@ static int parse_fps(struct arguments *out, const char *text, struct error *erro
     return 0;
 }
 
+static int parse_silence(struct arguments *out, const char *text, struct error *error)
+{
+    int code = parse_whole(&out->silence, "silence", text, error);
+    if (!code && !(out->silence.value >= 1 && out->silence.value <= 86400))
+        code = error_set(error, ERROR_BAD_REQUEST, "--silence: \"%s\" is not from 1 to 86400 seconds", text);
+    return code;
+}
+
 static int parse_option(struct arguments *out, enum option_id id, const char *value, struct error *error)
 {
     static const char *const renorms[] = {"global", "channel", "none", NULL};
@@ -263,6 +274,7 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     static const char *const tasks[] = {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", NULL};
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
+    case OPTION_SILENCE: return parse_silence(out, value, error);
     case OPTION_MODEL:
         out->model_dir = value;
         return access(value, F_OK) ? error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", value, strerror(errno)) : 0;

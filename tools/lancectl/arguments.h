@@ -33,6 +33,7 @@ struct arguments {
     const char *model_dir; /* NULL: none */
     const char *precision; /* of the private daemon; NULL: its default */
     bool json, quiet;
+    struct optional_number silence; /* seconds that a daemon which listens may owe an answer */
 
     const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run: a folder */
     const char *preview; /* a .png that is rewritten while the job runs, or NULL */

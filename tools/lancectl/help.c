@@ -66,6 +66,7 @@ static const struct line {
     {NULL, "Everywhere\n"},
     {"endpoint", "  --endpoint URL          default: $LANCED_ENDPOINT, else ipc://$XDG_RUNTIME_DIR/lanced/lanced.ipc,\n"
                  "                          else ipc:///tmp/lanced-UID/lanced.ipc\n"},
+    {"silence", "  --silence SECONDS       how long a daemon that is there may owe an answer (default: $LANCED_SILENCE_SECONDS, else 60)\n"},
     {"json", "  --json                  print the answer as JSON\n"},
     {"quiet", "  -q, --quiet             no progress\n"},
     {"help", "  -h, --help; --version\n"},

@@ -193,6 +193,8 @@ static enum exit_code explain_end(const struct watch *watch, int code, const str
         return EXIT_NOT_WRITTEN;
     }
     enum exit_code exit_code = complain(code, error);
+    if (code == ERROR_IO && interrupt_signal())
+        return (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal());
     return watch->job_failed && exit_code == EXIT_NO_DAEMON ? EXIT_FAILED : exit_code;
 }
 

@@ -108,10 +108,11 @@ static bool wait_for_end(struct private_daemon *daemon, int milliseconds)
 }
 
 /* Connect as soon as it answers. */
-static int connect_when_ready(struct private_daemon *daemon, struct client **client, const char *client_name,
-                              struct error *error)
+static int connect_when_ready(struct private_daemon *daemon, struct client **client,
+                              const struct client_options *connection, struct error *error)
 {
-    struct client_options options = {.endpoint = daemon->endpoint, .name = client_name};
+    struct client_options options = *connection;
+    options.endpoint = daemon->endpoint;
     for (;;) {
         bool ended = has_ended(daemon);
         int code = client_open(client, &options, error);
@@ -129,7 +130,7 @@ static int connect_when_ready(struct private_daemon *daemon, struct client **cli
 }
 
 int private_daemon_start(struct private_daemon **out, struct client **client, const char *model_dir,
-                         const char *precision, const char *client_name, struct error *error)
+                         const char *precision, const struct client_options *connection, struct error *error)
 {
     *out = NULL;
     *client = NULL;
@@ -156,7 +157,7 @@ int private_daemon_start(struct private_daemon **out, struct client **client, co
         code = error_set(error, ERROR_IO, "cannot start a private lanced: %s", strerror(errno));
     } else {
         interrupt_set_private_daemon(daemon->pid);
-        code = connect_when_ready(daemon, client, client_name, error);
+        code = connect_when_ready(daemon, client, connection, error);
     }
     if (code) {
         private_daemon_stop(daemon, NULL);

@@ -7,8 +7,11 @@
 #include <string.h>
 
 #include "protocol/version.h"
+#include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/private_daemon.h"
 #include "tools/lancectl/say.h"
+
+enum { LONG_SILENCE_SECONDS = 5 }; /* a busy machine answers within it */
 
 static const char client_name[] = "lancectl " LANCED_VERSION;
 
@@ -43,19 +46,32 @@ static void tell_version(const struct session *session)
             client_endpoint(session->client), version, LANCED_VERSION);
 }
 
+/* An answer is overdue: say so once, and do not keep who has pressed Ctrl-C, for a cancellation that cannot be sent. */
+static bool on_silence(void *context, int seconds)
+{
+    const struct session *session = context;
+    if (seconds == LONG_SILENCE_SECONDS && !session->quiet)
+        fprintf(stderr, "lancectl: lanced has not answered for %d seconds; waiting\n", seconds);
+    return seconds >= LONG_SILENCE_SECONDS && interrupt_signal();
+}
+
 int session_open(struct session *session, const struct arguments *arguments, struct error *error)
 {
-    *session = (struct session){0};
+    *session = (struct session){.quiet = arguments->quiet};
     char *model_dir = NULL;
     if (arguments->model_dir && !(model_dir = realpath(arguments->model_dir, NULL))) /* so that "." has a name, too */
         return error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", arguments->model_dir, strerror(errno));
 
-    struct client_options options = {.endpoint = arguments->endpoint, .name = client_name};
+    struct client_options options = {.endpoint = arguments->endpoint,
+                                     .name = client_name,
+                                     .silence_ms = (int)(arguments->silence.value * 1000),
+                                     .on_silence = on_silence,
+                                     .context = session};
     int code = client_open(&session->client, &options, error);
     if (code == ERROR_IO && model_dir) {
         if (!arguments->quiet)
             fprintf(stderr, "no lanced answers; starting a private one with %s\n", model_dir);
-        code = private_daemon_start(&session->daemon, &session->client, model_dir, arguments->precision, client_name, error);
+        code = private_daemon_start(&session->daemon, &session->client, model_dir, arguments->precision, &options, error);
     } else if (!code && model_dir) {
         code = use_model(session, model_dir, error);
     }

@@ -10,6 +10,7 @@ struct private_daemon;
 struct session {
     struct client *client;
     struct private_daemon *daemon; /* NULL: the daemon is not ours */
+    bool quiet;
 };
 
 /* Connect to the daemon at the endpoint. When none answers and --model was given, start a private one; when one answers, have it

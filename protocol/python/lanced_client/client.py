@@ -15,7 +15,8 @@
 
 Everything is synchronous. A Client may be shared by threads: each request borrows an idle
 connection, or opens one more. Every request may be repeated, so a connection that breaks is
-opened again and the request sent again; a job goes on in the daemon meanwhile.
+opened again and the request sent again; a job goes on in the daemon meanwhile. When a client
+gives up is the rule of PROTOCOL.md, "When a daemon is gone", the same for all clients.
 """
 
 from __future__ import annotations
@@ -58,31 +59,42 @@ from .events import (
     event_of,
 )
 from .printable import printable
-from .transport import Parts, Peer, open_peer
+from .transport import IsAlive, Parts, Peer, open_peer
 from .wire import PROTOCOL_VERSION, Tensors, decode, encode_parts
 
 CLIENT_VERSION = "0.1.0"
+_NAME = f"lanced_client {CLIENT_VERSION}"
 
+SILENCE_SECONDS = 60.0  # how long a daemon that is there may owe an answer, by default
+GONE_SECONDS = 3.0  # how long nobody may listen before a job counts as lost
+_SECOND_OPINION_SECONDS = 5.0  # how long a hello on another connection may take
+_LONGEST_SECONDS = 1800.0  # for one answer of a daemon that lives
 _LOAD_SECONDS = 1800.0  # a large checkpoint from a slow disk
 _LONG_POLL_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.02
-_REFUSED_SECONDS = 1.0  # how long nobody may listen at the endpoint before a running job counts as lost
+_FAREWELL_SECONDS = 5.0  # for the release at the end of a `with` block, which nobody wants to wait for
 _ANSWER_MARGIN_SECONDS = 0.25  # what a long poll's answer may take beyond its own time
+
+
+def _default_silence() -> float:
+    """$LANCED_SILENCE_SECONDS, else SILENCE_SECONDS."""
+    text = os.environ.get("LANCED_SILENCE_SECONDS", "")
+    return float(text) if text.isdecimal() and 1 <= int(text) <= 86400 else SILENCE_SECONDS
 
 
 class Client:
     def __init__(
         self,
         endpoint: str | None = None,
-        timeout: float = 5.0,
+        timeout: float | None = None,
         token: str | None = None,
         peer_factory: Callable[[str], Peer] = open_peer,
     ) -> None:
-        """`timeout`: seconds without an answer after which the daemon counts as gone. `token`: for a
-        daemon that asks for one; $LANCED_TOKEN by default. Nothing is connected before the first
-        request."""
+        """`timeout`: seconds for which a daemon that is there may owe an answer, before it counts as gone;
+        $LANCED_SILENCE_SECONDS by default, else 60. `token`: for a daemon that asks for one; $LANCED_TOKEN
+        by default. Nothing is connected before the first request."""
         self.endpoint = endpoint or default_endpoint()
-        self.timeout = timeout
+        self.timeout = _default_silence() if timeout is None else timeout
         self._token = token or os.environ.get("LANCED_TOKEN")
         self._peer_factory = peer_factory
         self._idle_peers: list[Peer] = []
@@ -104,10 +116,10 @@ class Client:
         for peer in peers:
             peer.close()
 
-    def hello(self) -> Hello:
+    def hello(self, timeout: float | None = None) -> Hello:
         """Who answers: version, generation, limits, the loaded model. A daemon of another version with the same
         protocol works; one warning says so, since it may not know everything that this client knows."""
-        answer, _ = self.call("hello", client=f"lanced_client {CLIENT_VERSION}")
+        answer, _ = self.call("hello", timeout=timeout, client=_NAME)
         before, self._daemon = self._daemon, Hello.of(answer)
         if self._daemon.version != CLIENT_VERSION and (not before or before.version != self._daemon.version):
             warnings.warn(
@@ -148,7 +160,7 @@ class Client:
         answer, _ = self.call("cancel", job=job_id)
         return str(answer.get("state", ""))
 
-    def submit(
+    def job(
         self,
         task: str,
         *,
@@ -161,12 +173,15 @@ class Client:
         latent_mask: np.ndarray[Any, Any] | None = None,
         **params: Any,
     ) -> Job:
-        """Queue a job; parameters are those of protocol/PROTOCOL.md, defaults the daemon's.
+        """A job that is still to be submitted; parameters are those of protocol/PROTOCOL.md, defaults the daemon's.
 
         model: a name; the loaded one by default. source: u8 [frames, height, width, 3], RGB, or [height, width, 3] for
         one picture; a video also needs the parameter fps. noise: f32 [batch, tokens, 48]. latents: f32
         [batch, 48, t, h, w], what is decoded or where sampling starts; latent_state: the same shape, that of an earlier
-        result; latent_mask: f32 [1 or batch, 1, t, h, w], 0 keeps. Submitting the same job_id twice starts one job.
+        result; latent_mask: f32 [1 or batch, 1, t, h, w], 0 keeps. Jobs with the same job_id are one job.
+
+            with client.job("t2i", prompt="a red fox") as job:   # released whatever becomes of the answer to submit
+                job.submit()
         """
         params = {name: value for name, value in params.items() if value is not None}
         for name in ("seed", "source_seed"):
@@ -181,12 +196,19 @@ class Client:
         for name, array in (("latents", latents), ("latent_state", latent_state), ("latent_mask", latent_mask)):
             if array is not None:
                 tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
-        job_id = job_id or uuid.uuid4().hex
-        daemon = self.hello()  # its generation and its limits as they are now
-        answer, _ = self.call("submit", tensors, job=job_id, task=task, params=params, model=model)
-        if answer.get("ignored"):
-            warnings.warn(f"lanced does not know these parameters: {', '.join(answer['ignored'])}", stacklevel=2)
-        return Job(self, job_id, daemon.generation)
+        return Job(self, job_id or uuid.uuid4().hex, {"task": task, "params": params, "model": model}, tensors)
+
+    def submit(self, task: str, **request: Any) -> Job:
+        """Queue a job; `request` is what `job` takes. When the answer does not come, a job whose id was chosen here is
+        released: nobody else could."""
+        job = self.job(task, **request)
+        try:
+            job.submit()
+        except BaseException:
+            if not request.get("job_id"):
+                job.leave()
+            raise
+        return job
 
     def generate(
         self,
@@ -195,7 +217,8 @@ class Client:
         **params: Any,
     ) -> Result:
         """Submit, wait and return the result; the job is cancelled when this is interrupted."""
-        with self.submit(task, **params) as job:
+        with self.job(task, **params) as job:
+            job.submit()
             for event in job.events():
                 if on_event is not None:
                     on_event(event)
@@ -224,13 +247,24 @@ class Client:
         **fields: Any,
     ) -> tuple[dict[str, Any], Tensors]:
         """One request of the protocol: its answer's envelope and tensors, or the daemon's error. A field that is None
-        is left out."""
-        fields["token"] = self._token
-        fields = {name: value for name, value in fields.items() if value is not None}
-        envelope = {"protocol": PROTOCOL_VERSION, "request": request, **fields}
-        message = encode_parts(envelope, tensors)
+        is left out. `timeout`: seconds of silence; this client's by default, and then for as long as the daemon answers
+        others."""
+        patience = GONE_SECONDS if "job" in fields else 0.0  # with a job at stake
+        is_alive = None if timeout is not None or request == "hello" else self._second_opinion()
+        return self._call(request, tensors, timeout or self.timeout, patience, is_alive, **fields)
+
+    def _call(
+        self,
+        request: str,
+        tensors: Tensors | None,
+        timeout: float,
+        patience: float,
+        is_alive: IsAlive | None,
+        **fields: Any,
+    ) -> tuple[dict[str, Any], Tensors]:
+        message = self._message(request, tensors, **fields)
         self._check_size(sum(map(len, message)))
-        answer, answer_tensors = decode(self._exchange(message, timeout or self.timeout))
+        answer, answer_tensors = decode(self._exchange(message, timeout, patience, is_alive))
         if answer.get("protocol") != PROTOCOL_VERSION:
             raise VersionMismatch(
                 f"lanced at {self.endpoint} speaks protocol {answer.get('protocol')}"
@@ -242,6 +276,27 @@ class Client:
             raise error_of(str(error.get("code", "internal")), str(error.get("message", "no reason given")))
         return answer, answer_tensors
 
+    def _message(self, request: str, tensors: Tensors | None = None, **fields: Any) -> Parts:
+        fields["token"] = self._token
+        fields = {name: value for name, value in fields.items() if value is not None}
+        return encode_parts({"protocol": PROTOCOL_VERSION, "request": request, **fields}, tensors)
+
+    def _second_opinion(self) -> IsAlive:
+        """For an answer that is late: whether the daemon answers others, until it has taken unreasonably long."""
+        deadline = time.monotonic() + _LONGEST_SECONDS
+        return lambda: time.monotonic() < deadline and self.is_alive()
+
+    def is_alive(self) -> bool:
+        """Whether the daemon that said hello before answers now, on a connection of its own."""
+        peer = self._peer_factory(self.endpoint)
+        try:
+            answer, _ = decode(peer.request(self._message("hello", client=_NAME), _SECOND_OPINION_SECONDS))
+        except LanceError:
+            return False
+        finally:
+            peer.close()
+        return self._daemon is None or answer.get("generation") == self._daemon.generation
+
     def _check_size(self, message_bytes: int) -> None:
         """On a message far over its limit a daemon closes the connection without a word; so say it here."""
         limit = self._daemon.limits.get("message_bytes") if self._daemon else None
@@ -251,21 +306,34 @@ class Client:
                 " send less, or start lanced with a higher limit"
             )
 
-    def _exchange(self, message: Parts, timeout: float) -> bytes | memoryview:
+    def _exchange(
+        self, message: Parts, timeout: float, patience: float, is_alive: IsAlive | None
+    ) -> bytes | memoryview:
+        """Tries again while nobody listens: at least once, for the daemon may have been restarted since, and for
+        `patience` seconds."""
         with self._lock:
             if self._closed:
                 raise ConnectionFailed("this client is closed")
             if not self._idle_peers:
                 check_trust(self.endpoint)
             peer = self._idle_peers.pop() if self._idle_peers else self._peer_factory(self.endpoint)
+        gone_since: float | None = None
         try:
-            try:
-                answer = peer.request(message, timeout)
-            except AnswerTimeout:
-                raise
-            except ConnectionFailed:  # perhaps the daemon was just restarted: ask once more
-                time.sleep(_RECONNECT_SECONDS)
-                answer = peer.request(message, timeout)
+            while True:
+                try:
+                    answer = peer.request(message, timeout, is_alive)
+                    break
+                except AnswerTimeout:
+                    raise
+                except ConnectionFailed:
+                    now = time.monotonic()
+                    if gone_since is not None and now - gone_since >= patience:
+                        raise
+                    gone_since = gone_since or now
+                    time.sleep(_RECONNECT_SECONDS)
+        except AnswerTimeout:
+            self._give_back(peer)  # whose connection may stand: the daemon is silent, not gone
+            raise
         except BaseException:
             peer.close()
             raise
@@ -300,63 +368,74 @@ def _source_tensor(source: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 class Job:
-    """A job in the daemon. Leaving its `with` block cancels it if it runs, and forgets it."""
+    """A job for the daemon, under one id from before it is first sent until it is forgotten. Leaving its `with` block
+    cancels it if it runs, and forgets it."""
 
-    def __init__(self, client: Client, job_id: str, generation: str) -> None:
+    def __init__(self, client: Client, job_id: str, request: dict[str, Any], tensors: Tensors) -> None:
         self.client = client
         self.id = job_id
         self.ended: Event | None = None  # the event that ended it
-        self._generation = generation
+        self._request = request
+        self._tensors = tensors
+        self._is_there = False  # in the daemon, as far as can be known: it was sent, and not refused
+        self._was_left = False
+        self._generation = ""
         self._after = 0
         self._last_answer = time.monotonic()
+        self._gone_since: float | None = None  # since when nobody has listened
 
     def __enter__(self) -> Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(LanceError):  # the daemon forgets it by itself; an error on its way out matters more
-            self.release()
+        self.leave()
+
+    def submit(self) -> None:
+        """Queue it. May be repeated when the answer did not come, which starts nothing anew; in a daemon that was
+        restarted it does, and the events begin anew."""
+        daemon = self.client.hello()  # its generation and its limits as they are now
+        if daemon.generation != self._generation:
+            self._generation, self._after, self.ended = daemon.generation, 0, None
+        was_there, self._is_there = self._is_there, True
+        try:
+            answer, _ = self.client.call("submit", self._tensors, job=self.id, **self._request)
+        except ConnectionFailed:
+            raise
+        except LanceError:  # refused
+            self._is_there = was_there
+            raise
+        self._last_answer, self._gone_since = time.monotonic(), None
+        if self._was_left:  # by another thread meanwhile; whose release may have come before
+            self.leave()
+        if answer.get("ignored"):
+            warnings.warn(f"lanced does not know these parameters: {', '.join(answer['ignored'])}", stacklevel=3)
 
     def poll(self, timeout: float) -> list[Event]:
         """The events since the last call; [] when none comes within `timeout` seconds.
 
         Returns in about that time even when the daemon does not answer, so a caller can look at
-        its own cancel button in between. ConnectionFailed after the client's timeout of silence
-        beyond that, or a second in which nobody listens at the endpoint; JobLost when the daemon
-        was restarted.
+        its own cancel button in between. ConnectionFailed when the daemon is gone, AnswerTimeout when
+        it stays silent; JobLost when it was restarted.
         """
         if self.ended is not None:
             return []
-        before = time.monotonic()
         try:
-            answer, tensors = self.client.call(
+            answer, tensors = self.client._call(
                 "wait",
-                timeout=timeout + _ANSWER_MARGIN_SECONDS,
+                None,
+                timeout + _ANSWER_MARGIN_SECONDS,
+                0.0,
+                None,
                 job=self.id,
                 after=self._after,
                 timeout_ms=round(timeout * 1000),
             )
         except NotFound as error:
-            generation = self.client.hello().generation
-            if generation == self._generation:
-                raise
-            raise JobLost(
-                f"lanced at {self.client.endpoint} was restarted while job {self.id} ran, and the"
-                " job is lost: submit it again"
-            ) from error
+            raise self._explain(error) from error
         except ConnectionFailed as error:
-            silence = time.monotonic() - self._last_answer
-            slow = isinstance(error, AnswerTimeout)
-            # An answer that is late by less than the client's timeout is late, not lost: the machine may be busy.
-            patience = timeout + self.client.timeout if slow else min(self.client.timeout, _REFUSED_SECONDS)
-            if silence > patience:
-                raise ConnectionFailed(
-                    f"lanced at {self.client.endpoint} went away while job {self.id} ran"
-                    f" (no answer for {silence:.0f} s)"
-                ) from error
-            time.sleep(max(0.0, min(timeout, 0.1) - (time.monotonic() - before)))
+            self._take_silence(error, timeout)
             return []
-        self._last_answer = time.monotonic()
+        self._last_answer, self._gone_since = time.monotonic(), None
         events = [event_of(entry, tensors) for entry in answer["events"]]
         for event in events:
             if event.sequence != self._after + 1:
@@ -365,6 +444,37 @@ class Job:
             if isinstance(event, ENDINGS):
                 self.ended = event
         return events
+
+    def _take_silence(self, error: ConnectionFailed, timeout: float) -> None:
+        """No answer: raise if that has lasted too long, or else wait a little."""
+        now = time.monotonic()
+        if isinstance(error, AnswerTimeout):
+            self._gone_since = None
+            silence = now - self._last_answer
+            if silence <= timeout + self.client.timeout:
+                return
+            if self.client.is_alive():
+                self._last_answer = time.monotonic()
+                return
+            kind: type[ConnectionFailed] = AnswerTimeout
+            why = f"it is there, but has not answered for {silence:.0f} s; is it stopped?"
+        else:
+            self._gone_since = self._gone_since or now
+            if now - self._gone_since < GONE_SECONDS:
+                time.sleep(min(timeout, 0.1))
+                return
+            kind = ConnectionFailed
+            why = f"nobody has listened there for {now - self._gone_since:.0f} s"
+        raise kind(f"lanced at {self.client.endpoint} went away while job {self.id} ran: {why}") from error
+
+    def _explain(self, error: NotFound) -> LanceError:
+        """Of a job that is not known: whether that is because the daemon was restarted."""
+        if self.client.hello().generation == self._generation:
+            return error
+        return JobLost(
+            f"lanced at {self.client.endpoint} was restarted while job {self.id} ran, and the"
+            " job is lost: submit it again"
+        )
 
     def events(self) -> Iterator[Event]:
         """Every event in order, until the job has ended; goes on after a lost connection."""
@@ -379,7 +489,10 @@ class Job:
             raise error_of(self.ended.code, self.ended.message)
         if isinstance(self.ended, CancelledEvent):
             raise Cancelled(f"job {self.id} was cancelled")
-        answer, tensors = self.client.call("result", timeout=60.0, job=self.id)
+        try:
+            answer, tensors = self.client.call("result", job=self.id)
+        except NotFound as error:
+            raise self._explain(error) from error
         return Result.of(answer, tensors)
 
     def cancel(self) -> str:
@@ -389,3 +502,11 @@ class Job:
     def release(self) -> None:
         """Let the daemon forget the job and its result; cancels it first if it runs."""
         self.client.call("release", job=self.id)
+
+    def leave(self) -> None:
+        """Release it, if the daemon may have it; without a word when that cannot be said to the daemon, which forgets
+        it by itself later."""
+        self._was_left = True
+        if self._is_there:
+            with contextlib.suppress(LanceError):
+                self.client._call("release", None, min(_FAREWELL_SECONDS, self.client.timeout), 0.0, None, job=self.id)

@@ -5,17 +5,20 @@ nng's wire format (SP, request/reply) over a plain socket, for the places where 
 ComfyUI that only got this repository cloned into it; it copies less (tools/wire_bench.py measures both). The tests run
 both.
 
-A peer is used by one thread at a time. Every request of the protocol may be repeated, so a
-peer that lost its connection simply connects again at the next request.
+A peer is used by one thread at a time. It tells a daemon that is gone (ConnectionFailed, at once) from one that is
+there and says nothing (AnswerTimeout); how often that is tried again is the client's business. Every request of the
+protocol may be repeated, so a peer that lost its connection simply connects again at the next request, and one whose
+answer was late keeps its connection and skips that answer when it comes.
 """
 
 from __future__ import annotations
 
 import secrets
+import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,14 +30,21 @@ try:
 except ImportError:
     pynng = None
 
+_LOOK_SECONDS = 0.1  # how often to look whether a connection still stands, where nothing tells
+_QUEUE_SECONDS = 0.02  # until the next try where the kernel's queue of connections is full
+_PIECE_BYTES = 1 << 20
 
 Parts = Sequence[bytes | memoryview]  # of one message, one after the other
+IsAlive = Callable[[], bool]
 
 
 class Peer(Protocol):
-    def request(self, message: Parts, timeout: float) -> bytes | memoryview:
-        """Send a message and return the answer. ConnectionFailed when nobody is there or the
-        connection broke, AnswerTimeout when `timeout` seconds pass first."""
+    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+        """Send a message and return the answer.
+
+        ConnectionFailed when nobody is there or the connection broke. AnswerTimeout after `timeout` seconds of silence,
+        unless is_alive(), which is asked then, knows that the daemon still answers others.
+        """
 
     def close(self) -> None: ...
 
@@ -49,129 +59,214 @@ def _unreachable(endpoint: str, reason: object) -> ConnectionFailed:
     return ConnectionFailed(f"no lanced answers at {endpoint}: {reason}")
 
 
-class PynngPeer:
-    """An nng REQ socket; nng reconnects and repeats the request by itself while it waits."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
-        self._socket: pynng.Req0 | None = None
-
-    def request(self, message: Parts, timeout: float) -> bytes | memoryview:
-        milliseconds = max(1, round(timeout * 1000))
-        try:
-            if self._socket is not None and not self._socket.pipes:
-                self.close()  # the daemon went away: dialling anew fails at once if it stays away
-            if self._socket is None:
-                self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000)
-                try:
-                    self._socket.dial(self.endpoint, block=True)
-                except BaseException:
-                    self.close()
-                    raise
-            self._socket.send_timeout = milliseconds
-            self._socket.recv_timeout = milliseconds
-            self._socket.send(b"".join(message))
-            return bytes(self._socket.recv_msg().bytes)
-        except pynng.exceptions.Timeout:
-            raise AnswerTimeout(f"lanced at {self.endpoint} did not answer within {timeout:g} s") from None
-        except pynng.exceptions.NNGException as error:
-            raise _unreachable(self.endpoint, error) from error
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+def _silent(endpoint: str, timeout: float) -> AnswerTimeout:
+    return AnswerTimeout(f"lanced at {endpoint} did not answer within {timeout:g} s")
 
 
-class SocketPeer:
-    """The SP protocol of nng by hand: an 8-byte greeting each way, then messages with a 64-bit
-    length; a request starts with a 32-bit id (high bit set) that its answer repeats."""
+class _Line:
+    """A plain connection to a REP socket of nng, with the greeting that each side begins with. The kernel refuses it
+    where nobody listens; a process that is stopped is connected to, but greets late. The connection is kept meanwhile:
+    nng 1.5 stops listening when a client hangs up in the middle of the greeting."""
 
     _GREETING = struct.Struct(">BBBBHH")
     _REQ, _REP = 0x30, 0x31
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
-        self._socket: socket.socket | None = None
-        self._ipc = endpoint.startswith("ipc://")
-        self._id = secrets.randbits(31)
+        self.socket: socket.socket | None = None
+        self._has_greeted = False
 
-    def request(self, message: Parts, timeout: float) -> bytes | memoryview:
+    def open(self, timeout: float) -> socket.socket:
+        """The connection, made if there is none; OSError says why there is none to be had, TimeoutError after
+        `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        try:
-            if self._socket is None:
-                self._connect(deadline)
-            return self._exchange(message, deadline)
-        except TimeoutError:
-            self.close()  # a late answer must not be taken for the next request's
-            raise AnswerTimeout(f"lanced at {self.endpoint} did not answer within {timeout:g} s") from None
-        except OSError as error:
-            self.close()
-            raise _unreachable(self.endpoint, error.strerror or error) from error
-        except BaseException:  # KeyboardInterrupt: the connection is in the middle of a message
-            self.close()
-            raise
+        if self.socket is None:
+            self.socket = self._connect(deadline)
+            self.socket.sendall(self._GREETING.pack(0, ord("S"), ord("P"), 0, self._REQ, 0))
+        self.socket.settimeout(max(0.001, deadline - time.monotonic()))
+        if not self._has_greeted:
+            said = self.socket.recv(self._GREETING.size)
+            if said != self._GREETING.pack(0, ord("S"), ord("P"), 0, self._REP, 0):
+                raise OSError("who answers there is no nng REP socket")
+            self._has_greeted = True
+        return self.socket
 
     def close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+        self.socket, self._has_greeted = None, False
+
+    def _connect(self, deadline: float) -> socket.socket:
+        while True:
+            try:
+                return self._connect_now(max(0.001, deadline - time.monotonic()))
+            except BlockingIOError:  # the kernel's queue is full: somebody listens, and has many callers
+                if time.monotonic() >= deadline:
+                    raise TimeoutError from None
+                time.sleep(_QUEUE_SECONDS)
+
+    def _connect_now(self, timeout: float) -> socket.socket:
+        scheme, _, address = self.endpoint.partition("://")
+        if scheme == "ipc":
+            if not hasattr(socket, "AF_UNIX"):
+                raise OSError("this system's Python has no local sockets: use a tcp:// endpoint")
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                line.settimeout(timeout)
+                line.connect(address)
+            except BaseException:
+                line.close()
+                raise
+            return line
+        if scheme == "tcp":
+            host, _, port = address.rpartition(":")
+            if not port.isdecimal():
+                raise OSError("the endpoint has no port number")
+            line = socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return line
+        raise OSError("the endpoint must start with ipc:// or tcp://")
+
+
+def _wait_readable(file: int, seconds: float) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        return bool(poll.poll(max(0, round(seconds * 1000))))
+    return bool(select.select([file], [], [], seconds)[0])
+
+
+class PynngPeer:
+    """An nng REQ socket; nng reconnects and repeats the request by itself while it waits. It does not say where nobody
+    listens, and waits for ever: so a plain connection asks first, and the socket's pipes are looked at meanwhile."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._line = _Line(endpoint)
+        self._socket: pynng.Req0 | None = None
+
+    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+        try:
+            line = self._connect(timeout)
+            line.send_timeout = max(1, round(timeout * 1000))
+            line.send(b"".join(message))
+            self._wait(line, timeout, is_alive)
+            return bytes(line.recv_msg().bytes)
+        except (TimeoutError, pynng.exceptions.Timeout):
+            raise _silent(self.endpoint, timeout) from None
+        except (OSError, pynng.exceptions.NNGException) as error:
+            self.close()
+            raise _unreachable(self.endpoint, getattr(error, "strerror", None) or error) from error
+
+    def close(self) -> None:
+        self._line.close()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _connect(self, deadline: float) -> None:
-        scheme, _, address = self.endpoint.partition("://")
-        left = max(0.001, deadline - time.monotonic())
-        if scheme == "ipc":
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._socket.settimeout(left)
-            self._socket.connect(address)
-        elif scheme == "tcp":
-            host, _, port = address.rpartition(":")
-            if not port.isdecimal():
-                raise OSError("the endpoint has no port number")
-            self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=left)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            raise OSError("the endpoint must start with ipc:// or tcp://")
-        self._send(self._GREETING.pack(0, ord("S"), ord("P"), 0, self._REQ, 0), deadline)
-        greeting = self._GREETING.unpack(self._receive(self._GREETING.size, deadline))
-        if greeting[:4] != (0, ord("S"), ord("P"), 0) or greeting[4] != self._REP:
-            raise OSError("who answers there is no nng REP socket")
+    def _connect(self, timeout: float) -> pynng.Req0:
+        if self._socket is not None and not self._socket.pipes:
+            self.close()  # the daemon went away
+        if self._socket is None:
+            self._line.open(timeout)
+            self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000)
+            self._socket.dial(self.endpoint, block=True)
+            self._line.close()
+        return self._socket
 
-    def _exchange(self, message: Parts, deadline: float) -> memoryview:
+    def _wait(self, line: pynng.Req0, timeout: float, is_alive: IsAlive | None) -> None:
+        """Until the answer is there."""
+        deadline = time.monotonic() + timeout
+        while not _wait_readable(line.recv_fd, min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
+            if not line.pipes:
+                raise ConnectionResetError("the daemon closed the connection")
+            if time.monotonic() >= deadline:
+                if is_alive is None or not is_alive():
+                    raise TimeoutError
+                deadline = time.monotonic() + timeout
+
+
+class SocketPeer:
+    """The SP protocol of nng by hand: an 8-byte greeting each way, then messages with a 64-bit
+    length; a request starts with a 32-bit id (high bit set) that its answer repeats."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self._line = _Line(endpoint)
+        self._ipc = endpoint.startswith("ipc://")
+        self._id = secrets.randbits(31)
+        self._is_midway = False  # in a message, so that nothing else can follow on this connection
+
+    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+        try:
+            line = self._line.open(timeout)
+            line.settimeout(timeout)  # for each piece: what counts is silence
+            return self._exchange(line, message, is_alive)
+        except TimeoutError:
+            if self._is_midway:
+                self.close()
+            raise _silent(self.endpoint, timeout) from None
+        except OSError as error:
+            self.close()
+            raise _unreachable(self.endpoint, error.strerror or error) from error
+        except BaseException:  # KeyboardInterrupt: the connection may be in the middle of a message
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._line.close()
+        self._is_midway = False
+
+    def _exchange(self, line: socket.socket, message: Parts, is_alive: IsAlive | None) -> memoryview:
         self._id = (self._id + 1) & 0x7FFFFFFF
         request_id = struct.pack(">I", self._id | 0x80000000)
         head = struct.pack(">Q", sum(map(len, message)) + 4) + request_id
-        self._send(b"".join((b"\x01" if self._ipc else b"", head, message[0])), deadline)
+        self._is_midway = True
+        self._send(line, b"".join((b"\x01" if self._ipc else b"", head, message[0])), is_alive)
         for part in message[1:]:
-            self._send(part, deadline)
+            self._send(line, part, is_alive)
         while True:
-            if self._ipc and self._receive(1, deadline)[0] != 1:
+            self._is_midway = False
+            first = self._receive(line, 1, is_alive)
+            self._is_midway = True
+            if self._ipc and first[0] != 1:
                 raise OSError("the answer is not framed as nng frames it")
-            (length,) = struct.unpack(">Q", self._receive(8, deadline))
+            rest = self._receive(line, 8 if self._ipc else 7, is_alive)
+            (length,) = struct.unpack(">Q", rest if self._ipc else bytes(first) + bytes(rest))
             if length < 4:
                 raise OSError("the answer carries no request id")
-            answers_id = self._receive(4, deadline)
-            answer = self._receive(length - 4, deadline)
+            answers_id = self._receive(line, 4, is_alive)
+            answer = self._receive(line, length - 4, is_alive)
             if answers_id == request_id:
+                self._is_midway = False
                 return answer
 
-    def _send(self, data: bytes | memoryview, deadline: float) -> None:
-        assert self._socket is not None
-        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-        self._socket.sendall(data)
+    @staticmethod
+    def _send(line: socket.socket, data: bytes | memoryview, is_alive: IsAlive | None) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[line.send(left[:_PIECE_BYTES]) :]
+            except TimeoutError:
+                if is_alive is None or not is_alive():
+                    raise
 
-    def _receive(self, length: int, deadline: float) -> memoryview:
+    @staticmethod
+    def _receive(line: socket.socket, length: int, is_alive: IsAlive | None) -> memoryview:
         """Exactly `length` bytes. numpy asks for room that takes memory only as it is filled, so a lying length takes
         none, and for huge pages."""
-        assert self._socket is not None
         try:
             data = np.empty(length, np.uint8).data
         except (MemoryError, ValueError):
             raise OSError(f"an answer of {length} bytes does not fit into memory") from None
         filled = 0
         while filled < length:
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            received = self._socket.recv_into(data[filled:])
+            try:
+                received = line.recv_into(data[filled:])
+            except TimeoutError:
+                if is_alive is None or not is_alive():
+                    raise
+                continue
             if received == 0:
                 raise ConnectionResetError("the daemon closed the connection")
             filled += received
