@@ -47,7 +47,8 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
         if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VIT, source->height, source->width, &plan->vit_size, error)) ||
             (code = check_prepared(plan, plan->vit_size, error)))
             return code;
-        plan->vit_grid = (struct vit_grid){(plan->source_frames + 1) / 2, plan->vit_size.height / 14, plan->vit_size.width / 14};
+        plan->vit_grid = (struct vit_grid){(plan->source_frames + 1) / 2, plan->vit_size.height / PICTURE_VIT_PATCH,
+                                           plan->vit_size.width / PICTURE_VIT_PATCH};
         plan->vit_tokens = (struct token_grid){plan->vit_grid.t, plan->vit_grid.h / 2, plan->vit_grid.w / 2};
     }
     if (plan->encodes) {
@@ -159,12 +160,15 @@ static int plan_schedule(struct job_plan *plan, const struct lance_request *r, s
 
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
+/* A sum of bytes; UINT64_MAX, which a part that could not be planned has, stays what it is. */
+static uint64_t plus(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
+
 /* A stage holds so much. */
 static void add_stage(struct lance_memory *memory, uint64_t device, uint64_t host)
 {
     memory->device_bytes = larger(memory->device_bytes, device);
     memory->host_bytes = larger(memory->host_bytes, host);
-    memory->total_bytes = larger(memory->total_bytes, device + host);
+    memory->total_bytes = larger(memory->total_bytes, plus(device, host));
 }
 
 /* Host buffers of a job, as lance_job.c allocates them. */
@@ -273,8 +277,8 @@ static void plan_memory(struct job_plan *plan, const struct lance_model *model, 
         add_stage(memory, plan->vit_token_bytes + vit_bytes(model->vit, plan->vit_grid), host.source + start);
     if (plan->encodes)
         add_stage(memory,
-                  plan->vit_token_bytes +
-                      vae_encode_bytes(model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width),
+                  plus(plan->vit_token_bytes,
+                       vae_encode_bytes(model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width)),
                   host.source + start + host.encoded + host.encoding);
     memory = &plan->memory;
     *memory = plan->source_memory;
@@ -284,8 +288,8 @@ static void plan_memory(struct job_plan *plan, const struct lance_model *model, 
         return;
     }
     add_stage(memory,
-              lasting + plan->latent_bytes + denoiser_bytes(model->decoder, model->latent_tokens, k, &plan->denoiser) +
-                  (r->preview ? preview_bytes(model) : 0),
+              plus(lasting + plan->latent_bytes + denoiser_bytes(model->decoder, model->latent_tokens, k, &plan->denoiser),
+                   r->preview ? preview_bytes(model) : 0),
               host.encoded + host.mask + larger(host.noise, host.preview + (host.mask ? host.latents : 0)));
     const uint64_t result = 2 * host.latents + host.state + host.pixels;
     if (r->decode)
@@ -338,7 +342,10 @@ int job_plan_make(struct job_plan *plan, const struct lance_model *model, const 
         plan_memory(plan, model, r);
     else
         plan_vae_memory(plan, model, r);
-    return 0;
+    if (plan->memory.total_bytes < UINT64_MAX)
+        return 0;
+    job_plan_free(plan);
+    return error_set(error, ERROR_NO_MEMORY, "no memory to plan the job");
 }
 
 void job_plan_free(struct job_plan *plan)

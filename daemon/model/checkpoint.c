@@ -372,6 +372,27 @@ int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int
 
 /* --- kind of checkpoint ------------------------------------------------------------------------ */
 
+/* A meta file, or its entry of one weight (`name`, else NULL), may state how the weights are quantised: it must be a way
+ * that is read here. */
+static int check_stated_form(const cJSON *stated, const char *path, const char *name, struct error *error)
+{
+    static const char *const known[] = {"asym_int4", "nvfp4"}; /* and what follows: how the scales were chosen */
+    const cJSON *n_bit = cJSON_GetObjectItemCaseSensitive(stated, "n_bit");
+    const cJSON *scheme = cJSON_GetObjectItemCaseSensitive(stated, "scheme");
+    const char *text = cJSON_GetStringValue(scheme), *of = name ? " of " : "";
+    if (!name)
+        name = "";
+    if (n_bit && !(cJSON_IsNumber(n_bit) && n_bit->valuedouble == 4))
+        return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\"%s%.200s is not 4; only 4-bit weights are read", path, of, name);
+    bool is_known = !scheme;
+    for (size_t i = 0; text && i < sizeof known / sizeof *known; i++)
+        is_known |= !strncmp(text, known[i], strlen(known[i]));
+    if (is_known)
+        return 0;
+    return error_set(error, ERROR_UNSUPPORTED, "%s: \"scheme\"%s%.200s is \"%.60s\"; asym_int4 and nvfp4 are read", path, of, name,
+                     text ? text : "no text");
+}
+
 /* Check a quantiser's meta file: MLX's config.json, or, against the tensors, {n_bit, group_size | block_size, per_weight: {"X.weight":
  * {shape: [out, in], group_size | block_size}}}. `group_size` gets the file's overall one. */
 static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, const char *path, int *group_size,
@@ -379,9 +400,9 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
 {
     if (mlx_quantization(meta))
         return mlx_check_quantization(mlx_quantization(meta), path, group_size, error);
-    const cJSON *n_bit = cJSON_GetObjectItemCaseSensitive(meta, "n_bit");
-    if (n_bit && !(cJSON_IsNumber(n_bit) && n_bit->valuedouble == 4))
-        return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\" is not 4; only 4-bit weights are read", path);
+    int result = check_stated_form(meta, path, NULL, error);
+    if (result)
+        return result;
     const cJSON *group = cJSON_GetObjectItemCaseSensitive(meta, "group_size");
     if (!group)
         group = cJSON_GetObjectItemCaseSensitive(meta, "block_size");
@@ -389,6 +410,8 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
         return error_set(error, ERROR_BAD_FILE, "%s: \"group_size\" or \"block_size\" is missing or out of range", path);
     *group_size = (int)group->valuedouble;
     const cJSON *weights = cJSON_GetObjectItemCaseSensitive(meta, "per_weight");
+    if (weights && !cJSON_IsObject(weights))
+        return error_set(error, ERROR_BAD_FILE, "%s: \"per_weight\" must be an object", path);
     for (const cJSON *weight = weights ? weights->child : NULL; weight; weight = weight->next) {
         const cJSON *shape = cJSON_GetObjectItemCaseSensitive(weight, "shape");
         const cJSON *own = cJSON_GetObjectItemCaseSensitive(weight, "group_size");
@@ -404,7 +427,9 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
                              weight->string ? weight->string : "");
         snprintf(name, sizeof name, "%.*s", (int)(length - strlen(".weight")), weight->string);
         struct linear_source source;
-        int result = checkpoint_linear(checkpoint, name, (int)out->valuedouble, (int)in->valuedouble, &source, error);
+        if ((result = check_stated_form(weight, path, name, error)))
+            return result;
+        result = checkpoint_linear(checkpoint, name, (int)out->valuedouble, (int)in->valuedouble, &source, error);
         if (result)
             return error_prefix(error, "%s", path);
         double stated = own ? own->valuedouble : *group_size;

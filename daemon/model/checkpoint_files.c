@@ -56,7 +56,7 @@ static int read_shards(struct checkpoint_files *files, const char *index, struct
         return result;
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(json, "weight_map");
     for (const cJSON *item = map ? map->child : NULL; item && !result; item = item->next) {
-        if (!cJSON_IsString(item) || strchr(item->valuestring, '/')) {
+        if (!cJSON_IsObject(map) || !cJSON_IsString(item) || strchr(item->valuestring, '/')) {
             result = error_set(error, ERROR_BAD_FILE, "%s: \"weight_map\" must name files of its own folder", index);
             break;
         }

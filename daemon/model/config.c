@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/model/picture.h"
 #include "protocol/mapped_file.h"
 
 /* Far above the largest file there is, a vocabulary of 151,643 entries in 2.8 MB. */
@@ -104,6 +105,8 @@ static int read_rope(const struct fields *fields, struct lance_config *config)
     const cJSON *scaling = cJSON_GetObjectItemCaseSensitive(fields->object, "rope_scaling");
     const cJSON *section = cJSON_GetObjectItemCaseSensitive(scaling, "mrope_section");
     int count = 0, sum = 0;
+    if (section && !cJSON_IsArray(section))
+        return bad_field(fields, "mrope_section", "must be three numbers in a list");
     for (const cJSON *item = section ? section->child : NULL; item; item = item->next) {
         if (count == 3 || !cJSON_IsNumber(item) || !(item->valuedouble >= 0) || !(item->valuedouble <= 1024) ||
             item->valuedouble != floor(item->valuedouble))
@@ -147,6 +150,8 @@ static int read_llm(const struct fields *fields, struct lance_config *config)
     config->bos_token_id = config->eos_token_id = -1;
     const struct fields vision = {
         fields->path, cJSON_GetObjectItemCaseSensitive(fields->object, "vision_config"), fields->error};
+    if (vision.object && !cJSON_IsObject(vision.object))
+        return bad_field(fields, "vision_config", "must be an object");
     if ((result = read_optional_int(&vision, "tokens_per_second", 1, 1000, 2, &config->tokens_per_second)) ||
         (result = read_optional_int(&vision, "spatial_merge_size", 1, 16, 2, &config->spatial_merge_size)))
         return result;
@@ -201,6 +206,9 @@ static int read_vit(const struct fields *fields, struct lance_config *config)
         return result;
     if (config->vit.hidden_size % config->vit.heads || config->vit.hidden_size / config->vit.heads % 4)
         return bad_field(fields, "num_heads", "must split hidden_size into heads whose width is a multiple of 4");
+    if (config->vit.patch_size != PICTURE_VIT_PATCH)
+        return error_set(fields->error, ERROR_UNSUPPORTED, "%s: \"patch_size\" is %d; pictures are prepared for patches of %d",
+                         fields->path, config->vit.patch_size, PICTURE_VIT_PATCH);
     if (merge != config->spatial_merge_size)
         return bad_field(fields, "spatial_merge_size", "differs from that in llm_config.json");
     if (config->vit.window_size % (config->vit.patch_size * merge))
@@ -217,7 +225,8 @@ int config_read_vit(struct lance_config *config, const char *path, struct error 
     if (result)
         return result;
     const cJSON *vision = cJSON_GetObjectItemCaseSensitive(json, "vision_config");
-    result = read_vit(&(struct fields){path, vision ? vision : json, error}, config);
+    const struct fields fields = {path, vision ? vision : json, error};
+    result = cJSON_IsObject(fields.object) ? read_vit(&fields, config) : bad_field(&fields, "vision_config", "must be an object");
     cJSON_Delete(json);
     return result;
 }
@@ -236,7 +245,7 @@ bool config_has(const char *path, const char *key)
 /* The id of the added token with this content, or -1. */
 static int find_token(const cJSON *added_tokens, const char *content)
 {
-    for (const cJSON *token = added_tokens ? added_tokens->child : NULL; token; token = token->next) {
+    for (const cJSON *token = cJSON_IsObject(added_tokens) ? added_tokens->child : NULL; token; token = token->next) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(token, "content");
         if (!cJSON_IsString(item) || strcmp(item->valuestring, content) || !token->string)
             continue;

@@ -10,7 +10,7 @@
 
 #include "daemon/model/bicubic.h"
 
-enum { BUCKET_STRIDE = 16, VAE_MULTIPLE = 16, VIT_MULTIPLE = 28, MAX_SIDE = 16384 };
+enum { BUCKET_STRIDE = 16, VAE_MULTIPLE = 16, MAX_SIDE = 16384 };
 
 /* A preset allows areas of side x side. */
 static const struct {
@@ -103,7 +103,7 @@ static int find_target(const char *resolution, enum picture_use use, int height,
     if (height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
         return error_set(error, ERROR_BAD_REQUEST, "a picture of %dx%d pixels; sides from 1 to %d are accepted", width,
                          height, MAX_SIDE);
-    int multiple = use == PICTURE_FOR_VIT ? VIT_MULTIPLE : VAE_MULTIPLE;
+    int multiple = use == PICTURE_FOR_VIT ? PICTURE_VIT_MULTIPLE : VAE_MULTIPLE;
     for (int i = 0; i < PRESETS; i++)
         if (!strcmp(resolution, presets[i].name)) {
             int side = use == PICTURE_FOR_VIT ? presets[i].vit_side : presets[i].vae_side;
@@ -115,10 +115,10 @@ static int find_target(const char *resolution, enum picture_use use, int height,
     struct picture_size asked;
     if (!read_size(resolution, use, &asked))
         return unknown_resolution(resolution, error);
-    if (asked.height < VIT_MULTIPLE || asked.width < VIT_MULTIPLE || asked.height > PICTURE_MAX_PREPARED_SIDE ||
+    if (asked.height < PICTURE_VIT_MULTIPLE || asked.width < PICTURE_VIT_MULTIPLE || asked.height > PICTURE_MAX_PREPARED_SIDE ||
         asked.width > PICTURE_MAX_PREPARED_SIDE)
         return error_set(error, ERROR_BAD_REQUEST, "resolution is %s; accepted are sides from %d to %d", resolution,
-                         VIT_MULTIPLE, PICTURE_MAX_PREPARED_SIDE);
+                         PICTURE_VIT_MULTIPLE, PICTURE_MAX_PREPARED_SIDE);
     target->size.height = asked.height / multiple * multiple;
     target->size.width = asked.width / multiple * multiple;
     target->bucket = target->size;

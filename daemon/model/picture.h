@@ -14,6 +14,8 @@ enum { PICTURE_MAX_PREPARED_SIDE = 1152 }; /* the longest side that the official
 
 struct picture_size { int height, width; };
 
+enum { PICTURE_VIT_PATCH = 14, PICTURE_VIT_MULTIPLE = 28 }; /* what the ViT's pictures are prepared for: patches, merged by 2x2 */
+
 enum picture_use { PICTURE_FOR_VAE, PICTURE_FOR_VIT };
 
 /* The size a height x width source gets under a resolution preset ("image_256res", "video_192p", "image_512res",

@@ -179,10 +179,10 @@ static void cpu_watch(struct kernels *k, const atomic_bool *cancelled)
 static int cpu_sync(struct kernels *k, struct error *error)
 {
     struct cpu *cpu = cpu_of(k);
+    size_t failed = cpu->failed_bytes;
+    cpu->failed_bytes = 0; /* whatever is answered: the next job has nothing to do with it */
     if (cpu->cancelled && atomic_load(cpu->cancelled))
         return error_set(error, ERROR_CANCELLED, "cancelled");
-    size_t failed = cpu->failed_bytes;
-    cpu->failed_bytes = 0;
     if (failed)
         return error_set(error, ERROR_NO_MEMORY, "cpu backend: no memory for %zu bytes of working space", failed);
     return 0;

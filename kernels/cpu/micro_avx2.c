@@ -282,13 +282,15 @@ static void prepare_pairs(const struct linear_source *w, const float *x, float *
     memcpy(out + paired, x + paired, (size_t)(w->in_features - paired) * sizeof *x);
 }
 
-/* 64 columns as digits; adds them to the lanes' sums. */
+/* 64 columns as digits; adds them to the lanes' sums. A factor of 0 stands for columns that are zero or no numbers, and
+ * makes zeros of both. */
 static void prepare_block(const float *x, float factor, int8_t *digits, float *sums)
 {
     for (int lane = 0; lane < 8; lane++) {
         int sum = 0;
         for (int i = 0; i < 8; i++) {
-            int value = _mm_cvtss_si32(_mm_set_ss(x[8 * lane + i] * factor)); /* rounds to nearest */
+            const float scaled = factor != 0.0f ? x[8 * lane + i] * factor : 0.0f;
+            int value = _mm_cvtss_si32(_mm_set_ss(scaled)); /* rounds to nearest */
             sum += value;
             for (int d = 0; d < DIGITS; d++) {
                 int8_t digit = (int8_t)(uint8_t)value;

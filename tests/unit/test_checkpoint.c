@@ -74,6 +74,14 @@ static void edit(const char *name, const char *from, const char *to)
                      0);
 }
 
+/* Give a key of one weight's entry in awq_meta.json another value. */
+static void edit_of_weight(const char *weight, const char *key, const char *value)
+{
+    own("awq_meta.json");
+    assert_int_equal(run_command("sed -i '/\"%s.weight\"/,/}/ s#\"%s\": [^,]*#\"%s\": %s#' %s/awq_meta.json", weight, key, key,
+                                 value, model), 0);
+}
+
 static struct checkpoint *open_model(void)
 {
     struct error error = {0};
@@ -627,6 +635,9 @@ static void numbers_out_of_range_are_refused_with_file_and_key(void **state)
     edit("Qwen2.5-VL-ViT/config.json", "\"window_size\": 56", "\"window_size\": 57");
     assert_refused("Qwen2.5-VL-ViT/config.json: \"window_size\" must be a multiple");
     use(bf16);
+    edit("Qwen2.5-VL-ViT/config.json", "\"patch_size\": 14", "\"patch_size\": 16");
+    assert_refused("Qwen2.5-VL-ViT/config.json: \"patch_size\" is 16; pictures are prepared for patches of 14");
+    use(bf16);
     edit("Qwen2.5-VL-ViT/config.json", "\"out_hidden_size\": 128", "\"out_hidden_size\": 256");
     assert_refused("\"out_hidden_size\" differs");
 }
@@ -665,6 +676,19 @@ static void four_bit_tensors_that_do_not_fit_are_refused(void **state)
     use(awq);
     edit("awq_meta.json", "\"n_bit\": 4", "\"n_bit\": 5");
     assert_refused("\"n_bit\" is not 4");
+    static const char weight[] = "language_model.model.layers.0.self_attn.k_proj";
+    use(awq);
+    edit_of_weight(weight, "n_bit", "8");
+    assert_refused("\"n_bit\" of language_model.model.layers.0.self_attn.k_proj is not 4");
+    use(awq);
+    edit_of_weight(weight, "scheme", "\"sym_int4\"");
+    assert_refused("\"scheme\" of language_model.model.layers.0.self_attn.k_proj is \"sym_int4\"; asym_int4 and nvfp4 are read");
+    use(awq);
+    edit("awq_meta.json", "\"scheme\": \"asym_int4_grouped_awq\"", "\"scheme\": \"sym_int8\"");
+    assert_refused("\"scheme\" is \"sym_int8\"");
+    use(awq);
+    edit("awq_meta.json", "\"per_weight\": {", "\"per_weight\": [], \"was\": {");
+    assert_refused("\"per_weight\" must be an object");
     use(awq);
     edit("awq_meta.json", "\"group_size\": 128", "\"group_size\": 32");
     assert_refused("should have groups of 32 columns, but its scales are for 128");

@@ -1,4 +1,5 @@
 /* Matrix products and embedding rows of the CPU backend against double precision. */
+#include "kernels/cpu/cpu.h"
 #include "tests/unit/matrix_fixture.h"
 
 static void check_product(enum weight_format format, int rows, int out, int in, int group, bool fp8, bool add)
@@ -169,6 +170,51 @@ static void a_matrix_that_makes_no_sense_is_refused(void **state)
     k->close(k);
 }
 
+static void activations_that_are_no_numbers_give_results_that_are_none(void **state)
+{
+    (void)state;
+    enum { OUT = 40, IN = 256 };
+    const enum weight_format formats[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4};
+    const float odd[] = {NAN, INFINITY, -INFINITY};
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (int which = 0; which < ROUNDED_BACKENDS; which++) {
+            struct matrix m = make_matrix(formats[f], OUT, IN, 64, false, WEIGHT_F32, true);
+            float *x = random_floats(IN, 1.0f), y[OUT];
+            struct kernels *k = open_backend(which);
+            struct linear *w = NULL;
+            assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);
+            for (int i = 0; i < 3; i++) {
+                for (int at = 0; at < IN; at += 8)
+                    x[at] = odd[i];
+                k->linear(k, w, as_act(x), 1, (act *)y, false);
+                for (int j = 0; j < OUT; j++)
+                    assert_false(isfinite(y[j]));
+            }
+            k->linear_close(k, w);
+            k->close(k);
+            free(x);
+            free_matrix(&m);
+        }
+}
+
+static void an_allocation_that_failed_in_a_cancelled_job_is_not_told_to_the_next_one(void **state)
+{
+    (void)state;
+    struct kernels *k = open_backend(0);
+    struct error error;
+    atomic_bool is_cancelled;
+    atomic_init(&is_cancelled, true);
+    cpu_of(k)->failed_bytes = 64; /* as an operator leaves it that got no scratch memory */
+    k->watch(k, &is_cancelled);
+    assert_int_equal(k->sync(k, &error), ERROR_CANCELLED);
+    k->watch(k, NULL);
+    assert_int_equal(k->sync(k, &error), 0);
+    cpu_of(k)->failed_bytes = 64;
+    assert_int_equal(k->sync(k, &error), ERROR_NO_MEMORY);
+    assert_int_equal(k->sync(k, &error), 0);
+    k->close(k);
+}
+
 static void memory_is_counted_and_the_peak_kept(void **state)
 {
     (void)state;
@@ -202,6 +248,8 @@ int main(void)
         cmocka_unit_test(a_row_gives_the_same_bytes_whatever_rows_are_beside_it),
         cmocka_unit_test(embedding_rows_are_the_tables_rows),
         cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
+        cmocka_unit_test(activations_that_are_no_numbers_give_results_that_are_none),
+        cmocka_unit_test(an_allocation_that_failed_in_a_cancelled_job_is_not_told_to_the_next_one),
         cmocka_unit_test(memory_is_counted_and_the_peak_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

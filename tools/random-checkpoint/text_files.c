@@ -78,7 +78,8 @@ int text_write_meta(const char *path, const struct tensor_list *list, enum form 
         return ERROR_IO;
     const int nvfp4 = form == FORM_NVFP4, group = nvfp4 ? 16 : form == FORM_AWQ_64 ? 64 : 128;
     const char *size_key = nvfp4 ? "block_size" : "group_size", *bits = nvfp4 ? "" : "\"n_bit\": 4, ";
-    fprintf(file, "{%s\"%s\": %d, \"scheme\": \"random\", %s\"per_weight\": {", bits, size_key, group,
+    const char *scheme = nvfp4 ? "nvfp4_random" : "asym_int4_random";
+    fprintf(file, "{%s\"%s\": %d, \"scheme\": \"%s\", %s\"per_weight\": {", bits, size_key, group, scheme,
             nvfp4 ? "\"fp4_lut_pos\": [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], " : "");
     const char *separator = "";
     for (size_t i = 0; i < list->count; i++) {
@@ -86,9 +87,9 @@ int text_write_meta(const char *path, const struct tensor_list *list, enum form 
         const size_t length = strlen(tensor->name), suffix = strlen(".qweight");
         if (length < suffix || strcmp(tensor->name + length - suffix, ".qweight"))
             continue;
-        fprintf(file, "%s\n \"%.*s.weight\": {\"shape\": [%llu, %llu], %s\"%s\": %d, \"scheme\": \"random\"}", separator,
+        fprintf(file, "%s\n \"%.*s.weight\": {\"shape\": [%llu, %llu], %s\"%s\": %d, \"scheme\": \"%s\"}", separator,
                 (int)(length - suffix), tensor->name, (unsigned long long)tensor->shape[0],
-                2 * (unsigned long long)tensor->shape[1], bits, size_key, group);
+                2 * (unsigned long long)tensor->shape[1], bits, size_key, group, scheme);
         separator = ",";
     }
     fputs("}}\n", file);
