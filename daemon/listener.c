@@ -3,6 +3,10 @@
  * nng removes the name that it listened at when it stops, whoever has it by then: a daemon that was started in its place, say,
  * after somebody removed the folder. So nng listens at a name that nobody else uses, ".XXXXXXXX" beside the endpoint's, and the
  * socket gets the endpoint's name when it is ready. That name is removed, or given to the next socket, only while it is this one's.
+ *
+ * On a busy machine nng may take seconds for a connection, and a name that moves for that reason drops connections for nothing.
+ * So a door that did not take its probe is judged beside a spare one, which nng opens at a name of its own meanwhile: only when
+ * that takes connections which were made later, several in a row, the first one is broken, and the spare one gets its name.
  */
 #include "daemon/listener.h"
 
@@ -24,25 +28,41 @@
 /* How an SP peer introduces itself: zero, "SP", version 0, its protocol (REQ: 0x30), zero. */
 static const unsigned char greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
 
+enum { SPARE_PROBES = 2 }; /* in a row, one a check, each made after the probe of the door that is judged */
+
+/* One listener of nng, and a connection of our own to it. */
+struct door {
+    bool is_open;
+    nng_listener listener;
+    char own_path[ENDPOINT_MAX_BYTES]; /* where nng has it; tcp: "" */
+    atomic_int id;                     /* of `listener`, for count_pipe */
+    atomic_uint pipes;                 /* connections that nng ever took there */
+    int probe_fd;                      /* -1: could not even be connected */
+    unsigned pipes_before_probe;
+};
+
 struct listener {
     nng_socket socket;
-    nng_listener listener;
-    bool listening;
+    struct door door;  /* has the endpoint's name */
+    struct door spare; /* open while the other one is doubted */
+    bool is_probed;
+    int spare_taken; /* probes of the spare door so far */
     const struct endpoint *endpoint;
     dev_t device; /* of the socket that has the endpoint's name, */
     ino_t inode;
     bool name_is_lost; /* and whether the log has said that it has it no more */
     uint64_t hard_limit_bytes;
-    int probe_fd; /* connected at the last check; -1: none */
-    unsigned pipes_before_probe;
-    atomic_uint pipes; /* connections that nng ever handed to the socket */
 };
 
 static void count_pipe(nng_pipe pipe, nng_pipe_ev event, void *context)
 {
-    (void)pipe;
     (void)event;
-    atomic_fetch_add(&((struct listener *)context)->pipes, 1);
+    struct listener *listener = context;
+    const int id = nng_listener_id(nng_pipe_listener(pipe));
+    if (id == atomic_load(&listener->door.id))
+        atomic_fetch_add(&listener->door.pipes, 1);
+    else if (id == atomic_load(&listener->spare.id))
+        atomic_fetch_add(&listener->spare.pipes, 1);
 }
 
 /* Who has the endpoint's name. */
@@ -53,7 +73,7 @@ static enum owner owner_of_name(const struct listener *listener)
     struct stat info;
     if (lstat(listener->endpoint->path, &info) != 0)
         return OWNER_NOBODY;
-    return listener->listening && info.st_dev == listener->device && info.st_ino == listener->inode ? OWNER_THIS : OWNER_OTHER;
+    return listener->door.is_open && info.st_dev == listener->device && info.st_ino == listener->inode ? OWNER_THIS : OWNER_OTHER;
 }
 
 /* Where nng is to listen: at the endpoint itself (tcp), or beside it. */
@@ -85,53 +105,75 @@ static int take_name(struct listener *listener, const char *own, struct error *e
     return 0;
 }
 
-static int listen_at(nng_listener *out, const struct listener *listener, const char *url, struct error *error)
+static void shut_door(struct door *door)
+{
+    if (door->is_open)
+        nng_listener_close(door->listener);
+    door->is_open = false;
+    atomic_store(&door->id, 0);
+    if (door->probe_fd >= 0)
+        close(door->probe_fd);
+    door->probe_fd = -1;
+}
+
+/* Have nng listen, beside the endpoint's name. */
+static int open_door(struct door *door, const struct listener *listener, struct error *error)
 {
     const struct endpoint *endpoint = listener->endpoint;
-    int result = nng_listener_create(out, listener->socket, url);
-    bool exists = result == 0;
+    char url[ENDPOINT_MAX_BYTES];
+    own_url(url, endpoint);
+    snprintf(door->own_path, sizeof door->own_path, "%s", endpoint->path[0] != '\0' ? url + strlen("ipc://") : "");
+    int result = nng_listener_create(&door->listener, listener->socket, url);
+    door->is_open = result == 0;
     if (result == 0)
-        result = nng_listener_set_size(*out, NNG_OPT_RECVMAXSZ, listener->hard_limit_bytes);
+        result = nng_listener_set_size(door->listener, NNG_OPT_RECVMAXSZ, listener->hard_limit_bytes);
     if (result == 0 && endpoint->path[0] != '\0') /* whatever the folder allows, the socket is the user's */
-        result = nng_listener_set_int(*out, NNG_OPT_IPC_PERMISSIONS, 0600);
+        result = nng_listener_set_int(door->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
     if (result == 0)
-        result = nng_listener_start(*out, 0);
-    if (result != 0 && exists)
-        nng_listener_close(*out);
+        result = nng_listener_start(door->listener, 0);
+    if (result == 0) {
+        atomic_store(&door->pipes, 0);
+        atomic_store(&door->id, nng_listener_id(door->listener));
+        return 0;
+    }
+    shut_door(door);
     if (result == NNG_EADDRINUSE)
         return error_set(error, ERROR_BUSY, "endpoint %s: is in use, by another lanced or another program", endpoint->url);
-    if (result != 0)
-        return error_set(error, ERROR_IO, "endpoint %s: %s", endpoint->url, nng_strerror(result));
+    return error_set(error, ERROR_IO, "endpoint %s: %s", endpoint->url, nng_strerror(result));
+}
+
+/* Put the spare door in place of the other. Whoever looks for the name finds one of the two. */
+static int replace_door(struct listener *listener, struct error *error)
+{
+    struct door *door = &listener->door, *spare = &listener->spare;
+    if (listener->endpoint->path[0] != '\0' && take_name(listener, spare->own_path, error) != 0) {
+        shut_door(spare);
+        return error->code;
+    }
+    shut_door(door);
+    door->is_open = true;
+    door->listener = spare->listener;
+    memcpy(door->own_path, spare->own_path, sizeof door->own_path);
+    atomic_store(&door->id, atomic_load(&spare->id));
+    spare->is_open = false;
+    shut_door(spare);
+    listener->is_probed = false;
     return 0;
 }
 
-/* Listen, in place of the listener before. Whoever looks for the name finds one of the two. */
 static int start(struct listener *listener, struct error *error)
 {
-    char url[ENDPOINT_MAX_BYTES];
-    nng_listener fresh;
-    own_url(url, listener->endpoint);
-    int status = listen_at(&fresh, listener, url, error);
-    if (status != 0)
-        return status;
-    if (listener->endpoint->path[0] != '\0' && (status = take_name(listener, url + strlen("ipc://"), error)) != 0) {
-        nng_listener_close(fresh);
-        return status;
-    }
-    if (listener->listening)
-        nng_listener_close(listener->listener);
-    listener->listener = fresh;
-    listener->listening = true;
-    return 0;
+    shut_door(&listener->spare);
+    int status = open_door(&listener->spare, listener, error);
+    return status != 0 ? status : replace_door(listener, error);
 }
 
 static void stop(struct listener *listener)
 {
-    if (listener->listening && listener->endpoint->path[0] != '\0' && owner_of_name(listener) == OWNER_THIS)
+    if (listener->door.is_open && listener->endpoint->path[0] != '\0' && owner_of_name(listener) == OWNER_THIS)
         unlink(listener->endpoint->path);
-    if (listener->listening)
-        nng_listener_close(listener->listener);
-    listener->listening = false;
+    shut_door(&listener->door);
+    shut_door(&listener->spare);
 }
 
 int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, uint64_t hard_limit_bytes,
@@ -144,7 +186,7 @@ int listener_open(struct listener **out, nng_socket socket, const struct endpoin
     listener->socket = socket;
     listener->endpoint = endpoint;
     listener->hard_limit_bytes = hard_limit_bytes;
-    listener->probe_fd = -1;
+    listener->door.probe_fd = listener->spare.probe_fd = -1;
     nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, count_pipe, listener);
     int status = start(listener, error);
     if (status != 0) {
@@ -170,7 +212,7 @@ static int connect_to(const char *path)
     return -1;
 }
 
-/* The name is somebody else's, or gone: said once. A name that is gone is taken again. */
+/* When the name is somebody else's, or gone, that is said once. A name that is gone is taken again. */
 static bool has_name(struct listener *listener)
 {
     enum owner owner = owner_of_name(listener);
@@ -189,24 +231,57 @@ static bool has_name(struct listener *listener)
     return false;
 }
 
-void listener_check(struct listener *listener)
+static void probe(struct door *door, const char *path)
+{
+    if (door->probe_fd >= 0)
+        close(door->probe_fd);
+    door->pipes_before_probe = atomic_load(&door->pipes);
+    door->probe_fd = connect_to(path);
+}
+
+/* Anybody's connection will do. */
+static bool has_taken(const struct door *door)
+{
+    return atomic_load(&door->pipes) != door->pipes_before_probe;
+}
+
+/* The door has not taken its probe: is it broken, or is the machine busy? */
+static void doubt_door(struct listener *listener)
+{
+    struct door *spare = &listener->spare;
+    struct error error;
+    if (!spare->is_open) {
+        listener->spare_taken = 0;
+        if (open_door(spare, listener, &error) == 0)
+            probe(spare, spare->own_path);
+        return;
+    }
+    if (!has_taken(spare))
+        return;
+    if (++listener->spare_taken < SPARE_PROBES) {
+        probe(spare, spare->own_path);
+        return;
+    }
+    log_warning(NULL, "connections were no longer taken (a client hung up while it connected): listening anew");
+    if (replace_door(listener, &error) != 0)
+        log_error(NULL, "%s; trying again", error.text);
+}
+
+bool listener_check(struct listener *listener)
 {
     if (listener->endpoint->path[0] == '\0') /* tcp keeps accepting */
-        return;
-    bool had_probe = listener->probe_fd >= 0;
-    if (had_probe)
-        close(listener->probe_fd);
-    listener->probe_fd = -1;
+        return false;
     if (!has_name(listener))
-        return;
-    if (had_probe && atomic_load(&listener->pipes) == listener->pipes_before_probe) {
-        log_warning(NULL, "connections were no longer taken (a client hung up while it connected): listening anew");
-        struct error error;
-        if (start(listener, &error) != 0)
-            log_error(NULL, "%s; trying again", error.text);
-    }
-    listener->pipes_before_probe = atomic_load(&listener->pipes);
-    listener->probe_fd = connect_to(listener->endpoint->path);
+        return false;
+    const bool was_taken = listener->is_probed && has_taken(&listener->door);
+    if (listener->is_probed && !was_taken)
+        doubt_door(listener);
+    else
+        shut_door(&listener->spare);
+    if (!listener->is_probed || was_taken)
+        probe(&listener->door, listener->endpoint->path);
+    listener->is_probed = true;
+    return was_taken;
 }
 
 void listener_close(struct listener *listener)
@@ -215,7 +290,5 @@ void listener_close(struct listener *listener)
         return;
     nng_pipe_notify(listener->socket, NNG_PIPE_EV_ADD_POST, NULL, NULL);
     stop(listener);
-    if (listener->probe_fd >= 0)
-        close(listener->probe_fd);
     free(listener);
 }

@@ -3,8 +3,11 @@
  * nng 1.5 (Debian 12) takes no connection any more after a client hung up in the middle of the ipc
  * greeting: writing to it fails with EPIPE, nng calls that NNG_ECLOSED, and takes it for its own
  * listener having been closed. Clients that are connected notice nothing, new ones wait for ever.
- * So listener_check, called about once a second, connects to the own socket as a client would,
- * and listens anew when nng has made no pipe of it by the next call.
+ * So listener_check, called about once a second, connects to the own socket as a client would, and listens anew when nng
+ * does not take that connection while it takes later ones elsewhere, which a machine that is merely busy cannot bring about.
+ *
+ * What a client sees then: the endpoint's name is always there; connections are dropped, those that were not taken yet too, and the
+ * next one is taken. Jobs are not touched: `hello` gives the same `generation`, and what was asked is asked again.
  *
  * One thread opens, checks and closes; nng's threads only count the pipes.
  */
@@ -12,6 +15,7 @@
 #define LANCE_LISTENER_H
 
 #include <nng/nng.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "protocol/endpoint.h"
@@ -24,8 +28,8 @@ struct listener;
 int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, uint64_t hard_limit_bytes,
                   struct error *error);
 
-/* Never waits. Connections are dropped when it listens anew; clients repeat what they asked. */
-void listener_check(struct listener *listener);
+/* Never waits. Whether a connection of our own that nng had taken was ended. */
+bool listener_check(struct listener *listener);
 
 /* Stop listening, and remove the socket, where the endpoint's name is still this one's. NULL is allowed. */
 void listener_close(struct listener *listener);

@@ -49,7 +49,7 @@ enum {
     HARD_CAP_FACTOR = 2, /* what is larger than this many times the limit nng drops, with the connection */
     NNG_HEADER_BYTES = 64, /* nng counts its own headers too */
     GONE_KEPT = 1024,    /* connections remembered as gone */
-    STUCK_CHECKS = 10,   /* a connection of our own ends at every one */
+    STUCK_CHECKS = 10,   /* at which a connection of our own was ended */
     FLUSH_MS = 100       /* nng has no way to ask whether the last answers have left */
 };
 
@@ -113,7 +113,7 @@ struct server {
     atomic_uint gone_count;
     atomic_uint last_ignored; /* connection that last went without an answer */
     unsigned gone_at_last_check;
-    int checks_without_end; /* of any connection, in a row */
+    int checks_without_end; /* of any connection, though one of our own was ended, in a row */
     atomic_uint_fast64_t bad_messages;
     atomic_uint_fast64_t *counts; /* one for each of `requests` */
 };
@@ -856,15 +856,14 @@ int server_open(struct server **out, const struct options *options, struct jobs 
 
 void server_check(struct server *server)
 {
-    listener_check(server->listener);
+    bool ended_one = listener_check(server->listener);
     /* nng 1.5 never finishes an ended connection, nor any after it, when it was closed between two reads of one message: it
      * takes a client that sends several requests at once and hangs up without reading. Service goes on, but every connection that
      * ends keeps its file descriptor. */
     unsigned gone = atomic_load(&server->gone_count);
-    bool is_ipc = server->options->endpoint.path[0] != '\0'; /* only there the listener connects to itself */
-    server->checks_without_end = !is_ipc || gone != server->gone_at_last_check ? 0 : server->checks_without_end + 1;
+    server->checks_without_end = gone != server->gone_at_last_check ? 0 : server->checks_without_end + ended_one;
     server->gone_at_last_check = gone;
-    if (server->checks_without_end == STUCK_CHECKS)
+    if (ended_one && server->checks_without_end == STUCK_CHECKS)
         log_warning(NULL, "ended connections are not cleaned up any more (a fault of nng 1.5 that a client set off by hanging up "
                           "in the middle of a request); restart lanced when convenient");
 }
