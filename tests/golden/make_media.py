@@ -137,9 +137,11 @@ def write_bmps() -> None:
 
 
 def write_gifs() -> None:
+    every = Image.fromarray(np.resize(np.arange(256, dtype=np.uint8), (HEIGHT + 1, WIDTH)))  # so that it stays grey
     rgb = Image.fromarray(pattern(3).astype(np.uint8))
     rgb.save(OUT / "palette.gif")
     rgb.convert("L").save(OUT / "grey.gif")
+    every.save(OUT / "grey_transparent.gif", transparency=100, optimize=False)
     rgb.convert("1").save(OUT / "one_bit.gif")
     rgb.quantize(16).save(OUT / "interlaced.gif", interlace=1)
     rgb.quantize(16).save(OUT / "transparent.gif", transparency=3)

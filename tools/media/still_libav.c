@@ -60,6 +60,13 @@ static void forget_alpha(uint8_t *rgba, size_t pixels)
 static void fill_canvas(uint8_t *rgba, const AVFrame *frame, const AVPacket *file)
 {
     struct gif_free_space space;
+    uint8_t grey;
+    if (gif_has_transparent_grey(&grey, file->data, (size_t)file->size)) {
+        for (size_t i = 0; i < (size_t)frame->height * (size_t)frame->width; i++)
+            if (rgba[4 * i + 3] == 0)
+                memcpy(rgba + 4 * i, (const uint8_t[4]){grey, grey, grey, 255}, 4);
+        return;
+    }
     if (!gif_free_space(&space, file->data, (size_t)file->size))
         return;
     for (int y = 0; y < frame->height; y++)
