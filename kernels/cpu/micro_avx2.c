@@ -48,8 +48,11 @@ static inline __attribute__((always_inline)) void avx2_tile_rows(const int rows,
 {
     __m256 sum[ROWS][2];
 #pragma GCC unroll 6
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < rows; r++) {
         sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+        _mm_prefetch(c + (size_t)r * c_row, _MM_HINT_T0); /* rows of c may be pages apart */
+        _mm_prefetch(c + (size_t)r * c_row + 15, _MM_HINT_T0);
+    }
     for (size_t k = 0; k < depth; k++, a += a_step, panel += TILE_COLUMNS) {
         __m256 left = _mm256_loadu_ps(panel), right = _mm256_loadu_ps(panel + 8);
 #pragma GCC unroll 6

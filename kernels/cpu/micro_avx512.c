@@ -45,8 +45,10 @@ static inline __attribute__((always_inline)) void tile_of(const int rows, const 
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-        for (int p = 0; p < panels; p++)
+        for (int p = 0; p < panels; p++) {
             sum[r][p] = _mm512_setzero_ps();
+            _mm_prefetch(c + (size_t)r * c_row + 16 * p, _MM_HINT_T0); /* rows of c are pages apart */
+        }
     for (size_t k = 0; k < depth; k++, a += a_step, panel += TILE_COLUMNS) {
         __m512 right[PANELS];
 #pragma GCC unroll 2

@@ -113,8 +113,10 @@ void product_run(struct cpu *cpu, const struct product *product)
         row_pieces = least(wanted, row_limit);
         column_pieces = least((wanted + row_pieces - 1) / row_pieces, column_limit);
     } else {
-        column_pieces = least(wanted, column_limit);
+        /* Wide pieces: each packs its rows of left anew. */
+        column_pieces = least(wanted, (product->columns + COLUMN_BLOCK_MAX - 1) / COLUMN_BLOCK_MAX);
         row_pieces = least((wanted + column_pieces - 1) / column_pieces, row_limit);
+        column_pieces = least((wanted + row_pieces - 1) / row_pieces, column_limit);
     }
     plan.row_block = round_up((product->rows + row_pieces - 1) / row_pieces, ROW_BLOCK);
     plan.column_block = least(round_up((product->columns + column_pieces - 1) / column_pieces, TILE_COLUMNS),
