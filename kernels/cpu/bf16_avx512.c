@@ -70,6 +70,11 @@ void bf16_avx512_pack_depth(const float *const *source, int count, int width, bf
         }
 }
 
+static inline __m512i both_halves(__m256i low, __m256i high)
+{
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
 /* The values of a group's sixteen codes. */
 static inline __attribute__((always_inline)) __m256i values_of(const enum weight_format format, const struct linear_source *w,
                                                                size_t group)
@@ -88,32 +93,39 @@ static inline __attribute__((always_inline)) __m256i values_of(const enum weight
     return (__m256i)_mm512_cvtneps_pbh(value);
 }
 
-/* Whole steps of a row whose groups are a multiple of 16 columns. Two codes of a byte become two indices of 16 bits, whose
- * low bits choose among the values of the two groups that sixteen codes each belong to. */
+/* One step: two codes of a byte become two indices of 16 bits, whose low bits choose among the values of the two groups that
+ * sixteen codes each belong to. */
+static inline __attribute__((always_inline)) void decode_step(const uint8_t *data, size_t ahead, __m512i values, bf16 *to)
+{
+    _mm_prefetch(data + ahead, _MM_HINT_T0);
+    const __m512i low = _mm512_set1_epi16(15);
+    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)data));
+    const __m512i pairs = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
+    const __m512i index = _mm512_or_si512(_mm512_and_si512(pairs, low), second);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(index, values));
+}
+
+/* Whole steps of a row whose groups are of 16 columns, or of whole steps. */
 static inline __attribute__((always_inline)) void decode_codes(const enum weight_format format, const struct linear_source *w,
                                                                int row, int first, int depth, bf16 *to)
 {
-    const size_t start = (size_t)row * (size_t)w->in_features, groups = start / (size_t)w->group_size;
-    const __m512i low = _mm512_set1_epi16(15);
-    const __m512i second = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
-    const uint8_t *data = (const uint8_t *)w->data + (start + (size_t)first) / 2;
-    __m512i values = _mm512_setzero_si512();
-    int group_end = first; /* column at which the values change */
-    for (int k = 0; k < depth; k += BF16_STEP, data += BF16_STEP / 2, to += BF16_STEP) {
-        const int column = first + k;
-        if (column >= group_end) {
-            const int group = column / w->group_size, other = (column + 16) / w->group_size;
-            const __m256i one = values_of(format, w, groups + (size_t)group);
-            values = _mm512_inserti64x4(_mm512_castsi256_si512(one),
-                                        other == group ? one : values_of(format, w, groups + (size_t)other), 1);
-            group_end = column + BF16_STEP;
-            if (other == group)
-                group_end = column + ((group + 1) * w->group_size - column) / BF16_STEP * BF16_STEP;
-        }
-        const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)data));
-        const __m512i pairs = _mm512_or_si512(bytes, _mm512_slli_epi32(bytes, 12));
-        const __m512i index = _mm512_or_si512(_mm512_and_si512(pairs, low), second);
-        _mm512_storeu_si512(to, _mm512_permutexvar_epi16(index, values));
+    const size_t start = (size_t)row * (size_t)w->in_features;
+    const uint8_t *data = (const uint8_t *)w->data + (start + (size_t)first) / 2, *end = data + depth / 2;
+    size_t group = (start + (size_t)first) / (size_t)w->group_size;
+    /* The same place some rows on: what is decoded of a row is too short for the processor to see where it leads. */
+    const size_t ahead = 4 * (size_t)w->in_features / 2;
+    if (w->group_size == BF16_STEP / 2) {
+        for (; data < end; data += BF16_STEP / 2, to += BF16_STEP, group += 2)
+            decode_step(data, ahead, both_halves(values_of(format, w, group), values_of(format, w, group + 1)), to);
+        return;
+    }
+    int steps = (w->group_size - first % w->group_size) / BF16_STEP; /* of the group that there still are */
+    while (data < end) {
+        const __m256i values = values_of(format, w, group++);
+        for (; steps > 0 && data < end; steps--, data += BF16_STEP / 2, to += BF16_STEP)
+            decode_step(data, ahead, both_halves(values, values), to);
+        steps = w->group_size / BF16_STEP;
     }
 }
 
@@ -128,7 +140,7 @@ void bf16_avx512_decode(const struct linear_source *w, int row, int first, int d
         done = depth;
         bf16_avx512_round((const float *)w->data + (size_t)row * (size_t)w->in_features + (size_t)first, (size_t)depth,
                           bf16_steps(depth) * BF16_STEP, to);
-    } else if (w->group_size % 16 == 0) {
+    } else if (w->group_size == BF16_STEP / 2 || w->group_size % BF16_STEP == 0) {
         done = depth / BF16_STEP * BF16_STEP;
         if (w->format == WEIGHT_AWQ_INT4)
             decode_codes(WEIGHT_AWQ_INT4, w, row, first, done, to);
@@ -144,10 +156,10 @@ void bf16_avx512_decode(const struct linear_source *w, int row, int first, int d
 void bf16_avx512_store_transposed(const float *c, size_t c_row, int rows, int columns, const float *bias, bool add, float *out,
                                   size_t out_row)
 {
-    for (int j = 0; j < columns; j += 16) {
-        const __mmask16 present = first_lanes((size_t)(columns - j));
-        const __m512 biases = bias ? _mm512_maskz_loadu_ps(present, bias + j) : _mm512_setzero_ps();
-        for (int i = 0; i < rows; i += 16) {
+    for (int i = 0; i < rows; i += 16)
+        for (int j = 0; j < columns; j += 16) {
+            const __mmask16 present = first_lanes((size_t)(columns - j));
+            const __m512 biases = bias ? _mm512_maskz_loadu_ps(present, bias + j) : _mm512_setzero_ps();
             __m512 v[16];
 #pragma GCC unroll 16
             for (int n = 0; n < 16; n++)
@@ -161,7 +173,6 @@ void bf16_avx512_store_transposed(const float *c, size_t c_row, int rows, int co
                 _mm512_mask_storeu_ps(to, present, value);
             }
         }
-    }
 }
 
 /* The dot products take subnormals for zero whatever the processor's state. */

@@ -47,13 +47,11 @@ void conv_bf16_repack(const struct conv *c, const struct conv_source *source, si
     const size_t taps = (size_t)(c->kernel_t * c->kernel_h * c->kernel_w), in = (size_t)c->in_channels;
     bf16 *to = c->rounded + panel * conv_bf16_panel(c);
     memset(to, 0, conv_bf16_panel(c) * sizeof *to);
-    for (size_t tap = 0; tap < taps; tap++, to += padded_channels(c) * BF16_TILE)
-        for (size_t j = 0; j < BF16_TILE; j++) {
-            const size_t row = panel * BF16_TILE + j;
-            for (size_t i = 0; row < (size_t)c->out_channels && i < in; i++)
-                to[i / 2 * (2 * BF16_TILE) + 2 * j + i % 2] =
-                    bf16_nearest(element_at(source->format, source->weight, (row * in + i) * taps + tap));
-        }
+    for (size_t j = 0; j < BF16_TILE && panel * BF16_TILE + j < (size_t)c->out_channels; j++)
+        for (size_t i = 0; i < in; i++) /* as the file has them */
+            for (size_t tap = 0; tap < taps; tap++)
+                to[tap * padded_channels(c) * BF16_TILE + i / 2 * (2 * BF16_TILE) + 2 * j + i % 2] = bf16_nearest(
+                    element_at(source->format, source->weight, ((panel * BF16_TILE + j) * in + i) * taps + tap));
 }
 
 struct work {

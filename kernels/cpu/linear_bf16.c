@@ -4,7 +4,7 @@
  * product as they lie in memory, and x, packed once, is its panels. The sums come out with rows and columns exchanged.
  *
  *   task: ROW_BLOCK rows of x, a chunk of the matrix's rows; sums in the L2 cache
- *     DEPTH_STEP of depth     that part of x stays in the L2 cache
+ *     a step of depth         that part of x stays in the L2 cache
  *       slab                  two tiles of matrix rows, decoded once for all ROW_BLOCK rows of x
  *
  * A number of y is summed over the depth in order, so that it depends on nothing but its row and its column.
@@ -17,7 +17,8 @@ enum {
     ROW_BLOCK = 512,
     DEPTH_STEP = 1024,
     SLAB = 2 * BF16_TILE,
-    SLAB_ROW = DEPTH_STEP + BF16_STEP,  /* not a power of two: rows would share the lines of a cache */
+    FEW_ROWS = 64,                      /* of x: the matrix is read once from end to end, so steps are long */
+    LONG_DEPTH_STEP = 16 * DEPTH_STEP,
     CHUNK_MAX = 8 * SLAB,
     TASKS_PER_THREAD = 4,
     PACKED_MAX = 8 << 20                /* numbers of x that are packed at a time, unless one block has more */
@@ -31,6 +32,8 @@ struct work {
     bool add;
     int rows;            /* of x that are packed */
     int chunk, chunks;   /* rows of the matrix in a task, and how many such */
+    int depth_step;
+    size_t slab_row;     /* of a decoded row; not a power of two: rows would share the lines of a cache */
     bf16 *packed;        /* panels of x, whole depth */
     size_t panel_distance;
 };
@@ -61,13 +64,13 @@ static void multiply_slab(const struct work *work, int slab, int slab_rows, int 
     const struct bf16_loops *loops = work->cpu->bf16;
     for (int r = 0; r < SLAB; r++) {
         if (r < slab_rows)
-            loops->decode(work->w, slab + r, first, depth, decoded + r * SLAB_ROW);
+            loops->decode(work->w, slab + r, first, depth, decoded + (size_t)r * work->slab_row);
         else
-            memset(decoded + r * SLAB_ROW, 0, DEPTH_STEP * sizeof *decoded);
+            memset(decoded + (size_t)r * work->slab_row, 0, work->slab_row * sizeof *decoded);
     }
     const bf16 *at = decoded;
     struct bf16_product product = {.rows = &at,
-                                   .row_distance = SLAB_ROW,
+                                   .row_distance = work->slab_row,
                                    .segments = 1,
                                    .steps = bf16_steps(depth),
                                    .panel_distance = work->panel_distance,
@@ -94,10 +97,10 @@ static void task(void *context, int index, int thread)
     const int column = index % work->chunks * work->chunk, columns = least(work->chunk, out - column);
     float *sums = cpu_scratch(work->cpu, thread);
     bf16 *decoded = (bf16 *)(void *)(sums + CHUNK_MAX * ROW_BLOCK);
-    for (int first = 0; first < in; first += DEPTH_STEP)
+    for (int first = 0; first < in; first += work->depth_step)
         for (int slab = 0; slab < columns; slab += SLAB)
-            multiply_slab(work, column + slab, least(SLAB, columns - slab), row, rows, first, least(DEPTH_STEP, in - first),
-                          decoded, sums + slab * ROW_BLOCK);
+            multiply_slab(work, column + slab, least(SLAB, columns - slab), row, rows, first,
+                          least(work->depth_step, in - first), decoded, sums + slab * ROW_BLOCK);
     work->cpu->bf16->store_transposed(sums, ROW_BLOCK, rows, columns, work->bias ? work->bias + column : NULL, work->add,
                                       work->y + (size_t)row * (size_t)out + column, (size_t)out);
 }
@@ -106,10 +109,13 @@ void linear_bf16(struct cpu *cpu, const struct linear_source *w, const float *bi
 {
     struct work work = {.cpu = cpu, .w = w, .bias = bias, .x = x, .y = y, .add = add,
                         .panel_distance = bf16_steps(w->in_features) * BF16_PANEL_STEP};
+    const int whole_depth = (int)bf16_steps(w->in_features) * BF16_STEP;
+    work.depth_step = least(rows > FEW_ROWS ? DEPTH_STEP : LONG_DEPTH_STEP, whole_depth);
+    work.slab_row = (size_t)work.depth_step + BF16_STEP;
     const size_t block = work.panel_distance * (ROW_BLOCK / BF16_TILE);
     const int at_once = least(rows, (int)(PACKED_MAX > block ? PACKED_MAX / block : 1) * ROW_BLOCK);
     const int panels = (at_once + BF16_TILE - 1) / BF16_TILE;
-    if (!cpu_reserve(cpu, CHUNK_MAX * ROW_BLOCK + SLAB * SLAB_ROW / 2, (size_t)panels * work.panel_distance / 2))
+    if (!cpu_reserve(cpu, CHUNK_MAX * ROW_BLOCK + SLAB * work.slab_row / 2, (size_t)panels * work.panel_distance / 2))
         return;
     work.packed = (bf16 *)(void *)cpu->shared;
     for (int done = 0; done < rows; done += at_once) {

@@ -119,8 +119,10 @@ static inline __attribute__((always_inline)) void load_rows(const uint8_t *data,
     const __mmask64 present = bytes >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << bytes) - 1;
     __m512 f[16];
 #pragma GCC unroll 16
-    for (int j = 0; j < 16; j++)
+    for (int j = 0; j < 16; j++) {
+        _mm_prefetch(data + (size_t)(16 + j) * row_bytes, _MM_HINT_T0); /* for the panel that comes next */
         f[j] = _mm512_castsi512_ps(_mm512_maskz_loadu_epi8(j < count ? present : 0, data + (size_t)j * row_bytes));
+    }
     transpose16(f);
 #pragma GCC unroll 16
     for (int j = 0; j < 16; j++)
