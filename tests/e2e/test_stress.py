@@ -11,6 +11,7 @@ import pytest
 from lanced_process import Lanced
 from stress import CLIENTS, Stress, busy_machine
 
+pytestmark = pytest.mark.long_form
 SECONDS = float(os.environ.get("LANCED_STRESS_SECONDS", "5"))
 LOOPS_PER_CORE = 2
 

@@ -23,7 +23,7 @@ DEMO_AWQ = ROOT / "demo/lance-demo-awq"
 # Another build is one with a sanitizer, on which everything takes its time.
 SLOWER = 6 if "LANCED_BUILD" in os.environ else 1
 START_SECONDS = 30 * SLOWER
-ANSWER_SECONDS = 5.0 * SLOWER
+ANSWER_SECONDS = 30.0 * SLOWER  # long: the machine may be busy with other things
 LANCECTL_SECONDS = 120 * SLOWER
 
 # A quick picture, and one that takes long enough to be stopped in the middle.
