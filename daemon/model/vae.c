@@ -77,13 +77,54 @@ void vae_latent_from_raw(const struct vae *vae, float *values, size_t cells)
             *values = (*values - latent_mean[c]) * (1.0f / latent_std[c]);
 }
 
-static void run(struct vae_pass *pass)
+/* Up to this many latent cells (a picture of 256 x 256) a frame is one step. */
+enum { WHOLE_FRAME_CELLS = 256 };
+
+/* Walk through the network once, computing the blocks that are due. */
+static void walk(struct vae_pass *pass)
 {
+    pass->block = 0;
+    for (int i = 0; i < pass->network->caches; i++)
+        pass->cache[i].frames = pass->cache[i].frames_before;
     if (pass->network == &pass->vae->decoder)
         vae_decoder_run(pass);
     else
         vae_encoder_run(pass);
+}
+
+static void end_frame(struct vae_pass *pass)
+{
+    for (int i = 0; i < pass->network->caches; i++)
+        pass->cache[i].frames_before = pass->cache[i].frames;
     pass->frame++;
+    pass->due = 0;
+}
+
+static int blocks_of(const struct vae_pass *pass, int frame)
+{
+    return pass->blocks[frame > 0];
+}
+
+/* Steps of a latent frame. */
+static int steps_of(const struct vae_pass *pass, int frame)
+{
+    return pass->latent_height * pass->latent_width <= WHOLE_FRAME_CELLS ? 1 : blocks_of(pass, frame);
+}
+
+/* The next step of the current frame. Returns 1 when there is more to come, 0 when the frame is done, or an error. */
+static int step(struct vae_pass *pass, struct error *error)
+{
+    const int blocks = blocks_of(pass, pass->frame);
+    pass->due_end = pass->due + (blocks + steps_of(pass, pass->frame) - 1) / steps_of(pass, pass->frame);
+    walk(pass);
+    int status = pass->kernels->sync(pass->kernels, error);
+    if (status < 0)
+        return status;
+    pass->due = pass->due_end;
+    if (pass->due < blocks)
+        return 1;
+    end_frame(pass);
+    return 0;
 }
 
 /* A pass without memory that has been rehearsed: workspace.peak and cache_elements are known, the caches laid out. */
@@ -103,13 +144,15 @@ static int rehearse(struct vae_pass **out, const struct vae *vae, const struct v
     pass->latent_height = latent_height;
     pass->latent_width = latent_width;
     pass->rehearsal = true;
-    run(pass);
-    if (latent_frames > 1) /* all later frames are like the second */
-        run(pass);
+    for (int i = 0; i < (latent_frames > 1 ? 2 : 1); i++) { /* all later frames are like the second */
+        walk(pass);
+        pass->blocks[i] = pass->block;
+        end_frame(pass);
+    }
     pass->rehearsal = false;
     pass->frame = 0;
     for (int i = 0; i < network->caches; i++)
-        pass->cache[i].frames = 0;
+        pass->cache[i].frames_before = 0;
     *out = pass;
     return 0;
 }
@@ -123,6 +166,28 @@ static uint64_t pass_bytes(const struct vae *vae, const struct vae_network *netw
     uint64_t bytes = (uint64_t)(pass->workspace.peak + pass->cache_elements) * vae->kernels->act_bytes;
     vae_pass_close(pass);
     return bytes;
+}
+
+static int pass_steps(const struct vae *vae, const struct vae_network *network, int latent_frames, int latent_height,
+                      int latent_width, struct error *error)
+{
+    struct vae_pass *pass;
+    int status = rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, error);
+    if (status < 0)
+        return status;
+    int steps = steps_of(pass, 0) + (latent_frames - 1) * steps_of(pass, 1);
+    vae_pass_close(pass);
+    return steps;
+}
+
+int vae_decode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error)
+{
+    return pass_steps(vae, &vae->decoder, latent_frames, latent_height, latent_width, error);
+}
+
+int vae_encode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error)
+{
+    return pass_steps(vae, &vae->encoder, latent_frames, latent_height, latent_width, error);
 }
 
 uint64_t vae_decode_bytes(const struct vae *vae, int latent_frames, int latent_height, int latent_width)
@@ -190,18 +255,18 @@ static int check_turn(const struct vae_pass *pass, const struct vae_network *net
     return 0;
 }
 
-int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error)
+int vae_decode_step(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error)
 {
     int status = check_turn(pass, &pass->vae->decoder, error);
     if (status < 0)
         return status;
     size_t cells = (size_t)pass->latent_height * (size_t)pass->latent_width;
-    memcpy(pass->host_latent, latent, cells * (size_t)pass->vae->latent_channels * sizeof(float));
+    if (pass->due == 0)
+        memcpy(pass->host_latent, latent, cells * (size_t)pass->vae->latent_channels * sizeof(float));
     pass->pixels_out = pixels;
     pass->frames_out = 0;
-    run(pass);
-    status = pass->kernels->sync(pass->kernels, error);
-    if (status < 0)
+    status = step(pass, error);
+    if (status != 0)
         return status;
     *frames = pass->frames_out;
     status = finite_check(pixels, (size_t)(pass->pixels_out - pixels), "decode", error);
@@ -212,8 +277,17 @@ int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, 
     return 0;
 }
 
-int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
-                      struct error *error)
+int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error)
+{
+    int status;
+    do
+        status = vae_decode_step(pass, latent, pixels, frames, error);
+    while (status > 0);
+    return status;
+}
+
+int vae_encode_step(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
+                    struct error *error)
 {
     int status = check_turn(pass, &pass->vae->encoder, error);
     if (status < 0)
@@ -222,9 +296,8 @@ int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, fl
     if (frames != expected)
         return error_set(error, ERROR_INTERNAL, "vae: %d frames to encode where %d are due", frames, expected);
     pass->pixels_in = pixels;
-    run(pass);
-    status = pass->kernels->sync(pass->kernels, error);
-    if (status < 0)
+    status = step(pass, error);
+    if (status != 0)
         return status;
     size_t cells = (size_t)pass->latent_height * (size_t)pass->latent_width;
     size_t channels = (size_t)pass->vae->latent_channels;
@@ -234,6 +307,16 @@ int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, fl
     }
     vae_latent_from_raw(pass->vae, mean, cells);
     return 0;
+}
+
+int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
+                      struct error *error)
+{
+    int status;
+    do
+        status = vae_encode_step(pass, pixels, frames, mean, log_variance, error);
+    while (status > 0);
+    return status;
 }
 
 void vae_pass_close(struct vae_pass *pass)

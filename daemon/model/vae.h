@@ -41,21 +41,29 @@ uint64_t vae_encode_bytes(const struct vae *vae, int latent_frames, int latent_h
 
 struct vae_pass;
 
-/* Decoding: begin, then one call per latent frame in order, `latent_frames` of them. `latent` is
- * [latent_height*latent_width, channels] in the raw scale, host memory. `pixels` receives *frames (1 or 4) frames
- * [height, width, 3], clamped to [-1, 1], host memory with room for 4 frames. */
+/* A latent frame is computed in steps: one for a small frame, otherwise one for each block of layers, so that a large picture
+ * shows progress too. The number of all steps of a pass; ERROR_NO_MEMORY. */
+int vae_decode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error);
+int vae_encode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error);
+
+/* Decoding: begin, then the latent frames in order, `latent_frames` of them, each by calls that return 1 until the frame
+ * is done (0). `latent` is [latent_height*latent_width, channels] in the raw scale, host memory. `pixels` receives *frames
+ * (1 or 4) frames [height, width, 3], clamped to [-1, 1], host memory with room for 4 frames, the same for all calls of a frame. */
 int vae_decode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);
-int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error);
+int vae_decode_step(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error);
+int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error); /* all steps */
 
-/* Encoding: begin, then one call per latent frame to come: 1 frame of pixels the first time, then 4 (the caller
- * truncates to 4m+1 frames). `pixels` [frames, height, width, 3] in [-1, 1], host memory. One latent frame comes out
- * per call: `mean` and `log_variance` [latent_height*latent_width, channels], the mean normalised, the log variance
- * not (as officially). */
+/* Encoding: begin, then the latent frames to come, each by calls that return 1 until the frame is done (0): 1 frame of pixels
+ * for the first, then 4 (the caller truncates to 4m+1 frames). `pixels` [frames, height, width, 3] in [-1, 1], host memory, the
+ * same for all calls of a frame. `mean` and `log_variance` [latent_height*latent_width, channels] are filled by the last
+ * call, the mean normalised, the log variance not (as officially). */
 int vae_encode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);
+int vae_encode_step(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
+                    struct error *error);
 int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
-                      struct error *error);
+                      struct error *error); /* all steps */
 
 void vae_pass_close(struct vae_pass *pass); /* NULL is allowed */
 

@@ -244,7 +244,7 @@ void vae_conv_causal(struct vae_pass *pass, const struct vae_conv *conv, const s
         .pad_right = conv->kernel_w / 2,
         .add = add,
     };
-    if (!pass->rehearsal) {
+    if (vae_is_due(pass)) {
         call.x = vae_at(pass, x->at);
         call.past_frames = cache->frames;
         call.past = cache->frames ? cache_at(pass, cache, 0) : NULL;
@@ -279,6 +279,7 @@ void vae_residual_run(struct vae_pass *pass, const struct vae_residual *block, s
     vae_conv_causal(pass, &block->conv_out, &y, sum.at, true);
     vae_frame_release(pass, &y);
     *x = sum;
+    vae_block_end(pass);
 }
 
 /* One head of all channels over the cells of one frame. */
@@ -290,7 +291,7 @@ void vae_attention_run(struct vae_pass *pass, const struct vae_attention *block,
     VAE_RUN(pass, channel_norm, vae_at(pass, x->at), (size_t)cells, channels, block->norm.gamma, false,
             vae_at(pass, y.at));
     pointwise(pass, &block->qkv, &y, qkv.at, false);
-    if (!pass->rehearsal) {
+    if (vae_is_due(pass)) {
         struct attention problem = {
             .q = vae_at(pass, qkv.at),
             .q_rows = cells,
@@ -314,6 +315,7 @@ void vae_attention_run(struct vae_pass *pass, const struct vae_attention *block,
     vae_frame_release(pass, &qkv);
     pointwise(pass, &block->proj, &y, x->at, true);
     vae_frame_release(pass, &y);
+    vae_block_end(pass);
 }
 
 void vae_middle_run(struct vae_pass *pass, struct vae_frame *x)

@@ -72,7 +72,8 @@ struct vae {
 struct vae_cache {
     size_t at;             /* element offset in the cache memory */
     size_t frame_elements; /* 0: not laid out yet */
-    int frames;            /* filled so far */
+    int frames;            /* filled so far in this walk, */
+    int frames_before;     /* and when the latent frame began */
 };
 
 struct vae_pass {
@@ -82,6 +83,9 @@ struct vae_pass {
     int latent_frames, latent_height, latent_width;
     int frame;                /* latent frames done */
     bool rehearsal;           /* nothing is computed, only measured */
+    int block;                /* of this walk through the network, counted by vae_block_end, */
+    int due, due_end;         /* and the blocks from due on, before due_end, are computed: the others were, or will be */
+    int blocks[2];            /* of the first latent frame, and of each later one */
     struct workspace workspace;
     act *memory;              /* workspace.peak elements */
     struct vae_cache *cache;  /* [network->caches] */
@@ -107,10 +111,22 @@ static inline size_t vae_frame_elements(const struct vae_frame *x)
     return (size_t)x->height * (size_t)x->width * (size_t)x->channels;
 }
 
-/* Run a kernel, except in a rehearsal. */
+/* A frame is computed in steps of a few blocks of layers. Each step walks through the whole network, so that every
+ * tensor gets the place it had in the walk before, and computes only the blocks that are due. */
+static inline bool vae_is_due(const struct vae_pass *pass)
+{
+    return !pass->rehearsal && pass->block >= pass->due && pass->block < pass->due_end;
+}
+
+static inline void vae_block_end(struct vae_pass *pass)
+{
+    pass->block++;
+}
+
+/* Run a kernel where it is due. */
 #define VAE_RUN(pass, operator, ...)                                                                                    \
     do {                                                                                                               \
-        if (!(pass)->rehearsal)                                                                                        \
+        if (vae_is_due(pass))                                                                                          \
             (pass)->kernels->operator((pass)->kernels, __VA_ARGS__);                                                    \
     } while (0)
 

@@ -64,6 +64,7 @@ static void head(struct vae_pass *pass, struct vae_frame x)
     if (!pass->rehearsal)
         pass->pixels_out += pixels;
     pass->frames_out++;
+    vae_block_end(pass);
 }
 
 /* Doubles the frame rate: the convolution has twice the channels, one half for each frame. */
@@ -107,7 +108,7 @@ static void run_stage(struct vae_pass *pass, int index, struct vae_frame x)
         vae_residual_run(pass, &stage->residual[j], &x);
     if (frames == 2)
         x = double_frames(pass, stage, &x);
-    if (!pass->rehearsal) {
+    if (vae_is_due(pass)) {
         struct conv_call call = {
             .x = vae_at(pass, x.at),
             .frames = frames,
@@ -127,6 +128,7 @@ static void run_stage(struct vae_pass *pass, int index, struct vae_frame x)
         pass->kernels->conv(pass->kernels, stage->resample.conv, &call);
     }
     vae_frame_release(pass, &x);
+    vae_block_end(pass);
     for (int f = 0; f < frames; f++) {
         out.piece = f == frames - 1 ? piece : VAE_BORROWED;
         run_stage(pass, index + 1, out);

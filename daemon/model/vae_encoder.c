@@ -58,11 +58,12 @@ static void input_frame(struct vae_pass *pass, int height, int width, size_t out
     vae_frame_release(pass, &patches);
     if (!pass->rehearsal)
         pass->pixels_in += pixels;
+    vae_block_end(pass);
 }
 
 static void shrink(struct vae_pass *pass, const struct vae_stage *stage, const struct vae_frame *x, size_t out, bool add)
 {
-    if (pass->rehearsal)
+    if (!vae_is_due(pass))
         return;
     struct conv_call call = {
         .x = vae_at(pass, x->at),
@@ -91,7 +92,7 @@ static void halve_frames(struct vae_pass *pass, const struct vae_stage *stage, s
         vae_cache_push(pass, &stage->time, pair, elements, 1);
         return;
     }
-    if (!pass->rehearsal) {
+    if (vae_is_due(pass)) {
         const struct vae_cache *cache = &pass->cache[stage->time.cache];
         struct conv_call call = {
             .x = vae_at(pass, pair),
@@ -151,6 +152,8 @@ static void run_stage(struct vae_pass *pass, int index, int height, int width, s
         halve_frames(pass, stage, pair, height, width, out);
         workspace_give(&pass->workspace, pair);
     }
+    if (stage->has_resample)
+        vae_block_end(pass);
 }
 
 void vae_encoder_run(struct vae_pass *pass)
@@ -170,4 +173,5 @@ void vae_encoder_run(struct vae_pass *pass)
     VAE_RUN(pass, download, pass->host_latent, vae_at(pass, latent.at), vae_frame_elements(&latent));
     vae_frame_release(pass, &moments);
     vae_frame_release(pass, &latent);
+    vae_block_end(pass);
 }

@@ -2,7 +2,10 @@
  * Recorded by tests/golden/make_vision_vectors.py and, for a whole picture, by the t2i_a case. */
 #include "tests/unit/vision_fixture.h"
 
+#include <math.h>
+
 #include "daemon/model/vae.h"
+#include "daemon/model/vae_blocks.h"
 
 enum { LATENT_FRAMES = 4, LATENT_HEIGHT = 3, LATENT_WIDTH = 2, CHANNELS = 48 };
 enum { CELLS = LATENT_HEIGHT * LATENT_WIDTH, LATENT = CELLS * CHANNELS };
@@ -190,6 +193,95 @@ static void a_pass_takes_exactly_the_memory_that_was_promised(void **state)
     assert_true(vae_decode_bytes(vae, 1, 5, 7) < vae_decode_bytes(vae, 2, 5, 7) / 2);
 }
 
+/* More than 256 cells: a frame is computed block by block. */
+enum { LARGE_HEIGHT = 17, LARGE_WIDTH = 16, LARGE_CELLS = LARGE_HEIGHT * LARGE_WIDTH, LARGE_FRAME = LARGE_CELLS * 16 * 16 * 3 };
+
+/* A latent frame in one walk through the network, as small ones are. */
+static void in_one_walk(struct vae_pass *pass, const struct vae_network *network, const float *in, float *out)
+{
+    struct error error = {0};
+    const bool decodes = network == &vae->decoder;
+    pass->due = pass->block = 0;
+    pass->due_end = 1 << 20;
+    pass->frames_out = 0;
+    for (int i = 0; i < network->caches; i++)
+        pass->cache[i].frames = pass->cache[i].frames_before;
+    if (decodes) {
+        memcpy(pass->host_latent, in, (size_t)LARGE_CELLS * CHANNELS * sizeof(float));
+        pass->pixels_out = out;
+        vae_decoder_run(pass);
+    } else {
+        pass->pixels_in = in;
+        vae_encoder_run(pass);
+    }
+    ASSERT_OK(fixture.kernels->sync(fixture.kernels, &error), error);
+    if (!decodes)
+        memcpy(out, pass->host_latent, 2 * (size_t)LARGE_CELLS * CHANNELS * sizeof(float));
+}
+
+static void a_large_frame_is_decoded_block_by_block_to_the_same_bytes(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    float *latent = synthetic(2 * (size_t)LARGE_CELLS * CHANNELS), *want = malloc(4 * (size_t)LARGE_FRAME * sizeof(float));
+    float *pixels = malloc(4 * (size_t)LARGE_FRAME * sizeof(float));
+    struct vae_pass *pass, *whole;
+    int frames, steps = 0;
+    ASSERT_OK(vae_decode_begin(&pass, vae, 2, LARGE_HEIGHT, LARGE_WIDTH, &error), error);
+    ASSERT_OK(vae_decode_begin(&whole, vae, 2, LARGE_HEIGHT, LARGE_WIDTH, &error), error);
+    for (int t = 0; t < 2; t++) {
+        const float *from = latent + (size_t)t * LARGE_CELLS * CHANNELS;
+        int more, before = steps;
+        do {
+            more = vae_decode_step(pass, from, pixels, &frames, &error);
+            assert_true(more >= 0);
+            steps++;
+        } while (more);
+        assert_true(steps - before > 10);
+        assert_int_equal(frames, t ? 4 : 1);
+        in_one_walk(whole, &vae->decoder, from, want);
+        for (int i = 0; i < whole->network->caches; i++)
+            whole->cache[i].frames_before = whole->cache[i].frames;
+        whole->frame++;
+        for (size_t i = 0; i < (size_t)frames * LARGE_FRAME; i++)
+            want[i] = fminf(fmaxf(want[i], -1), 1);
+        assert_memory_equal(pixels, want, (size_t)frames * LARGE_FRAME * sizeof(float));
+    }
+    assert_int_equal(steps, vae_decode_steps(vae, 2, LARGE_HEIGHT, LARGE_WIDTH, &error));
+    assert_int_equal(2, vae_decode_steps(vae, 2, 16, 16, &error));
+    vae_pass_close(pass);
+    vae_pass_close(whole);
+    free(latent);
+    free(want);
+    free(pixels);
+}
+
+static void a_large_picture_is_encoded_block_by_block_to_the_same_bytes(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    const size_t values = (size_t)LARGE_CELLS * CHANNELS;
+    float *pixels = synthetic(LARGE_FRAME), *moments = malloc(2 * values * sizeof(float)), *want = malloc(2 * values * sizeof(float));
+    struct vae_pass *pass, *whole;
+    int more, steps = 0;
+    ASSERT_OK(vae_encode_begin(&pass, vae, 1, LARGE_HEIGHT, LARGE_WIDTH, &error), error);
+    ASSERT_OK(vae_encode_begin(&whole, vae, 1, LARGE_HEIGHT, LARGE_WIDTH, &error), error);
+    do {
+        more = vae_encode_step(pass, pixels, 1, moments, moments + values, &error);
+        assert_true(more >= 0);
+        steps++;
+    } while (more);
+    assert_true(steps > 10);
+    assert_int_equal(steps, vae_encode_steps(vae, 1, LARGE_HEIGHT, LARGE_WIDTH, &error));
+    in_one_walk(whole, &vae->encoder, pixels, want);
+    assert_memory_equal(pass->host_latent, want, 2 * values * sizeof(float));
+    vae_pass_close(pass);
+    vae_pass_close(whole);
+    free(pixels);
+    free(moments);
+    free(want);
+}
+
 static void frames_out_of_turn_are_refused(void **state)
 {
     (void)state;
@@ -269,6 +361,8 @@ int main(void)
         cmocka_unit_test(a_picture_is_the_first_frame_of_a_clip),
         cmocka_unit_test(passes_that_run_in_turn_do_not_disturb_each_other),
         cmocka_unit_test(a_pass_takes_exactly_the_memory_that_was_promised),
+        cmocka_unit_test(a_large_frame_is_decoded_block_by_block_to_the_same_bytes),
+        cmocka_unit_test(a_large_picture_is_encoded_block_by_block_to_the_same_bytes),
         cmocka_unit_test(frames_out_of_turn_are_refused),
         cmocka_unit_test(running_out_of_memory_is_reported_and_leaks_nothing),
         cmocka_unit_test(the_raw_scale_and_back_is_the_identity),
