@@ -119,7 +119,8 @@ struct lance_latents {
     int batch, channels, frames, height, width;
 };
 
-/* A request; pointers are borrowed only during lance_job_start. Fill with lance_request_init first. */
+/* A request; its pointers are borrowed until the job's first stage, "prepare", has ended (lance_job_step has told its last step),
+ * or the job is closed. Fill with lance_request_init first. */
 struct lance_request {
     enum lance_task task;
     const char *prompt;        /* UTF-8; a question for x2t tasks */
@@ -178,7 +179,8 @@ enum { LANCE_END_STEP = 10000 }; /* the default end_step: past every schedule */
 void lance_request_init(struct lance_request *request, enum lance_task task);
 
 /* Check everything that can be checked without starting (ranges, multiples, NaN, lengths, task offered by
- * the model, and that the job fits the memory limit at all); the message names the parameter, its value and what is
+ * the model, and that the job fits the memory limit at all; not that noise and latents are finite numbers, which the first
+ * stage looks at); the message names the parameter, its value and what is
  * accepted. ERROR_BAD_REQUEST, ERROR_UNSUPPORTED or ERROR_TOO_LARGE. lance_job_start checks the same. */
 int lance_request_check(const struct lance_model *model, const struct lance_request *request, struct error *error);
 
@@ -194,16 +196,16 @@ int lance_estimate(const struct lance_model *model, const struct lance_request *
 
 struct lance_job;
 
-/* Validate, admit (ERROR_TOO_LARGE with the numbers when it cannot fit) and set up a job. */
+/* Validate, plan and admit a job (ERROR_TOO_LARGE with the numbers when it cannot fit); nothing is computed or copied yet. */
 int lance_job_start(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
                     struct error *error);
 
 enum lance_step_status { LANCE_STEP_DONE = 0, LANCE_STEP_MORE = 1 }; /* errors are negative */
 
 struct lance_progress {
-    const char *stage;   /* "prefix", "vit", "encode", "denoise", "decode", "text" (static strings) */
+    const char *stage;   /* "prepare", "vit", "encode", "prefix", "denoise", "decode", "text" (static strings) */
     int step, steps;     /* within the stage; steps 0: unknown */
-    int total_step, total_steps; /* over the whole job */
+    int total_step, total_steps; /* over the whole job; the total falls after "prepare" where earlier jobs have left something */
     const char *text;    /* the piece of text made by this step, whole UTF-8 characters; NULL if none. Valid until the next step */
     double seconds;      /* spent in this step */
 };

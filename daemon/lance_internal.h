@@ -3,6 +3,7 @@
  *   lance.c          models: open, close, info
  *   lance_request.c  defaults and checks of a request
  *   lance_plan.c     from a request to sizes: prompt, grids, memory
+ *   lance_prepare.c  the first stage: frames, noise and latents of the request
  *   lance_job.c      the job's stages, step by step
  *   lance_latents.c  latents of the client: where sampling starts, what a mask keeps, what goes back
  *   lance_answer.c   the stage that writes text
@@ -12,6 +13,7 @@
 #define LANCE_INTERNAL_H
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #include "daemon/lance.h"
 #include "daemon/model/checkpoint.h"
@@ -123,6 +125,7 @@ int job_plan_check_fit(const struct job_plan *plan, const struct lance_model *mo
 struct latents {
     size_t batch, cells, channels, first_row; /* rows before first_row are the source's or kept whole: clean */
     float first_t, last_t;
+    bool empty;                /* the client's latents are all zero, or there are none */
     float *mask;               /* [batch, cells], or NULL; with it: */
     float *kept, *kept_noise;  /* [batch, cells, channels] */
     float *scratch;
@@ -131,9 +134,12 @@ int latents_check(const struct job_plan *plan, const struct lance_model *model, 
                   struct error *error);
 /* Whole frames at the front that the mask keeps of every batch item. */
 int latents_kept_frames(const struct lance_latents *mask);
-/* `x` has the noise, and becomes what sampling starts from. latents_free frees it, whatever this returns. */
-int latents_start(struct latents *latents, const struct lance_model *model, const struct job_plan *plan,
-                  const struct lance_request *request, float *x, struct error *error);
+/* Room for what the request gives. latents_free frees it, whatever this returns. */
+int latents_open(struct latents *latents, const struct lance_model *model, const struct job_plan *plan,
+                 const struct lance_request *request, struct error *error);
+/* `x` [cells, channels] has the noise of batch item `item`, and becomes what its sampling starts from. */
+void latents_start(struct latents *latents, const struct lance_model *model, const struct lance_request *request, int item,
+                   float *x);
 /* After a step to time t, put what the mask keeps back into x, noised to t. */
 void latents_keep(const struct latents *latents, float t, float *x);
 /* The result of x: raw, and where noise is left, what makes going on exact (`state` may be NULL otherwise). */
@@ -141,6 +147,38 @@ void latents_finish(const struct latents *latents, const struct lance_model *mod
 /* Of one item's values, channels first [channels, cells], the rows [count, channels] of the cells from first_cell on. */
 void latents_frame_rows(const float *values, size_t cells, size_t channels, size_t first_cell, size_t count, float *rows);
 void latents_free(struct latents *latents);
+
+/* lance_prepare.c. What it makes of a request; a field that is not NULL belongs to whoever holds the struct. */
+struct prepared {
+    uint8_t *vit_pixels; /* [2*grid.t, height, width, 3] */
+    uint8_t *vae_pixels; /* [source frames, height, width, 3] */
+    float *eps;          /* [channels, encoded cells]; NULL: the mean is used */
+    float *initial;      /* [batch, target cells, channels], the noise, or what sampling starts from */
+    struct latents given; /* what the client gave to start from */
+    float *raw_latents;  /* [batch, channels, target cells], for the task decode */
+};
+struct prepare;
+int prepare_steps(const struct job_plan *plan, const struct lance_request *request);
+/* Everything must outlive the stage, what the request points to as well. ERROR_NO_MEMORY. */
+int prepare_open(struct prepare **out, const struct lance_model *model, const struct job_plan *plan,
+                 const struct lance_request *request, struct prepared *prepared, struct error *error);
+/* Steps 0 to prepare_steps - 1, in order. ERROR_BAD_REQUEST where a value is no number. */
+int prepare_step(struct prepare *prepare, int step, struct error *error);
+/* After the last step: the names of the visual inputs, for the prefix cache. */
+void prepare_name_inputs(struct prepare *prepare, struct prefix_options *prefix);
+void prepare_close(struct prepare *prepare); /* NULL is allowed */
+void prepared_free(struct prepared *prepared);
+
+/* Host memory, zeroed. NULL where *code is an error already or becomes ERROR_NO_MEMORY. */
+static inline void *host_alloc(size_t count, size_t size, const char *what, int *code, struct error *error)
+{
+    if (*code)
+        return NULL;
+    void *memory = calloc(count ? count : 1, size);
+    if (!memory)
+        *code = error_set(error, ERROR_NO_MEMORY, "no memory for %s (%zu bytes)", what, count * size);
+    return memory;
+}
 
 /* lance_answer.c: decoding of text. */
 struct answer;

@@ -2,30 +2,30 @@
  *
  * A job is a list of stages, each with a known number of steps:
  *
+ *   prepare  some frames of the source, or the noise of a batch item, per step (lance_prepare.c). Afterwards the prefix
+ *            cache is asked what is there, and stages that nothing needs any more are left out
  *   vit      one transformer block of the vision encoder per step
- *   encode   one latent frame of the source per step
+ *   encode   one latent frame of the source per step; of a large one, one block of the VAE's layers
  *   prefix   one split of the prompt per step, into KV caches; those that an earlier job left in the prefix cache are not
  *            run again, nor the stages that only feed them
  *   denoise  one Euler step of all batch items per step
- *   decode   one latent frame of one batch item per step
+ *   decode   one latent frame of one batch item per step; of a large one, one block of the VAE's layers
  *   text     a few tokens of the answer per step
  *
- * The tasks encode and decode have one stage alone.
+ * The tasks encode and decode have one stage alone beside preparing.
  *
  * A stage allocates what it needs when it begins and frees what no later stage needs when it ends;
  * lance_plan.c sums the same sizes, so what is changed here is changed there.
  */
 #include "daemon/lance_internal.h"
-#include "daemon/model/noise.h"
 #include "daemon/model/sampler.h"
-#include "daemon/model/sha256.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { MAX_STAGES = 6 };
+enum { MAX_STAGES = 7 };
 
 struct stage {
     const char *name;
@@ -37,7 +37,7 @@ struct stage {
 struct lance_job {
     struct lance_model *model;
     struct kernels *kernels;
-    struct lance_request request; /* its pointers are not used after the start */
+    struct lance_request request; /* its pointers are not used after the first stage */
     struct job_plan plan;
 
     const struct stage *stages[MAX_STAGES];
@@ -48,12 +48,9 @@ struct lance_job {
     bool begun, failed, finished;
 
     /* host */
-    uint8_t *vit_pixels;   /* [2*grid.t, height, width, 3] */
-    uint8_t *vae_pixels;   /* [source frames, height, width, 3] */
-    float *eps;            /* [channels, encoded cells]; NULL: the mean is used */
+    struct prepare *prepare;
+    struct prepared prepared; /* what is not needed any more is freed and NULL */
     float *encoded;        /* [encoded cells, channels], normalised latents of the source */
-    float *initial;        /* [batch, target cells, channels], the noise, or what sampling starts from */
-    struct latents given;  /* what the client gave to start from */
     float *host_x;         /* x, while the mask is put back */
     float *chunk;          /* scratch of encode and decode: 4 frames of pixels */
     float *moments;        /* scratch of encode: mean and log variance of a latent frame; of decode: a latent frame */
@@ -68,6 +65,7 @@ struct lance_job {
     act *vit_tokens, *reference_latents, *reference_positions;
     struct vit_pass *vit_pass;
     struct vae_pass *vae_pass;
+    int vae_item, vae_frame; /* the batch item and latent frame that the VAE is at */
     struct prefix *prefix;
     struct decoder_workspace *workspace;
     struct denoiser *denoiser;
@@ -86,16 +84,6 @@ static double now_seconds(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void *host_alloc(size_t count, size_t size, const char *what, int *code, struct error *error)
-{
-    if (*code)
-        return NULL;
-    void *memory = calloc(count ? count : 1, size);
-    if (!memory)
-        *code = error_set(error, ERROR_NO_MEMORY, "no memory for %s (%zu bytes)", what, count * size);
-    return memory;
 }
 
 static int device_alloc(struct lance_job *job, void *out, uint64_t bytes, struct error *error)
@@ -164,56 +152,32 @@ static bool lacks(const struct lance_job *job, enum split_attention kind)
     return false;
 }
 
-/* Name what the visual splits are made of. */
-static void name_inputs(struct lance_job *job)
-{
-    struct job_plan *plan = &job->plan;
-    struct sha256 sha;
-    if (plan->sees) {
-        const int shape[] = {2 * plan->vit_grid.t, plan->vit_size.height, plan->vit_size.width, 3};
-        sha256_start(&sha);
-        sha256_add(&sha, shape, sizeof shape);
-        sha256_add(&sha, job->vit_pixels, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * 3);
-        sha256_finish(&sha, plan->prefix.vit_input.hex);
-    }
-    if (plan->reference_bytes) {
-        const int shape[] = {plan->source_frames, plan->vae_size.height, plan->vae_size.width, job->eps != NULL};
-        sha256_start(&sha);
-        sha256_add(&sha, shape, sizeof shape);
-        sha256_add(&sha, job->vae_pixels, (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2] * 3);
-        if (job->eps)
-            sha256_add(&sha, job->eps, (size_t)token_grid_cells(plan->encoded) * channels_of(job) * sizeof(float));
-        sha256_finish(&sha, plan->prefix.reference_input.hex);
-    }
-}
-
 /* Take from the prefix cache what is there, and forget the source where nothing needs it any more. */
 static int open_prefix(struct lance_job *job, struct error *error)
 {
     struct lance_model *model = job->model;
     const uint64_t before = memory_of_jobs(job);
-    name_inputs(job);
     int code = prefix_open(&job->prefix, model->decoder, model->latent_tokens, job->kernels, model->prefix_cache,
                            &job->plan.prefix, error);
     if (code)
         return code;
-    job->held_bytes = job->peak_bytes = memory_of_jobs(job) - before;
+    const uint64_t found_bytes = memory_of_jobs(job) - before;
     if (!lacks(job, SPLIT_FULL)) {
-        free(job->vit_pixels);
-        job->vit_pixels = NULL;
+        free(job->prepared.vit_pixels);
+        job->prepared.vit_pixels = NULL;
     }
     if (!lacks(job, SPLIT_FULL_NOISE) && job->plan.condition_frames == 0) {
-        free(job->vae_pixels);
-        free(job->eps);
-        job->vae_pixels = NULL;
-        job->eps = NULL;
+        free(job->prepared.vae_pixels);
+        free(job->prepared.eps);
+        job->prepared.vae_pixels = NULL;
+        job->prepared.eps = NULL;
     }
     /* What was found is held from now on, beside what the source's stages need. */
     const uint64_t source_need = model->kernels->host_memory ? job->plan.source_memory.total_bytes
                                                              : job->plan.source_memory.device_bytes;
-    if ((job->vit_pixels || job->vae_pixels) && source_need + job->held_bytes > job->promised_bytes) {
-        model->promised_bytes += source_need + job->held_bytes - job->promised_bytes;
-        job->promised_bytes = source_need + job->held_bytes;
+    if ((job->prepared.vit_pixels || job->prepared.vae_pixels) && source_need + found_bytes > job->promised_bytes) {
+        model->promised_bytes += source_need + found_bytes - job->promised_bytes;
+        job->promised_bytes = source_need + found_bytes;
     }
     make_room(model);
     return 0;
@@ -227,12 +191,43 @@ static void close_prefix(struct lance_job *job)
     make_room(job->model);
 }
 
+/* ---- prepare ---- */
+
+static int prepare_stage_begin(struct lance_job *job, struct error *error)
+{
+    return prepare_open(&job->prepare, job->model, &job->plan, &job->request, &job->prepared, error);
+}
+
+static int prepare_stage_step(struct lance_job *job, int step, struct error *error)
+{
+    return prepare_step(job->prepare, step, error);
+}
+
+static int list_stages(struct lance_job *job, struct error *error);
+
+/* What was borrowed is the caller's again, and what has to be done is known. */
+static int prepare_stage_end(struct lance_job *job, struct error *error)
+{
+    struct lance_request *r = &job->request;
+    prepare_name_inputs(job->prepare, &job->plan.prefix);
+    prepare_close(job->prepare);
+    job->prepare = NULL;
+    job->raw_latents = job->prepared.raw_latents;
+    job->prepared.raw_latents = NULL;
+    r->prompt = r->system_prompt = r->resolution = NULL;
+    r->source = NULL;
+    r->noise = r->source_latent_noise = NULL;
+    r->latents = r->latent_state = r->latent_mask = NULL;
+    int code = job->plan.prompt ? open_prefix(job, error) : 0;
+    return code ? code : list_stages(job, error);
+}
+
 /* ---- vit ---- */
 
 static int vit_stage_begin(struct lance_job *job, struct error *error)
 {
     int code = device_alloc(job, &job->vit_tokens, job->plan.vit_token_bytes, error);
-    return code ? code : vit_begin(&job->vit_pass, job->model->vit, job->vit_pixels, job->plan.vit_grid, job->vit_tokens, error);
+    return code ? code : vit_begin(&job->vit_pass, job->model->vit, job->prepared.vit_pixels, job->plan.vit_grid, job->vit_tokens, error);
 }
 
 static int vit_stage_step(struct lance_job *job, int step, struct error *error)
@@ -255,8 +250,8 @@ static int vit_stage_end(struct lance_job *job, struct error *error)
     free(tokens);
     vit_pass_close(job->vit_pass);
     job->vit_pass = NULL;
-    free(job->vit_pixels);
-    job->vit_pixels = NULL;
+    free(job->prepared.vit_pixels);
+    job->prepared.vit_pixels = NULL;
     return code;
 }
 
@@ -275,24 +270,27 @@ static int encode_stage_begin(struct lance_job *job, struct error *error)
 }
 
 /* latent = mean + eps * exp(log_variance / 2), as the official code samples it. */
-static int encode_stage_step(struct lance_job *job, int frame, struct error *error)
+static int encode_stage_step(struct lance_job *job, int step, struct error *error)
 {
+    (void)step;
     const struct job_plan *plan = &job->plan;
     const size_t pixels = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
+    const int frame = job->vae_frame;
     const int first = frame == 0 ? 0 : 1 + (frame - 1) * VAE_TEMPORAL_STRIDE, frames = frame == 0 ? 1 : VAE_TEMPORAL_STRIDE;
-    const uint8_t *from = job->vae_pixels + (size_t)first * pixels;
+    const uint8_t *from = job->prepared.vae_pixels + (size_t)first * pixels;
     for (size_t i = 0; i < (size_t)frames * pixels; i++)
         job->chunk[i] = ((float)from[i] / 255.0f - 0.5f) / 0.5f;
     const size_t cells = frame_cells(plan->encoded), channels = channels_of(job), all = cells * (size_t)plan->encoded.frames;
     float *mean = job->moments, *log_variance = mean + cells * channels;
-    int code = vae_encode_frames(job->vae_pass, job->chunk, frames, mean, log_variance, error);
-    if (code)
-        return code;
+    int more = vae_encode_step(job->vae_pass, job->chunk, frames, mean, log_variance, error);
+    if (more)
+        return more < 0 ? more : 0;
+    job->vae_frame++;
     float *to = job->encoded + (size_t)frame * cells * channels;
     for (size_t cell = 0; cell < cells; cell++)
         for (size_t c = 0; c < channels; c++) {
             size_t i = cell * channels + c;
-            float eps = job->eps ? job->eps[c * all + (size_t)frame * cells + cell] : 0;
+            float eps = job->prepared.eps ? job->prepared.eps[c * all + (size_t)frame * cells + cell] : 0;
             to[i] = mean[i] + eps * expf(0.5f * log_variance[i]);
         }
     return finite_check(to, cells * channels, "encode", error);
@@ -320,10 +318,11 @@ static int encode_stage_end(struct lance_job *job, struct error *error)
     job->vae_pass = NULL;
     free(job->chunk);
     free(job->moments);
-    free(job->vae_pixels);
-    free(job->eps);
-    job->chunk = job->moments = job->eps = NULL;
-    job->vae_pixels = NULL;
+    free(job->prepared.vae_pixels);
+    free(job->prepared.eps);
+    job->chunk = job->moments = job->prepared.eps = NULL;
+    job->prepared.vae_pixels = NULL;
+    job->vae_frame = 0;
     return job->request.task == LANCE_ENCODE ? keep_encoded(job, error) : 0;
 }
 
@@ -385,12 +384,12 @@ static int denoise_stage_begin(struct lance_job *job, struct error *error)
                               &plan->denoiser, error)))
         return code;
     for (size_t i = 0; i < batch && given; i++)
-        memcpy(job->initial + i * item, job->encoded, given * sizeof(float));
-    job->kernels->param_upload(job->kernels, job->x, job->initial, batch * item);
-    free(job->initial);
-    job->initial = NULL;
+        memcpy(job->prepared.initial + i * item, job->encoded, given * sizeof(float));
+    job->kernels->param_upload(job->kernels, job->x, job->prepared.initial, batch * item);
+    free(job->prepared.initial);
+    job->prepared.initial = NULL;
     code = 0;
-    if (job->given.mask)
+    if (job->prepared.given.mask)
         job->host_x = host_alloc(batch * item, sizeof(float), "masked latents", &code, error);
     return code;
 }
@@ -439,11 +438,11 @@ static int denoise_stage_step(struct lance_job *job, int step, struct error *err
     code = k->sync(k, error);
     if (!code && step == 0)
         code = check_first_step(job, error);
-    if (code || !job->given.mask)
+    if (code || !job->prepared.given.mask)
         return code;
     const size_t n = (size_t)r->batch_size * item;
     k->param_download(k, job->host_x, job->x, n);
-    latents_keep(&job->given, t - dt, job->host_x);
+    latents_keep(&job->prepared.given, t - dt, job->host_x);
     k->param_upload(k, job->x, job->host_x, n);
     return 0;
 }
@@ -461,8 +460,8 @@ static int denoise_stage_end(struct lance_job *job, struct error *error)
     job->kernels->param_download(job->kernels, job->latents, job->x, n);
     if ((code = finite_check(job->latents, n, "denoise", error)))
         return code;
-    latents_finish(&job->given, job->model, job->latents, job->raw_latents, job->latent_state);
-    latents_free(&job->given);
+    latents_finish(&job->prepared.given, job->model, job->latents, job->raw_latents, job->latent_state);
+    latents_free(&job->prepared.given);
     free(job->host_x);
     job->host_x = NULL;
     denoiser_close(job->denoiser);
@@ -494,22 +493,29 @@ static int decode_stage_begin(struct lance_job *job, struct error *error)
 
 static int decode_stage_step(struct lance_job *job, int step, struct error *error)
 {
+    (void)step;
     const struct token_grid target = job->plan.target;
-    const int item = step / target.frames, frame = step % target.frames;
     const size_t cells = target_cells(job), channels = channels_of(job), rows = frame_cells(target);
     int code = 0, frames = 0;
-    if (frame == 0) {
-        vae_pass_close(job->vae_pass); /* of the batch item before */
+    if (job->vae_frame == target.frames) { /* of the batch item before */
+        vae_pass_close(job->vae_pass);
         job->vae_pass = NULL;
-        code = vae_decode_begin(&job->vae_pass, job->model->vae, target.frames, target.height, target.width, error);
+        job->vae_frame = 0;
+        job->vae_item++;
     }
-    latents_frame_rows(job->raw_latents + (size_t)item * cells * channels, cells, channels, (size_t)frame * rows, rows, job->moments);
-    if (!code)
-        code = vae_decode_frame(job->vae_pass, job->moments, job->chunk, &frames, error);
+    const int frame = job->vae_frame;
+    if (!job->vae_pass)
+        code = vae_decode_begin(&job->vae_pass, job->model->vae, target.frames, target.height, target.width, error);
     if (code)
         return code;
-    size_t first = (size_t)item * (size_t)vae_frames(target.frames) + (size_t)(frame == 0 ? 0 : vae_frames(frame));
+    latents_frame_rows(job->raw_latents + (size_t)job->vae_item * cells * channels, cells, channels, (size_t)frame * rows, rows,
+                       job->moments);
+    int more = vae_decode_step(job->vae_pass, job->moments, job->chunk, &frames, error);
+    if (more)
+        return more < 0 ? more : 0;
+    size_t first = (size_t)job->vae_item * (size_t)vae_frames(target.frames) + (size_t)(frame == 0 ? 0 : vae_frames(frame));
     vae_pixels_to_u8(job->chunk, job->pixels + first * picture_bytes(job), (size_t)frames * picture_bytes(job));
+    job->vae_frame++;
     return 0;
 }
 
@@ -558,6 +564,7 @@ static int text_stage_end(struct lance_job *job, struct error *error)
 
 /* ---- start ---- */
 
+static const struct stage prepare_stage = {"prepare", prepare_stage_begin, prepare_stage_step, prepare_stage_end};
 static const struct stage vit_stage = {"vit", vit_stage_begin, vit_stage_step, vit_stage_end};
 static const struct stage encode_stage = {"encode", encode_stage_begin, encode_stage_step, encode_stage_end};
 static const struct stage prefix_stage = {"prefix", prefix_stage_begin, prefix_stage_step, prefix_stage_end};
@@ -572,141 +579,43 @@ static void add_stage(struct lance_job *job, const struct stage *stage, int step
     job->total_steps += steps;
 }
 
-static void list_stages(struct lance_job *job)
+/* The stages of the job: all that it may need, as long as it is not known what earlier jobs have left (no prefix is open). */
+static int list_stages(struct lance_job *job, struct error *error)
 {
     const struct job_plan *plan = &job->plan;
     const struct lance_request *r = &job->request;
-    int missing = 0;
+    const struct token_grid grid = plan->target;
+    const bool begins = job->stage_count == 0;
+    int missing = plan->prompt && begins ? plan->prompt->prefix_splits : 0, steps;
     for (int i = 0; job->prefix && i < prefix_splits(job->prefix); i++)
         missing += !prefix_has(job->prefix, i);
-    if (job->vit_pixels)
+    if (begins)
+        add_stage(job, &prepare_stage, prepare_steps(plan, r));
+    job->stage_count = 1;
+    job->total_steps = job->stage_steps[0];
+    if (begins ? plan->sees : job->prepared.vit_pixels != NULL)
         add_stage(job, &vit_stage, checkpoint_config(job->model->checkpoint)->vit.depth);
-    if (job->vae_pixels)
-        add_stage(job, &encode_stage, plan->encoded.frames);
+    if (begins ? plan->encodes : job->prepared.vae_pixels != NULL) {
+        steps = vae_encode_steps(job->model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width, error);
+        if (steps < 0)
+            return steps;
+        add_stage(job, &encode_stage, steps);
+    }
     if (missing > 0)
         add_stage(job, &prefix_stage, missing);
     if (task_answers(r->task)) {
         add_stage(job, &text_stage, r->max_new_tokens);
-        return;
+        return 0;
     }
     if (task_samples(r->task))
         add_stage(job, &denoise_stage, plan->steps);
-    if (r->task == LANCE_DECODE || (task_samples(r->task) && r->decode))
-        add_stage(job, &decode_stage, r->batch_size * plan->target.frames);
-}
-
-/* The middle of a frame, of a size that it has. */
-static void crop_centre(const uint8_t *from, int height, int width, struct picture_size size, uint8_t *to)
-{
-    const size_t top = (size_t)(height - size.height) / 2, left = (size_t)(width - size.width) / 2;
-    for (size_t y = 0; y < (size_t)size.height; y++)
-        memcpy(to + y * (size_t)size.width * 3, from + ((top + y) * (size_t)width + left) * 3, (size_t)size.width * 3);
-}
-
-/* Resize the source's frames for the ViT (an odd clip repeats its last frame) and for the VAE. */
-static int prepare_source(struct lance_job *job, struct error *error)
-{
-    const struct job_plan *plan = &job->plan;
-    const struct lance_media *source = job->request.source;
-    const size_t source_bytes = (size_t)source->height * (size_t)source->width * 3;
-    const size_t vit_bytes_each = (size_t)plan->vit_size.height * (size_t)plan->vit_size.width * 3;
-    const size_t vae_bytes_each = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
-    const int vit_frames = plan->sees ? 2 * plan->vit_grid.t : 0;
-    int code = 0;
-    if (plan->sees)
-        job->vit_pixels = host_alloc((size_t)vit_frames * vit_bytes_each, 1, "source frames", &code, error);
-    if (plan->encodes)
-        job->vae_pixels = host_alloc((size_t)plan->source_frames * vae_bytes_each, 1, "source frames", &code, error);
-    for (int i = 0; !code && i < plan->source_frames; i++) {
-        const uint8_t *from = source->pixels + (size_t)plan->frame_indices[i] * source_bytes;
-        if (plan->sees)
-            code = picture_prepare(from, source->height, source->width, plan->resolution, PICTURE_FOR_VIT,
-                                   job->vit_pixels + (size_t)i * vit_bytes_each, error);
-        if (!code && plan->encodes && !*plan->resolution)
-            crop_centre(from, source->height, source->width, plan->vae_size, job->vae_pixels + (size_t)i * vae_bytes_each);
-        else if (!code && plan->encodes)
-            code = picture_prepare(from, source->height, source->width, plan->resolution, PICTURE_FOR_VAE,
-                                   job->vae_pixels + (size_t)i * vae_bytes_each, error);
+    if (r->task == LANCE_DECODE || (task_samples(r->task) && r->decode)) {
+        steps = vae_decode_steps(job->model->vae, grid.frames, grid.height, grid.width, error);
+        if (steps < 0)
+            return steps;
+        add_stage(job, &decode_stage, r->batch_size * steps);
     }
-    for (int i = plan->source_frames; !code && i < vit_frames; i++)
-        memcpy(job->vit_pixels + (size_t)i * vit_bytes_each, job->vit_pixels + (size_t)(plan->source_frames - 1) * vit_bytes_each,
-               vit_bytes_each);
-    return code;
-}
-
-static int prepare_encoder_noise(struct lance_job *job, struct error *error)
-{
-    const struct lance_request *r = &job->request;
-    if (r->source_latent_mean)
-        return 0;
-    const size_t n = (size_t)token_grid_cells(job->plan.encoded) * channels_of(job);
-    int code = 0;
-    job->eps = host_alloc(n, sizeof(float), "the encoder's noise", &code, error);
-    if (code)
-        return code;
-    if (r->source_latent_noise)
-        memcpy(job->eps, r->source_latent_noise, n * sizeof(float));
-    else
-        noise_torch_cpu(r->source_seed, job->eps, n);
     return 0;
-}
-
-/* The launch geometry of the H100 and H200; below 270,336 values every card draws the same (see noise.c). */
-enum { CUDA_MULTIPROCESSORS = 132, CUDA_THREADS_PER_MULTIPROCESSOR = 2048 };
-
-/* Noise of one batch item, [target cells, channels]. The official draw covers the reference's latents too, in
- * front of the target's; `scratch` has room for both. */
-static void draw_noise(const struct lance_job *job, uint64_t seed, float *scratch, float *out)
-{
-    const size_t channels = channels_of(job), cells = target_cells(job), n = cells * channels;
-    const size_t before = task_edits(job->request.task) ? (size_t)token_grid_cells(job->plan.encoded) * channels : 0;
-    switch (job->request.noise_source) {
-    case LANCE_NOISE_TORCH_CPU:
-        noise_torch_cpu(seed, scratch, before + n);
-        memcpy(out, scratch + before, n * sizeof *out);
-        break;
-    case LANCE_NOISE_TORCH_CUDA:
-        noise_torch_cuda(seed, CUDA_MULTIPROCESSORS, CUDA_THREADS_PER_MULTIPROCESSOR, scratch, before + n);
-        memcpy(out, scratch + before, n * sizeof *out);
-        noise_round_bf16(out, n);
-        break;
-    case LANCE_NOISE_COMFYUI:
-        noise_torch_cpu(seed, scratch, n);
-        for (size_t i = 0; i < n; i++)
-            out[i] = scratch[i % channels * cells + i / channels];
-        break;
-    case LANCE_NOISE_CLIENT:
-        break;
-    }
-}
-
-/* What sampling starts from: noise, alone or with the client's latents. */
-static int prepare_initial(struct lance_job *job, struct error *error)
-{
-    const struct lance_request *r = &job->request;
-    const size_t n = target_cells(job) * channels_of(job), batch = (size_t)r->batch_size;
-    const size_t before = (size_t)token_grid_cells(job->plan.encoded) * channels_of(job);
-    int code = 0;
-    job->initial = host_alloc(batch * n, sizeof(float), "noise", &code, error);
-    float *scratch = host_alloc(before + n, sizeof(float), "noise", &code, error);
-    if (!code && r->noise_source == LANCE_NOISE_CLIENT)
-        memcpy(job->initial, r->noise, batch * n * sizeof(float));
-    else if (!code)
-        for (size_t i = 0; i < batch; i++)
-            draw_noise(job, r->seed + i, scratch, job->initial + i * n);
-    free(scratch);
-    return code ? code : latents_start(&job->given, job->model, &job->plan, r, job->initial, error);
-}
-
-/* The task decode: the client's latents are decoded as a job's own are. */
-static int keep_latents(struct lance_job *job, struct error *error)
-{
-    const size_t n = (size_t)job->request.batch_size * target_cells(job) * channels_of(job);
-    int code = 0;
-    job->raw_latents = host_alloc(n, sizeof(float), "latents", &code, error);
-    if (!code)
-        memcpy(job->raw_latents, job->request.latents->values, n * sizeof(float));
-    return code;
 }
 
 int lance_job_start(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
@@ -727,28 +636,13 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
     job->request = *request;
     job->plan = plan;
     code = admit(job, error);
-    if (!code && task_has_source(request->task))
-        code = prepare_source(job, error);
-    if (!code && plan.encodes)
-        code = prepare_encoder_noise(job, error);
-    if (!code && task_samples(request->task))
-        code = prepare_initial(job, error);
-    if (!code && request->task == LANCE_DECODE)
-        code = keep_latents(job, error);
-    if (!code && plan.prompt)
-        code = open_prefix(job, error);
-    if (code) {
+    if (!code)
+        code = list_stages(job, error);
+    if (code)
         lance_job_close(job);
-        return code;
-    }
-    list_stages(job);
-    /* What was borrowed is the caller's again. */
-    job->request.prompt = job->request.system_prompt = job->request.resolution = NULL;
-    job->request.source = NULL;
-    job->request.noise = job->request.source_latent_noise = NULL;
-    job->request.latents = job->request.latent_state = job->request.latent_mask = NULL;
-    *out = job;
-    return 0;
+    else
+        *out = job;
+    return code;
 }
 
 /* ---- stepping ---- */
@@ -909,17 +803,17 @@ void lance_job_close(struct lance_job *job)
     denoiser_close(job->denoiser);
     decoder_workspace_close(job->workspace);
     prefix_close(job->prefix);
+    prepare_close(job->prepare);
+    prepared_free(&job->prepared);
     device_free(job, &job->vit_tokens);
     device_free(job, &job->reference_latents);
     device_free(job, &job->reference_positions);
     device_free(job, &job->x);
     device_free(job, &job->velocity);
-    void *const host[] = {job->vit_pixels, job->vae_pixels, job->eps, job->encoded, job->initial, job->chunk,
-                          job->moments, job->latents, job->raw_latents, job->latent_state, job->host_x, job->pixels,
-                          job->preview, job->text};
+    void *const host[] = {job->encoded, job->chunk, job->moments, job->latents, job->raw_latents, job->latent_state,
+                          job->host_x, job->pixels, job->preview, job->text};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
-    latents_free(&job->given);
     job_plan_free(&job->plan);
     free(job);
 }

@@ -36,16 +36,6 @@ static size_t values_of(const struct lance_latents *l)
     return (size_t)l->batch * (size_t)l->channels * (size_t)l->frames * (size_t)l->height * (size_t)l->width;
 }
 
-static int check_finite(const char *name, const struct lance_latents *l, struct error *error)
-{
-    const size_t count = values_of(l);
-    for (size_t i = 0; i < count; i++)
-        if (!isfinite(l->values[i]))
-            return error_set(error, ERROR_BAD_REQUEST, "%s: value %zu of %zu is %g; accepted are finite numbers", name, i, count,
-                             (double)l->values[i]);
-    return 0;
-}
-
 static int check_mask(const struct lance_request *r, struct error *error)
 {
     const struct lance_latents *mask = r->latent_mask;
@@ -71,11 +61,10 @@ int latents_check(const struct job_plan *plan, const struct lance_model *model, 
 {
     const int channels = model->latent_tokens ? latent_tokens_channels(model->latent_tokens) : 0;
     int code = 0;
-    if (r->latents && !(code = check_shape("latents", r->latents, r->batch_size, channels, plan->target, error)))
-        code = check_finite("latents", r->latents, error);
-    if (!code && r->latent_state &&
-        !(code = check_shape("latent_state", r->latent_state, r->batch_size, channels, plan->target, error)))
-        code = check_finite("latent_state", r->latent_state, error);
+    if (r->latents)
+        code = check_shape("latents", r->latents, r->batch_size, channels, plan->target, error);
+    if (!code && r->latent_state)
+        code = check_shape("latent_state", r->latent_state, r->batch_size, channels, plan->target, error);
     if (!code && r->latent_mask && !(code = check_shape("latent_mask", r->latent_mask, r->batch_size, 1, plan->target, error)))
         code = check_mask(r, error);
     return code;
@@ -161,8 +150,8 @@ static void given_row(const struct latents *l, const struct lance_model *model, 
         values[c] = has_state && made[c] == raw[c] ? state[c] : (1.0f - t) * values[c];
 }
 
-int latents_start(struct latents *l, const struct lance_model *model, const struct job_plan *plan, const struct lance_request *r,
-                  float *x, struct error *error)
+int latents_open(struct latents *l, const struct lance_model *model, const struct job_plan *plan, const struct lance_request *r,
+                 struct error *error)
 {
     const size_t channels = (size_t)latent_tokens_channels(model->latent_tokens);
     *l = (struct latents){
@@ -172,19 +161,22 @@ int latents_start(struct latents *l, const struct lance_model *model, const stru
         .first_row = (size_t)plan->condition_frames * (size_t)(plan->target.height * plan->target.width),
         .first_t = plan->timesteps[0],
         .last_t = plan->timesteps[plan->steps],
+        .empty = !r->latents || all_zero(r->latents->values, values_of(r->latents)),
         .scratch = malloc(4 * channels * sizeof(float)),
     };
     if (!l->scratch)
         return error_set(error, ERROR_NO_MEMORY, "no memory for latents");
-    int code = r->latent_mask ? copy_mask(l, r->latent_mask, error) : 0;
-    if (code)
-        return code;
-    const bool empty = !r->latents || all_zero(r->latents->values, values_of(r->latents));
+    return r->latent_mask ? copy_mask(l, r->latent_mask, error) : 0;
+}
+
+void latents_start(struct latents *l, const struct lance_model *model, const struct lance_request *r, int item, float *x)
+{
+    const size_t channels = l->channels, first = (size_t)item * l->cells;
     float *given = l->scratch + 3 * channels;
     memset(given, 0, channels * sizeof *given);
-    for (size_t row = 0; row < l->batch * l->cells; row++) {
-        float *to = x + row * channels;
-        if (!empty)
+    for (size_t row = first; row < first + l->cells; row++) {
+        float *to = x + (row - first) * channels;
+        if (!l->empty)
             given_row(l, model, r, row, given);
         if (l->mask) {
             memcpy(l->kept + row * channels, given, channels * sizeof *given);
@@ -194,7 +186,6 @@ int latents_start(struct latents *l, const struct lance_model *model, const stru
         for (size_t c = 0; c < channels; c++)
             to[c] = as_given ? given[c] : noised(given[c], to[c], l->first_t);
     }
-    return 0;
 }
 
 void latents_keep(const struct latents *l, float t, float *x)

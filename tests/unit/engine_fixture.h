@@ -72,6 +72,25 @@ static inline void fill_source(uint8_t *pixels, size_t bytes)
         pixels[i] = (uint8_t)(i / 80 * 7 + i % 80 * 3);
 }
 
+/* Values are looked at when the job runs, not when it is admitted: the first stage says what is wrong. */
+static inline void assert_refused_while_preparing(const struct lance_request *request, const char *words)
+{
+    struct lance_job *job;
+    struct lance_progress progress;
+    struct error error = {0};
+    const uint64_t before = kernels->memory_in_use(kernels);
+    int status = lance_job_start(&job, model, request, &error);
+    if (status)
+        fail_msg("%s", error.text);
+    while ((status = lance_job_step(job, &progress, &error)) >= 0)
+        assert_string_equal(progress.stage, "prepare");
+    assert_int_equal(status, ERROR_BAD_REQUEST);
+    if (!strstr(error.text, words))
+        fail_msg("\"%s\" does not say \"%s\"", error.text, words);
+    lance_job_close(job);
+    assert_int_equal(kernels->memory_in_use(kernels), before);
+}
+
 static inline struct lance_job *start(const struct lance_request *request)
 {
     struct lance_job *job;

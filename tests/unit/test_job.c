@@ -163,13 +163,13 @@ static void noise_that_is_no_number_is_refused(void **state)
     r.noise = noise;
     r.noise_values = 576;
     noise[17] = NAN;
-    assert_refused_everywhere(r, "noise: value 17 of 576 is nan; accepted are finite numbers");
+    assert_refused_while_preparing(&r, "noise: value 17 of 576 is nan; accepted are finite numbers");
     noise[17] = -INFINITY;
-    assert_refused_everywhere(r, "noise: value 17 of 576 is -inf");
+    assert_refused_while_preparing(&r, "noise: value 17 of 576 is -inf");
     r = small(LANCE_IMAGE_EDIT);
     r.source_latent_noise = noise;
     r.source_latent_noise_values = 576;
-    assert_refused_everywhere(r, "source_latent_noise: value 17 of 576 is -inf");
+    assert_refused_while_preparing(&r, "source_latent_noise: value 17 of 576 is -inf");
     noise[17] = 0;
     r.source_latent_noise_values = 575;
     assert_refused_everywhere(r, "source_latent_noise has 575 values; this job needs 576");
@@ -635,8 +635,7 @@ static void the_largest_video_is_estimated_and_its_steps_can_be_aborted(void **s
     struct lance_job *job = start(&r);
     do
         step(job, &progress);
-    while (progress.step < progress.steps);
-    assert_string_equal(progress.stage, "prefix");
+    while (strcmp(progress.stage, "prefix") != 0 || progress.step < progress.steps);
     assert_int_equal(pthread_create(&thread, NULL, abort_soon, job), 0);
     const double began = seconds_now();
     assert_int_equal(lance_job_step(job, &progress, &error), ERROR_CANCELLED);

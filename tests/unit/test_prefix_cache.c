@@ -290,8 +290,10 @@ static void kept_prefixes_give_way_to_jobs(void **state)
     stages_with_cache(&r);
     assert_true(counts().bytes > 0);
     struct lance_job *job;
-    if (lance_job_start(&job, caching, &large, &error))
+    struct lance_progress progress;
+    if (lance_job_start(&job, caching, &large, &error) || lance_job_step(job, &progress, &error) < 0)
         fail_msg("%s", error.text);
+    assert_string_equal(progress.stage, "prepare"); /* its input is known, and so is what it does not share */
     assert_true(counts().evictions > 0);
     lance_job_close(job);
 }
