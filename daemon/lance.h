@@ -206,6 +206,7 @@ struct lance_progress {
     const char *stage;   /* "prepare", "vit", "encode", "prefix", "denoise", "decode", "text" (static strings) */
     int step, steps;     /* within the stage; steps 0: unknown */
     int total_step, total_steps; /* over the whole job; the total falls after "prepare" where earlier jobs have left something */
+    int later_steps;     /* what the stages to come amount to, a latent frame of the VAE counting as one step: for the time left */
     const char *text;    /* the piece of text made by this step, whole UTF-8 characters; NULL if none. Valid until the next step */
     double seconds;      /* spent in this step */
 };

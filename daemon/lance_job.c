@@ -41,7 +41,7 @@ struct lance_job {
     struct job_plan plan;
 
     const struct stage *stages[MAX_STAGES];
-    int stage_steps[MAX_STAGES];
+    int stage_steps[MAX_STAGES], stage_size[MAX_STAGES]; /* size: with a latent frame of the VAE as one step */
     double stage_seconds[MAX_STAGES];
     int stages_done_steps[MAX_STAGES];
     int stage_count, stage, step, total_step, total_steps;
@@ -572,9 +572,10 @@ static const struct stage denoise_stage = {"denoise", denoise_stage_begin, denoi
 static const struct stage decode_stage = {"decode", decode_stage_begin, decode_stage_step, decode_stage_end};
 static const struct stage text_stage = {"text", text_stage_begin, text_stage_step, text_stage_end};
 
-static void add_stage(struct lance_job *job, const struct stage *stage, int steps)
+static void add_stage(struct lance_job *job, const struct stage *stage, int steps, int size)
 {
     job->stages[job->stage_count] = stage;
+    job->stage_size[job->stage_count] = size;
     job->stage_steps[job->stage_count++] = steps;
     job->total_steps += steps;
 }
@@ -590,30 +591,30 @@ static int list_stages(struct lance_job *job, struct error *error)
     for (int i = 0; job->prefix && i < prefix_splits(job->prefix); i++)
         missing += !prefix_has(job->prefix, i);
     if (begins)
-        add_stage(job, &prepare_stage, prepare_steps(plan, r));
+        add_stage(job, &prepare_stage, prepare_steps(plan, r), 0);
     job->stage_count = 1;
     job->total_steps = job->stage_steps[0];
     if (begins ? plan->sees : job->prepared.vit_pixels != NULL)
-        add_stage(job, &vit_stage, checkpoint_config(job->model->checkpoint)->vit.depth);
+        add_stage(job, &vit_stage, checkpoint_config(job->model->checkpoint)->vit.depth, 1);
     if (begins ? plan->encodes : job->prepared.vae_pixels != NULL) {
         steps = vae_encode_steps(job->model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width, error);
         if (steps < 0)
             return steps;
-        add_stage(job, &encode_stage, steps);
+        add_stage(job, &encode_stage, steps, plan->encoded.frames);
     }
     if (missing > 0)
-        add_stage(job, &prefix_stage, missing);
+        add_stage(job, &prefix_stage, missing, missing);
     if (task_answers(r->task)) {
-        add_stage(job, &text_stage, r->max_new_tokens);
+        add_stage(job, &text_stage, r->max_new_tokens, r->max_new_tokens);
         return 0;
     }
     if (task_samples(r->task))
-        add_stage(job, &denoise_stage, plan->steps);
+        add_stage(job, &denoise_stage, plan->steps, plan->steps);
     if (r->task == LANCE_DECODE || (task_samples(r->task) && r->decode)) {
         steps = vae_decode_steps(job->model->vae, grid.frames, grid.height, grid.width, error);
         if (steps < 0)
             return steps;
-        add_stage(job, &decode_stage, r->batch_size * steps);
+        add_stage(job, &decode_stage, r->batch_size * steps, r->batch_size * grid.frames);
     }
     return 0;
 }
@@ -685,6 +686,14 @@ static int advance(struct lance_job *job, struct error *error)
     return code;
 }
 
+static int later_steps(const struct lance_job *job)
+{
+    int steps = 0;
+    for (int i = job->stage + 1; i < job->stage_count; i++)
+        steps += job->stage_size[i];
+    return steps;
+}
+
 int lance_job_step(struct lance_job *job, struct lance_progress *progress, struct error *error)
 {
     if (job->failed || job->finished)
@@ -707,6 +716,7 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
         .steps = job->stage_steps[stage],
         .total_step = job->total_step,
         .total_steps = job->total_steps,
+        .later_steps = later_steps(job),
         .text = job->piece && *job->piece ? job->piece : NULL,
         .seconds = seconds,
     };

@@ -189,7 +189,6 @@ static int load(struct worker *worker, int index, struct error *error)
 struct pace {
     const char *stage;
     double seconds;
-    int steps;
 };
 
 static cJSON *progress_json(const struct lance_progress *progress, struct pace *pace)
@@ -197,16 +196,17 @@ static cJSON *progress_json(const struct lance_progress *progress, struct pace *
     if (pace->stage == NULL || strcmp(pace->stage, progress->stage) != 0)
         *pace = (struct pace){.stage = progress->stage};
     pace->seconds += progress->seconds;
-    pace->steps++;
+    /* Preparing says nothing of the stages after it. */
+    const bool tells = progress->steps > 0 && progress->step > 0 && strcmp(progress->stage, "prepare") != 0;
     cJSON *fields = json_object();
     json_add_text(fields, "stage", progress->stage);
     json_add_number(fields, "step", progress->step);
     json_add_number(fields, "steps", progress->steps);
     json_add_number(fields, "total_step", progress->total_step);
     json_add_number(fields, "total_steps", progress->total_steps);
-    if (progress->total_steps > 0)
-        json_add_number(fields, "eta_seconds",
-                                pace->seconds / pace->steps * (progress->total_steps - progress->total_step));
+    if (tells)
+        json_add_number(fields, "eta_seconds", pace->seconds / progress->step *
+                                                   (progress->steps - progress->step + progress->later_steps));
     else
         json_add_null(fields, "eta_seconds");
     json_add_number(fields, "step_seconds", progress->seconds);

@@ -16,7 +16,7 @@ from workflow_files import api_form
 
 TASKS = ["t2i", "t2v", "i2v", "image_edit", "video_edit", "ask_image", "ask_video", "parts_refine"]
 INTERRUPTS = 50
-STAGES = ("start", "waits", "load", "vit", "encode", "prefix", "denoise", "decode")
+STAGES = ("start", "waits", "load", "prepare", "vit", "encode", "prefix", "denoise", "decode")
 MARGIN_SECONDS = 0.15  # for how often a node looks, and ComfyUI's own messages
 STRAY_BYTES = 24 << 20  # what the C library keeps of freed memory, and ended jobs whose turn to be forgotten comes
 

@@ -135,9 +135,9 @@ def test_whole_tasks_are_measured_stage_by_stage(releases: Path) -> None:
         assert 0 < task["peak_bytes"] <= 1.05 * task["estimated_bytes"]
         stages = sum(stage["seconds"] for stage in task["stages"])
         assert 0 < stages <= task["seconds"] and math.isfinite(task["seconds"])
-    assert [stage["stage"] for stage in picture["stages"]] == ["prefix", "denoise", "decode"]
+    assert [stage["stage"] for stage in picture["stages"]] == ["prepare", "prefix", "denoise", "decode"]
     assert next(stage["steps"] for stage in picture["stages"] if stage["stage"] == "denoise") == 3
-    assert picture["steps_per_second"] > 0 and len(video["stages"]) == 3
+    assert picture["steps_per_second"] > 0 and len(video["stages"]) == 4
     assert answer["tokens"] == 12, "random weights end no answer before its limit"
 
 

@@ -651,6 +651,64 @@ static void the_largest_video_is_estimated_and_its_steps_can_be_aborted(void **s
     model = shared;
 }
 
+static void a_long_source_is_prepared_frame_by_frame_and_can_be_aborted(void **state)
+{
+    (void)state;
+    enum { FRAMES = 12, WIDE = 1920, HIGH = 1080 };
+    uint8_t *pixels = malloc((size_t)FRAMES * WIDE * HIGH * 3);
+    assert_non_null(pixels);
+    fill_source(pixels, (size_t)FRAMES * WIDE * HIGH * 3);
+    const struct lance_media film = {pixels, FRAMES, HIGH, WIDE, 12};
+    struct lance_request r = small(LANCE_X2T_VIDEO);
+    struct lance_progress progress;
+    struct error error;
+    r.source = &film;
+    struct lance_job *job = start(&r);
+    for (int i = 1; i <= 9; i++) { /* 12 frames a second for a second: 4m + 1 of them are taken */
+        assert_int_equal(lance_job_step(job, &progress, &error), LANCE_STEP_MORE);
+        assert_string_equal(progress.stage, "prepare");
+        assert_int_equal(progress.step, i);
+        assert_int_equal(progress.steps, 9);
+        assert_true(progress.total_step == i && progress.total_steps > 9);
+    }
+    free(pixels); /* nothing is borrowed any more */
+    struct lance_result result = finish(job);
+    assert_string_equal(result.stages[0].stage, "prepare");
+    assert_int_equal(result.stages[0].steps, 9);
+    assert_true(result.stages[0].seconds > 0);
+    lance_job_close(job);
+
+    job = start(&r);
+    lance_job_abort(job);
+    assert_int_equal(lance_job_step(job, &progress, &error), ERROR_CANCELLED);
+    lance_job_close(job);
+}
+
+static void a_large_picture_shows_progress_while_the_vae_works_on_it(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_T2I);
+    r.width = 272;
+    r.height = 256;
+    r.num_inference_steps = 1;
+    struct lance_progress progress;
+    struct error error;
+    struct lance_job *job = start(&r);
+    int decoding = 0, status;
+    do {
+        status = lance_job_step(job, &progress, &error);
+        assert_true(status >= 0);
+        if (strcmp(progress.stage, "decode") == 0)
+            assert_int_equal(progress.step, ++decoding);
+        if (strcmp(progress.stage, "denoise") == 0)
+            assert_int_equal(progress.later_steps, 1); /* one latent frame, however many blocks */
+    } while (status == LANCE_STEP_MORE);
+    assert_int_equal(decoding, progress.steps);
+    assert_true(decoding > 10);
+    assert_int_equal(progress.total_step, progress.total_steps);
+    lance_job_close(job);
+}
+
 static void an_aborted_job_stops_at_every_stage(void **state)
 {
     (void)state;
@@ -751,6 +809,8 @@ int main(void)
         cmocka_unit_test(beside_a_card_the_hosts_memory_has_a_limit_of_its_own),
         cmocka_unit_test(frames_and_previews_are_part_of_the_estimate),
         cmocka_unit_test(the_largest_video_is_estimated_and_its_steps_can_be_aborted),
+        cmocka_unit_test(a_long_source_is_prepared_frame_by_frame_and_can_be_aborted),
+        cmocka_unit_test(a_large_picture_shows_progress_while_the_vae_works_on_it),
         cmocka_unit_test(an_aborted_job_stops_at_every_stage),
         cmocka_unit_test(a_preview_shows_what_the_picture_will_be),
     };

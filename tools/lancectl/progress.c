@@ -26,7 +26,7 @@ static double number_of(const cJSON *event, const char *name)
 /* Stage names as static strings, so that they can be remembered; an unknown one is "working". */
 static const char *stage_of(const cJSON *event)
 {
-    static const char *const stages[] = {"load", "prefix", "vit", "encode", "denoise", "decode", "text"};
+    static const char *const stages[] = {"load", "prepare", "prefix", "vit", "encode", "denoise", "decode", "text"};
     const char *name = json_text(event, "stage");
     for (size_t i = 0; name && i < sizeof stages / sizeof *stages; i++)
         if (!strcmp(stages[i], name))
