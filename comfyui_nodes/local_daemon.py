@@ -106,6 +106,8 @@ def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
         command += ["--model", f"{name}={directory}"]
     log_path = Path(folder_paths.get_user_directory()) / "lanced.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    if log_path.exists():  # of the one before, which may tell why that is gone
+        log_path.replace(log_path.with_name(log_path.name + ".1"))
     with log_path.open("wb") as log:
         # A session of its own: Ctrl-C in ComfyUI's terminal is not meant for it.
         daemon = subprocess.Popen(

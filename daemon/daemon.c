@@ -96,13 +96,19 @@ static void read_signal(struct daemon *daemon)
     raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
 }
 
-/* What comes in is of no interest, only that nothing can come any more. */
+/* What comes in is of no interest, only that nothing can come any more; but who says "stay" may go without ending the daemon. */
 static void read_stdin(struct daemon *daemon)
 {
-    char ignored[256];
-    ssize_t length = read(daemon->stdin_fd, ignored, sizeof ignored);
-    if (length > 0 || (length < 0 && errno == EINTR))
+    static const char stay[] = "stay\n";
+    char said[256];
+    ssize_t length = read(daemon->stdin_fd, said, sizeof said);
+    if (length < 0 && errno == EINTR)
         return;
+    if (length > 0) {
+        if ((size_t)length == sizeof stay - 1 && memcmp(said, stay, sizeof stay - 1) == 0)
+            daemon->stdin_fd = -1;
+        return;
+    }
     daemon->stdin_fd = -1;
     bool cancel = daemon->options.cancel_on_term;
     log_info(NULL, "standard input was closed: %s", cancel ? "cancelling all jobs" : "finishing the jobs that are there");

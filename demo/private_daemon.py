@@ -22,10 +22,11 @@ def private_daemon(binary: Path, model: Path, log_path: Path) -> Iterator[Client
     """A daemon on a socket that nobody else knows; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="lanced-demo-") as folder, log_path.open("wb") as log:
         endpoint = f"ipc://{folder}/lanced.ipc"
-        command = [str(binary), "--endpoint", endpoint, "--model", str(model)]
+        command = [str(binary), "--endpoint", endpoint, "--model", str(model), "--until-eof", "--on-term", "cancel"]
+        # It ends with this program, however that ends: with the pipe to its standard input.
         # A session of its own: Ctrl-C is for this program, which then cancels its job and ends the daemon.
         daemon = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             with Client(endpoint, timeout=ANSWER_SECONDS) as client:

@@ -263,6 +263,25 @@ def test_a_private_daemon_is_started_for_a_model_and_ended(expected: np.ndarray[
     assert private_folders() == before
 
 
+def test_a_private_daemon_ends_with_the_lancectl_that_was_killed(tmp_path: Path) -> None:
+    before = private_folders()
+    process = start_lancectl(
+        f"ipc://{tmp_path}/none.ipc", "t2i", "x", "-o", str(tmp_path / "a.png"), "--model", str(DEMO_MODEL), *LONG
+    )
+    assert process.stderr is not None
+    while "denoise" not in process.stderr.readline():
+        assert process.poll() is None
+    (folder,) = private_folders() - before
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 30
+    while (folder / "lanced.ipc").exists():
+        assert time.monotonic() < deadline, "the private daemon stayed, with the model in memory"
+        time.sleep(0.05)
+    assert "standard input was closed: cancelling all jobs" in (folder / "lanced.log").read_text()
+    shutil.rmtree(folder)
+
+
 def test_a_private_daemon_says_what_its_model_lacks(tmp_path: Path) -> None:
     before = private_folders()
     process = start_lancectl(

@@ -17,6 +17,7 @@ enum { POLL_MS = 50, PATIENCE_MS = 10000, LOG_TAIL_BYTES = 400 };
 
 struct private_daemon {
     pid_t pid;
+    int lifeline; /* the daemon's standard input: it ends when this is closed, so also when lancectl dies; -1: none */
     char folder[32];
     char endpoint[64];
     char log[48];
@@ -45,17 +46,17 @@ static void find_binary(char *path, size_t size)
     snprintf(path, size, "lanced");
 }
 
-/* The child's part: never returns. */
-static void run_daemon(const struct private_daemon *daemon, const char *binary, const char *model_dir, const char *precision)
+/* The child's part: never returns. `standard_input` is the other end of the lifeline. */
+static void run_daemon(const struct private_daemon *daemon, int standard_input, const char *binary, const char *model_dir,
+                       const char *precision)
 {
     setsid();
-    int null = open("/dev/null", O_RDONLY);
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (null < 0 || log < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
+    if (log < 0 || dup2(standard_input, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
         _exit(127);
     /* --lazy: what is wrong with the checkpoint is then told to the job, in a message of its own. */
     execlp(binary, "lanced", "--endpoint", daemon->endpoint, "--model", model_dir, "--lazy", "--on-term", "cancel",
-           precision ? "--precision" : (char *)NULL, precision, (char *)NULL);
+           "--until-eof", precision ? "--precision" : (char *)NULL, precision, (char *)NULL);
     dprintf(2, "cannot start %s: %s; build it, or put it into PATH\n", binary, strerror(errno));
     _exit(127);
 }
@@ -148,9 +149,13 @@ int private_daemon_start(struct private_daemon **out, struct client **client, co
     char binary[4096];
     find_binary(binary, sizeof binary);
 
-    daemon->pid = fork();
+    int ends[2] = {-1, -1};
+    daemon->pid = pipe2(ends, O_CLOEXEC) ? -1 : fork();
     if (daemon->pid == 0)
-        run_daemon(daemon, binary, model_dir, precision);
+        run_daemon(daemon, ends[0], binary, model_dir, precision);
+    if (ends[0] >= 0)
+        close(ends[0]);
+    daemon->lifeline = ends[1];
     int code;
     if (daemon->pid < 0) {
         daemon->pid = 0;
@@ -185,12 +190,17 @@ void private_daemon_stop(struct private_daemon *daemon, struct client *client)
         kill(daemon->pid, SIGKILL);
         waitpid(daemon->pid, NULL, 0);
     }
+    if (daemon->lifeline >= 0)
+        close(daemon->lifeline);
     remove_folder(daemon);
     free(daemon);
 }
 
 void private_daemon_leave(struct private_daemon *daemon)
 {
+    static const char stay[] = "stay\n";
     interrupt_set_private_daemon(0);
+    (void)!write(daemon->lifeline, stay, sizeof stay - 1);
+    close(daemon->lifeline);
     free(daemon);
 }
