@@ -248,6 +248,8 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
     cpu->pool = pool_open(threads);
     if (!cpu->pool) {
         free(cpu);
+        if (threads == 0)
+            return error_set(error, ERROR_NO_MEMORY, "cannot start a thread per core for the CPU backend; see --threads");
         return error_set(error, ERROR_NO_MEMORY, "cannot start %d threads for the CPU backend", threads);
     }
     struct kernels *k = &cpu->kernels;

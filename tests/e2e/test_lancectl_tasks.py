@@ -352,8 +352,19 @@ def test_a_full_disk_leaves_no_half_video_and_the_result_can_be_fetched(
     assert target in done.stderr
     assert not list(tmp_path.iterdir())
     fetch = next(line for line in done.stderr.splitlines() if line.startswith("  lancectl fetch "))
-    make(lanced, "fetch", fetch.split()[2], "-o", target)
-    assert Path(target).exists()
+    job, where = fetch.split()[2], f"{tmp_path}/" + fetch.split()[4]
+    make(lanced, "fetch", job, "-o", where)
+    assert Path(where).suffix == Path(target).suffix
+    assert Path(where).is_dir() == target.endswith("/")
+
+
+def test_frames_that_are_not_made_are_said(lanced: Lanced, tmp_path: Path) -> None:
+    size = ["--size", "64x64", "--steps", "1"]
+    odd = lanced.lancectl("t2v", "a circle", "-o", str(tmp_path / "a.mp4"), "--frames", "7", *size)
+    assert odd.returncode == 0, odd.stderr
+    assert "7 frames were asked for and 5 made: a video has 4n+1\n" in odd.stderr
+    even = lanced.lancectl("t2v", "a circle", "-o", str(tmp_path / "b.mp4"), "--frames", "5", *size)
+    assert "asked for" not in even.stderr
 
 
 def test_ctrl_c_cancels_a_video(lanced: Lanced, tmp_path: Path) -> None:

@@ -46,13 +46,26 @@ static int save_item(const struct message *result, const struct tensor_view *pix
     return code;
 }
 
-/* `ending` of the file; NULL: the result is a text. */
-static void say_how_to_fetch(const struct session *session, const char *job, const char *ending, const struct arguments *arguments)
+/* What -o may be named, in the kind that was asked for. */
+static const char *name_of_kind(const char *output)
+{
+    switch (output_kind_of(output)) {
+    case OUTPUT_PNG: return "FILE.png";
+    case OUTPUT_MP4: return "FILE.mp4";
+    case OUTPUT_WEBM: return "FILE.webm";
+    case OUTPUT_Y4M: return "FILE.y4m";
+    case OUTPUT_LATENT: return "FILE.latent";
+    default: return "FOLDER/";
+    }
+}
+
+/* `output` is where it was to go; NULL: the result is a text. */
+static void say_how_to_fetch(const struct session *session, const char *job, const char *output, const struct arguments *arguments)
 {
     const char *endpoint = client_endpoint(session->client);
     bool is_default = !session->daemon && !arguments->endpoint;
     fprintf(stderr, "lancectl: the result is still with the daemon; fetch it with:\n  lancectl fetch %s%s%s%s%s\n", job,
-            ending ? " -o FILE." : "", ending ? ending : "", is_default ? "" : " --endpoint ", is_default ? "" : endpoint);
+            output ? " -o " : "", output ? name_of_kind(output) : "", is_default ? "" : " --endpoint ", is_default ? "" : endpoint);
     if (session->daemon)
         fprintf(stderr, "and then end the private daemon, which was left running for that:\n  lancectl shutdown --endpoint %s\n",
                 endpoint);
@@ -89,6 +102,9 @@ static int save_text(const struct message *result, const char *text, const struc
 static int save_pixels(const struct message *result, const struct tensor_view *pixels, const struct saving *saving,
                        const struct arguments *arguments, struct error *error)
 {
+    if (arguments->frames.given && !arguments->quiet && arguments->frames.value != (double)pixels->shape[1])
+        fprintf(stderr, "%.0f frames were asked for and %llu made: a video has 4n+1\n", arguments->frames.value,
+                (unsigned long long)pixels->shape[1]);
     cJSON *files = cJSON_CreateArray();
     int count = (int)pixels->shape[0], code = 0;
     for (int i = 0; i < count && !code; i++) {
@@ -156,13 +172,13 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
     bool is_unwanted = false; /* who would read stdout has ended: no private daemon has to stay for that */
     if (!code && (code = output_flush(&error)) != 0)
         is_unwanted = output_is_closed();
-    const char *ending = is_latent ? "latent" : !pixels ? NULL : pixels->shape[1] > 1 ? "mp4" : "png";
+    const char *output = text ? NULL : saving->output;
     message_close(result);
     if (is_unwanted)
         return EXIT_NOT_WRITTEN;
     if (code) {
         complain(code, &error);
-        say_how_to_fetch(session, saving->job, ending, arguments);
+        say_how_to_fetch(session, saving->job, output, arguments);
         session_leave(session);
         return EXIT_NOT_WRITTEN;
     }
