@@ -17,6 +17,7 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 
+enum { CLIENT_MAX_BYTES = 80, PROMPT_SHOWN_BYTES = 120 };
 enum { EVENT_COST_BYTES = 1024 }; /* what an event's JSON takes, roughly; for the limit on kept results */
 
 struct event {
@@ -42,6 +43,10 @@ struct job {
     struct blob *result;
     struct error failure;
     double submitted_at, started_at, ended_at;
+    double asked_at; /* when a client last showed that it wants the job */
+    enum lance_task task;
+    char client[CLIENT_MAX_BYTES + 1]; /* its name, by its own word; "": not said */
+    char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
     struct waiter *waiters;
     struct job *next;
 };
@@ -374,6 +379,28 @@ bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status)
     return job != NULL;
 }
 
+/* The beginning of a text, whole characters of UTF-8. NULL is "". */
+static void copy_beginning(char *out, size_t most, const char *text)
+{
+    size_t length = text != NULL ? strnlen(text, most + 1) : 0;
+    if (length > most)
+        for (length = most; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80;)
+            length--;
+    if (length > 0)
+        memcpy(out, text, length);
+    out[length] = '\0';
+}
+
+/* What a list of jobs shows, also when the request is gone. */
+static void describe(struct job *job)
+{
+    const struct job_request *request = job->request;
+    job->task = request->lance.task;
+    copy_beginning(job->prompt, PROMPT_SHOWN_BYTES, request->lance.prompt);
+    if (request->message != NULL)
+        copy_beginning(job->client, CLIENT_MAX_BYTES, json_text(message_envelope(request->message), "client"));
+}
+
 static int submit(struct jobs *jobs, const char *id, struct job_request **request, struct job_status *status,
                   struct error *error)
 {
@@ -381,6 +408,7 @@ static int submit(struct jobs *jobs, const char *id, struct job_request **reques
     if (job != NULL && job->released)
         return error_set(error, ERROR_BUSY, "job %s: its former run is still being stopped; use another id or try again", id);
     if (job != NULL) {
+        job->asked_at = clock_seconds();
         *status = (struct job_status){job->state, job->position};
         return 0;
     }
@@ -394,8 +422,10 @@ static int submit(struct jobs *jobs, const char *id, struct job_request **reques
         return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
     snprintf(job->id, sizeof job->id, "%s", id);
     job->submitted_at = clock_seconds();
+    job->asked_at = job->submitted_at;
     job->request = *request;
     *request = NULL;
+    describe(job);
     job->position = -1;
     struct job **link = &jobs->first;
     while (*link != NULL)
@@ -459,6 +489,8 @@ int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *
     int status = 0;
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_for_client(jobs, id, error);
+    if (job != NULL)
+        job->asked_at = clock_seconds();
     if (job == NULL)
         status = ERROR_NOT_FOUND;
     else if (waiter != NULL && after >= job->event_count && !has_ended(job)) {
@@ -679,9 +711,26 @@ int jobs_unfetched(struct jobs *jobs)
     return count;
 }
 
+/* Cancel the jobs that nobody waits for, if that is wanted. */
+static void cancel_orphans(struct jobs *jobs)
+{
+    const double before = clock_seconds() - jobs->limits.orphan_seconds;
+    struct job *job = jobs->limits.orphan_seconds > 0 ? jobs->first : NULL;
+    while (job != NULL) {
+        if (has_ended(job) || job->cancel_wanted || job->waiters != NULL || job->asked_at > before) {
+            job = job->next;
+            continue;
+        }
+        log_warning(job->id, "nobody has asked about it for %.0f seconds (--orphans): cancelled", jobs->limits.orphan_seconds);
+        cancel(jobs, job); /* may rearrange the list */
+        job = jobs->first;
+    }
+}
+
 void jobs_sweep(struct jobs *jobs)
 {
     pthread_mutex_lock(&jobs->lock);
+    cancel_orphans(jobs);
     sweep(jobs);
     pthread_mutex_unlock(&jobs->lock);
 }
@@ -708,6 +757,28 @@ cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_byt
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         json_add_number(stats, counts[i].name, (double)counts[i].value);
     return stats;
+}
+
+cJSON *jobs_list(struct jobs *jobs)
+{
+    cJSON *list = json_array();
+    pthread_mutex_lock(&jobs->lock);
+    const double now = clock_seconds();
+    for (const struct job *job = jobs->first; job != NULL; job = job->next) {
+        if (job->released)
+            continue;
+        cJSON *entry = json_object();
+        json_add_text(entry, "job", job->id);
+        json_add_text(entry, "task", lance_task_name(job->task));
+        json_add_text(entry, "state", job_state_name(job->state));
+        json_add_number(entry, "age_seconds", now - job->submitted_at);
+        json_add_number(entry, "asked_seconds", job->waiters != NULL ? 0 : now - job->asked_at);
+        json_add_text(entry, "client", job->client[0] != '\0' ? job->client : NULL);
+        json_add_text(entry, "prompt", job->prompt);
+        json_append(list, entry);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return list;
 }
 
 void jobs_count_refused(struct jobs *jobs)

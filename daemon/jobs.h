@@ -24,6 +24,7 @@ struct jobs_limits {
     int results;           /* ended jobs kept at most, */
     uint64_t result_bytes; /* in at most so many bytes, */
     double result_seconds; /* for so long */
+    double orphan_seconds; /* a job that nobody has asked about for so long is cancelled; 0: never */
 };
 
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
@@ -133,11 +134,14 @@ bool jobs_is_running(struct jobs *jobs);
 /* Results made since jobs_shut that no client has fetched. */
 int jobs_unfetched(struct jobs *jobs);
 
-/* Forget what has expired. Call now and then. */
+/* Forget what has expired, and cancel what nobody waits for. Call now and then. */
 void jobs_sweep(struct jobs *jobs);
 
 /* The "jobs" object of stats, which the caller frees; and the bytes that requests and results take. */
 cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes);
+
+/* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the caller frees. */
+cJSON *jobs_list(struct jobs *jobs);
 
 /* Count a submit that was refused before it reached the table. */
 void jobs_count_refused(struct jobs *jobs);

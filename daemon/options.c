@@ -50,6 +50,7 @@ static const char usage[] =
     "  --results N                     ended jobs to keep until they are fetched and released (default 64),\n"
     "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
     "  --result-seconds S              for so long (default 600)\n"
+    "  --orphans SECONDS               cancel a job that no client has asked about for so long (default 0: never)\n"
     "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels)\n"
     "  --until-eof                     end, as with SIGTERM, when standard input closes: for a program that starts\n"
     "                                  lanced for itself and may die before it can stop it\n"
@@ -62,7 +63,7 @@ enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
-    OPTION_RESULT_SECONDS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
+    OPTION_RESULT_SECONDS, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
 static const struct option long_options[] = {
@@ -86,6 +87,7 @@ static const struct option long_options[] = {
     {"results", required_argument, NULL, OPTION_RESULTS},
     {"result-bytes", required_argument, NULL, OPTION_RESULT_BYTES},
     {"result-seconds", required_argument, NULL, OPTION_RESULT_SECONDS},
+    {"orphans", required_argument, NULL, OPTION_ORPHANS},
     {"on-term", required_argument, NULL, OPTION_ON_TERM},
     {"until-eof", no_argument, NULL, OPTION_UNTIL_EOF},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
@@ -296,6 +298,11 @@ static int read_option(struct options *options, int code, const char *value, str
         status = read_number(&seconds, "result-seconds", value, 1, 10000000, error);
         if (status == 0)
             options->jobs.result_seconds = (double)seconds;
+        return status;
+    case OPTION_ORPHANS:
+        status = read_number(&seconds, "orphans", value, 0, 10000000, error);
+        if (status == 0)
+            options->jobs.orphan_seconds = (double)seconds;
         return status;
     case OPTION_ON_TERM:
         if (strcmp(value, "finish") != 0 && strcmp(value, "cancel") != 0)

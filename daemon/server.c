@@ -546,6 +546,14 @@ static int handle_release(struct context *context, const cJSON *request, struct 
     return status;
 }
 
+static int handle_jobs(struct context *context, const cJSON *request, struct error *error)
+{
+    (void)request;
+    (void)error;
+    json_add(context->answer, "jobs", jobs_list(context->server->jobs));
+    return 0;
+}
+
 static uint64_t resident_bytes(void)
 {
     unsigned long long pages = 0;
@@ -626,6 +634,7 @@ static const struct request_name requests[] = {
     {"hello", handle_hello},   {"models", handle_models},   {"load", handle_load},     {"unload", handle_unload},
     {"submit", handle_submit}, {"wait", handle_wait},       {"result", handle_result}, {"cancel", handle_cancel},
     {"release", handle_release}, {"stats", handle_stats},   {"shutdown", handle_shutdown},
+    {"jobs", handle_jobs},
 };
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 

@@ -263,6 +263,8 @@ int client_request(struct client *client, const char *request, const cJSON *fiel
     cJSON *envelope = fields != NULL ? cJSON_Duplicate(fields, true) : json_object();
     json_add_number(envelope, "protocol", PROTOCOL_VERSION);
     json_add_text(envelope, "request", request);
+    if (strcmp(request, "submit") == 0)
+        json_add_text(envelope, "client", client->name); /* so that a list of jobs says whose it is */
     if (client->token != NULL)
         json_add_text(envelope, "token", client->token);
     void *data;

@@ -325,6 +325,32 @@ def test_a_client_that_disappears_leaves_a_job_that_others_can_stop(lanced: Lanc
     client.call("release", job="orphan")
 
 
+def test_a_job_whose_client_died_is_listed_and_cancelled_as_an_orphan() -> None:
+    with Lanced("--orphans", "2") as daemon, daemon.client() as client:
+        command = [sys.executable, "-c", SUBMIT_AND_DIE, daemon.endpoint, json.dumps(LONG_REQUEST)]
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT / "protocol/python")}, timeout=20, check=False)
+        (job,) = client.jobs()
+        assert (job["job"], job["task"], job["state"]) == ("orphan", "t2i", "running")
+        assert job["client"].startswith("lanced_client ")
+        assert job["prompt"] == LONG_REQUEST["prompt"]
+        shown = daemon.lancectl("jobs").stdout.split()
+        assert shown[:3] == ["orphan", "t2i", "running"]
+        deadline = time.monotonic() + 30
+        while client.jobs()[0]["state"] != "cancelled":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_jobs_that_are_waited_for_are_no_orphans() -> None:
+    with Lanced("--orphans", "1") as daemon, daemon.client() as client:
+        with client.submit("t2i", **LONG_REQUEST) as running, client.submit("t2i", **REQUEST) as waiting:
+            until = time.monotonic() + 4
+            while time.monotonic() < until:
+                running.poll(0.3)
+                waiting.poll(0.3)
+            assert [job["state"] for job in client.jobs()] == ["running", "queued"]
+
+
 def test_a_killed_daemon_is_noticed_and_its_successor_serves_at_the_same_place(
     peer_factory: Any, expected: np.ndarray[Any, Any]
 ) -> None:

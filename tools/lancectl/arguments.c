@@ -26,7 +26,7 @@ enum {
     STARTS_FROM = ON(I2V) | ON(EDIT) | ON(VIDEO_EDIT) | ON(ASK) | ON(RUN),
     TASKS = GENERATES | ON(ASK),
     MAKES = TASKS | ON(ENCODE) | ON(DECODE),
-    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
+    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
 };
 
 static const struct {
@@ -47,6 +47,7 @@ static const struct {
     [COMMAND_FETCH] = {"fetch", NULL, "a job id", false},
     [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
     [COMMAND_STATUS] = {"status", NULL, NULL, false},
+    [COMMAND_JOBS] = {"jobs", NULL, NULL, false},
     [COMMAND_MODELS] = {"models", NULL, NULL, false},
     [COMMAND_LOAD] = {"load", NULL, "a model's name", false},
     [COMMAND_UNLOAD] = {"unload", NULL, NULL, false},

@@ -14,6 +14,7 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_FETCH] = "lancectl fetch JOB -o fox.png                         fetch the result of a job that has ended\n",
     [COMMAND_CANCEL] = "lancectl cancel JOB                                   stop a job\n",
     [COMMAND_STATUS] = "lancectl status                                       what the daemon is and does\n",
+    [COMMAND_JOBS] = "lancectl jobs                                         the jobs that it has, and whose they are\n",
     [COMMAND_MODELS] = "lancectl models                                       the models it offers\n",
     [COMMAND_LOAD] = "lancectl load NAME                                    put a model's weights into memory\n",
     [COMMAND_UNLOAD] = "lancectl unload                                       free them\n",

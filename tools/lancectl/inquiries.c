@@ -106,6 +106,21 @@ static void print_offered(const cJSON *models)
     }
 }
 
+/* A line for each job: id, task, state, age, client, and the beginning of its prompt. */
+static void print_jobs(const cJSON *jobs)
+{
+    const cJSON *job;
+    if (cJSON_GetArraySize(jobs) == 0)
+        puts("no jobs");
+    cJSON_ArrayForEach(job, jobs)
+    {
+        const cJSON *age = cJSON_GetObjectItemCaseSensitive(job, "age_seconds");
+        say(stdout, "%-32s  %-10s  %-9s  %6.0f s  %-20s  %s\n", text_or(job, "job", "?"), text_or(job, "task", "?"),
+            text_or(job, "state", "?"), cJSON_IsNumber(age) ? age->valuedouble : 0, text_or(job, "client", "-"),
+            text_or(job, "prompt", ""));
+    }
+}
+
 /* ---- Commands ---- */
 
 /* The answer's own fields, without those of every answer. */
@@ -155,6 +170,9 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
     if (arguments->json)
         return print_json(fields, false);
     switch (arguments->command) {
+    case COMMAND_JOBS:
+        print_jobs(cJSON_GetObjectItemCaseSensitive(fields, "jobs"));
+        break;
     case COMMAND_MODELS:
         print_offered(cJSON_GetObjectItemCaseSensitive(fields, "models"));
         break;
@@ -178,7 +196,7 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
 enum exit_code inquire(struct session *session, const struct arguments *arguments)
 {
     static const char *const requests[COMMAND_COUNT] = {
-        [COMMAND_STATUS] = "stats", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
+        [COMMAND_STATUS] = "stats", [COMMAND_JOBS] = "jobs", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
         [COMMAND_UNLOAD] = "unload", [COMMAND_CANCEL] = "cancel", [COMMAND_SHUTDOWN] = "shutdown",
     };
     cJSON *fields = cJSON_CreateObject();

@@ -151,6 +151,11 @@ class Client:
         answer, _ = self.call("stats")
         return answer
 
+    def jobs(self) -> list[dict[str, Any]]:
+        """The daemon's jobs: job, task, state, age_seconds, asked_seconds, client, the beginning of the prompt."""
+        answer, _ = self.call("jobs")
+        return list(answer["jobs"])
+
     def shutdown(self, mode: str = "finish") -> None:
         """End the daemon: "finish" does the queued jobs first, "cancel" stops them."""
         self.call("shutdown", mode=mode)
@@ -398,7 +403,7 @@ class Job:
             self._generation, self._after, self.ended = daemon.generation, 0, None
         was_there, self._is_there = self._is_there, True
         try:
-            answer, _ = self.client.call("submit", self._tensors, job=self.id, **self._request)
+            answer, _ = self.client.call("submit", self._tensors, job=self.id, client=_NAME, **self._request)
         except ConnectionFailed:
             raise
         except LanceError:  # refused
