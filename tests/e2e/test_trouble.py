@@ -36,7 +36,7 @@ from lanced_client import (
     Unsupported,
 )
 from lanced_client.wire import decode, encode
-from lanced_process import DEMO_MODEL, LANCED, LONG_REQUEST, REQUEST, ROOT, Lanced
+from lanced_process import DEMO_MODEL, LANCECTL, LANCED, LONG_REQUEST, REQUEST, ROOT, Lanced
 
 
 @pytest.fixture(autouse=True)
@@ -342,9 +342,9 @@ def test_a_job_whose_client_died_is_listed_and_cancelled_as_an_orphan() -> None:
 
 
 def test_jobs_that_are_waited_for_are_no_orphans() -> None:
-    with Lanced("--orphans", "1") as daemon, daemon.client() as client:
+    with Lanced("--orphans", "6") as daemon, daemon.client() as client:
         with client.submit("t2i", **LONG_REQUEST) as running, client.submit("t2i", **REQUEST) as waiting:
-            until = time.monotonic() + 4
+            until = time.monotonic() + 9
             while time.monotonic() < until:
                 running.poll(0.3)
                 waiting.poll(0.3)
@@ -505,6 +505,24 @@ def test_a_full_queue_says_so() -> None:
         client.submit("t2i", **REQUEST)
         with pytest.raises(Busy, match="queue"):
             client.submit("t2i", **REQUEST)
+
+
+def test_lancectl_waits_for_room_in_a_full_queue_when_it_is_told_to(tmp_path: Path) -> None:
+    with Lanced("--queue", "1") as daemon, daemon.client() as client:
+        running = client.submit("t2i", **LONG_REQUEST)
+        while not any(isinstance(event, Started) for event in running.poll(1)):
+            pass
+        client.submit("t2i", **REQUEST)
+        command = ["t2i", "x", "--steps", "1", "--size", "64x64", "-o", str(tmp_path / "a.png")]
+        assert daemon.lancectl(*command).returncode == 4
+        waits = subprocess.Popen(
+            [str(LANCECTL), *command, "--wait", "--endpoint", daemon.endpoint], stderr=subprocess.PIPE, text=True
+        )
+        assert waits.stderr is not None
+        assert "the queue is full" in waits.stderr.readline()
+        running.release()
+        assert waits.wait(60) == 0
+        waits.stderr.close()
 
 
 def test_a_token_is_asked_for(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ static const struct {
 };
 
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB,
+    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW, OPTION_JOB,
     OPTION_SEED,
     OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_RENORM_MIN, OPTION_NOISE,
     OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_UPRIGHT, OPTION_LATENT_MEAN,
@@ -71,6 +71,7 @@ enum option_id {
 static const struct option long_options[] = {
     {"endpoint", required_argument, NULL, OPTION_ENDPOINT},
     {"silence", required_argument, NULL, OPTION_SILENCE},
+    {"wait", no_argument, NULL, OPTION_WAIT},
     {"model", required_argument, NULL, OPTION_MODEL},
     {"precision", required_argument, NULL, OPTION_PRECISION},
     {"json", no_argument, NULL, OPTION_JSON},
@@ -119,6 +120,7 @@ static const struct option long_options[] = {
 static const unsigned option_commands[OPTION_END] = {
     [OPTION_ENDPOINT] = ASKS_DAEMON,
     [OPTION_SILENCE] = ASKS_DAEMON,
+    [OPTION_WAIT] = MAKES,
     [OPTION_MODEL] = MAKES,
     [OPTION_PRECISION] = MAKES,
     [OPTION_JSON] = ASKS_DAEMON | ON(SHOW),
@@ -275,6 +277,7 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     static const char *const tasks[] = {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", NULL};
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
+    case OPTION_WAIT: out->waits = true; return 0;
     case OPTION_SILENCE: return parse_silence(out, value, error);
     case OPTION_MODEL:
         out->model_dir = value;

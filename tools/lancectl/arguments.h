@@ -38,6 +38,7 @@ struct arguments {
     const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run: a folder */
     const char *preview; /* a .png that is rewritten while the job runs, or NULL */
     const char *job;     /* the job's id, or NULL */
+    bool waits;          /* until there is room, when the queue is full */
 
     /* Pictures and videos. */
     bool seed_given;

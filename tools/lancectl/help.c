@@ -58,6 +58,7 @@ static const struct line {
     {NULL, "Jobs\n"},
     {"system", "  --system TEXT           system prompt, instead of the task's official one\n"},
     {"job", "  --job ID                the job's id (default: random)\n"},
+    {"wait", "  --wait                  when the daemon's queue is full, wait until there is room\n"},
     {"model", "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"
               "                          afterwards; when one answers, have it use the model of that name\n"},
     {"precision", "  --precision P           of the private one's products on the CPU: float32 (default), bf16, or auto: bf16 where\n"

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/interrupt.h"
@@ -202,6 +203,14 @@ enum exit_code job_run(struct session *session, const struct job *job, const str
 {
     struct error error;
     int code = submit(session, job, arguments, &error);
+    if (code == ERROR_BUSY && arguments->waits && !arguments->quiet)
+        say(stderr, "lancectl: %s; waiting\n", error.text);
+    while (code == ERROR_BUSY && arguments->waits && !interrupt_signal()) {
+        sleep(1);
+        code = submit(session, job, arguments, &error);
+    }
+    if (code == ERROR_BUSY && interrupt_signal())
+        return (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal());
     if (code)
         return complain(code, &error);
     struct watch watch = {.preview_path = arguments->preview, .shows_text = job->shows_text, .answers_stdout = job->answers_stdout};
