@@ -37,8 +37,8 @@ struct job {
     bool fetched;
     bool text_lost;      /* a piece of its answer had no memory: it fails at its end */
     bool has_last_event; /* among `events`; else there was no memory for it */
-    int position;
-    struct event *events; /* event i has sequence i + 1 */
+    int first_position, position; /* while it is queued, from the first to the present one; -1: none yet */
+    struct event *events; /* all but those that tell a position: they are made when somebody asks, see queued_events */
     size_t event_count, event_capacity;
     struct blob *result;
     struct error failure;
@@ -154,12 +154,23 @@ static uint64_t kept_bytes(const struct job *job)
     return bytes;
 }
 
-/* The event that would come next. Owns `fields`. NULL: out of memory. */
-static cJSON *make_event(const struct job *job, const char *name, cJSON *fields)
+/* A job's first events tell its positions, each one less than the one before: they need not be kept, however long the queue is. */
+static uint64_t queued_events(const struct job *job)
+{
+    return job->position < 0 ? 0 : (uint64_t)(job->first_position - job->position) + 1;
+}
+
+static uint64_t events_so_far(const struct job *job)
+{
+    return queued_events(job) + job->event_count;
+}
+
+/* Owns `fields`. NULL: out of memory. */
+static cJSON *make_event(uint64_t sequence, const char *name, cJSON *fields)
 {
     cJSON *event = json_object();
     /* Sequence and name first, for whoever reads a captured message. */
-    json_add_number(event, "sequence", (double)(job->event_count + 1));
+    json_add_number(event, "sequence", (double)sequence);
     json_add_text(event, "event", name);
     bool is_made = event != NULL && json_is_complete(fields);
     for (cJSON *field; is_made && (field = fields->child) != NULL;)
@@ -189,7 +200,7 @@ static bool reserve_event(struct job *job)
 static void post(struct job *job, const char *name, cJSON *fields, struct blob *preview, int frames, int height,
                  int width)
 {
-    cJSON *event = make_event(job, name, fields);
+    cJSON *event = make_event(events_so_far(job) + 1, name, fields);
     if (event == NULL || !reserve_event(job)) {
         job->text_lost |= strcmp(name, "text") == 0;
         cJSON_Delete(event);
@@ -218,10 +229,10 @@ static void refresh_positions(struct jobs *jobs)
         if (has_ended(job))
             continue;
         if (job->state == JOB_QUEUED && job->position != ahead) {
+            if (job->position < 0)
+                job->first_position = ahead;
             job->position = ahead;
-            cJSON *fields = json_object();
-            json_add_number(fields, "position", ahead);
-            post(job, "queued", fields, NULL, 0, 0, 0);
+            waiter_wake_all(&job->waiters);
         }
         ahead++;
     }
@@ -262,6 +273,13 @@ static void sweep(struct jobs *jobs)
     }
 }
 
+static cJSON *make_queued_event(const struct job *job, uint64_t sequence)
+{
+    cJSON *fields = json_object();
+    json_add_number(fields, "position", (double)job->first_position - (double)(sequence - 1));
+    return make_event(sequence, "queued", fields);
+}
+
 /* The last event of a job that has ended, when there is no memory to keep it: made anew for everybody who asks. */
 static cJSON *make_last_event(const struct job *job)
 {
@@ -270,7 +288,7 @@ static cJSON *make_last_event(const struct job *job)
         json_add_text(fields, "code", error_name(job->failure.code));
         json_add_text(fields, "message", job->failure.text);
     }
-    return make_event(job, job_state_name(job->state), fields);
+    return make_event(events_so_far(job) + 1, job_state_name(job->state), fields);
 }
 
 static void set_end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
@@ -460,9 +478,14 @@ void job_news_clear(struct job_news *news)
 
 static int copy_news(const struct job *job, uint64_t after, struct job_news *news, struct error *error)
 {
+    const uint64_t queued = queued_events(job), count = events_so_far(job);
     news->events = json_array();
-    for (uint64_t i = after; i < job->event_count && i - after < JOBS_NEWS_MAX_EVENTS; i++) {
-        const struct event *event = &job->events[i];
+    for (uint64_t i = after; i < count && i - after < JOBS_NEWS_MAX_EVENTS; i++) {
+        if (i < queued) {
+            json_append(news->events, make_queued_event(job, i + 1));
+            continue;
+        }
+        const struct event *event = &job->events[i - queued];
         json_append(news->events, cJSON_Duplicate(event->fields, true));
         if (event->preview == NULL)
             continue;
@@ -473,7 +496,7 @@ static int copy_news(const struct job *job, uint64_t after, struct job_news *new
         preview->height = event->height;
         preview->width = event->width;
     }
-    if (has_ended(job) && !job->has_last_event && after <= job->event_count && job->event_count - after < JOBS_NEWS_MAX_EVENTS)
+    if (has_ended(job) && !job->has_last_event && after <= count && count - after < JOBS_NEWS_MAX_EVENTS)
         json_append(news->events, make_last_event(job));
     if (json_is_complete(news->events))
         return 0;
@@ -493,7 +516,7 @@ int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *
         job->asked_at = clock_seconds();
     if (job == NULL)
         status = ERROR_NOT_FOUND;
-    else if (waiter != NULL && after >= job->event_count && !has_ended(job)) {
+    else if (waiter != NULL && after >= events_so_far(job) && !has_ended(job)) {
         *parked = true;
         waiter_park(&job->waiters, waiter);
     } else

@@ -109,6 +109,53 @@ static void jobs_are_done_in_the_order_they_came(void **state)
     jobs_close(jobs);
 }
 
+/* So many jobs wait, the first half of them end and are forgotten: what does the last one keep, and what does it tell? */
+static void positions_in_a_long_queue_are_all_told_and_none_is_kept(void **state)
+{
+    (void)state;
+    enum { WAITING = 800, ENDED = 400 };
+    struct jobs_limits limits = roomy;
+    limits.queue = WAITING;
+    struct jobs *jobs = open_table(&limits);
+    char id[16] = "";
+    for (int i = 0; i < WAITING; i++) {
+        snprintf(id, sizeof id, "job%d", i);
+        assert_int_equal(submit(jobs, id).position, i);
+    }
+    for (int i = 0; i < ENDED; i++) {
+        char first[16];
+        snprintf(first, sizeof first, "job%d", i);
+        do_next(jobs, 1);
+        jobs_release(jobs, first);
+    }
+    enum job_state job_state;
+    struct error error;
+    assert_int_equal(jobs_cancel(jobs, id, &job_state, &error), 0);
+    uint64_t queue_bytes, result_bytes;
+    cJSON_Delete(jobs_stats(jobs, &queue_bytes, &result_bytes));
+    assert_int_equal(result_bytes, 1024); /* of its one event that is no position */
+
+    int position = WAITING;
+    uint64_t sequence = 0;
+    bool is_over = false;
+    while (!is_over) {
+        struct job_news news;
+        bool parked;
+        assert_int_equal(jobs_news(jobs, id, sequence, NULL, &parked, &news, &error), 0);
+        const cJSON *event;
+        cJSON_ArrayForEach(event, news.events)
+        {
+            assert_int_equal(cJSON_GetObjectItem(event, "sequence")->valueint, ++sequence);
+            is_over = strcmp(json_text(event, "event"), "cancelled") == 0;
+            if (!is_over)
+                assert_int_equal(cJSON_GetObjectItem(event, "position")->valueint, --position);
+        }
+        job_news_clear(&news);
+    }
+    assert_int_equal(position, WAITING - 1 - ENDED);
+    jobs_close(jobs);
+}
+
 static void a_known_id_starts_nothing(void **state)
 {
     (void)state;
@@ -533,6 +580,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_are_done_in_the_order_they_came),
+        cmocka_unit_test(positions_in_a_long_queue_are_all_told_and_none_is_kept),
         cmocka_unit_test(a_known_id_starts_nothing),
         cmocka_unit_test(a_full_queue_refuses_and_recovers),
         cmocka_unit_test(requests_beyond_the_limit_of_bytes_are_refused_with_the_numbers_until_there_is_room),
