@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/connections.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/parking.h"
@@ -48,7 +49,6 @@ enum {
     UNLOAD_WAIT_MS = 2000, /* it is done when a step has ended, or the job that has just begun */
     HARD_CAP_FACTOR = 2, /* what is larger than this many times the limit nng drops, with the connection */
     NNG_HEADER_BYTES = 64, /* nng counts its own headers too */
-    GONE_KEPT = 1024,    /* connections remembered as gone */
     STUCK_CHECKS = 10,   /* at which a connection of our own was ended */
     FLUSH_MS = 100       /* nng has no way to ask whether the last answers have left */
 };
@@ -109,8 +109,7 @@ struct server {
     atomic_int parked_count;
     atomic_int sending;
     atomic_bool closing; /* callbacks do nothing any more */
-    atomic_uint gone[GONE_KEPT]; /* a ring of the connections that ended last */
-    atomic_uint gone_count;
+    struct connections connections;
     atomic_uint last_ignored; /* connection that last went without an answer */
     unsigned gone_at_last_check;
     int checks_without_end; /* of any connection, though one of our own was ended, in a row */
@@ -289,21 +288,12 @@ static void send_answer(struct context *context, int status, const struct error 
 
 /* --- Parking ----------------------------------------------------------------------------- */
 
-/* Whether a connection ended before its request could be parked. on_pipe_gone remembers it first and looks
- * through the parked ones then, under the lock that park() is called under: one of the two sees it. */
-static bool is_gone(struct server *server, uint32_t client)
-{
-    for (int i = 0; i < GONE_KEPT; i++)
-        if (atomic_load_explicit(&server->gone[i], memory_order_relaxed) == client)
-            return true;
-    return false;
-}
-
+/* A connection may end before its request is parked: on_pipe_gone remembers it first, then looks through the parked ones. */
 static void park(struct waiter *waiter)
 {
     struct context *context = context_of(waiter);
     atomic_fetch_add(&context->server->parked_count, 1);
-    if (is_gone(context->server, waiter->client))
+    if (connections_is_gone(&context->server->connections, waiter->client))
         waiter->client_gone = true;
     parking_add(context->server->parking, &context->parked, waiter->client_gone ? 0 : context->parked_until);
 }
@@ -713,19 +703,28 @@ static void on_request(struct context *context, nng_msg *msg)
     } else {
         message_adopt(context->message, msg, free_msg);
         start_answer(context);
-        status = handle_message(context, &error);
+        status = connections_admit(&server->connections, context->waiter.client, &error);
+        if (status == 0)
+            status = handle_message(context, &error);
     }
     if (status != HANDLER_PARKED)
         send_answer(context, status, &error);
 }
 
-/* A client hung up, or crashed. */
+static void on_new_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    (void)event;
+    struct server *server = argument;
+    if (!connections_add(&server->connections, (uint32_t)nng_pipe_id(pipe)))
+        nng_pipe_close(pipe);
+}
+
 static void on_pipe_gone(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     (void)event;
     struct server *server = argument;
     uint32_t client = (uint32_t)nng_pipe_id(pipe);
-    atomic_store(&server->gone[atomic_fetch_add(&server->gone_count, 1) % GONE_KEPT], client);
+    connections_remove(&server->connections, client);
     jobs_client_gone(server->jobs, client);
     worker_client_gone(server->worker, client);
 }
@@ -847,6 +846,8 @@ int server_open(struct server **out, const struct options *options, struct jobs 
     }
     int result = nng_rep0_open(&server->socket);
     if (result == 0)
+        result = nng_pipe_notify(server->socket, NNG_PIPE_EV_ADD_PRE, on_new_pipe, server);
+    if (result == 0)
         result = nng_pipe_notify(server->socket, NNG_PIPE_EV_REM_POST, on_pipe_gone, server);
     if (result == 0)
         result = open_contexts(server);
@@ -869,7 +870,7 @@ void server_check(struct server *server)
     /* nng 1.5 never finishes an ended connection, nor any after it, when it was closed between two reads of one message: it
      * takes a client that sends several requests at once and hangs up without reading. Service goes on, but every connection that
      * ends keeps its file descriptor. */
-    unsigned gone = atomic_load(&server->gone_count);
+    unsigned gone = connections_ended(&server->connections);
     server->checks_without_end = gone != server->gone_at_last_check ? 0 : server->checks_without_end + ended_one;
     server->gone_at_last_check = gone;
     if (ended_one && server->checks_without_end == STUCK_CHECKS)
