@@ -55,9 +55,9 @@ class Stress:
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         with ThreadPoolExecutor(CLIENTS) as pool:
-            clients = [pool.submit(self._be_a_client, number, end) for number in range(CLIENTS)]
-        for client in clients:
-            client.result()
+            done = [pool.submit(self._be_a_client, number, end) for number in range(CLIENTS)]
+        for future in done:
+            future.result()
         with self.daemon.client() as client:
             jobs = client.stats()["jobs"]
         made = jobs["submitted"] - self._submitted_before
