@@ -117,7 +117,7 @@ static int check_source(const struct lance_request *r, struct error *error)
         (code = check_integer("source width", s->width, 1, LANCE_MAX_SOURCE_SIDE, error)))
         return code;
     if (task_takes_video(r->task))
-        return check_number("fps of the source", s->fps, 0.01, 1000, error);
+        return check_number("fps of the source", s->fps, PICTURE_MIN_FPS, PICTURE_MAX_FPS, error);
     return r->task == LANCE_ENCODE ? check_encoded(r, error) : 0;
 }
 

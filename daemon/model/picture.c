@@ -198,9 +198,10 @@ int picture_sample_frames(int count, double fps, int *indices, int capacity, str
     const int temporal = 4;
     if (count < 1)
         return error_set(error, ERROR_BAD_REQUEST, "a clip without frames");
-    if (!isfinite(fps) || rint(fps) < 1 || fps > 1000000)
-        return error_set(error, ERROR_BAD_REQUEST, "a clip at %g frames per second; 1 to 1000000 are accepted", fps);
-    int frames = (int)rint(fmin(count / rint(fps), max_seconds) * sample_fps);
+    if (!(fps >= PICTURE_MIN_FPS && fps <= PICTURE_MAX_FPS))
+        return error_set(error, ERROR_BAD_REQUEST, "a clip at %g frames per second; %g to %g are accepted", fps, PICTURE_MIN_FPS,
+                         PICTURE_MAX_FPS);
+    int frames = (int)rint(fmin(count / fmax(rint(fps), 1), max_seconds) * sample_fps);
     frames = frames % temporal ? frames / temporal * temporal + 1 : frames - temporal + 1;
     if (frames < 1) /* under half a sampling step: officially an error, here its first frame */
         frames = 1;

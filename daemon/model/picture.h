@@ -16,6 +16,10 @@ struct picture_size { int height, width; };
 
 enum { PICTURE_VIT_PATCH = 14, PICTURE_VIT_MULTIPLE = 28 }; /* what the ViT's pictures are prepared for: patches, merged by 2x2 */
 
+/* Frames per second that a source may have. */
+#define PICTURE_MIN_FPS 0.01
+#define PICTURE_MAX_FPS 1000.0
+
 enum picture_use { PICTURE_FOR_VAE, PICTURE_FOR_VIT };
 
 /* The size a height x width source gets under a resolution preset ("image_256res", "video_192p", "image_512res",
@@ -36,7 +40,8 @@ int picture_prepare(const uint8_t *in, int height, int width, const char *resolu
                     uint8_t *out, struct error *error);
 
 /* Indices of the frames that the official sampler takes of a clip of `count` frames at `fps`. `indices` has room for
- * `capacity`; returns how many, or an error (no frames, fps not positive or finite, capacity too small). */
+ * `capacity`; returns how many, or an error (no frames, fps out of range, capacity too small). The
+ * sampler rounds the rate; one below 0.5, by which the official code would divide by zero, counts as 1. */
 int picture_sample_frames(int count, double fps, int *indices, int capacity, struct error *error);
 
 #endif

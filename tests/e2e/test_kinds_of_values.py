@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lanced_client import BadFile, Unsupported
 from lanced_client.transport import SocketPeer
 from lanced_client.wire import decode, encode
-from lanced_process import ANSWER_SECONDS, REQUEST, ROOT, Lanced
+from lanced_process import ANSWER_SECONDS, DEMO_AWQ, REQUEST, ROOT, Lanced
 
 VALUES: dict[str, Any] = {
     "null": None,
@@ -163,3 +166,40 @@ def test_every_parameter_of_the_protocol_is_in_the_table() -> None:
     rows = described.split("## Parameters of `submit`")[1].split("\nTensors of")[0].splitlines()
     names = {name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert names == PARAMETERS.keys() - {"a_parameter_that_nobody_knows"}
+
+
+FILES = ["llm_config.json", "tokenizer_config.json", "awq_meta.json", "vocab.json", "Qwen2.5-VL-ViT/config.json"]
+OF_FILES = ["null", "true", "a negative number", "a huge number", "a string", "an array of objects", "a nested object"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_model_file_with_a_value_of_another_kind_is_read_or_refused_by_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(DEMO_AWQ, folder)  # what links point to is copied
+    path = folder / name
+    good = json.loads(path.read_text())
+    keys = list(good)[: 3 if name == "vocab.json" else None]  # its entries are all alike
+    with Lanced("--lazy", models=(folder,)) as daemon, daemon.client() as client:
+        for key in [None, *keys]:
+            for kind in OF_FILES:
+                path.write_text(json.dumps(VALUES[kind] if key is None else good | {key: VALUES[kind]}))
+                try:
+                    client.load()
+                    client.unload()
+                except (BadFile, Unsupported) as error:
+                    named = str(path) in str(error) or 'tensor "' in str(error)  # one that does not fit the file
+                    assert named, f"{kind} for {key}: {error}"
+        path.write_text(json.dumps(good))
+        assert client.load().hash
+
+
+def test_a_model_file_of_millions_of_values_is_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(DEMO_AWQ, folder)
+    config = folder / "llm_config.json"
+    config.write_text('{"hidden_size": [' + "1," * 5_000_000 + "1]}")
+    with Lanced("--lazy", models=(folder,)) as daemon, daemon.client() as client:
+        before = client.stats()["memory"]["peak_resident_bytes"]
+        with pytest.raises(BadFile, match=re.escape(f"{config}: more than 524288 JSON values")):
+            client.load()
+        assert client.stats()["memory"]["peak_resident_bytes"] < before + (40 << 20)  # the file itself has 10 MB

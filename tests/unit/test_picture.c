@@ -205,6 +205,8 @@ static void bad_clips_are_refused(void **state)
     assert_int_equal(picture_sample_frames(24, -24, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
     assert_int_equal(picture_sample_frames(24, NAN, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
     assert_int_equal(picture_sample_frames(24, INFINITY, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(picture_sample_frames(24, 0.009, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(picture_sample_frames(24, 1001, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
     assert_int_equal(picture_sample_frames(240, 24, indices, 3, &error), ERROR_TOO_LARGE);
 }
 
@@ -215,6 +217,21 @@ static void a_clip_shorter_than_a_sampling_step_gives_its_first_frame(void **sta
     struct error error;
     assert_int_equal(picture_sample_frames(1, 60, &index, 1, &error), 1);
     assert_int_equal(index, 0);
+}
+
+static void a_clip_of_any_rate_from_the_range_gives_frames(void **state)
+{
+    (void)state;
+    int indices[MAX_SAMPLES], of_one[MAX_SAMPLES];
+    struct error error;
+    const int expected = picture_sample_frames(24, 1, of_one, MAX_SAMPLES, &error);
+    assert_true(expected > 1);
+    const double slow[] = {0.01, 0.3, 0.5};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(picture_sample_frames(24, slow[i], indices, MAX_SAMPLES, &error), expected);
+        assert_memory_equal(indices, of_one, (size_t)expected * sizeof *indices);
+    }
+    assert_int_equal(picture_sample_frames(24, 1000, indices, MAX_SAMPLES, &error), 1);
 }
 
 int main(void)
@@ -229,6 +246,7 @@ int main(void)
         cmocka_unit_test(bad_resolutions_and_sizes_are_refused),
         cmocka_unit_test(bad_clips_are_refused),
         cmocka_unit_test(a_clip_shorter_than_a_sampling_step_gives_its_first_frame),
+        cmocka_unit_test(a_clip_of_any_rate_from_the_range_gives_frames),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
