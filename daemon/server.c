@@ -380,6 +380,7 @@ static int handle_models(struct context *context, const cJSON *request, struct e
     worker_status(context->server->worker, &status);
     json_add_text(context->answer, "backend", status.backend);
     json_add(context->answer, "models", worker_models(context->server->worker));
+    json_add(context->answer, "automatic", worker_automatic(context->server->worker));
     return 0;
 }
 
@@ -408,8 +409,8 @@ static int handle_load(struct context *context, const cJSON *request, struct err
     if (status == 0)
         status = read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
     if (status == 0)
-        status = worker_find_model(server->worker, name != NULL ? name : server->options->models[0].name, &context->model,
-                                   error);
+        status = worker_choose_model(server->worker, name != NULL ? name : server->options->models[0].name, LANCE_T2I,
+                                     &context->model, error);
     if (status != 0)
         return status;
     context->parked_for = PARKED_FOR_LOAD;
@@ -457,7 +458,7 @@ static int submit_new(struct context *context, struct job_status *status, struct
     if (result == 0) {
         context->message = NULL; /* the request has it */
         int model;
-        result = worker_find_model(server->worker, request->model, &model, error);
+        result = worker_choose_model(server->worker, request->model, request->lance.task, &model, error);
         if (result == 0)
             result = worker_check(server->worker, model, &request->lance, error);
         if (result == 0) {

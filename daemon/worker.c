@@ -17,6 +17,7 @@
 #include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/machine_memory.h"
+#include "daemon/model_choice.h"
 #include "daemon/receipt.h"
 #include "kernels/kernels.h"
 #include "protocol/mapped_file.h"
@@ -30,6 +31,7 @@ struct worker {
     void (*on_fatal)(void *context, enum worker_end why);
     void *context;
     struct kernels *kernels;
+    uint64_t weights_budget_bytes; /* what "automatic" judges models by */
     pthread_t thread;
     bool has_thread;
 
@@ -317,7 +319,8 @@ static int step_to_end(struct worker *worker, struct job *job, struct lance_job 
 static int prepare_model(struct worker *worker, struct job *job, double *load_seconds, struct error *error)
 {
     int index;
-    int status = worker_find_model(worker, job_request(job)->model, &index, error);
+    const struct job_request *request = job_request(job);
+    int status = worker_choose_model(worker, request->model, request->lance.task, &index, error);
     if (status != 0)
         return status;
     struct worker_status before;
@@ -507,6 +510,8 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     else
         log_info(NULL, "backend %s (%s)", worker->kernels->name, why_not_cuda.text);
     snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
+    struct kernels *kernels = worker->kernels;
+    worker->weights_budget_bytes = model_choice_budget(options, kernels->host_memory ? 0 : kernels->memory_available(kernels));
     const double gain = backend_bf16_gain(worker->kernels, &options->backend);
     if (gain > 0.0) {
         snprintf(worker->status.advice, sizeof worker->status.advice,
@@ -570,8 +575,30 @@ int worker_find_model(struct worker *worker, const char *name, int *index, struc
     return error_set(error, ERROR_NOT_FOUND, "model: \"%.64s\" is not offered here; offered: %s", name, offered);
 }
 
+int worker_choose_model(struct worker *worker, const char *name, enum lance_task task, int *index, struct error *error)
+{
+    if (name == NULL || strcmp(name, MODEL_AUTOMATIC) != 0)
+        return worker_find_model(worker, name, index, error);
+    struct worker_status status;
+    worker_status(worker, &status);
+    if (status.loaded >= 0 && (task == LANCE_ENCODE || task == LANCE_DECODE)) {
+        *index = status.loaded; /* all have the same VAE: no reason to load another */
+        return 0;
+    }
+    *index = model_choose_offered(worker->options, worker->weights_budget_bytes, task);
+    return 0;
+}
+
+cJSON *worker_automatic(struct worker *worker)
+{
+    return model_choice_json(worker->options, worker->weights_budget_bytes);
+}
+
 cJSON *worker_models(struct worker *worker)
 {
+    struct model_facts facts[OPTIONS_MAX_MODELS];
+    for (int i = 0; i < worker->options->model_count; i++)
+        model_facts_read(&facts[i], worker->options, i, worker->weights_budget_bytes);
     cJSON *models = json_array();
     pthread_mutex_lock(&worker->lock);
     for (int i = 0; i < worker->options->model_count; i++) {
@@ -587,6 +614,7 @@ cJSON *worker_models(struct worker *worker)
         json_add(model, "tasks", is_known ? task_names_json(worker->known[i].tasks) : cJSON_CreateNull());
         json_add_text(model, "path_hint", hint);
         json_add_bool(model, "loaded", worker->status.loaded == i);
+        model_facts_add(model, &facts[i]);
         json_append(models, model);
     }
     pthread_mutex_unlock(&worker->lock);

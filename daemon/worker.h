@@ -54,6 +54,12 @@ void worker_status(struct worker *worker, struct worker_status *out);
  * are offered. */
 int worker_find_model(struct worker *worker, const char *name, int *index, struct error *error);
 
+/* The same for a job of this task: MODEL_AUTOMATIC (model_choice.h) is the model that suits it best. */
+int worker_choose_model(struct worker *worker, const char *name, enum lance_task task, int *index, struct error *error);
+
+/* The object `automatic` of PROTOCOL.md, which the caller frees. */
+cJSON *worker_automatic(struct worker *worker);
+
 /* The array `models` of PROTOCOL.md, which the caller frees. */
 cJSON *worker_models(struct worker *worker);
 

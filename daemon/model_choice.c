@@ -1,0 +1,148 @@
+/* model_choice.c: see model_choice.h. */
+#include "daemon/model_choice.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "daemon/machine_memory.h"
+#include "daemon/model/checkpoint_files.h"
+#include "protocol/json.h"
+#include "protocol/utf8.h"
+
+uint64_t model_choice_budget(const struct options *options, uint64_t device_bytes)
+{
+    uint64_t budget = device_bytes;
+    if (budget == 0) {
+        struct machine_memory machine;
+        machine_memory_read(&machine, "");
+        budget = machine.total_bytes > 0 ? machine.total_bytes - machine.total_bytes / 8 : UINT64_MAX;
+    }
+    bool is_capped = options->memory_limit_bytes != 0 && options->memory_limit_bytes < budget;
+    return is_capped ? options->memory_limit_bytes : budget;
+}
+
+static uint64_t bytes_of(const char *path)
+{
+    struct stat status;
+    return path[0] != '\0' && stat(path, &status) == 0 ? (uint64_t)status.st_size : 0;
+}
+
+/* By the files' names, as checkpoint_files.h finds them. */
+static const char *form_of(const struct checkpoint_files *files)
+{
+    if (!files->meta_expected && files->meta[0] == '\0')
+        return "dense";
+    if (!files->meta_expected)
+        return "mlx";
+    return strstr(files->weights[0], "/awq_") != NULL ? "awq" : "nvfp4";
+}
+
+void model_facts_read(struct model_facts *facts, const struct options *options, int index, uint64_t budget_bytes)
+{
+    *facts = (struct model_facts){.form = "dense"};
+    const char *directory = options->models[index].directory;
+    const struct checkpoint_options paths = {
+        .model_dir = directory, .vae_path = options->vae_path, .vit_path = options->vit_path};
+    struct checkpoint_files *files = malloc(sizeof *files); /* too large for a thread's stack */
+    struct notes missing = {""}, warnings = {""};
+    struct error error = {0};
+    if (files == NULL)
+        snprintf(facts->problem, sizeof facts->problem, "no memory to look at it");
+    else if (checkpoint_files_find(files, &paths, &missing, &warnings, &error) != 0)
+        snprintf(facts->problem, sizeof facts->problem, "%.190s", error.text);
+    else {
+        snprintf(facts->problem, sizeof facts->problem, "%.190s", missing.text);
+        for (int i = 0; i < files->weights_count; i++)
+            facts->file_bytes += bytes_of(files->weights[i]);
+        facts->file_bytes += bytes_of(files->vit_weights) + bytes_of(files->vae);
+        facts->form = form_of(files);
+        facts->is_four_bit = strcmp(facts->form, "dense") != 0;
+        const char *slash = strrchr(files->directory, '/');
+        facts->is_for_videos = strstr(slash != NULL ? slash : files->directory, "Video") != NULL;
+    }
+    utf8_make_line(facts->problem);
+    facts->fits = facts->file_bytes <= budget_bytes;
+    free(files);
+}
+
+/* Officially the tasks with a video in them are done with the release for videos. */
+static bool wants_video_release(enum lance_task task)
+{
+    return task == LANCE_T2V || task == LANCE_I2V || task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO;
+}
+
+static int rank_of(const struct model_facts *facts, enum lance_task task)
+{
+    return 8 * (facts->problem[0] == '\0') + 4 * facts->fits + 2 * (facts->is_for_videos == wants_video_release(task)) +
+           facts->is_four_bit;
+}
+
+static void explain(const struct model_facts *facts, int count, enum lance_task task, char *why, size_t why_bytes)
+{
+    const bool is_right = facts->is_for_videos == wants_video_release(task);
+    const char *use = wants_video_release(task) ? "videos" : "pictures";
+    const char *bits = facts->is_four_bit ? "4-bit" : "not 4-bit";
+    const double gigabytes = (double)facts->file_bytes / 1e9;
+    if (facts->problem[0] != '\0')
+        snprintf(why, why_bytes, "no model here is whole; this one: %s", facts->problem);
+    else if (!facts->fits)
+        snprintf(why, why_bytes, "%s, %.1f GB: more than the memory that is there", bits, gigabytes);
+    else if (!is_right)
+        snprintf(why, why_bytes, "%s, %.1f GB, fits; made for %s: no model for %s that fits is here", bits, gigabytes,
+                 facts->is_for_videos ? "videos" : "pictures", use);
+    else if (count == 1)
+        snprintf(why, why_bytes, "%s, %.1f GB, fits; the only model here", bits, gigabytes);
+    else
+        snprintf(why, why_bytes, "%s, %.1f GB, fits, for %s", bits, gigabytes, use);
+}
+
+int model_choose(const struct model_facts *facts, int count, enum lance_task task, char *why, size_t why_bytes)
+{
+    int best = 0;
+    for (int i = 1; i < count; i++)
+        if (rank_of(&facts[i], task) > rank_of(&facts[best], task))
+            best = i;
+    if (why != NULL)
+        explain(&facts[best], count, task, why, why_bytes);
+    return best;
+}
+
+static void read_all(struct model_facts facts[OPTIONS_MAX_MODELS], const struct options *options, uint64_t budget_bytes)
+{
+    for (int i = 0; i < options->model_count; i++)
+        model_facts_read(&facts[i], options, i, budget_bytes);
+}
+
+int model_choose_offered(const struct options *options, uint64_t budget_bytes, enum lance_task task)
+{
+    struct model_facts facts[OPTIONS_MAX_MODELS];
+    read_all(facts, options, budget_bytes);
+    return model_choose(facts, options->model_count, task, NULL, 0);
+}
+
+void model_facts_add(cJSON *model, const struct model_facts *facts)
+{
+    json_add_text(model, "form", facts->form);
+    json_add_text(model, "made_for", facts->is_for_videos ? "videos" : "pictures");
+    json_add_number(model, "file_bytes", (double)facts->file_bytes);
+    json_add_bool(model, "fits", facts->fits);
+    json_add(model, "problem", facts->problem[0] != '\0' ? cJSON_CreateString(facts->problem) : cJSON_CreateNull());
+}
+
+cJSON *model_choice_json(const struct options *options, uint64_t budget_bytes)
+{
+    struct model_facts facts[OPTIONS_MAX_MODELS];
+    read_all(facts, options, budget_bytes);
+    cJSON *choices = json_object();
+    for (int task = 0; task < LANCE_TASK_COUNT; task++) {
+        char why[400];
+        int index = model_choose(facts, options->model_count, (enum lance_task)task, why, sizeof why);
+        cJSON *choice = json_add_object(choices, lance_task_name((enum lance_task)task));
+        json_add_text(choice, "model", options->models[index].name);
+        json_add_text(choice, "why", why);
+        json_add_bool(choice, "suits", facts[index].is_for_videos == wants_video_release((enum lance_task)task));
+    }
+    return choices;
+}
