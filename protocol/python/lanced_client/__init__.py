@@ -26,6 +26,7 @@ from .errors import (
 )
 from .events import (
     CancelledEvent,
+    Choice,
     Done,
     Event,
     Failed,
@@ -50,6 +51,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "CancelledEvent",
+    "Choice",
     "Client",
     "ConnectionFailed",
     "DeviceIO",

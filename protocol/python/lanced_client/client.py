@@ -50,6 +50,7 @@ from .errors import (
 from .events import (
     ENDINGS,
     CancelledEvent,
+    Choice,
     Event,
     Failed,
     Hello,
@@ -133,6 +134,11 @@ class Client:
         """The models the daemon was told about."""
         answer, _ = self.call("models")
         return [OfferedModel.of(entry) for entry in answer["models"]]
+
+    def automatic(self) -> dict[str, Choice]:
+        """By task: the model that the name "automatic" stands for, and why. Empty: a daemon that does not choose."""
+        answer, _ = self.call("models")
+        return {task: Choice.of(choice) for task, choice in answer.get("automatic", {}).items()}
 
     def load(self, model: str | None = None, timeout: float = _LOAD_SECONDS) -> ModelInfo:
         """Load a model by name, or the daemon's default one; returns at once when it is loaded already. Busy when it

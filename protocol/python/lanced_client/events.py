@@ -132,6 +132,19 @@ class OfferedModel:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What "automatic" stands for in a task."""
+
+    model: str
+    why: str
+    suits: bool = True  # it was made for such a task
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Choice:
+        return cls(**_known_fields(cls, values))
+
+
+@dataclass(frozen=True)
 class Hello:
     """Who answers at the endpoint."""
 

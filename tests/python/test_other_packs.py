@@ -1,0 +1,92 @@
+"""Graphs of other packs as ours: which node is meant, what becomes of its inputs and outputs."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from lanced_client.other_packs import convert, entry_for, other_ids, table
+
+NODES = table()["nodes"]
+SHARED = [
+    pytest.param(one, other, id=f"{one['id']}: {one['pack']}, {other['pack']}")
+    for one, other in itertools.combinations(NODES, 2)
+    if one["id"] == other["id"]
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SHARED)
+def test_packs_that_share_an_id_are_told_apart_by_the_saved_names(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert entry_for(one["id"], one["inputs"]) == one
+    assert entry_for(other["id"], other["inputs"]) == other
+
+
+@pytest.mark.parametrize("entry", NODES, ids=lambda entry: f"{entry['id']} of {entry['pack']}")
+def test_an_entry_takes_only_what_is_there_and_fills_the_rest(entry: dict[str, Any]) -> None:
+    assert set(entry["take"].values()) <= set(entry["inputs"])
+    assert set(entry.get("only", {})) <= set(entry["inputs"])
+    assert entry["becomes"] in table()["defaults"]
+    inputs = dict.fromkeys(entry["inputs"]) | entry.get("only", {})
+    graph = {"1": {"class_type": entry["id"], "inputs": inputs}}
+    assert convert(graph) == []
+    assert graph["1"]["class_type"] == entry["becomes"]
+
+
+def test_the_model_and_size_of_lance_quant_become_ours() -> None:
+    graph = {
+        "1": {"class_type": "LanceModelLoader", "inputs": {"flavor": "Lance_3B", "precision": "awq_int4"}},
+        "2": {
+            "class_type": "LanceT2I",
+            "inputs": {"lance_model": ["1", 0], "prompt": "a fox", "num_steps": 12, "cfg_scale": 3.0, "seed": 7,
+                       "size": "512x768"},
+        },
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    }
+    assert convert(graph, models=["Lance_3B", "Lance-3B-AWQ-INT4"]) == []
+    assert graph["1"] == {"class_type": "LancedModel", "inputs": {"model": "Lance-3B-AWQ-INT4", "endpoint": ""}}
+    assert graph["2"]["inputs"] == {
+        "lance_model": ["1", 0], "prompt": "a fox", "steps": 12, "guidance": 3.0, "seed": 7, "shift": 3.5,
+        "height": 512, "width": 768,
+        "batch_size": 1,
+    }
+    assert graph["3"]["inputs"] == {"images": ["2", 0]}
+
+
+def test_a_path_output_becomes_a_file_that_is_saved_once() -> None:
+    inputs = {"lance_model": ["1", 0], "prompt": "a fox runs", "num_frames": 9, "height": 96, "width": 96}
+    graph: dict[str, Any] = {
+        "2": {"class_type": "LanceT2V", "inputs": inputs},
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+    }
+    assert convert(graph) == []
+    assert graph["3"]["inputs"]["source"] == graph["4"]["inputs"]["source"] == ["2:file1", 0]
+    assert graph["2:file1"]["inputs"]["what"] == ["2", 1], "the VIDEO"
+
+
+def test_sound_and_rate_of_the_fork_go_on() -> None:
+    names = ("lance_model", "video_frames", "video_fps", "instruction", "video_audio")
+    graph: dict[str, Any] = {
+        "2": {"class_type": "LanceVideoEdit", "inputs": {name: [name, 0] for name in names}},
+        "3": {"class_type": "CreateVideo", "inputs": {"images": ["2", 0], "audio": ["2", 1], "fps": ["2", 2]}},
+    }
+    assert convert(graph) == []
+    assert graph["3"]["inputs"] == {"images": ["2", 0], "audio": ["video_audio", 0], "fps": ["2", 5]}
+
+
+def test_what_ours_cannot_do_is_left_alone_and_said() -> None:
+    inputs = {"prompt": "x", "cfg_start": 0.1, "steps": 3}
+    graph = {"2": {"class_type": "LanceImageGeneration", "inputs": dict(inputs)}}
+    assert convert(graph) == ["node 2: LanceImageGeneration with cfg_start = 0.1 has no counterpart here"]
+    assert graph["2"] == {"class_type": "LanceImageGeneration", "inputs": inputs}
+
+
+def test_ids_that_another_pack_has_and_nodes_of_nobody_stay() -> None:
+    graph = {"1": {"class_type": "LanceT2I", "inputs": {"prompt": "x"}}, "2": {"class_type": "KSampler", "inputs": {}}}
+    before = {key: dict(node) for key, node in graph.items()}
+    assert convert(graph, taken=other_ids()) == []
+    assert graph == before
+    odd = {"1": {"class_type": "LanceT2I", "inputs": {"prompt": "x", "what": 1}}}
+    assert convert(odd) == ["node 1: no LanceT2I is known with the inputs prompt, what"]
