@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..protocol.python.lanced_client import Client, ConnectionFailed, LanceError, default_endpoint
+from ..protocol.python.lanced_client import Choice, Client, ConnectionFailed, LanceError, ModelInfo, default_endpoint
 from . import local_daemon
+from .model_folders import find_models
 
 AUTOMATIC = "automatic"
 _QUICK_SECONDS = 5.0  # for an answer that the whole prompt waits for
+_PICTURES, _VIDEOS = "t2i", "t2v"  # tasks that stand for all that "automatic" may tell apart
+_VIDEO_TASKS = ("t2v", "i2v", "video_edit", "x2t_video")
 _OFFER_SECONDS = 2.0  # how long an answer about the offered models is good for the menu
 
 _clients: dict[str, Client] = {}
@@ -38,15 +42,10 @@ def known_clients() -> list[Client]:
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """A model of a daemon: what the LANCE_MODEL socket carries."""
+    """A model of a daemon: what the LANCED_MODEL socket carries."""
 
     endpoint: str
-    model: str  # a name, or AUTOMATIC
-
-    @property
-    def name_to_ask_for(self) -> str | None:
-        """For a request: None is the daemon's loaded model, else its default one."""
-        return None if self.model == AUTOMATIC else self.model
+    model: str  # a name, or AUTOMATIC: the daemon chooses for each task
 
     @property
     def client(self) -> Client:
@@ -63,15 +62,46 @@ class ModelHandle:
         return client
 
     def load(self) -> str:
-        """Have the daemon load the model; what it holds then, in words. Blocks while it loads; LanceError if it
-        cannot."""
+        """Have the daemon load the model; what it holds then, in words. Where "automatic" stands for one model for
+        pictures and another for videos, the node that needs one loads it. Blocks; LanceError if it cannot."""
         client = self.connect()
+        name = self.model
+        if name == AUTOMATIC:
+            choices = client.automatic()
+            if choices and choices[_PICTURES].model != choices[_VIDEOS].model:
+                return _words_of_choices(choices)
+            name = choices[_PICTURES].model if choices else client.hello().default_model
         daemon = client.hello()
         loaded = daemon.model
-        if loaded is None or self.model not in (AUTOMATIC, loaded.name):
-            loaded = client.load(self.name_to_ask_for)
-        _Identity.of(self).resolved = loaded.hash
-        return f"{loaded.name}: {loaded.weight_bytes / 1e6:,.0f} MB in lanced, {daemon.backend}"
+        if loaded is None or loaded.name != name:
+            loaded = client.load(name)
+        _Identity.of(self).resolved[loaded.name] = loaded.hash
+        return _words_of(loaded, daemon.backend)
+
+    def line(self) -> str | None:
+        """What the daemon holds of this model now, in words. Asks only what is quick to answer; None: nothing."""
+        try:
+            daemon = self.client.hello(_QUICK_SECONDS)
+            if daemon.model is None:
+                return None
+            if self.model == AUTOMATIC:
+                choices = self.client.automatic()
+                if choices and choices[_PICTURES].model != choices[_VIDEOS].model:
+                    return _words_of_choices(choices)
+        except LanceError:
+            return None
+        is_ours = self.model in (AUTOMATIC, daemon.model.name)
+        return _words_of(daemon.model, daemon.backend) if is_ours else None
+
+    def remark(self, task: str) -> str:
+        """What is to be said of the model that "automatic" was for a task; "" if nothing."""
+        if self.model != AUTOMATIC or task not in _VIDEO_TASKS:
+            return ""
+        try:
+            choice = self.client.automatic().get(task)
+        except LanceError:
+            return ""
+        return f"made with {choice.model}: {choice.why}" if choice and not choice.suits else ""
 
     def fingerprint(self) -> str:
         """Changes when the daemon is seen to have other weights under this handle than those last used.
@@ -85,17 +115,26 @@ class ModelHandle:
         except LanceError:
             loaded = None
         is_ours = loaded is not None and self.model in (AUTOMATIC, loaded.name)
-        if loaded is not None and is_ours and identity.resolved not in ("", loaded.hash):
+        if loaded is not None and is_ours and identity.resolved.get(loaded.name, loaded.hash) != loaded.hash:
             identity.revision += 1
-            identity.resolved = loaded.hash
+            identity.resolved[loaded.name] = loaded.hash
         return f"revision {identity.revision}"
+
+
+def _words_of(model: ModelInfo, backend: str) -> str:
+    return f"{model.name}: {model.weight_bytes / 1e6:,.0f} MB in lanced, {backend}"
+
+
+def _words_of_choices(choices: Mapping[str, Choice]) -> str:
+    uses = {"pictures": choices[_PICTURES], "videos": choices[_VIDEOS]}
+    return "\n".join(f"{use}: {choice.model} ({choice.why})" for use, choice in uses.items())
 
 
 @dataclass
 class _Identity:
     """Which weights a handle stood for when it was last used, and how often that changed."""
 
-    resolved: str = ""
+    resolved: dict[str, str] = field(default_factory=dict)  # the weights' hash by the model's name
     revision: int = 0
 
     @staticmethod
@@ -124,6 +163,6 @@ def offered_models() -> list[str]:
                 names = [model.name for model in client.models()]
         except LanceError:
             pass  # no daemon yet: the menu shows what a local one would be started with
-        _offer.names = [AUTOMATIC, *dict.fromkeys([*names, *local_daemon.find_models()])]
+        _offer.names = [AUTOMATIC, *dict.fromkeys([*names, *find_models()])]
         _offer.asked = time.monotonic()
     return _offer.names

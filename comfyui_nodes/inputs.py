@@ -14,7 +14,13 @@ MAX_BATCH = 32
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 RESOLUTIONS = ["image_256res", "image_512res", "image_768res", "video_192p", "video_360p", "video_480p"]
 
-LanceModelSocket = io.Custom("LANCE_MODEL")
+ModelSocket = io.Custom("LANCED_MODEL")
+
+
+def info_output() -> io.Output:
+    return io.String.Output(
+        display_name="info", tooltip="How it was made, as JSON: prompt, parameters as used, model, seed, times."
+    )
 
 
 def prompt_input(tooltip: str) -> io.String.Input:
@@ -117,9 +123,9 @@ def video_inputs() -> list[io.Input]:
     ]
 
 
-def size_problem(name: str, value: int, lowest: int = SIZE_STEP) -> str | None:
-    """What is wrong with a width or height, if anything."""
-    if lowest <= value <= MAX_SIZE and value % SIZE_STEP == 0:
+def size_problem(name: str, value: int | None, lowest: int = SIZE_STEP) -> str | None:
+    """What is wrong with a width or height, if anything. None: linked, known only when the node runs."""
+    if value is None or (lowest <= value <= MAX_SIZE and value % SIZE_STEP == 0):
         return None
     return f"{name} must be a multiple of {SIZE_STEP} from {lowest} to {MAX_SIZE}, is {value}"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import comfy.model_management
@@ -21,8 +23,12 @@ from ..protocol.python.lanced_client import (
     Result,
     Text,
 )
+from ..protocol.python.lanced_client.sampling import largest_source_bytes
+from .clips import Clip, clip_of
 from .connection import ModelHandle
-from .preview import MovingPreview
+from .preview import MovingPreview, finished_picture, previews_are_wanted
+from .texts import show_text
+from .trouble import told_in_words
 
 POLL_SECONDS = 0.05  # how long an interrupt may go unnoticed
 
@@ -38,15 +44,20 @@ async def run_job(
 
     part: (index, count) where this is one of several jobs of the node. request: what Client.job takes.
     """
-    # Left, and so released, whatever becomes of the answers: also when that to submit is late, or lost.
-    with handle.client.job(task, model=handle.name_to_ask_for, preview=True, **request) as job:
-        try:
-            return await _attempt(handle, job, _Display(node_id, part))
-        except AnswerTimeout:
-            raise  # it is there, and silent: another one cannot be started
-        except (ConnectionFailed, JobLost):
-            show_text("lanced went away; trying again", node_id)
-            return await _attempt(handle, job, _Display(node_id, part))
+    with told_in_words(node_id), _place_in_round(node_id) as (index, round_):
+        # Left, and so released, whatever becomes of the answers: also when that to submit is late, or lost.
+        with handle.client.job(task, model=handle.model, preview=previews_are_wanted(), **request) as job:
+            display = _Display(node_id, part, index, round_)
+            try:
+                result = await _attempt(handle, job, display)
+            except AnswerTimeout:
+                raise  # it is there, and silent: another one cannot be started
+            except (ConnectionFailed, JobLost):
+                show_text("lanced went away; trying again", node_id)
+                display = _Display(node_id, part, index, round_)
+                result = await _attempt(handle, job, display)
+        display.finish(result, await asyncio.to_thread(handle.remark, task))
+    return result
 
 
 async def _attempt(handle: ModelHandle, job: Job, display: _Display) -> Result:
@@ -58,7 +69,6 @@ async def _attempt(handle: ModelHandle, job: Job, display: _Display) -> Result:
         for event in events:
             display.take(event)
         display.animate()
-    display.finish(result)
     return result
 
 
@@ -79,6 +89,14 @@ async def _submit(handle: ModelHandle, job: Job) -> None:
         await watched(job.submit)
 
 
+async def read_clip(handle: ModelHandle, video: Any, fps: float, node_id: str) -> Clip:
+    """What the daemon gets of a VIDEO, or of an IMAGE with `fps`; the daemon is found or started for its limit."""
+    with told_in_words(node_id):
+        client = await watched(handle.connect)
+        limit_bytes = int((await asyncio.to_thread(client.hello)).limits["message_bytes"])
+        return await watched(lambda: clip_of(video, fps, largest_source_bytes(limit_bytes)))
+
+
 async def watched(work: Callable[[], T]) -> T:
     """Do blocking work that cannot be stopped, such as loading a model, but wait no longer than to an interrupt."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
@@ -89,22 +107,48 @@ async def watched(work: Callable[[], T]) -> T:
     return task.result()
 
 
-def show_text(text: str, node_id: str) -> None:
-    """Put a text under the node."""
-    from server import PromptServer  # only there while ComfyUI's server runs
+@dataclass
+class _Round:
+    """The runs of one node that ComfyUI started together, one for each item of a list of prompts or seeds."""
 
-    PromptServer.instance.send_progress_text(text, node_id)
+    started: int = 0
+    ended: int = 0
+
+
+_rounds: dict[str, _Round] = {}
+
+
+@contextmanager
+def _place_in_round(node_id: str) -> Iterator[tuple[int, _Round]]:
+    """Which of the node's runs this is."""
+    this = _rounds.setdefault(node_id, _Round())
+    this.started += 1
+    try:
+        yield this.started - 1, this
+    finally:
+        this.ended += 1
+        if this.ended == this.started and _rounds.get(node_id) is this:
+            del _rounds[node_id]
 
 
 class _Display:
     """What a node shows of its job: the progress bar, a preview, and a line of text or the answer as it grows."""
 
-    def __init__(self, node_id: str, part: tuple[int, int]) -> None:
+    def __init__(self, node_id: str, part: tuple[int, int], index: int, round_: _Round) -> None:
         self._node_id = node_id
-        self._index, self._count = part
+        self._part_index, self._part_count = part
+        self._round_index, self._round = index, round_
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
         self._preview = MovingPreview()
         self._answer = ""
+
+    @property
+    def _index(self) -> int:
+        return self._round_index * self._part_count + self._part_index
+
+    @property
+    def _count(self) -> int:
+        return self._round.started * self._part_count
 
     def take(self, event: Event) -> None:
         if isinstance(event, Preview) and event.pixels is not None:
@@ -112,7 +156,7 @@ class _Display:
         elif isinstance(event, Text):
             self._answer += event.text
             show_text(self._answer, self._node_id)
-        elif isinstance(event, Queued) and event.position > 0:
+        elif isinstance(event, Queued) and event.position > 0 and self._round_index == 0:  # else it waits for its own
             show_text(f"waits for {event.position} other job{'s' if event.position > 1 else ''}", self._node_id)
         elif isinstance(event, Progress):
             steps = event.total_steps or max(1, event.total_step)
@@ -125,12 +169,17 @@ class _Display:
         if self._preview.moves and (picture := self._preview.next()):
             self._bar.update_absolute(self._bar.current, None, picture)
 
-    def finish(self, result: Result) -> None:
+    def finish(self, result: Result, remark: str) -> None:
+        """The finished picture in place of the last coarse preview, how long everything took, and a remark if any."""
+        if result.pixels is not None and previews_are_wanted() and result.pixels.shape[1] == 1:
+            self._bar.update_absolute(self._bar.current, None, finished_picture(result.pixels[0, 0]))
         if not result.text:
             stages = [(entry["stage"], entry["seconds"]) for entry in result.receipt["stages"]]
             longer = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages if seconds >= 0.05)
             total = f"{result.receipt['total_seconds']:.1f} s"
-            show_text(f"{total} ({longer})" if longer else total, self._node_id)
+            number = f"{self._index + 1} of {self._count}: " if self._count > 1 else ""
+            line = f"{number}{total} ({longer})" if longer else f"{number}{total}"
+            show_text(f"{line}\n{remark}" if remark else line, self._node_id)
 
     def _words_of(self, event: Progress) -> str:
         parts = [f"{self._index + 1} of {self._count}"] if self._count > 1 else []

@@ -21,6 +21,7 @@ Latent = dict[str, Any]  # ComfyUI's LATENT: "samples" [batch, channels, (t,) h,
 CHANNELS = 48
 _CELLS_OF_8_PIXELS = (4, 16)  # channels of empty latents that have a cell for every 8 pixels, not 16
 _STATE = "lance_state"
+_SCALE = "downscale_ratio_spacial"  # ComfyUI's spelling: pixels per cell of an empty latent, where it says so
 
 
 def samples_of(latent: Latent) -> torch.Tensor:
@@ -32,16 +33,19 @@ def samples_of(latent: Latent) -> torch.Tensor:
     if samples.ndim == 5 and samples.shape[1] == CHANNELS:
         return samples.contiguous()
     shape = list(samples.shape)
-    if samples.ndim != 5 or shape[1] not in _CELLS_OF_8_PIXELS or bool(samples.any()):
+    is_known = samples.ndim == 5 and shape[1] in _CELLS_OF_8_PIXELS
+    says_its_size = _SCALE in latent and samples.ndim == 5 and shape[2] == 1  # others count frames otherwise
+    if not (is_known or says_its_size) or bool(samples.any()):
         raise ValueError(
             f"the latent has the shape {shape}; Lance takes those of the Wan 2.2 VAE, [batch, {CHANNELS}, frames,"
-            " height/16, width/16], and empty ones of Empty Latent Image and Empty HunyuanVideo Latent"
+            " height/16, width/16], and empty ones of EmptyLatentImage, EmptySD3LatentImage and EmptyHunyuanLatentVideo"
         )
     batch, _, frames, height, width = shape
-    if height % 2 or width % 2:
-        size = f"{8 * width} x {8 * height} pixels"
-        raise ValueError(f"width and height must be multiples of 16, the empty latent is {size}")
-    return torch.zeros(batch, CHANNELS, frames, height // 2, width // 2)
+    pixels_per_cell = int(latent.get(_SCALE, 8))
+    height, width = height * pixels_per_cell, width * pixels_per_cell
+    if height % 16 or width % 16:
+        raise ValueError(f"width and height must be multiples of 16, the empty latent is {width} x {height} pixels")
+    return torch.zeros(batch, CHANNELS, frames, height // 16, width // 16)
 
 
 def noise_rows_of(noise: Any, samples: torch.Tensor, seed: int, batch_index: list[int] | None) -> np.ndarray[Any, Any]:
@@ -77,7 +81,7 @@ def state_of(latent: Latent, samples: torch.Tensor) -> np.ndarray[Any, Any] | No
 
 def latent_like(latent: Latent, result: Result) -> Latent:
     """A LATENT of what was made of `latent`, with everything else that `latent` has."""
-    made = {name: value for name, value in latent.items() if name != _STATE}
+    made = {name: value for name, value in latent.items() if name not in (_STATE, _SCALE)}
     made["samples"] = torch.from_numpy(result.latents.copy())
     if result.latent_state is not None:
         made[_STATE] = torch.from_numpy(result.latent_state.copy())

@@ -6,7 +6,6 @@ is installed, downloaded or run through a shell.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
@@ -17,46 +16,14 @@ from pathlib import Path
 import folder_paths
 
 from ..protocol.python.lanced_client import AnswerTimeout, Client, ConnectionFailed, LanceError
+from .model_folders import CLONE, find_models, model_folders
 
-CLONE = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
-# By these lanced knows a checkpoint; configuration, VAE and ViT may lie beside its folder.
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "awq_state_dict.safetensors",
-    "nvfp4_state_dict.safetensors",
-)
 MOST_MODELS = 32  # that one lanced offers
-LONGEST_NAME_BYTES = 64  # of a model
 IDLE_UNLOAD_SECONDS = 600  # without a job, then the weights leave the card; LANCED_IDLE_UNLOAD overrides, 0: never
 
 _lock = threading.Lock()
 _started: dict[str, subprocess.Popen[bytes]] = {}  # by endpoint; holds the pipes open
-
-if "lance" not in folder_paths.folder_names_and_paths:
-    folder_paths.add_model_folder_path("lance", str(Path(folder_paths.models_dir) / "lance"))
-
-
-def find_models() -> dict[str, Path]:
-    """Checkpoint folders by name: those in ComfyUI's models/lance, then the demo models of the clone."""
-    found: dict[str, Path] = {}
-    for folder in [*map(Path, folder_paths.get_folder_paths("lance")), CLONE / "demo"]:
-        for checkpoint in sorted({path.parent for name in WEIGHT_FILES for path in folder.glob(f"*/{name}")}):
-            if has_usable_name(checkpoint):
-                found.setdefault(checkpoint.name, checkpoint)
-            else:
-                logging.warning("lanced cannot offer %r: its name is over 64 bytes or not UTF-8", str(checkpoint))
-    return found
-
-
-def has_usable_name(folder: Path) -> bool:
-    """Whether lanced would offer a checkpoint under its folder's name."""
-    try:
-        return len(folder.name.encode()) <= LONGEST_NAME_BYTES
-    except UnicodeEncodeError:  # bytes that are no text
-        return False
-
 
 def find_binary() -> Path | None:
     """The daemon built in this clone, else the one in PATH."""
@@ -83,7 +50,7 @@ def start(endpoint: str) -> None:
         if not models:
             raise ConnectionFailed(
                 f"no lanced answers at {endpoint}, and there is no model to start it with: put a Lance checkpoint's"
-                f" folder into {folder_paths.get_folder_paths('lance')[0]}"
+                f" folder into {model_folders()[0]}"
             )
         _launch(binary, models, endpoint)
 
@@ -97,6 +64,11 @@ def answers(endpoint: str) -> bool:
         # One that is there but slow, or says no, is no reason for a second one; who asks next sees what it says.
         return isinstance(error, AnswerTimeout) or not isinstance(error, ConnectionFailed)
     return True
+
+
+def is_ours(endpoint: str) -> bool:
+    """Whether the daemon there was started by this ComfyUI, for itself."""
+    return endpoint in _started and _started[endpoint].poll() is None
 
 
 def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .connection import AUTOMATIC, ModelHandle, offered_models
-from .inputs import CATEGORY, LanceModelSocket
-from .job import show_text, watched
+from .inputs import CATEGORY, ModelSocket
+from .job import watched
+from .texts import show_text
+from .trouble import told_in_words
 
 
-class LanceModel(io.ComfyNode):
+class LancedModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceModel",
+            node_id="LancedModel",
             display_name="Lance Model",
             category=CATEGORY,
             description="A Lance model held by a lanced daemon. ComfyUI itself loads no weights.",
@@ -22,7 +24,8 @@ class LanceModel(io.ComfyNode):
                     "model",
                     options=offered_models(),
                     default=AUTOMATIC,
-                    tooltip="A model that the daemon offers. automatic: the one it has loaded, else its first one.",
+                    tooltip="A model that the daemon offers. automatic: for each task a 4-bit one that fits into"
+                    " memory, for videos of the release made for them; the line under the node says which and why.",
                 ),
                 io.String.Input(
                     "endpoint",
@@ -32,7 +35,7 @@ class LanceModel(io.ComfyNode):
                     " a daemon is started if none answers.",
                 ),
             ],
-            outputs=[LanceModelSocket.Output(display_name="lance_model")],
+            outputs=[ModelSocket.Output(display_name="lance_model")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -42,10 +45,15 @@ class LanceModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str, endpoint: str) -> str:
-        return ModelHandle(endpoint, model).fingerprint()
+        handle = ModelHandle(endpoint, model)
+        line = handle.line()
+        if line and cls.hidden is not None and cls.hidden.unique_id:
+            show_text(line, cls.hidden.unique_id)  # also where ComfyUI's cache answers for the node
+        return handle.fingerprint()
 
     @classmethod
     async def execute(cls, model: str, endpoint: str) -> io.NodeOutput:
         handle = ModelHandle(endpoint, model)
-        show_text(await watched(handle.load), cls.hidden.unique_id)
+        with told_in_words(cls.hidden.unique_id):
+            show_text(await watched(handle.load), cls.hidden.unique_id)
         return io.NodeOutput(handle)

@@ -11,10 +11,10 @@ import torch
 from comfy_api.latest import io
 
 from .connection import ModelHandle
-from .inputs import CATEGORY, LanceModelSocket, fps_input, prompt_input, sampling_inputs, seed_input
-from .job import run_job
+from .inputs import CATEGORY, MAX_FRAMES, ModelSocket, fps_input, prompt_input, sampling_inputs, seed_input
+from .job import read_clip, run_job
 from .latents import Latent, latent_like, mask_of, noise_rows_of, samples_of, state_of
-from .tensors import image_of, latent_of, video_of, video_source_of
+from .tensors import image_of, latent_of, source_of, video_of
 
 _TASKS = {  # by whether there is a source, and whether it is a video
     (False, False): "t2i",
@@ -25,21 +25,22 @@ _TASKS = {  # by whether there is a source, and whether it is a video
 MAX_STEPS = 10000  # as KSamplerAdvanced's: past every schedule
 
 
-class LanceEncode(io.ComfyNode):
+class LancedEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceEncode",
+            node_id="LancedEncode",
             display_name="Lance Encode",
             category=CATEGORY,
             description="Pictures or a video as latents, by the model's own VAE.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 io.MultiType.Input(
                     "pixels",
                     [io.Image, io.Video],
-                    tooltip="An IMAGE or a VIDEO. Cropped around its middle to multiples of 16; of a video the first"
-                    " 4n + 1 frames, at most 121.",
+                    tooltip="An IMAGE or a VIDEO. Cropped around its middle to multiples of 16. Of a VIDEO those frames"
+                    " that the model sees: 12 a second of up to six seconds, of a longer one as many, evenly. Of an"
+                    " IMAGE the first 4n + 1 frames, at most 121.",
                 ),
                 io.Combo.Input(
                     "batch",
@@ -54,9 +55,11 @@ class LanceEncode(io.ComfyNode):
 
     @classmethod
     async def execute(cls, lance_model: ModelHandle, pixels: Any, batch: str) -> io.NodeOutput:
-        frames, _ = await asyncio.to_thread(video_source_of, pixels, 0.0)
-        is_pictures = isinstance(pixels, torch.Tensor) and batch == "pictures"
-        sources = [frame[np.newaxis] for frame in frames] if is_pictures else [frames]
+        if isinstance(pixels, torch.Tensor):
+            frames = await asyncio.to_thread(source_of, "pixels", pixels)
+            sources = [frame[np.newaxis] for frame in frames] if batch == "pictures" else [frames[:MAX_FRAMES]]
+        else:
+            sources = [(await read_clip(lance_model, pixels, 0.0, cls.hidden.unique_id)).pixels]
         results = [
             await run_job(lance_model, "encode", cls.hidden.unique_id, part=(index, len(sources)), source=source)
             for index, source in enumerate(sources)
@@ -64,20 +67,21 @@ class LanceEncode(io.ComfyNode):
         return io.NodeOutput(latent_of(np.concatenate([result.latents for result in results])))
 
 
-class LanceSampler(io.ComfyNode):
+class LancedSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceSampler",
+            node_id="LancedSampler",
             display_name="Lance Sampler",
             category=CATEGORY,
             description="Denoises a latent as the prompt says; behaves as KSampler and KSampler (Advanced).",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 io.Latent.Input(
                     "latent_image",
-                    tooltip="Where sampling starts, and how large the result is. Empty latents of any core node do: one"
-                    " frame gives a picture, more a video. A noise mask is kept to.",
+                    tooltip="Where sampling starts, and how large the result is: latents of Lance and of the core"
+                    " Wan 2.2 nodes, or empty ones of EmptyLatentImage, EmptySD3LatentImage and"
+                    " EmptyHunyuanLatentVideo. One frame gives a picture, more a video. A noise mask is kept to.",
                 ),
                 prompt_input("What the picture or video shows; with a source: what to change in it."),
                 *sampling_inputs("the result follows the prompt"),
@@ -154,10 +158,12 @@ class LanceSampler(io.ComfyNode):
         is_video = samples.shape[2] > 1
         request: dict[str, Any] = {}
         if source is not None:
-            frames, source_fps = await asyncio.to_thread(video_source_of, source, fps)
+            if not is_video and isinstance(source, torch.Tensor):
+                source = source[:1]
+            clip = await read_clip(lance_model, source, fps, cls.hidden.unique_id)
             height, width = 16 * samples.shape[3], 16 * samples.shape[4]
-            request = {"source": frames if is_video else frames[:1], "resolution": f"{height}x{width}"}
-            request |= {"fps": source_fps} if is_video else {}
+            request = {"source": clip.pixels if is_video else clip.pixels[:1], "resolution": f"{height}x{width}"}
+            request |= {"fps": clip.fps} if is_video else {}
         adds_noise = add_noise == "enable"
         if adds_noise or mask is not None:
             request["noise"] = noise_rows_of(noise, samples, seed, latent_image.get("batch_index"))
@@ -184,16 +190,16 @@ class LanceSampler(io.ComfyNode):
         return io.NodeOutput(latent_like(latent_image, result))
 
 
-class LanceDecode(io.ComfyNode):
+class LancedDecode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceDecode",
+            node_id="LancedDecode",
             display_name="Lance Decode",
             category=CATEGORY,
             description="Latents as pictures or a video, by the model's own VAE.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 io.Latent.Input("latent", tooltip="Of a Lance node, or of the core Wan 2.2 nodes."),
                 fps_input("Frames per second of the VIDEO; what Lance makes has 12."),
             ],

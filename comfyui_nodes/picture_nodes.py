@@ -11,8 +11,9 @@ from comfy_api.latest import io
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
-    LanceModelSocket,
+    ModelSocket,
     batch_input,
+    info_output,
     own_size_problem,
     prompt_input,
     resolution_inputs,
@@ -23,24 +24,25 @@ from .inputs import (
     size_problem,
 )
 from .job import run_job
-from .tensors import image_of, latent_of, source_of
+from .tensors import image_of, info_of, latent_of, source_of
 
 _OUTPUTS = [
     io.Image.Output(display_name="image"),
     io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes."),
+    info_output(),
 ]
 
 
-class LanceTextToImage(io.ComfyNode):
+class LancedTextToImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceTextToImage",
+            node_id="LancedTextToImage",
             display_name="Lance Text to Image",
             category=CATEGORY,
             description="Pictures from a prompt.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 prompt_input("What the picture shows."),
                 *size_inputs(768, 768),
                 *sampling_inputs("the picture follows the prompt"),
@@ -52,7 +54,7 @@ class LanceTextToImage(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int = 16, height: int = 16) -> bool | str:
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
         return size_problem("width", width) or size_problem("height", height) or True
 
     @classmethod
@@ -81,19 +83,19 @@ class LanceTextToImage(io.ComfyNode):
             seed=seed,
             batch_size=batch_size,
         )
-        return io.NodeOutput(image_of(result.pixels), latent_of(result.latents))
+        return io.NodeOutput(image_of(result.pixels), latent_of(result.latents), info_of([result]))
 
 
-class LanceImageEdit(io.ComfyNode):
+class LancedImageEdit(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceImageEdit",
+            node_id="LancedImageEdit",
             display_name="Lance Image Edit",
             category=CATEGORY,
             description="Changes a picture as the prompt says.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 io.Image.Input("image", tooltip="The picture to change; of several, each with the same seed."),
                 prompt_input("What to change, such as: make the car red."),
                 *resolution_inputs("image_768res"),
@@ -144,4 +146,4 @@ class LanceImageEdit(io.ComfyNode):
         ]
         pixels = np.concatenate([result.pixels for result in results])
         latents = np.concatenate([result.latents for result in results])
-        return io.NodeOutput(image_of(pixels), latent_of(latents))
+        return io.NodeOutput(image_of(pixels), latent_of(latents), info_of(results))

@@ -1,11 +1,15 @@
-"""The small pictures and moving pictures on a node while it works."""
+"""The small pictures and moving pictures on a node while it works, and the finished one after that."""
 
 from __future__ import annotations
 
 import time
+import uuid
+from pathlib import Path
 from typing import Any
 
+import folder_paths
 import numpy as np
+from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 
 CELL_PIXELS = 16  # the daemon's previews have one pixel per latent cell, which stands for so many
@@ -42,3 +46,27 @@ class MovingPreview:
             return None
         self._shown = index
         return self._frames[index]
+
+
+def previews_are_wanted() -> bool:
+    """ComfyUI's own setting: --preview-method, or what the front end says for this prompt."""
+    return bool(args.preview_method != LatentPreviewMethod.NoPreviews)
+
+
+def finished_picture(pixels: np.ndarray[Any, Any]) -> ComfyPreview:
+    """u8 [height, width, 3], to take the place of the last preview."""
+    return "JPEG", Image.fromarray(pixels), MAX_PIXELS
+
+
+def moving_picture(pixels: np.ndarray[Any, Any], fps: float) -> dict[str, Any]:
+    """u8 [frames, height, width, 3]: the finished frames, moving, as what a node shows when it has ended. They go into
+    ComfyUI's temporary folder, small."""
+    scale = min(1.0, MAX_PIXELS / max(pixels.shape[1:3]))
+    size = [max(1, round(side * scale)) for side in pixels.shape[2:0:-1]]
+    first, *others = [Image.fromarray(frame).resize(size) for frame in pixels]
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"lance_{uuid.uuid4().hex}.webp"
+    duration_ms = round(1000 / fps)
+    first.save(folder / name, save_all=True, append_images=others, duration=duration_ms, loop=0, quality=70, method=0)
+    return {"images": [{"filename": name, "subfolder": "", "type": "temp"}], "animated": (True,)}

@@ -11,15 +11,16 @@ from comfy_api.latest import io, ui
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
-    LanceModelSocket,
+    ModelSocket,
     own_size_problem,
     resolution_inputs,
     resolution_of,
     seed_input,
     video_inputs,
 )
-from .job import run_job, show_text
-from .tensors import source_of, video_source_of
+from .job import read_clip, run_job
+from .tensors import source_of
+from .texts import show_text
 
 
 def _question_inputs(about: str) -> list[io.Input]:
@@ -71,16 +72,16 @@ def _answer_inputs() -> list[io.Input]:
     ]
 
 
-class LanceAskImage(io.ComfyNode):
+class LancedAskImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceAskImage",
+            node_id="LancedAskImage",
             display_name="Lance Ask about Image",
             category=CATEGORY,
             description="Answers a question about a picture.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 io.Image.Input("image", tooltip="The picture. Of several, the question is asked about each."),
                 *_question_inputs("image"),
                 *resolution_inputs("image_768res"),
@@ -135,16 +136,16 @@ class LanceAskImage(io.ComfyNode):
         return io.NodeOutput(answers, ui=ui.PreviewText("\n".join(answers)))
 
 
-class LanceAskVideo(io.ComfyNode):
+class LancedAskVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceAskVideo",
+            node_id="LancedAskVideo",
             display_name="Lance Ask about Video",
             category=CATEGORY,
             description="Answers a question about a video.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 *video_inputs(),
                 *_question_inputs("video"),
                 *resolution_inputs("video_480p"),
@@ -176,14 +177,14 @@ class LanceAskVideo(io.ComfyNode):
         repetition_penalty: float,
         seed: int,
     ) -> io.NodeOutput:
-        source, source_fps = await asyncio.to_thread(video_source_of, video, fps)
+        clip = await read_clip(lance_model, video, fps, cls.hidden.unique_id)
         result = await run_job(
             lance_model,
             "x2t_video",
             cls.hidden.unique_id,
             prompt=question,
-            source=source,
-            fps=source_fps,
+            source=clip.pixels,
+            fps=clip.fps,
             resolution=resolution_of(resolution, width, height),
             max_new_tokens=max_new_tokens,
             temperature=temperature,

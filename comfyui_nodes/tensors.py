@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 from comfy_api.latest import InputImpl, Types
+
+from ..protocol.python.lanced_client import Result
 
 
 def image_of(pixels: np.ndarray[Any, Any]) -> torch.Tensor:
@@ -20,10 +23,16 @@ def image_of(pixels: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(flat.astype(np.float32) / np.float32(255))
 
 
-def video_of(frames: torch.Tensor, fps: float) -> Any:
-    """VIDEO from an IMAGE whose batch is its frames."""
+def video_of(frames: torch.Tensor, fps: float, audio: Any = None) -> Any:
+    """VIDEO from an IMAGE whose batch is its frames, with an AUDIO if there is one."""
     rate = Fraction(fps).limit_denominator(1001)
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=rate, audio=None))
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=rate, audio=audio))
+
+
+def info_of(results: list[Result]) -> str:
+    """How results were made, as JSON: a receipt of protocol/PROTOCOL.md, or a list of several."""
+    receipts = [result.receipt for result in results]
+    return json.dumps(receipts[0] if len(receipts) == 1 else receipts, indent=2, ensure_ascii=False)
 
 
 def latent_of(latents: np.ndarray[Any, Any]) -> dict[str, torch.Tensor]:
@@ -44,11 +53,3 @@ def source_of(name: str, image: torch.Tensor) -> np.ndarray[Any, Any]:
             raise ValueError(f"{name} has values that are no finite numbers")
         out[...] = (values.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     return pixels
-
-
-def video_source_of(video: Any, fps: float) -> tuple[np.ndarray[Any, Any], float]:
-    """u8 [frames, height, width, 3] and the frames per second of a VIDEO, or of an IMAGE with `fps`."""
-    if isinstance(video, torch.Tensor):
-        return source_of("video", video), fps
-    components = video.get_components()
-    return source_of("video", components.images), float(components.frame_rate)

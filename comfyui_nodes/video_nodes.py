@@ -9,11 +9,14 @@ import torch
 from comfy_api.latest import io
 
 from ..protocol.python.lanced_client import Result
+from ..protocol.python.lanced_client.sampling import MAX_SECONDS
+from .clips import audio_of
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
-    LanceModelSocket,
+    ModelSocket,
     frames_input,
+    info_output,
     own_size_problem,
     prompt_input,
     resolution_inputs,
@@ -24,32 +27,39 @@ from .inputs import (
     size_problem,
     video_inputs,
 )
-from .job import run_job
-from .tensors import image_of, latent_of, source_of, video_of, video_source_of
+from .job import read_clip, run_job, watched
+from .preview import moving_picture, previews_are_wanted
+from .tensors import image_of, info_of, latent_of, source_of, video_of
 
 _OUTPUTS = [
     io.Image.Output(display_name="frames", tooltip="The frames of the video as an IMAGE batch."),
     io.Video.Output(display_name="video"),
     io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes."),
+    info_output(),
 ]
 _SEED = "The noise the video starts from."
 
 
-def _outputs_of(result: Result) -> io.NodeOutput:
+async def _outputs_of(result: Result, fps: float | None = None, audio: Any = None, *others: Any) -> io.NodeOutput:
+    """fps: of the VIDEO, the daemon's if it is not given. others: what a node gives besides."""
     frames = image_of(result.pixels)
-    return io.NodeOutput(frames, video_of(frames, result.fps), latent_of(result.latents))
+    video = video_of(frames, fps or result.fps, audio)
+    shown = None
+    if previews_are_wanted():
+        shown = await asyncio.to_thread(moving_picture, result.pixels[0], fps or result.fps)
+    return io.NodeOutput(frames, video, latent_of(result.latents), info_of([result]), *others, ui=shown)
 
 
-class LanceTextToVideo(io.ComfyNode):
+class LancedTextToVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceTextToVideo",
+            node_id="LancedTextToVideo",
             display_name="Lance Text to Video",
             category=CATEGORY,
             description="A video from a prompt.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 prompt_input("What the video shows, and what happens in it."),
                 *size_inputs(848, 480),
                 frames_input(),
@@ -61,7 +71,7 @@ class LanceTextToVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int = 16, height: int = 16) -> bool | str:
+    def validate_inputs(cls, width: int | None = None, height: int | None = None) -> bool | str:
         return size_problem("width", width) or size_problem("height", height) or True
 
     @classmethod
@@ -90,19 +100,19 @@ class LanceTextToVideo(io.ComfyNode):
             timestep_shift=shift,
             seed=seed,
         )
-        return _outputs_of(result)
+        return await _outputs_of(result)
 
 
-class LanceImageToVideo(io.ComfyNode):
+class LancedImageToVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceImageToVideo",
+            node_id="LancedImageToVideo",
             display_name="Lance Image to Video",
             category=CATEGORY,
             description="A video that begins with a picture.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 io.Image.Input("image", tooltip="The first frame. Of several pictures, the first is taken."),
                 prompt_input("What happens; may be empty."),
                 *resolution_inputs("video_480p"),
@@ -146,26 +156,34 @@ class LanceImageToVideo(io.ComfyNode):
             timestep_shift=shift,
             seed=seed,
         )
-        return _outputs_of(result)
+        return await _outputs_of(result)
 
 
-class LanceVideoEdit(io.ComfyNode):
+class LancedVideoEdit(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="LanceVideoEdit",
+            node_id="LancedVideoEdit",
             display_name="Lance Video Edit",
             category=CATEGORY,
             description="Changes a video as the prompt says.",
             inputs=[
-                LanceModelSocket.Input("lance_model"),
+                ModelSocket.Input("lance_model"),
                 *video_inputs(),
                 prompt_input("What to change, such as: turn the day into night."),
                 *resolution_inputs("video_480p"),
                 *sampling_inputs("the video follows the prompt"),
                 seed_input(_SEED),
             ],
-            outputs=_OUTPUTS,
+            outputs=[
+                *_OUTPUTS,
+                io.Audio.Output(display_name="audio", tooltip="The source's sound, for Create Video; may be none."),
+                io.Float.Output(
+                    display_name="fps",
+                    tooltip="Frames per second of the result: 12, or fewer where the source is longer than six seconds,"
+                    " so that it lasts as long.",
+                ),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -188,18 +206,21 @@ class LanceVideoEdit(io.ComfyNode):
         shift: float,
         seed: int,
     ) -> io.NodeOutput:
-        source, source_fps = await asyncio.to_thread(video_source_of, video, fps)
+        clip = await read_clip(lance_model, video, fps, cls.hidden.unique_id)
         result = await run_job(
             lance_model,
             "video_edit",
             cls.hidden.unique_id,
             prompt=prompt,
-            source=source,
-            fps=source_fps,
+            source=clip.pixels,
+            fps=clip.fps,
             resolution=resolution_of(resolution, width, height),
             num_inference_steps=steps,
             guidance_scale=guidance,
             timestep_shift=shift,
             seed=seed,
         )
-        return _outputs_of(result)
+        seconds = clip.source_seconds
+        result_fps = result.fps if seconds <= MAX_SECONDS else result.pixels.shape[1] / seconds
+        audio = await watched(lambda: audio_of(video))
+        return await _outputs_of(result, result_fps, audio, audio, result_fps)

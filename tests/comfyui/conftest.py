@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,16 +66,26 @@ def endpoint() -> Iterator[str]:
         yield f"ipc://{folder}/lanced.ipc"
 
 
-@pytest.fixture(scope="session")
-def comfyui(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator[ComfyUI]:
+def _comfyui_of(base: Path, endpoint: str, neighbours: Mapping[str, Path] | None = None) -> ComfyUI:
+    """A ComfyUI, not started yet, whose nodes find their daemon at `endpoint`."""
     checkout = os.environ.get("COMFYUI")
     if not checkout:
         pytest.skip("needs COMFYUI=DIR, a checkout of ComfyUI")
     if not (ROOT / "build/lanced").exists():
         pytest.fail("build/lanced is missing: run make first")
     folder = Path(checkout).resolve()
-    base = tmp_path_factory.mktemp("comfyui")
-    with ComfyUI(folder, comfyui_python(folder), base, {"LANCED_ENDPOINT": endpoint}) as running:
+    return ComfyUI(folder, comfyui_python(folder), base, {"LANCED_ENDPOINT": endpoint}, neighbours)
+
+
+@pytest.fixture(scope="session")
+def comfyui_of() -> Callable[..., ComfyUI]:
+    """For tests that need one of their own."""
+    return _comfyui_of
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator[ComfyUI]:
+    with _comfyui_of(tmp_path_factory.mktemp("comfyui"), endpoint) as running:
         for path in (ROOT / "workflows/input").iterdir():  # what the workflows begin with
             running.upload(path)
         yield running

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from comfyui_server import ComfyUI
 from figures import Figures
 from lanced_client import Client
@@ -20,7 +22,7 @@ OVERHEAD_SECONDS = 0.005  # beyond it only copies of tensors
 
 def test_independent_nodes_overlap(comfyui: ComfyUI, client: Client) -> None:
     form = api_form("t2i", width=256, height=256, steps=60, seed=9001)
-    form["4"] = {"class_type": "LanceTextToImage", "inputs": form["2"]["inputs"] | {"seed": 9002}}
+    form["4"] = {"class_type": "LancedTextToImage", "inputs": form["2"]["inputs"] | {"seed": 9002}}
     form["5"] = {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "lance"}}
     run = comfyui.run(form)
     assert run.status == "success", run.error
@@ -33,7 +35,7 @@ def test_independent_nodes_overlap(comfyui: ComfyUI, client: Client) -> None:
 
 def test_equal_nodes_share_one_job_and_a_changed_one_is_done_alone(comfyui: ComfyUI, client: Client) -> None:
     form = api_form("t2i", steps=3, seed=9003)
-    form["4"] = {"class_type": "LanceTextToImage", "inputs": form["2"]["inputs"] | {"seed": 9004}}
+    form["4"] = {"class_type": "LancedTextToImage", "inputs": form["2"]["inputs"] | {"seed": 9004}}
     form["5"] = {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "lance"}}
     before = client.stats()["jobs"]["submitted"]
     assert comfyui.run(form).status == "success"
@@ -66,7 +68,36 @@ def test_the_model_node_says_what_the_daemon_holds(comfyui: ComfyUI, client: Cli
     run = comfyui.run(api_form("t2i", steps=2, seed=9008))
     model = client.hello().model
     assert model is not None
-    assert any(text.startswith(f"{model.name}: ") and "MB in lanced, " in text for text in run.texts)
+    line = next(text for text in run.texts if text.startswith(f"{model.name}: "))
+    assert "MB in lanced, " in line
+    again = comfyui.run(api_form("t2i", steps=2, seed=9009))
+    assert "1" not in again.executed
+    assert line in again.texts, "also when ComfyUI's cache answers for it"
+
+
+def test_runs_for_a_list_of_prompts_are_counted_on_one_line(comfyui: ComfyUI) -> None:
+    form = api_form("t2i", steps=3, prompt=["8", 0])
+    form["6"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "a small green square"}}
+    form["7"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "a large red circle"}}
+    form["8"] = {"class_type": "CreateList", "inputs": {"inputs.input0": ["6", 0], "inputs.input1": ["7", 0]}}
+    if "CreateList" not in comfyui.get("/object_info"):
+        pytest.skip("this ComfyUI has no node that makes a list")
+    run = comfyui.run(form)
+    assert run.status == "success", run.error
+    told = [text for node, text in zip(run.text_nodes, run.texts, strict=True) if node == "2"]
+    assert any(text.startswith("1 of 2, denoise") for text in told)
+    assert any(text.startswith("2 of 2, denoise") for text in told)
+    assert all(text.startswith(("1 of 2", "2 of 2")) for text in told)
+
+
+def test_comfyuis_unload_leaves_a_daemon_that_others_run_alone(comfyui: ComfyUI) -> None:
+    with Lanced() as lanced, lanced.client() as other:
+        form = api_form("t2i", steps=2, seed=9011)
+        form["1"]["inputs"]["endpoint"] = lanced.endpoint
+        assert comfyui.run(form).status == "success"
+        comfyui.request("/free", {"unload_models": True})
+        time.sleep(2)  # ComfyUI frees about once a second
+        assert other.hello().model is not None
 
 
 def prompt_seconds(comfyui: ComfyUI, form: dict[str, Any]) -> float:

@@ -12,6 +12,7 @@ import pytest
 from comfyui_server import ComfyUI
 from figures import Figures
 from lanced_client import Client
+from saved_pictures import saved_pictures
 from workflow_files import api_form
 
 TASKS = ["t2i", "t2v", "i2v", "image_edit", "video_edit", "ask_image", "ask_video", "parts_refine"]
@@ -102,15 +103,11 @@ def test_the_prompt_after_an_interrupt_is_right(comfyui: ComfyUI, client: Client
 
 
 def saved(comfyui: ComfyUI, form: dict[str, Any]) -> list[bytes | str]:
-    """What the prompt's output nodes gave: files without the workflow that is in them, and texts."""
+    """What the prompt's output nodes gave: pixels of pictures and of a video's frames, and texts."""
     run = comfyui.run(form)
     assert run.status == "success", run.error
     assert "2" in run.executed, "it comes from the cache"
-    found: list[bytes | str] = []
-    for output in run.outputs.values():
-        found += output.get("text", [])
-        for entry in output.get("images", []):
-            file = comfyui.fetch_file(entry)
-            found.append(file[file.index(b"IDAT" if entry["filename"].endswith("png") else b"mdat") :])
+    found: list[bytes | str] = [text for output in run.outputs.values() for text in output.get("text", [])]
+    found += [picture.tobytes() for picture in saved_pictures(comfyui, run.outputs)]
     assert found
     return found

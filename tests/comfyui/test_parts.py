@@ -37,7 +37,7 @@ class Graph:
     def __init__(self) -> None:
         self.form: dict[str, Any] = {}
         self.ids = itertools.count(1)
-        self.add("LanceModel", model="automatic", endpoint="")
+        self.add("LancedModel", model="automatic", endpoint="")
 
     def add(self, kind: str, /, **inputs: Any) -> list[Any]:
         key = str(next(self.ids))
@@ -48,17 +48,17 @@ class Graph:
         return self.add("EmptyLatentImage", width=width, height=height, batch_size=batch_size)
 
     def sample(self, latent: list[Any], **inputs: Any) -> list[Any]:
-        return self.add("LanceSampler", **(SAMPLER | {"latent_image": latent} | inputs))
+        return self.add("LancedSampler", **(SAMPLER | {"latent_image": latent} | inputs))
 
     def encode(self, pixels: list[Any], batch: str = "video") -> list[Any]:
-        return self.add("LanceEncode", lance_model=["1", 0], pixels=pixels, batch=batch)
+        return self.add("LancedEncode", lance_model=["1", 0], pixels=pixels, batch=batch)
 
     def picture(self, name: str = "lance-circle.png") -> list[Any]:
         return self.add("LoadImage", image=name)
 
     def save(self, latent: list[Any]) -> str:
         """Save a latent as pictures; the output node's id."""
-        frames = self.add("LanceDecode", lance_model=["1", 0], latent=latent, fps=12.0)
+        frames = self.add("LancedDecode", lance_model=["1", 0], latent=latent, fps=12.0)
         return str(self.add("SaveImage", images=frames, filename_prefix="parts")[0])
 
     def save_latent(self, latent: list[Any]) -> str:
@@ -172,7 +172,7 @@ def test_latents_go_through_core_nodes_and_files_unchanged(comfyui: ComfyUI, cli
 
 def test_decode_gives_the_bytes_of_the_node_that_made_the_latent(comfyui: ComfyUI) -> None:
     form = api_form("t2i", seed=71, steps=6, batch_size=2)
-    form["4"] = {"class_type": "LanceDecode", "inputs": {"lance_model": ["1", 0], "latent": ["2", 1], "fps": 12.0}}
+    form["4"] = {"class_type": "LancedDecode", "inputs": {"lance_model": ["1", 0], "latent": ["2", 1], "fps": 12.0}}
     form["5"] = {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "parts"}}
     run = comfyui.run(form)
     assert run.status == "success", run.error

@@ -56,8 +56,9 @@ def test_the_workflow_gives_the_picture_with_progress_per_step_and_a_preview(
     assert red > 150, "the prompt asks for a red circle on the left"
     assert max(green, blue) < 110
     values = [value for value, _ in run.progress]
-    assert values == sorted(set(values)), "each step is told once"
-    assert len(values) >= STEPS
+    assert values == sorted(values)
+    told = [text.split()[1].rstrip(",") for text in run.texts if text.startswith("denoise ")]
+    assert told == [f"{step}/{STEPS}" for step in range(1, STEPS + 1)], "each step is told once"
     assert run.progress[-1][0] == run.progress[-1][1]
     assert len(run.previews) >= 1
     with Image.open(io.BytesIO(run.previews[-1])) as preview:
@@ -145,7 +146,23 @@ def test_the_daemons_own_words_are_shown_on_the_node(comfyui: ComfyUI, client: C
     run = comfyui.run(with_inputs(prompt, prompt="x" * 100_000))
     assert run.status == "error"
     assert run.error.strip() == str(refused.value)
+    assert run.error_type == "lance.Refused"
+    assert run.texts[-1] == str(refused.value), "it stands under the node"
     assert comfyui.run(with_inputs(prompt, prompt="a small green square")).status == "success"
+
+
+def test_after_the_run_the_node_shows_the_finished_picture(comfyui: ComfyUI, prompt: dict[str, Any]) -> None:
+    run = comfyui.run(with_inputs(prompt, seed=1009, steps=5))
+    (picture,) = saved_pixels(comfyui, run.outputs["3"])
+    with Image.open(io.BytesIO(run.previews[-1])) as last:
+        shown = np.asarray(last.convert("RGB").resize((128, 128)), np.float32)
+    assert np.abs(shown - picture).mean() < 6, "the finished one as a JPEG, no coarse preview"
+
+
+def test_without_previews_in_comfyui_there_are_none(comfyui: ComfyUI, prompt: dict[str, Any]) -> None:
+    run = comfyui.run(with_inputs(prompt, seed=1010, steps=5), extra_data={"preview_method": "none"})
+    assert run.status == "success", run.error
+    assert not run.previews
 
 
 def test_an_unknown_model_is_named_by_the_daemon(comfyui: ComfyUI, prompt: dict[str, Any]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from comfyui_server import ComfyUI, Run
 from lanced_client import Client
-from workflow_files import api_form
+from workflow_files import NAMES, api_form
 
 
 def answers(run: Run) -> list[str]:
@@ -55,6 +57,34 @@ def test_an_edit_of_several_pictures_gives_each_the_result_it_has_alone(comfyui:
     pixels = [file[file.index(b"IDAT") :] for file in files]  # what comes before holds the workflow
     assert pixels[:2] == pixels[2:]
     assert pixels[0] != pixels[1], "a batch uses seed, seed + 1"
+
+
+PRIMITIVES = {bool: "PrimitiveBoolean", int: "PrimitiveInt", float: "PrimitiveFloat", str: "PrimitiveStringMultiline"}
+CHOICES = {"resolution", "batch", "add_noise", "return_with_leftover_noise"}  # a menu takes no link
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_and_text_of_a_node_may_come_from_another_node(comfyui: ComfyUI, name: str) -> None:
+    form = api_form(name)
+    for key, node in list(form.items()):
+        if not node["class_type"].startswith("Lanced") or node["class_type"] == "LancedModel":
+            continue
+        for index, (entry, value) in enumerate(node["inputs"].items()):
+            if isinstance(value, list) or entry in CHOICES:
+                continue
+            source = f"{key}0{index}"
+            form[source] = {"class_type": PRIMITIVES[type(value)], "inputs": {"value": value}}
+            node["inputs"][entry] = [source, 0]
+    run = comfyui.run(form)
+    assert run.status == "success", run.error
+
+
+def test_a_size_may_come_from_the_size_of_a_picture(comfyui: ComfyUI) -> None:
+    form = api_form("t2i", width=["9", 0], height=["9", 1], steps=2)
+    form["8"] = {"class_type": "LoadImage", "inputs": {"image": "lance-circle.png"}}
+    form["9"] = {"class_type": "GetImageSize", "inputs": {"image": ["8", 0]}}
+    run = comfyui.run(form)
+    assert run.status == "success", run.error
 
 
 def test_a_size_may_come_from_another_node_and_half_a_size_is_refused_before_the_run(

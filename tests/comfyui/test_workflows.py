@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from comfyui_server import ROOT, ComfyUI
 from demo.shapes import CANVAS, look
+from saved_pictures import saved_pictures
 from workflow_files import NAMES, api_form, ui_form
 
 if TYPE_CHECKING:
@@ -38,34 +35,18 @@ SHOWS: dict[str, dict[str, str] | str] = {
     "chain_video_restyle": {"colour": "green", "background": "yellow", "place": "right"},
 }
 
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"  # a menu whose entries have inputs of their own
 DISPLAYS = ("preview", "previewMode", "video-preview")
 
 
-def saved_pictures(comfyui: ComfyUI, outputs: dict[str, Any]) -> Iterator[np.ndarray[Any, Any]]:
-    """The pictures that output nodes saved; of videos every frame, as ComfyUI itself reads them."""
-    for output in outputs.values():
-        for entry in output.get("images", []):
-            if entry["filename"].endswith(".mp4"):
-                yield from saved_pictures(comfyui, comfyui.run(as_pictures(entry)).outputs)
-            else:
-                with Image.open(io.BytesIO(comfyui.fetch_file(entry))) as image:
-                    yield np.asarray(image.convert("RGB"))
-
-
-def as_pictures(entry: dict[str, str]) -> dict[str, Any]:
-    """A workflow that saves the frames of a saved video."""
-    name = f"{entry['subfolder']}/{entry['filename']} [{entry['type']}]"
-    return {
-        "1": {"class_type": "LoadVideo", "inputs": {"file": name}},
-        "2": {"class_type": "GetVideoComponents", "inputs": {"video": ["1", 0]}},
-        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "frames"}},
-    }
-
-
 def what_is_asked_for(form: dict[str, Any]) -> dict[str, Any]:
-    """The nodes and inputs of an API form, without what the front end adds for its own displays."""
+    """The nodes and inputs of an API form, without what the front end adds for its own displays. An input of a choice
+    that has inputs of its own ("format.codec") counts by its own name, as it stood before there were such choices."""
     return {
-        key: (node["class_type"], {name: value for name, value in node["inputs"].items() if name not in DISPLAYS})
+        key: (
+            node["class_type"],
+            {name.rpartition(".")[2]: value for name, value in node["inputs"].items() if name not in DISPLAYS},
+        )
         for key, node in form.items()
     }
 
@@ -105,11 +86,19 @@ def widget_values(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The widgets of a node of a UI workflow by name, as the front end reads them: by position."""
     values = iter(node["widgets_values"])
     named = {}
-    for name, entry in (info["input"]["required"] | info["input"].get("optional", {})).items():
+    entries = list((info["input"]["required"] | info["input"].get("optional", {})).items())
+    while entries:
+        name, entry = entries.pop(0)
         kind, options = (*entry, {})[:2]
-        if not (isinstance(kind, list) or kind in ("COMBO", "STRING", "INT", "FLOAT", "BOOLEAN")):
+        if not (isinstance(kind, list) or kind in ("COMBO", "STRING", "INT", "FLOAT", "BOOLEAN", DYNAMIC_COMBO)):
             continue
+        if name in named:
+            continue  # it came with a choice before it
         named[name] = next(values)
+        if kind == DYNAMIC_COMBO:
+            (chosen,) = (option for option in options["options"] if option["key"] == named[name])
+            entries = [*chosen["inputs"].get("required", {}).items(), *entries]
+            continue
         if any(options.get(extra) for extra in ("control_after_generate", "image_upload", "video_upload")):
             next(values)  # a second widget that the front end adds
     assert next(values, None) is None, f"{node['type']} has more widget values than widgets"

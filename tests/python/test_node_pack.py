@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLIENT = ROOT / "protocol/python/lanced_client"
 SOURCES = [ROOT / "__init__.py", *sorted((ROOT / "comfyui_nodes").glob("*.py")), *sorted(CLIENT.glob("*.py"))]
 NEEDED = {"numpy", "pynng", "safetensors"}
-COMFYUI = {"torch", "PIL", "comfy", "comfy_api", "folder_paths", "server"}  # what a ComfyUI has
+COMFYUI = {"torch", "PIL", "av", "comfy", "comfy_api", "folder_paths", "nodes", "server"}  # what a ComfyUI has
 # What installs, downloads or runs other programs.
 FORBIDDEN = {"pip", "ensurepip", "venv", "urllib", "http", "ftplib", "requests", "aiohttp", "ctypes", "importlib"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from typing import Any
 import websocket
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 180
+START_SECONDS = 600  # on a busy machine ComfyUI takes minutes to import itself
 PREVIEW_WITH_METADATA, TEXT = 4, 3  # kinds of binary websocket messages
 
 
@@ -41,6 +42,7 @@ class Run:
     executed: list[str] = field(default_factory=list)  # nodes that ran, not those answered from the cache
     started_at: dict[str, float] = field(default_factory=dict)  # when each of them began, time.monotonic()
     error: str = ""
+    error_type: str = ""  # as the front end shows it before the words
     outputs: dict[str, Any] = field(default_factory=dict)
     disturbed_at: float | None = None
     told_before: str = ""  # the last text before the disturbance
@@ -55,9 +57,20 @@ class Run:
 class ComfyUI:
     """A running ComfyUI; a context manager that ends it."""
 
-    def __init__(self, comfyui: Path, python: str, base: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        comfyui: Path,
+        python: str,
+        base: Path,
+        environment: dict[str, str],
+        neighbours: Mapping[str, Path] | None = None,
+    ) -> None:
+        """`base` has its models, inputs and outputs. neighbours: single-file packs beside this one, by folder name."""
         nodes = base / "custom_nodes"
         nodes.mkdir(parents=True)
+        for name, source in (neighbours or {}).items():
+            (nodes / name).mkdir()
+            shutil.copy(source, nodes / name / "__init__.py")
         (nodes / "lanced").symlink_to(ROOT)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -65,6 +78,7 @@ class ComfyUI:
         self.url = f"http://127.0.0.1:{port}"
         self.log = base / "comfyui.log"
         command = [python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"]
+        command += ["--preview-method", "auto"]  # its default is none at all
         command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base / 'comfyui.db'}"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -139,8 +153,10 @@ class ComfyUI:
         disturb: Callable[[], object] | None = None,
         after_seconds: float = 0.0,
         timeout: float = 120,
+        extra_data: dict[str, Any] | None = None,
     ) -> Run:
-        """Queue an API-form workflow and follow it to its end. `disturb`, such as self.interrupt, is called once
+        """Queue an API-form workflow and follow it to its end. extra_data: what the front end sends beside it.
+        `disturb`, such as self.interrupt, is called once
         `after_seconds` have passed since it began to run, if it has not ended by then."""
         run = Run()
         socket_url = f"{self.url.replace('http', 'ws')}/ws?clientId={self._client_id}"
@@ -157,7 +173,8 @@ class ComfyUI:
         try:
             connection.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
             try:
-                queued = json.loads(self.request("/prompt", {"prompt": prompt, "client_id": self._client_id}))
+                body = {"prompt": prompt, "client_id": self._client_id, "extra_data": extra_data or {}}
+                queued = json.loads(self.request("/prompt", body))
             except urllib.error.HTTPError as error:
                 run.status, run.error = "rejected", error.read().decode()
                 return run
@@ -208,7 +225,7 @@ class ComfyUI:
             run.executed.append(data["node"])
             run.started_at[data["node"]] = time.monotonic()
         elif kind == "execution_error":
-            run.status, run.error = "error", data["exception_message"]
+            run.status, run.error, run.error_type = "error", data["exception_message"], data["exception_type"]
         elif kind in ("execution_success", "execution_interrupted"):
             run.status = kind.removeprefix("execution_")
 
