@@ -73,10 +73,14 @@ static bool wants_video_release(enum lance_task task)
     return task == LANCE_T2V || task == LANCE_I2V || task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO;
 }
 
+/* Below this 4 bits gain nothing that anybody would notice. */
+#define SMALL_BYTES 1000000000u
+
 static int rank_of(const struct model_facts *facts, enum lance_task task)
 {
+    const bool is_light = facts->is_four_bit || facts->file_bytes < SMALL_BYTES;
     return 8 * (facts->problem[0] == '\0') + 4 * facts->fits + 2 * (facts->is_for_videos == wants_video_release(task)) +
-           facts->is_four_bit;
+           is_light;
 }
 
 static void explain(const struct model_facts *facts, int count, enum lance_task task, char *why, size_t why_bytes)

@@ -31,8 +31,8 @@ uint64_t model_choice_budget(const struct options *options, uint64_t device_byte
 void model_facts_read(struct model_facts *facts, const struct options *options, int index, uint64_t budget_bytes);
 
 /* The model for a task: whole before broken, one that fits before one that does not, of the release that the task wants
- * (videos are officially made and asked about with the one for videos) before the other, 4-bit before dense, and then as the
- * command line has them. `why` gets a sentence about it, with what is not as it should be. Returns its index. */
+ * (videos are officially made and asked about with the one for videos) before the other, 4-bit (or under 1 GB) before
+ * dense, and then as the command line has them. `why` gets a sentence about it, with what is not as it should be. Returns its index. */
 int model_choose(const struct model_facts *facts, int count, enum lance_task task, char *why, size_t why_bytes);
 
 /* The same, looked at now. */

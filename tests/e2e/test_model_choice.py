@@ -80,10 +80,18 @@ def test_a_broken_folder_is_not_taken_and_says_what_it_lacks(tmp_path: Path) -> 
     assert problems["whole"] is None
 
 
-def test_a_job_for_automatic_is_made_with_the_4_bit_model_and_one_without_a_name_with_the_default() -> None:
-    with Lanced("--lazy", models=(DEMO_MODEL, DEMO_AWQ)) as lanced, lanced.client() as client:
-        assert client.generate("t2i", model="automatic", **REQUEST).receipt["model"]["name"] == DEMO_AWQ.name
-        assert client.generate("t2i", model=DEMO_MODEL.name, **REQUEST).receipt["model"]["name"] == DEMO_MODEL.name
+def test_a_job_for_automatic_takes_the_model_of_its_task_and_one_without_a_name_the_loaded_one(tmp_path: Path) -> None:
+    videos = tmp_path / "demo-Video"
+    shutil.copytree(DEMO_MODEL, videos)
+    clip = REQUEST | {"num_frames": 1}
+    with Lanced("--lazy", models=(videos, DEMO_AWQ)) as lanced, lanced.client() as client:
+
+        def used(task: str, **request: Any) -> str:
+            return str(client.generate(task, **request).receipt["model"]["name"])
+
+        assert used("t2i", model="automatic", **REQUEST) == DEMO_AWQ.name
+        assert used("t2v", model="automatic", **clip) == videos.name
         latents = client.generate("t2i", **REQUEST).latents
-        decoded = client.generate("decode", model="automatic", latents=latents)
-        assert decoded.receipt["model"]["name"] == DEMO_MODEL.name, "the loaded one: all have the same VAE"
+        decoded = used("decode", model="automatic", latents=latents)
+        assert decoded == videos.name, "the loaded one: all have the same VAE"
+        assert used("t2i", **REQUEST) == videos.name
