@@ -1,10 +1,9 @@
 /* daemon.c: see daemon.h.
  *
- * The main thread puts the parts together and then only waits: for signals (signalfd), for
- * word from other threads (an eventfd: shutdown asked for, default model not loadable), for the
- * end of standard input (--until-eof), and for the clock, to let old results expire. On the way out it takes no more jobs, waits for those
- * that are there (or cancels them) and for their clients to fetch the results, and takes the
- * parts down in the reverse order.
+ * The main thread puts the parts together and then only waits: for signals (signalfd), for word from other threads
+ * (an eventfd: shutdown asked for, default model not loadable), for the end of standard input (--until-eof), and for
+ * the clock, to let old results expire. On the way out it takes no more jobs, waits for those that are there (or
+ * cancels them) and for their clients to fetch the results, and takes the parts down in the reverse order.
  */
 #include "daemon/daemon.h"
 
@@ -44,7 +43,8 @@ enum {
 
 enum { EXIT_ERROR = 1, EXIT_COMMAND_LINE = 2, EXIT_DEVICE_LOST = 3 }; /* docs/lanced.md */
 
-enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_OUT_OF_TIME, WISH_DEVICE_LOST, WISH_FATAL }; /* in the order of urgency */
+/* In the order of urgency. */
+enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_OUT_OF_TIME, WISH_DEVICE_LOST, WISH_FATAL };
 
 struct daemon {
     struct options options;
@@ -137,7 +137,8 @@ static bool clients_are_served(struct daemon *daemon, enum wish wish, double sec
 {
     if (wish == WISH_DEVICE_LOST && seconds < HEAR_SECONDS)
         return false;
-    return wish == WISH_CANCEL || wish == WISH_OUT_OF_TIME || jobs_unfetched(daemon->jobs) == 0 || seconds >= FETCH_SECONDS;
+    bool is_hurried = wish == WISH_CANCEL || wish == WISH_OUT_OF_TIME;
+    return is_hurried || jobs_unfetched(daemon->jobs) == 0 || seconds >= FETCH_SECONDS;
 }
 
 /* Wait until no job is left and their results are fetched. */
@@ -202,8 +203,8 @@ static void allow_many_files(void)
         log_debug(NULL, "cannot raise the limit of open files: %s", strerror(errno));
 }
 
-/* What a write may raise is the error of that write, and no more: a reader that ended, a limit on the size of files (of the log,
- * say), a terminal whose background programs are to write nothing. */
+/* What a write may raise is the error of that write, and no more: a reader that ended, a limit on the size of files
+ * (of the log, say), a terminal whose background programs are to write nothing. */
 static void ignore_signals_of_writes(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -233,8 +234,8 @@ static int open_files(struct daemon *daemon, struct error *error)
     return 0;
 }
 
-/* For server_close, which nng can keep from returning, and for closing what a broken card left: nobody waits for anything any
- * more, so just end. The next daemon clears the socket away. */
+/* For server_close, which nng can keep from returning, and for closing what a broken card left: nobody waits for
+ * anything any more, so just end. The next daemon clears the socket away. */
 static volatile sig_atomic_t exit_status;
 
 static void end_process(int signal)
@@ -243,10 +244,11 @@ static void end_process(int signal)
     _exit(exit_status);
 }
 
-/* Have what a stage of a job frees go back to the system at once. By default glibc comes to keep blocks of up to 32 MiB, and a
- * job then takes the sum of its stages instead of the largest, which is what admission counts. Where address space
- * is limited (ulimit -v), it is not handed out to single threads, 64 MiB each, of which others then get none. And every thread has
- * the same stack: by default it is as large as `ulimit -s` says, which may be too little to read a message, or too much. */
+/* Have what a stage of a job frees go back to the system at once. By default glibc comes to keep blocks of up to 32
+ * MiB, and a job then takes the sum of its stages instead of the largest, which is what admission counts. Where
+ * address space is limited (ulimit -v), it is not handed out to single threads, 64 MiB each, of which others then
+ * get none. And every thread has the same stack: by default it is as large as `ulimit -s` says, which may be too
+ * little to read a message, or too much. */
 static void set_memory(void)
 {
 #ifdef __GLIBC__

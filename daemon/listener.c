@@ -1,12 +1,14 @@
 /* listener.c: see listener.h.
  *
- * nng removes the name that it listened at when it stops, whoever has it by then: a daemon that was started in its place, say,
- * after somebody removed the folder. So nng listens at a name that nobody else uses, ".XXXXXXXX" beside the endpoint's, and the
- * socket gets the endpoint's name when it is ready. That name is removed, or given to the next socket, only while it is this one's.
+ * nng removes the name that it listened at when it stops, whoever has it by then: a daemon that was started in its
+ * place, say, after somebody removed the folder. So nng listens at a name that nobody else uses, ".XXXXXXXX" beside
+ * the endpoint's, and the socket gets the endpoint's name when it is ready. That name is removed, or given to the
+ * next socket, only while it is this one's.
  *
- * On a busy machine nng may take seconds for a connection, and a name that moves for that reason drops connections for nothing.
- * So a door that did not take its probe is judged beside a spare one, which nng opens at a name of its own meanwhile: only when
- * that takes connections which were made later, several in a row, the first one is broken, and the spare one gets its name.
+ * On a busy machine nng may take seconds for a connection, and a name that moves for that reason drops connections
+ * for nothing. So a door that did not take its probe is judged beside a spare one, which nng opens at a name of its
+ * own meanwhile: only when that takes connections which were made later, several in a row, the first one is broken,
+ * and the spare one gets its name.
  */
 #include "daemon/listener.h"
 

@@ -1,8 +1,9 @@
 /* log.c: see log.h.
  *
- * Lines wait in a ring of bytes for the one thread that writes them. Who logs waits for that thread as well, so that a line
- * is out before what it tells of goes on, but only as long as PATIENCE_MS, and not at all while the writer is stuck: a full
- * pipe, a terminal stopped with Ctrl-S. Positions count the bytes since the start; the lock guards them all.
+ * Lines wait in a ring of bytes for the one thread that writes them. Who logs waits for that thread as well, so that
+ * a line is out before what it tells of goes on, but only as long as PATIENCE_MS, and not at all while the writer is
+ * stuck: a full pipe, a terminal stopped with Ctrl-S. Positions count the bytes since the start; the lock guards
+ * them all.
  */
 #include "daemon/log.h"
 
@@ -83,7 +84,8 @@ static size_t begin_line(char line[LINE_BYTES], enum log_level level)
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     size_t at = strftime(line, LINE_BYTES, "%Y-%m-%dT%H:%M:%S", &utc);
-    return at + (size_t)snprintf(line + at, LINE_BYTES - at, ".%03ldZ %-7s ", now.tv_nsec / 1000000, level_names[level]);
+    return at + (size_t)snprintf(line + at, LINE_BYTES - at, ".%03ldZ %-7s ", now.tv_nsec / 1000000,
+                                 level_names[level]);
 }
 
 /* The caller holds the lock and has seen that there is room. */
@@ -108,8 +110,8 @@ static void tell_of_lost_lines(void)
     if (queue.lost == queue.told || queue.telling_ends > queue.written)
         return;
     size_t at = begin_line(line, LOG_LEVEL_WARNING);
-    at += (size_t)snprintf(line + at, sizeof line - at, "%llu lines are missing here: nobody read the log, or it could not be "
-                           "written\n", (unsigned long long)(queue.lost - queue.told));
+    at += (size_t)snprintf(line + at, sizeof line - at, "%llu lines are missing here: nobody read the log, or it could "
+                           "not be written\n", (unsigned long long)(queue.lost - queue.told));
     if (!has_room(at))
         return;
     put_bytes(line, at);
@@ -238,8 +240,8 @@ int log_open(struct error *error)
     int reason = pthread_create(&queue.thread, NULL, write_lines, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (reason != 0)
-        return error_set(error, ERROR_NO_MEMORY, "cannot start the thread that writes the log: %s; raise the limit of processes "
-                         "(pids.max, ulimit -u) or of address space (ulimit -v)", strerror(reason));
+        return error_set(error, ERROR_NO_MEMORY, "cannot start the thread that writes the log: %s; raise the limit of "
+                         "processes (pids.max, ulimit -u) or of address space (ulimit -v)", strerror(reason));
     pthread_mutex_lock(&queue.lock);
     queue.is_open = true;
     pthread_mutex_unlock(&queue.lock);

@@ -2,9 +2,9 @@
  *
  *   2026-11-21T11:24:39.123Z info    job 4f2a: done in 3.1 s
  *
- * Callable from any thread; lines never mix. Text that came from a client cannot forge a line: control characters are
- * written as '?'. Nobody waits for who reads the log: between log_open and log_close a thread of its own writes it, and lines
- * for which there is no room any more are left out and counted.
+ * Callable from any thread; lines never mix. Text that came from a client cannot forge a line: control characters
+ * are written as '?'. Nobody waits for who reads the log: between log_open and log_close a thread of its own writes
+ * it, and lines for which there is no room any more are left out and counted.
  */
 #ifndef LANCE_LOG_H
 #define LANCE_LOG_H

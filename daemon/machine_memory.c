@@ -40,13 +40,14 @@ struct group_files {
     const char *limits[2]; /* the smaller one counts */
     const char *used;
     const char *cache[2]; /* keys of memory.stat: pages of files, which give way (not those of tmpfs, which do not) */
-    const char *limit_of_all; /* key of memory.stat: the smallest limit up to the root, also of groups that a container hides */
+    const char *limit_of_all; /* key of memory.stat: the smallest up to the root, also of groups a container hides */
 };
 
 static const struct group_files unified_files = {{"memory.max", "memory.high"}, "memory.current",
                                                  {"active_file ", "inactive_file "}, NULL};
 static const struct group_files older_files = {{"memory.limit_in_bytes", NULL}, "memory.usage_in_bytes",
-                                               {"total_active_file ", "total_inactive_file "}, "hierarchical_memory_limit "};
+                                               {"total_active_file ", "total_inactive_file "},
+                                               "hierarchical_memory_limit "};
 
 /* A number of a group's file; `otherwise` where there is none, or "max". */
 static uint64_t number_of(const char *folder, const char *name, const char *key, uint64_t otherwise)
@@ -62,11 +63,13 @@ static uint64_t number_of(const char *folder, const char *name, const char *key,
 /* One control group: its limit, and what is used of it but for the page cache. */
 static void apply_group(struct machine_memory *memory, const char *folder, const struct group_files *files)
 {
-    uint64_t limit = min(number_of(folder, files->limits[0], "", UINT64_MAX), number_of(folder, files->limits[1], "", UINT64_MAX));
+    uint64_t limit = min(number_of(folder, files->limits[0], "", UINT64_MAX),
+                         number_of(folder, files->limits[1], "", UINT64_MAX));
     if (limit == UINT64_MAX)
         return;
     uint64_t used = number_of(folder, files->used, "", 0);
-    uint64_t cache = number_of(folder, "memory.stat", files->cache[0], 0) + number_of(folder, "memory.stat", files->cache[1], 0);
+    uint64_t cache = number_of(folder, "memory.stat", files->cache[0], 0) +
+                     number_of(folder, "memory.stat", files->cache[1], 0);
     used -= min(used, cache);
     limit = min(limit, number_of(folder, "memory.stat", files->limit_of_all, UINT64_MAX));
     memory->total_bytes = min(memory->total_bytes, limit);
@@ -83,8 +86,8 @@ static bool is_listed(const char *list, const char *name)
     return false;
 }
 
-/* The path of the process's own group, from a line "ID:CONTROLLERS:PATH" of /proc/self/cgroup. The unified hierarchy names
- * no controllers. */
+/* The path of the process's own group, from a line "ID:CONTROLLERS:PATH" of /proc/self/cgroup. The unified hierarchy
+ * names no controllers. */
 static bool find_group(char path[PATH_MAX], const char *root, bool is_unified)
 {
     char line[PATH_MAX + 256];
@@ -118,7 +121,8 @@ static bool find_mount(char group[PATH_MAX], char folder[PATH_MAX], const char *
         const char *rest = strstr(line, " - ");
         if (rest == NULL || sscanf(rest, " - %31s %*s %255s", type, options) != 2)
             continue;
-        found = (is_unified ? strcmp(type, "cgroup2") == 0 : strcmp(type, "cgroup") == 0 && is_listed(options, "memory")) &&
+        bool is_older = strcmp(type, "cgroup") == 0 && is_listed(options, "memory");
+        found = (is_unified ? strcmp(type, "cgroup2") == 0 : is_older) &&
                 sscanf(line, "%*s %*s %*s %4095s %4095s", group, folder) == 2;
     }
     if (file != NULL)
@@ -126,8 +130,8 @@ static bool find_mount(char group[PATH_MAX], char folder[PATH_MAX], const char *
     return found;
 }
 
-/* The part of the path of the process's group that lies below the group that is mounted; "" when it is that one, or lies elsewhere, as a
- * container may have it. */
+/* The part of the path of the process's group that lies below the group that is mounted; "" when it is that one, or
+ * lies elsewhere, as a container may have it. */
 static const char *below(const char *path, const char *mounted)
 {
     size_t length = strcmp(mounted, "/") == 0 ? 0 : strlen(mounted);
@@ -170,7 +174,8 @@ void machine_memory_read(struct machine_memory *out, const char *root)
     apply_groups(out, root, false); /* a hybrid machine has both, and the limits in either */
 }
 
-/* What is left of `available` beside `taken` and a reserve: a share of `total`, at least 256 MiB, but no more than a quarter. */
+/* What is left of `available` beside `taken` and a reserve: a share of `total`, at least 256 MiB, but no more than a
+ * quarter. */
 static uint64_t left_for_jobs(uint64_t available, uint64_t taken, uint64_t total, uint64_t share)
 {
     uint64_t reserve = total / share > 256 * MIB ? total / share : min(256 * MIB, total / 4);
@@ -179,7 +184,9 @@ static uint64_t left_for_jobs(uint64_t available, uint64_t taken, uint64_t total
 
 uint64_t machine_memory_for_jobs(const struct machine_memory *machine, uint64_t weight_bytes)
 {
-    return machine->total_bytes == 0 ? 0 : left_for_jobs(machine->available_bytes, weight_bytes, machine->total_bytes, 8);
+    if (machine->total_bytes == 0)
+        return 0;
+    return left_for_jobs(machine->available_bytes, weight_bytes, machine->total_bytes, 8);
 }
 
 uint64_t device_memory_for_jobs(uint64_t available_bytes)

@@ -143,7 +143,8 @@ static bool is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* The DIR of DIR or NAME=DIR: behind the last '=' before any '/' that leaves a folder, since names and folders may hold one. */
+/* The DIR of DIR or NAME=DIR: behind the last '=' before any '/' that leaves a folder, since names and folders may
+ * hold one. */
 static const char *directory_of(const char *text)
 {
     const char *end = text + strcspn(text, "/");
@@ -155,11 +156,12 @@ static const char *directory_of(const char *text)
 }
 
 /* Take a model's name. ERROR_BAD_REQUEST when clients could not ask for it. */
-static int name_model(struct model_choice *model, const char *name, size_t length, const char *text, struct error *error)
+static int name_model(struct model_choice *model, const char *name, size_t length, const char *text,
+                      struct error *error)
 {
     if (length == 0 || length > MODEL_NAME_MAX_BYTES)
-        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must have 1 to %d bytes; give one: NAME=DIR", text,
-                         MODEL_NAME_MAX_BYTES);
+        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must have 1 to %d bytes; give one: NAME=DIR",
+                         text, MODEL_NAME_MAX_BYTES);
     if (!utf8_is_valid(name, length))
         return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must be UTF-8 text; give one: NAME=DIR", text);
     memcpy(model->name, name, length);
@@ -167,8 +169,8 @@ static int name_model(struct model_choice *model, const char *name, size_t lengt
     return 0;
 }
 
-/* DIR or NAME=DIR. One whose name cannot be asked for is left out with a warning where there are others: programs that offer
- * all that lies in a folder are not to fail because of one. */
+/* DIR or NAME=DIR. One whose name cannot be asked for is left out with a warning where there are others: programs
+ * that offer all that lies in a folder are not to fail because of one. */
 static int add_model(struct options *options, const char *text, struct error *error)
 {
     if (options->model_count == OPTIONS_MAX_MODELS)
@@ -213,7 +215,8 @@ static int set_token(struct options *options, const char *token, const char *whe
     for (size_t i = 0; i < length; i++)
         is_text = is_text && (unsigned char)token[i] >= 0x20 && token[i] != 0x7f;
     if (!is_text)
-        return error_set(error, ERROR_BAD_REQUEST, "%s: the token must be text (UTF-8) without control characters", where);
+        return error_set(error, ERROR_BAD_REQUEST, "%s: the token must be text (UTF-8) without control characters",
+                         where);
     memcpy(options->token, token, length);
     options->token[length] = '\0';
     return 0;
@@ -228,8 +231,9 @@ static int read_token_file(struct options *options, const char *path, struct err
     struct stat info;
     if (fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode) && (info.st_mode & 077) != 0) {
         fclose(file);
-        return error_set(error, ERROR_IO, "--token-file %s: others than its owner can use it (mode %03o), so that it is no secret; "
-                         "chmod 600 it, and take a new token if they could read it", path, (unsigned)info.st_mode & 0777);
+        return error_set(error, ERROR_IO, "--token-file %s: others than its owner can use it (mode %03o), so that it is no "
+                         "secret; chmod 600 it, and take a new token if they could read it", path,
+                         (unsigned)info.st_mode & 0777);
     }
     if (fgets(token, sizeof token, file) == NULL)
         token[0] = '\0';

@@ -26,8 +26,9 @@ struct endpoint {
  * Creates nothing. Errors: ERROR_BAD_REQUEST, ERROR_UNSUPPORTED (tcp beyond loopback). */
 int endpoint_resolve(struct endpoint *out, const char *given, struct error *error);
 
-/* Whether a client may send anything there: the folder of the default ipc endpoint, where there is one, is of this user alone. Who made
- * it could answer as a daemon, and would learn tokens, prompts and pictures. Errors: ERROR_UNSUPPORTED. */
+/* Whether a client may send anything there: the folder of the default ipc endpoint, where there is one, is of this
+ * user alone. Who made it could answer as a daemon, and would learn tokens, prompts and pictures. Errors:
+ * ERROR_UNSUPPORTED. */
 int endpoint_trust(const struct endpoint *endpoint, struct error *error);
 
 /* Make the folder of the default ipc endpoint (0700), or check the owner and mode of the one

@@ -26,8 +26,8 @@ void mapped_file_close(struct mapped_file *mapped); /* an empty one is allowed *
 /* Ask the system to start reading these bytes of a mapping from the disk now. Never fails: it is a hint. */
 void mapped_file_prefetch(const void *data, uint64_t bytes);
 
-/* The process needs these bytes of a mapping no longer, so that they stop counting as its memory. They may be read all the
- * same: they come back from the file. */
+/* The process needs these bytes of a mapping no longer, so that they stop counting as its memory. They may be read
+ * all the same: they come back from the file. */
 void mapped_file_let_go(const void *data, uint64_t bytes);
 
 /* From now on, what is lost of a mapped file reads as zeros, and mapped_files_check tells. Call once, before any
@@ -41,7 +41,8 @@ enum mapped_change {
     MAPPED_REWRITTEN  /* what is mapped is another thing than what was opened */
 };
 
-/* `why` (NULL is allowed) names the file. A look at each file's name, cheap enough to come before every job. Any thread. */
+/* `why` (NULL is allowed) names the file. A look at each file's name, cheap enough to come before every job. Any
+ * thread. */
 enum mapped_change mapped_files_change(struct error *why);
 
 /* ERROR_BAD_FILE, naming the file, when part of a file that is still mapped was lost. Any thread. */

@@ -14,7 +14,7 @@
 enum {
     NNG_THREADS_PER_CPU = 3,      /* two for its callbacks, one for what runs out of time, */
     NNG_MOST_PER_CPU = 16 + 8,    /* at most 16 and 8 of them, */
-    NNG_OTHER_THREADS = 7,        /* and one that polls, one that cleans up, one for the time, four that look up names */
+    NNG_OTHER_THREADS = 7,        /* and one that polls, one that cleans up, one for the time, four for names */
     SPARE_THREADS = 1,
     SPARE_BYTES = 4 << 20,        /* for what it allocates at its start, and the first connections */
     START_SECONDS = 5,            /* the most that a start may take, */
@@ -121,12 +121,12 @@ int nng_start(const char *program, struct error *error)
     int reason = try_threads(wanted, threads, &started);
     if (reason != 0)
         return error_set(error, ERROR_NO_MEMORY,
-                         "nng needs %d threads and some memory beside them; %d could be started: %s; raise the limit of processes (pids.max, ulimit -u) or "
-                         "of address space (ulimit -v)", wanted, started, strerror(reason));
+                         "nng needs %d threads and some memory beside them; %d could be started: %s; raise the limit of "
+                         "processes (pids.max, ulimit -u) or of address space (ulimit -v)", wanted, started, strerror(reason));
     program_name = program;
     int result = start_guarded(START_SECONDS + (unsigned)(TRIALS_PER_START * (now_seconds() - began)));
     if (result != 0)
-        return error_set(error, ERROR_NO_MEMORY, "nng cannot start: %s; raise the limit of processes (pids.max, ulimit -u) or of "
-                         "address space (ulimit -v)", nng_strerror(result));
+        return error_set(error, ERROR_NO_MEMORY, "nng cannot start: %s; raise the limit of processes (pids.max, ulimit -u) "
+                         "or of address space (ulimit -v)", nng_strerror(result));
     return 0;
 }

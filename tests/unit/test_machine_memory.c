@@ -62,11 +62,12 @@ static void a_plain_machine_gives_what_is_available(void **state)
     assert_int_equal(machine_memory_for_jobs(&m, 4096 * MIB), 6144 * MIB);
 }
 
-/* As systems have them: /proc/self/mountinfo of a unified hierarchy (Debian 12), of the older ones, and of a hybrid machine. */
+/* As systems have them: /proc/self/mountinfo of a unified hierarchy (Debian 12), of the older ones, and of a hybrid
+ * machine. */
 static const char unified_mounts[] = "24 30 0:22 / /proc rw,relatime shared:5 - proc proc rw\n"
                                      "27 26 0:25 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
 static const char older_mounts[] = "35 31 0:30 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
-                                   "36 31 0:31 / /sys/fs/cgroup/memory rw,relatime shared:12 - cgroup cgroup rw,memory\n";
+                                   "36 31 0:31 / /sys/fs/cgroup/memory rw,relatime shared:12 - cgroup none rw,memory\n";
 static const char hybrid_mounts[] = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
                                     "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
 
@@ -79,8 +80,8 @@ static void put_unified(const char *folder, const char *limit, int used, int cac
     snprintf(text, sizeof text, "%llu\n", (unsigned long long)used * MIB);
     put(folder, "memory.current", text);
     snprintf(text, sizeof text, "anon 0\nfile %llu\nshmem %llu\ninactive_file %llu\nactive_file %llu\n",
-             (unsigned long long)(cache + shared) * MIB, (unsigned long long)shared * MIB, (unsigned long long)cache / 2 * MIB,
-             (unsigned long long)(cache - cache / 2) * MIB);
+             (unsigned long long)(cache + shared) * MIB, (unsigned long long)shared * MIB,
+             (unsigned long long)cache / 2 * MIB, (unsigned long long)(cache - cache / 2) * MIB);
     put(folder, "memory.stat", text);
 }
 
@@ -92,8 +93,8 @@ static void put_older(const char *folder, uint64_t limit, int used, int cache, u
     snprintf(text, sizeof text, "%llu\n", (unsigned long long)used * MIB);
     put(folder, "memory.usage_in_bytes", text);
     put(folder, "memory.use_hierarchy", "1\n");
-    snprintf(text, sizeof text, "cache 0\nhierarchical_memory_limit %llu\ntotal_inactive_file %llu\ntotal_active_file 0\n",
-             (unsigned long long)limit_of_all, (unsigned long long)cache * MIB);
+    snprintf(text, sizeof text,
+             "cache 0\nhierarchical_memory_limit %llu\ntotal_inactive_file %llu\ntotal_active_file 0\n", (unsigned long long)limit_of_all, (unsigned long long)cache * MIB);
     put(folder, "memory.stat", text);
 }
 
@@ -163,7 +164,8 @@ static void a_container_of_the_older_kind_counts_too(void **state)
     (void)state;
     put("/proc/self", "cgroup", "4:memory:/docker/4f2a\n");
     put("/proc/self", "mountinfo", "36 31 0:31 /docker/4f2a /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n");
-    put_older("/sys/fs/cgroup/memory", no_limit, 256, 0, 1024 * MIB); /* what holds it is not to be seen but in memory.stat */
+    /* What holds it is not to be seen but in memory.stat. */
+    put_older("/sys/fs/cgroup/memory", no_limit, 256, 0, 1024 * MIB);
     put("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "1073741824\n");
     expect(1024, 768);
 }

@@ -1,5 +1,5 @@
-/* Tests of starting nng where a thread is refused, at the trial and after it: this program's pthread_create, which libnng calls
- * too, fails from a given thread on. Every try is a process of its own. */
+/* Tests of starting nng where a thread is refused, at the trial and after it: this program's pthread_create, which
+ * libnng calls too, fails from a given thread on. Every try is a process of its own. */
 #include "protocol/nng_start.h"
 
 #include <dlfcn.h>
@@ -60,7 +60,7 @@ static struct try begin_try(int threads)
 static int end_try(const struct try *try, char words[WORDS_BYTES])
 {
     size_t length = 0;
-    for (ssize_t more; length < WORDS_BYTES - 1 && (more = read(try->words_fd, words + length, WORDS_BYTES - 1 - length)) > 0;)
+    for (ssize_t more; (more = read(try->words_fd, words + length, WORDS_BYTES - 1 - length)) > 0;)
         length += (size_t)more;
     words[length] = '\0';
     close(try->words_fd);
@@ -89,7 +89,7 @@ static int count_threads(void **state)
     assert_int_equal(status, 0);
     close(ends[0]);
     close(ends[1]);
-    for (trial = 1; trial < all; trial++) { /* the first thread that nng lacks is said in other words than the trial's */
+    for (trial = 1; trial < all; trial++) { /* what nng lacks is said in other words than what the trial lacks */
         char words[WORDS_BYTES];
         struct try try = begin_try(trial);
         end_try(&try, words);

@@ -26,7 +26,8 @@ static size_t base_of(const char *path, size_t length)
     return length;
 }
 
-enum { ADDED_BYTES = 8, SHORT_NAME_BYTES = 32 }; /* what a temporary name adds; names to which it can be added on any disk */
+/* What a temporary name adds, and how long a name may be to which it can be added on any disk. */
+enum { ADDED_BYTES = 8, SHORT_NAME_BYTES = 32 };
 
 char *temporary_name(const char *path)
 {
@@ -87,8 +88,8 @@ int whole_file_check_folder(const char *path, struct error *error)
     else if (!S_ISDIR(info.st_mode))
         code = error_set(error, ERROR_IO, "cannot write %s: %s is not a folder", path, folder);
     else if (stat(path, &info) && errno == ENAMETOOLONG)
-        code = error_set(error, ERROR_IO, "cannot write a file with a name of %zu bytes: names have at most %ld there, and paths %d: "
-                         "%.200s", length - base, pathconf(folder, _PC_NAME_MAX), PATH_MAX - 1, path + base);
+        code = error_set(error, ERROR_IO, "cannot write a file with a name of %zu bytes: names have at most %ld there, "
+                         "and paths %d: %.200s", length - base, pathconf(folder, _PC_NAME_MAX), PATH_MAX - 1, path + base);
     free(folder);
     return code;
 }

@@ -23,12 +23,12 @@ int whole_file_begin(struct whole_file *file, const char *path, struct error *er
  * called once after whole_file_begin succeeded, when the temporary file has been closed by whoever wrote it. ERROR_IO. */
 int whole_file_end(struct whole_file *file, const char *failure, struct error *error);
 
-/* The temporary name ".fox.png.XXXXXX" beside "fox.png", for mkstemp or mkdtemp; a long name is cut, so that wherever a disk takes the name it
- * takes this one. malloc'ed, NULL: out of memory. */
+/* The temporary name ".fox.png.XXXXXX" beside "fox.png", for mkstemp or mkdtemp; a long name is cut, so that
+ * wherever a disk takes the name it takes this one. malloc'ed, NULL: out of memory. */
 char *temporary_name(const char *path);
 
-/* Whether something could be written there: the folder exists and may be written to, and the name is not too long for it.
- * ERROR_IO otherwise. */
+/* Whether something could be written there: the folder exists and may be written to, and the name is not too long
+ * for it. ERROR_IO otherwise. */
 int whole_file_check_folder(const char *path, struct error *error);
 
 /* The same, and that `path` itself is no folder. */
