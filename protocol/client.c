@@ -27,6 +27,7 @@ enum {
     LONGEST_MS = 1800000,      /* for one answer of a daemon that lives */
     LONGEST_LOAD_MS = 1800000, /* a large checkpoint from a slow disk */
     TICK_MS = 100,
+    MOST_HANG_UPS = 8,         /* of a daemon, during one request that nng sends again each time */
     FOLLOW_POLL_MS = 250,
     RESEND_MS = 24 * 3600 * 1000 /* nng's own resend of unanswered requests: never; a lost connection resends at once */
 };
@@ -49,6 +50,7 @@ struct client {
     pthread_cond_t changed;
     bool finished;        /* the aio's operation is over */
     int connections;
+    unsigned ended_connections; /* since the start */
     uint64_t disconnected_since_ms;
 };
 
@@ -73,6 +75,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
     (void)pipe;
     struct client *client = argument;
     pthread_mutex_lock(&client->lock);
+    client->ended_connections += event != NNG_PIPE_EV_ADD_POST;
     if (event == NNG_PIPE_EV_ADD_POST)
         client->connections++;
     else if (client->connections > 0 && --client->connections == 0) /* nng also tells of the end of those it rejected */
@@ -86,6 +89,7 @@ struct patience {
     uint64_t began_ms; /* when the answer was due: after the time that the request itself asked for */
     uint64_t until_ms;
     uint64_t told_seconds; /* of silence, to on_silence */
+    unsigned ended_connections; /* before */
 };
 
 /* Whether the daemon of our hello answers another one, on a connection of its own: our answer is then only late, or large. */
@@ -118,7 +122,10 @@ static int check_patience(struct client *client, struct patience *patience, stru
     pthread_mutex_lock(&client->lock);
     const bool is_cut_off = client->connections == 0;
     const uint64_t cut_off_ms = is_cut_off ? now - client->disconnected_since_ms : 0;
+    const unsigned hang_ups = client->ended_connections - patience->ended_connections;
     pthread_mutex_unlock(&client->lock);
+    if (hang_ups >= MOST_HANG_UPS)
+        return give_up(client, error, "it hangs up whenever it gets this request; perhaps it has no memory for one so large");
     if (!is_cut_off)
         presence_end(&client->presence);
     else if (client->hello == NULL || cut_off_ms >= GONE_MS) {
@@ -172,6 +179,9 @@ static int finish(struct client *client, uint64_t asked_ms, struct error *error)
 {
     const uint64_t due_ms = now_ms() + asked_ms;
     struct patience patience = {.began_ms = due_ms, .until_ms = due_ms + client->silence_ms};
+    pthread_mutex_lock(&client->lock);
+    patience.ended_connections = client->ended_connections;
+    pthread_mutex_unlock(&client->lock);
     int status = 0;
     while (status == 0 && !wait_a_tick(client))
         status = check_patience(client, &patience, error);

@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+enum { LARGEST_REQUEST_BYTES = 64 << 10 }; /* on a larger one it hangs up, as nng does without memory for it */
+
 struct scripted {
     nng_socket socket;
     pthread_t thread;
@@ -48,6 +50,7 @@ static void start(struct scripted *daemon, const char *envelope)
     assert_non_null(mkdtemp(daemon->folder));
     snprintf(daemon->endpoint, sizeof daemon->endpoint, "ipc://%s/socket", daemon->folder);
     assert_int_equal(nng_rep0_open(&daemon->socket), 0);
+    assert_int_equal(nng_socket_set_size(daemon->socket, NNG_OPT_RECVMAXSZ, LARGEST_REQUEST_BYTES), 0);
     assert_int_equal(nng_listen(daemon->socket, daemon->endpoint, NULL, 0), 0);
     assert_int_equal(pthread_create(&daemon->thread, NULL, answer, daemon), 0);
 }
@@ -142,10 +145,31 @@ static void a_silent_daemon_is_reported_every_second_and_can_be_given_up(void **
     rmdir(folder);
 }
 
+static void a_daemon_that_hangs_up_on_a_request_again_and_again_is_given_up(void **state)
+{
+    (void)state;
+    struct scripted daemon;
+    struct client *client;
+    struct error error;
+    start(&daemon, "{\"protocol\":1,\"ok\":true,\"version\":\"9.9\",\"generation\":\"g\"}");
+    const struct client_options options = {.endpoint = daemon.endpoint, .name = "test"};
+    assert_int_equal(client_open(&client, &options, &error), 0);
+    static const uint8_t data[2 * LARGEST_REQUEST_BYTES];
+    const struct tensor_view large = {.name = "x", .dtype = DTYPE_U8, .dimensions = 1, .shape = {sizeof data}, .data = data,
+                                      .bytes = sizeof data};
+    assert_int_equal(client_request(client, "submit", NULL, &large, 1, NULL, &error), ERROR_IO);
+    if (!strstr(error.text, "hangs up whenever it gets this request"))
+        fail_msg("\"%s\" does not say so", error.text);
+    assert_int_equal(client_request(client, "stats", NULL, NULL, 0, NULL, &error), 0);
+    client_close(client);
+    stop(&daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_daemon_of_another_protocol_is_refused_with_both_versions),
+        cmocka_unit_test(a_daemon_that_hangs_up_on_a_request_again_and_again_is_given_up),
         cmocka_unit_test(a_daemon_of_another_version_with_the_same_protocol_is_served),
         cmocka_unit_test(who_listens_and_speaks_another_protocol_is_told_at_once),
         cmocka_unit_test(a_silent_daemon_is_reported_every_second_and_can_be_given_up),
