@@ -12,6 +12,7 @@
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine, and what a request and its payload cost
 #   make bench-wire     the latter alone: between the Python client and lanced
+#   make bench-peers    the CPU's operators beside PyTorch's and llama.cpp's, which it installs into build/peers
 #   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
@@ -280,6 +281,9 @@ bench: $(BUILD)/lance-bench
 	@$(MAKE) -s --no-print-directory bench-wire
 
 # What a request and its payload cost between the Python client and lanced with the demo model.
+bench-peers: $(BUILD)/lance-bench
+	@python3 tools/bench_peers.py $(BENCH_PEERS)
+
 bench-wire:
 	@tools/setup.sh demo
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
@@ -312,6 +316,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-wire install uninstall clean help
+.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

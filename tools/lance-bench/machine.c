@@ -36,7 +36,29 @@ struct share {
 };
 
 #if defined(__x86_64__)
-/* Ten independent chains hide the latency of a fused multiply-add. */
+static double multiply_adds_tiles(struct share *share)
+{
+    (void)share;
+    return machine_tiles();
+}
+
+/* Ten independent chains hide the latency of a dot product, and of a fused multiply-add. */
+__attribute__((target("avx512f,avx512bf16"))) static double multiply_adds_pairs(struct share *share)
+{
+    __m512 sum[SUMS];
+    const __m512i factor = _mm512_set1_epi16(0x3f00);
+    for (int i = 0; i < SUMS; i++)
+        sum[i] = _mm512_set1_ps((float)i);
+    for (long step = 0; step < STEPS / 4; step++)
+#pragma GCC unroll 10
+        for (int i = 0; i < SUMS; i++)
+            sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)factor, (__m512bh)factor);
+    for (int i = 1; i < SUMS; i++)
+        sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    share->kept = _mm512_cvtss_f32(sum[0]);
+    return 2.0 * 32 * SUMS * (STEPS / 4);
+}
+
 __attribute__((target("avx512f"))) static double multiply_adds_avx512(struct share *share)
 {
     __m512 sum[SUMS], factor = _mm512_set1_ps(0.999f);
@@ -190,7 +212,12 @@ double machine_gflops(int threads, double seconds, const char *backend)
 {
     double (*work)(struct share *) = multiply_adds_portable;
 #if defined(__x86_64__)
-    work = strstr(backend, "avx512") ? multiply_adds_avx512 : strstr(backend, "avx2") ? multiply_adds_avx2 : work;
+    if (!strcmp(backend, "cpu-amx-bf16"))
+        work = multiply_adds_tiles;
+    else if (!strcmp(backend, "cpu-avx512-bf16"))
+        work = multiply_adds_pairs;
+    else
+        work = strstr(backend, "avx512") ? multiply_adds_avx512 : strstr(backend, "avx2") ? multiply_adds_avx2 : work;
 #endif
     (void)backend;
     return best_rate(threads, seconds, work, false) * 1e-9;

@@ -2,13 +2,17 @@
 #ifndef LANCE_BENCH_MACHINE_H
 #define LANCE_BENCH_MACHINE_H
 
-/* Float32 multiply-adds in registers of the width that the CPU backend called `backend` uses, on `threads` threads at once,
- * in GFLOP/s (two operations each); best of the rounds that fit in `seconds`. */
+/* Multiply-adds as the CPU backend called `backend` does them, with nothing else between: float32 in registers of its width,
+ * bf16 dot products, or tiles. On `threads` threads at once, in GFLOP/s (two operations each); best of the rounds that fit
+ * in `seconds`. */
 double machine_gflops(int threads, double seconds, const char *backend);
 
 /* Reading memory far larger than the caches on `threads` threads at once, in GB/s; the best round. 0 when there is
  * no memory to try. */
 double machine_read_gbs(int threads, double seconds);
+
+/* machine_amx.c: a round of tile products on this thread; the operations that were done. */
+double machine_tiles(void);
 
 double machine_now(void); /* seconds of a steady clock */
 

@@ -6,7 +6,7 @@
  *
  * Every case runs for S seconds (0.5) at least twice and its best time counts: on a shared machine
  * the rest is other people's work. Beside the operator's rate stands what the machine did just before. On the CPU, in a plain
- * loop: multiply-adds in registers of the backend's width for cases bound by arithmetic (GFLOP/s), reading memory in several
+ * loop: multiply-adds of the backend's kind for cases bound by arithmetic (GFLOP/s), reading memory in several
  * streams for those bound by memory
  * (GB/s of the bytes that must be read or written at least once). On a card, where cases run many times between two waits:
  * the largest bf16 product here, 8192 x 8192 x 8192, through cuBLASLt where that is installed (the backend's name says
@@ -467,7 +467,7 @@ static int run_all(struct kernels *k, const struct options *o)
         printf("{\"backend\": \"%s\", \"threads\": %d, \"tiny\": %s, \"machine_gflops\": %.1f, \"machine_%s_gbs\": %.2f, "
                "\"cases\": [", k->name, threads, o->tiny ? "true" : "false", gflops, k->host_memory ? "read" : "copy", gbs);
     else if (k->host_memory)
-        printf("%s, %d threads; this machine: %.1f GFLOP/s of float32 multiply-adds, %.2f GB/s read\n\n", k->name, threads,
+        printf("%s, %d threads; this machine: %.1f GFLOP/s of multiply-adds, %.2f GB/s read\n\n", k->name, threads,
                gflops, gbs);
     else
         printf("%s; this card: %.1f GFLOP/s in the largest bf16 product, %.2f GB/s copied\n\n", k->name, gflops, gbs);

@@ -1,0 +1,181 @@
+"""Times lanced's CPU operators beside PyTorch's and llama.cpp's on this machine: `make bench-peers`.
+
+The peers come from PyPI into an environment of their own (build/peers, or --environment): torch, and llama-cpp-python,
+whose build leaves ggml's libraries and headers there; --no-llama leaves that one out, which takes some 15 minutes to
+compile. Rounds are interleaved: in each, every form of lance-bench runs all its cases once, then every peer does, so
+that what else the machine does meets all of them. The table has the medians of the rounds, and how fast ours is beside
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCH = "torch==2.13.0"
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+OURS = {
+    "avx2": ["--isa", "avx2", "--precision", "float32"],
+    "avx512": ["--isa", "avx512", "--precision", "float32"],
+    "bf16": ["--precision", "bf16"],
+}
+# What a case of lance-bench is compared with: rows, inputs, outputs for ggml; PyTorch takes all of operators.py's.
+GGML_SHAPES = {
+    "gemv-f32": (1, 2048, 11008, "f32"),
+    "gemv-awq-g128": (1, 2048, 11008, "q4_0"),
+    "gemv-awq-down": (1, 11008, 2048, "q4_0"),
+    "gemv-awq-4-rows": (4, 2048, 11008, "q4_0"),
+    "linear-awq-prompt": (48, 2048, 11008, "q4_0"),
+    "linear-awq-g128": (512, 2048, 11008, "q4_0"),
+    "linear-awq-down": (512, 11008, 2048, "q4_0"),
+}
+Times = dict[str, list[float]]  # milliseconds of each round, by case
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
+def has_flag(flag: str) -> bool:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return any(line.startswith("flags") and flag in line.split() for line in lines)
+
+
+def prepare(folder: Path, with_llama: bool) -> tuple[Path, Path | None]:
+    """The environment's Python, and the program that times ggml."""
+    python = folder / "bin/python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", TORCH, "numpy"], check=True)
+    if not with_llama:
+        return python, None
+    try:
+        subprocess.run([python, "-m", "pip", "install", "-q", "llama-cpp-python"], check=True)
+        where = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+        site = Path(subprocess.run([python, "-c", where], check=True, capture_output=True, text=True).stdout.strip())
+        program = folder / "ggml_bench"
+        command = ["g++", "-O3", f"-I{site}/include", str(ROOT / "tools/peers/ggml_bench.cpp"), "-o", str(program)]
+        command += [f"-L{site}/lib", "-lggml", "-lggml-cpu", "-lggml-base", f"-Wl,-rpath,{site}/lib"]
+        subprocess.run(command, check=True)
+    except subprocess.CalledProcessError as error:
+        print(f"llama.cpp is left out: {error}", file=sys.stderr)
+        return python, None
+    return python, program
+
+
+def note(times: Times, name: str, milliseconds: float) -> None:
+    times.setdefault(name, []).append(milliseconds)
+
+
+def run_ours(arguments: list[str], seconds: float, times: Times, limits: dict[str, float]) -> None:
+    command = [str(ROOT / "build/lance-bench"), "--json", "--seconds", str(seconds), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise RuntimeError(ended.stderr.strip())
+    answer: dict[str, Any] = json.loads(ended.stdout)
+    limits["gflops"] = max(limits.get("gflops", 0.0), answer["machine_gflops"])
+    limits["read"] = max(limits.get("read", 0.0), answer["machine_read_gbs"])
+    for case in answer["cases"]:
+        note(times, case["name"], case["ms"])
+        limits[case["name"]] = case.get("gflops", case.get("gbs", 0.0)) * case["ms"]  # work: millions of it
+
+
+def run_torch(python: Path, environment: dict[str, str], precision: str, threads: int, times: Times) -> None:
+    command = [str(python), str(ROOT / "tools/peers/operators.py"), precision, str(threads)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment).stdout
+    for name, milliseconds in json.loads(answer).items():
+        note(times, name, milliseconds)
+
+
+def run_ggml(program: Path, threads: int, times: Times) -> None:
+    """Its kernels for reordered weights, or the usual ones where those end with an illegal instruction."""
+    for name, (rows, inputs, outputs, kind) in GGML_SHAPES.items():
+        command = [str(value) for value in (program, threads, inputs, outputs, rows, kind)]
+        for repack in (["repack"], []) if kind == "q4_0" else ([],):
+            ended = subprocess.run([*command, *repack], capture_output=True, text=True, check=False)
+            if ended.returncode == 0:
+                note(times, name, float(ended.stdout))
+                break
+
+
+def middle(times: Times, name: str) -> float | None:
+    return statistics.median(times[name]) if name in times else None
+
+
+def cell(milliseconds: float | None, digits: int = 3) -> str:
+    return "–" if milliseconds is None else f"{milliseconds:.{digits}g}"
+
+
+def ratio(peer: float | None, ours: float | None) -> str:
+    return "–" if peer is None or ours is None else f"{peer / ours:.2f}"
+
+
+def share(limits: dict[str, float], name: str, milliseconds: float | None) -> str:
+    if milliseconds is None or name not in limits:
+        return "–"
+    limit = limits["read" if name.startswith("gemv") else "gflops"]
+    return f"{100 * limits[name] / milliseconds / limit:.0f} %" if limit else "–"
+
+
+def print_table(columns: dict[str, Times], limits: dict[str, dict[str, float]]) -> None:
+    peers = [name for name in columns if name not in OURS]
+    ours = [name for name in columns if name in OURS]
+    heads = [f"{name} ms (of its limit)" for name in ours] + [f"{name} ms" for name in peers] + ["ours / peer"]
+    print("| operator | " + " | ".join(heads) + " |\n|---|" + "---|" * len(heads))
+    names = [name for name in columns[ours[0]] if any(name in columns[peer] for peer in peers)]
+    best = "avx512" if "avx512" in ours else "avx2"
+    pairs = {"torch-float32-avx2": "avx2", "torch-float32": best, "torch-bf16": "bf16"}
+    for name in names:
+        row = []
+        for form in ours:
+            value = middle(columns[form], name)
+            row.append(f"{cell(value)} ({share(limits[form], name, value)})")
+        row += [cell(middle(columns[peer], name)) for peer in peers]
+        shown = [
+            f"{ratio(middle(columns[peer], name), middle(columns[pairs.get(peer, best)], name))} ({peer})"
+            for peer in peers
+            if name in columns[peer] and pairs.get(peer, best) in ours
+        ]
+        print(f"| {name} | " + " | ".join(row) + " | " + ", ".join(shown) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environment", type=Path, default=ROOT / "build/peers", help="where the peers are installed")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.2, help="for each of our cases in each round")
+    parser.add_argument("--no-llama", action="store_true")
+    args = parser.parse_args()
+    python, ggml = prepare(args.environment, not args.no_llama)
+    threads = os.cpu_count() or 1
+    forms = {"avx2": has_flag("avx2"), "avx512": has_flag("avx512_vnni"), "bf16": has_flag("avx512_bf16")}
+    columns: dict[str, Times] = {name: {} for name, there in forms.items() if there}
+    limits: dict[str, dict[str, float]] = {name: {} for name in columns}
+    torch = {"torch-float32-avx2": (AVX2, "float32"), "torch-float32": ({}, "float32"), "torch-bf16": ({}, "bf16")}
+    columns |= {name: {} for name in torch} | ({"llama.cpp": {}} if ggml else {})
+    for number in range(args.rounds):
+        print(f"round {number + 1} of {args.rounds}", file=sys.stderr, flush=True)
+        for form in limits:
+            run_ours(OURS[form], args.seconds, columns[form], limits[form])
+        for name, (environment, precision) in torch.items():
+            run_torch(python, environment, precision, threads, columns[name])
+        if ggml:
+            run_ggml(ggml, threads, columns["llama.cpp"])
+    print(f"{processor()}, {threads} threads; medians of {args.rounds} interleaved rounds.")
+    for form, of in limits.items():
+        print(f"Limits beside {form}: {of['gflops']:.0f} GFLOP/s of multiply-adds, {of['read']:.1f} GB/s read.")
+    print()
+    print_table(columns, limits)
+
+
+if __name__ == "__main__":
+    main()
