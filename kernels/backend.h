@@ -41,7 +41,7 @@ struct backend_options {
 int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda, struct error *error);
 
 /* How many times as fast products in bf16 would be than on `k`, which backend_open has opened with these options: measured
- * in some milliseconds. 0 where the options decide on bf16 or against it, or it is not there, or not worth it. */
+ * in some milliseconds. 0 where the options decide on bf16 or against it, or it is not there, or no faster. */
 double backend_bf16_gain(struct kernels *k, const struct backend_options *options);
 
 #endif
