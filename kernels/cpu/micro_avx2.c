@@ -145,13 +145,16 @@ static inline __m256 nvfp4_levels(void)
     return _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
 }
 
-/* Eight weight rows of 64 columns each: lane j of v[d] holds the codes of columns 8d .. 8d+7 of row j. */
-static inline __attribute__((always_inline)) void load_codes(const uint8_t *const row[8], size_t byte, __m256i v[8])
+/* Eight weight rows of 64 columns each: lane j of v[d] holds the codes of columns 8d .. 8d+7 of row j. What is `next` bytes on,
+ * in the rows of the next panel, is fetched meanwhile. */
+static inline __attribute__((always_inline)) void load_codes(const uint8_t *const row[8], size_t byte, size_t next, __m256i v[8])
 {
     __m256 f[8];
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++)
+    for (int j = 0; j < 8; j++) {
+        _mm_prefetch(row[j] + byte + next, _MM_HINT_T0);
         f[j] = _mm256_castsi256_ps(_mm256_loadu_si256((const __m256i *)(row[j] + byte)));
+    }
     transpose8(f);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++)
@@ -171,7 +174,7 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
     int group = -1;
     for (int k = 0; k < depth; k += 64) {
         __m256i v[8];
-        load_codes(codes, (size_t)(first + k) / 2, v);
+        load_codes(codes, (size_t)(first + k) / 2, TILE_COLUMNS * (size_t)w->in_features / 2, v);
         for (int d = 0; d < 8; d++) {
             int now = (first + k + 8 * d) / w->group_size;
             if (now != group) {
@@ -223,7 +226,7 @@ static inline void decode_bf16(const struct linear_source *w, int row, int count
     const __m256i present = _mm256_loadu_si256((const __m256i *)lanes);
     for (int k = 0; k < depth; k += 16) {
         __m256i v[8];
-        load_codes(data, (size_t)(first + k) * 2, v);
+        load_codes(data, (size_t)(first + k) * 2, TILE_COLUMNS * (size_t)w->in_features * 2, v);
 #pragma GCC unroll 8
         for (int d = 0; d < 8; d++) {
             float *to = out + (size_t)(k + 2 * d) * TILE_COLUMNS;

@@ -165,6 +165,25 @@ static void temporal_stride_without_padding_convolves_the_frames_at_hand(void **
     check(&s);
 }
 
+static void pictures_wider_and_taller_than_any_patch_are_right(void **state)
+{
+    (void)state;
+    struct shape s = cube;
+    s.in = 9;
+    s.out = 18;
+    s.past = 2;
+    s.height = 3;
+    s.width = 300;
+    check(&s);
+    s.height = 67;
+    s.width = 5;
+    s.add = true;
+    check(&s);
+    struct shape strided = {.in = 9, .out = 18, .kt = 1, .kh = 3, .kw = 3, .frames = 1, .height = 10, .width = 290, .st = 1,
+                            .sh = 2, .sw = 2, .bottom = 1, .right = 1};
+    check(&strided);
+}
+
 static void a_convolution_without_weights_is_refused(void **state)
 {
     (void)state;
@@ -299,6 +318,7 @@ int main(void)
         cmocka_unit_test(upsampling_doubles_the_picture_before_a_flat_convolution),
         cmocka_unit_test(strided_convolutions_pad_only_below_and_to_the_right),
         cmocka_unit_test(temporal_stride_without_padding_convolves_the_frames_at_hand),
+        cmocka_unit_test(pictures_wider_and_taller_than_any_patch_are_right),
         cmocka_unit_test(a_convolution_without_weights_is_refused),
         cmocka_unit_test(duplicate_up_repeats_channels_into_time_and_space),
         cmocka_unit_test(average_down_averages_groups_and_pads_time_in_front),

@@ -89,6 +89,29 @@ static void a_product_larger_than_every_block_is_right(void **state)
     (void)state;
     check_product(WEIGHT_AWQ_INT4, 205, 1100, 768, 128, false, false);
     check_product(WEIGHT_BF16, 401, 70, 300, 0, false, true);
+    check_product(WEIGHT_NVFP4, 530, 70, 2176, 16, true, true);
+}
+
+/* In bf16, more rows of such a width than are packed at a time. */
+static void rows_that_are_packed_in_parts_give_the_same_bytes(void **state)
+{
+    (void)state;
+    enum { ROWS = 1100, OUT = 17, IN = 11008, FIRST = 500, FEW = 30 };
+    struct matrix m = make_matrix(WEIGHT_AWQ_INT4, OUT, IN, 128, false, WEIGHT_F32, true);
+    float *x = random_floats((size_t)ROWS * IN, 1.0f);
+    float *all = checked_alloc((size_t)ROWS * OUT * sizeof *all), *few = checked_alloc((size_t)FEW * OUT * sizeof *few);
+    for (int which = BACKENDS + 2; which < ROUNDED_BACKENDS; which += 4) {
+        struct kernels *k = open_backend(which);
+        struct linear *w = NULL;
+        assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);
+        k->linear(k, w, as_act(x), ROWS, (act *)all, false);
+        k->linear(k, w, as_act(x + (size_t)FIRST * IN), FEW, (act *)few, false);
+        assert_memory_equal(few, all + FIRST * OUT, FEW * OUT * sizeof *few);
+        k->linear_close(k, w);
+        k->close(k);
+    }
+    free(all), free(few), free(x);
+    free_matrix(&m);
 }
 
 static void a_row_gives_the_same_bytes_whatever_rows_are_beside_it(void **state)
@@ -245,6 +268,7 @@ int main(void)
         cmocka_unit_test(mlx_products_match_double_precision_for_any_group),
         cmocka_unit_test(nvfp4_products_match_double_precision_with_either_scale),
         cmocka_unit_test(a_product_larger_than_every_block_is_right),
+        cmocka_unit_test(rows_that_are_packed_in_parts_give_the_same_bytes),
         cmocka_unit_test(a_row_gives_the_same_bytes_whatever_rows_are_beside_it),
         cmocka_unit_test(embedding_rows_are_the_tables_rows),
         cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
