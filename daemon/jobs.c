@@ -16,6 +16,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/request_digest.h"
 
 enum { CLIENT_MAX_BYTES = 80, PROMPT_SHOWN_BYTES = 120 };
 enum { EVENT_COST_BYTES = 1024 }; /* what an event's JSON takes, roughly; for the limit on kept results */
@@ -30,6 +31,7 @@ struct job {
     char id[JOB_ID_MAX_BYTES + 1];
     enum job_state state;
     struct job_request *request; /* until it ends */
+    char digest[REQUEST_DIGEST_BYTES]; /* of the request; "" as long as nobody needed it */
     bool cancel_wanted;
     void (*on_cancel)(void *context);
     void *on_cancel_context;
@@ -302,11 +304,21 @@ static void set_end(struct jobs *jobs, struct job *job, struct blob *result, con
     jobs->failed += job->state == JOB_FAILED;
 }
 
+/* Have the digest of the job's request, which tells a repetition when the request is gone. Without memory there is none,
+ * and nothing is taken for a repetition. */
+static void note_digest(struct job *job)
+{
+    struct error unused;
+    if (job->digest[0] == '\0' && job->request != NULL)
+        request_digest(job->request, job->digest, &unused);
+}
+
 /* Give an active job its end. The job may be gone afterwards. */
 static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
 {
     struct error lost;
     job->ended_at = clock_seconds();
+    note_digest(job);
     job_request_close(job->request);
     job->request = NULL;
     if (result != NULL && job->text_lost) {
@@ -419,12 +431,27 @@ static void describe(struct job *job)
         copy_beginning(job->client, CLIENT_MAX_BYTES, json_text(message_envelope(request->message), "client"));
 }
 
-static int submit(struct jobs *jobs, const char *id, struct job_request **request, struct job_status *status,
+/* Whether a request asks for what the job of the same id was submitted with. `digest` is the request's, or "". */
+static bool repeats(struct job *job, const struct job_request *request, char *digest, struct error *error)
+{
+    note_digest(job);
+    if (digest[0] == '\0' && request_digest(request, digest, error) != 0)
+        return false;
+    if (strcmp(job->digest, digest) == 0)
+        return true;
+    error_set(error, ERROR_BAD_REQUEST, "job %s: is known with another request; a repetition must be the same request, and another "
+              "request needs an id of its own", job->id);
+    return false;
+}
+
+static int submit(struct jobs *jobs, const char *id, struct job_request **request, char *digest, struct job_status *status,
                   struct error *error)
 {
     struct job *job = find(jobs, id);
     if (job != NULL && job->released)
         return error_set(error, ERROR_BUSY, "job %s: its former run is still being stopped; use another id or try again", id);
+    if (job != NULL && !repeats(job, *request, digest, error))
+        return error->code;
     if (job != NULL) {
         job->asked_at = clock_seconds();
         *status = (struct job_status){job->state, job->position};
@@ -459,8 +486,12 @@ static int submit(struct jobs *jobs, const char *id, struct job_request **reques
 int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, struct job_status *status,
                 struct error *error)
 {
+    char digest[REQUEST_DIGEST_BYTES] = "";
+    struct job_status known;
+    if (jobs_find(jobs, id, &known))
+        request_digest(request, digest, error); /* reads all of it: not under the lock */
     pthread_mutex_lock(&jobs->lock);
-    int result = submit(jobs, id, &request, status, error);
+    int result = submit(jobs, id, &request, digest, status, error);
     if (result != 0)
         jobs->refused++;
     pthread_mutex_unlock(&jobs->lock);
@@ -590,6 +621,17 @@ void jobs_release(struct jobs *jobs, const char *id)
 
 /* --- For the worker ------------------------------------------------------------------ */
 
+/* By whoever has taken the job, who alone ends it: its request is read without the lock. */
+static void digest_running(struct jobs *jobs, struct job *job)
+{
+    char digest[REQUEST_DIGEST_BYTES] = "";
+    struct error unused;
+    request_digest(job->request, digest, &unused);
+    pthread_mutex_lock(&jobs->lock);
+    snprintf(job->digest, sizeof job->digest, "%s", digest);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
 struct job *jobs_take(struct jobs *jobs, double until)
 {
     struct job *job = NULL;
@@ -611,6 +653,8 @@ struct job *jobs_take(struct jobs *jobs, double until)
         post(job, "started", json_object(), NULL, 0, 0, 0);
     }
     pthread_mutex_unlock(&jobs->lock);
+    if (job != NULL)
+        digest_running(jobs, job);
     return job;
 }
 

@@ -50,9 +50,9 @@ struct job_status {
 /* Whether the id is known; fills `status` then. */
 bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status);
 
-/* Queue a job. A known id starts nothing and reports where that job is. The request is owned by the table from
+/* Queue a job. A known id starts nothing and reports where that job is, if it was submitted with the same request. The request is owned by the table from
  * here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in bytes; shutting down; or the id's former job is
- * still being stopped), ERROR_NO_MEMORY. */
+ * still being stopped), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY. */
 int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, struct job_status *status,
                 struct error *error);
 

@@ -448,7 +448,7 @@ static void add_job_status(struct context *context, const struct job_status *sta
     json_add_number(context->answer, "position", status->position);
 }
 
-static int submit_new(struct context *context, struct job_status *status, struct error *error)
+static int submit(struct context *context, struct job_status *status, struct error *error)
 {
     struct server *server = context->server;
     struct job_request *request;
@@ -458,6 +458,8 @@ static int submit_new(struct context *context, struct job_status *status, struct
     if (result == 0) {
         context->message = NULL; /* the request has it */
         int model;
+        if (jobs_find(server->jobs, context->job, status)) /* a repetition, or a mistake: the table tells */
+            return jobs_submit(server->jobs, context->job, request, status, error);
         result = worker_choose_model(server->worker, request->model, request->lance.task, &model, error);
         if (result == 0)
             result = worker_check(server->worker, model, &request->lance, error);
@@ -476,8 +478,8 @@ static int handle_submit(struct context *context, const cJSON *request, struct e
     struct server *server = context->server;
     struct job_status job;
     int status = read_job(context, request, error);
-    if (status == 0 && !jobs_find(server->jobs, context->job, &job))
-        status = submit_new(context, &job, error);
+    if (status == 0)
+        status = submit(context, &job, error);
     if (status != 0) {
         log_info(context->job[0] != '\0' ? context->job : NULL, "refused: %s", error->text);
         return status;

@@ -49,6 +49,28 @@ def test_the_message_in_the_protocols_description_is_understood(lanced: Lanced) 
         assert decode(peer.recv())[0]["ok"] is True
 
 
+def test_a_known_job_id_with_another_request_is_refused_and_the_same_request_is_a_repetition(client: Client) -> None:
+    edit: dict[str, Any] = {
+        "prompt": "make it red",
+        "source": np.zeros((1, 64, 64, 3), np.uint8),
+        "resolution": "64x64",
+        "num_inference_steps": 2,
+    }
+    first = client.job("image_edit", **edit)
+    first.submit()
+    assert first.result().pixels is not None
+    client.job("image_edit", job_id=first.id, preview=True, **edit).submit()
+    others: list[tuple[str, dict[str, Any]]] = [
+        ("image_edit", edit | {"prompt": "make it blue"}),
+        ("image_edit", edit | {"seed": 7}),
+        ("image_edit", edit | {"source": np.ones((1, 64, 64, 3), np.uint8)}),
+        ("x2t_image", {"prompt": "make it red", "source": edit["source"], "resolution": "64x64"}),
+    ]
+    for task, request in others:
+        with pytest.raises(BadRequest, match="is known with another request"):
+            client.job(task, job_id=first.id, **request).submit()
+
+
 def constants_of_the_nodes() -> dict[str, int]:
     """Upper-case whole numbers of comfyui_nodes/inputs.py, which itself only imports in ComfyUI."""
     source = (ROOT / "comfyui_nodes/inputs.py").read_text()

@@ -156,6 +156,34 @@ static void positions_in_a_long_queue_are_all_told_and_none_is_kept(void **state
     jobs_close(jobs);
 }
 
+static int submit_prompt(struct jobs *jobs, const char *id, const char *prompt, struct error *error)
+{
+    struct job_status status;
+    struct job_request *request = make_request();
+    request->lance.prompt = prompt;
+    return jobs_submit(jobs, id, request, &status, error);
+}
+
+static void a_known_id_with_another_request_is_refused_waiting_running_and_done(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct jobs *jobs = open_table(&roomy);
+    struct job *job = NULL;
+    submit(jobs, "a");
+    for (int stage = 0; stage < 3; stage++) {
+        assert_int_equal(submit_prompt(jobs, "a", "a fox", &error), 0);
+        assert_int_equal(submit_prompt(jobs, "a", "a wolf", &error), ERROR_BAD_REQUEST);
+        assert_non_null(strstr(error.text, "job a: is known with another request"));
+        if (stage == 0)
+            job = jobs_take(jobs, 0);
+        else if (stage == 1)
+            jobs_end(jobs, job, make_blob(10), NULL);
+    }
+    assert_int_equal(state_of(jobs, "a"), JOB_DONE);
+    jobs_close(jobs);
+}
+
 static void a_known_id_starts_nothing(void **state)
 {
     (void)state;
@@ -581,6 +609,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(jobs_are_done_in_the_order_they_came),
         cmocka_unit_test(positions_in_a_long_queue_are_all_told_and_none_is_kept),
+        cmocka_unit_test(a_known_id_with_another_request_is_refused_waiting_running_and_done),
         cmocka_unit_test(a_known_id_starts_nothing),
         cmocka_unit_test(a_full_queue_refuses_and_recovers),
         cmocka_unit_test(requests_beyond_the_limit_of_bytes_are_refused_with_the_numbers_until_there_is_room),
