@@ -28,7 +28,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .memory import unload_together
 from .model_node import LancedModel
-from .other_packs import replace_when_submitted
+from .other_packs import replace_other_packs
 from .parts_nodes import LancedDecode, LancedEncode, LancedSampler
 from .picture_nodes import LancedImageEdit, LancedTextToImage
 from .question_nodes import LancedAskImage, LancedAskVideo
@@ -58,5 +58,5 @@ class LancedExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> LancedExtension:
     unload_together()
-    replace_when_submitted()
+    replace_other_packs()
     return LancedExtension()

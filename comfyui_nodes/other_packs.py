@@ -1,6 +1,6 @@
 """Graphs that people saved with another Lance pack, or with this one before its nodes had ids of their own, run here.
 
-What is submitted is looked at before ComfyUI checks it: nodes whose ids nobody has become ours, as
+What is opened or submitted is looked at before ComfyUI checks it: nodes whose ids nobody has become ours, as
 protocol/other_packs.json says. Where the other pack is installed, its nodes are its own and stay.
 """
 
@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 from ..protocol.python.lanced_client.other_packs import convert, other_ids
+from ..protocol.python.lanced_client.other_packs_ui import convert_ui
 from .connection import offered_models
 
 
@@ -31,11 +32,22 @@ def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
     return json_data
 
 
-def replace_when_submitted() -> None:
-    """Register the hook. Nothing where no server runs."""
+async def replace_in_workflow(request: Any) -> Any:
+    """What web/js/other_packs.js asks before a saved workflow is opened."""
+    from server import web  # aiohttp's, as ComfyUI has it
+
+    workflow = await request.json()
+    for problem in convert_ui(workflow, taken_ids(), offered_models()):
+        logging.warning("lanced: %s", problem)
+    return web.json_response({"nodes": workflow.get("nodes", []), "links": workflow.get("links", [])})
+
+
+def replace_other_packs() -> None:
+    """Register both. Nothing where no server runs."""
     try:
         from server import PromptServer
 
         PromptServer.instance.add_on_prompt_handler(replace_in_prompt)
+        PromptServer.instance.routes.post("/lanced/other_packs")(replace_in_workflow)
     except (ImportError, AttributeError):
         logging.debug("lanced: no server, so no graphs of other packs")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lanced_client.other_packs import convert, entry_for, other_ids, table
+from lanced_client.other_packs_ui import convert_ui
 
 NODES = table()["nodes"]
 SHARED = [
@@ -90,3 +91,36 @@ def test_ids_that_another_pack_has_and_nodes_of_nobody_stay() -> None:
     assert graph == before
     odd = {"1": {"class_type": "LanceT2I", "inputs": {"prompt": "x", "what": 1}}}
     assert convert(odd) == ["node 1: no LanceT2I is known with the inputs prompt, what"]
+
+
+def saved_workflow() -> dict[str, Any]:
+    """As ComfyUI saves it: a loader, a picture, what shows it."""
+    return {
+        "nodes": [
+            {"id": 1, "type": "LanceModelLoader", "widgets_values": ["Lance_3B", "awq_int4"],
+             "outputs": [{"name": "lance_model", "type": "LANCE_MODEL", "links": [1]}]},
+            {"id": 2, "type": "LanceT2I", "inputs": [{"name": "lance_model", "type": "LANCE_MODEL", "link": 1}],
+             "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2]}],
+             "widgets_values": ["a fox", 12, 3.0, 7, "fixed", "512x768"]},
+            {"id": 3, "type": "PreviewImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]},
+        ],
+        "links": [[1, 1, 0, 2, 0, "LANCE_MODEL"], [2, 2, 0, 3, 0, "IMAGE"]],
+    }
+
+
+def test_a_saved_workflow_of_lance_quant_has_our_nodes_widgets_and_links() -> None:
+    workflow = saved_workflow()
+    assert convert_ui(workflow, models=["Lance_3B-AWQ-INT4"]) == []
+    loader, picture, shown = workflow["nodes"]
+    assert (loader["type"], loader["widgets_values"]) == ("LancedModel", ["Lance_3B-AWQ-INT4", ""])
+    assert picture["type"] == "LancedTextToImage"
+    assert picture["inputs"] == [{"name": "lance_model", "type": "LANCED_MODEL", "link": 1}]
+    assert picture["widgets_values"] == ["a fox", 768, 512, 12, 3.0, 3.5, 7, "fixed", 1]
+    assert workflow["links"] == [[1, 1, 0, 2, 0, "LANCED_MODEL"], [2, 2, 0, 3, 0, "IMAGE"]]
+    assert shown["type"] == "PreviewImage"
+
+
+def test_a_saved_workflow_whose_pack_is_installed_stays() -> None:
+    workflow = saved_workflow()
+    assert convert_ui(workflow, taken=other_ids()) == []
+    assert workflow == saved_workflow()

@@ -1,0 +1,107 @@
+"""The same as other_packs.py for the form that ComfyUI saves: nodes with widgets by position, and links of their own.
+
+Each node of another pack is read into names and values, converted as in the API form, and written as ours. Nodes whose
+files need one more node (paths) or whose outputs are an input of theirs stay as they are: they run once submitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from .other_packs import convert, other_ids, table
+
+# Inputs that are sockets, not widgets, in the table's packs and here.
+SOCKETS = {
+    "lance_model", "pipeline", "image", "video", "images", "frames", "video_frames", "video_audio", "pixels", "latent",
+    "latent_image", "source", "noise",
+}  # fmt: skip
+_AFTER_SEED = ("fixed", "increment", "decrement", "randomize")
+
+
+def convert_ui(workflow: dict[str, Any], taken: Collection[str] = (), models: Collection[str] = ()) -> list[str]:
+    """Replace, in place, the nodes of other packs in a saved workflow. Arguments and result as convert's."""
+    problems = []
+    links = {link[0]: link for link in workflow.get("links", []) if isinstance(link, list)}
+    for node in workflow.get("nodes", []):
+        if node.get("type") in other_ids() and node["type"] not in taken:
+            problems += _convert_node(node, links, models)
+    return problems
+
+
+def _convert_node(node: dict[str, Any], links: Mapping[Any, list[Any]], models: Collection[str]) -> list[str]:
+    theirs = _entry_of(node)
+    if theirs is None:
+        return [f"node {node['id']}: no {node['type']} is known with such inputs"]
+    if any(isinstance(target, dict) for target in theirs["outputs"].values()):
+        return [f"node {node['id']}: what {node['type']} gives can only be replaced once it is submitted"]
+    sockets = {entry["name"]: entry.get("link") for entry in node.get("inputs", []) if entry.get("link") is not None}
+    values = _widgets_of(theirs, node.get("widgets_values") or [])
+    linked = {name: [str(link), 0] for name, link in sockets.items()}
+    graph = {"1": {"class_type": node["type"], "inputs": values | linked}}
+    problems = convert(graph, models=models)
+    if problems:
+        return [problem.replace("node 1:", f"node {node['id']}:") for problem in problems]
+    _write(node, graph["1"]["inputs"], theirs, links)
+    return []
+
+
+def _entry_of(node: Mapping[str, Any]) -> dict[str, Any] | None:
+    """By the names of sockets and saved widgets; of several, the one with as many widgets as there are values."""
+    names = {entry["name"] for entry in node.get("inputs", [])}
+    fitting = [
+        entry for entry in table()["nodes"] if entry["id"] == node["type"] and names <= set(entry["inputs"])
+    ]
+    count = sum(value not in _AFTER_SEED for value in node.get("widgets_values") or [])
+    return min(fitting, key=lambda entry: abs(len(_widget_names(entry)) - count), default=None)
+
+
+def _widget_names(entry: Mapping[str, Any]) -> list[str]:
+    return [name for name in entry["inputs"] if name not in SOCKETS]
+
+
+def _widgets_of(entry: Mapping[str, Any], values: list[Any]) -> dict[str, Any]:
+    rest = [value for value in values if value not in _AFTER_SEED]
+    return dict(zip(_widget_names(entry), rest, strict=False))
+
+
+def _write(
+    node: dict[str, Any], inputs: Mapping[str, Any], theirs: Mapping[str, Any], links: Mapping[Any, list[Any]]
+) -> None:
+    """Make the saved node one of ours: its sockets, widgets in our order, and its links to where they belong now."""
+    becomes = theirs["becomes"]
+    fitting = (entry for entry in table()["nodes"] if entry["becomes"] == becomes)
+    ours = next(entry for entry in fitting if set(entry["take"]) >= set(inputs))
+    kinds = {entry["name"]: entry.get("type", "*") for entry in node.get("inputs", [])}
+    saved: list[dict[str, Any]] = []
+    for name in ours["inputs"]:
+        value = inputs.get(name)
+        is_link = isinstance(value, list)
+        if name not in SOCKETS and not is_link:
+            continue
+        their_name = theirs["take"].get(name, name)
+        kind = "LANCED_MODEL" if name == "lance_model" else kinds.get(their_name, "*")
+        link = next((key for key in links if isinstance(value, list) and str(key) == value[0]), None)
+        if link is not None:
+            links[link][4], links[link][5] = len(saved), kind
+        widget = {} if name in SOCKETS else {"widget": {"name": name}}
+        saved.append({"name": name, "type": kind, "link": link} | widget)
+    widgets: list[Any] = []
+    for name in ours["inputs"]:
+        if name in SOCKETS:
+            continue
+        value = inputs.get(name)
+        widgets.append(table()["defaults"][becomes].get(name) if isinstance(value, list) else value)
+        if name == "seed" and not becomes.startswith("LancedAsk"):
+            widgets.append("fixed")
+    outputs = node.get("outputs", [])
+    for index, output in enumerate(outputs):
+        for link in output.get("links") or []:
+            if link in links:
+                links[link][2] = theirs["outputs"].get(str(index), index)
+                if becomes == "LancedModel":
+                    links[link][5] = "LANCED_MODEL"
+        if becomes == "LancedModel":
+            output["type"] = "LANCED_MODEL"
+    node |= {"type": becomes, "inputs": saved, "outputs": outputs, "widgets_values": widgets}
+    node["properties"] = {"Node name for S&R": becomes}
