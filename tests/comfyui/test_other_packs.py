@@ -77,12 +77,14 @@ def test_a_saved_workflow_of_theirs_opens_with_our_nodes_and_runs(comfyui: Comfy
     nodes = [
         {"id": 1, "type": "LanceModelLoader", "outputs": [model | {"links": [1]}],
          "widgets_values": ["Lance_3B", "awq_int4"]},
-        {"id": 2, "type": "LanceT2I", "inputs": [model | {"link": 1}], "outputs": [
-            {"name": "IMAGE", "type": "IMAGE", "links": [2]}], "widgets_values": ["a red circle", 3, 4.0, 7, "512x512"]},
+        {"id": 2, "type": "LanceT2I", "inputs": [model | {"link": 1}],
+         "widgets_values": ["a red circle", 3, 4.0, 7, "512x512"],
+         "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [2]}]},
         {"id": 3, "type": "PreviewImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]},
     ]  # fmt: skip
     links = [[1, 1, 0, 2, 0, "LANCE_MODEL"], [2, 2, 0, 3, 0, "IMAGE"]]
-    workflow = {"nodes": [node | position for node in nodes], "links": links, "version": 0.4}
+    placed = [node | position | {"order": order} for order, node in enumerate(nodes)]
+    workflow = {"nodes": placed, "links": links, "last_node_id": 3, "last_link_id": 2, "version": 0.4}
     assert front_end.open(workflow) == []
     node = front_end.api_form()["2"]
     assert node["class_type"] == "LancedTextToImage"
