@@ -40,6 +40,49 @@ def test_an_output_may_have_the_longest_name_that_the_disk_takes(
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(("task", "name"), [("t2i", "a.png"), ("t2v", "a.mp4"), ("t2v", "a"), ("t2i", "a.latent")])
+def test_an_output_that_is_a_link_is_written_where_the_link_leads(
+    task: str, name: str, is_there: bool, lanced: Lanced, tmp_path: Path
+) -> None:
+    target = tmp_path / "elsewhere" / name
+    target.parent.mkdir()
+    is_folder = "." not in name
+    if is_there and is_folder:
+        target.mkdir()
+    elif is_there:
+        target.write_bytes(b"old")
+    (tmp_path / f"second-{name}").symlink_to(Path("elsewhere") / name)
+    link = tmp_path / f"first-{name}"
+    link.symlink_to(tmp_path / f"second-{name}")
+    frames = ["--frames", "5"] if task == "t2v" else []
+    done = lanced.lancectl(task, "a", "-o", f"{link}{'/' if is_folder else ''}", *frames, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert link.is_symlink()
+    assert (tmp_path / f"second-{name}").is_symlink()
+    assert list(target.parent.iterdir()) == [target]
+    assert (target / "00001.png").stat().st_size if is_folder else target.stat().st_size > 100
+
+
+@pytest.mark.usefixtures("no_job")
+@pytest.mark.parametrize(
+    ("leads_to", "words"),
+    [
+        ("missing/a.png", "missing: No such file or directory"),
+        ("a.png", "Too many levels of symbolic links"),
+        ("/dev/null", "neither a file nor a new name"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_refused_before_the_job_is_sent(
+    leads_to: str, words: str, lanced: Lanced, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").symlink_to(leads_to)
+    done = lanced.lancectl("t2i", "a", "-o", str(tmp_path / "a.png"), *SMALL)
+    assert done.returncode == 5
+    assert words in done.stderr
+    assert (tmp_path / "a.png").is_symlink()
+
+
 @pytest.mark.usefixtures("no_job")
 @pytest.mark.parametrize(("length", "ending"), [(256, ".png"), (4000, ".png"), (256, "/"), (256, ".mp4")])
 def test_a_longer_name_is_refused_before_the_job_is_sent(

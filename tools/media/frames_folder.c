@@ -157,27 +157,38 @@ static void remove_all(const char *folder, int frames)
     rmdir(folder);
 }
 
+/* Fill `folder`, a temporary one, and give it the name `target`; or take it away. */
+static int write_as(const char *target, const char *folder, const uint8_t *pixels, int frames, int height, int width,
+                    double fps, const char *receipt, struct error *error)
+{
+    int code = write_all(folder, pixels, frames, height, width, fps, receipt, error);
+    if (code) /* the message names a file in the temporary folder */
+        error_prefix(error, "%s", target);
+    mode_t mask = umask(0);
+    umask(mask);
+    if (!code && (chmod(folder, 0777 & ~mask) || rename(folder, target)))
+        code = error_set(error, ERROR_IO, "cannot write %s: %s", target, strerror(errno));
+    if (code)
+        remove_all(folder, frames);
+    return code;
+}
+
 int frames_folder_write(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,
                         const char *receipt, struct error *error)
 {
-    char *folder = temporary_name(path);
-    if (!folder)
-        return error_set(error, ERROR_NO_MEMORY, "no memory to write %s", path);
-    if (!mkdtemp(folder)) {
-        int reason = errno;
-        free(folder);
-        return error_set(error, ERROR_IO, "cannot write %s: %s", path, strerror(reason));
-    }
-    int code = write_all(folder, pixels, frames, height, width, fps, receipt, error);
-    if (code) /* the message names a file in the temporary folder */
-        error_prefix(error, "%s", path);
-    mode_t mask = umask(0);
-    umask(mask);
-    if (!code && (chmod(folder, 0777 & ~mask) || rename(folder, path)))
-        code = error_set(error, ERROR_IO, "cannot write %s: %s", path, strerror(errno));
+    char *target;
+    int code = follow_links(&target, path, error);
     if (code)
-        remove_all(folder, frames);
+        return code;
+    char *folder = temporary_name(target);
+    if (!folder)
+        code = error_set(error, ERROR_NO_MEMORY, "no memory to write %s", path);
+    else if (!mkdtemp(folder))
+        code = error_set(error, ERROR_IO, "cannot write %s: %s", path, strerror(errno));
+    else
+        code = write_as(target, folder, pixels, frames, height, width, fps, receipt, error);
     free(folder);
+    free(target);
     return code;
 }
 
