@@ -10,6 +10,7 @@
 
 enum {
     MAX_NESTING = 100,
+    MAX_SHOWN_NAME = 60, /* bytes of a member's name in a message */
     INCOMPLETE = 1 /* in an object's or array's valueint, which cJSON has no use for */
 };
 
@@ -37,29 +38,55 @@ __attribute__((constructor)) static void use_allocator(void)
     cJSON_InitHooks(&(cJSON_Hooks){allocate, free});
 }
 
+/* Where the text of a member's name lies, between its quotes; NULL: none. */
+struct member {
+    const char *name;
+    size_t bytes;
+};
+
+static int refuse_nul(const struct member *member, size_t at, const struct json_limits *limits, const char *what,
+                      struct error *error)
+{
+    if (member->name == NULL || !utf8_is_valid(member->name, member->bytes))
+        return error_set(error, limits->bad, "%s: a NUL character at byte %zu", what, at);
+    return error_set(error, limits->bad, "%s: a NUL character at byte %zu, in \"%.*s\"", what, at,
+                     (int)(member->bytes < MAX_SHOWN_NAME ? member->bytes : MAX_SHOWN_NAME), member->name);
+}
+
 /* Bound what the parser will allocate, and refuse what it would misread. */
 static int scan(const char *text, size_t bytes, const struct json_limits *limits, const char *what, struct error *error)
 {
     bool in_string = false;
     size_t values = 1, depth = 0;
+    struct member string = {0}, member = {0}; /* the latest string; the member whose value this is */
     for (size_t i = 0; i < bytes; i++) {
         const char c = text[i];
         if (c == '\0' || (in_string && c == '\\' && bytes - i > 5 && memcmp(text + i + 1, "u0000", 5) == 0))
-            return error_set(error, limits->bad, "%s: a NUL character at byte %zu", what, i);
+            return refuse_nul(&member, i, limits, what, error);
         if (in_string && c == '\\')
             i++;
-        else if (c == '"')
+        else if (c == '"') {
+            if (in_string)
+                string.bytes = (size_t)(text + i - string.name);
+            else
+                string.name = text + i + 1;
             in_string = !in_string;
-        else if (in_string)
+        } else if (in_string)
             continue;
+        else if (c == ':')
+            member = string;
         else if (c == '{' || c == '[') {
             values++;
             if (++depth > MAX_NESTING)
                 return error_set(error, limits->bad, "%s: nested more than %d levels deep at byte %zu", what, MAX_NESTING, i);
+            if (c == '{')
+                member = (struct member){0};
         } else if (c == '}' || c == ']')
             depth -= depth > 0;
-        else if (c == ',')
+        else if (c == ',') {
             values++;
+            member = (struct member){0};
+        }
         if (values > limits->values)
             return error_set(error, limits->over, "%s: more than %zu JSON values", what, limits->values);
     }

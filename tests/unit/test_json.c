@@ -60,8 +60,12 @@ static void text_that_would_be_misread_is_refused_with_the_place(void **state)
     REFUSED("", ERROR_BAD_FILE, "not valid JSON");
     REFUSED("{\"a\":1", ERROR_BAD_FILE, "cut off at byte 6");
     REFUSED("{\"a\":1}}", ERROR_BAD_FILE, "not valid JSON at byte 7 of 8");
-    REFUSED("{\"a\":\"b\\u0000c\"}", ERROR_BAD_FILE, "a NUL character at byte 7");
-    REFUSED("{\"a\":\"b\0c\"}", ERROR_BAD_FILE, "a NUL character at byte 7");
+    REFUSED("{\"a\":\"b\\u0000c\"}", ERROR_BAD_FILE, "a NUL character at byte 7, in \"a\"");
+    REFUSED("{\"a\":\"b\0c\"}", ERROR_BAD_FILE, "a NUL character at byte 7, in \"a\"");
+    REFUSED("{\"a\":{\"b\":1,\"c\" : \"\\u0000\"}}", ERROR_BAD_FILE, "a NUL character at byte 19, in \"c\"");
+    REFUSED("{\"a\":[\"\\u0000\"]}", ERROR_BAD_FILE, "a NUL character at byte 7, in \"a\"");
+    REFUSED("{\"a\":1,\"b\\u0000c\":2}", ERROR_BAD_FILE, "a NUL character at byte 9"); /* in a name itself */
+    REFUSED("{\"\xff\":\"\\u0000\"}", ERROR_BAD_FILE, "a NUL character at byte 6"); /* after a name that is no text */
     REFUSED("{}\0", ERROR_BAD_FILE, "a NUL character at byte 2");
     REFUSED("{\"a\":\"\xff\"}", ERROR_BAD_FILE, "not valid UTF-8");
 }
