@@ -15,10 +15,10 @@
 #include "daemon/model/config.h"
 #include "daemon/model/inventory.h"
 #include "daemon/model/mlx.h"
+#include "daemon/model/model_file.h"
 #include "daemon/model/notes.h"
 #include "daemon/model/pth.h"
 #include "daemon/model/sha256.h"
-#include "protocol/mapped_file.h"
 
 enum {
     MAX_NAME_BYTES = 1100,          /* the readers allow 1024; room for a prefix or suffix */
@@ -75,14 +75,11 @@ static int open_file(struct checkpoint *checkpoint, const char *path, struct wei
 {
     struct weight_file *file = &checkpoint->files[checkpoint->file_count++];
     *out = file;
-    int result = mapped_file_open(&file->mapping, path, error);
+    int result = model_file_open(&file->mapping, path, error);
     if (result)
         return result;
-    static const char lfs[] = "version https://git-lfs";
     const void *data = file->mapping.data;
     uint64_t bytes = file->mapping.bytes;
-    if (bytes >= sizeof lfs && !memcmp(data, lfs, sizeof lfs - 1))
-        return error_set(error, ERROR_BAD_FILE, "%s: a Git LFS pointer, not the file itself; run git lfs pull", path);
     if (pth_recognise(data, bytes) || ends_with(path, ".pth"))
         return pth_parse(&file->pth, data, bytes, path, error);
     return safetensors_parse(&file->safetensors, data, bytes, path, error);

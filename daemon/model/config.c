@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/model/model_file.h"
 #include "daemon/model/picture.h"
-#include "protocol/mapped_file.h"
 
 /* Far above the largest file there is, a vocabulary of 151,643 entries in 2.8 MB. */
 static const struct json_limits file_limits = {
@@ -16,7 +16,7 @@ int config_read_json(cJSON **out, const char *path, struct error *error)
 {
     *out = NULL;
     struct mapped_file file;
-    int result = mapped_file_open(&file, path, error);
+    int result = model_file_open(&file, path, error);
     if (result)
         return result;
     result = json_parse(out, (const char *)file.data, (size_t)file.bytes, &file_limits, path, error);

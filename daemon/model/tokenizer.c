@@ -20,10 +20,10 @@
 #include "daemon/model/bpe.h"
 #include "daemon/model/byte_alphabet.h"
 #include "daemon/model/config.h"
+#include "daemon/model/model_file.h"
 #include "daemon/model/nfc.h"
 #include "daemon/model/tokenizer_pattern.h"
 #include "daemon/model/vocabulary.h"
-#include "protocol/mapped_file.h"
 
 enum { MAX_FILE_BYTES = 256 << 20 };
 
@@ -51,7 +51,7 @@ static int map_text_file(struct mapped_file *file, const char *directory, const 
     char path[PATH_MAX];
     int code = make_path(path, directory, name, error);
     if (!code)
-        code = mapped_file_open(file, path, error);
+        code = model_file_open(file, path, error);
     if (!code && file->bytes > MAX_FILE_BYTES) {
         mapped_file_close(file);
         code = error_set(error, ERROR_BAD_FILE, "%s: %llu bytes are too many for a tokenizer file", path,

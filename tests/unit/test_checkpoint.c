@@ -727,6 +727,23 @@ static void damaged_files_are_refused_by_their_path(void **state)
     }
 }
 
+static void what_was_put_in_place_of_a_file_is_named(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"model.safetensors", "Wan2.2_VAE.pth", "llm_config.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        use(bf16);
+        own(files[i]);
+        char expected[120];
+        assert_int_equal(run_command("echo 'version https://git-lfs.github.com/spec/v1' > %s/%s", model, files[i]), 0);
+        snprintf(expected, sizeof expected, "%s: a Git LFS pointer, not the file itself; run git lfs pull", files[i]);
+        assert_refused(expected);
+        assert_int_equal(run_command("echo '<!DOCTYPE html><title>404</title>' > %s/%s", model, files[i]), 0);
+        snprintf(expected, sizeof expected, "%s: an HTML page, not the file itself; download it again", files[i]);
+        assert_refused(expected);
+    }
+}
+
 static void a_vae_of_another_kind_is_refused(void **state)
 {
     (void)state;
@@ -766,6 +783,7 @@ int main(void)
         cmocka_unit_test(four_bit_tensors_that_do_not_fit_are_refused),
         cmocka_unit_test(four_bit_weights_win_over_the_full_ones_beside_them),
         cmocka_unit_test(damaged_files_are_refused_by_their_path),
+        cmocka_unit_test(what_was_put_in_place_of_a_file_is_named),
         cmocka_unit_test(a_vae_of_another_kind_is_refused),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);

@@ -329,6 +329,13 @@ static void damaged_files_are_named(void **state)
     expect_refusal(directory, (struct small_files){NULL, "a b\n", config}, "vocab.json", "");
     expect_refusal(directory, (struct small_files){"{\"a\":1", "a b\n", config}, "vocab.json", "cut off");
     expect_refusal(directory, (struct small_files){"[1]", "a b\n", config}, "vocab.json", "not a JSON object");
+    static const char lfs[] = "version https://git-lfs.github.com/spec/v1\n", page[] = "<!DOCTYPE html>\n";
+    expect_refusal(directory, (struct small_files){lfs, "a b\n", config}, "vocab.json", "Git LFS pointer");
+    expect_refusal(directory, (struct small_files){page, "a b\n", config}, "vocab.json", "an HTML page");
+    expect_refusal(directory, (struct small_files){vocab, lfs, config}, "merges.txt", "Git LFS pointer");
+    expect_refusal(directory, (struct small_files){vocab, page, config}, "merges.txt", "an HTML page");
+    expect_refusal(directory, (struct small_files){vocab, "a b\n", lfs}, "tokenizer_config.json", "Git LFS pointer");
+    expect_refusal(directory, (struct small_files){vocab, "a b\n", page}, "tokenizer_config.json", "an HTML page");
     expect_refusal(directory, (struct small_files){"{} {}", "a b\n", config}, "vocab.json", "not valid JSON");
     expect_refusal(directory, (struct small_files){"{\"a\":1}", "a b\n", config}, "vocab.json", "byte 0x00");
     expect_refusal(directory, (struct small_files){twice, "a b\n", config}, "vocab.json", "id 7 ");
