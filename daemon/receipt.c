@@ -52,6 +52,8 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     if (request->prompt != NULL) /* the VAE's tasks have none */
         json_add_text(receipt, "prompt", request->prompt);
     json_add(receipt, "params", job_request_params(&used));
+    if (result->frames > 0) /* a video has 4n+1, whatever params.num_frames asks for */
+        json_add_number(receipt, "frames", result->frames);
     cJSON *model = json_add_object(receipt, "model");
     json_add_text(model, "name", facts->model.name);
     json_add_text(model, "kind", facts->model.kind);

@@ -363,6 +363,8 @@ def test_frames_that_are_not_made_are_said(lanced: Lanced, tmp_path: Path) -> No
     odd = lanced.lancectl("t2v", "a circle", "-o", str(tmp_path / "a.mp4"), "--frames", "7", *size)
     assert odd.returncode == 0, odd.stderr
     assert "7 frames were asked for and 5 made: a video has 4n+1\n" in odd.stderr
+    receipt = receipt_of(lanced, tmp_path / "a.mp4")
+    assert (receipt["params"]["num_frames"], receipt["frames"]) == (7, 5)
     even = lanced.lancectl("t2v", "a circle", "-o", str(tmp_path / "b.mp4"), "--frames", "5", *size)
     assert "asked for" not in even.stderr
 
