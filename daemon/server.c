@@ -38,12 +38,12 @@
 #include "daemon/log.h"
 #include "daemon/parking.h"
 #include "daemon/receipt.h"
+#include "daemon/unread.h"
 #include "protocol/message.h"
 
 enum {
     CONTEXTS = 1024,
     MOST_PARKED = 960, /* the others stay free for requests that answer at once */
-    MOST_UNREAD = 64,  /* answers that one connection may leave unread: each holds a context */
     LONGEST_WAIT_MS = 60000,
     LOAD_WAIT_MS = 30 * 60 * 1000,
     UNLOAD_WAIT_MS = 2000, /* it is done when a step has ended, or the job that has just begun */
@@ -71,7 +71,6 @@ struct context {
     nng_ctx ctx;
     nng_aio *aio;
     enum state state;
-    atomic_uint sending_to; /* the connection whose client has yet to read the answer; 0: none */
 
     struct message *message; /* the request, while it is being handled; job_request_open may take it */
     cJSON *answer;           /* being made */
@@ -107,10 +106,9 @@ struct server {
     struct context *contexts;
     int context_count;
     atomic_int parked_count;
-    atomic_int sending;
+    struct unread *unread;
     atomic_bool closing; /* callbacks do nothing any more */
     struct connections connections;
-    atomic_uint last_ignored; /* connection that last went without an answer */
     unsigned gone_at_last_check;
     int checks_without_end; /* of any connection, though one of our own was ended, in a row */
     atomic_uint_fast64_t bad_messages;
@@ -142,27 +140,6 @@ static void clear(struct context *context)
     context->encoded = NULL;
 }
 
-static int unread_answers(const struct server *server, uint32_t client)
-{
-    int count = 0;
-    for (int i = 0; i < server->context_count; i++)
-        count += atomic_load(&server->contexts[i].sending_to) == client;
-    return count;
-}
-
-/* A client that asks and asks without reading the answers would take all contexts from the others. It gets no more
- * answers; hanging up on it while it sends would stop nng's reaper (see server_check). */
-static bool is_ignored(struct context *context)
-{
-    struct server *server = context->server;
-    uint32_t client = context->waiter.client;
-    if (unread_answers(server, client) < MOST_UNREAD)
-        return false;
-    if (atomic_exchange(&server->last_ignored, client) != client)
-        log_warning(NULL, "a client left %d answers unread and gets no more until it reads them", MOST_UNREAD);
-    return true;
-}
-
 static nng_msg *copy_to_msg(const void *data, uint64_t bytes)
 {
     nng_msg *msg;
@@ -182,8 +159,19 @@ static void ready_no_memory_msg(struct server *server)
         nng_msg_free(msg);
 }
 
+static int slot_of(const struct context *context)
+{
+    return (int)(context - context->server->contexts);
+}
+
 static void send_bytes(struct context *context, const void *data, uint64_t bytes)
 {
+    struct unread *unread = context->server->unread;
+    if (!unread_begin(unread, slot_of(context), context->waiter.client, bytes)) {
+        clear(context);
+        receive(context);
+        return;
+    }
     nng_msg *msg = copy_to_msg(data, bytes);
     clear(context);
     if (msg == NULL) {
@@ -192,12 +180,11 @@ static void send_bytes(struct context *context, const void *data, uint64_t bytes
     } else
         ready_no_memory_msg(context->server);
     if (msg == NULL) { /* the client asks again, or gives up */
+        unread_end(unread, slot_of(context));
         receive(context);
         return;
     }
     context->state = SENDING;
-    atomic_store(&context->sending_to, context->waiter.client);
-    atomic_fetch_add(&context->server->sending, 1);
     nng_aio_set_msg(context->aio, msg);
     nng_ctx_send(context->ctx, context->aio);
 }
@@ -250,11 +237,6 @@ static int make_no_memory_answer(struct blob **out, struct error *error)
 static void send_answer(struct context *context, int status, const struct error *failure)
 {
     struct error error;
-    if (is_ignored(context)) {
-        clear(context);
-        receive(context);
-        return;
-    }
     if (status == 0 && context->encoded != NULL) {
         send_bytes(context, context->encoded->data, context->encoded->bytes);
         return;
@@ -790,8 +772,7 @@ static void on_aio(void *argument)
             receive(context);
         break;
     case SENDING:
-        atomic_fetch_sub(&context->server->sending, 1);
-        atomic_store(&context->sending_to, 0);
+        unread_end(context->server->unread, slot_of(context));
         if (result != 0)
             nng_msg_free(nng_aio_get_msg(context->aio));
         nng_aio_set_msg(context->aio, NULL);
@@ -836,9 +817,11 @@ int server_open(struct server **out, const struct options *options, struct jobs 
     job_id_make(server->generation);
     server->contexts = calloc(CONTEXTS, sizeof *server->contexts);
     server->counts = calloc(REQUESTS, sizeof *server->counts);
-    if (server->contexts == NULL || server->counts == NULL || make_no_memory_answer(&server->no_memory_answer, error) != 0) {
+    server->unread = unread_open(CONTEXTS);
+    if (server->contexts == NULL || server->counts == NULL || server->unread == NULL || make_no_memory_answer(&server->no_memory_answer, error) != 0) {
         free(server->contexts);
         free(server->counts);
+        unread_close(server->unread);
         free(server);
         return error_set(error, ERROR_NO_MEMORY, "server: out of memory");
     }
@@ -885,7 +868,7 @@ void server_close(struct server *server)
 {
     if (server == NULL)
         return;
-    for (int i = 0; i < 100 && atomic_load(&server->sending) > 0; i++)
+    for (int i = 0; i < 100 && unread_count(server->unread) > 0; i++)
         nng_msleep(10);
     if (server->context_count > 0)
         nng_msleep(FLUSH_MS);
@@ -905,6 +888,7 @@ void server_close(struct server *server)
     parking_close(server->parking);
     free(server->contexts);
     free(server->counts);
+    unread_close(server->unread);
     nng_msg_free(atomic_load(&server->no_memory_msg));
     blob_close(server->no_memory_answer);
     free(server);
