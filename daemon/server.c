@@ -34,6 +34,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/connections.h"
+#include "daemon/failure.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/parking.h"
@@ -164,14 +165,11 @@ static int slot_of(const struct context *context)
     return (int)(context - context->server->contexts);
 }
 
-static void send_bytes(struct context *context, const void *data, uint64_t bytes)
+static void end_sending(struct context *context);
+
+/* Copy and send an answer that unread.h has noted. */
+static void send_noted(struct context *context, const void *data, uint64_t bytes)
 {
-    struct unread *unread = context->server->unread;
-    if (!unread_begin(unread, slot_of(context), context->waiter.client, bytes)) {
-        clear(context);
-        receive(context);
-        return;
-    }
     nng_msg *msg = copy_to_msg(data, bytes);
     clear(context);
     if (msg == NULL) {
@@ -180,13 +178,36 @@ static void send_bytes(struct context *context, const void *data, uint64_t bytes
     } else
         ready_no_memory_msg(context->server);
     if (msg == NULL) { /* the client asks again, or gives up */
-        unread_end(unread, slot_of(context));
-        receive(context);
+        end_sending(context);
         return;
     }
     context->state = SENDING;
     nng_aio_set_msg(context->aio, msg);
     nng_ctx_send(context->ctx, context->aio);
+}
+
+/* The answer was read, or is not to be had: one that waited for that is sent, and the next request received. */
+static void end_sending(struct context *context)
+{
+    struct server *server = context->server;
+    int next = unread_end(server->unread, slot_of(context));
+    receive(context);
+    if (next >= 0)
+        send_noted(&server->contexts[next], server->contexts[next].encoded->data, server->contexts[next].encoded->bytes);
+}
+
+/* Send `encoded`, which the context holds, or leave it there until end_sending comes for it. */
+static void send_encoded(struct context *context)
+{
+    const struct blob *encoded = context->encoded;
+    switch (unread_begin(context->server->unread, slot_of(context), context->waiter.client, encoded->bytes)) {
+    case UNREAD_SEND: send_noted(context, encoded->data, encoded->bytes); break;
+    case UNREAD_WAIT: break; /* another thread may be at it already */
+    case UNREAD_DROP:
+        clear(context);
+        receive(context);
+        break;
+    }
 }
 
 static size_t preview_tensors(const struct job_news *news, struct tensor_view *tensors)
@@ -205,40 +226,12 @@ static size_t preview_tensors(const struct job_news *news, struct tensor_view *t
     return (size_t)news->preview_count;
 }
 
-static cJSON *failure_json(const struct error *failure)
-{
-    cJSON *answer = json_object();
-    json_add_number(answer, "protocol", PROTOCOL_VERSION);
-    json_add_bool(answer, "ok", false);
-    json_add_text(answer, "version", LANCED_VERSION);
-    cJSON *details = json_add_object(answer, "error");
-    json_add_text(details, "code", error_name(failure->code));
-    json_add_text(details, "message", failure->text);
-    return answer;
-}
-
-/* What is sent when there is no memory for an answer. */
-static int make_no_memory_answer(struct blob **out, struct error *error)
-{
-    struct error failure;
-    void *data;
-    uint64_t bytes;
-    error_set(&failure, ERROR_NO_MEMORY, "lanced has no memory for the answer; ask again later");
-    cJSON *answer = failure_json(&failure);
-    int status = message_encode(&data, &bytes, answer, NULL, 0, error);
-    cJSON_Delete(answer);
-    if (status != 0)
-        return status;
-    *out = blob_open(data, bytes);
-    return *out != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "server: out of memory");
-}
-
 /* Send what a handler made, or the error it failed with. */
 static void send_answer(struct context *context, int status, const struct error *failure)
 {
     struct error error;
     if (status == 0 && context->encoded != NULL) {
-        send_bytes(context, context->encoded->data, context->encoded->bytes);
+        send_encoded(context);
         return;
     }
     if (status != 0) {
@@ -255,17 +248,17 @@ static void send_answer(struct context *context, int status, const struct error 
     uint64_t bytes;
     if (message_encode(&data, &bytes, context->answer, tensors, count, &error) != 0) {
         log_error(NULL, "an answer cannot be written: %s", error.text);
-        const struct blob *instead = context->server->no_memory_answer;
-        if (error.code == ERROR_NO_MEMORY) {
-            send_bytes(context, instead->data, instead->bytes);
-            return;
-        }
-        clear(context);
-        receive(context);
+        if (error.code == ERROR_NO_MEMORY)
+            context->encoded = blob_share(context->server->no_memory_answer);
+    } else {
+        context->encoded = blob_open(data, bytes);
+    }
+    if (context->encoded != NULL) {
+        send_encoded(context);
         return;
     }
-    send_bytes(context, data, bytes);
-    free(data);
+    clear(context);
+    receive(context);
 }
 
 /* --- Parking ----------------------------------------------------------------------------- */
@@ -772,11 +765,10 @@ static void on_aio(void *argument)
             receive(context);
         break;
     case SENDING:
-        unread_end(context->server->unread, slot_of(context));
         if (result != 0)
             nng_msg_free(nng_aio_get_msg(context->aio));
         nng_aio_set_msg(context->aio, NULL);
-        receive(context);
+        end_sending(context);
         break;
     }
 }
@@ -818,7 +810,7 @@ int server_open(struct server **out, const struct options *options, struct jobs 
     server->contexts = calloc(CONTEXTS, sizeof *server->contexts);
     server->counts = calloc(REQUESTS, sizeof *server->counts);
     server->unread = unread_open(CONTEXTS);
-    if (server->contexts == NULL || server->counts == NULL || server->unread == NULL || make_no_memory_answer(&server->no_memory_answer, error) != 0) {
+    if (server->contexts == NULL || server->counts == NULL || server->unread == NULL || failure_no_memory(&server->no_memory_answer, error) != 0) {
         free(server->contexts);
         free(server->counts);
         unread_close(server->unread);

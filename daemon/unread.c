@@ -9,13 +9,14 @@
 struct answer {
     uint32_t client; /* 0: none */
     uint64_t bytes;
+    bool waits;
 };
 
 struct unread {
     pthread_mutex_t lock; /* guards the rest */
     struct answer *answers;
-    int slots, count;
-    uint64_t bytes;
+    int slots, count; /* count: on their way, */
+    uint64_t bytes;   /* and theirs */
     uint32_t last_refused; /* the client that the log spoke of last */
 };
 
@@ -43,43 +44,71 @@ void unread_close(struct unread *unread)
     free(unread);
 }
 
-static bool may_send(const struct unread *unread, uint32_t client, uint64_t bytes)
+static enum unread_verdict judge(const struct unread *unread, uint32_t client, uint64_t bytes)
 {
-    int count = 0;
+    int count = 0, waiting = 0;
     uint64_t held = 0;
     for (int i = 0; i < unread->slots; i++) {
-        count += unread->answers[i].client == client;
-        held += unread->answers[i].client == client ? unread->answers[i].bytes : 0;
+        const struct answer *answer = &unread->answers[i];
+        if (answer->client != client)
+            continue;
+        waiting += answer->waits;
+        count += !answer->waits;
+        held += answer->waits ? 0 : answer->bytes;
     }
-    return count == 0 || (count < UNREAD_MOST && held + bytes <= UNREAD_MOST_BYTES &&
-                          unread->bytes + bytes <= UNREAD_MOST_BYTES_IN_ALL);
+    if (count == 0)
+        return UNREAD_SEND;
+    if (count + waiting >= UNREAD_MOST)
+        return UNREAD_DROP;
+    const bool fits = held + bytes <= UNREAD_MOST_BYTES && unread->bytes + bytes <= UNREAD_MOST_BYTES_IN_ALL;
+    return fits || bytes <= UNREAD_SMALL_BYTES ? UNREAD_SEND : UNREAD_WAIT;
 }
 
-bool unread_begin(struct unread *unread, int slot, uint32_t client, uint64_t bytes)
+static void note(struct unread *unread, int slot)
+{
+    unread->answers[slot].waits = false;
+    unread->count++;
+    unread->bytes += unread->answers[slot].bytes;
+}
+
+enum unread_verdict unread_begin(struct unread *unread, int slot, uint32_t client, uint64_t bytes)
 {
     pthread_mutex_lock(&unread->lock);
-    const bool may = may_send(unread, client, bytes), is_news = !may && unread->last_refused != client;
-    if (may) {
-        unread->answers[slot] = (struct answer){client, bytes};
-        unread->count++;
-        unread->bytes += bytes;
-    } else {
+    const enum unread_verdict verdict = judge(unread, client, bytes);
+    const bool is_news = verdict == UNREAD_DROP && unread->last_refused != client;
+    if (verdict != UNREAD_DROP)
+        unread->answers[slot] = (struct answer){client, bytes, true};
+    if (verdict == UNREAD_SEND)
+        note(unread, slot);
+    if (is_news)
         unread->last_refused = client;
-    }
     pthread_mutex_unlock(&unread->lock);
     if (is_news)
-        log_warning(NULL, "a client leaves its answers unread and gets no more until it reads them (%d answers or %d MB of one "
-                          "client, %d MB in all)", UNREAD_MOST, UNREAD_MOST_BYTES >> 20, UNREAD_MOST_BYTES_IN_ALL >> 20);
-    return may;
+        log_warning(NULL, "a client left %d answers unread and gets no more until it reads them", UNREAD_MOST);
+    return verdict;
 }
 
-void unread_end(struct unread *unread, int slot)
+/* An answer of the client that waits and may be sent. */
+static int next_of(const struct unread *unread, uint32_t client)
+{
+    for (int i = 0; i < unread->slots; i++)
+        if (unread->answers[i].client == client && unread->answers[i].waits)
+            return judge(unread, client, unread->answers[i].bytes) == UNREAD_SEND ? i : -1;
+    return -1;
+}
+
+int unread_end(struct unread *unread, int slot)
 {
     pthread_mutex_lock(&unread->lock);
+    const uint32_t client = unread->answers[slot].client;
     unread->bytes -= unread->answers[slot].bytes;
     unread->count--;
     unread->answers[slot] = (struct answer){0};
+    const int next = next_of(unread, client);
+    if (next >= 0)
+        note(unread, next);
     pthread_mutex_unlock(&unread->lock);
+    return next;
 }
 
 int unread_count(struct unread *unread)

@@ -82,7 +82,7 @@ def test_who_has_not_chosen_a_precision_is_told_what_bf16_would_bring(tmp_path: 
         with Lanced("--backend", "cpu", "--lazy", "--precision", chosen) as daemon, daemon.client() as client:
             assert "advice" not in client.stats()
     picture = tmp_path / "a.png"
-    command = [LANCED.with_name("lancectl"), "t2i", "a red square", "--size", "64x64", "--steps", "1", "-o", picture]
+    command: list[str | Path] = [LANCED.with_name("lancectl"), "t2i", "a red square", "--size", "64x64", "--steps", "1", "-o", picture]
     command += ["--endpoint", f"ipc://{tmp_path}/none.ipc", "--model", DEMO_MODEL, "--precision", "auto"]
     subprocess.run(command, check=True, capture_output=True)
     assert b"cpu-amx-bf16" in picture.read_bytes()
@@ -92,14 +92,14 @@ def test_bf16_beyond_the_limit_is_refused_and_auto_takes_float32() -> None:
     arguments = ("--backend", "cpu", "--isa", "avx2", "--lazy")
     with Lanced(*arguments, "--precision", "auto") as daemon, daemon.client() as client:
         assert "bf16" not in client.stats()["backend"]
-    command = [LANCED, *arguments, "--precision", "bf16", "--model", DEMO_MODEL]
+    command: list[str | Path] = [LANCED, *arguments, "--precision", "bf16", "--model", DEMO_MODEL]
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
     assert wrong.returncode != 0
     assert "AMX or AVX512-BF16" in wrong.stderr
 
 
 def test_a_limit_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    command = [LANCED, "--isa", "sse9", "--model", "/nowhere"]
+    command: list[str | Path] = [LANCED, "--isa", "sse9", "--model", "/nowhere"]
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "--isa" in wrong.stderr and "avx512-bf16 or amx" in wrong.stderr
