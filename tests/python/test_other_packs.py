@@ -124,3 +124,32 @@ def test_a_saved_workflow_whose_pack_is_installed_stays() -> None:
     workflow = saved_workflow()
     assert convert_ui(workflow, taken=other_ids()) == []
     assert workflow == saved_workflow()
+
+
+def test_outputs_go_to_the_places_that_ours_have_and_a_path_that_nobody_uses_does_not_matter() -> None:
+    inputs = [{"name": "lance_model", "type": "LANCE_MODEL", "link": None}]
+    outputs = [{"name": "Video", "type": "VIDEO", "links": [1]}, {"name": "Frames", "type": "IMAGE", "links": [2]},
+               {"name": "Path", "type": "STRING", "links": None}]  # fmt: skip
+    values = ["a fox", 96, 96, 9, 7, "fixed", 3, 4.0, 3.0, 0.4, 1.0, "auto", 384, 64, "auto", 6.0]
+    workflow: dict[str, Any] = {
+        "nodes": [
+            {"id": 1, "type": "LanceTextToVideo", "inputs": inputs, "outputs": outputs, "widgets_values": values}
+        ],
+        "links": [[1, 1, 0, 2, 0, "VIDEO"], [2, 1, 1, 3, 0, "IMAGE"]],
+    }
+    assert convert_ui(workflow) == []
+    (node,) = workflow["nodes"]
+    assert node["type"] == "LancedTextToVideo"
+    assert node["widgets_values"] == ["a fox", 96, 96, 9, 3, 4.0, 3.0, 7, "fixed"]
+    assert [output["type"] for output in node["outputs"]] == ["IMAGE", "VIDEO"]
+    assert [link[2] for link in workflow["links"]] == [1, 0]
+
+
+def test_a_saved_question_has_all_widgets_of_ours() -> None:
+    inputs = [{"name": "lance_model", "link": 1}, {"name": "image", "link": 2}]
+    workflow = {
+        "nodes": [{"id": 3, "type": "LanceX2TImage", "inputs": inputs, "widgets_values": ["What is it?"]}],
+        "links": [[1, 1, 0, 3, 0, "LANCE_MODEL"], [2, 2, 0, 3, 1, "IMAGE"]],
+    }
+    assert convert_ui(workflow) == []
+    assert workflow["nodes"][0]["widgets_values"] == ["What is it?", "image_768res", 0, 0, 256, 0.0, 0, 1.0, 1.0, 0]

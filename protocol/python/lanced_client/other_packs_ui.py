@@ -1,7 +1,7 @@
 """The same as other_packs.py for the form that ComfyUI saves: nodes with widgets by position, and links of their own.
 
-Each node of another pack is read into names and values, converted as in the API form, and written as ours. Nodes whose
-files need one more node (paths) or whose outputs are an input of theirs stay as they are: they run once submitted.
+Each node of another pack is read into names and values, converted as in the API form, and written as ours. A node whose
+path goes on to another node, or whose output is an input of its own, stays: it is replaced once the graph is submitted.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def _convert_node(node: dict[str, Any], links: Mapping[Any, list[Any]], models: 
     theirs = _entry_of(node)
     if theirs is None:
         return [f"node {node['id']}: no {node['type']} is known with such inputs"]
-    if any(isinstance(target, dict) for target in theirs["outputs"].values()):
+    used = {str(index) for index, output in enumerate(node.get("outputs", [])) if output.get("links")}
+    if any(isinstance(target, dict) and index in used for index, target in theirs["outputs"].items()):
         return [f"node {node['id']}: what {node['type']} gives can only be replaced once it is submitted"]
     sockets = {entry["name"]: entry.get("link") for entry in node.get("inputs", []) if entry.get("link") is not None}
     values = _widgets_of(theirs, node.get("widgets_values") or [])
@@ -70,11 +71,10 @@ def _write(
 ) -> None:
     """Make the saved node one of ours: its sockets, widgets in our order, and its links to where they belong now."""
     becomes = theirs["becomes"]
-    fitting = (entry for entry in table()["nodes"] if entry["becomes"] == becomes)
-    ours = next(entry for entry in fitting if set(entry["take"]) >= set(inputs))
+    names = _names_of_ours(becomes, inputs)
     kinds = {entry["name"]: entry.get("type", "*") for entry in node.get("inputs", [])}
     saved: list[dict[str, Any]] = []
-    for name in ours["inputs"]:
+    for name in names:
         value = inputs.get(name)
         is_link = isinstance(value, list)
         if name not in SOCKETS and not is_link:
@@ -87,21 +87,42 @@ def _write(
         widget = {} if name in SOCKETS else {"widget": {"name": name}}
         saved.append({"name": name, "type": kind, "link": link} | widget)
     widgets: list[Any] = []
-    for name in ours["inputs"]:
+    for name in names:
         if name in SOCKETS:
             continue
         value = inputs.get(name)
         widgets.append(table()["defaults"][becomes].get(name) if isinstance(value, list) else value)
         if name == "seed" and not becomes.startswith("LancedAsk"):
             widgets.append("fixed")
-    outputs = node.get("outputs", [])
-    for index, output in enumerate(outputs):
-        for link in output.get("links") or []:
-            if link in links:
-                links[link][2] = theirs["outputs"].get(str(index), index)
-                if becomes == "LancedModel":
-                    links[link][5] = "LANCED_MODEL"
-        if becomes == "LancedModel":
-            output["type"] = "LANCED_MODEL"
+    outputs = _outputs_of(node, theirs, links)
     node |= {"type": becomes, "inputs": saved, "outputs": outputs, "widgets_values": widgets}
     node["properties"] = {"Node name for S&R": becomes}
+
+
+def _outputs_of(
+    node: Mapping[str, Any], theirs: Mapping[str, Any], links: Mapping[Any, list[Any]]
+) -> list[dict[str, Any]]:
+    """Their outputs in the places that ours have, with their links; those without a counterpart and a link are gone."""
+    placed: dict[int, dict[str, Any]] = {}
+    for index, output in enumerate(node.get("outputs", [])):
+        place = theirs["outputs"].get(str(index))
+        if not isinstance(place, int):
+            continue
+        kind = "LANCED_MODEL" if theirs["becomes"] == "LancedModel" else output.get("type", "*")
+        placed[place] = output | {"type": kind}
+        for link in output.get("links") or []:
+            if link in links:
+                links[link][2], links[link][5] = place, kind
+    empty = {"name": "", "type": "*", "links": None}
+    return [placed.get(place, dict(empty)) for place in range(max(placed, default=-1) + 1)]
+
+
+def _names_of_ours(becomes: str, inputs: Mapping[str, Any]) -> list[str]:
+    """The inputs of one of our nodes in their order, as its graphs of before have them. Nodes that are new since, and
+    ComfyUI's, have few: as they come."""
+    same = [
+        entry["take"]
+        for entry in table()["nodes"]
+        if entry["becomes"] == becomes and all(ours == theirs for ours, theirs in entry["take"].items())
+    ]
+    return list(max(same, key=len, default=inputs))
