@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 from comfy_api.latest import io
 
 CATEGORY = "lance"
@@ -15,6 +18,18 @@ MAX_SEED = 0xFFFFFFFFFFFFFFFF
 RESOLUTIONS = ["image_256res", "image_512res", "image_768res", "video_192p", "video_360p", "video_480p"]
 
 ModelSocket = io.Custom("LANCED_MODEL")
+
+
+def schema(search: list[str], **others: Any) -> io.Schema:
+    """A node's schema; `search`: other words that artists look for it by, where this ComfyUI knows of such."""
+    if "search_aliases" in inspect.signature(io.Schema).parameters:
+        others["search_aliases"] = search
+    return io.Schema(**others)
+
+
+def rarely_used() -> dict[str, bool]:
+    """Options of an input that most leave as it is: newer front ends fold it away."""
+    return {"advanced": True} if "advanced" in inspect.signature(io.Float.Input).parameters else {}
 
 
 def info_output() -> io.Output:
@@ -77,6 +92,7 @@ def sampling_inputs(follows: str) -> list[io.Input]:
             step=0.1,
             round=0.01,
             tooltip="Timestep shift: higher values spend more steps on the composition, lower ones on detail.",
+            **rarely_used(),
         ),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .connection import AUTOMATIC, ModelHandle, offered_models
-from .inputs import CATEGORY, ModelSocket
+from .inputs import CATEGORY, ModelSocket, schema
 from .job import watched
 from .texts import show_text
 from .trouble import told_in_words
@@ -14,7 +14,8 @@ from .trouble import told_in_words
 class LancedModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["lance loader", "checkpoint", "lanced"],
             node_id="LancedModel",
             display_name="Lance Model",
             category=CATEGORY,

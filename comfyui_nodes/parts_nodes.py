@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from .connection import ModelHandle
-from .inputs import CATEGORY, MAX_FRAMES, ModelSocket, fps_input, prompt_input, sampling_inputs, seed_input
+from .inputs import CATEGORY, MAX_FRAMES, ModelSocket, fps_input, prompt_input, sampling_inputs, schema, seed_input
 from .job import read_clip, run_job
 from .latents import Latent, latent_like, mask_of, noise_rows_of, samples_of, state_of
 from .tensors import image_of, latent_of, source_of, video_of
@@ -28,7 +28,8 @@ MAX_STEPS = 10000  # as KSamplerAdvanced's: past every schedule
 class LancedEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["vae encode"],
             node_id="LancedEncode",
             display_name="Lance Encode",
             category=CATEGORY,
@@ -70,7 +71,8 @@ class LancedEncode(io.ComfyNode):
 class LancedSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["ksampler", "denoise"],
             node_id="LancedSampler",
             display_name="Lance Sampler",
             category=CATEGORY,
@@ -193,7 +195,8 @@ class LancedSampler(io.ComfyNode):
 class LancedDecode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["vae decode"],
             node_id="LancedDecode",
             display_name="Lance Decode",
             category=CATEGORY,

@@ -19,6 +19,7 @@ from .inputs import (
     resolution_inputs,
     resolution_of,
     sampling_inputs,
+    schema,
     seed_input,
     size_inputs,
     size_problem,
@@ -36,7 +37,8 @@ _OUTPUTS = [
 class LancedTextToImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["t2i", "txt2img", "generate image"],
             node_id="LancedTextToImage",
             display_name="Lance Text to Image",
             category=CATEGORY,
@@ -89,7 +91,8 @@ class LancedTextToImage(io.ComfyNode):
 class LancedImageEdit(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["img2img", "inpaint", "instruct edit"],
             node_id="LancedImageEdit",
             display_name="Lance Image Edit",
             category=CATEGORY,

@@ -15,6 +15,7 @@ from .inputs import (
     own_size_problem,
     resolution_inputs,
     resolution_of,
+    schema,
     seed_input,
     video_inputs,
 )
@@ -75,7 +76,8 @@ def _answer_inputs() -> list[io.Input]:
 class LancedAskImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["vqa", "caption", "describe", "image to text"],
             node_id="LancedAskImage",
             display_name="Lance Ask about Image",
             category=CATEGORY,
@@ -139,7 +141,8 @@ class LancedAskImage(io.ComfyNode):
 class LancedAskVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["vqa", "caption", "describe", "video to text"],
             node_id="LancedAskVideo",
             display_name="Lance Ask about Video",
             category=CATEGORY,

@@ -11,13 +11,15 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
+from .inputs import schema
 from .tensors import source_of
 
 
 class LancedSaveFile(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["path"],
             node_id="LancedSaveFile",
             display_name="Lance Save File",
             category="lance/compatibility",

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .connection import ModelHandle
-from .inputs import CATEGORY, ModelSocket
+from .inputs import CATEGORY, ModelSocket, schema
 from .texts import show_text
 from .trouble import told_in_words
 
@@ -16,7 +16,8 @@ from .trouble import told_in_words
 class LancedUnload(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["free memory", "vram"],
             node_id="LancedUnload",
             display_name="Lance Unload",
             category=CATEGORY,

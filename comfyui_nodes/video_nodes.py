@@ -22,6 +22,7 @@ from .inputs import (
     resolution_inputs,
     resolution_of,
     sampling_inputs,
+    schema,
     seed_input,
     size_inputs,
     size_problem,
@@ -53,7 +54,8 @@ async def _outputs_of(result: Result, fps: float | None = None, audio: Any = Non
 class LancedTextToVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["t2v", "txt2vid"],
             node_id="LancedTextToVideo",
             display_name="Lance Text to Video",
             category=CATEGORY,
@@ -106,7 +108,8 @@ class LancedTextToVideo(io.ComfyNode):
 class LancedImageToVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["i2v", "img2vid", "animate"],
             node_id="LancedImageToVideo",
             display_name="Lance Image to Video",
             category=CATEGORY,
@@ -162,7 +165,8 @@ class LancedImageToVideo(io.ComfyNode):
 class LancedVideoEdit(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
+            search=["vid2vid", "v2v", "restyle"],
             node_id="LancedVideoEdit",
             display_name="Lance Video Edit",
             category=CATEGORY,

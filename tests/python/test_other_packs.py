@@ -147,7 +147,7 @@ def test_outputs_go_to_the_places_that_ours_have_and_a_path_that_nobody_uses_doe
 
 def test_a_saved_question_has_all_widgets_of_ours() -> None:
     inputs = [{"name": "lance_model", "link": 1}, {"name": "image", "link": 2}]
-    workflow = {
+    workflow: dict[str, Any] = {
         "nodes": [{"id": 3, "type": "LanceX2TImage", "inputs": inputs, "widgets_values": ["What is it?"]}],
         "links": [[1, 1, 0, 3, 0, "LANCE_MODEL"], [2, 2, 0, 3, 1, "IMAGE"]],
     }
