@@ -82,7 +82,8 @@ def test_who_has_not_chosen_a_precision_is_told_what_bf16_would_bring(tmp_path: 
         with Lanced("--backend", "cpu", "--lazy", "--precision", chosen) as daemon, daemon.client() as client:
             assert "advice" not in client.stats()
     picture = tmp_path / "a.png"
-    command: list[str | Path] = [LANCED.with_name("lancectl"), "t2i", "a red square", "--size", "64x64", "--steps", "1", "-o", picture]
+    command: list[str | Path] = [LANCED.with_name("lancectl"), "t2i", "a red square", "--size", "64x64"]
+    command += ["--steps", "1", "-o", picture]
     command += ["--endpoint", f"ipc://{tmp_path}/none.ipc", "--model", DEMO_MODEL, "--precision", "auto"]
     subprocess.run(command, check=True, capture_output=True)
     assert b"cpu-amx-bf16" in picture.read_bytes()
