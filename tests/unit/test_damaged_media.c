@@ -17,10 +17,10 @@
 #include <cmocka.h>
 
 #include "protocol/mapped_file.h"
-#include "protocol/safetensors.h"
+#include "tests/unit/packed_fixture.h"
 
 static const char pictures_folder[] = "tests/golden/data/media",
-                  videos_file[] = "tests/golden/data/video_colours.safetensors";
+                  videos_file[] = "tests/golden/data/video_colours.safetensors.gz";
 static char damaged_path[64];
 
 enum { NO_LIMIT = 1 << 30, CUTS = 9, CHANGES = 24 };
@@ -122,10 +122,8 @@ static void damaged_pictures_and_animations_give_words_or_pictures(void **state)
 static void damaged_videos_give_words_or_frames(void **state)
 {
     (void)state;
-    struct safetensors *file;
-    struct error error;
-    if (safetensors_open(&file, videos_file, &error))
-        fail_msg("%s", error.text);
+    struct packed packed = packed_open(videos_file);
+    const struct safetensors *file = packed.file;
     int clips = 0;
     for (size_t i = 0; i < safetensors_count(file); i++) {
         const struct tensor_view *bytes = safetensors_at(file, i);
@@ -134,7 +132,7 @@ static void damaged_videos_give_words_or_frames(void **state)
         damage(bytes->data, bytes->bytes, bytes->name, read_as_video);
         clips++;
     }
-    safetensors_close(file);
+    packed_close(&packed);
     assert_true(clips >= 20);
 }
 

@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "protocol/safetensors.h"
+#include "tests/unit/packed_fixture.h"
 
-static const char kept_file[] = "tests/golden/data/video_colours.safetensors";
+static const char kept_file[] = "tests/golden/data/video_colours.safetensors.gz";
 
 /* How far a value may be off. Debian 12's libav converts planar RGB of more than 8 bits otherwise than the older one in
  * the official reader, and decodes ProRes 4444 to 12 bits where that one stops at 10. Where the processor has no AVX2,
@@ -69,10 +69,8 @@ static void videos_of_every_pixel_format_have_the_official_readers_colours(void 
 {
     (void)state;
     const char *named = getenv("LANCED_VIDEO_COLOURS");
-    struct safetensors *file;
-    struct error error;
-    if (safetensors_open(&file, named ? named : kept_file, &error))
-        fail_msg("%s", error.text);
+    struct packed packed = packed_open(named ? named : kept_file);
+    const struct safetensors *file = packed.file;
     char folder[] = "/tmp/test-video-colours-XXXXXX", path[256], name[128];
     assert_non_null(mkdtemp(folder));
     int clips = 0, wrong = 0;
@@ -98,7 +96,7 @@ static void videos_of_every_pixel_format_have_the_official_readers_colours(void 
         clips++;
     }
     rmdir(folder);
-    safetensors_close(file);
+    packed_close(&packed);
     if (wrong)
         fail_msg("%d of %d clips differ", wrong, clips);
     assert_true(clips >= 250);
