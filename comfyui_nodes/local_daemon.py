@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import threading
-import time
 from pathlib import Path
 
 import folder_paths
 
-from ..protocol.python.lanced_client import AnswerTimeout, Client, ConnectionFailed, LanceError
+from ..protocol.python.lanced_client import ConnectionFailed
+from ..protocol.python.lanced_client.starter import OwnDaemon, daemon_answers
 from .model_folders import CLONE, find_models, model_folders
 
-START_SECONDS = 60.0
 MOST_MODELS = 32  # that one lanced offers
 IDLE_UNLOAD_SECONDS = 600  # without a job, then the weights leave the card; LANCED_IDLE_UNLOAD overrides, 0: never
 
 _lock = threading.Lock()
-_started: dict[str, subprocess.Popen[bytes]] = {}  # by endpoint; holds the pipes open
+_started: dict[str, OwnDaemon] = {}  # by endpoint; holds the pipes open
+
 
 def find_binary() -> Path | None:
     """The daemon built in this clone, else the one in PATH."""
@@ -37,7 +36,7 @@ def find_binary() -> Path | None:
 def start(endpoint: str) -> None:
     """Start a daemon at an ipc endpoint and return when it answers. ConnectionFailed says what is in the way."""
     with _lock:
-        if answers(endpoint):
+        if daemon_answers(endpoint):
             return  # another node was quicker
         if not endpoint.startswith("ipc://"):
             raise ConnectionFailed(f"no lanced answers at {endpoint}: start it there, or check the endpoint")
@@ -55,44 +54,16 @@ def start(endpoint: str) -> None:
         _launch(binary, models, endpoint)
 
 
-def answers(endpoint: str) -> bool:
-    """Whether a daemon answers there now."""
-    try:
-        with Client(endpoint, timeout=2.0) as client:
-            client.hello()
-    except LanceError as error:
-        # One that is there but slow, or says no, is no reason for a second one; who asks next sees what it says.
-        return isinstance(error, AnswerTimeout) or not isinstance(error, ConnectionFailed)
-    return True
-
-
 def is_ours(endpoint: str) -> bool:
     """Whether the daemon there was started by this ComfyUI, for itself."""
-    return endpoint in _started and _started[endpoint].poll() is None
+    return endpoint in _started and _started[endpoint].is_running()
 
 
 def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
-    command = [str(binary), "--endpoint", endpoint, "--lazy", "--until-eof", "--on-term", "cancel"]
-    command += ["--idle-unload", os.environ.get("LANCED_IDLE_UNLOAD", str(IDLE_UNLOAD_SECONDS))]
+    arguments = ["--lazy", "--idle-unload", os.environ.get("LANCED_IDLE_UNLOAD", str(IDLE_UNLOAD_SECONDS))]
     for name, directory in list(models.items())[:MOST_MODELS]:
-        command += ["--model", f"{name}={directory}"]
-    log_path = Path(folder_paths.get_user_directory()) / "lanced.log"
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    if log_path.exists():  # of the one before, which may tell why that is gone
-        log_path.replace(log_path.with_name(log_path.name + ".1"))
-    with log_path.open("wb") as log:
-        # A session of its own: Ctrl-C in ComfyUI's terminal is not meant for it.
-        daemon = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        arguments += ["--model", f"{name}={directory}"]
     if endpoint in _started:
-        _started[endpoint].poll()  # takes notice of its end, so that no zombie stays
-    _started[endpoint] = daemon
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(endpoint):
-        if daemon.poll() is not None or time.monotonic() > deadline:
-            said = log_path.read_text(errors="replace").strip().splitlines()[-3:]
-            raise ConnectionFailed(
-                f"lanced was started but does not answer at {endpoint}: {' '.join(said)} (log: {log_path})"
-            )
-        time.sleep(0.05)
+        _started[endpoint].is_running()  # takes notice of its end, so that no zombie stays
+    _started[endpoint] = OwnDaemon(binary, endpoint, arguments, Path(folder_paths.get_user_directory()) / "lanced.log")
+    _started[endpoint].ready()

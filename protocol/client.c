@@ -149,6 +149,9 @@ static int check_patience(struct client *client, struct patience *patience, stru
         patience->until_ms = now_ms() + client->silence_ms;
         return 0;
     }
+    presence_end(&client->presence); /* nng may not have noticed the end of its connection: look anew */
+    if (presence_check(&client->presence, &client->endpoint, NULL) == PRESENCE_NOBODY)
+        return give_up(client, error, "the daemon went away: nobody listens there any more");
     char why[120];
     snprintf(why, sizeof why, "somebody listens there, but has not answered for %llu seconds; is it stopped?",
              (unsigned long long)silent_seconds);

@@ -38,7 +38,7 @@ def test_a_module_imports_only_what_comfyui_has_and_three_packages(path: Path) -
 
 
 def test_only_starting_the_local_daemon_runs_a_program_and_without_a_shell() -> None:
-    assert [path.stem for path in SOURCES if "subprocess" in imports(path)] == ["local_daemon"]
+    assert [path.stem for path in SOURCES if "subprocess" in imports(path)] == ["starter"]
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
