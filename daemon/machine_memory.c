@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MIB (UINT64_C(1) << 20)
@@ -49,29 +50,38 @@ static const struct group_files older_files = {{"memory.limit_in_bytes", NULL}, 
                                                {"total_active_file ", "total_inactive_file "},
                                                "hierarchical_memory_limit "};
 
-/* A number of a group's file; `otherwise` where there is none, or "max". */
-static uint64_t number_of(const char *folder, const char *name, const char *key, uint64_t otherwise)
+/* Paths while control groups are looked for; on the heap, because a small stack would not hold them. */
+struct search {
+    char path[PATH_MAX];       /* of the process's own group, */
+    char mounted[PATH_MAX];    /* the group that is mounted, */
+    char mount[PATH_MAX];      /* and where */
+    char folder[3 * PATH_MAX]; /* of the group looked at */
+    char file[4 * PATH_MAX];
+    char line[4 * PATH_MAX];
+};
+
+/* A number of a file of the group looked at; `otherwise` where there is none, or "max". */
+static uint64_t number_of(struct search *search, const char *name, const char *key, uint64_t otherwise)
 {
-    char path[4 * PATH_MAX];
     uint64_t number;
     if (name == NULL || key == NULL)
         return otherwise;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return read_number(path, key, &number) == 0 ? number : otherwise;
+    snprintf(search->file, sizeof search->file, "%s/%s", search->folder, name);
+    return read_number(search->file, key, &number) == 0 ? number : otherwise;
 }
 
 /* One control group: its limit, and what is used of it but for the page cache. */
-static void apply_group(struct machine_memory *memory, const char *folder, const struct group_files *files)
+static void apply_group(struct machine_memory *memory, struct search *search, const struct group_files *files)
 {
-    uint64_t limit = min(number_of(folder, files->limits[0], "", UINT64_MAX),
-                         number_of(folder, files->limits[1], "", UINT64_MAX));
+    uint64_t limit = min(number_of(search, files->limits[0], "", UINT64_MAX),
+                         number_of(search, files->limits[1], "", UINT64_MAX));
     if (limit == UINT64_MAX)
         return;
-    uint64_t used = number_of(folder, files->used, "", 0);
-    uint64_t cache = number_of(folder, "memory.stat", files->cache[0], 0) +
-                     number_of(folder, "memory.stat", files->cache[1], 0);
+    uint64_t used = number_of(search, files->used, "", 0);
+    uint64_t cache = number_of(search, "memory.stat", files->cache[0], 0) +
+                     number_of(search, "memory.stat", files->cache[1], 0);
     used -= min(used, cache);
-    limit = min(limit, number_of(folder, "memory.stat", files->limit_of_all, UINT64_MAX));
+    limit = min(limit, number_of(search, "memory.stat", files->limit_of_all, UINT64_MAX));
     memory->total_bytes = min(memory->total_bytes, limit);
     memory->available_bytes = min(memory->available_bytes, limit - min(limit, used));
 }
@@ -88,13 +98,13 @@ static bool is_listed(const char *list, const char *name)
 
 /* The path of the process's own group, from a line "ID:CONTROLLERS:PATH" of /proc/self/cgroup. The unified hierarchy
  * names no controllers. */
-static bool find_group(char path[PATH_MAX], const char *root, bool is_unified)
+static bool find_group(struct search *search, const char *root, bool is_unified)
 {
-    char line[PATH_MAX + 256];
-    snprintf(line, sizeof line, "%s/proc/self/cgroup", root);
+    char *line = search->line;
+    snprintf(line, sizeof search->line, "%s/proc/self/cgroup", root);
     FILE *file = fopen(line, "re");
     bool found = false;
-    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL) {
+    while (file != NULL && !found && fgets(line, sizeof search->line, file) != NULL) {
         line[strcspn(line, "\n")] = '\0';
         char *controllers = strchr(line, ':'), *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
         if (group == NULL)
@@ -102,7 +112,7 @@ static bool find_group(char path[PATH_MAX], const char *root, bool is_unified)
         *group = '\0';
         found = is_unified ? controllers[1] == '\0' : is_listed(controllers + 1, "memory");
         if (found)
-            snprintf(path, PATH_MAX, "%s", group + 1);
+            snprintf(search->path, sizeof search->path, "%.*s", PATH_MAX - 1, group + 1);
     }
     if (file != NULL)
         fclose(file);
@@ -111,19 +121,19 @@ static bool find_group(char path[PATH_MAX], const char *root, bool is_unified)
 
 /* Where the hierarchy is mounted, and which of its groups is to be seen there, from a line
  * "ID PARENT DEVICE GROUP FOLDER OPTIONS ... - TYPE SOURCE OPTIONS" of /proc/self/mountinfo. */
-static bool find_mount(char group[PATH_MAX], char folder[PATH_MAX], const char *root, bool is_unified)
+static bool find_mount(struct search *search, const char *root, bool is_unified)
 {
-    char line[4 * PATH_MAX], type[32], options[256];
-    snprintf(line, sizeof line, "%s/proc/self/mountinfo", root);
+    char *line = search->line, type[32], options[256];
+    snprintf(line, sizeof search->line, "%s/proc/self/mountinfo", root);
     FILE *file = fopen(line, "re");
     bool found = false;
-    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL) {
+    while (file != NULL && !found && fgets(line, sizeof search->line, file) != NULL) {
         const char *rest = strstr(line, " - ");
         if (rest == NULL || sscanf(rest, " - %31s %*s %255s", type, options) != 2)
             continue;
         bool is_older = strcmp(type, "cgroup") == 0 && is_listed(options, "memory");
         found = (is_unified ? strcmp(type, "cgroup2") == 0 : is_older) &&
-                sscanf(line, "%*s %*s %*s %4095s %4095s", group, folder) == 2;
+                sscanf(line, "%*s %*s %*s %4095s %4095s", search->mounted, search->mount) == 2;
     }
     if (file != NULL)
         fclose(file);
@@ -140,21 +150,21 @@ static const char *below(const char *path, const char *mounted)
 }
 
 /* The process's own group of a hierarchy and those that it lies in, up to the one that is mounted. */
-static void apply_groups(struct machine_memory *memory, const char *root, bool is_unified)
+static void apply_groups(struct machine_memory *memory, struct search *search, const char *root, bool is_unified)
 {
-    char path[PATH_MAX], mounted[PATH_MAX], mount[PATH_MAX], folder[3 * PATH_MAX];
-    if (!find_group(path, root, is_unified) || !find_mount(mounted, mount, root, is_unified))
+    char *folder = search->folder;
+    if (!find_group(search, root, is_unified) || !find_mount(search, root, is_unified))
         return;
-    size_t top = (size_t)snprintf(folder, sizeof folder, "%s%s", root, mount);
-    snprintf(folder + top, sizeof folder - top, "%s", below(path, mounted));
+    size_t top = (size_t)snprintf(folder, sizeof search->folder, "%s%s", root, search->mount);
+    snprintf(folder + top, sizeof search->folder - top, "%s", below(search->path, search->mounted));
     const struct group_files *files = is_unified ? &unified_files : &older_files;
     for (;;) {
-        apply_group(memory, folder, files);
+        apply_group(memory, search, files);
         char *slash = strrchr(folder, '/');
         if (strlen(folder) <= top || slash == NULL)
             break;
         *slash = '\0';
-        if (!is_unified && number_of(folder, "memory.use_hierarchy", "", 1) == 0)
+        if (!is_unified && number_of(search, "memory.use_hierarchy", "", 1) == 0)
             break; /* an older kernel, on which a group is not part of the one it lies in */
     }
 }
@@ -170,8 +180,14 @@ void machine_memory_read(struct machine_memory *out, const char *root)
     if (read_number(path, "MemTotal:", &total_kb) != 0 || read_number(path, "MemAvailable:", &available_kb) != 0)
         return;
     *out = (struct machine_memory){.total_bytes = total_kb << 10, .available_bytes = available_kb << 10};
-    apply_groups(out, root, true);
-    apply_groups(out, root, false); /* a hybrid machine has both, and the limits in either */
+    struct search *search = calloc(1, sizeof *search);
+    if (search == NULL) { /* where not even that is left, jobs get nothing */
+        out->available_bytes = 0;
+        return;
+    }
+    apply_groups(out, search, root, true);
+    apply_groups(out, search, root, false); /* a hybrid machine has both, and the limits in either */
+    free(search);
 }
 
 /* What is left of `available` beside `taken` and a reserve: a share of `total`, at least 256 MiB, but no more than a

@@ -220,7 +220,7 @@ def test_a_small_stack_is_enough_for_the_most_nested_message(
         nested = [nested]
     text = json.dumps({"protocol": 1, "request": "hello", "x": nested})
     with client_of(folder) as client:
-        with pynng.Req0(dial=client.endpoint, recv_timeout=5000) as peer:
+        with pynng.Req0(dial=client.endpoint, send_timeout=5000, recv_timeout=5000) as peer:
             peer.send(safetensors.numpy.save({}, metadata={"lance": text}))
             assert "protocol" in decode(peer.recv())[0]
         assert client.hello().version

@@ -44,7 +44,7 @@ def test_the_message_in_the_protocols_description_is_understood(lanced: Lanced) 
     description = (ROOT / "protocol/PROTOCOL.md").read_text()
     header = next(line.strip() for line in description.splitlines() if line.startswith('    {"__metadata__"'))
     assert f"the length, {len(header)}, and these {len(header)} bytes" in description
-    with pynng.Req0(dial=lanced.endpoint, recv_timeout=5000) as peer:
+    with pynng.Req0(dial=lanced.endpoint, send_timeout=5000, recv_timeout=5000) as peer:
         peer.send(len(header).to_bytes(8, "little") + header.encode())
         assert decode(peer.recv())[0]["ok"] is True
 

@@ -107,7 +107,7 @@ def test_what_is_no_message_is_refused_as_a_bad_request(lanced: Lanced, message:
 
 def test_every_bit_flip_in_a_message_is_survived(lanced: Lanced) -> None:
     message = encode({"protocol": 1, "request": "stats"}, {"x": np.zeros(2, dtype=np.uint8)})
-    with pynng.Req0(dial=lanced.endpoint, recv_timeout=5000) as peer:
+    with pynng.Req0(dial=lanced.endpoint, send_timeout=5000, recv_timeout=5000) as peer:
         for bit in range(0, 8 * len(message), 7):
             damaged = bytearray(message)
             damaged[bit // 8] ^= 1 << (bit % 8)
@@ -232,7 +232,7 @@ def test_a_message_over_the_limit_is_refused_with_the_numbers() -> None:
             with pytest.raises(TooLarge, match="1048576"):
                 client.submit("image_edit", source=np.zeros((1, 1024, 1024, 3), np.uint8), **REQUEST)
             huge = encode({"protocol": 1, "request": "hello"}, {"x": np.zeros(9_000_000, dtype=np.uint8)})
-            with pynng.Req0(dial=daemon.endpoint, recv_timeout=500) as peer:
+            with pynng.Req0(dial=daemon.endpoint, send_timeout=5000, recv_timeout=500) as peer:
                 peer.send(huge)
                 with pytest.raises(pynng.Timeout):
                     peer.recv()
