@@ -75,11 +75,13 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
     (void)pipe;
     struct client *client = argument;
     pthread_mutex_lock(&client->lock);
-    client->ended_connections += event != NNG_PIPE_EV_ADD_POST;
-    if (event == NNG_PIPE_EV_ADD_POST)
+    if (event == NNG_PIPE_EV_ADD_POST) {
         client->connections++;
-    else if (client->connections > 0 && --client->connections == 0) /* nng also tells of the end of those it rejected */
-        client->disconnected_since_ms = now_ms();
+    } else if (client->connections > 0) { /* nng also tells of the end of those it rejected */
+        client->ended_connections++;
+        if (--client->connections == 0)
+            client->disconnected_since_ms = now_ms();
+    }
     pthread_cond_signal(&client->changed);
     pthread_mutex_unlock(&client->lock);
 }

@@ -39,8 +39,12 @@ GOLDEN_DATA = Path("tests/golden/data")
 STAGE_LIMIT_SECONDS = 1800
 # Of the unit tests, those that take longest: they begin first, so that none of them runs alone at the end.
 LONGEST_TESTS = ("test_server", "test_job", "test_prefix_cache", "test_releases", "test_cuda_graph", "test_cuda_memory")
-# Slow under the thread sanitizer, and what they test starts no thread (libav's own, in test_media, it cannot judge).
-SINGLE_THREADED_TESTS = ("test_assemble", "test_media", "test_picture", "test_pth", "test_releases", "test_tokenizer")
+# Slow under the thread sanitizer, and what they test starts no thread (libav's own, in tests of videos, it cannot
+# judge).
+SINGLE_THREADED_TESTS = (
+    "test_animation", "test_assemble", "test_damaged_media", "test_media", "test_picture", "test_pth", "test_releases",
+    "test_tokenizer", "test_video_colours",
+)
 # Minutes under the thread sanitizer, and their only threads are those of the kernels, as test_job's are.
 ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache")
 # Of the emulated card's tests, those whose kernels share no memory between threads, or whose kernels others test.

@@ -233,9 +233,8 @@ ENDINGS = [(signal.SIGXCPU, False), (signal.SIGHUP, False), (signal.SIGHUP, True
 def test_signals_of_limits_and_terminals_cancel_the_job_of_lancectl_but_not_under_nohup(
     number: signal.Signals, is_ignored: bool, lanced: Lanced, tmp_path: Path
 ) -> None:
-    def prepare() -> None:
-        if is_ignored:
-            signal.signal(number, signal.SIG_IGN)
+    def prepare() -> None:  # whatever the tests themselves run under
+        signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
 
     steps = "60" if is_ignored else "1000"
     command = [str(LANCECTL), "t2i", "a", "-o", str(tmp_path / "x.png"), "--size", "128x128", "--steps", steps]

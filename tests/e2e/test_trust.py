@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -177,9 +178,11 @@ def test_the_end_of_a_lanced_whose_folder_was_removed_leaves_its_successors_sock
     folder.mkdir()
     endpoint = f"ipc://{folder}/lanced.ipc"
     with Lanced(endpoint=endpoint) as first:
+        first.process.send_signal(signal.SIGSTOP)  # or it has its socket there again before the second one starts
         shutil.rmtree(folder)
         folder.mkdir()
         with Lanced(endpoint=endpoint) as second:
+            first.process.send_signal(signal.SIGCONT)
             time.sleep(2.5)  # for the first one to notice
             first.process.terminate()
             assert first.process.wait(20) == 0
