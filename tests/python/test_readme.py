@@ -80,3 +80,15 @@ def test_links_of_the_documents_lead_somewhere() -> None:
 def test_the_index_of_documents_names_every_document() -> None:
     index = (ROOT / "docs/README.md").read_text()
     assert [path.name for path in (ROOT / "docs").glob("*.md") if path.name not in index] == []
+
+
+def test_the_tests_that_are_said_to_hold_a_fault_are_there() -> None:
+    text = (ROOT / "docs/robustness.md").read_text()
+    sources = [path for path in (ROOT / "tests").rglob("test_*") if path.suffix in (".c", ".py")]
+    files = {path.name for path in sources}
+    code = "\n".join(path.read_text() for path in sources)
+    named = set(re.findall(r"\btest_\w+\.(?:c|py)\b", text))
+    assert len(named) > 30 and named - files == set()
+    tests = {name for name in re.findall(r"`(\w+)`", text) if name.count("_") >= 5}
+    assert len(tests) > 50
+    assert sorted(name for name in tests if name not in code) == []
