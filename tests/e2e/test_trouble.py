@@ -325,14 +325,18 @@ def test_a_client_that_disappears_leaves_a_job_that_others_can_stop(lanced: Lanc
     client.call("release", job="orphan")
 
 
+# Minutes on any machine: longer than a daemon waits for somebody to ask.
+LONGER_REQUEST = LONG_REQUEST | {"width": 768, "height": 768, "num_inference_steps": 1000}
+
+
 def test_a_job_whose_client_died_is_listed_and_cancelled_as_an_orphan() -> None:
     with Lanced("--orphans", "8") as daemon, daemon.client() as client:
-        command = [sys.executable, "-c", SUBMIT_AND_DIE, daemon.endpoint, json.dumps(LONG_REQUEST)]
+        command = [sys.executable, "-c", SUBMIT_AND_DIE, daemon.endpoint, json.dumps(LONGER_REQUEST)]
         subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT / "protocol/python")}, timeout=20, check=False)
         (job,) = client.jobs()
         assert (job["job"], job["task"], job["state"]) == ("orphan", "t2i", "running")
         assert job["client"].startswith("lanced_client ")
-        assert job["prompt"] == LONG_REQUEST["prompt"]
+        assert job["prompt"] == LONGER_REQUEST["prompt"]
         shown = daemon.lancectl("jobs").stdout.split()
         assert shown[:3] == ["orphan", "t2i", "running"]
         deadline = time.monotonic() + 60
@@ -343,7 +347,7 @@ def test_a_job_whose_client_died_is_listed_and_cancelled_as_an_orphan() -> None:
 
 def test_jobs_that_are_waited_for_are_no_orphans() -> None:
     with Lanced("--orphans", "6") as daemon, daemon.client() as client:
-        with client.submit("t2i", **LONG_REQUEST) as running, client.submit("t2i", **REQUEST) as waiting:
+        with client.submit("t2i", **LONGER_REQUEST) as running, client.submit("t2i", **REQUEST) as waiting:
             until = time.monotonic() + 9
             while time.monotonic() < until:
                 running.poll(0.3)
