@@ -40,16 +40,17 @@ MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp -
 LIBS = -Wl,--as-needed -Wl,--export-dynamic-symbol=error_set -Wl,--export-dynamic-symbol=error_prefix \
        -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
 
+BASE_OBJECTS     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard base/*.c))
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
 GOLDEN_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/golden/*.c))
-ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/lance*.c daemon/model/*.c))
-SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c $(wildcard daemon/lance*.c),$(wildcard daemon/*.c)))
+ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/*.c daemon/engine/model/*.c daemon/engine/model/*/*.c))
+SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/jobs/*.c)))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
-ALL_OBJECTS = $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
+ALL_OBJECTS = $(BASE_OBJECTS) $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
               $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c)) $(EMULATED_OBJECTS)
 
 # kernels/cuda twice: by nvcc for cards, and by a plain C++ compiler for tests that run it on the CPU (tests/cuda_emulation).
@@ -66,7 +67,7 @@ MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
 # The parts of the tools, apart from each program's main.c, for their unit tests.
 TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard tools/*/*.c)))
 
-LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a
+LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a $(BUILD)/libbase.a
 # What tests of the engine share (model folders made of recorded ones), and the parts of the tools.
 TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(BUILD)/libserver.a $(LIBRARIES)
 PROGRAMS  = $(BUILD)/lanced $(TOOLS)
@@ -75,6 +76,7 @@ FAILING_MEMORY = $(BUILD)/tests/libfailing_memory.so
 
 all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS) $(FAILING_MEMORY)
 
+$(BUILD)/libbase.a: $(BASE_OBJECTS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
 $(BUILD)/libkernels.a: $(KERNELS_OBJECTS)
 $(BUILD)/libengine.a: $(ENGINE_OBJECTS)
@@ -95,7 +97,7 @@ $(BUILD)/%/bf16_avx512.o: BASE_FLAGS += -mavx512bf16
 endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
-$(BUILD)/daemon/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
+$(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/kernels/plugin.o: BASE_FLAGS += -DKERNELS_ABI=$(KERNELS_ABI)
 
@@ -235,7 +237,7 @@ fidelity: $(BUILD)/tests/check-golden
 	 tail -n 1 $(BUILD)/golden.txt && exit $$status
 
 # libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
-FUZZ_SOURCES = protocol/error.c protocol/json.c protocol/mapped_file.c protocol/safetensors.c protocol/utf8.c daemon/model/zip.c daemon/model/pth.c
+FUZZ_SOURCES = base/error.c base/json.c base/mapped_file.c protocol/safetensors.c base/utf8.c daemon/engine/model/checkpoint/zip.c daemon/engine/model/checkpoint/pth.c
 FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: $(FUZZERS)
 build-fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)

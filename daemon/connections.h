@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum { CONNECTIONS_REMEMBERED = 1024 };
 

@@ -22,14 +22,14 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
+#include "base/mapped_file.h"
 #include "daemon/instance.h"
-#include "daemon/jobs.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/server.h"
 #include "daemon/worker.h"
-#include "protocol/mapped_file.h"
 #include "protocol/nng_start.h"
 
 enum {

@@ -1,7 +1,7 @@
 /* failure.c: see failure.h. */
 #include "daemon/failure.h"
 
-#include "protocol/json.h"
+#include "base/json.h"
 #include "protocol/message.h"
 
 cJSON *failure_json(const struct error *failure)

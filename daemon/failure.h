@@ -2,9 +2,9 @@
 #ifndef LANCE_FAILURE_H
 #define LANCE_FAILURE_H
 
+#include "base/error.h"
+#include "base/json.h"
 #include "daemon/blob.h"
-#include "protocol/error.h"
-#include "protocol/json.h"
 
 /* The envelope of a request that failed, which the caller frees. Incomplete or NULL: out of memory (json_is_complete). */
 cJSON *failure_json(const struct error *failure);

@@ -18,8 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "protocol/endpoint.h"
-#include "protocol/error.h"
 
 struct listener;
 

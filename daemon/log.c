@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "protocol/utf8.h"
+#include "base/utf8.h"
 
 enum {
     LINE_BYTES = 1200,

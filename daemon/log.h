@@ -9,7 +9,7 @@
 #ifndef LANCE_LOG_H
 #define LANCE_LOG_H
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 

@@ -6,10 +6,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/json.h"
+#include "base/utf8.h"
+#include "daemon/engine/model/checkpoint/checkpoint_files.h"
 #include "daemon/machine_memory.h"
-#include "daemon/model/checkpoint_files.h"
-#include "protocol/json.h"
-#include "protocol/utf8.h"
 
 uint64_t model_choice_budget(const struct options *options, uint64_t device_bytes)
 {

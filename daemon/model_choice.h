@@ -8,7 +8,7 @@
 
 #include <cjson/cJSON.h>
 
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 #include "daemon/options.h"
 
 /* The name that a request gives to leave the choice to the daemon. */

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/command_line.h"
+#include "base/utf8.h"
 #include "daemon/log.h"
-#include "protocol/command_line.h"
 #include "protocol/message.h"
-#include "protocol/utf8.h"
 
 static const char usage[] =
     "lanced " LANCED_VERSION ": serves ByteDance Lance to ComfyUI, lancectl and programs\n"

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/jobs.h"
+#include "base/error.h"
+#include "daemon/jobs/jobs.h"
 #include "kernels/backend.h"
 #include "protocol/endpoint.h"
-#include "protocol/error.h"
 
 enum { OPTIONS_MAX_MODELS = 32, MODEL_NAME_MAX_BYTES = 64, TOKEN_MAX_BYTES = 256 };
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 
 struct parking {
     void (*on_out)(struct parked *parked);

@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 struct parking;
 

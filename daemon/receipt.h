@@ -4,9 +4,9 @@
 #ifndef LANCE_RECEIPT_H
 #define LANCE_RECEIPT_H
 
+#include "base/json.h"
 #include "daemon/blob.h"
-#include "daemon/lance.h"
-#include "protocol/json.h"
+#include "daemon/engine/lance.h"
 
 /* What the receipt tells beside the request and the engine's result. */
 struct receipt_facts {

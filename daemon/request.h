@@ -6,7 +6,7 @@
 #ifndef LANCE_REQUEST_H
 #define LANCE_REQUEST_H
 
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 #include "protocol/message.h"
 
 /* A copy of the client's latents or mask. */

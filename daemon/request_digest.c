@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/model/sha256.h"
-#include "protocol/json.h"
+#include "base/json.h"
+#include "base/sha256.h"
 
 static void add_line(struct sha256 *sha, const char *text)
 {

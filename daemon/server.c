@@ -32,7 +32,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "daemon/connections.h"
 #include "daemon/failure.h"
 #include "daemon/listener.h"

@@ -2,7 +2,7 @@
 #ifndef LANCE_SERVER_H
 #define LANCE_SERVER_H
 
-#include "daemon/jobs.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/options.h"
 #include "daemon/worker.h"
 

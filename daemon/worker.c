@@ -14,14 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
+#include "base/mapped_file.h"
+#include "base/utf8.h"
 #include "daemon/log.h"
 #include "daemon/machine_memory.h"
 #include "daemon/model_choice.h"
 #include "daemon/receipt.h"
 #include "kernels/kernels.h"
-#include "protocol/mapped_file.h"
-#include "protocol/utf8.h"
 
 enum { WANT_NOTHING = -1, WANT_UNLOAD = -2 }; /* otherwise the index of a model to load */
 

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/jobs.h"
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/options.h"
 #include "daemon/waiter.h"
 

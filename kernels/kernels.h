@@ -33,7 +33,7 @@ using std::atomic_bool;
 #include <stdatomic.h>
 #endif
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 #ifdef __cplusplus
 extern "C" {

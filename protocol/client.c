@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "protocol/endpoint.h"
 #include "protocol/presence.h"
 
@@ -54,13 +55,6 @@ struct client {
     uint64_t disconnected_since_ms;
 };
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static void on_finished(void *argument)
 {
     struct client *client = argument;
@@ -80,7 +74,7 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
     } else if (client->connections > 0) { /* nng also tells of the end of those it rejected */
         client->ended_connections++;
         if (--client->connections == 0)
-            client->disconnected_since_ms = now_ms();
+            client->disconnected_since_ms = clock_ms();
     }
     pthread_cond_signal(&client->changed);
     pthread_mutex_unlock(&client->lock);
@@ -120,7 +114,7 @@ static int give_up(const struct client *client, struct error *error, const char 
 /* Whether to wait no longer, by the rule of PROTOCOL.md, "When a daemon is gone". Called without the lock. */
 static int check_patience(struct client *client, struct patience *patience, struct error *error)
 {
-    const uint64_t now = now_ms();
+    const uint64_t now = clock_ms();
     pthread_mutex_lock(&client->lock);
     const bool is_cut_off = client->connections == 0;
     const uint64_t cut_off_ms = is_cut_off ? now - client->disconnected_since_ms : 0;
@@ -148,7 +142,7 @@ static int check_patience(struct client *client, struct patience *patience, stru
     if (now < patience->until_ms)
         return 0;
     if (now - patience->began_ms < LONGEST_MS && is_alive(client)) {
-        patience->until_ms = now_ms() + client->silence_ms;
+        patience->until_ms = clock_ms() + client->silence_ms;
         return 0;
     }
     presence_end(&client->presence); /* nng may not have noticed the end of its connection: look anew */
@@ -182,7 +176,7 @@ static bool wait_a_tick(struct client *client)
 /* Wait for the aio's operation, whose answer may take `asked_ms` by its request; gives it up when the daemon is gone. */
 static int finish(struct client *client, uint64_t asked_ms, struct error *error)
 {
-    const uint64_t due_ms = now_ms() + asked_ms;
+    const uint64_t due_ms = clock_ms() + asked_ms;
     struct patience patience = {.began_ms = due_ms, .until_ms = due_ms + client->silence_ms};
     pthread_mutex_lock(&client->lock);
     patience.ended_connections = client->ended_connections;
@@ -344,16 +338,16 @@ static int say_hello(struct client *client, struct message **answer, struct erro
 /* Begin to connect, once somebody listens; gives up after `timeout_ms` in which nobody does, and at once with 0. */
 static int dial(struct client *client, int timeout_ms, struct error *error)
 {
-    const uint64_t deadline = now_ms() + (uint64_t)timeout_ms;
+    const uint64_t deadline = clock_ms() + (uint64_t)timeout_ms;
     int reason = 0;
     enum presence_of who;
     while ((who = presence_check(&client->presence, &client->endpoint, &reason)) == PRESENCE_NOBODY) {
-        if (now_ms() >= deadline)
+        if (clock_ms() >= deadline)
             return error_set(error, ERROR_IO, "no lanced answers at %s (%s); start one with: lanced --model DIR",
                              client->endpoint.url, strerror(reason));
         nng_msleep(TICK_MS);
     }
-    client->disconnected_since_ms = now_ms();
+    client->disconnected_since_ms = clock_ms();
     int result = nng_dial(client->socket, client->endpoint.url, NULL, NNG_FLAG_NONBLOCK);
     return result == 0 ? 0 : give_up(client, error, nng_strerror(result));
 }

@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum {
     ENDPOINT_MAX_BYTES = 128,

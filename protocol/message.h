@@ -14,8 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
-#include "protocol/json.h"
+#include "base/error.h"
+#include "base/json.h"
 #include "protocol/safetensors.h"
 #include "protocol/version.h"
 

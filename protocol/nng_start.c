@@ -1,5 +1,6 @@
 /* nng_start.c: see nng_start.h. */
 #include "protocol/nng_start.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <nng/nng.h>
@@ -8,7 +9,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -20,13 +20,6 @@ enum {
     START_SECONDS = 5,            /* the most that a start may take, */
     TRIALS_PER_START = 100        /* and as many times what the trial took, on a machine that is busy with others */
 };
-
-static double now_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static int threads_of_nng(void)
 {
@@ -116,7 +109,7 @@ static int start_guarded(unsigned longest_seconds)
 int nng_start(const char *program, struct error *error)
 {
     int wanted = threads_of_nng() + SPARE_THREADS, started;
-    double began = now_seconds();
+    double began = clock_seconds();
     pthread_t threads[NNG_MOST_PER_CPU + NNG_OTHER_THREADS + SPARE_THREADS];
     int reason = try_threads(wanted, threads, &started);
     if (reason != 0)
@@ -124,7 +117,7 @@ int nng_start(const char *program, struct error *error)
                          "nng needs %d threads and some memory beside them; %d could be started: %s; raise the limit of "
                          "processes (pids.max, ulimit -u) or of address space (ulimit -v)", wanted, started, strerror(reason));
     program_name = program;
-    int result = start_guarded(START_SECONDS + (unsigned)(TRIALS_PER_START * (now_seconds() - began)));
+    int result = start_guarded(START_SECONDS + (unsigned)(TRIALS_PER_START * (clock_seconds() - began)));
     if (result != 0)
         return error_set(error, ERROR_NO_MEMORY, "nng cannot start: %s; raise the limit of processes (pids.max, ulimit -u) "
                          "or of address space (ulimit -v)", nng_strerror(result));

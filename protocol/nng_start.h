@@ -7,7 +7,7 @@
 #ifndef LANCE_NNG_START_H
 #define LANCE_NNG_START_H
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum { NNG_START_EXIT_STATUS = 1 };
 

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "protocol/json.h"
-#include "protocol/mapped_file.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
 
 enum {
     LENGTH_BYTES = 8,

@@ -6,7 +6,7 @@
  */
 #include "kernels/cpu/bf16.h"
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 #if defined(__AMX_BF16__) && defined(__linux__)
 

@@ -6,7 +6,7 @@
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/bf16_avx512.h"
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 

@@ -7,8 +7,8 @@
 
 #include <zlib.h>
 
-#include "daemon/model/pth.h"
-#include "daemon/model/zip.h"
+#include "daemon/engine/model/checkpoint/pth.h"
+#include "daemon/engine/model/checkpoint/zip.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t bytes, size_t capacity);

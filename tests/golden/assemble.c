@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/model/config.h"
-#include "daemon/model/noise.h"
+#include "daemon/engine/model/checkpoint/config.h"
+#include "daemon/engine/model/noise.h"
 #include "protocol/safetensors.h"
 
 enum { MAX_TENSORS = 4096, MAX_ELEMENTS = 1 << 28 };

@@ -7,7 +7,7 @@
 #ifndef LANCE_TESTS_ASSEMBLE_H
 #define LANCE_TESTS_ASSEMBLE_H
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 /* Fill `into_dir`, which is created if need be, with a model folder that checkpoint_open accepts: symbolic links to
  * the golden folder's files where these are complete, generated files where not. `quant` is NULL for the

@@ -12,7 +12,7 @@
 
 #include <cjson/cJSON.h>
 
-#include "daemon/model/config.h"
+#include "daemon/engine/model/checkpoint/config.h"
 #include "protocol/safetensors.h"
 
 enum { MAX_TENSORS = 4096, QUANTISED_PARTS = 3 };

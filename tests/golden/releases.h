@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 /* As converted for MLX: config.json, vit.safetensors, tensors under MLX's names, norms widened to float32; no VAE. With a
  * group_size other than 0 also quantised, by MLX's affine rule with 4 bits. */

@@ -9,8 +9,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE_ENDINGS = {".c", ".cu", ".h", ".py", ".sh"}
 # What the tour goes through file by file. Other folders it names as a whole.
 FILE_BY_FILE = (
+    "base",
     "daemon",
-    "daemon/model",
+    "daemon/engine",
+    "daemon/engine/model",
+    "daemon/engine/model/checkpoint",
+    "daemon/engine/model/tokenizer",
+    "daemon/jobs",
     "kernels",
     "kernels/cpu",
     "protocol",

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 #include "tests/golden/assemble.h"
 
 static char folder[] = "/tmp/lance-engine-XXXXXX"; /* of the checkpoint */

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 
 enum { FAKE_PREVIEW_SIDE = 4 };
 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/model/sha256.h"
+#include "base/sha256.h"
 #include "tools/media/still.h"
 #include "tools/media/video_file.h"
 

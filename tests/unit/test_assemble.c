@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "daemon/model/checkpoint.h"
-#include "daemon/model/config.h"
-#include "daemon/model/sha256.h"
+#include "base/sha256.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
+#include "daemon/engine/model/checkpoint/config.h"
 
 static const char golden[] = "tests/golden/data";
 static char folder[] = "/tmp/lance-assemble-XXXXXX";

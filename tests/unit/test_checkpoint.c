@@ -1,8 +1,8 @@
-/* Tests of daemon/model/checkpoint.c and what it is made of: the published kinds open, what is missing is listed in
+/* Tests of daemon/engine/model/checkpoint/checkpoint.c and what it is made of: the published kinds open, what is missing is listed in
  * one message, and files that do not fit together are refused with the reason.
  *
  * Every test works on a folder of symbolic links to one of the demo models, in which it spoils something. */
-#include "daemon/model/checkpoint.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "protocol/mapped_file.h"
+#include "base/mapped_file.h"
 
 static const char bf16[] = "demo/lance-demo", awq[] = "demo/lance-demo-awq", awq64[] = "demo/lance-demo-awq64",
                   nvfp4[] = "demo/lance-demo-nvfp4";

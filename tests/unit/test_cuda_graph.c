@@ -1,11 +1,11 @@
 /* Work that is recorded and played again, against the same work launched kernel by kernel: the same bytes, whatever changes
  * from one time to the next. */
-#include "tests/unit/matrix_fixture.h"
 #include "tests/unit/cuda_fixture.h"
+#include "tests/unit/matrix_fixture.h"
 
 #include <dlfcn.h>
 
-#include "daemon/model/decoder.h"
+#include "daemon/engine/model/decoder.h"
 #include "tests/golden/assemble.h"
 
 enum { WIDTH = 128, HEADS = 4, HEAD_DIM = 32, ROWS_MAX = 20, CAPACITY = 700, PLAIN = 0, GRAPHS = 1 };

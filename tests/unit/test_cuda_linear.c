@@ -3,8 +3,8 @@
  * What the CPU multiplies with is what the card is documented to: the checkpoint's exact weights where a card's are exact
  * (few rows of AWQ and NVFP4), the weights rounded to bf16 where it decodes or keeps them so. Then only the order of the
  * float32 sums and the rounding of the result differ. */
-#include "tests/unit/matrix_fixture.h"
 #include "tests/unit/cuda_fixture.h"
+#include "tests/unit/matrix_fixture.h"
 
 enum { FEW_ROWS = 16 };
 

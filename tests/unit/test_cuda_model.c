@@ -6,8 +6,8 @@
 #include "cuda_fixture.h"
 #include "tests/unit/vision_fixture.h"
 
-#include "daemon/model/vae.h"
-#include "daemon/model/vit.h"
+#include "daemon/engine/model/vae.h"
+#include "daemon/engine/model/vit.h"
 
 #define VIT_BOUND (1.5 * 0.0111)
 #define DECODER_BOUND (1.5 * 0.0179)

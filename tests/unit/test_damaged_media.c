@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "protocol/mapped_file.h"
+#include "base/mapped_file.h"
 #include "tests/unit/packed_fixture.h"
 
 static const char pictures_folder[] = "tests/golden/data/media",

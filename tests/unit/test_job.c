@@ -1,6 +1,6 @@
 /* Tests of the engine through lance.h, on the tiny checkpoint of tests/golden: what a client of the engine relies on
  * beyond equality with the official results (which check-golden shows). */
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/model/noise.h"
+#include "daemon/engine/model/noise.h"
 #include "tests/unit/engine_fixture.h"
 
 static uint8_t source_pixels[6 * 60 * 80 * 3];

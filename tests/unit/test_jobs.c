@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 
-#include "daemon/jobs.h"
+#include "daemon/jobs/jobs.h"
 #include "tests/unit/fake_engine.h"
 
 static struct job_request *make_request(void)

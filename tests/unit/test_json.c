@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "protocol/json.h"
+#include "base/json.h"
 
 static const struct json_limits limits = {.bytes = 1000, .values = 8, .over = ERROR_TOO_LARGE, .bad = ERROR_BAD_FILE};
 

@@ -1,5 +1,5 @@
 /* Tests of latents that come from a client and go back: encode, decode, sampling from latents and in parts, masks. */
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "daemon/lance_internal.h"
-#include "daemon/model/noise.h"
+#include "daemon/engine/internal.h"
+#include "daemon/engine/model/noise.h"
 #include "tests/unit/engine_fixture.h"
 
 enum { CHANNELS = 48, HEIGHT = 48, WIDTH = 64, ROWS = HEIGHT / 16, COLUMNS = WIDTH / 16, CELLS = ROWS * COLUMNS, FRAMES = 2 };

@@ -20,8 +20,8 @@
 
 #include <libavformat/avformat.h>
 
-#include "daemon/model/picture.h"
-#include "daemon/model/sha256.h"
+#include "base/sha256.h"
+#include "daemon/engine/model/picture.h"
 
 static const char data_folder[] = "tests/golden/data/media";
 static char folder[64]; /* of this run, empty at the start of every test */

@@ -9,7 +9,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "daemon/parking.h"
 
 enum { COUNT = 300, ROUNDS = 40 };

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/model/picture.h"
+#include "daemon/engine/model/picture.h"
 
 static const char *const vectors = "tests/golden/data/vision/pictures.txt";
 

@@ -1,6 +1,6 @@
 /* Tests of prompt.c: what the official code packs for every task, with numbers seen in its runs, and words that are
  * awkward for it. */
-#include "daemon/model/prompt.h"
+#include "daemon/engine/model/prompt.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

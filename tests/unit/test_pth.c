@@ -1,9 +1,9 @@
-/* Tests of daemon/model/pth.c and zip.c: files as torch.save() writes them are read, everything else is refused by
+/* Tests of daemon/engine/model/checkpoint/pth.c and zip.c: files as torch.save() writes them are read, everything else is refused by
  * its name, and no damaged or hostile file crashes the reader (run under the sanitizers too).
  *
  * Files are built here byte by byte, because the point is what torch.save() would never write; the demo model's
  * VAE is a file that it did write. */
-#include "daemon/model/pth.h"
+#include "daemon/engine/model/checkpoint/pth.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 #include <cmocka.h>
 #include <zlib.h>
 
-#include "protocol/mapped_file.h"
+#include "base/mapped_file.h"
 
 /* --- building files ------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* Tests of the published forms of Lance that are not the official folder, made here from the demo model
  * (tests/golden/releases.h): conversions for MLX, exports for understanding, the video checkpoint's layout. */
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "daemon/model/decoder.h"
-#include "daemon/model/vit.h"
+#include "daemon/engine/model/decoder.h"
+#include "daemon/engine/model/vit.h"
 #include "tests/golden/releases.h"
 
 enum { HIDDEN = 128, VOCABULARY = 1024, GROUP = 128, TOKENS = 24, SIDE = 64, GRID = 4 };

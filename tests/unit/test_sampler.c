@@ -1,6 +1,6 @@
 /* Tests of sampler.c and token_sampler.c. */
-#include "daemon/model/sampler.h"
-#include "daemon/model/token_sampler.h"
+#include "daemon/engine/model/sampler.h"
+#include "daemon/engine/model/token_sampler.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -25,7 +25,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "daemon/daemon.h"
 #include "protocol/client.h"
 #include "protocol/endpoint.h"

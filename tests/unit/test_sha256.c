@@ -1,5 +1,5 @@
-/* Tests of daemon/model/sha256.c against the examples of FIPS 180-4 (NIST's "SHA-256 example values"). */
-#include "daemon/model/sha256.h"
+/* Tests of base/sha256.c against the examples of FIPS 180-4 (NIST's "SHA-256 example values"). */
+#include "base/sha256.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* test_tokenizer.c: the tokenizer against the reference's answers: recorded vectors, and
  * thousands of random Unicode texts (tests/golden/make_tokenizer_vectors.py). */
-#include "daemon/model/tokenizer.h"
+#include "daemon/engine/model/tokenizer/tokenizer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

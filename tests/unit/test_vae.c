@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-#include "daemon/model/vae.h"
-#include "daemon/model/vae_blocks.h"
+#include "daemon/engine/model/vae.h"
+#include "daemon/engine/model/vae_blocks.h"
 
 enum { LATENT_FRAMES = 4, LATENT_HEIGHT = 3, LATENT_WIDTH = 2, CHANNELS = 48 };
 enum { CELLS = LATENT_HEIGHT * LATENT_WIDTH, LATENT = CELLS * CHANNELS };

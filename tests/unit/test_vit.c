@@ -2,7 +2,7 @@
  * stepping. */
 #include "tests/unit/vision_fixture.h"
 
-#include "daemon/model/vit.h"
+#include "daemon/engine/model/vit.h"
 
 enum { GRID_H = 12, GRID_W = 18, PATCHES = GRID_H * GRID_W, TOKENS = PATCHES / 4, FRAME = 196 * PATCHES * 3 };
 enum { DEPTH = 4, HIDDEN = 64, OUT = 128 };

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/model/workspace.h"
+#include "daemon/engine/model/workspace.h"
 
 static void freed_room_is_used_again(void **state)
 {

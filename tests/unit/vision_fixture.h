@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/model/checkpoint.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "tests/golden/assemble.h"
 
 struct fixture {

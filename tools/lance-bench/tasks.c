@@ -12,8 +12,8 @@
 
 #include <cjson/cJSON.h>
 
-#include "daemon/lance.h"
-#include "daemon/model/sha256.h"
+#include "base/sha256.h"
+#include "daemon/engine/lance.h"
 #include "tools/lance-bench/machine.h"
 
 /* What one run came to. */

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "protocol/command_line.h"
+#include "base/command_line.h"
+#include "base/utf8.h"
 #include "protocol/endpoint.h"
 #include "protocol/message.h"
-#include "protocol/utf8.h"
 #include "tools/lancectl/output.h"
 #include "tools/media/frame_rate.h"
 

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum command {
     COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,

@@ -2,7 +2,7 @@
 #ifndef LANCECTL_COMPLAIN_H
 #define LANCECTL_COMPLAIN_H
 
-#include "protocol/error.h"
+#include "base/error.h"
 #include "tools/lancectl/exit_codes.h"
 
 /* Print "lancectl: TEXT" to stderr; returns the exit code that belongs to the error code. */

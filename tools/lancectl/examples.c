@@ -10,13 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "protocol/mapped_file.h"
-#include "protocol/utf8.h"
+#include "base/mapped_file.h"
+#include "base/utf8.h"
+#include "base/whole_file.h"
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/say.h"
-#include "tools/media/whole_file.h"
 
 enum { MAX_FILE_BYTES = 64 << 20 };
 

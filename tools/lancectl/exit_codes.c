@@ -1,7 +1,7 @@
 /* exit_codes.c: see exit_codes.h. */
 #include "tools/lancectl/exit_codes.h"
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum exit_code exit_code_of_error(int error_code)
 {

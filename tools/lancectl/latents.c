@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "tools/lancectl/receipt.h"
-#include "tools/media/whole_file.h"
 
 static const char receipt_key[] = "lanced"; /* in the file's metadata */
 

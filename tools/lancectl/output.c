@@ -8,10 +8,10 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "tools/media/frames_folder.h"
 #include "tools/media/picture_file.h"
 #include "tools/media/video_file.h"
-#include "tools/media/whole_file.h"
 
 enum output_kind output_kind_of(const char *path)
 {

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum output_kind { OUTPUT_UNKNOWN, OUTPUT_PNG, OUTPUT_MP4, OUTPUT_WEBM, OUTPUT_Y4M, OUTPUT_FOLDER, OUTPUT_LATENT };
 

@@ -6,8 +6,8 @@
 #ifndef LANCECTL_PRIVATE_DAEMON_H
 #define LANCECTL_PRIVATE_DAEMON_H
 
+#include "base/error.h"
 #include "protocol/client.h"
-#include "protocol/error.h"
 
 struct private_daemon;
 

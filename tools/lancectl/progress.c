@@ -3,19 +3,12 @@
 
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "protocol/message.h"
 
 enum { MAX_COLUMNS = 200, WIDEST_BAR = 40, NARROWEST_BAR = 10 };
-
-static double now_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static double number_of(const cJSON *event, const char *name)
 {
@@ -123,7 +116,7 @@ static void show_step(struct progress *progress, const cJSON *event)
         redraw(progress, line);
         return;
     }
-    double now = now_seconds();
+    double now = clock_seconds();
     bool is_last = number_of(event, "total_step") >= number_of(event, "total_steps");
     const char *stage = stage_of(event);
     if (stage == progress->last_stage && now - progress->last_seconds < 1 && !is_last)

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-#include "protocol/utf8.h"
+#include "base/utf8.h"
 
 void say(FILE *out, const char *format, ...)
 {

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 #include "tools/media/clip.h"
 
 enum source_kind { SOURCE_NONE, SOURCE_PICTURE, SOURCE_VIDEO, SOURCE_EITHER };

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <webp/demux.h>
 
-#include "protocol/mapped_file.h"
+#include "base/mapped_file.h"
 #include "tools/media/gif.h"
 #include "tools/media/still_formats.h"
 

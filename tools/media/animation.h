@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 #include "tools/media/clip.h"
 
 /* How many pictures, shown one after the other, a WebP, PNG, GIF or AVIF file holds; 1 for every other file, and where

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/model/picture.h"
+#include "daemon/engine/model/picture.h"
 #include "tools/media/frame_rate.h"
 
 int clip_check_size(int64_t height, int64_t width, struct error *error)

@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum { CLIP_MAX_SIDE = 8192, CLIP_MAX_SAMPLED = 69, CLIP_SAMPLED_FPS = 12 };
 

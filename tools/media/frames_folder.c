@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "tools/media/frame_rate.h"
 #include "tools/media/picture_file.h"
 #include "tools/media/still.h"
-#include "tools/media/whole_file.h"
 
 /* ---- Reading ---- */
 

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 #include "tools/media/clip.h"
 
 /* Read the sampled frames, which take at most `max_bytes`. Pictures are the files named .png, .jpg, .jpeg, .webp, .bmp, .tif,

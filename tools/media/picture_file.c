@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/media/whole_file.h"
+#include "base/whole_file.h"
 
 static const char receipt_keyword[] = "lanced";
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 /* Write RGB pixels [height, width, 3] as the PNG `path`. `receipt` (ASCII) becomes a tEXt chunk with the keyword
  * "lanced"; NULL: none. The file appears whole or not at all: it is written under a temporary name beside the target, brought

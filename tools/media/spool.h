@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 
 enum { SPOOL_MAX_MB = 1024, SPOOL_PATH_BYTES = 32 };
 

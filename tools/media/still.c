@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "protocol/mapped_file.h"
+#include "base/mapped_file.h"
 #include "tools/media/exif.h"
 #include "tools/media/gif.h"
 #include "tools/media/still_formats.h"

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 #include "tools/media/clip.h"
 
 enum video_format { VIDEO_MP4, VIDEO_WEBM, VIDEO_Y4M };

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/whole_file.h"
 #include "tools/media/libav_reason.h"
-#include "tools/media/whole_file.h"
 
 struct video_writer {
     AVFormatContext *file;

@@ -20,9 +20,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "tools/random-checkpoint/text_files.h"
 #include "tools/random-checkpoint/weight_files.h"
 
@@ -71,24 +71,17 @@ static int folder_in(char path[PATH_MAX], const struct options *o, const char *n
     return result ? result : make_folder(path, error);
 }
 
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Write a list of tensors to DIR/folder/name with one of the two writers, say how long it took, and release the list. */
 static int write_weights(const struct options *o, const char *folder, const char *name,
                          int (*write)(const char *, const struct tensor_list *, int, struct error *), struct tensor_list *list,
                          struct error *error)
 {
     char path[PATH_MAX];
-    const double start = now_seconds();
+    const double start = clock_seconds();
     int result = path_in(path, o, folder, name, error);
     if (!result)
         result = write(path, list, o->threads, error);
-    const double seconds = now_seconds() - start, bytes = (double)weights_bytes(list);
+    const double seconds = clock_seconds() - start, bytes = (double)weights_bytes(list);
     if (!result)
         printf("%s: %zu tensors, %.2f GB in %.1f s\n", path, list->count, bytes * 1e-9, seconds);
     fflush(stdout);

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "protocol/error.h"
+#include "base/error.h"
 #include "protocol/safetensors.h"
 #include "tools/random-checkpoint/sizes.h"
 

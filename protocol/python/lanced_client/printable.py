@@ -1,4 +1,4 @@
-"""Text of a peer, so that printing it steers no terminal: the rule of utf8_print in protocol/utf8.h."""
+"""Text of a peer, so that printing it steers no terminal: the rule of utf8_print in base/utf8.h."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 /* check_generation.c: the prefix and each denoising step, fed the recorded inputs. */
-#include "daemon/model/sampler.h"
+#include "daemon/engine/model/sampler.h"
 #include "tests/tools/check-golden/checks.h"
 
 #include <stdio.h>

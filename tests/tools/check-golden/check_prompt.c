@@ -1,6 +1,6 @@
 /* check_prompt.c: what is computed without weights. */
-#include "daemon/model/noise.h"
-#include "daemon/model/sampler.h"
+#include "daemon/engine/model/noise.h"
+#include "daemon/engine/model/sampler.h"
 #include "tests/tools/check-golden/checks.h"
 
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #ifndef CHECK_GOLDEN_FRAMES_H
 #define CHECK_GOLDEN_FRAMES_H
 
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 
 /* Read `path`, a PNG file or a folder of PNG files of one size. Free with frames_free. */
 int frames_read(struct lance_media *media, const char *path, struct error *error);

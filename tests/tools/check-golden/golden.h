@@ -9,7 +9,7 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 
-#include "daemon/lance.h"
+#include "daemon/engine/lance.h"
 #include "protocol/safetensors.h"
 
 struct golden {

@@ -14,8 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/lance_internal.h"
-#include "daemon/model/noise.h"
+#include "daemon/engine/internal.h"
+#include "daemon/engine/model/noise.h"
 
 struct measure {
     uint64_t before, predicted, peak; /* resident bytes */

@@ -1,0 +1,175 @@
+/* lance.c: models: what lance.h says about opening, closing and describing one. */
+#include "daemon/engine/lance.h"
+#include "base/clock.h"
+#include "daemon/engine/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const task_names[LANCE_TASK_COUNT] = {"t2i",        "t2v",       "i2v",      "image_edit",
+                                                         "video_edit", "x2t_image", "x2t_video", "encode",
+                                                         "decode"};
+
+const char *lance_task_name(enum lance_task task)
+{
+    return (int)task >= 0 && task < LANCE_TASK_COUNT ? task_names[task] : "unknown";
+}
+
+int lance_task_of(const char *name)
+{
+    for (int task = 0; task < LANCE_TASK_COUNT; task++)
+        if (!strcmp(task_names[task], name))
+            return task;
+    return -1;
+}
+
+/* The last component of a path, without trailing slashes. */
+static void name_of(const char *path, char *name, size_t size)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    snprintf(name, size, "%.*s", (int)(end - start), path + start);
+}
+
+static int open_parts(struct lance_model *m, const struct lance_model_options *options, struct error *error)
+{
+    const struct checkpoint_options files = {
+        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path};
+    int code = checkpoint_open(&m->checkpoint, &files, error);
+    if (code)
+        return code;
+    const bool rounded = options->position_tables == LANCE_TABLES_AUTO
+                             ? !checkpoint_config(m->checkpoint)->tables_float32
+                             : options->position_tables == LANCE_TABLES_BF16;
+    code = tokenizer_open(&m->tokenizer, checkpoint_directory(m->checkpoint), error);
+    if (!code)
+        code = decoder_open(&m->decoder, m->kernels, m->checkpoint, rounded, error);
+    if (!code)
+        code = prefix_cache_open(&m->prefix_cache, m->decoder, options->prefix_cache_bytes, error);
+    if (!code && checkpoint_can_generate(m->checkpoint)) {
+        code = latent_tokens_open(&m->latent_tokens, m->kernels, m->checkpoint, rounded, error);
+        if (!code)
+            code = vae_open(&m->vae, m->kernels, m->checkpoint, error);
+        atomic_store(&m->colours_there, preview_known_colours(checkpoint_config(m->checkpoint), &m->colours));
+    }
+    if (!code && checkpoint_can_see(m->checkpoint))
+        code = vit_open(&m->vit, m->kernels, m->checkpoint, rounded, error);
+    return code;
+}
+
+int lance_model_open(struct lance_model **out, struct kernels *kernels, const struct lance_model_options *options,
+                     struct error *error)
+{
+    *out = NULL;
+    struct lance_model *m = calloc(1, sizeof *m);
+    if (!m)
+        return error_set(error, ERROR_NO_MEMORY, "model: no memory");
+    const double start = clock_seconds();
+    const uint64_t before = kernels->memory_in_use(kernels);
+    m->kernels = kernels;
+    m->memory_limit_bytes = options->memory_limit_bytes;
+    name_of(options->model_dir, m->name, sizeof m->name);
+    int code = open_parts(m, options, error);
+    if (!code)
+        code = kernels->sync(kernels, error);
+    if (code) {
+        lance_model_close(m);
+        return code;
+    }
+    checkpoint_let_go(m->checkpoint, kernels->host_memory ? "vae." : ""); /* convolutions are always copied */
+    m->memory_at_rest = kernels->memory_in_use(kernels);
+    m->weight_bytes = m->memory_at_rest - before;
+    if (kernels->host_memory && m->weight_bytes < checkpoint_bytes(m->checkpoint)) /* most is used where the files are mapped */
+        m->weight_bytes = checkpoint_bytes(m->checkpoint);
+    m->load_seconds = clock_seconds() - start;
+    *out = m;
+    return 0;
+}
+
+void lance_model_close(struct lance_model *m)
+{
+    if (!m)
+        return;
+    vit_close(m->vit);
+    vae_close(m->vae);
+    latent_tokens_close(m->latent_tokens);
+    prefix_cache_close(m->prefix_cache);
+    decoder_close(m->decoder);
+    tokenizer_close(m->tokenizer);
+    checkpoint_close(m->checkpoint);
+    free(m);
+}
+
+static unsigned tasks_of(const struct lance_model *m)
+{
+    unsigned tasks = 0;
+    for (int task = 0; task < LANCE_TASK_COUNT; task++) {
+        bool sees = task_answers(task) || task_edits(task);
+        bool generates = !task_answers(task);
+        if ((!sees || m->vit) && (!generates || m->latent_tokens))
+            tasks |= 1u << task;
+    }
+    return tasks;
+}
+
+void lance_model_info(const struct lance_model *m, struct lance_model_info *info)
+{
+    const struct lance_config *config = checkpoint_config(m->checkpoint);
+    *info = (struct lance_model_info){
+        .tasks = tasks_of(m),
+        .weight_bytes = m->weight_bytes,
+        .hidden_size = config->hidden_size,
+        .layers = config->layers,
+        .latent_channels = config->vae.latent_channels,
+        .spatial_stride = VAE_SPATIAL_STRIDE,
+        .load_seconds = m->load_seconds,
+    };
+    snprintf(info->name, sizeof info->name, "%s", m->name);
+    snprintf(info->kind, sizeof info->kind, "%s", checkpoint_kind(m->checkpoint));
+    snprintf(info->hash, sizeof info->hash, "%s", checkpoint_hash(m->checkpoint));
+}
+
+const char *lance_model_warnings(const struct lance_model *m)
+{
+    return checkpoint_warnings(m->checkpoint);
+}
+
+void lance_model_limit_memory(struct lance_model *m, uint64_t bytes)
+{
+    m->memory_limit_bytes = bytes;
+}
+
+void lance_model_limit_host_memory(struct lance_model *m, uint64_t bytes)
+{
+    m->host_limit_bytes = bytes;
+}
+
+void lance_model_prefixes(const struct lance_model *m, struct lance_prefixes *out)
+{
+    struct prefix_cache_counts counts;
+    prefix_cache_count(m->prefix_cache, &counts);
+    *out = (struct lance_prefixes){
+        .hits = counts.hits,
+        .misses = counts.misses,
+        .evictions = counts.evictions,
+        .blocks = counts.blocks,
+        .bytes = counts.bytes,
+        .limit_bytes = counts.limit_bytes,
+    };
+}
+
+void lance_model_held(const struct lance_model *m, struct lance_held *out)
+{
+    const uint64_t kept = prefix_cache_idle_bytes(m->prefix_cache), others = m->memory_at_rest + kept;
+    const uint64_t used = m->kernels->memory_in_use(m->kernels);
+    *out = (struct lance_held){
+        .weight_bytes = m->weight_bytes,
+        .prefix_bytes = kept,
+        .job_bytes = used > others ? used - others : 0,
+    };
+}

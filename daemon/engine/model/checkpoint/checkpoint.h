@@ -1,0 +1,95 @@
+/* checkpoint.h: a Lance checkpoint directory, opened and checked.
+ *
+ * Recognises by content the official bf16/f32 release, the AWQ INT4 and NVFP4 releases and those for MLX,
+ * finds the VAE and ViT beside or inside the directory, reads llm_config.json and the
+ * ViT's config.json, and hands out tensors by name straight from the mapped files: no
+ * tensor is copied, but for a ViT's patch embedding in MLX's order. Names are those of the official release, plus the prefixes
+ *   "vit_model."  for the ViT, whichever file it is in (the main file wins, as officially)
+ *   "vae."        for the VAE ("vae.decoder.conv1.weight")
+ * The object owns the mappings; everything handed out lives as long as it does. It is
+ * immutable after opening and may be read by any thread.
+ */
+#ifndef LANCE_CHECKPOINT_H
+#define LANCE_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kernels/kernels.h"
+#include "protocol/safetensors.h"
+
+enum { CHECKPOINT_MAX_FULL_BLOCKS = 64 };
+
+/* Dimensions from llm_config.json, the ViT's config.json and tensor shapes, all range-checked. */
+struct lance_config {
+    int hidden_size, layers, heads, kv_heads, head_dim, intermediate_size;
+    int vocab_size;             /* rows of embed_tokens and lm_head */
+    float rms_norm_eps;
+    double rope_theta;
+    int mrope_section[3];       /* sums to head_dim / 2 */
+    bool tables_float32;        /* llm_config.json "position_tables": "float32" (or absent: false) */
+    int tokens_per_second;      /* vision_config, 2 */
+    int spatial_merge_size;     /* 2 */
+    int video_token_id, vision_start_token_id, vision_end_token_id, bos_token_id, eos_token_id; /* ids of the
+                                 * <|video_pad|>, <|vision_start|>, <|vision_end|>, <|im_start|>, <|im_end|> tokens */
+    struct {
+        bool present;
+        int depth, hidden_size, heads, intermediate_size, out_hidden_size;
+        int patch_size, temporal_patch_size, window_size, in_channels;
+        int full_attention_blocks[CHECKPOINT_MAX_FULL_BLOCKS], full_attention_block_count;
+    } vit;
+    struct {
+        bool present;
+        int latent_channels;    /* 48 */
+        int encoder_dim, decoder_dim; /* base widths: 160 and 256 in the real one */
+    } vae;
+};
+
+struct checkpoint;
+
+struct checkpoint_options {
+    const char *model_dir;
+    const char *vae_path; /* NULL: found */
+    const char *vit_path; /* NULL: found */
+};
+
+/* Open and check. A directory that lacks something gets one ERROR_BAD_FILE message that lists all of it.
+ * A checkpoint without generation weights (understanding only), or without VAE or ViT, opens when what it has is
+ * enough for at least one task; see checkpoint_can_*. */
+int checkpoint_open(struct checkpoint **out, const struct checkpoint_options *options, struct error *error);
+void checkpoint_close(struct checkpoint *checkpoint);
+
+const struct lance_config *checkpoint_config(const struct checkpoint *checkpoint);
+const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128", "awq-int4-g64",
+                                                                        * "mlx-int4-g128", "nvfp4", "nvfp4-fp8-scales" */
+const char *checkpoint_directory(const struct checkpoint *checkpoint); /* where vocab.json, merges.txt are */
+const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits; SHA-256 of sizes, headers and samples
+                                                                        * of the weight files (see compute_hash) */
+const char *checkpoint_warnings(const struct checkpoint *checkpoint);  /* text for the log, "" if none */
+uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);        /* weight bytes that are used */
+void checkpoint_let_go(const struct checkpoint *checkpoint, const char *prefix); /* tensors whose names begin so have been
+                                                                        * copied: their pages are given back to the system */
+bool checkpoint_can_generate(const struct checkpoint *checkpoint);     /* _moe_gen weights, vae2llm, llm2vae, VAE */
+const char *checkpoint_lacks_for_generation(const struct checkpoint *checkpoint); /* what is missing, "" if nothing */
+bool checkpoint_can_see(const struct checkpoint *checkpoint);          /* ViT */
+
+/* A tensor by name, or NULL. */
+const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint, const char *name);
+
+/* The linear layer `name` (without ".weight"), quantised or not, with its bias if the file has one. A dense weight may
+ * have more than two axes, as a 1x1 convolution and the ViT's patch embedding have: all but the first count as `in`.
+ * A 4-bit weight is `name`.weight of dtype U32 with .scales and .biases (MLX), or `name`.qweight with .scales and .zeros
+ * (AWQ), or with .scales_bf16 or else .scales_fp8 and, if there, a .tensor_scale of one F32 number (NVFP4).
+ * `in` and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
+int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
+                      struct linear_source *source, struct error *error);
+
+/* The convolution `name` (without ".weight"); a 4-D weight reads as kernel_t = 1. */
+int checkpoint_conv(const struct checkpoint *checkpoint, const char *name, struct conv_source *source,
+                    struct error *error);
+
+/* A float vector of exactly `n` elements, widened to float32 into `out`. */
+int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int n, float *out, struct error *error);
+
+#endif

@@ -1,0 +1,565 @@
+/* decoder.c: see decoder.h. */
+#include "daemon/engine/model/decoder.h"
+#include "daemon/engine/model/noise.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    EXPERTS = 2,          /* und, gen */
+    LAYERS_PER_GRAPH = 3, /* a cancelled job has a few graphs of these still to run */
+    MLP_CHUNK_ROWS = 2048 /* rows of the MLP's wide activations alive at once */
+};
+
+static const char *const expert_suffix[EXPERTS] = {"", "_moe_gen"};
+
+struct expert {
+    struct linear *q, *k, *v, *o, *gate, *up, *down;
+    param *input_norm, *post_attention_norm, *q_norm, *k_norm; /* inside decoder.vectors */
+};
+
+struct decoder {
+    struct kernels *kernels;
+    int hidden, layer_count, heads, kv_heads, head_dim, intermediate, vocab;
+    int experts; /* 1: an understanding-only checkpoint */
+    float eps;
+    struct linear *embedding, *lm_head;
+    struct expert (*layers)[EXPERTS];
+    param *final_norm[EXPERTS];
+    param *vectors;          /* all norm weights, one allocation */
+    double *inverse_frequency; /* [head_dim/2], per pair of a head */
+    int *axis;                 /* [head_dim/2], which position (0 frame, 1 row, 2 column) turns the pair */
+};
+
+struct kv_cache {
+    struct kernels *kernels;
+    const struct kv_cache *parent;
+    int capacity, rows;
+    int width;    /* kv_heads * head_dim */
+    act *memory;  /* [layers][keys, values][capacity, width] */
+};
+
+struct decoder_workspace {
+    struct kernels *kernels;
+    int rows, query_rows;
+    act *x, *h, *q, *k, *v, *gate, *up;
+    param *cosines, *sines; /* [rows, head_dim/2] */
+};
+
+/* ---- weights ---- */
+
+static int open_linear(const struct decoder *d, struct linear **out, const struct checkpoint *checkpoint, const char *name,
+                       int out_features, int in_features, struct error *error)
+{
+    struct linear_source source;
+    int code = checkpoint_linear(checkpoint, name, out_features, in_features, &source, error);
+    if (!code && (code = d->kernels->linear_open(d->kernels, out, &source, error)))
+        error_prefix(error, "%s", name);
+    return code;
+}
+
+static int open_expert(struct decoder *d, const struct checkpoint *checkpoint, int layer, int e, struct error *error)
+{
+    struct expert *expert = &d->layers[layer][e];
+    const int heads_width = d->heads * d->head_dim, kv_width = d->kv_heads * d->head_dim;
+    const struct {
+        struct linear **out;
+        const char *format;
+        int out_features, in_features;
+    } parts[] = {
+        {&expert->q, "language_model.model.layers.%d.self_attn.q_proj%s", heads_width, d->hidden},
+        {&expert->k, "language_model.model.layers.%d.self_attn.k_proj%s", kv_width, d->hidden},
+        {&expert->v, "language_model.model.layers.%d.self_attn.v_proj%s", kv_width, d->hidden},
+        {&expert->o, "language_model.model.layers.%d.self_attn.o_proj%s", d->hidden, heads_width},
+        {&expert->gate, "language_model.model.layers.%d.mlp%s.gate_proj", d->intermediate, d->hidden},
+        {&expert->up, "language_model.model.layers.%d.mlp%s.up_proj", d->intermediate, d->hidden},
+        {&expert->down, "language_model.model.layers.%d.mlp%s.down_proj", d->hidden, d->intermediate},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char name[128];
+        snprintf(name, sizeof name, parts[i].format, layer, expert_suffix[e]);
+        int code = open_linear(d, parts[i].out, checkpoint, name, parts[i].out_features, parts[i].in_features, error);
+        if (code)
+            return code;
+    }
+    return 0;
+}
+
+/* Read one norm weight into `host` at *used and hand out where it will lie on the device. */
+static int take_vector(const struct decoder *d, const struct checkpoint *checkpoint, const char *name, int n, float *host,
+                       size_t *used, param **out, struct error *error)
+{
+    *out = param_at(d->vectors, *used);
+    int code = checkpoint_vector(checkpoint, name, n, host + *used, error);
+    *used += (size_t)n;
+    return code;
+}
+
+static int read_vectors(struct decoder *d, const struct checkpoint *checkpoint, float *host, struct error *error)
+{
+    size_t used = 0;
+    int code = 0;
+    char name[128];
+    for (int e = 0; e < d->experts; e++) {
+        const char *s = expert_suffix[e];
+        for (int layer = 0; layer < d->layer_count; layer++) {
+            struct expert *expert = &d->layers[layer][e];
+            const struct {
+                param **out;
+                const char *format;
+                int n;
+            } parts[] = {
+                {&expert->input_norm, "language_model.model.layers.%d.input_layernorm%s.weight", d->hidden},
+                {&expert->post_attention_norm, "language_model.model.layers.%d.post_attention_layernorm%s.weight", d->hidden},
+                {&expert->q_norm, "language_model.model.layers.%d.self_attn.q_norm%s.weight", d->head_dim},
+                {&expert->k_norm, "language_model.model.layers.%d.self_attn.k_norm%s.weight", d->head_dim},
+            };
+            for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+                snprintf(name, sizeof name, parts[i].format, layer, s);
+                if ((code = take_vector(d, checkpoint, name, parts[i].n, host, &used, parts[i].out, error)))
+                    return code;
+            }
+        }
+        snprintf(name, sizeof name, "language_model.model.norm%s.weight", s);
+        if ((code = take_vector(d, checkpoint, name, d->hidden, host, &used, &d->final_norm[e], error)))
+            return code;
+    }
+    d->kernels->param_upload(d->kernels, d->vectors, host, used);
+    return 0;
+}
+
+static int open_vectors(struct decoder *d, const struct checkpoint *checkpoint, struct error *error)
+{
+    size_t n = (size_t)d->experts * ((size_t)d->layer_count * 2 * (size_t)(d->hidden + d->head_dim) + (size_t)d->hidden);
+    float *host = malloc(n * sizeof *host);
+    if (!host)
+        return error_set(error, ERROR_NO_MEMORY, "decoder: no memory for %zu norm weights", n);
+    int code = d->kernels->memory_alloc(d->kernels, (void **)&d->vectors, n * sizeof *host, error);
+    if (!code)
+        code = read_vectors(d, checkpoint, host, error);
+    free(host);
+    return code;
+}
+
+/* Frequencies are float32 in the official code, even where they are not rounded further. */
+static int make_frequencies(struct decoder *d, const struct lance_config *config, bool round_tables, struct error *error)
+{
+    const int pairs = d->head_dim / 2;
+    d->inverse_frequency = malloc((size_t)pairs * sizeof *d->inverse_frequency);
+    d->axis = malloc((size_t)pairs * sizeof *d->axis);
+    if (!d->inverse_frequency || !d->axis)
+        return error_set(error, ERROR_NO_MEMORY, "decoder: no memory for rotary frequencies");
+    for (int i = 0; i < pairs; i++) {
+        float frequency = (float)pow(config->rope_theta, -2.0 * i / d->head_dim);
+        if (round_tables)
+            noise_round_bf16(&frequency, 1);
+        d->inverse_frequency[i] = frequency;
+        d->axis[i] = i < config->mrope_section[0] ? 0 : i < config->mrope_section[0] + config->mrope_section[1] ? 1 : 2;
+    }
+    return 0;
+}
+
+static int open_parts(struct decoder *d, const struct checkpoint *checkpoint, bool round_tables, struct error *error)
+{
+    d->layers = calloc((size_t)d->layer_count, sizeof *d->layers);
+    if (!d->layers)
+        return error_set(error, ERROR_NO_MEMORY, "decoder: no memory for %d layers", d->layer_count);
+    int code = make_frequencies(d, checkpoint_config(checkpoint), round_tables, error);
+    if (!code)
+        code = open_vectors(d, checkpoint, error);
+    for (int layer = 0; !code && layer < d->layer_count; layer++)
+        for (int e = 0; !code && e < d->experts; e++)
+            code = open_expert(d, checkpoint, layer, e, error);
+    if (!code)
+        code = open_linear(d, &d->embedding, checkpoint, "language_model.model.embed_tokens", d->vocab, d->hidden, error);
+    if (!code)
+        code = open_linear(d, &d->lm_head, checkpoint, "language_model.lm_head", d->vocab, d->hidden, error);
+    return code;
+}
+
+int decoder_open(struct decoder **out, struct kernels *kernels, const struct checkpoint *checkpoint, bool round_tables,
+                 struct error *error)
+{
+    *out = NULL;
+    const struct lance_config *config = checkpoint_config(checkpoint);
+    struct decoder *d = calloc(1, sizeof *d);
+    if (!d)
+        return error_set(error, ERROR_NO_MEMORY, "decoder: no memory");
+    *d = (struct decoder){
+        .kernels = kernels,
+        .hidden = config->hidden_size,
+        .layer_count = config->layers,
+        .heads = config->heads,
+        .kv_heads = config->kv_heads,
+        .head_dim = config->head_dim,
+        .intermediate = config->intermediate_size,
+        .vocab = config->vocab_size,
+        .experts = checkpoint_can_generate(checkpoint) ? 2 : 1,
+        .eps = config->rms_norm_eps,
+    };
+    int code = open_parts(d, checkpoint, round_tables, error);
+    if (code)
+        decoder_close(d);
+    else
+        *out = d;
+    return code;
+}
+
+void decoder_close(struct decoder *d)
+{
+    if (!d)
+        return;
+    struct kernels *k = d->kernels;
+    for (int layer = 0; d->layers && layer < d->layer_count; layer++)
+        for (int e = 0; e < EXPERTS; e++) {
+            struct expert *x = &d->layers[layer][e];
+            struct linear *all[] = {x->q, x->k, x->v, x->o, x->gate, x->up, x->down};
+            for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+                if (all[i])
+                    k->linear_close(k, all[i]);
+        }
+    if (d->embedding)
+        k->linear_close(k, d->embedding);
+    if (d->lm_head)
+        k->linear_close(k, d->lm_head);
+    k->memory_free(k, d->vectors);
+    free(d->layers);
+    free(d->inverse_frequency);
+    free(d->axis);
+    free(d);
+}
+
+int decoder_hidden_size(const struct decoder *d) { return d->hidden; }
+int decoder_vocab_size(const struct decoder *d) { return d->vocab; }
+
+/* ---- KV caches ---- */
+
+uint64_t kv_cache_bytes(const struct decoder *d, int capacity)
+{
+    return (uint64_t)d->layer_count * 2 * (uint64_t)capacity * (uint64_t)(d->kv_heads * d->head_dim) * d->kernels->act_bytes;
+}
+
+int kv_cache_open(struct kv_cache **out, const struct decoder *d, const struct kv_cache *parent, int capacity,
+                  struct error *error)
+{
+    *out = NULL;
+    struct kv_cache *cache = calloc(1, sizeof *cache);
+    if (!cache)
+        return error_set(error, ERROR_NO_MEMORY, "kv_cache: no memory");
+    *cache = (struct kv_cache){
+        .kernels = d->kernels, .parent = parent, .capacity = capacity, .width = d->kv_heads * d->head_dim};
+    int code = d->kernels->memory_alloc(d->kernels, (void **)&cache->memory, kv_cache_bytes(d, capacity), error);
+    if (code)
+        kv_cache_close(cache);
+    else
+        *out = cache;
+    return code;
+}
+
+void kv_cache_close(struct kv_cache *cache)
+{
+    if (!cache)
+        return;
+    cache->kernels->memory_free(cache->kernels, cache->memory);
+    free(cache);
+}
+
+/* Keys (part 0) or values (part 1) of a layer, from `row` on. */
+static act *cache_at(const struct kv_cache *cache, int layer, int part, int row)
+{
+    size_t matrix = (size_t)cache->capacity * (size_t)cache->width;
+    return act_at(cache->kernels, cache->memory,
+                  ((size_t)layer * 2 + (size_t)part) * matrix + (size_t)row * (size_t)cache->width);
+}
+
+/* ---- workspace ---- */
+
+static int mlp_rows(int rows) { return rows < MLP_CHUNK_ROWS ? rows : MLP_CHUNK_ROWS; }
+
+/* The workspace's buffers and their element counts, in one place for allocation and estimate. */
+enum { WORKSPACE_ACTS = 7 };
+static void workspace_sizes(const struct decoder *d, int rows, int query_rows, size_t elements[WORKSPACE_ACTS])
+{
+    size_t heads_width = (size_t)(d->heads * d->head_dim), kv_width = (size_t)(d->kv_heads * d->head_dim);
+    size_t wide = (size_t)mlp_rows(rows) * (size_t)d->intermediate;
+    size_t hidden = (size_t)d->hidden > heads_width ? (size_t)d->hidden : heads_width; /* h also holds attention's output */
+    const size_t sizes[WORKSPACE_ACTS] = {
+        (size_t)rows * (size_t)d->hidden, (size_t)rows * hidden, (size_t)rows * heads_width,
+        (size_t)query_rows * kv_width, (size_t)query_rows * kv_width, wide, wide,
+    };
+    memcpy(elements, sizes, sizeof sizes);
+}
+
+static size_t table_bytes(const struct decoder *d, int rows)
+{
+    return (size_t)rows * (size_t)(d->head_dim / 2) * sizeof(float);
+}
+
+uint64_t decoder_workspace_bytes(const struct decoder *d, int rows, int query_rows)
+{
+    size_t elements[WORKSPACE_ACTS];
+    workspace_sizes(d, rows, query_rows, elements);
+    uint64_t bytes = 2 * table_bytes(d, rows);
+    for (int i = 0; i < WORKSPACE_ACTS; i++)
+        bytes += elements[i] * d->kernels->act_bytes;
+    return bytes;
+}
+
+int decoder_workspace_open(struct decoder_workspace **out, const struct decoder *d, int rows, int query_rows,
+                           struct error *error)
+{
+    *out = NULL;
+    struct kernels *k = d->kernels;
+    struct decoder_workspace *w = calloc(1, sizeof *w);
+    if (!w)
+        return error_set(error, ERROR_NO_MEMORY, "decoder: no memory");
+    *w = (struct decoder_workspace){.kernels = k, .rows = rows, .query_rows = query_rows};
+    act **const buffers[WORKSPACE_ACTS] = {&w->x, &w->h, &w->q, &w->k, &w->v, &w->gate, &w->up};
+    size_t elements[WORKSPACE_ACTS];
+    workspace_sizes(d, rows, query_rows, elements);
+    int code = k->memory_alloc(k, (void **)&w->cosines, table_bytes(d, rows), error);
+    if (!code)
+        code = k->memory_alloc(k, (void **)&w->sines, table_bytes(d, rows), error);
+    for (int i = 0; !code && i < WORKSPACE_ACTS; i++)
+        code = k->memory_alloc(k, (void **)buffers[i], elements[i] * k->act_bytes, error);
+    if (code)
+        decoder_workspace_close(w);
+    else
+        *out = w;
+    return code;
+}
+
+void decoder_workspace_close(struct decoder_workspace *w)
+{
+    if (!w)
+        return;
+    void *const all[] = {w->x, w->h, w->q, w->k, w->v, w->gate, w->up, w->cosines, w->sines};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        w->kernels->memory_free(w->kernels, all[i]);
+    free(w);
+}
+
+act *decoder_workspace_x(const struct decoder_workspace *w) { return w->x; }
+
+int decoder_set_positions(const struct decoder *d, struct decoder_workspace *w, int first_row,
+                          const int32_t *const positions[3], int rows, struct error *error)
+{
+    const size_t pairs = (size_t)(d->head_dim / 2), n = (size_t)rows * pairs;
+    float *host = malloc(2 * n * sizeof *host);
+    if (!host)
+        return error_set(error, ERROR_NO_MEMORY, "decoder: no memory for rotary tables of %d tokens", rows);
+    for (size_t row = 0; row < (size_t)rows; row++)
+        for (size_t i = 0; i < pairs; i++) {
+            double angle = d->inverse_frequency[i] * positions[d->axis[i]][row];
+            host[row * pairs + i] = (float)cos(angle);
+            host[n + row * pairs + i] = (float)sin(angle);
+        }
+    struct kernels *k = d->kernels;
+    k->param_upload(k, param_at(w->cosines, (size_t)first_row * pairs), host, n);
+    k->param_upload(k, param_at(w->sines, (size_t)first_row * pairs), host + n, n);
+    free(host);
+    return 0;
+}
+
+/* ---- one pass ---- */
+
+/* A block's rows of one expert: [first, first + rows) of the block, and where their rotary tables begin. */
+struct expert_rows {
+    int expert, first, rows, table_row;
+};
+
+struct pass {
+    const struct decoder *decoder;
+    struct decoder_workspace *workspace;
+    const struct decoder_block *block;
+    struct expert_rows parts[EXPERTS];
+    int part_count, rows;
+    int stored_before; /* rows of the cache when the pass began */
+};
+
+static act *row_of(const struct decoder *d, act *base, int row, int width)
+{
+    return act_at(d->kernels, base, (size_t)row * (size_t)width);
+}
+
+/* Where the keys (part 0) or values (part 1) of the block go: the cache itself when they are kept. */
+static act *block_keys(const struct pass *p, int layer, int part)
+{
+    if (p->block->store)
+        return cache_at(p->block->caches[0], layer, part, p->stored_before);
+    return part == 0 ? p->workspace->k : p->workspace->v;
+}
+
+static void add_segment(struct attention *a, const act *keys, const act *values, int rows, int stride)
+{
+    if (rows == 0)
+        return;
+    a->segment[a->segments].keys = keys;
+    a->segment[a->segments].values = values;
+    a->segment[a->segments].rows = rows;
+    a->segment[a->segments].stride = stride;
+    a->segments++;
+}
+
+/* The rows of a cache after those of its ancestors. */
+static void add_cache(struct attention *a, const struct kv_cache *cache, int layer)
+{
+    if (cache->parent)
+        add_cache(a, cache->parent, layer);
+    add_segment(a, cache_at(cache, layer, 0, 0), cache_at(cache, layer, 1, 0), cache->rows, cache->width);
+}
+
+/* Attention of every sequence's rows over its caches and its own rows of the block. */
+static int attend(const struct pass *p, int layer, struct attention *problems)
+{
+    const struct decoder *d = p->decoder;
+    const struct decoder_block *b = p->block;
+    struct decoder_workspace *w = p->workspace;
+    const int heads_width = d->heads * d->head_dim, kv_width = d->kv_heads * d->head_dim;
+    int count = 0;
+    for (int s = 0; s < b->sequences; s++)
+        for (int i = 0; i < p->part_count; i++) {
+            const struct kv_cache *cache = b->caches[s];
+            int rows = p->parts[i].rows / b->sequences, first = p->parts[i].first + s * rows;
+            if (b->store && i > 0)
+                break; /* one stored sequence is one run of rows */
+            struct attention *a = &problems[count++];
+            *a = (struct attention){
+                .q = row_of(d, w->q, first, heads_width),
+                .q_rows = b->store ? p->rows : rows,
+                .q_stride = heads_width,
+                .heads = d->heads,
+                .kv_heads = d->kv_heads,
+                .head_dim = d->head_dim,
+                .scale = 1.0f / sqrtf((float)d->head_dim),
+                .causal = b->causal,
+                .out = row_of(d, w->h, first, heads_width),
+                .out_stride = heads_width,
+            };
+            add_cache(a, cache, layer); /* the block's own rows are in it when it stores */
+            for (int j = 0; !b->store && j < p->part_count; j++) {
+                int own = p->parts[j].rows / b->sequences, at = p->parts[j].first + s * own;
+                add_segment(a, row_of(d, w->k, at, kv_width), row_of(d, w->v, at, kv_width), own, kv_width);
+            }
+        }
+    return count;
+}
+
+static void attention_half(const struct pass *p, int layer, struct attention *problems)
+{
+    const struct decoder *d = p->decoder;
+    struct decoder_workspace *w = p->workspace;
+    struct kernels *k = d->kernels;
+    const int heads_width = d->heads * d->head_dim, kv_width = d->kv_heads * d->head_dim;
+    const size_t pairs = (size_t)(d->head_dim / 2);
+    act *keys = block_keys(p, layer, 0), *values = block_keys(p, layer, 1);
+    for (int i = 0; i < p->part_count; i++) {
+        const struct expert_rows *r = &p->parts[i];
+        const struct expert *e = &d->layers[layer][r->expert];
+        const param *cosines = param_at(w->cosines, (size_t)r->table_row * pairs);
+        const param *sines = param_at(w->sines, (size_t)r->table_row * pairs);
+        act *h = row_of(d, w->h, r->first, d->hidden), *q = row_of(d, w->q, r->first, heads_width);
+        act *key = row_of(d, keys, r->first, kv_width);
+        k->rms_norm(k, row_of(d, w->x, r->first, d->hidden), r->rows, d->hidden, e->input_norm, d->eps, h);
+        const struct linear *const to_all[] = {e->q, e->k, e->v};
+        act *const all[] = {q, key, row_of(d, values, r->first, kv_width)};
+        k->linear_group(k, to_all, 3, h, r->rows, all);
+        k->head_norm_rope(k, q, r->rows, heads_width, d->heads, d->head_dim, e->q_norm, d->eps, cosines, sines);
+        k->head_norm_rope(k, key, r->rows, kv_width, d->kv_heads, d->head_dim, e->k_norm, d->eps, cosines, sines);
+    }
+    k->attention(k, problems, attend(p, layer, problems));
+    for (int i = 0; i < p->part_count; i++) {
+        const struct expert_rows *r = &p->parts[i];
+        k->linear(k, d->layers[layer][r->expert].o, row_of(d, w->h, r->first, heads_width), r->rows,
+                  row_of(d, w->x, r->first, d->hidden), true);
+    }
+}
+
+static void mlp_half(const struct pass *p, int layer)
+{
+    const struct decoder *d = p->decoder;
+    struct decoder_workspace *w = p->workspace;
+    struct kernels *k = d->kernels;
+    for (int i = 0; i < p->part_count; i++) {
+        const struct expert_rows *r = &p->parts[i];
+        const struct expert *e = &d->layers[layer][r->expert];
+        for (int done = 0; done < r->rows; done += MLP_CHUNK_ROWS) {
+            int rows = mlp_rows(r->rows - done);
+            act *x = row_of(d, w->x, r->first + done, d->hidden), *h = row_of(d, w->h, r->first + done, d->hidden);
+            k->rms_norm(k, x, rows, d->hidden, e->post_attention_norm, d->eps, h);
+            const struct linear *const to_both[] = {e->gate, e->up};
+            act *const both[] = {w->gate, w->up};
+            k->linear_group(k, to_both, 2, h, rows, both);
+            k->swiglu(k, w->gate, w->up, (size_t)rows * (size_t)d->intermediate, w->gate);
+            k->linear(k, e->down, w->gate, rows, x, true);
+        }
+    }
+}
+
+/* Some layers of a pass; changes nothing but device memory, so that it may be called again. */
+struct layers {
+    const struct pass *pass;
+    int first, end;
+};
+
+static void run_layers(void *context)
+{
+    const struct layers *layers = context;
+    const struct pass *p = layers->pass;
+    const struct decoder *d = p->decoder;
+    const struct decoder_trace *trace = p->block->trace;
+    struct attention problems[EXPERTS * DECODER_MAX_SEQUENCES];
+    for (int layer = layers->first; layer < layers->end; layer++) {
+        attention_half(p, layer, problems);
+        mlp_half(p, layer);
+        if (layer == 0 && trace && trace->first_layer)
+            d->kernels->download(d->kernels, trace->first_layer, p->workspace->x, (size_t)p->rows * (size_t)d->hidden);
+    }
+}
+
+void decoder_run(const struct decoder *d, struct decoder_workspace *w, const struct decoder_block *block)
+{
+    struct kernels *k = d->kernels;
+    const int und = block->sequences * block->und_rows, gen = block->sequences * block->gen_rows;
+    struct pass p = {.decoder = d, .workspace = w, .block = block, .rows = und + gen};
+    if (und > 0)
+        p.parts[p.part_count++] = (struct expert_rows){.expert = 0, .first = 0, .rows = und, .table_row = 0};
+    if (gen > 0)
+        p.parts[p.part_count++] =
+            (struct expert_rows){.expert = 1, .first = und, .rows = gen, .table_row = block->gen_position_row};
+    if (block->store) {
+        p.stored_before = block->caches[0]->rows;
+        block->caches[0]->rows += p.rows;
+    }
+    for (int first = 0; first < d->layer_count; first += LAYERS_PER_GRAPH) {
+        int end = first + LAYERS_PER_GRAPH;
+        struct layers layers = {&p, first, end < d->layer_count ? end : d->layer_count};
+        if (block->graph && !block->trace)
+            k->graph_run(k, block->graph, first / LAYERS_PER_GRAPH, run_layers, &layers);
+        else
+            run_layers(&layers);
+    }
+    for (int i = 0; i < p.part_count; i++) {
+        act *x = row_of(d, w->x, p.parts[i].first, d->hidden);
+        k->rms_norm(k, x, p.parts[i].rows, d->hidden, d->final_norm[p.parts[i].expert], d->eps, x);
+    }
+    if (block->trace && block->trace->last)
+        k->download(k, block->trace->last, w->x, (size_t)p.rows * (size_t)d->hidden);
+}
+
+int decoder_embed(const struct decoder *d, const int32_t *ids, int count, act *y, struct error *error)
+{
+    for (int i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= d->vocab)
+            return error_set(error, ERROR_INTERNAL, "decoder: token id %d is outside the embedding table of %d rows",
+                             (int)ids[i], d->vocab);
+    d->kernels->embed(d->kernels, d->embedding, ids, count, y);
+    return 0;
+}
+
+void decoder_logits(const struct decoder *d, const act *hidden, int rows, act *logits)
+{
+    d->kernels->linear(d->kernels, d->lm_head, hidden, rows, logits, false);
+}

@@ -1,0 +1,149 @@
+/* jobs.h: the job table: the queue, every job's state and events, and the results that are kept.
+ *
+ * A job is submitted by a client under an id of its choice, taken by the worker, which posts
+ * its events and ends it, and forgotten when it is released, expires, or newer results need
+ * the room. All functions may be called from any thread; one mutex guards the whole table.
+ * A `struct job *` that jobs_take returned stays valid until the worker ends the job.
+ */
+#ifndef LANCE_JOBS_H
+#define LANCE_JOBS_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "daemon/blob.h"
+#include "daemon/request.h"
+#include "daemon/waiter.h"
+
+struct jobs_limits {
+    int queue;             /* jobs waiting at most; */
+    uint64_t queue_bytes;  /* what their requests may take, the running job's with them */
+    int results;           /* ended jobs kept at most, */
+    uint64_t result_bytes; /* in at most so many bytes, */
+    double result_seconds; /* for so long */
+    double orphan_seconds; /* a job that nobody has asked about for so long is cancelled; 0: never */
+};
+
+enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
+
+/* "queued", "running", "done", "failed", "cancelled". */
+const char *job_state_name(enum job_state state);
+
+struct jobs;
+struct job;
+
+int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error *error);
+
+/* Nobody may use the table any more; parked waiters are dropped, not woken. */
+void jobs_close(struct jobs *jobs);
+
+/* --- For clients ------------------------------------------------------------------- */
+
+struct job_status {
+    enum job_state state;
+    int position; /* jobs ahead of it */
+};
+
+/* Whether the id is known; fills `status` then. */
+bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status);
+
+/* Queue a job. A known id starts nothing and reports where that job is, if it was submitted with the same request. The request is owned by the table from
+ * here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in bytes; shutting down; or the id's former job is
+ * still being stopped), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY. */
+int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, struct job_status *status,
+                struct error *error);
+
+enum { JOBS_NEWS_MAX_EVENTS = 256, JOBS_KEPT_PREVIEWS = 4 };
+
+/* Events of a job, copied out of the table. */
+struct job_news {
+    cJSON *events; /* array; owned */
+    int preview_count;
+    struct job_preview {
+        char name[32]; /* "preview.<sequence>" */
+        struct blob *rgb;
+        int frames, height, width;
+    } previews[JOBS_KEPT_PREVIEWS];
+};
+void job_news_clear(struct job_news *news);
+
+/* The events after `after`. When there are none and the job has not ended, `waiter`, if not NULL, is parked until
+ * there is one; *parked says so, and `news` is empty. The caller must then not touch the waiter before it is woken
+ * or jobs_unpark has returned. Errors: ERROR_NOT_FOUND. */
+int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *waiter, bool *parked,
+              struct job_news *news, struct error *error);
+
+/* After this the table does not know the waiter. */
+void jobs_unpark(struct jobs *jobs, struct waiter *waiter);
+
+/* Wake the waiters of a client whose connection is gone. */
+void jobs_client_gone(struct jobs *jobs, uint32_t client);
+
+/* The encoded result message; one reference for the caller. Errors: ERROR_NOT_FOUND, ERROR_BUSY, ERROR_CANCELLED, or what the
+ * job failed with. */
+int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct error *error);
+
+/* Cancel a job. Errors: ERROR_NOT_FOUND. */
+int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct error *error);
+
+/* Forget a job, cancelling it first if need be. */
+void jobs_release(struct jobs *jobs, const char *id);
+
+/* --- For the worker ------------------------------------------------------------------ */
+
+/* Wait for a job, for jobs_poke, or until a time (of clock.h; 0: for ever). Returns the job, which is running now, or NULL. */
+struct job *jobs_take(struct jobs *jobs, double until);
+
+/* Have the next or current jobs_take return NULL. */
+void jobs_poke(struct jobs *jobs);
+
+const char *job_id(const struct job *job);
+const struct job_request *job_request(const struct job *job);
+double job_queue_seconds(const struct job *job); /* between submit and start */
+bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job);
+
+/* Have on_cancel(context) called when the running job is cancelled, at once if it already is: from the thread that
+ * cancels, which holds the table, so it must be quick and not call back. NULL: no more; then it is not running either. */
+void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *context), void *context);
+
+/* Post an event: `fields` (owned from here on) without "sequence" and "event". */
+void jobs_post(struct jobs *jobs, struct job *job, const char *event, cJSON *fields);
+
+/* Post a preview event; takes one reference of `rgb`, u8 [frames, height, width, 3]. */
+void jobs_post_preview(struct jobs *jobs, struct job *job, struct blob *rgb, int frames, int height, int width);
+
+/* End a running job with its encoded result (ownership passes), or with the error it failed of
+ * (ERROR_CANCELLED: it was cancelled). The job may be gone when this returns. */
+void jobs_end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure);
+
+/* --- For the daemon ------------------------------------------------------------------ */
+
+/* Take no more jobs; with `cancel`, stop those that are there. */
+void jobs_shut(struct jobs *jobs, bool cancel);
+
+bool jobs_is_shut(struct jobs *jobs);
+
+/* Jobs queued or running. */
+int jobs_active(struct jobs *jobs);
+
+bool jobs_is_running(struct jobs *jobs);
+
+/* Results made since jobs_shut that no client has fetched. */
+int jobs_unfetched(struct jobs *jobs);
+
+/* Forget what has expired, and cancel what nobody waits for. Call now and then. */
+void jobs_sweep(struct jobs *jobs);
+
+/* The "jobs" object of stats, which the caller frees; and the bytes that requests and results take. */
+cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes);
+
+/* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the caller frees. */
+cJSON *jobs_list(struct jobs *jobs);
+
+/* Count a submit that was refused before it reached the table. */
+void jobs_count_refused(struct jobs *jobs);
+
+#endif
