@@ -43,6 +43,7 @@ struct parameter {
 #define AT(field) offsetof(struct lance_request, field)
 static const struct parameter parameters[] = {
     {"prompt", KIND_TEXT, USE_PICTURES | USE_TEXT, AT(prompt), NULL},
+    {"negative_prompt", KIND_TEXT, USE_PICTURES, AT(negative_prompt), NULL},
     {"system_prompt", KIND_TEXT, USE_PICTURES | USE_TEXT, AT(system_prompt), NULL},
     {"width", KIND_INT, USE_PICTURES, AT(width), NULL},
     {"height", KIND_INT, USE_PICTURES, AT(height), NULL},

@@ -124,6 +124,7 @@ struct lance_latents {
 struct lance_request {
     enum lance_task task;
     const char *prompt;        /* UTF-8; a question for x2t tasks */
+    const char *negative_prompt; /* what the unconditional branch of the guidance says; NULL or "": nothing, as the official script */
     const char *system_prompt; /* NULL: the official one of the task */
 
     /* generation */

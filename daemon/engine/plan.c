@@ -103,6 +103,7 @@ static int plan_prompt(struct job_plan *plan, const struct lance_model *model, c
     const struct prompt_request words = {
         .system_prompt = r->system_prompt ? r->system_prompt : prompt_system(r->task, *r->prompt != 0),
         .text = r->prompt,
+        .negative_text = r->negative_prompt,
         .vit = plan->vit_tokens,
         .reference = task_edits(r->task) ? plan->encoded : (struct token_grid){0},
         .target = plan->target,

@@ -9,6 +9,7 @@ void lance_request_init(struct lance_request *r, enum lance_task task)
     *r = (struct lance_request){
         .task = task,
         .prompt = "",
+        .negative_prompt = "",
         .num_frames = task == LANCE_T2V || task == LANCE_I2V ? 49 : 1,
         .num_inference_steps = 30,
         .guidance_scale = 4.0,
@@ -74,12 +75,12 @@ static int check_text(const struct lance_request *r, struct error *error)
     const bool needs_text = r->task == LANCE_T2I || r->task == LANCE_T2V || task_edits(r->task);
     if (!r->prompt || (needs_text && !*r->prompt))
         return error_set(error, ERROR_BAD_REQUEST, "prompt is empty; task %s needs one", lance_task_name(r->task));
-    if (strlen(r->prompt) > PROMPT_MAX_BYTES)
-        return error_set(error, ERROR_TOO_LARGE, "prompt has %zu bytes; at most %d are accepted", strlen(r->prompt),
-                         PROMPT_MAX_BYTES);
-    if (r->system_prompt && strlen(r->system_prompt) > PROMPT_MAX_BYTES)
-        return error_set(error, ERROR_TOO_LARGE, "system_prompt has %zu bytes; at most %d are accepted",
-                         strlen(r->system_prompt), PROMPT_MAX_BYTES);
+    const struct { const char *name, *text; } texts[] = {
+        {"prompt", r->prompt}, {"negative_prompt", r->negative_prompt}, {"system_prompt", r->system_prompt}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].text && strlen(texts[i].text) > PROMPT_MAX_BYTES)
+            return error_set(error, ERROR_TOO_LARGE, "%s has %zu bytes; at most %d are accepted", texts[i].name,
+                             strlen(texts[i].text), PROMPT_MAX_BYTES);
     return 0;
 }
 

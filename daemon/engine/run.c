@@ -137,14 +137,6 @@ static int missing_split(const struct lance_job *job)
     return split;
 }
 
-static bool lacks(const struct lance_job *job, enum split_attention kind)
-{
-    for (int i = 0; i < prefix_splits(job->prefix); i++)
-        if (job->plan.prompt->splits[i].attention == kind && !prefix_has(job->prefix, i))
-            return true;
-    return false;
-}
-
 /* Take from the prefix cache what is there, and forget the source where nothing needs it any more. */
 static int open_prefix(struct lance_job *job, struct error *error)
 {
@@ -155,11 +147,11 @@ static int open_prefix(struct lance_job *job, struct error *error)
     if (code)
         return code;
     const uint64_t found_bytes = memory_of_jobs(job) - before;
-    if (!lacks(job, SPLIT_FULL)) {
+    if (!prefix_lacks(job->prefix, SPLIT_FULL)) {
         free(job->prepared.vit_pixels);
         job->prepared.vit_pixels = NULL;
     }
-    if (!lacks(job, SPLIT_FULL_NOISE) && job->plan.condition_frames == 0) {
+    if (!prefix_lacks(job->prefix, SPLIT_FULL_NOISE) && job->plan.condition_frames == 0) {
         free(job->prepared.vae_pixels);
         free(job->prepared.eps);
         job->prepared.vae_pixels = NULL;
@@ -207,7 +199,7 @@ static int prepare_stage_end(struct lance_job *job, struct error *error)
     job->prepare = NULL;
     job->raw_latents = job->prepared.raw_latents;
     job->prepared.raw_latents = NULL;
-    r->prompt = r->system_prompt = r->resolution = NULL;
+    r->prompt = r->negative_prompt = r->system_prompt = r->resolution = NULL;
     r->source = NULL;
     r->noise = r->source_latent_noise = NULL;
     r->latents = r->latent_state = r->latent_mask = NULL;
@@ -334,7 +326,7 @@ static int prefix_stage_begin(struct lance_job *job, struct error *error)
     const struct job_plan *plan = &job->plan;
     const struct lance_model *model = job->model;
     int code = 0;
-    if (lacks(job, SPLIT_FULL_NOISE)) {
+    if (prefix_lacks(job->prefix, SPLIT_FULL_NOISE)) {
         const size_t n = (size_t)token_grid_cells(plan->encoded), channels = channels_of(job);
         const size_t latent_bytes = n * channels * job->kernels->act_bytes;
         if ((code = device_alloc(job, &job->reference_latents, latent_bytes, error)) ||
@@ -580,7 +572,7 @@ static int list_stages(struct lance_job *job, struct error *error)
     const struct lance_request *r = &job->request;
     const struct token_grid grid = plan->target;
     const bool begins = job->stage_count == 0;
-    int missing = plan->prompt && begins ? plan->prompt->prefix_splits : 0, steps;
+    int missing = plan->prompt && begins ? prompt_prefix_splits(plan->prompt) : 0, steps;
     for (int i = 0; job->prefix && i < prefix_splits(job->prefix); i++)
         missing += !prefix_has(job->prefix, i);
     if (begins)

@@ -53,6 +53,7 @@ ANY = set(VALUES)
 # What a field may be at all; a right kind may still be refused for its value.
 PARAMETERS: dict[str, set[str]] = {
     "prompt": TEXTS,
+    "negative_prompt": TEXTS,
     "system_prompt": TEXTS,
     "resolution": TEXTS,
     "guidance_renorm": TEXTS,

@@ -131,7 +131,7 @@ def test_an_error_that_quotes_half_a_character_or_an_escape_sequence_is_an_answe
 
 
 def test_a_prompt_with_a_nul_character_is_refused_not_cut(client: Client) -> None:
-    for name in ("prompt", "system_prompt"):
+    for name in ("prompt", "negative_prompt", "system_prompt"):
         with pytest.raises(BadRequest, match="NUL"):
             client.submit("t2i", **(REQUEST | {name: "a red\0circle"}))
 

@@ -32,7 +32,8 @@ static void a_video_edit_takes_its_source_and_all_options(void **state)
     struct arguments arguments;
     struct error error = {0};
     if (PARSE(&arguments, &error, "video-edit", "run.mp4", "at night", "-o", "night/", "--resolution", "video_360p", "--fps", "24",
-              "--latent-mean", "--source-seed", "7", "--renorm-min", "0.5", "--positions", "consistent", "--system", "Do it."))
+              "--latent-mean", "--source-seed", "7", "--renorm-min", "0.5", "--positions", "consistent", "--system", "Do it.", "--negative",
+              "by day"))
         fail_msg("%s", error.text);
     assert_int_equal(arguments.command, COMMAND_VIDEO_EDIT);
     assert_string_equal(arguments.source, "run.mp4");
@@ -40,7 +41,7 @@ static void a_video_edit_takes_its_source_and_all_options(void **state)
     assert_true(arguments.fps.value == 24);
     struct clip clip = {.fps = 12};
     struct job job = {.prompt = arguments.operand, .system = arguments.system, .source = &clip};
-    expect_params(&job, &arguments, "{\"prompt\":\"at night\",\"system_prompt\":\"Do it.\",\"guidance_renorm_min\":0.5,"
+    expect_params(&job, &arguments, "{\"prompt\":\"at night\",\"system_prompt\":\"Do it.\",\"negative_prompt\":\"by day\",\"guidance_renorm_min\":0.5,"
                                     "\"uncond_positions\":\"consistent\",\"resolution\":\"video_360p\",\"source_seed\":7,"
                                     "\"source_latent_mean\":true,\"fps\":12}");
 }

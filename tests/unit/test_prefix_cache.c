@@ -239,6 +239,23 @@ static void guidance_only_adds_its_own_branch(void **state)
     assert_int_equal(stages_with_cache(&r), PREFIX);
 }
 
+static void a_negative_prompt_is_found_again_and_shares_what_both_begin_with(void **state)
+{
+    (void)state;
+    struct lance_request r = small(LANCE_IMAGE_EDIT);
+    r.negative_prompt = "blurred";
+    assert_int_equal(stages_with_cache(&r), VIT | ENCODE | PREFIX);
+    const struct lance_prefixes before = counts();
+    assert_int_equal(before.misses, 3 + 2 + 2); /* template, ViT and reference once; caption and tail of each */
+    r.seed = 7;
+    assert_int_equal(stages_with_cache(&r), 0);
+    r.prompt = "a green square";
+    assert_int_equal(stages_with_cache(&r), PREFIX);
+    assert_int_equal(counts().misses - before.misses, 2);
+    r.prompt = "blurred"; /* both branches the same chain */
+    assert_int_equal(stages_with_cache(&r), 0);
+}
+
 /* ---- bounds ---- */
 
 static void a_small_bound_drops_the_oldest_first(void **state)
@@ -371,6 +388,7 @@ int main(void)
         WITH_CACHE(another_picture_finds_the_system_prompt_only),
         WITH_CACHE(another_size_of_the_same_picture_is_another_picture),
         WITH_CACHE(guidance_only_adds_its_own_branch),
+        WITH_CACHE(a_negative_prompt_is_found_again_and_shares_what_both_begin_with),
         WITH_CACHE(a_small_bound_drops_the_oldest_first),
         cmocka_unit_test(without_room_nothing_is_kept),
         WITH_CACHE(kept_prefixes_give_way_to_jobs),

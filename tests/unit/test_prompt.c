@@ -40,7 +40,7 @@ static int close_tokenizer(void **state)
 static struct prompt *pack(const char *system, const char *text, struct token_grid vit, struct token_grid reference,
                            struct token_grid target)
 {
-    const struct prompt_request request = {system, text, vit, reference, target};
+    const struct prompt_request request = {system, text, NULL, vit, reference, target};
     struct prompt *prompt;
     struct error error;
     if (prompt_pack(&prompt, tokenizer, &config, &request, &error))
@@ -194,7 +194,7 @@ static void text_without_end_is_refused(void **state)
     static char text[100001];
     for (size_t i = 0; i < sizeof text - 1; i++)
         text[i] = i % 2 ? ' ' : 'x';
-    const struct prompt_request long_bytes = {"", text, none, none, {1, 4, 4}};
+    const struct prompt_request long_bytes = {"", text, NULL, none, none, {1, 4, 4}};
     struct prompt *prompt;
     struct error error;
     assert_int_equal(prompt_pack(&prompt, tokenizer, &config, &long_bytes, &error), ERROR_TOO_LARGE);

@@ -62,7 +62,7 @@ enum option_id {
     OPTION_SEED,
     OPTION_STEPS, OPTION_GUIDANCE, OPTION_SHIFT, OPTION_INTERVAL, OPTION_RENORM, OPTION_RENORM_MIN, OPTION_NOISE,
     OPTION_POSITIONS, OPTION_SIZE, OPTION_COUNT, OPTION_FRAMES, OPTION_RESOLUTION, OPTION_FPS, OPTION_UPRIGHT, OPTION_LATENT_MEAN,
-    OPTION_SOURCE_SEED, OPTION_SYSTEM, OPTION_MAX_TOKENS, OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P,
+    OPTION_SOURCE_SEED, OPTION_NEGATIVE, OPTION_SYSTEM, OPTION_MAX_TOKENS, OPTION_TEMPERATURE, OPTION_TOP_K, OPTION_TOP_P,
     OPTION_REPETITION_PENALTY, OPTION_INIT_LATENT, OPTION_DENOISE, OPTION_START_STEP, OPTION_END_STEP, OPTION_LEFTOVER_NOISE,
     OPTION_NO_NOISE, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_CANCEL, OPTION_HELP, OPTION_VERSION,
     OPTION_END
@@ -96,6 +96,7 @@ static const struct option long_options[] = {
     {"upright", no_argument, NULL, OPTION_UPRIGHT},
     {"latent-mean", no_argument, NULL, OPTION_LATENT_MEAN},
     {"source-seed", required_argument, NULL, OPTION_SOURCE_SEED},
+    {"negative", required_argument, NULL, OPTION_NEGATIVE},
     {"system", required_argument, NULL, OPTION_SYSTEM},
     {"max-tokens", required_argument, NULL, OPTION_MAX_TOKENS},
     {"temperature", required_argument, NULL, OPTION_TEMPERATURE},
@@ -145,6 +146,7 @@ static const unsigned option_commands[OPTION_END] = {
     [OPTION_UPRIGHT] = STARTS_FROM | ON(ENCODE),
     [OPTION_LATENT_MEAN] = STARTS_FROM & GENERATES,
     [OPTION_SOURCE_SEED] = STARTS_FROM & GENERATES,
+    [OPTION_NEGATIVE] = GENERATES,
     [OPTION_SYSTEM] = TASKS,
     [OPTION_MAX_TOKENS] = ANSWERS,
     [OPTION_TEMPERATURE] = ANSWERS,
@@ -304,6 +306,7 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_UPRIGHT: out->upright = true; return 0;
     case OPTION_LATENT_MEAN: out->latent_mean = true; return 0;
     case OPTION_SOURCE_SEED: return parse_seed(&out->source_seed, &out->source_seed_given, "source-seed", value, error);
+    case OPTION_NEGATIVE: out->negative = value; return 0;
     case OPTION_SYSTEM: out->system = value; return 0;
     case OPTION_MAX_TOKENS: return parse_whole(&out->max_tokens, "max-tokens", value, error);
     case OPTION_TEMPERATURE: return parse_number(&out->temperature, "temperature", value, error);
@@ -403,6 +406,8 @@ static int take_operands(struct arguments *out, int count, char **operands, stru
         return error_set(error, ERROR_BAD_REQUEST, "\"%s\" is not a job id", out->operand);
     if (out->operand && out->command != COMMAND_SHOW && !utf8_is_valid(out->operand, strlen(out->operand)))
         return error_set(error, ERROR_BAD_REQUEST, "%s: %s has to be UTF-8 text", name, wanted);
+    if (out->negative && !utf8_is_valid(out->negative, strlen(out->negative)))
+        return error_set(error, ERROR_BAD_REQUEST, "--negative has to be UTF-8 text");
     if (out->system && !utf8_is_valid(out->system, strlen(out->system)))
         return error_set(error, ERROR_BAD_REQUEST, "--system has to be UTF-8 text");
     if (out->command == COMMAND_RUN && !out->examples)

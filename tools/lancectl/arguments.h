@@ -58,6 +58,7 @@ struct arguments {
     uint64_t source_seed;
 
     /* Prompts and answers. */
+    const char *negative; /* negative prompt, or NULL */
     const char *system; /* system prompt, or NULL */
     struct optional_number max_tokens, temperature, top_k, top_p, repetition_penalty;
 

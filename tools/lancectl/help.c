@@ -37,6 +37,7 @@ static const struct line {
     {"frames", "  --frames N              frames; 4n+1 are made\n"},
     {"shift", "  --shift X               timestep shift\n"},
     {"interval", "  --interval LOW,HIGH     guidance only where LOW < t <= HIGH\n"},
+    {"negative", "  --negative TEXT         what guidance leads away from (default: no text, as the official script)\n"},
     {"renorm", "  --renorm KIND           guidance renormalisation: global, channel, none; --renorm-min X: its least factor\n"},
     {"noise", "  --noise SOURCE          torch_cpu, torch_cuda, comfyui\n"},
     {"positions", "  --positions KIND        of the unconditional branch: official, consistent\n"},

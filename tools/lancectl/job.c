@@ -41,6 +41,7 @@ static bool add_pictures(cJSON *params, const struct arguments *arguments)
     return add_number(params, "width", arguments->width) && add_number(params, "height", arguments->height) &&
            add_number(params, "num_frames", arguments->frames) &&
            add_number(params, "num_inference_steps", arguments->steps) &&
+           add_text(params, "negative_prompt", arguments->negative) &&
            add_number(params, "guidance_scale", arguments->guidance) && add_interval(params, arguments) &&
            add_text(params, "guidance_renorm", arguments->renorm) &&
            add_number(params, "guidance_renorm_min", arguments->renorm_min) &&

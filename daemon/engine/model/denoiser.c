@@ -51,12 +51,13 @@ uint64_t denoiser_bytes(const struct decoder *decoder, const struct latent_token
 /* Rotary tables in the order of the rows: both ends of every sequence, then every sequence's cells. */
 static int set_positions(struct denoiser *d, struct error *error)
 {
-    const struct prompt *prompt = d->options.prompt;
-    const struct prompt_split *split = &prompt->splits[prompt->prefix_splits];
     const int sequences = sequences_of(&d->options);
     int code = 0;
     for (int s = 0; !code && s < sequences; s++) {
-        int32_t *const *of = s < d->options.batch ? prompt->positions : prompt->uncond_positions;
+        const bool is_cond = s < d->options.batch;
+        const struct prompt *prompt = is_cond ? d->options.prompt : prompt_uncond(d->options.prompt);
+        const struct prompt_split *split = &prompt->splits[prompt->prefix_splits];
+        int32_t *const *of = is_cond ? prompt->positions : prompt_uncond_positions(d->options.prompt);
         const int32_t *start[3], *cells[3], *end[3];
         for (int axis = 0; axis < 3; axis++) {
             start[axis] = of[axis] + split->start;

@@ -3,6 +3,7 @@
 #include "base/sha256.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { COND, UNCOND, BRANCHES };
 
@@ -26,11 +27,32 @@ static int rows_to_run(const struct prompt *prompt, int split)
     return prompt->splits[split].length - (last_of_question ? 1 : 0);
 }
 
-/* Splits before the first caption token: the same for both branches. */
-static int common_splits(const struct prompt *prompt)
+/* The prompt that a branch runs. */
+static const struct prompt *prompt_of(const struct prefix_options *o, int branch)
 {
+    return branch == UNCOND ? prompt_uncond(o->prompt) : o->prompt;
+}
+
+static bool same_split(const struct prompt *a, const struct prompt *b, int index)
+{
+    const struct prompt_split *split = &a->splits[index], *other = &b->splits[index];
+    const size_t bytes = (size_t)split->length * sizeof(int32_t);
+    if (split->attention != other->attention || split->start != other->start || split->length != other->length ||
+        memcmp(a->ids + split->start, b->ids + split->start, bytes) != 0)
+        return false;
+    for (int axis = 0; axis < 3; axis++)
+        if (memcmp(a->positions[axis] + split->start, b->positions[axis] + split->start, bytes) != 0)
+            return false;
+    return true;
+}
+
+/* Splits before the first caption token: the same for both branches. */
+static int common_splits(const struct prefix_options *o)
+{
+    const struct prompt *prompt = o->prompt, *uncond = prompt_of(o, UNCOND);
     int i = 0;
-    while (i < prompt->prefix_splits && prompt->splits[i].modality != MODALITY_CAPTION)
+    while (i < prompt->prefix_splits && prompt->splits[i].modality != MODALITY_CAPTION && i < uncond->prefix_splits &&
+           (uncond == prompt || same_split(prompt, uncond, i)))
         i++;
     return i;
 }
@@ -38,10 +60,11 @@ static int common_splits(const struct prompt *prompt)
 /* Whether the branch runs this split on its own. */
 static bool runs(const struct prefix_options *o, int branch, int split)
 {
-    if (rows_to_run(o->prompt, split) == 0)
+    const struct prompt *prompt = prompt_of(o, branch);
+    if (split >= prompt->prefix_splits || rows_to_run(prompt, split) == 0)
         return false;
-    return branch == COND || (o->guided && split >= common_splits(o->prompt) &&
-                              o->prompt->splits[split].modality != MODALITY_CAPTION);
+    const bool left_out = !prompt_of(o, COND)->negative && prompt->splits[split].modality == MODALITY_CAPTION;
+    return branch == COND || (o->guided && split >= common_splits(o) && !left_out);
 }
 
 static bool has_reference(const struct prompt *prompt)
@@ -61,15 +84,15 @@ uint64_t prefix_bytes(const struct decoder *decoder, const struct kernels *kerne
 {
     uint64_t bytes = kv_cache_bytes(decoder, o->extra_rows) + (has_reference(o->prompt) ? time_bytes(decoder, kernels) : 0);
     for (int branch = 0; branch < BRANCHES; branch++)
-        for (int i = 0; i < o->prompt->prefix_splits; i++)
+        for (int i = 0; i < prompt_prefix_splits(o->prompt); i++)
             if (runs(o, branch, i))
-                bytes += kv_cache_bytes(decoder, rows_to_run(o->prompt, i));
+                bytes += kv_cache_bytes(decoder, rows_to_run(prompt_of(o, branch), i));
     return bytes;
 }
 
 int prefix_pass_rows(const struct prompt *prompt)
 {
-    int most = 1;
+    int most = prompt->negative ? prefix_pass_rows(prompt->negative) : 1;
     for (int i = 0; i < prompt->prefix_splits; i++)
         most = rows_to_run(prompt, i) > most ? rows_to_run(prompt, i) : most;
     return most;
@@ -80,14 +103,16 @@ int prefix_pass_rows(const struct prompt *prompt)
 /* The positions that a branch's tokens have; the official KV-cache path uses the conditional ones for both. */
 static int32_t *const *positions_of(const struct prefix_options *o, int branch)
 {
-    return branch == UNCOND && o->consistent_uncond_positions ? o->prompt->uncond_positions : o->prompt->positions;
+    if (branch == UNCOND && (o->prompt->negative || o->consistent_uncond_positions))
+        return prompt_uncond_positions(o->prompt);
+    return o->prompt->positions;
 }
 
 /* The block before split `split` of a branch, or NULL. */
 static struct prefix_block *block_before(const struct prefix *p, int branch, int split)
 {
     while (--split >= 0) {
-        int owner = split < common_splits(p->options.prompt) ? COND : branch;
+        int owner = split < common_splits(&p->options) ? COND : branch;
         if (runs(&p->options, owner, split))
             return p->blocks[owner][split];
     }
@@ -98,8 +123,9 @@ static struct prefix_block *block_before(const struct prefix *p, int branch, int
 static void make_name(const struct prefix_options *o, int branch, int index, const struct prefix_name *before,
                       struct prefix_name *name)
 {
-    const struct prompt_split *split = &o->prompt->splits[index];
-    const size_t rows = (size_t)rows_to_run(o->prompt, index);
+    const struct prompt *prompt = prompt_of(o, branch);
+    const struct prompt_split *split = &prompt->splits[index];
+    const size_t rows = (size_t)rows_to_run(prompt, index);
     const struct prefix_name *input = split->attention == SPLIT_FULL         ? &o->vit_input
                                       : split->attention == SPLIT_FULL_NOISE ? &o->reference_input
                                                                              : NULL;
@@ -114,7 +140,7 @@ static void make_name(const struct prefix_options *o, int branch, int index, con
         sha256_add(&sha, before->hex, sizeof before->hex);
     if (input)
         sha256_add(&sha, input->hex, sizeof input->hex);
-    sha256_add(&sha, o->prompt->ids + split->start, rows * sizeof(int32_t));
+    sha256_add(&sha, prompt->ids + split->start, rows * sizeof(int32_t));
     for (int axis = 0; axis < 3; axis++)
         sha256_add(&sha, positions_of(o, branch)[axis] + split->start, rows * sizeof(int32_t));
     sha256_finish(&sha, name->hex);
@@ -123,13 +149,13 @@ static void make_name(const struct prefix_options *o, int branch, int index, con
 /* Name every block, and take those that are known: of each branch an unbroken chain from the beginning. */
 static void find_blocks(struct prefix *p)
 {
-    const int common = common_splits(p->options.prompt);
+    const int common = common_splits(&p->options);
     const struct prefix_name *shared = NULL; /* the last common block */
     bool shared_found = true;
     for (int branch = COND; branch < BRANCHES; branch++) {
         const struct prefix_name *before = branch == COND ? NULL : shared;
         bool found = shared_found;
-        for (int i = 0; i < p->options.prompt->prefix_splits; i++) {
+        for (int i = 0; i < prefix_splits(p); i++) {
             if (!runs(&p->options, branch, i))
                 continue;
             make_name(&p->options, branch, i, before, &p->names[branch][i]);
@@ -147,7 +173,7 @@ static void find_blocks(struct prefix *p)
 /* When all blocks are there: the ends that are queried. */
 static int open_ends(struct prefix *p, struct error *error)
 {
-    const int splits = p->options.prompt->prefix_splits;
+    const int splits = prefix_splits(p);
     int code = 0;
     for (int i = 0; i < splits; i++)
         if (!prefix_has(p, i))
@@ -193,7 +219,7 @@ void prefix_close(struct prefix *p)
     free(p);
 }
 
-int prefix_splits(const struct prefix *p) { return p->options.prompt->prefix_splits; }
+int prefix_splits(const struct prefix *p) { return prompt_prefix_splits(p->options.prompt); }
 struct kv_cache *prefix_cond(const struct prefix *p) { return p->ends[COND]; }
 struct kv_cache *prefix_uncond(const struct prefix *p) { return p->ends[UNCOND]; }
 
@@ -203,6 +229,16 @@ bool prefix_has(const struct prefix *p, int split)
         if (runs(&p->options, branch, split) && !p->blocks[branch][split])
             return false;
     return true;
+}
+
+bool prefix_lacks(const struct prefix *p, enum split_attention attention)
+{
+    for (int branch = COND; branch < BRANCHES; branch++)
+        for (int i = 0; i < prefix_splits(p); i++)
+            if (runs(&p->options, branch, i) && !p->blocks[branch][i] &&
+                prompt_of(&p->options, branch)->splits[i].attention == attention)
+                return true;
+    return false;
 }
 
 /* ---- running ---- */
@@ -217,15 +253,14 @@ static int make_time_zero(struct prefix *p, struct error *error)
     return code;
 }
 
-/* Put the split's embeddings into the workspace and describe the block; rows of a visual block are ordered
- * [start, end][cells] when its cells have the generation weights. */
-static int embed_split(struct prefix *p, const struct prompt_split *split, int rows, struct decoder_workspace *w,
-                       const struct prefix_inputs *inputs, struct decoder_block *block, struct error *error)
+/* Put the embeddings of a split, whose tokens are `ids`, into the workspace and describe the block; rows of a visual block
+ * are ordered [start, end][cells] when its cells have the generation weights. */
+static int embed_split(struct prefix *p, const struct prompt_split *split, const int32_t *ids, int rows,
+                       struct decoder_workspace *w, const struct prefix_inputs *inputs, struct decoder_block *block,
+                       struct error *error)
 {
-    const struct prompt *prompt = p->options.prompt;
     struct kernels *k = p->kernels;
     const size_t hidden = (size_t)decoder_hidden_size(p->decoder);
-    const int32_t *ids = prompt->ids + split->start;
     const int cells = rows - 2;
     act *x = decoder_workspace_x(w);
     int code = 0;
@@ -277,14 +312,15 @@ static int set_positions(struct prefix *p, const struct prompt_split *split, int
 static int run_block(struct prefix *p, int branch, int index, struct decoder_workspace *w, const struct prefix_inputs *inputs,
                      const struct decoder_trace *trace, struct error *error)
 {
-    const struct prompt_split *split = &p->options.prompt->splits[index];
-    const int rows = rows_to_run(p->options.prompt, index);
+    const struct prompt *prompt = prompt_of(&p->options, branch);
+    const struct prompt_split *split = &prompt->splits[index];
+    const int rows = rows_to_run(prompt, index);
     struct prefix_block *made;
     struct decoder_block block;
     int code = prefix_block_open(&made, p->cache, &p->names[branch][index], block_before(p, branch, index), rows, error);
     if (code)
         return code;
-    code = embed_split(p, split, rows, w, inputs, &block, error);
+    code = embed_split(p, split, prompt->ids + split->start, rows, w, inputs, &block, error);
     if (!code)
         code = set_positions(p, split, rows, positions_of(&p->options, branch), w, error);
     if (!code) {

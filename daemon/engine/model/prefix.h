@@ -1,7 +1,8 @@
 /* prefix.h: everything before the block that is generated, run once into KV caches.
  *
  * Both guidance branches see the same tokens with the same positions up to the caption, so
- * these are computed once; from the caption on each branch is a chain of its own. Every split is a block of the
+ * these are computed once; from the caption on each branch is a chain of its own (with a negative prompt, two prompts, and
+ * what they begin with alike is computed once). Every split is a block of the
  * prefix cache (prefix_cache.h): what an earlier job has computed is found when the prefix is opened and not
  * run again. Splits are run one by one, so that a caller can stop in between. Source: validation_gen_KVcache and
  * validation_und_KVcache in modeling/lance/lance.py.
@@ -50,6 +51,9 @@ int prefix_splits(const struct prefix *prefix);
 bool prefix_has(const struct prefix *prefix, int split);
 int prefix_run(struct prefix *prefix, int split, struct decoder_workspace *workspace, const struct prefix_inputs *inputs,
                const struct decoder_trace *traces, struct error *error);
+
+/* Whether any branch still has to run a split of this kind. */
+bool prefix_lacks(const struct prefix *prefix, enum split_attention attention);
 
 /* The caches to query once every split is there: conditional, unconditional (NULL when not guided). They belong to the
  * prefix; rows stored into them stay with it. */

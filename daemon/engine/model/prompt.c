@@ -254,7 +254,8 @@ static int allocate(struct packing *p, size_t tokens, struct error *error)
     return 0;
 }
 
-static int pack(struct packing *p, const struct tokenizer *tokenizer, const struct prompt_request *request,
+/* `name` is the parameter that holds request->text. */
+static int pack(struct packing *p, const struct tokenizer *tokenizer, const struct prompt_request *request, const char *name,
                 struct error *error)
 {
     const bool source = request->vit.frames > 0 || request->reference.frames > 0;
@@ -271,7 +272,7 @@ static int pack(struct packing *p, const struct tokenizer *tokenizer, const stru
 
     size_t text_tokens = segment->count + (source ? p->head.count : 0);
     if (text_tokens > PROMPT_MAX_TOKENS)
-        return error_set(error, ERROR_TOO_LARGE, "prompt is %zu tokens with its system prompt; at most %d are accepted",
+        return error_set(error, ERROR_TOO_LARGE, "%s is %zu tokens with its system prompt; at most %d are accepted", name,
                          text_tokens, PROMPT_MAX_TOKENS);
     size_t cells = (size_t)token_grid_cells(request->vit) + (size_t)token_grid_cells(request->reference) +
                    (size_t)token_grid_cells(request->target);
@@ -307,11 +308,11 @@ static int pack(struct packing *p, const struct tokenizer *tokenizer, const stru
     return 0;
 }
 
-int prompt_pack(struct prompt **out, const struct tokenizer *tokenizer, const struct lance_config *config,
-                const struct prompt_request *request, struct error *error)
+static int pack_branch(struct prompt **out, const struct tokenizer *tokenizer, const struct lance_config *config,
+                       const struct prompt_request *request, const char *name, struct error *error)
 {
     *out = NULL;
-    const struct { const char *name, *text; } texts[] = {{"prompt", request->text}, {"system_prompt", request->system_prompt}};
+    const struct { const char *name, *text; } texts[] = {{name, request->text}, {"system_prompt", request->system_prompt}};
     for (int i = 0; i < 2; i++)
         if (strlen(texts[i].text) > PROMPT_MAX_BYTES)
             return error_set(error, ERROR_TOO_LARGE, "%s has %zu bytes; at most %d are accepted", texts[i].name,
@@ -319,7 +320,7 @@ int prompt_pack(struct prompt **out, const struct tokenizer *tokenizer, const st
     struct packing p = {.config = config, .prompt = calloc(1, sizeof(struct prompt))};
     if (!p.prompt)
         return error_set(error, ERROR_NO_MEMORY, "prompt: no memory");
-    int code = pack(&p, tokenizer, request, error);
+    int code = pack(&p, tokenizer, request, name, error);
     free(p.head.ids);
     free(p.tail.ids);
     free(p.caption.ids);
@@ -331,10 +332,27 @@ int prompt_pack(struct prompt **out, const struct tokenizer *tokenizer, const st
     return code;
 }
 
+int prompt_pack(struct prompt **out, const struct tokenizer *tokenizer, const struct lance_config *config,
+                const struct prompt_request *request, struct error *error)
+{
+    int code = pack_branch(out, tokenizer, config, request, "prompt", error);
+    if (code || request->target.frames == 0 || !request->negative_text || !*request->negative_text)
+        return code;
+    struct prompt_request negative = *request;
+    negative.text = request->negative_text;
+    code = pack_branch(&(*out)->negative, tokenizer, config, &negative, "negative_prompt", error);
+    if (code) {
+        prompt_free(*out);
+        *out = NULL;
+    }
+    return code;
+}
+
 void prompt_free(struct prompt *prompt)
 {
     if (!prompt)
         return;
+    prompt_free(prompt->negative);
     free(prompt->ids);
     free(prompt->modalities);
     for (int axis = 0; axis < 3; axis++) {

@@ -15,6 +15,9 @@
  * begins with a line break merges with the template's, and the official code raises an error), the caption is
  * every token that holds a byte of it.
  *
+ * The official unconditional branch is the same sequence without the caption. With a negative text it is a prompt of its
+ * own: that text in the caption's place, with the positions that it has as anybody's caption.
+ *
  * Host memory only; an object is immutable once packed.
  */
 #ifndef LANCE_PROMPT_H
@@ -57,6 +60,7 @@ static inline int token_grid_cells(struct token_grid grid) { return grid.frames 
 struct prompt_request {
     const char *system_prompt;
     const char *text;             /* caption, instruction or question; may be empty */
+    const char *negative_text;    /* of the unconditional branch; NULL or "": it has no caption */
     struct token_grid vit;        /* merged 2x2 patches */
     struct token_grid reference;  /* latents of the source */
     struct token_grid target;     /* latents to generate; none: an answer in words follows */
@@ -79,7 +83,26 @@ struct prompt {
      * caption's tokens (whose own entries are unused). */
     int32_t *positions[3];
     int32_t *uncond_positions[3];
+    struct prompt *negative; /* what the unconditional branch runs; NULL: this one without its caption */
 };
+
+/* What the unconditional branch runs, and the positions of its target block. */
+static inline const struct prompt *prompt_uncond(const struct prompt *prompt)
+{
+    return prompt->negative ? prompt->negative : prompt;
+}
+
+static inline int32_t *const *prompt_uncond_positions(const struct prompt *prompt)
+{
+    return prompt->negative ? prompt->negative->positions : prompt->uncond_positions;
+}
+
+/* Splits before the target block of the branch that has more of them. */
+static inline int prompt_prefix_splits(const struct prompt *prompt)
+{
+    const int uncond = prompt_uncond(prompt)->prefix_splits;
+    return prompt->prefix_splits > uncond ? prompt->prefix_splits : uncond;
+}
 
 /* The official system prompt of a task. Understanding tasks have one for questions and one for plain captions;
  * `has_text` chooses. Static memory. */
