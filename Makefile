@@ -8,6 +8,7 @@
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
 #   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
+#   make compare BASE=DIR           whether every task and weight form gives the bytes that another tree's build gives
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine, and what a request and its payload cost
@@ -236,6 +237,11 @@ fidelity: $(BUILD)/tests/check-golden
 	 python3 tests/golden/fidelity.py < $(BUILD)/golden.txt > $(BUILD)/fidelity.md && mv $(BUILD)/fidelity.md docs/fidelity.md && \
 	 tail -n 1 $(BUILD)/golden.txt && exit $$status
 
+# Pixels, latents, tokens and texts of this build beside those of the tree in BASE, which is built; some seconds.
+compare: all
+	@[ -n "$(BASE)" ] || { echo "usage: make compare BASE=DIR (a tree of another commit, built)" >&2; exit 2; }
+	@.venv/bin/python tests/compare_builds.py "$(BASE)"
+
 # libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
 FUZZ_SOURCES = base/error.c base/json.c base/mapped_file.c protocol/safetensors.c base/utf8.c daemon/engine/model/checkpoint/zip.c daemon/engine/model/checkpoint/pth.c
 FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -318,6 +324,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
