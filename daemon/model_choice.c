@@ -4,11 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/json.h"
 #include "base/utf8.h"
-#include "daemon/engine/model/checkpoint/checkpoint_files.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/machine_memory.h"
 
 uint64_t model_choice_budget(const struct options *options, uint64_t device_bytes)
@@ -23,54 +22,30 @@ uint64_t model_choice_budget(const struct options *options, uint64_t device_byte
     return is_capped ? options->memory_limit_bytes : budget;
 }
 
-static uint64_t bytes_of(const char *path)
-{
-    struct stat status;
-    return path[0] != '\0' && stat(path, &status) == 0 ? (uint64_t)status.st_size : 0;
-}
-
-/* By the files' names, as checkpoint_files.h finds them. */
-static const char *form_of(const struct checkpoint_files *files)
-{
-    if (!files->meta_expected && files->meta[0] == '\0')
-        return "dense";
-    if (!files->meta_expected)
-        return "mlx";
-    return strstr(files->weights[0], "/awq_") != NULL ? "awq" : "nvfp4";
-}
-
 void model_facts_read(struct model_facts *facts, const struct options *options, int index, uint64_t budget_bytes)
 {
     *facts = (struct model_facts){.form = "dense"};
-    const char *directory = options->models[index].directory;
     const struct checkpoint_options paths = {
-        .model_dir = directory, .vae_path = options->vae_path, .vit_path = options->vit_path};
-    struct checkpoint_files *files = malloc(sizeof *files); /* too large for a thread's stack */
-    struct notes missing = {""}, warnings = {""};
+        .model_dir = options->models[index].directory, .vae_path = options->vae_path, .vit_path = options->vit_path};
+    struct checkpoint_look look;
     struct error error = {0};
-    if (files == NULL)
-        snprintf(facts->problem, sizeof facts->problem, "no memory to look at it");
-    else if (checkpoint_files_find(files, &paths, &missing, &warnings, &error) != 0)
+    if (checkpoint_look(&look, &paths, &error) != 0)
         snprintf(facts->problem, sizeof facts->problem, "%.190s", error.text);
     else {
-        snprintf(facts->problem, sizeof facts->problem, "%.190s", missing.text);
-        for (int i = 0; i < files->weights_count; i++)
-            facts->file_bytes += bytes_of(files->weights[i]);
-        facts->file_bytes += bytes_of(files->vit_weights) + bytes_of(files->vae);
-        facts->form = form_of(files);
+        snprintf(facts->problem, sizeof facts->problem, "%.190s", look.missing);
+        facts->file_bytes = look.file_bytes;
+        facts->form = look.form;
         facts->is_four_bit = strcmp(facts->form, "dense") != 0;
-        const char *slash = strrchr(files->directory, '/');
-        facts->is_for_videos = strstr(slash != NULL ? slash : files->directory, "Video") != NULL;
+        facts->is_for_videos = strstr(look.name, "Video") != NULL;
     }
     utf8_make_line(facts->problem);
     facts->fits = facts->file_bytes <= budget_bytes;
-    free(files);
 }
 
 /* Officially the tasks with a video in them are done with the release for videos. */
 static bool wants_video_release(enum lance_task task)
 {
-    return task == LANCE_T2V || task == LANCE_I2V || task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO;
+    return task_makes_video(task) || task_takes_video(task);
 }
 
 /* Below this 4 bits gain nothing that anybody would notice. */

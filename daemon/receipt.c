@@ -63,7 +63,7 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     cJSON *stages = json_add_array(receipt, "stages");
     for (int i = 0; i < result->stage_count; i++) {
         cJSON *stage = json_object();
-        json_add_text(stage, "stage", result->stages[i].stage);
+        json_add_text(stage, "stage", lance_stage_name(result->stages[i].stage));
         add_seconds(stage, "seconds", result->stages[i].seconds);
         json_add_number(stage, "steps", result->stages[i].steps);
         json_append(stages, stage);

@@ -17,7 +17,6 @@ enum kind { KIND_TEXT, KIND_INT, KIND_UINT64, KIND_NUMBER, KIND_BOOL, KIND_INTER
 /* For which requests a parameter means something. */
 enum use { USE_PICTURES = 1, USE_TEXT = 2, USE_SOURCE = 4, USE_LATENTS = 8 };
 
-enum { LATENT_CHANNELS = 48, SPATIAL_STRIDE = 16, TEMPORAL_STRIDE = 4 }; /* of the Wan 2.2 VAE */
 
 static const char *const renorm_names[] = {
     [RENORM_GLOBAL] = "global", [RENORM_CHANNEL] = "channel", [RENORM_NONE] = "none", NULL};
@@ -77,13 +76,6 @@ enum { PARAMETERS = sizeof parameters / sizeof parameters[0] };
 
 /* Parameters that are no field of struct lance_request. */
 static const char *const other_parameters[] = {"preview", "fps"};
-
-static bool is_of_vae(enum lance_task task) { return task == LANCE_ENCODE || task == LANCE_DECODE; }
-
-static bool task_makes_text(enum lance_task task)
-{
-    return task == LANCE_X2T_IMAGE || task == LANCE_X2T_VIDEO;
-}
 
 static int wrong(struct error *error, const char *name, const cJSON *value, const char *wanted)
 {
@@ -188,7 +180,7 @@ static int read_params(struct job_request *request, const cJSON *params, struct 
     if (fps != NULL && (!is_finite_number(fps) || fps->valuedouble < 0))
         return wrong(error, "fps", fps, "a number of frames per second");
     request->source.fps = fps != NULL ? fps->valuedouble : 0;
-    if (request->lance.prompt == NULL && !is_of_vae(request->lance.task))
+    if (request->lance.prompt == NULL && !task_is_of_vae(request->lance.task))
         return error_set(error, ERROR_BAD_REQUEST, "prompt: is missing");
     return 0;
 }
@@ -240,11 +232,11 @@ static int read_noise(struct job_request *request, const struct tensor_view *ten
     /* A source has its size from the preset: the engine finds it, and checks how many values there are. */
     const bool from_source = lance->width == 0 && lance->task != LANCE_T2I && lance->task != LANCE_T2V;
     if (!from_source &&
-        (lance->width < SPATIAL_STRIDE || lance->height < SPATIAL_STRIDE || lance->num_frames < 1 || lance->batch_size < 1))
+        (lance->width < VAE_SPATIAL_STRIDE || lance->height < VAE_SPATIAL_STRIDE || lance->num_frames < 1 || lance->batch_size < 1))
         return error_set(error, ERROR_BAD_REQUEST,
                          "tensor \"noise\": needs width, height, num_frames and batch_size, which say its shape");
-    uint64_t latent_frames = (uint64_t)(lance->num_frames - 1) / TEMPORAL_STRIDE + 1;
-    uint64_t cells = (uint64_t)(lance->height / SPATIAL_STRIDE) * (uint64_t)(lance->width / SPATIAL_STRIDE);
+    uint64_t latent_frames = (uint64_t)(lance->num_frames - 1) / VAE_TEMPORAL_STRIDE + 1;
+    uint64_t cells = (uint64_t)(lance->height / VAE_SPATIAL_STRIDE) * (uint64_t)(lance->width / VAE_SPATIAL_STRIDE);
     uint64_t shape[3] = {(uint64_t)lance->batch_size, 0, LATENT_CHANNELS};
     /* A product that overflows is no shape any message could have. */
     bool known = !__builtin_mul_overflow(latent_frames, cells, &shape[1]);
@@ -271,8 +263,8 @@ static int read_latents(struct given_latents *given, const struct lance_latents 
         fits = tensor->shape[i] >= 1 && tensor->shape[i] <= INT_MAX;
     if (!fits) {
         char wanted[80];
-        snprintf(wanted, sizeof wanted, "F32 [batch,%d,latent frames,height/%d,width/%d]", channels, SPATIAL_STRIDE,
-                 SPATIAL_STRIDE);
+        snprintf(wanted, sizeof wanted, "F32 [batch,%d,latent frames,height/%d,width/%d]", channels, VAE_SPATIAL_STRIDE,
+                 VAE_SPATIAL_STRIDE);
         return bad_tensor(error, tensor, wanted);
     }
     int status = copy_floats(&given->values, tensor, error);
@@ -295,12 +287,12 @@ static void size_from_latents(struct job_request *request, const cJSON *params)
     const bool has_width = is_given(params, "width"), has_height = is_given(params, "height");
     if (!is_given(params, "batch_size"))
         lance->batch_size = latents->batch;
-    if (!is_given(params, "num_frames") && latents->frames <= INT_MAX / TEMPORAL_STRIDE)
-        lance->num_frames = 1 + (latents->frames - 1) * TEMPORAL_STRIDE;
+    if (!is_given(params, "num_frames") && latents->frames <= INT_MAX / VAE_TEMPORAL_STRIDE)
+        lance->num_frames = 1 + (latents->frames - 1) * VAE_TEMPORAL_STRIDE;
     if ((lance->task == LANCE_T2I || lance->task == LANCE_T2V) && !has_width && !has_height &&
-        latents->width <= INT_MAX / SPATIAL_STRIDE && latents->height <= INT_MAX / SPATIAL_STRIDE) {
-        lance->width = latents->width * SPATIAL_STRIDE;
-        lance->height = latents->height * SPATIAL_STRIDE;
+        latents->width <= INT_MAX / VAE_SPATIAL_STRIDE && latents->height <= INT_MAX / VAE_SPATIAL_STRIDE) {
+        lance->width = latents->width * VAE_SPATIAL_STRIDE;
+        lance->height = latents->height * VAE_SPATIAL_STRIDE;
     }
 }
 
@@ -488,7 +480,7 @@ static bool samples_a_part(const struct lance_request *request)
 
 cJSON *job_request_params(const struct lance_request *request)
 {
-    int use = is_of_vae(request->task) ? 0 : task_makes_text(request->task) ? USE_TEXT : USE_PICTURES;
+    int use = task_is_of_vae(request->task) ? 0 : task_answers(request->task) ? USE_TEXT : USE_PICTURES;
     if (use == USE_PICTURES && (request->latents != NULL || samples_a_part(request)))
         use |= USE_LATENTS;
     if (request->source != NULL)

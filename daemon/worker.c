@@ -189,19 +189,19 @@ static int load(struct worker *worker, int index, struct error *error)
 
 /* What is known of the stage a job is in, for the time left. */
 struct pace {
-    const char *stage;
+    enum lance_stage stage;
     double seconds;
 };
 
 static cJSON *progress_json(const struct lance_progress *progress, struct pace *pace)
 {
-    if (pace->stage == NULL || strcmp(pace->stage, progress->stage) != 0)
+    if (pace->stage != progress->stage)
         *pace = (struct pace){.stage = progress->stage};
     pace->seconds += progress->seconds;
     /* Preparing says nothing of the stages after it. */
-    const bool tells = progress->steps > 0 && progress->step > 0 && strcmp(progress->stage, "prepare") != 0;
+    const bool tells = progress->steps > 0 && progress->step > 0 && progress->stage != STAGE_PREPARE;
     cJSON *fields = json_object();
-    json_add_text(fields, "stage", progress->stage);
+    json_add_text(fields, "stage", lance_stage_name(progress->stage));
     json_add_number(fields, "step", progress->step);
     json_add_number(fields, "steps", progress->steps);
     json_add_number(fields, "total_step", progress->total_step);
@@ -250,14 +250,15 @@ static void post_step(struct worker *worker, struct job *job, struct lance_job *
                       const struct lance_progress *progress, struct pace *pace)
 {
     jobs_post(worker->jobs, job, "progress", progress_json(progress, pace));
-    if (job_request(job)->lance.preview && strcmp(progress->stage, "denoise") == 0)
+    if (job_request(job)->lance.preview && progress->stage == STAGE_DENOISE)
         post_preview(worker, job, running);
     if (progress->text != NULL && progress->text[0] != '\0') {
         cJSON *fields = json_object();
         json_add_text(fields, "text", progress->text);
         jobs_post(worker->jobs, job, "text", fields);
     }
-    log_debug(job_id(job), "%s %d/%d in %.4f s", progress->stage, progress->step, progress->steps, progress->seconds);
+    log_debug(job_id(job), "%s %d/%d in %.4f s", lance_stage_name(progress->stage), progress->step, progress->steps,
+              progress->seconds);
 }
 
 /* From any thread. */
@@ -581,7 +582,7 @@ int worker_choose_model(struct worker *worker, const char *name, enum lance_task
         return worker_find_model(worker, name, index, error);
     struct worker_status status;
     worker_status(worker, &status);
-    if (status.loaded >= 0 && (task == LANCE_ENCODE || task == LANCE_DECODE)) {
+    if (status.loaded >= 0 && task_is_of_vae(task)) {
         *index = status.loaded; /* all have the same VAE: no reason to load another */
         return 0;
     }

@@ -34,6 +34,7 @@ using std::atomic_bool;
 #endif
 
 #include "base/error.h"
+#include "kernels/guidance.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -131,8 +132,6 @@ struct attention {
     act *out;
     int out_stride;
 };
-
-enum guidance_renorm { RENORM_GLOBAL, RENORM_CHANNEL, RENORM_NONE };
 
 /* One flow-matching Euler step with classifier-free guidance (LANCE.md section 4; official
  * source modeling/lance/lance.py). All over [rows, width]:

@@ -1,6 +1,6 @@
 /* internal.h: what the engine's files (daemon/engine/) share behind lance.h.
  *
- *   lance.c    models: open, close, info
+ *   load.c     models: open, close, info
  *   request.c  defaults and checks of a request
  *   plan.c     from a request to sizes: prompt, grids, memory
  *   prepare.c  the first stage: frames, noise and latents of the request
@@ -68,20 +68,6 @@ struct lance_model {
     struct preview_colours colours;
     atomic_bool colours_there; /* known, or fitted by now */
 };
-
-/* The task's properties. */
-static inline bool task_answers(enum lance_task task) { return task == LANCE_X2T_IMAGE || task == LANCE_X2T_VIDEO; }
-static inline bool task_edits(enum lance_task task) { return task == LANCE_IMAGE_EDIT || task == LANCE_VIDEO_EDIT; }
-static inline bool task_samples(enum lance_task task) { return task <= LANCE_VIDEO_EDIT; } /* denoises latents */
-static inline bool task_has_source(enum lance_task task)
-{
-    return task_answers(task) || task_edits(task) || task == LANCE_I2V || task == LANCE_ENCODE;
-}
-static inline bool task_takes_video(enum lance_task task) { return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO; }
-static inline bool task_makes_video(enum lance_task task)
-{
-    return task == LANCE_T2V || task == LANCE_I2V || task == LANCE_VIDEO_EDIT;
-}
 
 /* What a request comes to before anything is allocated on the device. */
 struct job_plan {

@@ -20,18 +20,12 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "kernels/kernels.h"
+#include "daemon/engine/stage.h"
+#include "daemon/engine/task.h"
+#include "kernels/guidance.h"
+#include "protocol/latent_shape.h"
 
-enum lance_task {
-    LANCE_T2I, LANCE_T2V, LANCE_I2V, LANCE_IMAGE_EDIT, LANCE_VIDEO_EDIT, LANCE_X2T_IMAGE, LANCE_X2T_VIDEO,
-    LANCE_ENCODE, /* frames to latents, by the VAE alone */
-    LANCE_DECODE, /* latents to frames, by the VAE alone */
-    LANCE_TASK_COUNT
-};
-
-/* "t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", "encode", "decode". */
-const char *lance_task_name(enum lance_task task);
-int lance_task_of(const char *name); /* or -1 */
+struct kernels;
 
 /* How rotary frequencies and the latent position table are held. The official script
  * casts the whole model to bf16, tables included (LANCE.md section 6, item 2). AUTO follows
@@ -119,7 +113,7 @@ struct lance_latents {
     int batch, channels, frames, height, width;
 };
 
-/* A request; its pointers are borrowed until the job's first stage, "prepare", has ended (lance_job_step has told its last step),
+/* A request; its pointers are borrowed until the job's first stage, STAGE_PREPARE, has ended (lance_job_step has told its last step),
  * or the job is closed. Fill with lance_request_init first. */
 struct lance_request {
     enum lance_task task;
@@ -204,9 +198,9 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 enum lance_step_status { LANCE_STEP_DONE = 0, LANCE_STEP_MORE = 1 }; /* errors are negative */
 
 struct lance_progress {
-    const char *stage;   /* "prepare", "vit", "encode", "prefix", "denoise", "decode", "text" (static strings) */
+    enum lance_stage stage;
     int step, steps;     /* within the stage; steps 0: unknown */
-    int total_step, total_steps; /* over the whole job; the total falls after "prepare" where earlier jobs have left something */
+    int total_step, total_steps; /* over the whole job; the total falls after STAGE_PREPARE where earlier jobs have left something */
     int later_steps;     /* what the stages to come amount to, a latent frame of the VAE counting as one step: for the time left */
     const char *text;    /* the piece of text made by this step, whole UTF-8 characters; NULL if none. Valid until the next step */
     double seconds;      /* spent in this step */
@@ -228,7 +222,7 @@ int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, i
                       struct error *error);
 
 struct lance_stage_time {
-    const char *stage;
+    enum lance_stage stage;
     double seconds;
     int steps;
 };
@@ -245,7 +239,7 @@ struct lance_result {
     const char *text;        /* x2t: the answer */
     const int32_t *token_ids;
     int tokens;
-    struct lance_stage_time stages[8];
+    struct lance_stage_time stages[STAGE_COUNT];
     int stage_count;
     uint64_t peak_bytes;      /* device memory beside the weights, highest seen */
     uint64_t estimated_bytes; /* device_bytes of lance_estimate; the peak is lower where a prefix was found */

@@ -1,6 +1,7 @@
 /* plan.c: from a request to a plan: the prompt, the grids, and what memory each stage will hold. */
 #include "daemon/engine/internal.h"
 #include "daemon/engine/model/sampler.h"
+#include "daemon/engine/system_prompt.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -101,7 +102,7 @@ static int plan_prompt(struct job_plan *plan, const struct lance_model *model, c
                        struct error *error)
 {
     const struct prompt_request words = {
-        .system_prompt = r->system_prompt ? r->system_prompt : prompt_system(r->task, *r->prompt != 0),
+        .system_prompt = r->system_prompt ? r->system_prompt : system_prompt(r->task, *r->prompt != 0),
         .text = r->prompt,
         .negative_text = r->negative_prompt,
         .vit = plan->vit_tokens,

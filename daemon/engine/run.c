@@ -25,10 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_STAGES = 7 };
-
 struct stage {
-    const char *name;
+    enum lance_stage id;
     int (*begin)(struct lance_job *job, struct error *error);
     int (*step)(struct lance_job *job, int step, struct error *error); /* a step of `steps`; text may end early */
     int (*end)(struct lance_job *job, struct error *error);
@@ -40,10 +38,10 @@ struct lance_job {
     struct lance_request request; /* its pointers are not used after the first stage */
     struct job_plan plan;
 
-    const struct stage *stages[MAX_STAGES];
-    int stage_steps[MAX_STAGES], stage_size[MAX_STAGES]; /* size: with a latent frame of the VAE as one step */
-    double stage_seconds[MAX_STAGES];
-    int stages_done_steps[MAX_STAGES];
+    const struct stage *stages[STAGE_COUNT];
+    int stage_steps[STAGE_COUNT], stage_size[STAGE_COUNT]; /* size: with a latent frame of the VAE as one step */
+    double stage_seconds[STAGE_COUNT];
+    int stages_done_steps[STAGE_COUNT];
     int stage_count, stage, step, total_step, total_steps;
     bool begun, failed, finished;
 
@@ -549,13 +547,13 @@ static int text_stage_end(struct lance_job *job, struct error *error)
 
 /* ---- start ---- */
 
-static const struct stage prepare_stage = {"prepare", prepare_stage_begin, prepare_stage_step, prepare_stage_end};
-static const struct stage vit_stage = {"vit", vit_stage_begin, vit_stage_step, vit_stage_end};
-static const struct stage encode_stage = {"encode", encode_stage_begin, encode_stage_step, encode_stage_end};
-static const struct stage prefix_stage = {"prefix", prefix_stage_begin, prefix_stage_step, prefix_stage_end};
-static const struct stage denoise_stage = {"denoise", denoise_stage_begin, denoise_stage_step, denoise_stage_end};
-static const struct stage decode_stage = {"decode", decode_stage_begin, decode_stage_step, decode_stage_end};
-static const struct stage text_stage = {"text", text_stage_begin, text_stage_step, text_stage_end};
+static const struct stage prepare_stage = {STAGE_PREPARE, prepare_stage_begin, prepare_stage_step, prepare_stage_end};
+static const struct stage vit_stage = {STAGE_VIT, vit_stage_begin, vit_stage_step, vit_stage_end};
+static const struct stage encode_stage = {STAGE_ENCODE, encode_stage_begin, encode_stage_step, encode_stage_end};
+static const struct stage prefix_stage = {STAGE_PREFIX, prefix_stage_begin, prefix_stage_step, prefix_stage_end};
+static const struct stage denoise_stage = {STAGE_DENOISE, denoise_stage_begin, denoise_stage_step, denoise_stage_end};
+static const struct stage decode_stage = {STAGE_DECODE, decode_stage_begin, decode_stage_step, decode_stage_end};
+static const struct stage text_stage = {STAGE_TEXT, text_stage_begin, text_stage_step, text_stage_end};
 
 static void add_stage(struct lance_job *job, const struct stage *stage, int steps, int size)
 {
@@ -696,7 +694,7 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
     job->stage_seconds[stage] += seconds;
     job->stages_done_steps[stage] = job->step;
     *progress = (struct lance_progress){
-        .stage = job->stages[stage]->name,
+        .stage = job->stages[stage]->id,
         .step = job->step,
         .steps = job->stage_steps[stage],
         .total_step = job->total_step,
@@ -767,7 +765,7 @@ int lance_job_result(const struct lance_job *job, struct lance_result *result, s
     result->estimated_bytes = job->plan.memory.device_bytes;
     for (int i = 0; i < job->stage_count; i++)
         result->stages[result->stage_count++] =
-            (struct lance_stage_time){job->stages[i]->name, job->stage_seconds[i], job->stages_done_steps[i]};
+            (struct lance_stage_time){job->stages[i]->id, job->stage_seconds[i], job->stages_done_steps[i]};
     if (target.frames > 0) {
         result->pixels = job->pixels;
         result->frames = vae_frames(target.frames);

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/engine/model/checkpoint/config.h"
+#include "daemon/engine/model/checkpoint/model_file.h"
 #include "daemon/engine/model/noise.h"
 #include "protocol/safetensors.h"
 
@@ -251,7 +251,7 @@ static int fill(struct assembly *assembly, const char *core_path, const char *re
 {
     int result = safetensors_open(&assembly->core, core_path, error);
     if (!result)
-        result = config_read_json(&assembly->recipes, recipes_path, error);
+        result = model_file_json(&assembly->recipes, recipes_path, error);
     if (result)
         return result;
     for (size_t i = 0; i < safetensors_count(assembly->core); i++) {

@@ -1,4 +1,5 @@
 /* releases.c: see releases.h. */
+#include "daemon/engine/model/checkpoint/model_file.h"
 #include "tests/golden/releases.h"
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 
 #include <cjson/cJSON.h>
 
-#include "daemon/engine/model/checkpoint/config.h"
 #include "protocol/safetensors.h"
 
 enum { MAX_TENSORS = 4096, QUANTISED_PARTS = 3 };
@@ -373,7 +373,7 @@ static int write_mlx_config(const char *model_dir, const char *into_dir, int gro
     cJSON *config;
     if (snprintf(path, sizeof path, "%s/llm_config.json", model_dir) >= PATH_MAX)
         return error_set(error, ERROR_IO, "%s: path too long", model_dir);
-    int result = config_read_json(&config, path, error);
+    int result = model_file_json(&config, path, error);
     if (result)
         return result;
     cJSON *block = group_size ? cJSON_AddObjectToObject(config, "quantization") : NULL;

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/lance.h"
+#include "kernels/kernels.h"
 #include "tests/golden/assemble.h"
 
 static char folder[] = "/tmp/lance-engine-XXXXXX"; /* of the checkpoint */
@@ -83,7 +84,7 @@ static inline void assert_refused_while_preparing(const struct lance_request *re
     if (status)
         fail_msg("%s", error.text);
     while ((status = lance_job_step(job, &progress, &error)) >= 0)
-        assert_string_equal(progress.stage, "prepare");
+        assert_int_equal(progress.stage, STAGE_PREPARE);
     assert_int_equal(status, ERROR_BAD_REQUEST);
     if (!strstr(error.text, words))
         fail_msg("\"%s\" does not say \"%s\"", error.text, words);

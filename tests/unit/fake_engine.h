@@ -46,23 +46,6 @@ static void fake_sleep(int milliseconds)
     nanosleep(&time, NULL);
 }
 
-static const char *const fake_task_names[] = {"t2i",        "t2v",       "i2v",      "image_edit",
-                                              "video_edit", "x2t_image", "x2t_video", "encode",
-                                              "decode"};
-
-const char *lance_task_name(enum lance_task task)
-{
-    return fake_task_names[task];
-}
-
-int lance_task_of(const char *name)
-{
-    for (int i = 0; i < LANCE_TASK_COUNT; i++)
-        if (strcmp(fake_task_names[i], name) == 0)
-            return i;
-    return -1;
-}
-
 static bool fake_has_file(const char *folder, const char *name)
 {
     char path[512];
@@ -181,7 +164,7 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
         return error_set(error, ERROR_INTERNAL, "step %d failed as it was told", job->step);
     int steps = fake_is_text(job) ? 3 : job->request.num_inference_steps;
     memset(job->preview, job->step, sizeof job->preview);
-    *progress = (struct lance_progress){.stage = fake_is_text(job) ? "text" : "denoise",
+    *progress = (struct lance_progress){.stage = fake_is_text(job) ? STAGE_TEXT : STAGE_DENOISE,
                                         .step = job->step,
                                         .steps = steps,
                                         .total_step = job->step,
@@ -228,7 +211,7 @@ int lance_job_result(const struct lance_job *job, struct lance_result *result, s
         result->height = job->request.height;
         result->width = job->request.width;
     }
-    result->stages[0] = (struct lance_stage_time){fake_is_text(job) ? "text" : "denoise", 0.5, job->step};
+    result->stages[0] = (struct lance_stage_time){fake_is_text(job) ? STAGE_TEXT : STAGE_DENOISE, 0.5, job->step};
     result->stage_count = 1;
     return 0;
 }

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "base/sha256.h"
+#include "daemon/engine/model/checkpoint/model_file.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
-#include "daemon/engine/model/checkpoint/config.h"
 
 static const char golden[] = "tests/golden/data";
 static char folder[] = "/tmp/lance-assemble-XXXXXX";
@@ -40,7 +40,7 @@ static void assert_sum(const char *file, const char *recorded_as)
     struct safetensors *tensors;
     cJSON *sums;
     snprintf(path, sizeof path, "%s/tiny/sha256.json", golden);
-    assert_int_equal(config_read_json(&sums, path, &error), 0);
+    assert_int_equal(model_file_json(&sums, path, &error), 0);
     snprintf(path, sizeof path, "%s/%s", folder, file);
     if (safetensors_open(&tensors, path, &error))
         fail_msg("%s", error.text);

@@ -1,4 +1,4 @@
-/* Tests of daemon/engine/model/checkpoint/checkpoint.c and what it is made of: the published kinds open, what is missing is listed in
+/* Tests of daemon/engine/model/checkpoint/open.c and what it stands on: the published kinds open, what is missing is listed in
  * one message, and files that do not fit together are refused with the reason.
  *
  * Every test works on a folder of symbolic links to one of the demo models, in which it spoils something. */

@@ -30,8 +30,6 @@ static int open_model(void **state)
 static float latent_values_given[48 * 3 * 4];
 static struct lance_latents latents_given = {latent_values_given, 1, 48, 1, 3, 4};
 
-static bool task_is_video(enum lance_task task) { return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO; }
-
 static struct lance_request small(enum lance_task task)
 {
     struct lance_request r;
@@ -42,7 +40,7 @@ static struct lance_request small(enum lance_task task)
     r.num_inference_steps = 3;
     r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
     r.max_new_tokens = 6;
-    r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : task_is_video(task) ? &clip : &picture;
+    r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : task_takes_video(task) ? &clip : &picture;
     if (task == LANCE_DECODE) {
         r.source = NULL;
         r.latents = &latents_given;
@@ -248,7 +246,7 @@ static void sources_of_odd_sizes_work(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int task = LANCE_I2V; task <= LANCE_X2T_VIDEO; task++) {
             struct lance_request r = small(task);
-            const struct lance_media odd = {source_pixels, task_is_video(task) ? 3 : 1, sizes[i][0], sizes[i][1], 12};
+            const struct lance_media odd = {source_pixels, task_takes_video(task) ? 3 : 1, sizes[i][0], sizes[i][1], 12};
             r.source = &odd;
             struct lance_job *job = start(&r);
             finish(job);
@@ -635,7 +633,7 @@ static void the_largest_video_is_estimated_and_its_steps_can_be_aborted(void **s
     struct lance_job *job = start(&r);
     do
         step(job, &progress);
-    while (strcmp(progress.stage, "prefix") != 0 || progress.step < progress.steps);
+    while (progress.stage != STAGE_PREFIX || progress.step < progress.steps);
     assert_int_equal(pthread_create(&thread, NULL, abort_soon, job), 0);
     const double began = seconds_now();
     assert_int_equal(lance_job_step(job, &progress, &error), ERROR_CANCELLED);
@@ -666,14 +664,14 @@ static void a_long_source_is_prepared_frame_by_frame_and_can_be_aborted(void **s
     struct lance_job *job = start(&r);
     for (int i = 1; i <= 9; i++) { /* 12 frames a second for a second: 4m + 1 of them are taken */
         assert_int_equal(lance_job_step(job, &progress, &error), LANCE_STEP_MORE);
-        assert_string_equal(progress.stage, "prepare");
+        assert_int_equal(progress.stage, STAGE_PREPARE);
         assert_int_equal(progress.step, i);
         assert_int_equal(progress.steps, 9);
         assert_true(progress.total_step == i && progress.total_steps > 9);
     }
     free(pixels); /* nothing is borrowed any more */
     struct lance_result result = finish(job);
-    assert_string_equal(result.stages[0].stage, "prepare");
+    assert_int_equal(result.stages[0].stage, STAGE_PREPARE);
     assert_int_equal(result.stages[0].steps, 9);
     assert_true(result.stages[0].seconds > 0);
     lance_job_close(job);
@@ -698,9 +696,9 @@ static void a_large_picture_shows_progress_while_the_vae_works_on_it(void **stat
     do {
         status = lance_job_step(job, &progress, &error);
         assert_true(status >= 0);
-        if (strcmp(progress.stage, "decode") == 0)
+        if (progress.stage == STAGE_DECODE)
             assert_int_equal(progress.step, ++decoding);
-        if (strcmp(progress.stage, "denoise") == 0)
+        if (progress.stage == STAGE_DENOISE)
             assert_int_equal(progress.later_steps, 1); /* one latent frame, however many blocks */
     } while (status == LANCE_STEP_MORE);
     assert_int_equal(decoding, progress.steps);
@@ -754,7 +752,7 @@ static void a_preview_shows_what_the_picture_will_be(void **state)
     assert_int_equal(lance_job_preview(job, &rgb, &frames, &height, &width, &error), ERROR_NOT_FOUND);
     do
         step(job, &progress);
-    while (strcmp(progress.stage, "denoise") != 0 || progress.step < 14);
+    while (progress.stage != STAGE_DENOISE || progress.step < 14);
     assert_int_equal(lance_job_preview(job, &rgb, &frames, &height, &width, &error), 0);
     assert_int_equal(frames, 1);
     assert_int_equal(height, 8);

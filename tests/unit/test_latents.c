@@ -364,7 +364,7 @@ static void less_strength_stays_nearer_to_the_latents(void **state)
         r.denoise = strengths[i];
         struct lance_job *job = start(&r);
         struct lance_result result = finish(job);
-        assert_string_equal(result.stages[2].stage, "denoise");
+        assert_int_equal(result.stages[2].stage, STAGE_DENOISE);
         assert_int_equal(result.stages[2].steps, 5); /* denoise: all the steps asked for, as with KSampler */
         double away = difference(result.latents, numbers, CHANNELS * CELLS);
         assert_true(away < last);

@@ -91,10 +91,10 @@ static struct outcome run(struct lance_model *model, const struct lance_request 
     struct error error;
     int status = lance_job_start(&o.job, model, request, &error), before = 0;
     while (status >= 0 && (status = lance_job_step(o.job, &progress, &error)) >= 0) {
-        o.stages |= !strcmp(progress.stage, "vit")      ? VIT
-                    : !strcmp(progress.stage, "encode") ? ENCODE
-                    : !strcmp(progress.stage, "prefix") ? PREFIX
-                                                        : 0u;
+        o.stages |= progress.stage == STAGE_VIT      ? VIT
+                    : progress.stage == STAGE_ENCODE ? ENCODE
+                    : progress.stage == STAGE_PREFIX ? PREFIX
+                                                     : 0u;
         assert_true(progress.total_step > before && progress.total_step <= progress.total_steps);
         assert_true(progress.step > 0 && progress.step <= progress.steps);
         before = progress.total_step;
@@ -310,7 +310,7 @@ static void kept_prefixes_give_way_to_jobs(void **state)
     struct lance_progress progress;
     if (lance_job_start(&job, caching, &large, &error) || lance_job_step(job, &progress, &error) < 0)
         fail_msg("%s", error.text);
-    assert_string_equal(progress.stage, "prepare"); /* its input is known, and so is what it does not share */
+    assert_int_equal(progress.stage, STAGE_PREPARE); /* its input is known, and so is what it does not share */
     assert_true(counts().evictions > 0);
     lance_job_close(job);
 }

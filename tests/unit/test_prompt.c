@@ -1,6 +1,7 @@
 /* Tests of prompt.c: what the official code packs for every task, with numbers seen in its runs, and words that are
  * awkward for it. */
 #include "daemon/engine/model/prompt.h"
+#include "daemon/engine/system_prompt.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,7 +71,7 @@ static void assert_position(int32_t *const positions[3], int token, int t, int h
 static void a_picture_prompt_is_head_caption_tail_and_target(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_T2I, true), "A cat holds a poster with rainbow text \"STOP\"", none, none,
+    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "A cat holds a poster with rainbow text \"STOP\"", none, none,
                             (struct token_grid){1, 8, 8});
     static const int32_t head[] = {IM_START, 8948, 198, 74785, 279, 2168}, tail[] = {IM_END, 198, IM_START, 77091, 198, VISION_START};
     assert_splits(p, 4, (int[]){34, 11, 5, 66});
@@ -91,7 +92,7 @@ static void a_picture_prompt_is_head_caption_tail_and_target(void **state)
 static void a_clip_advances_two_positions_a_frame(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_I2V, true), "The disc drifts to the right while the camera holds still.", none, none,
+    struct prompt *p = pack(system_prompt(LANCE_I2V, true), "The disc drifts to the right while the camera holds still.", none, none,
                             (struct token_grid){3, 14, 19});
     assert_splits(p, 4, (int[]){40, 13, 5, 800});
     assert_position(p->positions, 59, 59, 59, 59);
@@ -104,7 +105,7 @@ static void a_clip_advances_two_positions_a_frame(void **state)
 static void an_edit_moves_the_vit_block_and_puts_the_target_where_the_reference_is(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_IMAGE_EDIT, true), "Remove the red disc from the picture.", (struct token_grid){1, 6, 9},
+    struct prompt *p = pack(system_prompt(LANCE_IMAGE_EDIT, true), "Remove the red disc from the picture.", (struct token_grid){1, 6, 9},
                             (struct token_grid){1, 14, 19}, (struct token_grid){1, 14, 19});
     assert_splits(p, 6, (int[]){64, 56, 268, 8, 5, 268});
     static const enum split_attention attention[] = {SPLIT_CAUSAL, SPLIT_FULL, SPLIT_FULL_NOISE, SPLIT_CAUSAL, SPLIT_CAUSAL, SPLIT_NOISE};
@@ -131,7 +132,7 @@ static void an_edit_moves_the_vit_block_and_puts_the_target_where_the_reference_
 static void a_question_ends_where_the_answer_begins(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_X2T_VIDEO, true), "Which way does the disc move?", (struct token_grid){5, 8, 8}, none, none);
+    struct prompt *p = pack(system_prompt(LANCE_X2T_VIDEO, true), "Which way does the disc move?", (struct token_grid){5, 8, 8}, none, none);
     static const int32_t question[] = {23085, 1616, 1558, 279, 2560, 3271, 30, IM_END, 198, IM_START, 77091, 198};
     assert_splits(p, 3, (int[]){17, 322, 12});
     assert_int_equal(p->prefix_splits, 3);
@@ -145,7 +146,7 @@ static void a_question_ends_where_the_answer_begins(void **state)
 static void a_plain_caption_has_no_question(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_X2T_IMAGE, false), "", (struct token_grid){1, 9, 6}, none, none);
+    struct prompt *p = pack(system_prompt(LANCE_X2T_IMAGE, false), "", (struct token_grid){1, 9, 6}, none, none);
     static const int32_t tail[] = {IM_END, 198, IM_START, 77091, 198};
     assert_splits(p, 3, (int[]){27, 56, 5});
     assert_memory_equal(p->ids + 83, tail, sizeof tail);
@@ -156,7 +157,7 @@ static void a_plain_caption_has_no_question(void **state)
 static void a_caption_that_occurs_in_the_template_is_found_there(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_T2I, true), "user", none, none, (struct token_grid){1, 4, 4});
+    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "user", none, none, (struct token_grid){1, 4, 4});
     assert_splits(p, 4, (int[]){32, 1, 7, 18});
     assert_int_equal(p->ids[32], 872);
     assert_int_equal(p->modalities[32], MODALITY_CAPTION);
@@ -168,7 +169,7 @@ static void a_caption_that_occurs_in_the_template_is_found_there(void **state)
 static void a_caption_that_begins_with_a_line_break_is_every_token_it_touches(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_T2I, true), "\nblue square", none, none, (struct token_grid){1, 4, 4});
+    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "\nblue square", none, none, (struct token_grid){1, 4, 4});
     assert_int_equal(p->split_count, 4);
     assert_int_equal(p->splits[0].length, 33);
     assert_int_equal(p->splits[1].modality, MODALITY_CAPTION);
@@ -180,7 +181,7 @@ static void a_caption_that_begins_with_a_line_break_is_every_token_it_touches(vo
 static void special_tokens_in_the_text_do_not_make_blocks(void **state)
 {
     (void)state;
-    struct prompt *p = pack(prompt_system(LANCE_T2I, true), "<|vision_start|><|video_pad|><|vision_end|><|im_end|>", none, none,
+    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "<|vision_start|><|video_pad|><|vision_end|><|im_end|>", none, none,
                             (struct token_grid){1, 4, 4});
     assert_splits(p, 4, (int[]){34, 4, 5, 18});
     assert_position(p->positions, 35, 35, 35, 35);

@@ -19,7 +19,7 @@
 /* What one run came to. */
 struct run {
     double seconds;
-    struct lance_stage_time stages[8];
+    struct lance_stage_time stages[STAGE_COUNT];
     int stage_count;
     int tokens;
     uint64_t peak_bytes, estimated_bytes;
@@ -163,11 +163,11 @@ static bool wanted(const struct tasks_options *o, enum lance_task task)
 
 /* --- printing ------------------------------------------------------------------------------------ */
 
-static double stage_seconds(const struct run *run, const char *name, int *steps)
+static double stage_seconds(const struct run *run, enum lance_stage stage, int *steps)
 {
     *steps = 0;
     for (int i = 0; i < run->stage_count; i++)
-        if (!strcmp(run->stages[i].stage, name)) {
+        if (run->stages[i].stage == stage) {
             *steps = run->stages[i].steps;
             return run->stages[i].seconds;
         }
@@ -177,14 +177,14 @@ static double stage_seconds(const struct run *run, const char *name, int *steps)
 static double denoising_rate(const struct run *run)
 {
     int steps;
-    const double seconds = stage_seconds(run, "denoise", &steps);
+    const double seconds = stage_seconds(run, STAGE_DENOISE, &steps);
     return seconds > 0 ? steps / seconds : 0;
 }
 
 static double writing_rate(const struct run *run)
 {
     int steps;
-    const double seconds = stage_seconds(run, "text", &steps);
+    const double seconds = stage_seconds(run, STAGE_TEXT, &steps);
     return seconds > 0 ? run->tokens / seconds : 0;
 }
 
@@ -193,7 +193,7 @@ static void print_task(const struct task *task, uint64_t weight_bytes)
     const struct run *run = &task->last;
     printf("\n%s, %s: %.2f s (first run %.2f s)\n", lance_task_name(task->task), task->what, run->seconds, task->first_seconds);
     for (int i = 0; i < run->stage_count; i++)
-        printf("  %-10s %10.3f s in %d steps, %.1f ms each\n", run->stages[i].stage, run->stages[i].seconds,
+        printf("  %-10s %10.3f s in %d steps, %.1f ms each\n", lance_stage_name(run->stages[i].stage), run->stages[i].seconds,
                run->stages[i].steps, 1e3 * run->stages[i].seconds / (run->stages[i].steps ? run->stages[i].steps : 1));
     if (run->tokens)
         printf("  %d tokens, %.1f a second\n", run->tokens, writing_rate(run));
@@ -217,7 +217,7 @@ static cJSON *task_json(const struct task *task, uint64_t weight_bytes)
     cJSON *stages = cJSON_AddArrayToObject(json, "stages");
     for (int i = 0; i < run->stage_count; i++) {
         cJSON *stage = cJSON_CreateObject();
-        cJSON_AddStringToObject(stage, "stage", run->stages[i].stage);
+        cJSON_AddStringToObject(stage, "stage", lance_stage_name(run->stages[i].stage));
         cJSON_AddNumberToObject(stage, "seconds", run->stages[i].seconds);
         cJSON_AddNumberToObject(stage, "steps", run->stages[i].steps);
         cJSON_AddItemToArray(stages, stage);

@@ -8,11 +8,10 @@
 #include <unistd.h>
 
 #include "base/whole_file.h"
+#include "protocol/latent_shape.h"
 #include "tools/lancectl/receipt.h"
 
 static const char receipt_key[] = "lanced"; /* in the file's metadata */
-
-enum { LATENT_CHANNELS = 48 };
 
 /* Take a tensor of the file under the protocol's name: as F32 and [batch,48,latent frames,rows,columns]. */
 static int take(struct latents_file *out, const struct tensor_view *tensor, const char *name, struct error *error)

@@ -2,6 +2,8 @@
 #ifndef RANDOM_CHECKPOINT_SIZES_H
 #define RANDOM_CHECKPOINT_SIZES_H
 
+#include "protocol/latent_shape.h" /* LATENT_CHANNELS */
+
 enum { MAX_FULL_BLOCKS = 4 };
 
 struct sizes {
@@ -17,7 +19,6 @@ enum {
     VOCABULARY = 151936, /* rows of the tables; ids of the tokenizer end at LAST_TOKEN */
     LAST_TOKEN = 151664,
     END_TOKEN = 151645,  /* <|im_end|>, which ends an answer */
-    LATENT_CHANNELS = 48,
     LATENT_POSITIONS = 4096,
     TIME_FREQUENCIES = 256
 };

@@ -14,13 +14,8 @@
 
 #include "base/error.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
-#include "daemon/engine/model/prompt.h"
+#include "daemon/engine/model/token_grid.h"
 #include "kernels/kernels.h"
-
-/* The official table holds 31 frames of 64 x 64 positions; cell (frame, row, column) has entry (frame * 64 + row) * 64 + column
- * of it, also where a side is longer than 64 (the 21:9 bucket of image_768res is 72 cells wide): its last columns
- * take entries of the next row. */
-enum { LATENT_MAX_FRAMES = 31, LATENT_MAX_SIDE = 64 };
 
 struct latent_tokens;
 
@@ -30,7 +25,9 @@ int latent_tokens_open(struct latent_tokens **out, struct kernels *kernels, cons
 void latent_tokens_close(struct latent_tokens *tokens); /* NULL is allowed */
 int latent_tokens_channels(const struct latent_tokens *tokens);
 
-/* The position table of a grid: `out` [frames*height*width, hidden_size]. */
+/* The position table of a grid: `out` [frames*height*width, hidden_size]. Cell (frame, row, column) has entry
+ * (frame * LATENT_MAX_SIDE + row) * LATENT_MAX_SIDE + column of the official table, also where a side is longer (the 21:9 bucket
+ * of image_768res is 72 cells wide): its last columns take entries of the next row. */
 int latent_tokens_positions(const struct latent_tokens *tokens, struct token_grid grid, act *out, struct error *error);
 
 /* The embedding of time t in [0, 1]: `out` [hidden_size]. */

@@ -9,12 +9,13 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
 
 enum { PICTURE_MAX_PREPARED_SIDE = 1152 }; /* the longest side that the official presets give (21:9 of image_768res) */
 
 struct picture_size { int height, width; };
 
-enum { PICTURE_VIT_PATCH = 14, PICTURE_VIT_MULTIPLE = 28 }; /* what the ViT's pictures are prepared for: patches, merged by 2x2 */
+enum { PICTURE_VIT_PATCH = CHECKPOINT_VIT_PATCH, PICTURE_VIT_MULTIPLE = 2 * PICTURE_VIT_PATCH }; /* what the ViT's pictures are prepared for: patches, merged by 2x2 */
 
 /* Frames per second that a source may have. */
 #define PICTURE_MIN_FPS 0.01

@@ -27,8 +27,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "daemon/engine/lance.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
+#include "daemon/engine/model/token_grid.h"
 #include "daemon/engine/model/tokenizer/tokenizer.h"
 
 enum {
@@ -49,13 +49,6 @@ enum modality {
     MODALITY_REFERENCE = 2,
     MODALITY_VIT = 4
 };
-
-/* Tokens of a visual block, one per rotary cell; frames 0: there is no such block. */
-struct token_grid {
-    int frames, height, width;
-};
-
-static inline int token_grid_cells(struct token_grid grid) { return grid.frames * grid.height * grid.width; }
 
 struct prompt_request {
     const char *system_prompt;
@@ -103,10 +96,6 @@ static inline int prompt_prefix_splits(const struct prompt *prompt)
     const int uncond = prompt_uncond(prompt)->prefix_splits;
     return prompt->prefix_splits > uncond ? prompt->prefix_splits : uncond;
 }
-
-/* The official system prompt of a task. Understanding tasks have one for questions and one for plain captions;
- * `has_text` chooses. Static memory. */
-const char *prompt_system(enum lance_task task, bool has_text);
 
 /* Pack. ERROR_TOO_LARGE when the text is over PROMPT_MAX_BYTES or PROMPT_MAX_TOKENS, ERROR_BAD_REQUEST when it is not UTF-8. */
 int prompt_pack(struct prompt **out, const struct tokenizer *tokenizer, const struct lance_config *config,

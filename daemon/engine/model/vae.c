@@ -10,7 +10,6 @@
 
 /* Statistics of the Wan 2.2 VAE's 48 latent channels; they are not in the checkpoint.
  * Source: Wan2_2_VAE in the official modeling/vae/wan/vae2_2.py. */
-enum { LATENT_CHANNELS = 48 };
 static const float latent_mean[LATENT_CHANNELS] = {
     -0.2289f, -0.0052f, -0.1323f, -0.2339f, -0.2799f, 0.0174f,  0.1838f,  0.1557f,  -0.1382f, 0.0542f,
     0.2813f,  0.0891f,  0.1570f,  -0.0098f, 0.0375f,  -0.1825f, -0.2246f, -0.1207f, -0.0698f, 0.5109f,

@@ -15,8 +15,7 @@
 #include "base/error.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "kernels/kernels.h"
-
-enum { VAE_SPATIAL_STRIDE = 16, VAE_TEMPORAL_STRIDE = 4 };
+#include "protocol/latent_shape.h"
 
 struct vae;
 
@@ -28,10 +27,6 @@ int vae_latent_channels(const struct vae *vae);
 /* Normalised latent = (raw - mean) / std and back, per channel, in place; values [cells, channels]. */
 void vae_latent_to_raw(const struct vae *vae, float *values, size_t cells);
 void vae_latent_from_raw(const struct vae *vae, float *values, size_t cells);
-
-/* Frames that `latent_frames` latent frames decode to, and back. */
-static inline int vae_frames(int latent_frames) { return 1 + VAE_TEMPORAL_STRIDE * (latent_frames - 1); }
-static inline int vae_latent_frames(int frames) { return 1 + (frames - 1) / VAE_TEMPORAL_STRIDE; }
 
 /* Device bytes of a decode or encode pass over `latent_frames` latent frames of this size (rows, columns of latent
  * cells): exactly what the pass allocates. A single frame needs no cache; from two frames on, their number does not

@@ -9,8 +9,11 @@
 #ifndef LANCE_VAE_BLOCKS_H
 #define LANCE_VAE_BLOCKS_H
 
-#include "daemon/engine/model/vae.h"
+#include "base/error.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/engine/model/workspace.h"
+#include "kernels/kernels.h"
+#include "protocol/latent_shape.h"
 
 enum { VAE_MAX_STAGES = 6, VAE_MAX_RESIDUALS = 8, VAE_PATCH = 2, VAE_PATCH_CHANNELS = 3 * VAE_PATCH * VAE_PATCH };
 

@@ -19,7 +19,7 @@
 #include "kernels/kernels.h"
 #include "protocol/safetensors.h"
 
-enum { CHECKPOINT_MAX_FULL_BLOCKS = 64 };
+enum { CHECKPOINT_MAX_FULL_BLOCKS = 64, CHECKPOINT_VIT_PATCH = 14 /* pixels a side: the only ViT that pictures are prepared for */ };
 
 /* Dimensions from llm_config.json, the ViT's config.json and tensor shapes, all range-checked. */
 struct lance_config {
@@ -53,6 +53,17 @@ struct checkpoint_options {
     const char *vae_path; /* NULL: found */
     const char *vit_path; /* NULL: found */
 };
+
+/* What the names and sizes of a checkpoint's files tell, before anything is read. */
+struct checkpoint_look {
+    const char *form;    /* "dense", "awq", "mlx" or "nvfp4" */
+    uint64_t file_bytes; /* of all weights */
+    char name[256];      /* the directory's last component */
+    char missing[200];   /* files that must be there and are not; "" */
+};
+
+/* ERROR_BAD_FILE as checkpoint_open, ERROR_NO_MEMORY. */
+int checkpoint_look(struct checkpoint_look *out, const struct checkpoint_options *options, struct error *error);
 
 /* Open and check. A directory that lacks something gets one ERROR_BAD_FILE message that lists all of it.
  * A checkpoint without generation weights (understanding only), or without VAE or ViT, opens when what it has is

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/engine/model/checkpoint/config.h"
+#include "daemon/engine/model/checkpoint/model_file.h"
 
 const char checkpoint_vae_advice[] =
     "VAE: Wan2.2_VAE.pth is neither in the folder nor beside it (fetch it from the official release, or pass --vae)";
@@ -51,7 +52,7 @@ static int compare_paths(const void *a, const void *b)
 static int read_shards(struct checkpoint_files *files, const char *index, struct error *error)
 {
     cJSON *json;
-    int result = config_read_json(&json, index, error);
+    int result = model_file_json(&json, index, error);
     if (result)
         return result;
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(json, "weight_map");

@@ -6,28 +6,6 @@
 #include <string.h>
 
 #include "daemon/engine/model/checkpoint/model_file.h"
-#include "daemon/engine/model/picture.h"
-
-/* Far above the largest file there is, a vocabulary of 151,643 entries in 2.8 MB. */
-static const struct json_limits file_limits = {
-    .bytes = 64 << 20, .values = 1 << 19, .over = ERROR_BAD_FILE, .bad = ERROR_BAD_FILE};
-
-int config_read_json(cJSON **out, const char *path, struct error *error)
-{
-    *out = NULL;
-    struct mapped_file file;
-    int result = model_file_open(&file, path, error);
-    if (result)
-        return result;
-    result = json_parse(out, (const char *)file.data, (size_t)file.bytes, &file_limits, path, error);
-    mapped_file_close(&file);
-    if (!result && !cJSON_IsObject(*out)) {
-        cJSON_Delete(*out);
-        *out = NULL;
-        result = error_set(error, ERROR_BAD_FILE, "%s: not a JSON object", path);
-    }
-    return result;
-}
 
 /* What the fields of one JSON object are read from, for messages. */
 struct fields {
@@ -161,7 +139,7 @@ static int read_llm(const struct fields *fields, struct lance_config *config)
 int config_read_llm(struct lance_config *config, const char *path, struct error *error)
 {
     cJSON *json;
-    int result = config_read_json(&json, path, error);
+    int result = model_file_json(&json, path, error);
     if (result)
         return result;
     result = read_llm(&(struct fields){path, json, error}, config);
@@ -206,9 +184,9 @@ static int read_vit(const struct fields *fields, struct lance_config *config)
         return result;
     if (config->vit.hidden_size % config->vit.heads || config->vit.hidden_size / config->vit.heads % 4)
         return bad_field(fields, "num_heads", "must split hidden_size into heads whose width is a multiple of 4");
-    if (config->vit.patch_size != PICTURE_VIT_PATCH)
+    if (config->vit.patch_size != CHECKPOINT_VIT_PATCH)
         return error_set(fields->error, ERROR_UNSUPPORTED, "%s: \"patch_size\" is %d; pictures are prepared for patches of %d",
-                         fields->path, config->vit.patch_size, PICTURE_VIT_PATCH);
+                         fields->path, config->vit.patch_size, CHECKPOINT_VIT_PATCH);
     if (merge != config->spatial_merge_size)
         return bad_field(fields, "spatial_merge_size", "differs from that in llm_config.json");
     if (config->vit.window_size % (config->vit.patch_size * merge))
@@ -221,7 +199,7 @@ static int read_vit(const struct fields *fields, struct lance_config *config)
 int config_read_vit(struct lance_config *config, const char *path, struct error *error)
 {
     cJSON *json;
-    int result = config_read_json(&json, path, error);
+    int result = model_file_json(&json, path, error);
     if (result)
         return result;
     const cJSON *vision = cJSON_GetObjectItemCaseSensitive(json, "vision_config");
@@ -235,7 +213,7 @@ bool config_has(const char *path, const char *key)
 {
     cJSON *json;
     struct error ignored;
-    if (config_read_json(&json, path, &ignored))
+    if (model_file_json(&json, path, &ignored))
         return false;
     bool has = cJSON_GetObjectItemCaseSensitive(json, key) != NULL;
     cJSON_Delete(json);
@@ -270,7 +248,7 @@ int config_read_tokens(struct lance_config *config, const char *path, struct err
         {"<|video_pad|>", &config->video_token_id},
     };
     cJSON *json;
-    int result = config_read_json(&json, path, error);
+    int result = model_file_json(&json, path, error);
     if (result)
         return result;
     const cJSON *added_tokens = cJSON_GetObjectItemCaseSensitive(json, "added_tokens_decoder");

@@ -10,9 +10,6 @@
 #include "base/json.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 
-/* The JSON object in the file at `path`, which the caller gives to cJSON_Delete. Bounded in bytes and values. */
-int config_read_json(cJSON **out, const char *path, struct error *error);
-
 /* llm_config.json: everything but the vit and vae members. Token ids that the file does not state are -1. */
 int config_read_llm(struct lance_config *config, const char *path, struct error *error);
 

@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TIMESTEP_FREQUENCIES = 256, VAE_PATCH_CHANNELS = 12, VAE_LATENT_CHANNELS = 48, NAME_BYTES = 160 };
+#include "protocol/latent_shape.h"
+
+enum { TIMESTEP_FREQUENCIES = 256, VAE_PATCH_CHANNELS = 12, NAME_BYTES = 160 };
 
 struct check {
-    const struct checkpoint *checkpoint;
+    const struct tensor_table *tensors;
     struct inventory *inventory;
     struct error *error;
     int result; /* the first error; later checks do nothing then */
@@ -18,7 +20,7 @@ static bool is_there(struct check *check, const char *name, const char *suffix)
 {
     char full[NAME_BYTES + 16];
     snprintf(full, sizeof full, "%s%s", name, suffix);
-    return checkpoint_tensor(check->checkpoint, full) != NULL;
+    return tensor_table_find(check->tensors, full) != NULL;
 }
 
 static void count(struct check *check, bool found, const char *name)
@@ -53,7 +55,7 @@ static void linear(struct check *check, int out, int in, enum bias bias, const c
     }
     struct linear_source source;
     if (found)
-        check->result = checkpoint_linear(check->checkpoint, name, out, in, &source, check->error);
+        check->result = tensor_table_linear(check->tensors, name, out, in, &source, check->error);
 }
 
 /* A norm weight; `format` gives the whole name. */
@@ -66,7 +68,7 @@ static void vector(struct check *check, int n, const char *format, ...)
     va_end(arguments);
     if (check->result)
         return;
-    const struct tensor_view *tensor = checkpoint_tensor(check->checkpoint, name);
+    const struct tensor_view *tensor = tensor_table_find(check->tensors, name);
     count(check, tensor != NULL, name);
     if (tensor && tensor_elements(tensor) != (uint64_t)n)
         check->result = error_set(check->error, ERROR_BAD_FILE, "tensor \"%s\" has %llu elements where the configuration asks for %d",
@@ -102,7 +104,7 @@ static void understanding(struct check *check, const struct lance_config *c)
     decoder(check, c, "");
     char beyond[96];
     snprintf(beyond, sizeof beyond, "language_model.model.layers.%d.input_layernorm.weight", c->layers);
-    if (!check->result && checkpoint_tensor(check->checkpoint, beyond))
+    if (!check->result && tensor_table_find(check->tensors, beyond))
         check->result = error_set(check->error, ERROR_BAD_FILE,
                                   "the weights have more layers than the %d that llm_config.json states", c->layers);
 }
@@ -112,8 +114,8 @@ static void generation(struct check *check, const struct lance_config *c)
     decoder(check, c, "_moe_gen");
     linear(check, c->hidden_size, TIMESTEP_FREQUENCIES, WITH_BIAS, "time_embedder.mlp.0");
     linear(check, c->hidden_size, c->hidden_size, WITH_BIAS, "time_embedder.mlp.2");
-    linear(check, c->hidden_size, VAE_LATENT_CHANNELS, WITH_BIAS, "vae2llm");
-    linear(check, VAE_LATENT_CHANNELS, c->hidden_size, WITH_BIAS, "llm2vae");
+    linear(check, c->hidden_size, LATENT_CHANNELS, WITH_BIAS, "vae2llm");
+    linear(check, LATENT_CHANNELS, c->hidden_size, WITH_BIAS, "llm2vae");
 }
 
 static void vit(struct check *check, const struct lance_config *c)
@@ -145,7 +147,7 @@ static void convolution(struct check *check, const char *name, struct conv_sourc
     bool found = is_there(check, name, ".weight");
     count(check, found, name);
     if (found)
-        check->result = checkpoint_conv(check->checkpoint, name, source, check->error);
+        check->result = tensor_table_conv(check->tensors, name, source, check->error);
 }
 
 /* The widths are nowhere but in the shapes; the rest of the VAE is checked when it is opened. */
@@ -160,27 +162,27 @@ static void vae(struct check *check, struct lance_config *c)
     convolution(check, "vae.decoder.head.2", &decoder_last);
     if (check->result || check->inventory->missing)
         return;
-    if (conv2.in_channels != VAE_LATENT_CHANNELS || decoder_first.in_channels != VAE_LATENT_CHANNELS ||
-        conv1.in_channels != 2 * VAE_LATENT_CHANNELS || encoder_last.out_channels != 2 * VAE_LATENT_CHANNELS ||
+    if (conv2.in_channels != LATENT_CHANNELS || decoder_first.in_channels != LATENT_CHANNELS ||
+        conv1.in_channels != 2 * LATENT_CHANNELS || encoder_last.out_channels != 2 * LATENT_CHANNELS ||
         encoder_first.in_channels != VAE_PATCH_CHANNELS || decoder_last.out_channels != VAE_PATCH_CHANNELS)
         check->result = error_set(check->error, ERROR_UNSUPPORTED,
                                   "VAE: not the Wan 2.2 VAE: it has %d latent channels and %d channels a patch, not %d and %d",
-                                  conv2.in_channels, encoder_first.in_channels, VAE_LATENT_CHANNELS, VAE_PATCH_CHANNELS);
+                                  conv2.in_channels, encoder_first.in_channels, LATENT_CHANNELS, VAE_PATCH_CHANNELS);
     else if (decoder_first.out_channels != 4 * decoder_last.in_channels ||
              encoder_last.in_channels != 4 * encoder_first.out_channels)
         check->result = error_set(check->error, ERROR_UNSUPPORTED,
                                   "VAE: not the Wan 2.2 VAE: its deepest layers must be 4 times as wide as the first");
     c->vae.present = true;
-    c->vae.latent_channels = VAE_LATENT_CHANNELS;
+    c->vae.latent_channels = LATENT_CHANNELS;
     c->vae.encoder_dim = encoder_first.out_channels;
     c->vae.decoder_dim = decoder_last.in_channels;
 }
 
-int inventory_check(const struct checkpoint *checkpoint, enum inventory_group group, struct lance_config *config,
+int inventory_check(const struct tensor_table *tensors, enum inventory_group group, struct lance_config *config,
                     struct inventory *inventory, struct error *error)
 {
     memset(inventory, 0, sizeof *inventory);
-    struct check check = {.checkpoint = checkpoint, .inventory = inventory, .error = error};
+    struct check check = {.tensors = tensors, .inventory = inventory, .error = error};
     switch (group) {
     case INVENTORY_UNDERSTANDING:
         understanding(&check, config);

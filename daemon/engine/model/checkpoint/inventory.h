@@ -5,8 +5,8 @@
 #ifndef LANCE_INVENTORY_H
 #define LANCE_INVENTORY_H
 
-#include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/engine/model/checkpoint/notes.h"
+#include "daemon/engine/model/checkpoint/tensors.h"
 
 enum inventory_group {
     INVENTORY_UNDERSTANDING, /* the language model itself: every task needs it */
@@ -25,7 +25,7 @@ struct inventory {
 
 /* Go through one group. A missing tensor is counted; one of the wrong dtype or shape is ERROR_BAD_FILE, naming it and
  * both shapes. `config` holds what the JSON files say; of the VAE group its vae member is filled in. */
-int inventory_check(const struct checkpoint *checkpoint, enum inventory_group group, struct lance_config *config,
+int inventory_check(const struct tensor_table *tensors, enum inventory_group group, struct lance_config *config,
                     struct inventory *inventory, struct error *error);
 
 #endif

@@ -25,3 +25,24 @@ int model_file_open(struct mapped_file *mapped, const char *path, struct error *
         mapped_file_close(mapped);
     return code;
 }
+
+/* Far above the largest file there is, a vocabulary of 151,643 entries in 2.8 MB. */
+static const struct json_limits file_limits = {
+    .bytes = 64 << 20, .values = 1 << 19, .over = ERROR_BAD_FILE, .bad = ERROR_BAD_FILE};
+
+int model_file_json(cJSON **out, const char *path, struct error *error)
+{
+    *out = NULL;
+    struct mapped_file file;
+    int result = model_file_open(&file, path, error);
+    if (result)
+        return result;
+    result = json_parse(out, (const char *)file.data, (size_t)file.bytes, &file_limits, path, error);
+    mapped_file_close(&file);
+    if (!result && !cJSON_IsObject(*out)) {
+        cJSON_Delete(*out);
+        *out = NULL;
+        result = error_set(error, ERROR_BAD_FILE, "%s: not a JSON object", path);
+    }
+    return result;
+}

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/model/checkpoint/config.h"
 #include "daemon/engine/model/checkpoint/model_file.h"
 #include "daemon/engine/model/tokenizer/bpe.h"
 #include "daemon/engine/model/tokenizer/byte_alphabet.h"
@@ -69,7 +68,7 @@ static int read_json_object(cJSON **out, const char *directory, const char *name
 {
     char path[PATH_MAX];
     int code = make_path(path, directory, name, error);
-    return code ? code : config_read_json(out, path, error);
+    return code ? code : model_file_json(out, path, error);
 }
 
 static int read_vocabulary(struct tokenizer *tokenizer, const cJSON *object, struct error *error)

@@ -1,7 +1,7 @@
-/* checkpoint.c: see checkpoint.h.
+/* open.c: opening a checkpoint and telling what it is; see checkpoint.h.
  *
  * Opening goes: find the files (checkpoint_files.c), read the JSON (config.c), map and parse the weight
- * files, make one sorted table of all tensors, check the quantised ones against their meta file,
+ * files, make one sorted table of all tensors (tensors.c), check the quantised ones against their meta file,
  * check that everything a task needs is there (inventory.c), fingerprint.
  */
 #include "daemon/engine/model/checkpoint/checkpoint.h"
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/sha256.h"
@@ -19,9 +20,9 @@
 #include "daemon/engine/model/checkpoint/model_file.h"
 #include "daemon/engine/model/checkpoint/notes.h"
 #include "daemon/engine/model/checkpoint/pth.h"
+#include "daemon/engine/model/checkpoint/tensors.h"
 
 enum {
-    MAX_NAME_BYTES = 1100,          /* the readers allow 1024; room for a prefix or suffix */
     MAX_WEIGHT_FILES = CHECKPOINT_MAX_SHARDS + 2,
     SAMPLES = 32,                   /* of each weight file, for the hash */
     SAMPLE_BYTES = 64 * 1024
@@ -45,10 +46,7 @@ struct checkpoint {
     bool can_generate, can_see;
     struct weight_file files[MAX_WEIGHT_FILES];
     int file_count;
-    struct tensor_view *tensors; /* sorted by name */
-    size_t count;
-    char **owned_names;          /* those that differ from the file's */
-    size_t owned_count;
+    struct tensor_table table;
     void *patch_embedding;       /* see order_patch_embedding; or NULL */
 };
 
@@ -59,8 +57,9 @@ static size_t file_tensors(const struct weight_file *file)
     return file->pth ? pth_count(file->pth) : safetensors_count(file->safetensors);
 }
 
-static const struct tensor_view *file_tensor(const struct weight_file *file, size_t index)
+static const struct tensor_view *file_tensor(const void *weight_file, size_t index)
 {
+    const struct weight_file *file = weight_file;
     return file->pth ? pth_at(file->pth, index) : safetensors_at(file->safetensors, index);
 }
 
@@ -85,286 +84,12 @@ static int open_file(struct checkpoint *checkpoint, const char *path, struct wei
     return safetensors_parse(&file->safetensors, data, bytes, path, error);
 }
 
-/* --- table of tensors -------------------------------------------------------------------- */
-
-static int compare_by_name(const void *a, const void *b)
-{
-    const struct tensor_view *left = a, *right = b;
-    return strcmp(left->name, right->name);
-}
-
-const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint, const char *name)
-{
-    const struct tensor_view wanted = {.name = name};
-    return bsearch(&wanted, checkpoint->tensors, checkpoint->count, sizeof *checkpoint->tensors, compare_by_name);
-}
-
-/* The table of latent positions is 1 GB in the video checkpoint and computed anyway, as officially. */
-static bool is_ignored(const char *name)
-{
-    return !strcmp(name, "latent_pos_embed.pos_embed");
-}
-
-/* The name in the table of a file's tensor, to be freed; NULL if it is the file's own. Errors: ERROR_NO_MEMORY. */
-static int table_name(const char *name, const char *prefix, char **out, struct error *error)
-{
-    char official[MAX_NAME_BYTES];
-    *out = NULL;
-    if (!*prefix && !mlx_official_name(name, official, sizeof official))
-        return 0;
-    int length = *prefix ? asprintf(out, "%s%s", prefix, name) : asprintf(out, "%s", official);
-    if (length >= 0)
-        return 0;
-    *out = NULL;
-    return error_set(error, ERROR_NO_MEMORY, "no memory for tensor names");
-}
-
-/* Add a file's tensors under `prefix` (without one, MLX names become official ones) and sort the table again. Names that
- * the table has already are left out (the ViT's, when the main file has one, too), but may not come twice among the main
- * files. */
-static int add_tensors(struct checkpoint *checkpoint, struct weight_file *file, const char *prefix, struct error *error)
-{
-    size_t more = file_tensors(file), known = checkpoint->count;
-    struct tensor_view *tensors = realloc(checkpoint->tensors, (known + more + 1) * sizeof *tensors);
-    if (tensors)
-        checkpoint->tensors = tensors;
-    char **names = realloc(checkpoint->owned_names, (checkpoint->owned_count + more + 1) * sizeof *names);
-    if (names)
-        checkpoint->owned_names = names;
-    if (!tensors || !names)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for a table of %zu tensors", known + more);
-    for (size_t i = 0; i < more; i++) {
-        struct tensor_view tensor = *file_tensor(file, i);
-        char *name;
-        int result = table_name(tensor.name, prefix, &name, error);
-        if (result)
-            return result;
-        if (name)
-            tensor.name = names[checkpoint->owned_count++] = name;
-        const struct tensor_view wanted = {.name = tensor.name};
-        bool is_known = bsearch(&wanted, tensors, known, sizeof *tensors, compare_by_name);
-        if (is_known && !*prefix)
-            return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" is in two files", tensor.name);
-        if (is_known || is_ignored(tensor.name))
-            continue;
-        tensors[checkpoint->count++] = tensor;
-        file->used = true;
-    }
-    qsort(tensors, checkpoint->count, sizeof *tensors, compare_by_name);
-    return 0;
-}
-
 static int add_file(struct checkpoint *checkpoint, const char *path, const char *prefix, struct error *error)
 {
     struct weight_file *file;
     int result = open_file(checkpoint, path, &file, error);
-    return result ? result : add_tensors(checkpoint, file, prefix, error);
-}
-
-static const struct tensor_view *find_part(const struct checkpoint *checkpoint, const char *name, const char *part)
-{
-    char full[MAX_NAME_BYTES];
-    int length = snprintf(full, sizeof full, "%s.%s", name, part);
-    return length > 0 && (size_t)length < sizeof full ? checkpoint_tensor(checkpoint, full) : NULL;
-}
-
-/* --- reading by role ------------------------------------------------------------------------ */
-
-/* "[2, 3]" for messages. */
-static const char *shape_text(const struct tensor_view *tensor, char *text, size_t bytes)
-{
-    size_t used = (size_t)snprintf(text, bytes, "[");
-    for (int d = 0; d < tensor->dimensions && used < bytes; d++)
-        used += (size_t)snprintf(text + used, bytes - used, "%s%llu", d ? ", " : "",
-                                 (unsigned long long)tensor->shape[d]);
-    if (used < bytes)
-        snprintf(text + used, bytes - used, "]");
-    return text;
-}
-
-static int bad_shape(const struct tensor_view *tensor, uint64_t out, uint64_t in, struct error *error)
-{
-    char shape[160];
-    return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has shape %s where [%llu, %llu] is needed", tensor->name,
-                     shape_text(tensor, shape, sizeof shape), (unsigned long long)out, (unsigned long long)in);
-}
-
-static int dense_format(const struct tensor_view *tensor, enum weight_format *format, struct error *error)
-{
-    if (tensor->dtype == DTYPE_F32)
-        *format = WEIGHT_F32;
-    else if (tensor->dtype == DTYPE_BF16)
-        *format = WEIGHT_BF16;
-    else
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has dtype %s; weights must be BF16 or F32",
-                         tensor->name, dtype_name(tensor->dtype));
-    return 0;
-}
-
-/* The tensor holds [out, in] elements, whatever further axes `in` is spread over. */
-static bool is_matrix(const struct tensor_view *tensor, int out, int in)
-{
-    return tensor->dimensions >= 2 && tensor->shape[0] == (uint64_t)out &&
-           tensor_elements(tensor) == (uint64_t)out * (uint64_t)in;
-}
-
-/* A part of a 4-bit weight: [out, columns], `columns` counted from the shape when it is 0. */
-static int read_part(const struct checkpoint *checkpoint, const char *name, const char *part, enum dtype dtype, int out,
-                     uint64_t *columns, const void **data, struct error *error)
-{
-    const struct tensor_view *tensor = find_part(checkpoint, name, part);
-    if (!tensor)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.%s\" is missing", name, part);
-    /* FP8 bytes are published as U8, but the format has a dtype for them. */
-    bool known = tensor->dtype == dtype || (!strcmp(part, "scales_fp8") && tensor->dtype == DTYPE_F8_E4M3);
-    if (!known)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has dtype %s where %s is needed", tensor->name,
-                         dtype_name(tensor->dtype), dtype_name(dtype));
-    if (tensor->dimensions != 2 || tensor->shape[0] != (uint64_t)out || (*columns && tensor->shape[1] != *columns))
-        return bad_shape(tensor, (uint64_t)out, *columns, error);
-    *columns = tensor->shape[1];
-    *data = tensor->data;
-    return 0;
-}
-
-/* The per-tensor scale of our own quantiser; published NVFP4 files have none. */
-static int read_tensor_scale(const struct checkpoint *checkpoint, const char *name, float *scale, struct error *error)
-{
-    const struct tensor_view *tensor = find_part(checkpoint, name, "tensor_scale");
-    *scale = 1.0f;
-    if (!tensor)
-        return 0;
-    if (tensor->dtype != DTYPE_F32 || tensor_elements(tensor) != 1)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" must be one F32 number", tensor->name);
-    return tensor_to_float(tensor, scale, error);
-}
-
-/* 4-bit codes, their number a row and how many share a scale being even. */
-static int set_group_size(struct linear_source *source, const char *name, uint64_t groups, struct error *error)
-{
-    uint64_t in = (uint64_t)source->in_features;
-    if (groups == 0 || in % groups || in / groups % 2)
-        return error_set(error, ERROR_BAD_FILE,
-                         "\"%.200s\": %llu scales a row do not split %d columns into even groups", name,
-                         (unsigned long long)groups, source->in_features);
-    source->group_size = (int)(in / groups);
-    return 0;
-}
-
-static int read_mlx(const struct checkpoint *checkpoint, const char *name, struct linear_source *source,
-                    struct error *error)
-{
-    int out = source->out_features, in = source->in_features, result;
-    if (in % 8)
-        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": packed 4-bit weights need a multiple of 8 columns", name);
-    uint64_t packed = (uint64_t)in / 8, groups = 0;
-    source->format = WEIGHT_MLX_INT4;
-    if ((result = read_part(checkpoint, name, "weight", DTYPE_U32, out, &packed, &source->data, error)) ||
-        (result = read_part(checkpoint, name, "scales", DTYPE_BF16, out, &groups, &source->scales, error)) ||
-        (result = read_part(checkpoint, name, "biases", DTYPE_BF16, out, &groups, &source->offsets, error)))
-        return result;
-    return set_group_size(source, name, groups, error);
-}
-
-static int read_4bit(const struct checkpoint *checkpoint, const char *name, struct linear_source *source,
-                     struct error *error)
-{
-    int out = source->out_features, in = source->in_features, result;
-    if (in % 2)
-        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": 4-bit weights need an even number of columns", name);
-    uint64_t packed = (uint64_t)in / 2, groups = 0;
-    const void *zeros = NULL;
-    if ((result = read_part(checkpoint, name, "qweight", DTYPE_U8, out, &packed, &source->data, error)))
-        return result;
-    if (find_part(checkpoint, name, "zeros")) {
-        source->format = WEIGHT_AWQ_INT4;
-        if ((result = read_part(checkpoint, name, "scales", DTYPE_BF16, out, &groups, &source->scales, error)) ||
-            (result = read_part(checkpoint, name, "zeros", DTYPE_U8, out, &groups, &zeros, error)))
-            return result;
-        source->zeros = zeros;
-    } else {
-        source->format = WEIGHT_NVFP4;
-        bool wide = find_part(checkpoint, name, "scales_bf16");
-        if ((result = wide ? read_part(checkpoint, name, "scales_bf16", DTYPE_BF16, out, &groups, &source->scales, error)
-                           : read_part(checkpoint, name, "scales_fp8", DTYPE_U8, out, &groups, &source->scales_fp8,
-                                       error)) ||
-            (result = read_tensor_scale(checkpoint, name, &source->tensor_scale, error)))
-            return result;
-    }
-    return set_group_size(source, name, groups, error);
-}
-
-int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
-                      struct linear_source *source, struct error *error)
-{
-    *source = (struct linear_source){.out_features = out_features, .in_features = in_features, .tensor_scale = 1.0f};
-    const struct tensor_view *weight = find_part(checkpoint, name, "weight");
-    int result;
-    if (weight && weight->dtype == DTYPE_U32) {
-        result = read_mlx(checkpoint, name, source, error);
-    } else if (weight) {
-        if (!is_matrix(weight, out_features, in_features))
-            return bad_shape(weight, (uint64_t)out_features, (uint64_t)in_features, error);
-        result = dense_format(weight, &source->format, error);
-        source->data = weight->data;
-    } else if (find_part(checkpoint, name, "qweight")) {
-        result = read_4bit(checkpoint, name, source, error);
-    } else {
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.weight\" is missing", name);
-    }
-    const struct tensor_view *bias = find_part(checkpoint, name, "bias");
-    if (result || !bias)
-        return result;
-    if (tensor_elements(bias) != (uint64_t)out_features)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has %llu elements where %d are needed", bias->name,
-                         (unsigned long long)tensor_elements(bias), out_features);
-    source->bias = bias->data;
-    return dense_format(bias, &source->bias_format, error);
-}
-
-int checkpoint_conv(const struct checkpoint *checkpoint, const char *name, struct conv_source *source,
-                    struct error *error)
-{
-    *source = (struct conv_source){0};
-    const struct tensor_view *weight = find_part(checkpoint, name, "weight");
-    if (!weight)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.weight\" is missing", name);
-    char shape[160];
-    int n = weight->dimensions;
-    bool sizes = n == 4 || n == 5;
-    for (int d = 0; d < n && sizes; d++)
-        sizes = weight->shape[d] >= 1 && weight->shape[d] <= (d < 2 ? 1 << 20 : 1 << 8);
-    if (!sizes)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has shape %s, which is not a convolution's",
-                         weight->name, shape_text(weight, shape, sizeof shape));
-    int result = dense_format(weight, &source->format, error);
-    if (result)
-        return result;
-    source->out_channels = (int)weight->shape[0];
-    source->in_channels = (int)weight->shape[1];
-    source->kernel_t = n == 5 ? (int)weight->shape[2] : 1;
-    source->kernel_h = (int)weight->shape[n - 2];
-    source->kernel_w = (int)weight->shape[n - 1];
-    source->weight = weight->data;
-    const struct tensor_view *bias = find_part(checkpoint, name, "bias");
-    if (!bias)
-        return 0;
-    if (bias->dtype != weight->dtype || tensor_elements(bias) != weight->shape[0])
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" must have %llu elements of the weight's dtype %s",
-                         bias->name, (unsigned long long)weight->shape[0], dtype_name(weight->dtype));
-    source->bias = bias->data;
-    return 0;
-}
-
-int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int n, float *out, struct error *error)
-{
-    const struct tensor_view *tensor = checkpoint_tensor(checkpoint, name);
-    if (!tensor)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" is missing", name);
-    if (tensor_elements(tensor) != (uint64_t)n)
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has %llu elements where %d are needed", name,
-                         (unsigned long long)tensor_elements(tensor), n);
-    return tensor_to_float(tensor, out, error);
+    const struct tensor_source source = {.file = file, .at = file_tensor, .count = result ? 0 : file_tensors(file)};
+    return result ? result : tensor_table_add(&checkpoint->table, &source, prefix, &file->used, error);
 }
 
 /* --- kind of checkpoint ------------------------------------------------------------------------ */
@@ -416,7 +141,7 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
             own = cJSON_GetObjectItemCaseSensitive(weight, "block_size");
         const cJSON *out = cJSON_GetArrayItem(shape, 0), *in = cJSON_GetArrayItem(shape, 1);
         size_t length = weight->string ? strlen(weight->string) : 0;
-        char name[MAX_NAME_BYTES];
+        char name[TENSOR_MAX_NAME_BYTES];
         if (!cJSON_IsNumber(out) || !cJSON_IsNumber(in) || !(out->valuedouble >= 1) || !(in->valuedouble >= 1) ||
             !(out->valuedouble <= 1 << 24) || !(in->valuedouble <= 1 << 24) || (own && !cJSON_IsNumber(own)) ||
             length >= sizeof name || !ends_with(weight->string, ".weight"))
@@ -442,7 +167,7 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
 static int read_meta(const struct checkpoint *checkpoint, const char *path, int *group_size, struct error *error)
 {
     cJSON *meta;
-    int result = config_read_json(&meta, path, error);
+    int result = model_file_json(&meta, path, error);
     if (result)
         return result;
     result = check_meta(checkpoint, meta, path, group_size, error);
@@ -454,14 +179,14 @@ static int read_meta(const struct checkpoint *checkpoint, const char *path, int 
 static int largest_group(const struct checkpoint *checkpoint)
 {
     uint64_t largest = 0;
-    for (size_t i = 0; i < checkpoint->count; i++) {
-        const struct tensor_view *scales = &checkpoint->tensors[i];
+    for (size_t i = 0; i < checkpoint->table.count; i++) {
+        const struct tensor_view *scales = &checkpoint->table.tensors[i];
         if (!ends_with(scales->name, ".scales") || scales->dimensions != 2 || !scales->shape[1])
             continue;
-        char name[MAX_NAME_BYTES];
+        char name[TENSOR_MAX_NAME_BYTES];
         snprintf(name, sizeof name, "%.*s", (int)(strlen(scales->name) - strlen(".scales")), scales->name);
-        const struct tensor_view *bytes = find_part(checkpoint, name, "qweight");
-        const struct tensor_view *packed = bytes ? bytes : find_part(checkpoint, name, "weight");
+        const struct tensor_view *bytes = tensor_table_part(&checkpoint->table, name, "qweight");
+        const struct tensor_view *packed = bytes ? bytes : tensor_table_part(&checkpoint->table, name, "weight");
         uint64_t size = packed && packed->dimensions == 2 ? (bytes ? 2 : 8) * packed->shape[1] / scales->shape[1] : 0;
         if (size > largest && size <= 1 << 16)
             largest = size;
@@ -473,8 +198,8 @@ static int largest_group(const struct checkpoint *checkpoint)
 static int recognise(struct checkpoint *checkpoint, const char *meta_path, struct error *error)
 {
     bool awq = false, mlx = false, nvfp4 = false, wide_scales = false, tensor_scales = false;
-    for (size_t i = 0; i < checkpoint->count; i++) {
-        const struct tensor_view *tensor = &checkpoint->tensors[i];
+    for (size_t i = 0; i < checkpoint->table.count; i++) {
+        const struct tensor_view *tensor = &checkpoint->table.tensors[i];
         nvfp4 |= ends_with(tensor->name, ".scales_fp8") || ends_with(tensor->name, ".scales_bf16");
         wide_scales |= ends_with(tensor->name, ".scales_bf16");
         tensor_scales |= ends_with(tensor->name, ".tensor_scale");
@@ -549,26 +274,26 @@ static bool is_read(const struct checkpoint *checkpoint, const struct tensor_vie
 {
     if (!ends_with(tensor->name, ".scales_fp8"))
         return true;
-    char name[MAX_NAME_BYTES];
+    char name[TENSOR_MAX_NAME_BYTES];
     snprintf(name, sizeof name, "%.*s", (int)(strlen(tensor->name) - strlen(".scales_fp8")), tensor->name);
-    return !find_part(checkpoint, name, "scales_bf16");
+    return !tensor_table_part(&checkpoint->table, name, "scales_bf16");
 }
 
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint)
 {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < checkpoint->count; i++)
-        if (is_read(checkpoint, &checkpoint->tensors[i]))
-            bytes += checkpoint->tensors[i].bytes;
+    for (size_t i = 0; i < checkpoint->table.count; i++)
+        if (is_read(checkpoint, &checkpoint->table.tensors[i]))
+            bytes += checkpoint->table.tensors[i].bytes;
     return bytes;
 }
 
 void checkpoint_let_go(const struct checkpoint *checkpoint, const char *prefix)
 {
-    for (size_t i = 0; i < checkpoint->count; i++)
-        if (!strncmp(checkpoint->tensors[i].name, prefix, strlen(prefix)) &&
-            checkpoint->tensors[i].data != checkpoint->patch_embedding) /* which is no mapping */
-            mapped_file_let_go(checkpoint->tensors[i].data, checkpoint->tensors[i].bytes);
+    for (size_t i = 0; i < checkpoint->table.count; i++)
+        if (!strncmp(checkpoint->table.tensors[i].name, prefix, strlen(prefix)) &&
+            checkpoint->table.tensors[i].data != checkpoint->patch_embedding) /* which is no mapping */
+            mapped_file_let_go(checkpoint->table.tensors[i].data, checkpoint->table.tensors[i].bytes);
 }
 
 /* Start reading the weights from the disk, unless they would crowd out everything else. */
@@ -577,9 +302,9 @@ static void prefetch(const struct checkpoint *checkpoint)
     uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     if (checkpoint_bytes(checkpoint) > memory / 2)
         return;
-    for (size_t i = 0; i < checkpoint->count; i++)
-        if (is_read(checkpoint, &checkpoint->tensors[i]) && checkpoint->tensors[i].bytes)
-            mapped_file_prefetch(checkpoint->tensors[i].data, checkpoint->tensors[i].bytes);
+    for (size_t i = 0; i < checkpoint->table.count; i++)
+        if (is_read(checkpoint, &checkpoint->table.tensors[i]) && checkpoint->table.tensors[i].bytes)
+            mapped_file_prefetch(checkpoint->table.tensors[i].data, checkpoint->table.tensors[i].bytes);
 }
 
 /* --- opening ---------------------------------------------------------------------------------------- */
@@ -614,12 +339,12 @@ static int refuse_incomplete(const char *part, const struct inventory *inventory
 static int check_language_model(struct checkpoint *checkpoint, bool *generation, struct error *error)
 {
     struct inventory inventory;
-    int result = inventory_check(checkpoint, INVENTORY_UNDERSTANDING, &checkpoint->config, &inventory, error);
+    int result = inventory_check(&checkpoint->table, INVENTORY_UNDERSTANDING, &checkpoint->config, &inventory, error);
     if (result)
         return result;
     if (inventory.missing)
         return refuse_incomplete("weights", &inventory, error);
-    result = inventory_check(checkpoint, INVENTORY_GENERATION, &checkpoint->config, &inventory, error);
+    result = inventory_check(&checkpoint->table, INVENTORY_GENERATION, &checkpoint->config, &inventory, error);
     if (result)
         return result;
     if (inventory.missing && inventory.found)
@@ -665,7 +390,7 @@ static int check_vit(struct checkpoint *checkpoint, const struct checkpoint_file
     if (!result)
         result = order_patch_embedding(checkpoint, error);
     if (!result)
-        result = inventory_check(checkpoint, INVENTORY_VIT, &checkpoint->config, &inventory, error);
+        result = inventory_check(&checkpoint->table, INVENTORY_VIT, &checkpoint->config, &inventory, error);
     if (!result && inventory.missing)
         result = refuse_incomplete("ViT", &inventory, error);
     checkpoint->config.vit.present = true;
@@ -677,7 +402,7 @@ static int check_vae(struct checkpoint *checkpoint, const struct checkpoint_file
     if (!*files->vae)
         return 0;
     struct inventory inventory;
-    int result = inventory_check(checkpoint, INVENTORY_VAE, &checkpoint->config, &inventory, error);
+    int result = inventory_check(&checkpoint->table, INVENTORY_VAE, &checkpoint->config, &inventory, error);
     if (!result && inventory.missing)
         result = refuse_incomplete("VAE", &inventory, error);
     return result;
@@ -734,6 +459,41 @@ static int open_all(struct checkpoint *checkpoint, const struct checkpoint_optio
     return 0;
 }
 
+static uint64_t bytes_of(const char *path)
+{
+    struct stat status;
+    return *path && stat(path, &status) == 0 ? (uint64_t)status.st_size : 0;
+}
+
+/* By the files' names, as checkpoint_files.c finds them. */
+static const char *form_of(const struct checkpoint_files *files)
+{
+    if (!files->meta_expected)
+        return *files->meta ? "mlx" : "dense";
+    return strstr(files->weights[0], "/awq_") ? "awq" : "nvfp4";
+}
+
+int checkpoint_look(struct checkpoint_look *out, const struct checkpoint_options *options, struct error *error)
+{
+    *out = (struct checkpoint_look){.form = "dense"};
+    struct notes missing = {""}, warnings = {""};
+    struct checkpoint_files *files = malloc(sizeof *files); /* too large for a thread's stack */
+    if (!files)
+        return error_set(error, ERROR_NO_MEMORY, "%s: no memory to look at it", options->model_dir);
+    int result = checkpoint_files_find(files, options, &missing, &warnings, error);
+    if (!result) {
+        const char *slash = strrchr(files->directory, '/');
+        snprintf(out->name, sizeof out->name, "%.255s", slash ? slash + 1 : files->directory);
+        snprintf(out->missing, sizeof out->missing, "%.190s", missing.text);
+        for (int i = 0; i < files->weights_count; i++)
+            out->file_bytes += bytes_of(files->weights[i]);
+        out->file_bytes += bytes_of(files->vit_weights) + bytes_of(files->vae);
+        out->form = form_of(files);
+    }
+    free(files);
+    return result;
+}
+
 int checkpoint_open(struct checkpoint **out, const struct checkpoint_options *options, struct error *error)
 {
     *out = NULL;
@@ -760,11 +520,8 @@ void checkpoint_close(struct checkpoint *checkpoint)
         pth_close(checkpoint->files[i].pth);
         mapped_file_close(&checkpoint->files[i].mapping);
     }
-    for (size_t i = 0; i < checkpoint->owned_count; i++)
-        free(checkpoint->owned_names[i]);
-    free(checkpoint->owned_names);
+    tensor_table_free(&checkpoint->table);
     free(checkpoint->patch_embedding);
-    free(checkpoint->tensors);
     free(checkpoint);
 }
 
@@ -806,4 +563,25 @@ bool checkpoint_can_generate(const struct checkpoint *checkpoint)
 bool checkpoint_can_see(const struct checkpoint *checkpoint)
 {
     return checkpoint->can_see;
+}
+
+const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint, const char *name)
+{
+    return tensor_table_find(&checkpoint->table, name);
+}
+
+int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
+                      struct linear_source *source, struct error *error)
+{
+    return tensor_table_linear(&checkpoint->table, name, out_features, in_features, source, error);
+}
+
+int checkpoint_conv(const struct checkpoint *checkpoint, const char *name, struct conv_source *source, struct error *error)
+{
+    return tensor_table_conv(&checkpoint->table, name, source, error);
+}
+
+int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int n, float *out, struct error *error)
+{
+    return tensor_table_vector(&checkpoint->table, name, n, out, error);
 }

@@ -1,28 +1,10 @@
-/* lance.c: models: what lance.h says about opening, closing and describing one. */
-#include "daemon/engine/lance.h"
+/* load.c: models: what lance.h says about opening, closing and describing one. */
 #include "base/clock.h"
 #include "daemon/engine/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *const task_names[LANCE_TASK_COUNT] = {"t2i",        "t2v",       "i2v",      "image_edit",
-                                                         "video_edit", "x2t_image", "x2t_video", "encode",
-                                                         "decode"};
-
-const char *lance_task_name(enum lance_task task)
-{
-    return (int)task >= 0 && task < LANCE_TASK_COUNT ? task_names[task] : "unknown";
-}
-
-int lance_task_of(const char *name)
-{
-    for (int task = 0; task < LANCE_TASK_COUNT; task++)
-        if (!strcmp(task_names[task], name))
-            return task;
-    return -1;
-}
 
 /* The last component of a path, without trailing slashes. */
 static void name_of(const char *path, char *name, size_t size)
