@@ -15,6 +15,7 @@
 #   make bench-wire     the latter alone: between the Python client and lanced
 #   make bench-peers    the CPU's operators beside PyTorch's and llama.cpp's, which it installs into build/peers
 #   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
+#   make parameters     writes what is kept of the engine's table of parameters: protocol/parameters.json, known_parameters.c, PROTOCOL.md
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
 #   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
@@ -125,11 +126,19 @@ define program # path of the program, folder of its sources, libraries
 $(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c)) $(3)
 	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$(filter %.o %.a,$$^) -o $$@ $$(LIBS)
 endef
-$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(BUILD)/libmedia.a) $(LIBRARIES))))
+$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(BUILD)/libmedia.a) $(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(LIBRARIES))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
 $(BUILD)/lancectl $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
+
+# ---- the table of parameters ----
+# What clients and documents have of daemon/engine/parameters.c; tests/e2e/test_parameters.py compares.
+parameters: $(BUILD)/print-parameters
+	$< json > $(BUILD)/parameters.json && cp $(BUILD)/parameters.json protocol/parameters.json
+	$< c > $(BUILD)/known_parameters.c && cp $(BUILD)/known_parameters.c protocol/known_parameters.c
+	$< markdown > $(BUILD)/parameters.md
+	sed -i -e '/^<!-- parameters: begin/,/^<!-- parameters: end/{//!d}' -e '/^<!-- parameters: begin/r $(BUILD)/parameters.md' protocol/PROTOCOL.md
 
 # ---- CUDA ----
 NVCC ?= nvcc
@@ -324,6 +333,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

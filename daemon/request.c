@@ -1,8 +1,7 @@
 /* request.c: see request.h.
  *
- * One table describes every parameter: its name, its kind, where it lies in struct
- * lance_request and for which tasks it means something. Reading a request and writing the
- * receipt both walk the table, so a new parameter is one line.
+ * Reading a request and writing the receipt both walk the tables of parameters: the engine's (engine/parameters.h), and
+ * the server's own, of the same kind.
  */
 #include "daemon/request.h"
 
@@ -12,70 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { KIND_TEXT, KIND_INT, KIND_UINT64, KIND_NUMBER, KIND_BOOL, KIND_INTERVAL, KIND_CHOICE };
-
-/* For which requests a parameter means something. */
-enum use { USE_PICTURES = 1, USE_TEXT = 2, USE_SOURCE = 4, USE_LATENTS = 8 };
-
-
-static const char *const renorm_names[] = {
-    [RENORM_GLOBAL] = "global", [RENORM_CHANNEL] = "channel", [RENORM_NONE] = "none", NULL};
-static const char *const noise_names[] = {[LANCE_NOISE_TORCH_CPU] = "torch_cpu",
-                                          [LANCE_NOISE_TORCH_CUDA] = "torch_cuda",
-                                          [LANCE_NOISE_COMFYUI] = "comfyui",
-                                          [LANCE_NOISE_CLIENT] = "client", NULL};
-static const char *const position_names[] = {
-    [LANCE_UNCOND_OFFICIAL] = "official", [LANCE_UNCOND_CONSISTENT] = "consistent", NULL};
-
-_Static_assert(sizeof(enum guidance_renorm) == sizeof(int) && sizeof(enum lance_noise) == sizeof(int) &&
-                   sizeof(enum lance_uncond_positions) == sizeof(int),
-               "choices are stored through an int");
-
-struct parameter {
-    const char *name;
-    enum kind kind;
-    int use;
-    size_t offset;
-    const char *const *choices;
+const struct parameter server_parameters[] = {
+    {.name = "preview", .kind = PARAMETER_FLAG, .offset = offsetof(struct lance_request, preview),
+     .tasks = TASKS_THAT_SAMPLE, .help = "send preview events"},
+    {.name = NULL},
 };
 
-#define AT(field) offsetof(struct lance_request, field)
-static const struct parameter parameters[] = {
-    {"prompt", KIND_TEXT, USE_PICTURES | USE_TEXT, AT(prompt), NULL},
-    {"negative_prompt", KIND_TEXT, USE_PICTURES, AT(negative_prompt), NULL},
-    {"system_prompt", KIND_TEXT, USE_PICTURES | USE_TEXT, AT(system_prompt), NULL},
-    {"width", KIND_INT, USE_PICTURES, AT(width), NULL},
-    {"height", KIND_INT, USE_PICTURES, AT(height), NULL},
-    {"num_frames", KIND_INT, USE_PICTURES, AT(num_frames), NULL},
-    {"num_inference_steps", KIND_INT, USE_PICTURES, AT(num_inference_steps), NULL},
-    {"guidance_scale", KIND_NUMBER, USE_PICTURES, AT(guidance_scale), NULL},
-    {"guidance_interval", KIND_INTERVAL, USE_PICTURES, AT(guidance_interval), NULL},
-    {"guidance_renorm", KIND_CHOICE, USE_PICTURES, AT(guidance_renorm), renorm_names},
-    {"guidance_renorm_min", KIND_NUMBER, USE_PICTURES, AT(guidance_renorm_min), NULL},
-    {"timestep_shift", KIND_NUMBER, USE_PICTURES, AT(timestep_shift), NULL},
-    {"seed", KIND_UINT64, USE_PICTURES | USE_TEXT, AT(seed), NULL},
-    {"batch_size", KIND_INT, USE_PICTURES, AT(batch_size), NULL},
-    {"noise_source", KIND_CHOICE, USE_PICTURES, AT(noise_source), noise_names},
-    {"uncond_positions", KIND_CHOICE, USE_PICTURES, AT(uncond_positions), position_names},
-    {"denoise", KIND_NUMBER, USE_LATENTS, AT(denoise), NULL},
-    {"start_step", KIND_INT, USE_LATENTS, AT(start_step), NULL},
-    {"end_step", KIND_INT, USE_LATENTS, AT(end_step), NULL},
-    {"add_noise", KIND_BOOL, USE_LATENTS, AT(add_noise), NULL},
-    {"leftover_noise", KIND_BOOL, USE_LATENTS, AT(leftover_noise), NULL},
-    {"resolution", KIND_TEXT, USE_SOURCE, AT(resolution), NULL},
-    {"source_latent_mean", KIND_BOOL, USE_SOURCE, AT(source_latent_mean), NULL},
-    {"source_seed", KIND_UINT64, USE_SOURCE, AT(source_seed), NULL},
-    {"max_new_tokens", KIND_INT, USE_TEXT, AT(max_new_tokens), NULL},
-    {"temperature", KIND_NUMBER, USE_TEXT, AT(temperature), NULL},
-    {"top_k", KIND_INT, USE_TEXT, AT(top_k), NULL},
-    {"top_p", KIND_NUMBER, USE_TEXT, AT(top_p), NULL},
-    {"repetition_penalty", KIND_NUMBER, USE_TEXT, AT(repetition_penalty), NULL},
-    {"decode", KIND_BOOL, USE_PICTURES, AT(decode), NULL},
-};
-enum { PARAMETERS = sizeof parameters / sizeof parameters[0] };
-
-/* Parameters that are no field of struct lance_request. */
-static const char *const other_parameters[] = {"preview", "fps"};
+static const struct parameter *const tables[] = {lance_parameters, server_parameters};
+enum { TABLES = sizeof tables / sizeof *tables };
 
 static int wrong(struct error *error, const char *name, const cJSON *value, const char *wanted)
 {
@@ -103,7 +46,7 @@ static bool read_int(int *out, const cJSON *value)
     return true;
 }
 
-static int read_interval(double out[2], const struct parameter *parameter, const cJSON *value, struct error *error)
+static int read_list(double out[2], const struct parameter *parameter, const cJSON *value, struct error *error)
 {
     const cJSON *low = cJSON_GetArrayItem(value, 0), *high = cJSON_GetArrayItem(value, 1);
     if (!cJSON_IsArray(value) || cJSON_GetArraySize(value) != 2 || !is_finite_number(low) || !is_finite_number(high))
@@ -128,61 +71,61 @@ static int read_choice(int *out, const struct parameter *parameter, const cJSON 
     return wrong(error, parameter->name, value, wanted);
 }
 
-static int read_parameter(struct lance_request *request, const struct parameter *parameter, const cJSON *value,
-                          struct error *error)
+static int read_parameter(void *field, const struct parameter *parameter, const cJSON *value, struct error *error)
 {
-    void *field = (char *)request + parameter->offset;
     switch (parameter->kind) {
-    case KIND_TEXT:
+    case PARAMETER_TEXT:
         if (!cJSON_IsString(value))
             return wrong(error, parameter->name, value, "a string");
         *(const char **)field = value->valuestring;
         return 0;
-    case KIND_INT:
+    case PARAMETER_INTEGER:
         return read_int(field, value) ? 0 : wrong(error, parameter->name, value, "a whole number below 2^31");
-    case KIND_UINT64:
+    case PARAMETER_WHOLE:
         if (!json_uint64(value, field))
             return wrong(error, parameter->name, value,
                          "a whole number from 0 to 2^64-1, as a decimal string from 2^53 on");
         return 0;
-    case KIND_NUMBER:
+    case PARAMETER_NUMBER:
         if (!is_finite_number(value))
             return wrong(error, parameter->name, value, "a finite number");
         *(double *)field = value->valuedouble;
         return 0;
-    case KIND_BOOL:
+    case PARAMETER_FLAG:
         if (!cJSON_IsBool(value))
             return wrong(error, parameter->name, value, "true or false");
         *(bool *)field = cJSON_IsTrue(value);
         return 0;
-    case KIND_INTERVAL:
-        return read_interval(field, parameter, value, error);
-    case KIND_CHOICE:
+    case PARAMETER_LIST:
+        return read_list(field, parameter, value, error);
+    case PARAMETER_CHOICE:
         return read_choice(field, parameter, value, error);
     }
     return error_set(error, ERROR_INTERNAL, "%s: parameter of unknown kind", parameter->name);
 }
 
-static int read_params(struct job_request *request, const cJSON *params, struct error *error)
+static int read_table(struct job_request *request, const struct parameter *table, const cJSON *params, struct error *error)
 {
-    for (int i = 0; i < PARAMETERS; i++) {
-        const cJSON *value = cJSON_GetObjectItemCaseSensitive(params, parameters[i].name);
-        int status = value == NULL ? 0 : read_parameter(&request->lance, &parameters[i], value, error);
+    for (const struct parameter *p = table; p->name != NULL; p++) {
+        const cJSON *value = cJSON_GetObjectItemCaseSensitive(params, p->name);
+        void *field = (char *)(p->of_source ? (void *)&request->source : (void *)&request->lance) + p->offset;
+        int status = value == NULL ? 0 : read_parameter(field, p, value, error);
         if (status != 0)
             return status;
+        if (value == NULL && p->is_required && parameter_is_for(p, request->lance.task))
+            return error_set(error, ERROR_BAD_REQUEST, "%s: is missing", p->name);
     }
-    const cJSON *preview = cJSON_GetObjectItemCaseSensitive(params, "preview");
-    if (preview != NULL && !cJSON_IsBool(preview))
-        return wrong(error, "preview", preview, "true or false");
-    request->lance.preview = cJSON_IsTrue(preview);
-
-    const cJSON *fps = cJSON_GetObjectItemCaseSensitive(params, "fps");
-    if (fps != NULL && (!is_finite_number(fps) || fps->valuedouble < 0))
-        return wrong(error, "fps", fps, "a number of frames per second");
-    request->source.fps = fps != NULL ? fps->valuedouble : 0;
-    if (request->lance.prompt == NULL && !task_is_of_vae(request->lance.task))
-        return error_set(error, ERROR_BAD_REQUEST, "prompt: is missing");
     return 0;
+}
+
+static int read_params(struct job_request *request, const cJSON *params, struct error *error)
+{
+    int status = 0;
+    for (int i = 0; status == 0 && i < TABLES; i++)
+        status = read_table(request, tables[i], params, error);
+    if (status == 0 && request->source.fps < 0) /* whatever the task */
+        status = wrong(error, "fps", cJSON_GetObjectItemCaseSensitive(params, "fps"), "a number of frames per second");
+    return status;
 }
 
 static int bad_tensor(struct error *error, const struct tensor_view *tensor, const char *wanted)
@@ -425,11 +368,8 @@ uint64_t job_request_bytes(const struct job_request *request)
 
 static bool is_known(const char *name)
 {
-    for (int i = 0; i < PARAMETERS; i++)
-        if (strcmp(name, parameters[i].name) == 0)
-            return true;
-    for (size_t i = 0; i < sizeof other_parameters / sizeof other_parameters[0]; i++)
-        if (strcmp(name, other_parameters[i]) == 0)
+    for (int i = 0; i < TABLES; i++)
+        if (parameter_find(tables[i], name) != NULL)
             return true;
     return false;
 }
@@ -448,25 +388,24 @@ cJSON *job_request_unknown(const struct message *message)
     return names;
 }
 
-static cJSON *parameter_json(const struct lance_request *request, const struct parameter *parameter)
+static cJSON *parameter_json(const struct parameter *parameter, const void *field)
 {
-    const void *field = (const char *)request + parameter->offset;
     switch (parameter->kind) {
-    case KIND_TEXT: {
+    case PARAMETER_TEXT: {
         const char *text = *(const char *const *)field;
         return text != NULL ? cJSON_CreateString(text) : cJSON_CreateNull();
     }
-    case KIND_INT:
+    case PARAMETER_INTEGER:
         return cJSON_CreateNumber(*(const int *)field);
-    case KIND_UINT64:
+    case PARAMETER_WHOLE:
         return json_from_uint64(*(const uint64_t *)field);
-    case KIND_NUMBER:
+    case PARAMETER_NUMBER:
         return cJSON_CreateNumber(*(const double *)field);
-    case KIND_BOOL:
+    case PARAMETER_FLAG:
         return cJSON_CreateBool(*(const bool *)field);
-    case KIND_INTERVAL:
+    case PARAMETER_LIST:
         return cJSON_CreateDoubleArray(field, 2);
-    case KIND_CHOICE:
+    case PARAMETER_CHOICE:
         return cJSON_CreateString(parameter->choices[*(const int *)field]);
     }
     return NULL;
@@ -480,14 +419,10 @@ static bool samples_a_part(const struct lance_request *request)
 
 cJSON *job_request_params(const struct lance_request *request)
 {
-    int use = task_is_of_vae(request->task) ? 0 : task_answers(request->task) ? USE_TEXT : USE_PICTURES;
-    if (use == USE_PICTURES && (request->latents != NULL || samples_a_part(request)))
-        use |= USE_LATENTS;
-    if (request->source != NULL)
-        use |= USE_SOURCE;
+    const bool is_of_parts = request->latents != NULL || samples_a_part(request);
     cJSON *params = json_object();
-    for (int i = 0; i < PARAMETERS; i++)
-        if (parameters[i].use & use)
-            json_add(params, parameters[i].name, parameter_json(request, &parameters[i]));
+    for (const struct parameter *p = lance_parameters; p->name != NULL; p++)
+        if (parameter_is_for(p, request->task) && (is_of_parts || !p->is_of_parts) && (request->source != NULL || !p->of_source))
+            json_add(params, p->name, parameter_json(p, parameter_field(p, request, request->source)));
     return params;
 }

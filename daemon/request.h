@@ -7,7 +7,11 @@
 #define LANCE_REQUEST_H
 
 #include "daemon/engine/lance.h"
+#include "daemon/engine/parameters.h"
 #include "protocol/message.h"
+
+/* Parameters that are the server's alone: they change nothing of the result. */
+extern const struct parameter server_parameters[];
 
 /* A copy of the client's latents or mask. */
 struct given_latents {

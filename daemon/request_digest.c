@@ -54,7 +54,6 @@ static void add_tensors(struct sha256 *sha, const struct message *message)
 int request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES], struct error *error)
 {
     cJSON *params = job_request_params(&request->lance);
-    json_add_number(params, "fps", request->lance.source != NULL ? request->lance.source->fps : 0);
     char *text = json_print(params);
     cJSON_Delete(params);
     if (text == NULL)

@@ -37,6 +37,7 @@
 #include "daemon/failure.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
+#include "daemon/parameters_json.h"
 #include "daemon/parking.h"
 #include "daemon/receipt.h"
 #include "daemon/unread.h"
@@ -598,11 +599,19 @@ static int handle_shutdown(struct context *context, const cJSON *request, struct
     return 0;
 }
 
+static int handle_parameters(struct context *context, const cJSON *request, struct error *error)
+{
+    (void)request;
+    (void)error;
+    parameters_add_json(context->answer);
+    return 0;
+}
+
 static const struct request_name requests[] = {
     {"hello", handle_hello},   {"models", handle_models},   {"load", handle_load},     {"unload", handle_unload},
     {"submit", handle_submit}, {"wait", handle_wait},       {"result", handle_result}, {"cancel", handle_cancel},
     {"release", handle_release}, {"stats", handle_stats},   {"shutdown", handle_shutdown},
-    {"jobs", handle_jobs},
+    {"jobs", handle_jobs},     {"parameters", handle_parameters},
 };
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 

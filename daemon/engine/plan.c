@@ -1,6 +1,7 @@
 /* plan.c: from a request to a plan: the prompt, the grids, and what memory each stage will hold. */
 #include "daemon/engine/internal.h"
 #include "daemon/engine/model/sampler.h"
+#include "daemon/engine/parameters.h"
 #include "daemon/engine/system_prompt.h"
 
 #include <math.h>
@@ -15,11 +16,11 @@ static int check_prepared(const struct job_plan *plan, struct picture_size size,
                      plan->resolution, size.width, size.height, LANCE_MAX_PREPARED_SIDE);
 }
 
-static const char *default_resolution(enum lance_task task)
+/* "": as it is. */
+static const char *resolution_of(const struct lance_request *r)
 {
-    if (task == LANCE_ENCODE)
-        return "";
-    return task == LANCE_IMAGE_EDIT || task == LANCE_X2T_IMAGE ? "image_768res" : "video_480p";
+    const char *usual = parameter_default(parameter_find(lance_parameters, "resolution"), r->task)->text;
+    return r->resolution ? r->resolution : usual ? usual : "";
 }
 
 /* Which frames of the source are taken, and their sizes. */
@@ -29,7 +30,7 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
     if (r->width > 0)
         snprintf(plan->resolution, sizeof plan->resolution, "%dx%d", r->height, r->width);
     else
-        snprintf(plan->resolution, sizeof plan->resolution, "%s", r->resolution ? r->resolution : default_resolution(r->task));
+        snprintf(plan->resolution, sizeof plan->resolution, "%s", resolution_of(r));
     plan->source_frames = 1;
     if (r->task == LANCE_ENCODE) {
         plan->source_frames = vae_frames(vae_latent_frames(source->frames));

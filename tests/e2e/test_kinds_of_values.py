@@ -73,6 +73,7 @@ SUBMIT: dict[str, Any] = {"job": "kinds", "task": "t2i", "params": QUICK}
 REQUESTS: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {
     "hello": ({}, {"client": ANY, "token": ANY}),
     "models": ({}, {}),
+    "parameters": ({}, {}),
     "load": ({}, {"model": TEXTS | {"null"}, "timeout_ms": WHOLE}),
     "unload": ({}, {}),
     "submit": (SUBMIT, {"job": TEXTS, "task": TEXTS, "params": OBJECTS, "model": TEXTS | {"null"}, "client": ANY}),

@@ -12,15 +12,14 @@
 
 enum { BUCKET_STRIDE = 16, VAE_MULTIPLE = 16, MAX_SIDE = 16384 };
 
+enum { PRESETS = 6 };
+const char *const picture_preset_names[PRESETS + 1] = {
+    "image_256res", "image_512res", "image_768res", "video_192p", "video_360p", "video_480p", NULL};
+
 /* A preset allows areas of side x side. */
 static const struct {
-    const char *name;
-    int vae_side, vit_side;
-} presets[] = {
-    {"image_256res", 256, 224}, {"image_512res", 512, 448}, {"image_768res", 768, 672},
-    {"video_192p", 256, 224},   {"video_360p", 480, 476},   {"video_480p", 640, 616},
-};
-enum { PRESETS = sizeof presets / sizeof *presets };
+    int vae, vit;
+} preset_sides[PRESETS] = {{256, 224}, {512, 448}, {768, 672}, {256, 224}, {480, 476}, {640, 616}};
 
 static const struct { int width, height; } aspects[] = {{21, 9}, {16, 9}, {4, 3}, {1, 1}, {3, 4}, {9, 16}};
 enum { ASPECTS = sizeof aspects / sizeof *aspects };
@@ -105,8 +104,8 @@ static int find_target(const char *resolution, enum picture_use use, int height,
                          height, MAX_SIDE);
     int multiple = use == PICTURE_FOR_VIT ? PICTURE_VIT_MULTIPLE : VAE_MULTIPLE;
     for (int i = 0; i < PRESETS; i++)
-        if (!strcmp(resolution, presets[i].name)) {
-            int side = use == PICTURE_FOR_VIT ? presets[i].vit_side : presets[i].vae_side;
+        if (!strcmp(resolution, picture_preset_names[i])) {
+            int side = use == PICTURE_FOR_VIT ? preset_sides[i].vit : preset_sides[i].vae;
             target->bucket = nearest_bucket(side, height, width);
             target->size.height = target->bucket.height / multiple * multiple;
             target->size.width = target->bucket.width / multiple * multiple;

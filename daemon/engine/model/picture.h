@@ -21,6 +21,8 @@ enum { PICTURE_VIT_PATCH = CHECKPOINT_VIT_PATCH, PICTURE_VIT_MULTIPLE = 2 * PICT
 #define PICTURE_MIN_FPS 0.01
 #define PICTURE_MAX_FPS 1000.0
 
+extern const char *const picture_preset_names[]; /* ended by NULL */
+
 enum picture_use { PICTURE_FOR_VAE, PICTURE_FOR_VIT };
 
 /* The size a height x width source gets under a resolution preset ("image_256res", "video_192p", "image_512res",
