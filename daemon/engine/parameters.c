@@ -41,7 +41,7 @@ const struct parameter lance_parameters[] = {
      .help = "what guidance leads away from: the unconditional branch has this text in the prompt's place, with the positions of a "
              "prompt of its own, whatever `uncond_positions` says; empty: no text at all, as the official script (only that has been "
              "trained)"},
-    {ROW(system_prompt, TEXT, SAMPLES | ANSWERS), .high = PROMPT_MAX_BYTES, .help = "instead of the task's official one"},
+    {ROW(system_prompt, TEXT, SAMPLES | ANSWERS), .high = PROMPT_MAX_BYTES, .help = "the system prompt, instead of the task's official one"},
     {ROW(width, INTEGER, SAMPLES | HAS_SOURCE), .high = LANCE_MAX_SIDE, .multiple = VAE_SPATIAL_STRIDE, .is_open = true,
      .others = {{FROM_WORDS, {{LANCE_DEFAULT_SIDE}}}},
      .help = "pixels; with a source instead of its `resolution`; together with `height`"},
@@ -57,7 +57,7 @@ const struct parameter lance_parameters[] = {
     {ROW(guidance_renorm, CHOICE, SAMPLES), .choices = renorms, .value = {{RENORM_GLOBAL}}, .help = "guidance renormalisation"},
     {ROW(guidance_renorm_min, NUMBER, SAMPLES), .low = 0, .high = 1, .help = "its least factor"},
     {ROW(timestep_shift, NUMBER, SAMPLES), .low = 0.01, .high = 100, .value = {{3.5}},
-     .help = "higher values spend more steps on the composition, lower ones on detail"},
+     .help = "timestep shift: higher values spend more steps on the composition, lower ones on detail"},
     {ROW(batch_size, INTEGER, SAMPLES), .low = 1, .high = LANCE_MAX_BATCH, .value = {{1}},
      .help = "how many pictures or videos of one prompt"},
     {ROW(noise_source, CHOICE, SAMPLES), .choices = noises, .value = {{LANCE_NOISE_TORCH_CPU}},

@@ -1,5 +1,6 @@
 /* test_lancectl.c: lancectl's parts that need no daemon: the command line, what it asks for, the progress line,
  * file names, receipts and the PNG files that carry them. */
+#include "protocol/known_parameters.h"
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/exit_codes.h"
 #include "tools/lancectl/help.h"
@@ -39,7 +40,7 @@ static void t2i_takes_all_its_options(void **state)
     assert_int_equal(arguments.command, COMMAND_T2I);
     assert_string_equal(arguments.endpoint, "ipc:///x");
     assert_true(arguments.quiet);
-    struct job job = {.prompt = arguments.operand, .system = arguments.system};
+    struct job job = {.prompt = arguments.operand};
     cJSON *params = job_params(&job, &arguments);
     char *json = cJSON_PrintUnformatted(params);
     assert_string_equal(json, "{\"prompt\":\"a red fox in snow\",\"width\":768,\"height\":512,\"num_inference_steps\":30,"
@@ -56,7 +57,7 @@ static void what_is_not_given_is_not_sent(void **state)
     struct arguments arguments;
     struct error error;
     assert_int_equal(PARSE(&arguments, &error, "-o", "fox.png", "t2i", "--seed", "7", "--", "--a prompt with dashes"), 0);
-    struct job job = {.prompt = arguments.operand, .system = arguments.system};
+    struct job job = {.prompt = arguments.operand};
     cJSON *params = job_params(&job, &arguments);
     char *json = cJSON_PrintUnformatted(params);
     assert_string_equal(json, "{\"prompt\":\"--a prompt with dashes\",\"seed\":7}");
@@ -278,6 +279,25 @@ static void the_help_of_a_command_has_options_that_the_command_takes_and_no_othe
     free(asking);
 }
 
+/* Apart from those that the command itself says. */
+static void every_parameter_of_a_job_has_an_option(void **state)
+{
+    (void)state;
+    static const char *const said_otherwise[] = {"prompt", "decode", "fps", "preview"};
+    for (const struct known_parameter *p = known_parameters; p->name; p++) {
+        bool has_option = false;
+        for (size_t i = 0; i < sizeof said_otherwise / sizeof *said_otherwise; i++)
+            has_option = has_option || !strcmp(said_otherwise[i], p->name);
+        for (int i = 0; i < PARAMETER_OPTIONS; i++) {
+            const struct parameter_option *option = &parameter_options[i];
+            assert_non_null(known_parameter_find(option->parameter));
+            has_option = has_option || !strcmp(option->parameter, p->name) || (option->second && !strcmp(option->second, p->name));
+        }
+        if (!has_option)
+            fail_msg("no option says %s", p->name);
+    }
+}
+
 static void help_may_be_about_a_command(void **state)
 {
     (void)state;
@@ -396,6 +416,7 @@ int main(void)
         cmocka_unit_test(what_is_not_given_is_not_sent),
         cmocka_unit_test(a_wrong_command_line_is_explained),
         cmocka_unit_test(a_misspelt_option_is_named_with_the_one_that_is_meant),
+        cmocka_unit_test(every_parameter_of_a_job_has_an_option),
         cmocka_unit_test(help_may_be_about_a_command),
         cmocka_unit_test(the_help_of_a_command_has_options_that_the_command_takes_and_no_others),
         cmocka_unit_test(errors_have_their_exit_codes),

@@ -1,7 +1,5 @@
-/* arguments.h: lancectl's command line, parsed and checked.
- *
- * What a number may be is the daemon's business (it knows the model); here only its form
- * is checked. Options that were not given are not sent, so the daemon's defaults apply.
+/* arguments.h: lancectl's command line, parsed and checked. Options that were not given are not sent, so the daemon's
+ * defaults apply.
  */
 #ifndef LANCECTL_ARGUMENTS_H
 #define LANCECTL_ARGUMENTS_H
@@ -10,17 +8,12 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "tools/lancectl/parameter_options.h"
 
 enum command {
     COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,
     COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
-};
-
-/* A number that may be absent. */
-struct optional_number {
-    bool given;
-    double value;
 };
 
 struct arguments {
@@ -33,34 +26,18 @@ struct arguments {
     const char *model_dir; /* NULL: none */
     const char *precision; /* of the private daemon; NULL: its default */
     bool json, quiet;
-    struct optional_number silence; /* seconds that a daemon which listens may owe an answer */
+    double silence; /* seconds that a daemon which listens may owe an answer; 0: the default */
 
     const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run: a folder */
     const char *preview; /* a .png that is rewritten while the job runs, or NULL */
     const char *job;     /* the job's id, or NULL */
     bool waits;          /* until there is room, when the queue is full */
 
-    /* Pictures and videos. */
-    bool seed_given;
-    uint64_t seed;
-    struct optional_number steps, guidance, shift, width, height, count, interval_low, interval_high, renorm_min, frames;
-    const char *renorm, *noise, *positions; /* or NULL */
+    struct given_parameter given[PARAMETER_OPTIONS]; /* the parameters of the job, in the order of parameter_options */
 
-    /* Sampling from latents, and in parts. */
     const char *init_latent; /* a file of latents, or NULL */
-    struct optional_number denoise, start_step, end_step;
-    bool leftover_noise, no_noise;
-
-    /* Sources. */
-    const char *resolution; /* a preset's name, or NULL */
-    struct optional_number fps;
-    bool upright, latent_mean, source_seed_given;
-    uint64_t source_seed;
-
-    /* Prompts and answers. */
-    const char *negative; /* negative prompt, or NULL */
-    const char *system; /* system prompt, or NULL */
-    struct optional_number max_tokens, temperature, top_k, top_p, repetition_penalty;
+    double fps;              /* of the source, instead of its own; 0: not given */
+    bool upright;            /* pictures are turned as their EXIF asks */
 
     const char *examples, *task, *root; /* run; the last two may be NULL */
 
@@ -73,5 +50,8 @@ int arguments_parse(struct arguments *out, int argc, char **argv, struct error *
 
 /* Whether the option (its name without dashes) means something to the command. */
 bool arguments_option_is_for(const char *option, enum command command);
+
+/* What was given for an option of parameter_options.h; NULL: nothing. */
+const struct given_parameter *arguments_given(const struct arguments *arguments, const char *option);
 
 #endif

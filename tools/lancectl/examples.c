@@ -207,7 +207,7 @@ static enum exit_code make_example(struct run *run, const cJSON *entry)
         const struct task_wish wish = {.kind = example.kind,
                                        .source = source,
                                        .prompt = example.prompt,
-                                       .system = arguments->system ? arguments->system : example.system,
+                                       .system = example.system,
                                        .output = output,
                                        .answer = example.kind->answers ? &answer : NULL};
         exit_code = task_make(run->session, &wish, arguments);

@@ -23,41 +23,51 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_HELP] = "lancectl help COMMAND                                 the options of one command\n",
 };
 
-/* A line about an option, by whose name arguments.c knows the commands it is for; without one, the head of the lines that follow. */
+/* A line about an option, by whose name arguments.c knows the commands it is for; without one, the head of the lines that follow.
+ * Without a text it is one of parameter_options.h, which explains it. */
 static const struct line {
     const char *option, *text;
 } lines[] = {
     {NULL, "Pictures and videos\n"},
     {"output", "  -o, --output FILE       .png for a picture; .mp4, .webm, .y4m or FOLDER/ (PNGs) for a video\n"},
-    {"count", "  --count N               how many: FILE-1.png to FILE-N.png; item i takes seed N + i - 1\n"},
-    {"seed", "  --seed N                decides what is left to chance; the same seed makes the same bytes\n"},
-    {"steps", "  --steps N               denoising steps\n"},
-    {"guidance", "  --guidance X            guidance scale; 1 or less: none\n"},
-    {"size", "  --size WxH              in pixels, multiples of 16; for a source: instead of a resolution\n"},
-    {"frames", "  --frames N              frames; 4n+1 are made\n"},
-    {"shift", "  --shift X               timestep shift\n"},
-    {"interval", "  --interval LOW,HIGH     guidance only where LOW < t <= HIGH\n"},
-    {"negative", "  --negative TEXT         what guidance leads away from (default: no text, as the official script)\n"},
-    {"renorm", "  --renorm KIND           guidance renormalisation: global, channel, none; --renorm-min X: its least factor\n"},
-    {"noise", "  --noise SOURCE          torch_cpu, torch_cuda, comfyui\n"},
-    {"positions", "  --positions KIND        of the unconditional branch: official, consistent\n"},
+    {"count", NULL},
+    {"seed", NULL},
+    {"steps", NULL},
+    {"guidance", NULL},
+    {"size", NULL},
+    {"frames", NULL},
+    {"shift", NULL},
+    {"interval", NULL},
+    {"negative", NULL},
+    {"renorm", NULL},
+    {"renorm-min", NULL},
+    {"noise", NULL},
+    {"positions", NULL},
     {"preview", "  --preview FILE.png      a small picture, rewritten while the job runs\n"},
     {NULL, "Latents\n"},
     {"init-latent", "  -o FILE.latent          the latents instead of the picture or video\n"
-                    "  --init-latent FILE      start from latents; --denoise X: strength, from 0 (keep them) to 1 (ignore them)\n"
-                    "  --start-step N, --end-step N   only these of the steps; --leftover-noise: leave what noise is left at an\n"
-                    "                          early end, --no-noise: the latents have it already\n"},
+                    "  --init-latent FILE      start from latents\n"},
+    {"denoise", NULL},
+    {"start-step", NULL},
+    {"end-step", NULL},
+    {"leftover-noise", NULL},
+    {"no-noise", NULL},
     {NULL, "Sources\n"},
-    {"resolution", "  --resolution PRESET     image_256res, image_512res, image_768res, video_192p, video_360p, video_480p, HEIGHTxWIDTH\n"},
+    {"resolution", NULL},
     {"fps", "  --fps X                 frames per second of the source, instead of its own; or a fraction, 24000/1001\n"},
     {"upright", "  --upright               turn pictures as their EXIF asks, which the official code does not\n"},
-    {"latent-mean", "  --latent-mean           condition on the encoder's mean, not on a sample; --source-seed N: seed of the sample\n"},
+    {"latent-mean", NULL},
+    {"source-seed", NULL},
     {NULL, "Questions\n"},
-    {"max-tokens", "  --max-tokens N, --temperature X (0: the likeliest word), --top-k N, --top-p X, --repetition-penalty X\n"},
+    {"max-tokens", NULL},
+    {"temperature", NULL},
+    {"top-k", NULL},
+    {"top-p", NULL},
+    {"repetition-penalty", NULL},
     {NULL, "Examples\n"},
     {"examples", "  --examples FILE.json, --task TASK (where the file does not show it), --root FOLDER (of the paths in it)\n"},
     {NULL, "Jobs\n"},
-    {"system", "  --system TEXT           system prompt, instead of the task's official one\n"},
+    {"system", NULL},
     {"job", "  --job ID                the job's id (default: random)\n"},
     {"wait", "  --wait                  when the daemon's queue is full, wait until there is room\n"},
     {"model", "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"
@@ -100,7 +110,10 @@ static void print_group(FILE *out, int head, enum command topic)
         if (!has_head)
             fputs(lines[head].text, out);
         has_head = true;
-        fputs(lines[i].text, out);
+        if (lines[i].text)
+            fputs(lines[i].text, out);
+        else
+            parameter_option_print_help(out, &parameter_options[parameter_option_find(lines[i].option)]);
     }
 }
 

@@ -13,75 +13,21 @@
 #include "tools/lancectl/say.h"
 #include "tools/media/picture_file.h"
 
-static bool add_number(cJSON *params, const char *name, struct optional_number number)
-{
-    return !number.given || cJSON_AddNumberToObject(params, name, number.value);
-}
-
-static bool add_text(cJSON *params, const char *name, const char *text)
-{
-    return !text || cJSON_AddStringToObject(params, name, text);
-}
-
-static bool add_interval(cJSON *params, const struct arguments *arguments)
-{
-    if (!arguments->interval_low.given)
-        return true;
-    const double bounds[2] = {arguments->interval_low.value, arguments->interval_high.value};
-    return cJSON_AddItemToObject(params, "guidance_interval", cJSON_CreateDoubleArray(bounds, 2));
-}
-
-static bool add_whole(cJSON *params, const char *name, bool is_given, uint64_t value)
-{
-    return !is_given || cJSON_AddItemToObject(params, name, json_from_uint64(value));
-}
-
-static bool add_pictures(cJSON *params, const struct arguments *arguments)
-{
-    return add_number(params, "width", arguments->width) && add_number(params, "height", arguments->height) &&
-           add_number(params, "num_frames", arguments->frames) &&
-           add_number(params, "num_inference_steps", arguments->steps) &&
-           add_text(params, "negative_prompt", arguments->negative) &&
-           add_number(params, "guidance_scale", arguments->guidance) && add_interval(params, arguments) &&
-           add_text(params, "guidance_renorm", arguments->renorm) &&
-           add_number(params, "guidance_renorm_min", arguments->renorm_min) &&
-           add_number(params, "timestep_shift", arguments->shift) && add_number(params, "batch_size", arguments->count) &&
-           add_text(params, "noise_source", arguments->noise) &&
-           add_text(params, "uncond_positions", arguments->positions) &&
-           (!arguments->preview || cJSON_AddTrueToObject(params, "preview"));
-}
-
-static bool add_sampling(cJSON *params, const struct job *job, const struct arguments *arguments)
-{
-    return add_number(params, "denoise", arguments->denoise) && add_number(params, "start_step", arguments->start_step) &&
-           add_number(params, "end_step", arguments->end_step) &&
-           (!arguments->no_noise || cJSON_AddFalseToObject(params, "add_noise")) &&
-           (!arguments->leftover_noise || cJSON_AddTrueToObject(params, "leftover_noise")) &&
-           (!job->keeps_latents || cJSON_AddFalseToObject(params, "decode"));
-}
-
-static bool add_source(cJSON *params, const struct job *job, const struct arguments *arguments)
-{
-    return add_text(params, "resolution", arguments->resolution) &&
-           add_whole(params, "source_seed", arguments->source_seed_given, arguments->source_seed) &&
-           (!arguments->latent_mean || cJSON_AddTrueToObject(params, "source_latent_mean")) &&
-           (!job->source || job->source->fps <= 0 || cJSON_AddNumberToObject(params, "fps", job->source->fps));
-}
-
-static bool add_answer(cJSON *params, const struct arguments *arguments)
-{
-    return add_number(params, "max_new_tokens", arguments->max_tokens) &&
-           add_number(params, "temperature", arguments->temperature) && add_number(params, "top_k", arguments->top_k) &&
-           add_number(params, "top_p", arguments->top_p) &&
-           add_number(params, "repetition_penalty", arguments->repetition_penalty);
-}
-
 cJSON *job_params(const struct job *job, const struct arguments *arguments)
 {
-    cJSON *params = cJSON_CreateObject();
-    if (params && add_text(params, "prompt", job->prompt) && add_text(params, "system_prompt", job->system) &&
-        add_pictures(params, arguments) && add_whole(params, "seed", arguments->seed_given, arguments->seed) &&
-        add_sampling(params, job, arguments) && add_source(params, job, arguments) && add_answer(params, arguments))
+    cJSON *params = json_object();
+    if (job->prompt)
+        json_add_text(params, "prompt", job->prompt);
+    if (job->system && !arguments_given(arguments, "system"))
+        json_add_text(params, "system_prompt", job->system);
+    parameter_options_add(params, arguments->given);
+    if (job->keeps_latents)
+        json_add_bool(params, "decode", false);
+    if (job->source && job->source->fps > 0)
+        json_add_number(params, "fps", job->source->fps);
+    if (arguments->preview)
+        json_add_bool(params, "preview", true);
+    if (json_is_complete(params))
         return params;
     cJSON_Delete(params);
     return NULL;

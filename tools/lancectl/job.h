@@ -13,7 +13,7 @@ struct job {
     char id[JOB_ID_MAX_BYTES + 1];
     const char *task;            /* its name in the protocol */
     const char *prompt;          /* NULL: the task takes none */
-    const char *system;          /* NULL: the official one */
+    const char *system;          /* system prompt where the command line gave none; NULL: the official one */
     const struct clip *source;   /* NULL: none */
     const struct latents_file *latents; /* NULL: none */
     bool keeps_latents;          /* they are the result, not pictures */

@@ -102,8 +102,9 @@ static int save_text(const struct message *result, const char *text, const struc
 static int save_pixels(const struct message *result, const struct tensor_view *pixels, const struct saving *saving,
                        const struct arguments *arguments, struct error *error)
 {
-    if (arguments->frames.given && !arguments->quiet && arguments->frames.value != (double)pixels->shape[1])
-        fprintf(stderr, "%.0f frames were asked for and %llu made: a video has 4n+1\n", arguments->frames.value,
+    const struct given_parameter *frames = arguments_given(arguments, "frames");
+    if (frames && !arguments->quiet && frames->numbers[0] != (double)pixels->shape[1])
+        fprintf(stderr, "%.0f frames were asked for and %llu made: a video has 4n+1\n", frames->numbers[0],
                 (unsigned long long)pixels->shape[1]);
     cJSON *files = cJSON_CreateArray();
     int count = (int)pixels->shape[0], code = 0;

@@ -64,7 +64,7 @@ int session_open(struct session *session, const struct arguments *arguments, str
 
     struct client_options options = {.endpoint = arguments->endpoint,
                                      .name = client_name,
-                                     .silence_ms = (int)(arguments->silence.value * 1000),
+                                     .silence_ms = (int)(arguments->silence * 1000),
                                      .on_silence = on_silence,
                                      .context = session};
     int code = client_open(&session->client, &options, error);

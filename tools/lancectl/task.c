@@ -51,7 +51,7 @@ enum exit_code task_make(struct session *session, const struct task_wish *wish, 
     if (wish->source) {
         const struct source source = {.path = wish->source,
                                       .kind = kind ? kind->source : SOURCE_EITHER,
-                                      .fps = arguments->fps.value,
+                                      .fps = arguments->fps,
                                       .upright = arguments->upright,
                                       .max_bytes = job_source_limit(session)};
         if (source_read(&clip, &source, &error)) {
@@ -100,7 +100,8 @@ enum exit_code task_command(struct session *session, const struct arguments *arg
         [COMMAND_DECODE] = "decode",
     };
     struct error error;
-    const double wanted = arguments->count.given ? arguments->count.value : 1;
+    const struct given_parameter *given = arguments_given(arguments, "count");
+    const double wanted = given ? given->numbers[0] : 1;
     const int count = wanted > 1 ? (int)fmin(wanted, 1e6) : 1; /* the daemon says what is too many */
     if ((arguments->output && output_check(arguments->output, count, &error)) ||
         (arguments->preview && output_check(arguments->preview, 1, &error))) {
@@ -113,7 +114,6 @@ enum exit_code task_command(struct session *session, const struct arguments *arg
                                    .source = decodes ? NULL : arguments->source,
                                    .latents = decodes ? arguments->source : arguments->init_latent,
                                    .prompt = arguments->operand,
-                                   .system = arguments->system,
                                    .output = arguments->output,
                                    .job = arguments->job};
     return task_make(session, &wish, arguments);

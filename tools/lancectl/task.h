@@ -24,7 +24,7 @@ struct task_wish {
     const char *source;           /* path, or NULL */
     const char *latents;          /* path, or NULL */
     const char *prompt;           /* NULL: none, which the task takes or not */
-    const char *system;           /* or NULL */
+    const char *system;           /* where the command line gives none; or NULL */
     const char *output;           /* or NULL; see result.h */
     const char *job;              /* the job's id; NULL: a random one */
     char **answer;                /* see result.h */
