@@ -19,6 +19,7 @@ memory.py          the daemons that this ComfyUI started free their memory toget
 model_folders.py   where checkpoints lie on this machine
 local_daemon.py    starting the lanced of this machine when none answers
 tensors.py         the daemon's arrays as ComfyUI's IMAGE, VIDEO and LATENT, and back
+masks.py           a MASK as what of a picture is made anew, and what stays
 latents.py         a LATENT as what sampling starts from, and back
 """
 

@@ -97,6 +97,41 @@ def sampling_inputs(follows: str) -> list[io.Input]:
     ]
 
 
+# The official ones.
+INTERVAL_LOW, INTERVAL_HIGH = 0.4, 1.0
+
+
+def guidance_inputs() -> list[io.Input]:
+    """What guidance leads away from, and when it leads. Optional, and after the others: older graphs have none."""
+    common: dict[str, Any] = {"min": 0.0, "max": 1.0, "step": 0.05, "round": 0.001, "optional": True} | rarely_used()
+    return [
+        io.String.Input(
+            "negative_prompt",
+            default="",
+            multiline=True,
+            dynamic_prompts=True,
+            optional=True,
+            tooltip="What guidance leads away from. Empty is the official way: the model was made with that alone.",
+            **rarely_used(),
+        ),
+        io.Float.Input(
+            "interval_low",
+            default=INTERVAL_LOW,
+            tooltip="Guidance ends at this time of the schedule, which runs from 1 (all noise) to 0 (the result).",
+            **common,
+        ),
+        io.Float.Input("interval_high", default=INTERVAL_HIGH, tooltip="Guidance begins at this time.", **common),
+    ]
+
+
+def guidance_of(negative_prompt: str, interval_low: float, interval_high: float) -> dict[str, Any]:
+    """The daemon's parameters for these inputs; what is as officially is left out."""
+    asked: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
+    if (interval_low, interval_high) != (INTERVAL_LOW, INTERVAL_HIGH):
+        asked["guidance_interval"] = [interval_low, interval_high]
+    return asked
+
+
 def seed_input(tooltip: str, randomize: bool = True) -> io.Int.Input:
     """randomize: with the control that changes the seed after each run. The front end adds it if it is not told."""
     return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=randomize, tooltip=tooltip)
@@ -114,13 +149,22 @@ def resolution_inputs(default: str) -> list[io.Input]:
         ),
         io.Int.Input(
             "width",
+            display_name="width (0: resolution)",
             default=0,
             min=0,
             max=MAX_SIZE,
             step=SIZE_STEP,
             tooltip="Together with height: a size of your own instead of the resolution. 0: as the resolution says.",
         ),
-        io.Int.Input("height", default=0, min=0, max=MAX_SIZE, step=SIZE_STEP, tooltip="See width."),
+        io.Int.Input(
+            "height",
+            display_name="height (0: resolution)",
+            default=0,
+            min=0,
+            max=MAX_SIZE,
+            step=SIZE_STEP,
+            tooltip="See width.",
+        ),
     ]
 
 

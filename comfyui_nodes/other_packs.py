@@ -39,7 +39,7 @@ async def replace_in_workflow(request: Any) -> Any:
     workflow = await request.json()
     for problem in convert_ui(workflow, taken_ids(), offered_models()):
         logging.warning("lanced: %s", problem)
-    return web.json_response({"nodes": workflow.get("nodes", []), "links": workflow.get("links", [])})
+    return web.json_response(workflow)
 
 
 def replace_other_packs() -> None:

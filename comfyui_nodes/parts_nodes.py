@@ -11,7 +11,20 @@ import torch
 from comfy_api.latest import io
 
 from .connection import ModelHandle
-from .inputs import CATEGORY, MAX_FRAMES, ModelSocket, fps_input, prompt_input, sampling_inputs, schema, seed_input
+from .inputs import (
+    CATEGORY,
+    INTERVAL_HIGH,
+    INTERVAL_LOW,
+    MAX_FRAMES,
+    ModelSocket,
+    fps_input,
+    guidance_inputs,
+    guidance_of,
+    prompt_input,
+    sampling_inputs,
+    schema,
+    seed_input,
+)
 from .job import read_clip, run_job
 from .latents import Latent, latent_like, mask_of, noise_rows_of, samples_of, state_of
 from .tensors import image_of, latent_of, source_of, video_of
@@ -129,6 +142,7 @@ class LancedSampler(io.ComfyNode):
                     optional=True,
                     tooltip="Noise of your own instead of the seed's: a NOISE such as RandomNoise gives, or a LATENT.",
                 ),
+                *guidance_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes.")],
             hidden=[io.Hidden.unique_id],
@@ -152,19 +166,22 @@ class LancedSampler(io.ComfyNode):
         fps: float,
         source: Any = None,
         noise: Any = None,
+        negative_prompt: str = "",
+        interval_low: float = INTERVAL_LOW,
+        interval_high: float = INTERVAL_HIGH,
     ) -> io.NodeOutput:
         samples = samples_of(latent_image)
         mask = mask_of(latent_image, samples)
         if denoise <= 0 or start_at_step >= min(steps, end_at_step) or (mask is not None and not mask.any()):
             return io.NodeOutput(latent_image)  # nothing to do: as it is, as KSampler does
         is_video = samples.shape[2] > 1
-        request: dict[str, Any] = {}
+        request = guidance_of(negative_prompt, interval_low, interval_high)
         if source is not None:
             if not is_video and isinstance(source, torch.Tensor):
                 source = source[:1]
             clip = await read_clip(lance_model, source, fps, cls.hidden.unique_id)
             height, width = 16 * samples.shape[3], 16 * samples.shape[4]
-            request = {"source": clip.pixels if is_video else clip.pixels[:1], "resolution": f"{height}x{width}"}
+            request |= {"source": clip.pixels if is_video else clip.pixels[:1], "resolution": f"{height}x{width}"}
             request |= {"fps": clip.fps} if is_video else {}
         adds_noise = add_noise == "enable"
         if adds_noise or mask is not None:

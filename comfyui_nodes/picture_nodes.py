@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..protocol.python.lanced_client import Result
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
+    INTERVAL_HIGH,
+    INTERVAL_LOW,
     ModelSocket,
     batch_input,
+    guidance_inputs,
+    guidance_of,
     info_output,
     own_size_problem,
     prompt_input,
@@ -25,7 +31,10 @@ from .inputs import (
     size_problem,
 )
 from .job import run_job
+from .masks import CELL_PIXELS, fitted, masks_of
 from .tensors import image_of, info_of, latent_of, source_of
+from .texts import show_text
+from .trouble import told_in_words
 
 _OUTPUTS = [
     io.Image.Output(display_name="image"),
@@ -50,6 +59,7 @@ class LancedTextToImage(io.ComfyNode):
                 *sampling_inputs("the picture follows the prompt"),
                 seed_input("The noise the picture starts from; the pictures of a batch use seed, seed + 1, ..."),
                 batch_input("How many pictures."),
+                *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
             hidden=[io.Hidden.unique_id],
@@ -71,6 +81,9 @@ class LancedTextToImage(io.ComfyNode):
         shift: float,
         seed: int,
         batch_size: int,
+        negative_prompt: str = "",
+        interval_low: float = INTERVAL_LOW,
+        interval_high: float = INTERVAL_HIGH,
     ) -> io.NodeOutput:
         result = await run_job(
             lance_model,
@@ -84,6 +97,7 @@ class LancedTextToImage(io.ComfyNode):
             timestep_shift=shift,
             seed=seed,
             batch_size=batch_size,
+            **guidance_of(negative_prompt, interval_low, interval_high),
         )
         return io.NodeOutput(image_of(result.pixels), latent_of(result.latents), info_of([result]))
 
@@ -105,6 +119,13 @@ class LancedImageEdit(io.ComfyNode):
                 *sampling_inputs("the picture follows the prompt"),
                 seed_input("The noise the picture starts from; the results of a batch use seed, seed + 1, ..."),
                 batch_input("How many results of each picture."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Only where it is painted does the picture change; outside it stays as it was. One for all"
+                    " pictures, or one for each.",
+                ),
+                *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
             hidden=[io.Hidden.unique_id],
@@ -128,25 +149,59 @@ class LancedImageEdit(io.ComfyNode):
         shift: float,
         seed: int,
         batch_size: int,
+        mask: torch.Tensor | None = None,
+        negative_prompt: str = "",
+        interval_low: float = INTERVAL_LOW,
+        interval_high: float = INTERVAL_HIGH,
     ) -> io.NodeOutput:
-        pictures = await asyncio.to_thread(source_of, "image", image)
-        results = [
-            await run_job(
-                lance_model,
-                "image_edit",
-                cls.hidden.unique_id,
-                part=(index, len(pictures)),
-                prompt=prompt,
-                source=picture,
-                resolution=resolution_of(resolution, width, height),
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                timestep_shift=shift,
-                seed=seed,
-                batch_size=batch_size,
-            )
-            for index, picture in enumerate(pictures)
-        ]
-        pixels = np.concatenate([result.pixels for result in results])
-        latents = np.concatenate([result.latents for result in results])
-        return io.NodeOutput(image_of(pixels), latent_of(latents), info_of(results))
+        node_id = cls.hidden.unique_id
+        with told_in_words(node_id):
+            pictures = await asyncio.to_thread(source_of, "image", image)
+            masks = [None] * len(pictures) if mask is None else await asyncio.to_thread(masks_of, mask, len(pictures))
+            request: dict[str, Any] = {
+                "prompt": prompt,
+                "resolution": resolution_of(resolution, width, height),
+                "num_inference_steps": steps,
+                "guidance_scale": guidance,
+                "timestep_shift": shift,
+                "seed": seed,
+                "batch_size": batch_size,
+            }
+        request |= guidance_of(negative_prompt, interval_low, interval_high)
+        edits = []
+        for index, (picture, painted) in enumerate(zip(pictures, masks, strict=True)):
+            place = (index, len(pictures))
+            if painted is None:
+                result = await run_job(lance_model, "image_edit", node_id, part=place, source=picture, **request)
+                edits.append((result, result.pixels, result.latents))
+            else:
+                edits.append(await _masked_edit(lance_model, node_id, place, picture, painted, request))
+        results, pixels, latents = zip(*edits, strict=True)
+        image, latent = image_of(np.concatenate(pixels)), latent_of(np.concatenate(latents))
+        return io.NodeOutput(image, latent, info_of(list(results)))
+
+
+async def _masked_edit(
+    handle: ModelHandle,
+    node_id: str,
+    place: tuple[int, int],
+    picture: np.ndarray[Any, Any],
+    painted: np.ndarray[Any, Any],
+    request: dict[str, Any],
+) -> tuple[Result, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """One picture, changed where it is painted on: how, pixels and latents. place: (index, count) among the pictures.
+
+    Two jobs: the picture's own latents, which are held to outside, and the edit."""
+    first = (2 * place[0], 2 * place[1])
+    resolution, batch = request["resolution"], request["batch_size"]
+    encoded = await run_job(handle, "encode", node_id, part=first, source=picture, resolution=resolution)
+    height, width = (CELL_PIXELS * side for side in encoded.latents.shape[-2:])
+    mask = await asyncio.to_thread(fitted, painted, picture, height, width)
+    latents = np.repeat(encoded.latents, batch, axis=0)
+    if mask.is_empty:
+        show_text("nothing is painted in the mask: the picture stays as it was", node_id)
+        return encoded, np.repeat(mask.kept[None, None], batch, axis=0), latents
+    second = (first[0] + 1, first[1])
+    kept = {"latents": latents, "latent_mask": mask.cells()}
+    result = await run_job(handle, "image_edit", node_id, part=second, source=picture, **kept, **request)
+    return result, mask.lay_over(result.pixels), result.latents

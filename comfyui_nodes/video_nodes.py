@@ -14,8 +14,12 @@ from .clips import audio_of
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
+    INTERVAL_HIGH,
+    INTERVAL_LOW,
     ModelSocket,
     frames_input,
+    guidance_inputs,
+    guidance_of,
     info_output,
     own_size_problem,
     prompt_input,
@@ -67,6 +71,7 @@ class LancedTextToVideo(io.ComfyNode):
                 frames_input(),
                 *sampling_inputs("the video follows the prompt"),
                 seed_input(_SEED),
+                *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
             hidden=[io.Hidden.unique_id],
@@ -88,6 +93,9 @@ class LancedTextToVideo(io.ComfyNode):
         guidance: float,
         shift: float,
         seed: int,
+        negative_prompt: str = "",
+        interval_low: float = INTERVAL_LOW,
+        interval_high: float = INTERVAL_HIGH,
     ) -> io.NodeOutput:
         result = await run_job(
             lance_model,
@@ -101,6 +109,7 @@ class LancedTextToVideo(io.ComfyNode):
             guidance_scale=guidance,
             timestep_shift=shift,
             seed=seed,
+            **guidance_of(negative_prompt, interval_low, interval_high),
         )
         return await _outputs_of(result)
 
@@ -122,6 +131,7 @@ class LancedImageToVideo(io.ComfyNode):
                 frames_input(),
                 *sampling_inputs("the video follows the prompt"),
                 seed_input(_SEED),
+                *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
             hidden=[io.Hidden.unique_id],
@@ -145,6 +155,9 @@ class LancedImageToVideo(io.ComfyNode):
         guidance: float,
         shift: float,
         seed: int,
+        negative_prompt: str = "",
+        interval_low: float = INTERVAL_LOW,
+        interval_high: float = INTERVAL_HIGH,
     ) -> io.NodeOutput:
         result = await run_job(
             lance_model,
@@ -158,6 +171,7 @@ class LancedImageToVideo(io.ComfyNode):
             guidance_scale=guidance,
             timestep_shift=shift,
             seed=seed,
+            **guidance_of(negative_prompt, interval_low, interval_high),
         )
         return await _outputs_of(result)
 
@@ -178,6 +192,7 @@ class LancedVideoEdit(io.ComfyNode):
                 *resolution_inputs("video_480p"),
                 *sampling_inputs("the video follows the prompt"),
                 seed_input(_SEED),
+                *guidance_inputs(),
             ],
             outputs=[
                 *_OUTPUTS,
@@ -209,6 +224,9 @@ class LancedVideoEdit(io.ComfyNode):
         guidance: float,
         shift: float,
         seed: int,
+        negative_prompt: str = "",
+        interval_low: float = INTERVAL_LOW,
+        interval_high: float = INTERVAL_HIGH,
     ) -> io.NodeOutput:
         clip = await read_clip(lance_model, video, fps, cls.hidden.unique_id)
         result = await run_job(
@@ -223,6 +241,7 @@ class LancedVideoEdit(io.ComfyNode):
             guidance_scale=guidance,
             timestep_shift=shift,
             seed=seed,
+            **guidance_of(negative_prompt, interval_low, interval_high),
         )
         seconds = clip.source_seconds
         result_fps = result.fps if seconds <= MAX_SECONDS else result.pixels.shape[1] / seconds

@@ -95,15 +95,23 @@ def test_fifty_interrupts_at_random_moments_end_within_a_step_and_leave_nothing_
 @pytest.mark.parametrize("name", TASKS)
 def test_the_prompt_after_an_interrupt_is_right(comfyui: ComfyUI, client: Client, name: str) -> None:
     """Right: as if there had been no interrupt. ComfyUI's cache has forgotten it meanwhile."""
-    form = api_form(name, seed=6000)
+    form = frames_as_pictures(api_form(name, seed=6000))
     expected = saved(comfyui, form)
     long = api_form(name, seed=6001, **shapes(name)[0])
     comfyui.run(long, disturb=comfyui.interrupt, after_seconds=0.3)
     assert saved(comfyui, form) == expected
 
 
+def frames_as_pictures(form: dict[str, Any]) -> dict[str, Any]:
+    """The same with the frames of the Lance node saved as they are: a video encoder's pixels are not the same twice."""
+    for node in form.values():
+        if node["class_type"] == "SaveVideo":
+            node |= {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "frames"}}
+    return form
+
+
 def saved(comfyui: ComfyUI, form: dict[str, Any]) -> list[bytes | str]:
-    """What the prompt's output nodes gave: pixels of pictures and of a video's frames, and texts."""
+    """What the prompt's output nodes gave: pixels of pictures, and texts."""
     run = comfyui.run(form)
     assert run.status == "success", run.error
     assert "2" in run.executed, "it comes from the cache"

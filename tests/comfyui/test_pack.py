@@ -65,7 +65,8 @@ def test_the_english_texts_are_those_of_the_nodes(comfyui: ComfyUI) -> None:
     for name, info in lance_nodes(comfyui).items():
         texts: dict[str, Any] = {"display_name": info["display_name"], "description": info["description"]}
         texts["inputs"] = {
-            key: {"name": key} | ({"tooltip": options["tooltip"]} if "tooltip" in options else {})
+            key: {"name": options.get("display_name", key)}
+            | ({"tooltip": options["tooltip"]} if "tooltip" in options else {})
             for key, (_, options) in specifications(info).items()
         }
         tooltips = info.get("output_tooltips") or [None] * len(info["output_name"])

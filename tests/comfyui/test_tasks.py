@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from comfyui_server import ComfyUI, Run
 from lanced_client import Client
+from saved_pictures import saved_pixels
 from workflow_files import NAMES, api_form
 
 
@@ -112,3 +114,30 @@ def test_unloading_models_in_comfyui_frees_the_daemons_memory_too(comfyui: Comfy
         time.sleep(0.05)
     assert client.hello().model is None
     assert comfyui.run(api_form("t2i", seed=94, steps=2)).status == "success"
+
+
+@pytest.mark.parametrize("name", ["t2i", "t2v", "i2v", "image_edit", "video_edit", "parts_refine"])
+def test_a_negative_prompt_and_an_interval_are_the_daemons_and_the_receipt_says_so(comfyui: ComfyUI, name: str) -> None:
+    form = api_form(name, steps=4, seed=95)
+    given = {"negative_prompt": "blue", "interval_low": 0.2, "interval_high": 0.9}
+    before, after = comfyui.run(form), comfyui.run(api_form(name, steps=4, seed=95, **given))
+    assert after.status == "success", after.error
+    assert "2" in before.executed and "2" in after.executed
+    if name == "parts_refine":  # gives no receipt
+        return
+    shown = form | {"20": {"class_type": "PreviewAny", "inputs": {"source": ["2", 3 if "v" in name else 2]}}}
+    shown["2"]["inputs"] |= given
+    (text,) = comfyui.run(shown).outputs["20"]["text"]
+    params = json.loads(text)["params"]
+    assert (params["negative_prompt"], params["guidance_interval"]) == ("blue", [0.2, 0.9])
+
+
+def test_a_graph_from_before_there_was_a_negative_prompt_gives_the_same_picture(comfyui: ComfyUI) -> None:
+    form = api_form("t2i", steps=4, seed=96)
+    (now,) = saved_pixels(comfyui, comfyui.run(form).outputs["3"])
+    for name in ("negative_prompt", "interval_low", "interval_high"):
+        del form["2"]["inputs"][name]
+    (then,) = saved_pixels(comfyui, comfyui.run(form).outputs["3"])
+    (other,) = saved_pixels(comfyui, comfyui.run(api_form("t2i", steps=4, seed=96, negative_prompt="red")).outputs["3"])
+    assert (now == then).all()
+    assert (now != other).any()

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from demo.shapes import Scene, look
 from lanced_client import BadRequest, Client, Event, Preview, Progress, Result
+from lanced_client.cropping import cropped_box
 from lanced_process import Lanced
 
 CIRCLE = Scene("circle", "red", "blue", "large", "left")
@@ -249,3 +250,17 @@ def test_lancectl_says_what_is_wrong_with_latents(
     done = lanced.lancectl(*words)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("size", [(128, 128), (100, 260), (301, 97), (160, 161), (131, 64), (1000, 999), (65, 480)])
+@pytest.mark.parametrize("target", [(128, 128), (64, 160), (224, 112)])
+def test_a_picture_cropped_by_the_client_is_what_the_daemon_makes_of_it(
+    client: Client, size: tuple[int, int], target: tuple[int, int]
+) -> None:
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    picture = np.stack([rows % 256, columns % 256, rows * columns // 7 % 256], axis=-1).astype(np.uint8)
+    box = cropped_box(*size, *target)
+    cut = Image.fromarray(picture[box.top : box.top + box.height, box.left : box.left + box.width])
+    ours = np.asarray(cut.resize((target[1], target[0]), Image.Resampling.BICUBIC))
+    theirs = client.generate("encode", source=picture[None], resolution=f"{target[0]}x{target[1]}")
+    assert np.array_equal(latents_of(theirs), client.encode(ours[None]))

@@ -6,11 +6,8 @@ import { api } from "/scripts/api.js";
 app.registerExtension({
   name: "lanced.otherPacks",
   async beforeConfigureGraph(workflow) {
-    if (!(workflow.nodes || []).some((node) => String(node.type).startsWith("Lance"))) return;
+    if (!JSON.stringify([workflow.nodes, workflow.definitions]).includes('"type":"Lance')) return;
     const answer = await api.fetchApi("/lanced/other_packs", { method: "POST", body: JSON.stringify(workflow) });
-    if (!answer.ok) return;
-    const { nodes, links } = await answer.json();
-    workflow.nodes = nodes;
-    workflow.links = links;
+    if (answer.ok) Object.assign(workflow, await answer.json());
   },
 });
