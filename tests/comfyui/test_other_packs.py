@@ -68,6 +68,8 @@ def test_a_graph_of_ours_from_before_the_ids_were_ours_runs(comfyui: ComfyUI) ->
     before = {key: dict(node) for key, node in api_form("t2i", steps=4, seed=4002).items()}
     for node in before.values():
         node["class_type"] = node["class_type"].replace("Lanced", "Lance")
+        newer = ("negative_prompt", "interval_low", "interval_high")
+        node["inputs"] = {name: value for name, value in node["inputs"].items() if name not in newer}
     np.testing.assert_array_equal(saved_by(comfyui, before), saved_by(comfyui, ours))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -101,8 +102,8 @@ const loaders = {LANCED_MODEL: ['LancedModel', {}], IMAGE: ['LoadImage', {image:
                  'VIDEO,IMAGE': ['LoadVideo', {file: 'lance-square-moves.mp4'}]};
 const savers = {IMAGE: ['SaveImage', 'images'], VIDEO: ['SaveVideo', 'video'], STRING: ['PreviewAny', 'source']};
 const small = {width: 128, height: 128, num_frames: 5, steps: 4, cell_width: 128, cell_height: 128};
-for (const node of sub.subgraph.nodes)
-  for (const w of node.widgets || []) if (w.name in small) w.value = small[w.name];
+const widgets = [...sub.widgets, ...sub.subgraph.nodes.flatMap(node => node.widgets || [])];
+for (const w of widgets) if (w.name in small) w.value = small[w.name];
 for (const [i, input] of sub.inputs.entries()) {
   const entry = input.widget ? null : loaders[input.type] || loaders[input.type.split(',').reverse().join(',')];
   if (!entry) continue;
@@ -117,7 +118,13 @@ for (const [i, output] of sub.outputs.entries()) {
   app.graph.add(node);
   sub.connect(i, node, node.findInputSlot(name));
 }
-return [sub.inputs.filter(input => !input.widget && !input.link).length, (sub.widgets || []).length];
+return sub.inputs.filter(input => !input.widget && !input.link).length;
+"""
+
+# What stands beside the widgets of the blueprint that is open.
+LABELS = """
+const sub = app.graph.nodes[0];
+return sub.widgets.map(w => w.label || (sub.inputs.find(input => input.widget?.name === w.name) || {}).label || w.name);
 """
 
 
@@ -126,8 +133,43 @@ def test_a_blueprint_runs_once_it_has_a_model_and_something_to_work_on(
     comfyui: ComfyUI, front_end: FrontEnd, name: str
 ) -> None:
     assert front_end.open(json.loads((ROOT / f"subgraphs/{name}.json").read_text())) == []
-    unconnected, widgets = front_end.execute(COMPLETE)
-    assert unconnected == 0
-    assert widgets >= 5, "prompts, sizes and seeds are to be seen without opening it"
+    assert front_end.execute(COMPLETE) == 0, "unconnected"
     assert front_end.run() == "success"
     assert comfyui.last_outputs()
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_a_blueprint_shows_its_prompts_sizes_and_seeds_each_by_a_name_of_its_own(
+    front_end: FrontEnd, name: str
+) -> None:
+    blueprint = json.loads((ROOT / f"subgraphs/{name}.json").read_text())
+    assert front_end.open(blueprint) == []
+    (definition,) = blueprint["definitions"]["subgraphs"]
+    assert definition["category"] == "Lance"
+    assert definition["description"].endswith(".")
+    shown = front_end.execute(LABELS)
+    given = [entry["label"] for entry in definition["inputs"] if "label" in entry]
+    assert [label for label in shown if label != "seed" and not label.startswith("control")] == given
+    assert "seed" in shown
+    assert len(set(shown)) == len(shown)
+    assert not [label for label in shown if re.search(r"_\d+$", label)]
+
+
+@pytest.mark.parametrize("name", BLUEPRINTS)
+def test_what_a_blueprint_shows_is_what_it_does(front_end: FrontEnd, name: str) -> None:
+    """The values on the outside are those that the nodes inside are given."""
+    blueprint = json.loads((ROOT / f"subgraphs/{name}.json").read_text())
+    assert front_end.open(blueprint) == []
+    (definition,) = blueprint["definitions"]["subgraphs"]
+    links = {link["id"]: link for link in definition["links"]}
+    nodes = {node["id"]: node for node in definition["nodes"]}
+    saved = front_end.api_form()
+    for entry in definition["inputs"]:
+        if "label" not in entry:
+            continue
+        index = [one["name"] for one in definition["inputs"] if "label" in one].index(entry["name"])
+        for link in (links[number] for number in entry["linkIds"]):
+            target = nodes[link["target_id"]]
+            name_inside = target["inputs"][link["target_slot"]]["name"]
+            (node,) = (node for key, node in saved.items() if key.endswith(f":{target['id']}"))
+            assert node["inputs"][name_inside] == blueprint["nodes"][0]["widgets_values"][index], name_inside
