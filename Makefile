@@ -69,6 +69,8 @@ MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
 # The parts of the tools, apart from each program's main.c, for their unit tests.
 TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard tools/*/*.c)))
 
+# lancectl is a client as any other: nothing of the engine.
+CLIENT_LIBRARIES = $(BUILD)/libmedia.a $(BUILD)/libprotocol.a $(BUILD)/libbase.a
 LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a $(BUILD)/libbase.a
 # What tests of the engine share (model folders made of recorded ones), and the parts of the tools.
 TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(BUILD)/libserver.a $(LIBRARIES)
@@ -126,7 +128,7 @@ define program # path of the program, folder of its sources, libraries
 $(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c)) $(3)
 	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$(filter %.o %.a,$$^) -o $$@ $$(LIBS)
 endef
-$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(BUILD)/libmedia.a) $(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(LIBRARIES))))
+$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(CLIENT_LIBRARIES),$(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(LIBRARIES)))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
 $(BUILD)/lancectl $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)

@@ -1,4 +1,4 @@
-"""A VIDEO or a batch of frames as what the model sees of it: lancectl's choice of frames and sizes, and its bytes.
+"""A VIDEO or a batch of frames as what the model sees of it: the daemon says which frames, and how large.
 
 A video file is decoded frame by frame, and only the frames that are taken are kept: ten seconds of 1080p are 7 GB as
 ComfyUI's floats. Other videos (a trimmed one, one made from components) give their frames as ComfyUI has them.
@@ -7,15 +7,21 @@ ComfyUI's floats. Other videos (a trimmed one, one made from components) give th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
 import torch
 from PIL import Image
 
-from ..protocol.python.lanced_client.sampling import SAMPLED_FPS, fitting_size, sampled_frames
+from ..protocol.python.lanced_client import Sampling
 from .tensors import source_of
+
+
+class Sampler(Protocol):
+    """Asks the daemon which of a clip's frames a task looks at, and how large to send them."""
+
+    def __call__(self, frames: int, fps: float, height: int | None = None, width: int | None = None) -> Sampling: ...
 
 
 @dataclass(frozen=True)
@@ -25,20 +31,25 @@ class Clip:
     pixels: np.ndarray[Any, Any]  # u8 [frames, height, width, 3]
     fps: float
     source_seconds: float
+    max_seconds: float  # of a longer source the model sees no more frames
 
 
-def clip_of(video: Any, fps: float, most_bytes: int) -> Clip:
-    """The sampled frames of a VIDEO, or of an IMAGE with `fps`, no larger than `most_bytes` together. ValueError says
-    what is wrong with the video."""
+def clip_of(video: Any, fps: float, sample: Sampler) -> Clip:
+    """The frames of a VIDEO, or of an IMAGE with `fps`, that `sample` says. ValueError says what is wrong with the
+    video."""
     if isinstance(video, torch.Tensor):
-        count = video.shape[0]
-        images = video[sampled_frames(count, fps)]
-        return Clip(_fitted(source_of("video", images), most_bytes), SAMPLED_FPS, count / fps)
+        count, height, width = video.shape[:3]
+        if count < 1:
+            raise ValueError("the video has no frames")
+        sampling = sample(count, fps, height, width)
+        frames = source_of("video", video[list(sampling.indices)])
+        pixels = np.stack([_resized(frame, (sampling.height, sampling.width)) for frame in frames])
+        return Clip(pixels, sampling.fps, count / fps, sampling.max_seconds)
     file = _whole_file(video)
     if file is not None:
-        return _clip_of_file(file, most_bytes)
+        return _clip_of_file(file, sample)
     components = video.get_components()
-    return clip_of(components.images, float(components.frame_rate), most_bytes)
+    return clip_of(components.images, float(components.frame_rate), sample)
 
 
 def audio_of(video: Any) -> dict[str, Any] | None:
@@ -73,15 +84,16 @@ def _whole_file(video: Any) -> Any:
     return video.get_stream_source()
 
 
-def _clip_of_file(file: Any, most_bytes: int) -> Clip:
+def _clip_of_file(file: Any, sample: Sampler) -> Clip:
     count, fps = _count_frames(file)
-    pixels = _sampled_pixels(file, count, fps, most_bytes)
+    pixels = _sampled_pixels(file, count, fps, sample)
     if isinstance(pixels, int):  # some files have packets that are no frames: a count that was wrong is put right once
         count = pixels
-        pixels = _sampled_pixels(file, count, fps, most_bytes)
+        pixels = _sampled_pixels(file, count, fps, sample)
     if isinstance(pixels, int):
         raise ValueError(f"the video had {count} frames, then {pixels}: does something still write it?")
-    return Clip(pixels, SAMPLED_FPS, count / fps)
+    sampling = sample(count, fps)
+    return Clip(pixels, sampling.fps, count / fps, sampling.max_seconds)
 
 
 def _open(file: Any) -> Any:
@@ -103,9 +115,11 @@ def _count_frames(file: Any) -> tuple[int, float]:
     return count, float(rate)
 
 
-def _sampled_pixels(file: Any, count: int, fps: float, most_bytes: int) -> np.ndarray[Any, Any] | int:
+def _sampled_pixels(file: Any, count: int, fps: float, sample: Sampler) -> np.ndarray[Any, Any] | int:
     """The frames that are taken of `count`, u8; or, when there are not so many, how many there are."""
-    wanted = sampled_frames(count, fps)
+    if count < 1:
+        raise ValueError("the video has no frames")
+    wanted = sample(count, fps).indices
     places = iter(wanted)
     following = next(places, None)
     pixels: np.ndarray[Any, Any] | None = None
@@ -119,8 +133,8 @@ def _sampled_pixels(file: Any, count: int, fps: float, most_bytes: int) -> np.nd
                 continue
             picture = _rgb_of(frame)
             if pixels is None:
-                height, width = picture.shape[:2]
-                size = fitting_size(len(wanted), height, width, most_bytes)
+                sampling = sample(count, fps, *picture.shape[:2])
+                size = (sampling.height, sampling.width)
                 pixels = np.empty((len(wanted), *size, 3), np.uint8)
             pixels[kept] = _resized(picture, size)
             kept += 1
@@ -140,11 +154,3 @@ def _resized(picture: np.ndarray[Any, Any], size: tuple[int, int]) -> np.ndarray
     if picture.shape[:2] == size:
         return picture
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def _fitted(pixels: np.ndarray[Any, Any], most_bytes: int) -> np.ndarray[Any, Any]:
-    """The frames, made smaller if they take more than `most_bytes`."""
-    size = fitting_size(len(pixels), *pixels.shape[1:3], most_bytes)
-    if size == pixels.shape[1:3]:
-        return pixels
-    return np.stack([_resized(frame, size) for frame in pixels])

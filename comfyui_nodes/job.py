@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import comfy.model_management
@@ -23,7 +24,6 @@ from ..protocol.python.lanced_client import (
     Result,
     Text,
 )
-from ..protocol.python.lanced_client.sampling import largest_source_bytes
 from .clips import Clip, clip_of
 from .connection import ModelHandle
 from .preview import MovingPreview, finished_picture, previews_are_wanted
@@ -89,12 +89,11 @@ async def _submit(handle: ModelHandle, job: Job) -> None:
         await watched(job.submit)
 
 
-async def read_clip(handle: ModelHandle, video: Any, fps: float, node_id: str) -> Clip:
-    """What the daemon gets of a VIDEO, or of an IMAGE with `fps`; the daemon is found or started for its limit."""
+async def read_clip(handle: ModelHandle, task: str, video: Any, fps: float, node_id: str) -> Clip:
+    """What the daemon gets of a VIDEO, or of an IMAGE with `fps`; it is found or started to be asked what that is."""
     with told_in_words(node_id):
         client = await watched(handle.connect)
-        limit_bytes = int((await asyncio.to_thread(client.hello)).limits["message_bytes"])
-        return await watched(lambda: clip_of(video, fps, largest_source_bytes(limit_bytes)))
+        return await watched(lambda: clip_of(video, fps, partial(client.sampling, task)))
 
 
 async def watched(work: Callable[[], T]) -> T:

@@ -73,7 +73,7 @@ class LancedEncode(io.ComfyNode):
             frames = await asyncio.to_thread(source_of, "pixels", pixels)
             sources = [frame[np.newaxis] for frame in frames] if batch == "pictures" else [frames[:MAX_FRAMES]]
         else:
-            sources = [(await read_clip(lance_model, pixels, 0.0, cls.hidden.unique_id)).pixels]
+            sources = [(await read_clip(lance_model, "encode", pixels, 0.0, cls.hidden.unique_id)).pixels]
         results = [
             await run_job(lance_model, "encode", cls.hidden.unique_id, part=(index, len(sources)), source=source)
             for index, source in enumerate(sources)
@@ -179,7 +179,7 @@ class LancedSampler(io.ComfyNode):
         if source is not None:
             if not is_video and isinstance(source, torch.Tensor):
                 source = source[:1]
-            clip = await read_clip(lance_model, source, fps, cls.hidden.unique_id)
+            clip = await read_clip(lance_model, "video_edit", source, fps, cls.hidden.unique_id)
             height, width = 16 * samples.shape[3], 16 * samples.shape[4]
             request |= {"source": clip.pixels if is_video else clip.pixels[:1], "resolution": f"{height}x{width}"}
             request |= {"fps": clip.fps} if is_video else {}

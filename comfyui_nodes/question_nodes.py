@@ -180,7 +180,7 @@ class LancedAskVideo(io.ComfyNode):
         repetition_penalty: float,
         seed: int,
     ) -> io.NodeOutput:
-        clip = await read_clip(lance_model, video, fps, cls.hidden.unique_id)
+        clip = await read_clip(lance_model, "x2t_video", video, fps, cls.hidden.unique_id)
         result = await run_job(
             lance_model,
             "x2t_video",

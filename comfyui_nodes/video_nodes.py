@@ -9,7 +9,6 @@ import torch
 from comfy_api.latest import io
 
 from ..protocol.python.lanced_client import Result
-from ..protocol.python.lanced_client.sampling import MAX_SECONDS
 from .clips import audio_of
 from .connection import ModelHandle
 from .inputs import (
@@ -228,7 +227,7 @@ class LancedVideoEdit(io.ComfyNode):
         interval_low: float = INTERVAL_LOW,
         interval_high: float = INTERVAL_HIGH,
     ) -> io.NodeOutput:
-        clip = await read_clip(lance_model, video, fps, cls.hidden.unique_id)
+        clip = await read_clip(lance_model, "video_edit", video, fps, cls.hidden.unique_id)
         result = await run_job(
             lance_model,
             "video_edit",
@@ -244,6 +243,6 @@ class LancedVideoEdit(io.ComfyNode):
             **guidance_of(negative_prompt, interval_low, interval_high),
         )
         seconds = clip.source_seconds
-        result_fps = result.fps if seconds <= MAX_SECONDS else result.pixels.shape[1] / seconds
+        result_fps = result.fps if seconds <= clip.max_seconds else result.pixels.shape[1] / seconds
         audio = await watched(lambda: audio_of(video))
         return await _outputs_of(result, result_fps, audio, audio, result_fps)

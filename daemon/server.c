@@ -40,6 +40,7 @@
 #include "daemon/parameters_json.h"
 #include "daemon/parking.h"
 #include "daemon/receipt.h"
+#include "daemon/sampling.h"
 #include "daemon/unread.h"
 #include "protocol/message.h"
 
@@ -607,11 +608,17 @@ static int handle_parameters(struct context *context, const cJSON *request, stru
     return 0;
 }
 
+static int handle_sampling(struct context *context, const cJSON *request, struct error *error)
+{
+    return sampling_answer(context->answer, request, context->server->options->max_message_bytes, error);
+}
+
 static const struct request_name requests[] = {
     {"hello", handle_hello},   {"models", handle_models},   {"load", handle_load},     {"unload", handle_unload},
     {"submit", handle_submit}, {"wait", handle_wait},       {"result", handle_result}, {"cancel", handle_cancel},
     {"release", handle_release}, {"stats", handle_stats},   {"shutdown", handle_shutdown},
     {"jobs", handle_jobs},     {"parameters", handle_parameters},
+    {"sampling", handle_sampling},
 };
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/engine/internal.h"
+#include "protocol/clip_sampling.h"
 
 #define FOR(task) (1u << LANCE_##task)
 
@@ -95,7 +96,7 @@ const struct parameter lance_parameters[] = {
      .help = "above 1, words that were said already become less likely"},
     {ROW(decode, FLAG, SAMPLES), .value = {{true}}, .help = "false: latents only, no pixels"},
     {.name = "fps", .kind = PARAMETER_NUMBER, .of_source = true, .offset = offsetof(struct lance_media, fps), .tasks = TAKES_VIDEO,
-     .low = PICTURE_MIN_FPS, .high = PICTURE_MAX_FPS, .is_open = true, .help = "frames per second of the source; needed with a video"},
+     .low = SAMPLING_MIN_CLIP_FPS, .high = SAMPLING_MAX_CLIP_FPS, .is_open = true, .help = "frames per second of the source; needed with a video"},
     {.name = NULL},
 };
 

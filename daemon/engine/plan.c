@@ -3,6 +3,7 @@
 #include "daemon/engine/model/sampler.h"
 #include "daemon/engine/parameters.h"
 #include "daemon/engine/system_prompt.h"
+#include "protocol/clip_sampling.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -38,7 +39,7 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
             plan->frame_indices[i] = i;
     } else if (task_takes_video(r->task)) {
         plan->source_frames =
-            picture_sample_frames(source->frames, source->fps, plan->frame_indices, LANCE_MAX_FRAMES, error);
+            sampling_frames(source->frames, source->fps, plan->frame_indices, LANCE_MAX_FRAMES, error);
         if (plan->source_frames < 0)
             return plan->source_frames;
     }

@@ -77,6 +77,10 @@ REQUESTS: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {
     "load": ({}, {"model": TEXTS | {"null"}, "timeout_ms": WHOLE}),
     "unload": ({}, {}),
     "submit": (SUBMIT, {"job": TEXTS, "task": TEXTS, "params": OBJECTS, "model": TEXTS | {"null"}, "client": ANY}),
+    "sampling": (
+        {"task": "encode", "frames": 9, "fps": 12, "height": 64, "width": 64},
+        {"task": TEXTS, "frames": WHOLE, "fps": NUMBERS, "height": WHOLE, "width": WHOLE},
+    ),
     "jobs": ({}, {}),
     "wait": ({"job": "kinds"}, {"job": TEXTS, "after": WHOLE, "timeout_ms": WHOLE}),
     "result": ({"job": "kinds"}, {"job": TEXTS}),

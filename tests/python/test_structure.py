@@ -29,7 +29,7 @@ FACE = {"lance.h", "checkpoint.h", "tap.h", "parameters.h"}
 MOST_LAYERS = 8
 
 # What does not hold yet. These lists only get shorter.
-PAST_THE_FACE = {("tools/media/clip.c", "daemon/engine/model/picture.h")}
+PAST_THE_FACE: set[tuple[str, str]] = set()
 CIRCLES_IN = {"tools/media/still"}
 LAYERS_OF_DAEMON = 9  # without the engine
 

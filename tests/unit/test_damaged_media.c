@@ -36,7 +36,7 @@ static void write_damaged(const uint8_t *bytes, size_t count)
 static void expect_sane_clip(int code, struct clip *clip, const struct error *error, const char *what)
 {
     if (code ? clip->pixels != NULL || !strstr(error->text, damaged_path)
-             : clip->frames < 1 || clip->frames > CLIP_MAX_SAMPLED || clip->height < 1 || clip->width < 1)
+             : clip->frames < 1 || clip->frames > SAMPLING_MAX_FRAMES || clip->height < 1 || clip->width < 1)
         fail_msg("%s: %d, %d frames, %s", what, code, clip->frames, code ? error->text : "");
     clip_free(clip);
 }

@@ -20,8 +20,8 @@
 
 #include <libavformat/avformat.h>
 
+#include "base/bicubic.h"
 #include "base/sha256.h"
-#include "daemon/engine/model/picture.h"
 
 static const char data_folder[] = "tests/golden/data/media";
 static char folder[64]; /* of this run, empty at the start of every test */
@@ -244,7 +244,7 @@ static void a_picture_over_the_limit_is_made_smaller(void **state)
     assert_int_equal(clip.height, 50);
     assert_int_equal(clip.source_width, 200);
     uint8_t expected[3 * 50 * 100];
-    assert_int_equal(picture_resize_bicubic(pixels, 100, 200, expected, 50, 100, &error), 0);
+    assert_int_equal(bicubic_resize(pixels, 3 * 200, 100, 200, expected, 50, 100, &error), 0);
     assert_memory_equal(clip.pixels, expected, sizeof expected);
     clip_free(&clip);
     free(pixels);
@@ -258,11 +258,11 @@ static void the_daemon_takes_every_frame_that_was_chosen(void **state)
     (void)state;
     for (int frames = 1; frames <= 400; frames++)
         for (int fps = 8; fps <= 120; fps += 7) {
-            int chosen[CLIP_MAX_SAMPLED], again[CLIP_MAX_SAMPLED];
+            int chosen[SAMPLING_MAX_FRAMES], again[SAMPLING_MAX_FRAMES];
             struct error error;
             int count = clip_sample(frames, fps, chosen, &error);
-            assert_in_range(count, 1, CLIP_MAX_SAMPLED);
-            assert_int_equal(picture_sample_frames(count, CLIP_SAMPLED_FPS, again, CLIP_MAX_SAMPLED, &error), count);
+            assert_in_range(count, 1, SAMPLING_MAX_FRAMES);
+            assert_int_equal(sampling_frames(count, SAMPLING_FPS, again, SAMPLING_MAX_FRAMES, &error), count);
             for (int i = 0; i < count; i++)
                 assert_int_equal(again[i], i);
         }
@@ -293,7 +293,7 @@ static void a_video_comes_back_in_every_format(void **state)
         assert_int_equal(clip.source_frames, FRAMES);
         assert_int_equal(clip.height, HEIGHT);
         assert_int_equal(clip.width, WIDTH);
-        assert_true(clip.source_fps == 12 && clip.fps == CLIP_SAMPLED_FPS);
+        assert_true(clip.source_fps == 12 && clip.fps == SAMPLING_FPS);
         double difference = mean_difference(clip.pixels, pixels, bytes);
         if (difference > formats[i].tolerance)
             fail_msg("%s: values differ by %g on average", formats[i].name, difference);
@@ -333,7 +333,7 @@ static void of_a_long_video_only_sampled_frames_are_kept(void **state)
         memset(pixels + 3 * SIDE * SIDE * f, f, 3 * SIDE * SIDE);
     struct error error;
     struct clip clip;
-    int indices[CLIP_MAX_SAMPLED];
+    int indices[SAMPLING_MAX_FRAMES];
     assert_int_equal(video_write(in_folder("long.y4m"), VIDEO_Y4M, pixels, LONG, SIDE, SIDE, 30, NULL, &error), 0);
     assert_int_equal(video_read(&clip, in_folder("long.y4m"), 0, NO_LIMIT, &error), 0);
     int count = clip_sample(LONG, 30, indices, &error);
@@ -454,7 +454,7 @@ static void a_variable_frame_rate_counts_with_its_average(void **state)
     assert_int_equal(video_read(&clip, in_folder("uneven.mp4"), 0, NO_LIMIT, &error), 0);
     assert_int_equal(clip.source_frames, FRAMES);
     assert_true(clip.source_fps >= 1 && clip.source_fps < 2); /* 9 frames in 8.1 seconds */
-    int indices[CLIP_MAX_SAMPLED];
+    int indices[SAMPLING_MAX_FRAMES];
     assert_int_equal(clip.frames, clip_sample(FRAMES, clip.source_fps, indices, &error));
     const size_t bytes = 3 * HEIGHT * WIDTH;
     for (int i = 0; i < clip.frames; i++)

@@ -10,7 +10,9 @@
 
 #include <cmocka.h>
 
+#include "base/bicubic.h"
 #include "daemon/engine/model/picture.h"
+#include "protocol/clip_sampling.h"
 
 static const char *const vectors = "tests/golden/data/vision/pictures.txt";
 
@@ -71,7 +73,7 @@ static bool resize_matches(const char *line)
     size_t bytes = 3 * (size_t)out_height * (size_t)out_width;
     uint8_t *in = synthetic(height, width), *out = malloc(bytes);
     struct error error;
-    assert_int_equal(picture_resize_bicubic(in, height, width, out, out_height, out_width, &error), 0);
+    assert_int_equal(bicubic_resize(in, 3 * (size_t)width, height, width, out, out_height, out_width, &error), 0);
     bool same = checksum(out, bytes) == want;
     free(in);
     free(out);
@@ -123,7 +125,7 @@ static bool frames_match(const char *line)
     for (int count = 1; count <= MAX_FRAMES; count++) {
         int indices[MAX_SAMPLES];
         struct error error;
-        int n = picture_sample_frames(count, fps, indices, MAX_SAMPLES, &error);
+        int n = sampling_frames(count, fps, indices, MAX_SAMPLES, &error);
         assert_true(n > 0);
         checksum_add(&sum, &position, (uint64_t)n);
         for (int i = 0; i < n; i++)
@@ -200,14 +202,14 @@ static void bad_clips_are_refused(void **state)
     (void)state;
     int indices[MAX_SAMPLES];
     struct error error;
-    assert_int_equal(picture_sample_frames(0, 24, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
-    assert_int_equal(picture_sample_frames(24, 0, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
-    assert_int_equal(picture_sample_frames(24, -24, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
-    assert_int_equal(picture_sample_frames(24, NAN, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
-    assert_int_equal(picture_sample_frames(24, INFINITY, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
-    assert_int_equal(picture_sample_frames(24, 0.009, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
-    assert_int_equal(picture_sample_frames(24, 1001, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
-    assert_int_equal(picture_sample_frames(240, 24, indices, 3, &error), ERROR_TOO_LARGE);
+    assert_int_equal(sampling_frames(0, 24, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(sampling_frames(24, 0, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(sampling_frames(24, -24, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(sampling_frames(24, NAN, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(sampling_frames(24, INFINITY, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(sampling_frames(24, 0.009, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(sampling_frames(24, 1001, indices, MAX_SAMPLES, &error), ERROR_BAD_REQUEST);
+    assert_int_equal(sampling_frames(240, 24, indices, 3, &error), ERROR_TOO_LARGE);
 }
 
 static void a_clip_shorter_than_a_sampling_step_gives_its_first_frame(void **state)
@@ -215,7 +217,7 @@ static void a_clip_shorter_than_a_sampling_step_gives_its_first_frame(void **sta
     (void)state;
     int index = -1;
     struct error error;
-    assert_int_equal(picture_sample_frames(1, 60, &index, 1, &error), 1);
+    assert_int_equal(sampling_frames(1, 60, &index, 1, &error), 1);
     assert_int_equal(index, 0);
 }
 
@@ -224,14 +226,14 @@ static void a_clip_of_any_rate_from_the_range_gives_frames(void **state)
     (void)state;
     int indices[MAX_SAMPLES], of_one[MAX_SAMPLES];
     struct error error;
-    const int expected = picture_sample_frames(24, 1, of_one, MAX_SAMPLES, &error);
+    const int expected = sampling_frames(24, 1, of_one, MAX_SAMPLES, &error);
     assert_true(expected > 1);
     const double slow[] = {0.01, 0.3, 0.5};
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(picture_sample_frames(24, slow[i], indices, MAX_SAMPLES, &error), expected);
+        assert_int_equal(sampling_frames(24, slow[i], indices, MAX_SAMPLES, &error), expected);
         assert_memory_equal(indices, of_one, (size_t)expected * sizeof *indices);
     }
-    assert_int_equal(picture_sample_frames(24, 1000, indices, MAX_SAMPLES, &error), 1);
+    assert_int_equal(sampling_frames(24, 1000, indices, MAX_SAMPLES, &error), 1);
 }
 
 int main(void)

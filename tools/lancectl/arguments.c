@@ -7,6 +7,7 @@
 
 #include "base/command_line.h"
 #include "base/utf8.h"
+#include "protocol/clip_sampling.h"
 #include "protocol/endpoint.h"
 #include "protocol/message.h"
 #include "tools/lancectl/output.h"
@@ -151,7 +152,7 @@ static int parse_fps(struct arguments *out, const char *text, struct error *erro
 {
     if (!frame_rate_parse(text, '/', &out->fps) || !frame_rate_is_accepted(out->fps))
         return error_set(error, ERROR_BAD_REQUEST, "--fps: \"%s\" is not from %g to %g frames per second, as a number or a fraction "
-                         "such as 24000/1001", text, FRAME_RATE_MIN, FRAME_RATE_MAX);
+                         "such as 24000/1001", text, SAMPLING_MIN_CLIP_FPS, SAMPLING_MAX_CLIP_FPS);
     return 0;
 }
 

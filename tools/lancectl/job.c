@@ -39,7 +39,7 @@ uint64_t job_source_limit(const struct session *session)
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(session->client), "limits");
     if (!json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "message_bytes"), &limit))
         limit = MESSAGE_DEFAULT_LIMIT_BYTES;
-    return limit - limit / 16; /* the rest is for the prompt */
+    return sampling_source_bytes(limit);
 }
 
 /* The tensor of the source. */

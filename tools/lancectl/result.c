@@ -29,7 +29,7 @@ static int find_pixels(const struct message *result, const struct tensor_view **
 static double fps_of(const struct message *result)
 {
     const cJSON *fps = cJSON_GetObjectItemCaseSensitive(message_envelope(result), "fps");
-    return cJSON_IsNumber(fps) && fps->valuedouble > 0 ? fps->valuedouble : CLIP_SAMPLED_FPS;
+    return cJSON_IsNumber(fps) && fps->valuedouble > 0 ? fps->valuedouble : SAMPLING_FPS;
 }
 
 static int save_item(const struct message *result, const struct tensor_view *pixels, int index, const char *path,

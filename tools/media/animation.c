@@ -132,7 +132,7 @@ static int read_webp(struct clip *clip, WebPAnimDecoder *decoder, double fps, ui
     const int count = (int)info.frame_count;
     if (fps <= 0)
         fps = webp_fps(WebPAnimDecoderGetDemuxer(decoder), count);
-    int indices[CLIP_MAX_SAMPLED];
+    int indices[SAMPLING_MAX_FRAMES];
     int wanted = clip_sample(count, fps, indices, error);
     if (wanted < 0)
         return wanted;
@@ -141,7 +141,7 @@ static int read_webp(struct clip *clip, WebPAnimDecoder *decoder, double fps, ui
         code = keep_webp_pictures(clip, decoder, indices, wanted, error);
     clip->source_frames = count;
     clip->source_fps = fps;
-    clip->fps = CLIP_SAMPLED_FPS;
+    clip->fps = SAMPLING_FPS;
     return code;
 }
 

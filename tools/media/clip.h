@@ -1,7 +1,7 @@
 /* clip.h: a picture or the frames of a video in memory, ready to be sent to the daemon.
  *
  * Of a video only those frames are kept that the model will look at: the official sampler's
- * choice, at most 69, made here with the daemon's own function. The frames are called 12 a
+ * choice, at most 69 (protocol/clip_sampling.h). The frames are called 12 a
  * second, the sampler's rate, at which the daemon takes every one of them. Frames that would
  * not fit into one message to the daemon are made smaller as they come in.
  */
@@ -11,8 +11,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "protocol/clip_sampling.h"
 
-enum { CLIP_MAX_SIDE = 8192, CLIP_MAX_SAMPLED = 69, CLIP_SAMPLED_FPS = 12 };
+enum { CLIP_MAX_SIDE = 8192 };
 
 struct clip {
     uint8_t *pixels; /* [frames, height, width, 3], RGB; clip_free frees it */
@@ -37,8 +38,8 @@ int clip_put(struct clip *clip, int index, const uint8_t *pixels, struct error *
 
 void clip_free(struct clip *clip); /* one that was never opened, all zeros, is allowed */
 
-/* The frames that the official sampler takes of a video: ascending `indices` (with room for CLIP_MAX_SAMPLED).
+/* The frames that the official sampler takes of a video: ascending `indices` (with room for SAMPLING_MAX_FRAMES).
  * Returns how many, or ERROR_BAD_FILE for a rate that frame_rate.h does not accept. */
-int clip_sample(int frames, double fps, int indices[CLIP_MAX_SAMPLED], struct error *error);
+int clip_sample(int frames, double fps, int indices[SAMPLING_MAX_FRAMES], struct error *error);
 
 #endif

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol/clip_sampling.h"
+
 /* Read a number; *end is what follows it. strtod alone would take hexadecimal numbers, words and white space. */
 static bool read_number(const char *text, double *number, const char **end)
 {
@@ -30,5 +32,5 @@ bool frame_rate_parse(const char *text, char slash, double *fps)
 
 bool frame_rate_is_accepted(double fps)
 {
-    return fps >= FRAME_RATE_MIN && fps <= FRAME_RATE_MAX;
+    return fps >= SAMPLING_MIN_CLIP_FPS && fps <= SAMPLING_MAX_CLIP_FPS;
 }

@@ -4,14 +4,11 @@
 
 #include <stdbool.h>
 
-/* Of a source, wherever its rate comes from: the protocol's range. */
-#define FRAME_RATE_MIN 0.01
-#define FRAME_RATE_MAX 1000.0
-
 /* Read the whole of `text` as a number ("12", "23.976") or a fraction ("24000/1001"; `slash` is what stands between its
  * numbers). White space around it is passed over. Returns whether it is one; its range is not looked at. */
 bool frame_rate_parse(const char *text, char slash, double *fps);
 
-bool frame_rate_is_accepted(double fps); /* NaN is not */
+/* Whether a source may have it, wherever it comes from: the protocol's range (protocol/clip_sampling.h). NaN it may not. */
+bool frame_rate_is_accepted(double fps);
 
 #endif

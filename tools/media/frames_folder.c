@@ -80,7 +80,7 @@ static int read_frames(struct clip *clip, const char *folder, struct dirent **na
     int code = fps > 0 ? 0 : read_fps(folder, &fps, error);
     if (code)
         return code;
-    int indices[CLIP_MAX_SAMPLED];
+    int indices[SAMPLING_MAX_FRAMES];
     int wanted = clip_sample(count, fps, indices, error);
     if (wanted < 0)
         return wanted;
@@ -88,7 +88,7 @@ static int read_frames(struct clip *clip, const char *folder, struct dirent **na
         code = put_frame(clip, i, wanted, folder, names[indices[i]]->d_name, upright, max_bytes, error);
     clip->source_frames = count;
     clip->source_fps = fps;
-    clip->fps = CLIP_SAMPLED_FPS;
+    clip->fps = SAMPLING_FPS;
     return code;
 }
 

@@ -275,7 +275,7 @@ static bool next_frame(struct video_reader *reader)
 static int read_sampled(struct clip *clip, const char *path, int count, double fps, uint64_t max_bytes, int *decoded,
                         struct error *error)
 {
-    int indices[CLIP_MAX_SAMPLED], kept = 0;
+    int indices[SAMPLING_MAX_FRAMES], kept = 0;
     int wanted = clip_sample(count, fps, indices, error);
     if (wanted < 0)
         return wanted;
@@ -319,7 +319,7 @@ static int read_clip(struct clip *clip, const char *path, double fps, uint64_t m
     if (!code) {
         clip->source_frames = count;
         clip->source_fps = fps;
-        clip->fps = CLIP_SAMPLED_FPS;
+        clip->fps = SAMPLING_FPS;
     }
     return code;
 }

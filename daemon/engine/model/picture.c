@@ -1,5 +1,4 @@
-/* picture.c: see picture.h. Sources: data/video/transforms (buckets, crops) and data/video/sampler (frames) of the
- * official code, and torchvision's RandomResizedCrop with the fixed scale and ratio that it is given there. */
+/* picture.c: see picture.h. Sources: data/video/transforms (buckets, crops) of the official code, and torchvision's RandomResizedCrop with the fixed scale and ratio that it is given there. */
 #include "daemon/engine/model/picture.h"
 
 #include <math.h>
@@ -8,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/model/bicubic.h"
+#include "base/bicubic.h"
 
 enum { BUCKET_STRIDE = 16, VAE_MULTIPLE = 16, MAX_SIDE = 16384 };
 
@@ -134,12 +133,6 @@ int picture_bucket(const char *resolution, enum picture_use use, int height, int
     return status;
 }
 
-int picture_resize_bicubic(const uint8_t *in, int height, int width, uint8_t *out, int out_height, int out_width,
-                           struct error *error)
-{
-    return bicubic_resize(in, 3 * (size_t)width, height, width, out, out_height, out_width, error);
-}
-
 /* The part of a height x width source that has the aspect of the bucket. A box of the source's area and the bucket's
  * aspect is taken when it fits, which happens only when the aspects are all but equal; it may be a pixel smaller than
  * the source, and where it then lies is random in the official code and the middle here. Otherwise the largest part. */
@@ -189,27 +182,4 @@ int picture_prepare(const uint8_t *in, int height, int width, const char *resolu
     }
     free(resized);
     return status;
-}
-
-int picture_sample_frames(int count, double fps, int *indices, int capacity, struct error *error)
-{
-    const double sample_fps = 12, max_seconds = 6;
-    const int temporal = 4;
-    if (count < 1)
-        return error_set(error, ERROR_BAD_REQUEST, "a clip without frames");
-    if (!(fps >= PICTURE_MIN_FPS && fps <= PICTURE_MAX_FPS))
-        return error_set(error, ERROR_BAD_REQUEST, "a clip at %g frames per second; %g to %g are accepted", fps, PICTURE_MIN_FPS,
-                         PICTURE_MAX_FPS);
-    int frames = (int)rint(fmin(count / fmax(rint(fps), 1), max_seconds) * sample_fps);
-    frames = frames % temporal ? frames / temporal * temporal + 1 : frames - temporal + 1;
-    if (frames < 1) /* under half a sampling step: officially an error, here its first frame */
-        frames = 1;
-    if (frames > capacity)
-        return error_set(error, ERROR_TOO_LARGE, "%d frames are sampled, there is room for %d", frames, capacity);
-    double step = frames > 1 ? (double)(count - 1) / (frames - 1) : 0;
-    for (int i = 0; i < frames; i++)
-        indices[i] = (int)floor(i * step);
-    if (frames > 1)
-        indices[frames - 1] = count - 1;
-    return frames;
 }

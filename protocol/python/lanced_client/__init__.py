@@ -37,6 +37,7 @@ from .events import (
     Progress,
     Queued,
     Result,
+    Sampling,
     Started,
     Text,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "Progress",
     "Queued",
     "Result",
+    "Sampling",
     "Started",
     "Text",
     "TooLarge",

@@ -57,6 +57,7 @@ from .events import (
     ModelInfo,
     OfferedModel,
     Result,
+    Sampling,
     event_of,
 )
 from .printable import printable
@@ -161,6 +162,13 @@ class Client:
         """The daemon's jobs: job, task, state, age_seconds, asked_seconds, client, the beginning of the prompt."""
         answer, _ = self.call("jobs")
         return list(answer["jobs"])
+
+    def sampling(
+        self, task: str, frames: int, fps: float | None = None, height: int | None = None, width: int | None = None
+    ) -> Sampling:
+        """Which of a clip's frames the task looks at, and how large to send them. Tasks that take a video need fps."""
+        answer, _ = self.call("sampling", task=task, frames=frames, fps=fps, height=height, width=width)
+        return Sampling.of(answer)
 
     def shutdown(self, mode: str = "finish") -> None:
         """End the daemon: "finish" does the queued jobs first, "cancel" stops them."""

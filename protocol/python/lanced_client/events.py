@@ -166,6 +166,24 @@ class Hello:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What a task takes of a clip. A client that sends just these frames, and calls them `fps` a second, gets what it
+    would get for the whole clip; so a clip may be of any length and size."""
+
+    indices: tuple[int, ...]  # ascending
+    fps: float
+    max_seconds: float  # of a longer clip as many frames are taken, evenly over all of it
+    height: int = 0  # at which they fit into a request: the clip's, or smaller; 0: not asked
+    width: int = 0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Sampling:
+        known = _known_fields(cls, values)
+        known["indices"] = tuple(known["indices"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
 class Result:
     """What a job made."""
 

@@ -4,7 +4,7 @@
  * stretched when shrinking, so that every source pixel counts. Weights are 22-bit fixed
  * point. Source of the arithmetic: src/libImaging/Resample.c of Pillow.
  */
-#include "daemon/engine/model/bicubic.h"
+#include "base/bicubic.h"
 
 #include <math.h>
 #include <stdlib.h>
