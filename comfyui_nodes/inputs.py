@@ -7,15 +7,16 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..protocol.python.lanced_client.parameters import parameters
+
 CATEGORY = "lance"
-# What the daemon takes, whatever the model: positions of latent cells are counted in 64 rows, columns and 31 frames.
-SIZE_STEP = 16
-MAX_SIZE = 1024
-MIN_SOURCE_SIZE = 32
-MAX_FRAMES = 121
-MAX_BATCH = 32
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
-RESOLUTIONS = ["image_256res", "image_512res", "image_768res", "video_192p", "video_360p", "video_480p"]
+PARAMETERS = parameters()  # what the daemon takes, whatever the model
+SIZE_STEP: int = PARAMETERS["width"].multiple_of
+MAX_SIZE: int = PARAMETERS["width"].maximum
+DEFAULT_SIZE: int = PARAMETERS["width"].default_for("t2i")
+MIN_SOURCE_SIZE = 32  # the ViT's two patches of 14 pixels, as a multiple of SIZE_STEP
+MAX_FRAMES: int = PARAMETERS["num_frames"].maximum
+INTERVAL_LOW, INTERVAL_HIGH = map(float, PARAMETERS["guidance_interval"].default)
 
 ModelSocket = io.Custom("LANCED_MODEL")
 
@@ -30,6 +31,17 @@ def schema(search: list[str], **others: Any) -> io.Schema:
 def rarely_used() -> dict[str, bool]:
     """Options of an input that most leave as it is: newer front ends fold it away."""
     return {"advanced": True} if "advanced" in inspect.signature(io.Float.Input).parameters else {}
+
+
+def whole(parameter: str, **others: Any) -> dict[str, Any]:
+    """Range and default of an input that is a parameter of the daemon's; `others` go before them."""
+    known = PARAMETERS[parameter]
+    return {"default": known.default, "min": known.minimum, "max": known.maximum} | others
+
+
+def number(parameter: str, **others: Any) -> dict[str, Any]:
+    """The same for floats."""
+    return {name: float(value) for name, value in whole(parameter).items()} | others
 
 
 def info_output() -> io.Output:
@@ -57,38 +69,32 @@ def size_inputs(width: int, height: int) -> list[io.Input]:
 
 
 def batch_input(tooltip: str) -> io.Int.Input:
-    return io.Int.Input("batch_size", default=1, min=1, max=MAX_BATCH, tooltip=tooltip)
+    return io.Int.Input("batch_size", **whole("batch_size"), tooltip=tooltip)
 
 
 def frames_input() -> io.Int.Input:
     return io.Int.Input(
         "num_frames",
-        default=49,
-        min=1,
-        max=MAX_FRAMES,
+        **whole("num_frames"),
         step=4,
-        tooltip="How many frames, at 12 a second: 1, 5, 9, ... 121. Other numbers are rounded down to these.",
+        tooltip=f"How many frames, at 12 a second: 1, 5, 9, ... {MAX_FRAMES}. Other numbers are rounded down to these.",
     )
 
 
 def sampling_inputs(follows: str) -> list[io.Input]:
     """How the noise becomes a picture or a video. `follows` completes the tooltip of the guidance."""
     return [
-        io.Int.Input("steps", default=30, min=1, max=1000, tooltip="Denoising steps."),
+        io.Int.Input("steps", **whole("num_inference_steps"), tooltip="Denoising steps."),
         io.Float.Input(
             "guidance",
-            default=4.0,
-            min=0.0,
-            max=100.0,
+            **number("guidance_scale"),
             step=0.1,
             round=0.01,
             tooltip=f"How closely {follows}; 1 or less is no guidance and twice as fast.",
         ),
         io.Float.Input(
             "shift",
-            default=3.5,
-            min=0.01,
-            max=100.0,
+            **number("timestep_shift"),
             step=0.1,
             round=0.01,
             tooltip="Timestep shift: higher values spend more steps on the composition, lower ones on detail.",
@@ -97,13 +103,11 @@ def sampling_inputs(follows: str) -> list[io.Input]:
     ]
 
 
-# The official ones.
-INTERVAL_LOW, INTERVAL_HIGH = 0.4, 1.0
-
-
 def guidance_inputs() -> list[io.Input]:
     """What guidance leads away from, and when it leads. Optional, and after the others: older graphs have none."""
-    common: dict[str, Any] = {"min": 0.0, "max": 1.0, "step": 0.05, "round": 0.001, "optional": True} | rarely_used()
+    interval = PARAMETERS["guidance_interval"]
+    common: dict[str, Any] = {"min": float(interval.minimum), "max": float(interval.maximum), "step": 0.05}
+    common |= {"round": 0.001, "optional": True} | rarely_used()
     return [
         io.String.Input(
             "negative_prompt",
@@ -134,16 +138,16 @@ def guidance_of(negative_prompt: str, interval_low: float, interval_high: float)
 
 def seed_input(tooltip: str, randomize: bool = True) -> io.Int.Input:
     """randomize: with the control that changes the seed after each run. The front end adds it if it is not told."""
-    return io.Int.Input("seed", default=0, min=0, max=MAX_SEED, control_after_generate=randomize, tooltip=tooltip)
+    return io.Int.Input("seed", **whole("seed", default=0), control_after_generate=randomize, tooltip=tooltip)
 
 
-def resolution_inputs(default: str) -> list[io.Input]:
+def resolution_inputs(task: str) -> list[io.Input]:
     """At which size the model works on what it is given: a preset of the official release, or a size."""
     return [
         io.Combo.Input(
             "resolution",
-            options=RESOLUTIONS,
-            default=default,
+            options=list(PARAMETERS["resolution"].choices),
+            default=PARAMETERS["resolution"].default_for(task),
             tooltip="How large the model sees the source: about so many pixels, in the nearest of six shapes from 21:9"
             " to 9:16. The source is cropped to that shape around its middle.",
         ),
@@ -169,7 +173,8 @@ def resolution_inputs(default: str) -> list[io.Input]:
 
 
 def fps_input(tooltip: str) -> io.Float.Input:
-    return io.Float.Input("fps", default=12.0, min=1.0, max=1000.0, step=1.0, round=0.001, tooltip=tooltip)
+    fastest = float(PARAMETERS["fps"].maximum)
+    return io.Float.Input("fps", default=12.0, min=1.0, max=fastest, step=1.0, round=0.001, tooltip=tooltip)
 
 
 def video_inputs() -> list[io.Input]:

@@ -16,6 +16,7 @@ from .inputs import (
     INTERVAL_HIGH,
     INTERVAL_LOW,
     MAX_FRAMES,
+    PARAMETERS,
     ModelSocket,
     fps_input,
     guidance_inputs,
@@ -35,7 +36,7 @@ _TASKS = {  # by whether there is a source, and whether it is a video
     (True, False): "image_edit",
     (True, True): "video_edit",
 }
-MAX_STEPS = 10000  # as KSamplerAdvanced's: past every schedule
+MAX_STEPS: int = PARAMETERS["end_step"].maximum  # as KSamplerAdvanced's: past every schedule
 
 
 class LancedEncode(io.ComfyNode):

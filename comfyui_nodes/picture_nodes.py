@@ -13,6 +13,7 @@ from ..protocol.python.lanced_client import Result
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
+    DEFAULT_SIZE,
     INTERVAL_HIGH,
     INTERVAL_LOW,
     ModelSocket,
@@ -55,7 +56,7 @@ class LancedTextToImage(io.ComfyNode):
             inputs=[
                 ModelSocket.Input("lance_model"),
                 prompt_input("What the picture shows."),
-                *size_inputs(768, 768),
+                *size_inputs(DEFAULT_SIZE, DEFAULT_SIZE),
                 *sampling_inputs("the picture follows the prompt"),
                 seed_input("The noise the picture starts from; the pictures of a batch use seed, seed + 1, ..."),
                 batch_input("How many pictures."),
@@ -115,7 +116,7 @@ class LancedImageEdit(io.ComfyNode):
                 ModelSocket.Input("lance_model"),
                 io.Image.Input("image", tooltip="The picture to change; of several, each with the same seed."),
                 prompt_input("What to change, such as: make the car red."),
-                *resolution_inputs("image_768res"),
+                *resolution_inputs("image_edit"),
                 *sampling_inputs("the picture follows the prompt"),
                 seed_input("The noise the picture starts from; the results of a batch use seed, seed + 1, ..."),
                 batch_input("How many results of each picture."),

@@ -12,12 +12,14 @@ from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
     ModelSocket,
+    number,
     own_size_problem,
     resolution_inputs,
     resolution_of,
     schema,
     seed_input,
     video_inputs,
+    whole,
 )
 from .job import read_clip, run_job
 from .tensors import source_of
@@ -38,33 +40,27 @@ def _question_inputs(about: str) -> list[io.Input]:
 def _answer_inputs() -> list[io.Input]:
     """How the words of the answer are chosen."""
     return [
-        io.Int.Input("max_new_tokens", default=256, min=1, max=4096, tooltip="How long the answer may get."),
+        io.Int.Input("max_new_tokens", **whole("max_new_tokens"), tooltip="How long the answer may get."),
         io.Float.Input(
             "temperature",
-            default=0.0,
-            min=0.0,
-            max=100.0,
+            **number("temperature"),
             step=0.05,
             round=0.001,
             tooltip="0: always the likeliest word, so the same answer each time. Higher values vary it.",
         ),
         io.Int.Input(
-            "top_k", default=0, min=0, max=1000000, tooltip="Choose among so many likeliest words. 0: among all."
+            "top_k", **whole("top_k"), tooltip="Choose among so many likeliest words. 0: among all."
         ),
         io.Float.Input(
             "top_p",
-            default=1.0,
-            min=0.0,
-            max=1.0,
+            **number("top_p"),
             step=0.01,
             round=0.001,
             tooltip="Choose among the likeliest words that have this probability together. 1: among all.",
         ),
         io.Float.Input(
             "repetition_penalty",
-            default=1.0,
-            min=0.01,
-            max=100.0,
+            **number("repetition_penalty"),
             step=0.05,
             round=0.001,
             tooltip="Above 1, words that were said already become less likely.",
@@ -86,7 +82,7 @@ class LancedAskImage(io.ComfyNode):
                 ModelSocket.Input("lance_model"),
                 io.Image.Input("image", tooltip="The picture. Of several, the question is asked about each."),
                 *_question_inputs("image"),
-                *resolution_inputs("image_768res"),
+                *resolution_inputs("x2t_image"),
                 *_answer_inputs(),
             ],
             outputs=[io.String.Output(display_name="answer", is_output_list=True, tooltip="One answer per picture.")],
@@ -151,7 +147,7 @@ class LancedAskVideo(io.ComfyNode):
                 ModelSocket.Input("lance_model"),
                 *video_inputs(),
                 *_question_inputs("video"),
-                *resolution_inputs("video_480p"),
+                *resolution_inputs("x2t_video"),
                 *_answer_inputs(),
             ],
             outputs=[io.String.Output(display_name="answer")],

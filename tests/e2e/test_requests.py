@@ -25,6 +25,7 @@ from lanced_client import (
     Queued,
     Started,
 )
+from lanced_client.parameters import parameters
 from lanced_client.wire import decode
 from lanced_process import DEMO_AWQ, DEMO_MODEL, LONG_REQUEST, REQUEST, ROOT, Lanced
 
@@ -71,15 +72,9 @@ def test_a_known_job_id_with_another_request_is_refused_and_the_same_request_is_
             client.job(task, job_id=first.id, **request).submit()
 
 
-def constants_of_the_nodes() -> dict[str, int]:
-    """Upper-case whole numbers of comfyui_nodes/inputs.py, which itself only imports in ComfyUI."""
-    source = (ROOT / "comfyui_nodes/inputs.py").read_text()
-    return {name: int(value) for name, value in re.findall(r"^([A-Z_]+) = (\d+)$", source, re.MULTILINE)}
-
-
-def test_the_widgets_of_the_nodes_go_as_far_as_the_daemon_and_no_further(client: Client) -> None:
-    limits = constants_of_the_nodes()
-    step, source = limits["SIZE_STEP"], np.zeros((1, 64, 64, 3), np.uint8)
+def test_sizes_batches_and_frames_go_as_far_as_the_table_says_and_no_further(client: Client) -> None:
+    largest = {name: parameters()[name].maximum for name in ("width", "height", "batch_size", "num_frames")}
+    step, source = parameters()["width"].multiple_of, np.zeros((1, 64, 64, 3), np.uint8)
 
     def is_taken(task: str, **params: Any) -> bool:
         try:
@@ -91,14 +86,16 @@ def test_the_widgets_of_the_nodes_go_as_far_as_the_daemon_and_no_further(client:
 
     for name in ("width", "height"):
         size = {"width": step, "height": step, "num_inference_steps": 1}
-        assert is_taken("t2i", **size | {name: limits["MAX_SIZE"]})
-        assert not is_taken("t2i", **size | {name: limits["MAX_SIZE"] + step})
-    assert is_taken("t2i", **size, batch_size=limits["MAX_BATCH"])
-    assert not is_taken("t2i", **size, batch_size=limits["MAX_BATCH"] + 1)
-    assert is_taken("t2v", **size, num_frames=limits["MAX_FRAMES"])
-    assert not is_taken("t2v", **size, num_frames=limits["MAX_FRAMES"] + 1)
-    lowest = limits["MIN_SOURCE_SIZE"]
-    assert is_taken("image_edit", source=source, resolution=f"{lowest}x{limits['MAX_SIZE']}")
+        assert is_taken("t2i", **size | {name: largest[name]})
+        assert not is_taken("t2i", **size | {name: largest[name] + step})
+    assert is_taken("t2i", **size, batch_size=largest["batch_size"])
+    assert not is_taken("t2i", **size, batch_size=largest["batch_size"] + 1)
+    assert is_taken("t2v", **size, num_frames=largest["num_frames"])
+    assert not is_taken("t2v", **size, num_frames=largest["num_frames"] + 1)
+    # A size of one's own is at least this in the nodes, which only import in ComfyUI.
+    inputs = (ROOT / "comfyui_nodes/inputs.py").read_text()
+    lowest = int(re.findall(r"^MIN_SOURCE_SIZE = (\d+)", inputs, re.MULTILINE)[0])
+    assert is_taken("image_edit", source=source, resolution=f"{lowest}x{largest['width']}")
     assert not is_taken("image_edit", source=source, resolution=f"{lowest}x{lowest - step}")
 
 
