@@ -18,6 +18,8 @@ NODES = sorted(path.parent.name for path in (ROOT / "comfyui_nodes/web/docs").gl
 BLUEPRINTS = sorted(path.stem for path in (ROOT / "subgraphs").glob("*.json"))
 # What does not need its own explanation.
 PLAIN = {"lance_model"}
+# What protocol/nodes.json says of an input, and what a schema calls it.
+SPECIFIED = {"default": "default", "minimum": "min", "maximum": "max", "choices": "options"}
 NEED_NO_EXAMPLE = {"LancedUnload", "LancedSaveFile"}
 
 
@@ -80,6 +82,29 @@ def test_the_english_texts_are_those_of_the_nodes(comfyui: ComfyUI) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(expected, indent=2, ensure_ascii=False) + "\n")
     assert comfyui.get("/i18n")["en"]["nodeDefs"] == expected, f"copy {out} to locales/en/"
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_table_of_nodes_has_the_inputs_and_outputs_of_the_node(comfyui: ComfyUI, name: str) -> None:
+    """protocol/nodes.json, by which lancectl graph runs them."""
+    info = comfyui.get(f"/object_info/{name}")[name]
+    entry = json.loads((ROOT / "protocol/nodes.json").read_text())["nodes"][name]
+    inputs = specifications(info)
+    assert set(entry["inputs"]) == set(inputs)
+    assert {key for key, given in entry["inputs"].items() if given.get("optional")} == set(
+        info["input"].get("optional", {})
+    )
+    for key, (kind, options) in inputs.items():
+        given = entry["inputs"][key]
+        kind = "COMBO" if isinstance(kind, list) else kind
+        assert set(given["type"].split(",")) == set(kind.split(",")), key
+        if name == "LancedModel" and key == "model":
+            continue  # its choices are the daemon's
+        expected = {ours: options[theirs] for ours, theirs in SPECIFIED.items() if theirs in options}
+        assert {ours: given[ours] for ours in SPECIFIED if ours in given} == expected, key
+    made = [(output["type"], output["name"], output.get("list", False)) for output in entry["outputs"]]
+    assert made == list(zip(info["output"], info["output_name"], info["output_is_list"], strict=True))
+    assert entry.get("output_node", False) == info["output_node"]
 
 
 def test_every_workflow_is_a_template_with_a_picture(comfyui: ComfyUI) -> None:
