@@ -10,7 +10,7 @@
  *  - Parameters (`param`) are float32 vectors in device memory: norm weights, biases,
  *    rotary tables, and the latents x_t of the sampler.
  *  - Matrices (`struct linear`) and convolutions (`struct conv`) are opened once from
- *    the checkpoint's memory, stay in the checkpoint's precision (4-bit weights stay
+ *    the checkpoint's memory (kernels/formats/weights.h), stay in the checkpoint's precision (4-bit weights stay
  *    4-bit) and may borrow that memory: the mapping must outlive them.
  *  - Operators are enqueued in order and cannot fail one by one; sync() waits and
  *    reports the first failure since the last sync. On the CPU they run at once.
@@ -34,6 +34,7 @@ using std::atomic_bool;
 #endif
 
 #include "base/error.h"
+#include "kernels/formats/weights.h"
 #include "kernels/guidance.h"
 
 #ifdef __cplusplus
@@ -45,44 +46,6 @@ typedef struct param param; /* float32 in device memory; see param_at() */
 struct linear;
 struct conv;
 struct graph; /* work that was recorded; see graph_run */
-
-enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4 };
-
-/* A matrix [out_features, in_features] as the checkpoint stores it. Pointers lead into
- * the mapped file and need not be aligned.
- *   F32, BF16   data [out, in]
- *   AWQ_INT4    data u8 [out, in/2], low nibble = even column; scales bf16 [out, in/group];
- *               zeros u8 [out, in/group];             w = (code - zero) * scale
- *   MLX_INT4    data as AWQ_INT4; scales and offsets bf16 [out, in/group];
- *                                                     w = code * scale + offset
- *   NVFP4       data u8 [out, in/2], same nibble order, code = sign<<3 | index into
- *               {0,.5,1,1.5,2,3,4,6}; scales bf16 [out, in/group], or, when scales is
- *               NULL, scales_fp8 E4M3 [out, in/group];  w = level * scale * tensor_scale */
-struct linear_source {
-    enum weight_format format;
-    int out_features;
-    int in_features;
-    int group_size;             /* 4-bit formats: columns per scale; divides in_features */
-    const void *data;
-    const void *scales;
-    const void *scales_fp8;
-    const uint8_t *zeros;
-    const void *offsets;
-    float tensor_scale;         /* NVFP4: 1.0 unless the file has a per-tensor scale */
-    const void *bias;           /* [out] or NULL */
-    enum weight_format bias_format; /* WEIGHT_F32 or WEIGHT_BF16 */
-};
-
-/* A convolution as the checkpoint stores it: weight [out, in, kt, kh, kw] (kt = 1 for
- * a 2-D one), F32 or BF16; bias [out] of the same format, or NULL. */
-struct conv_source {
-    enum weight_format format;
-    int out_channels;
-    int in_channels;
-    int kernel_t, kernel_h, kernel_w;
-    const void *weight;
-    const void *bias;
-};
 
 /* One convolution call, channels last. The input is x [frames, height, width, in_channels],
  * preceded in time by `past_frames` frames at `past` (same layout) and, when these are fewer

@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/formats/numbers.h"
 #include "kernels/kernels.h"
 
 typedef uint16_t bf16;
@@ -65,14 +66,6 @@ struct bf16_loops {
     void (*store_transposed)(const float *c, size_t c_row, int rows, int columns, const float *bias, bool add, float *out,
                              size_t out_row);
 };
-
-static inline float bf16_to_float(bf16 half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
 
 /* To nearest even, as VCVTNEPS2BF16 does: subnormals become zero, what is no number stays that. */
 static inline bf16 bf16_nearest(float value)

@@ -80,16 +80,14 @@ static inline __attribute__((always_inline)) __m256i values_of(const enum weight
                                                                size_t group)
 {
     const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512 levels = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f, -2.0f,
-                                         -3.0f, -4.0f, -6.0f);
-    const __m512 scale = _mm512_set1_ps(group_scale(w, group));
+    const __m512 scale = _mm512_set1_ps(group_scale(w, group)), second = _mm512_set1_ps(group_second(format, w, group));
     __m512 value;
     if (format == WEIGHT_AWQ_INT4)
-        value = _mm512_mul_ps(_mm512_sub_ps(codes, _mm512_set1_ps((float)w->zeros[group])), scale);
+        value = _mm512_mul_ps(_mm512_sub_ps(codes, second), scale);
     else if (format == WEIGHT_MLX_INT4)
-        value = _mm512_add_ps(_mm512_mul_ps(codes, scale), _mm512_set1_ps(bf16_at(w->offsets, group)));
+        value = _mm512_add_ps(_mm512_mul_ps(codes, scale), second);
     else
-        value = _mm512_mul_ps(levels, scale);
+        value = _mm512_mul_ps(_mm512_loadu_ps(fp4_levels()), scale);
     return (__m256i)_mm512_cvtneps_pbh(value);
 }
 

@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/micro.h"
-#include "kernels/cpu/weights.h"
+#include "kernels/formats/linear_source.h"
 
 static inline void loops_round(const float *from, size_t n, size_t padded, bf16 *to)
 {
@@ -38,7 +38,7 @@ static inline void loops_decode(const struct linear_source *w, int row, int firs
     float values[BF16_STEP];
     for (int k = 0; k < depth; k += BF16_STEP, to += BF16_STEP) {
         const int n = depth - k < BF16_STEP ? depth - k : BF16_STEP;
-        weights_decode_row(w, row, first + k, n, values);
+        linear_source_decode(w, row, first + k, n, values);
         loops_round(values, (size_t)n, BF16_STEP, to);
     }
 }

@@ -9,7 +9,7 @@
  */
 #include "kernels/cpu/conv.h"
 #include "kernels/cpu/product.h"
-#include "kernels/cpu/weights.h"
+#include "kernels/formats/linear_source.h"
 
 #include <stdlib.h>
 

@@ -10,7 +10,7 @@
  *       32 pixels           sums in registers
  */
 #include "kernels/cpu/conv.h"
-#include "kernels/cpu/weights.h"
+#include "kernels/formats/linear_source.h"
 
 #include <string.h>
 

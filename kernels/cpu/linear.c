@@ -6,8 +6,7 @@
  * that a picture does not depend on the batch it was made in: that is why two or three
  * rows do not take the faster way. */
 #include "kernels/cpu/product.h"
-#include "kernels/cpu/weights.h"
-#include "kernels/linear_source.h"
+#include "kernels/formats/linear_source.h"
 
 #include <stdlib.h>
 

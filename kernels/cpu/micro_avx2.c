@@ -140,11 +140,6 @@ static void avx2_pack(const float *const *source, int width, size_t depth, float
     }
 }
 
-static inline __m256 nvfp4_levels(void)
-{
-    return _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
-}
-
 /* Eight weight rows of 64 columns each: lane j of v[d] holds the codes of columns 8d .. 8d+7 of row j. What is `next` bytes on,
  * in the rows of the next panel, is fetched meanwhile. */
 static inline __attribute__((always_inline)) void load_codes(const uint8_t *const row[8], size_t byte, size_t next, __m256i v[8])
@@ -171,6 +166,7 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
     float scale[8] = {0}, zero[8] = {0}; /* zero: the offset in MLX's format */
     __m256 scales = _mm256_setzero_ps(), zeros = scales;
     const __m256i mask = _mm256_set1_epi32(15), sign = _mm256_set1_epi32((int)0x80000000u);
+    const __m256 levels = _mm256_loadu_ps(fp4_levels()); /* those without a sign */
     int group = -1;
     for (int k = 0; k < depth; k += 64) {
         __m256i v[8];
@@ -182,10 +178,7 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
                 for (int j = 0; j < count; j++) {
                     size_t at = (size_t)(row + j) * groups + (size_t)group;
                     scale[j] = group_scale(w, at);
-                    if (format == WEIGHT_AWQ_INT4)
-                        zero[j] = (float)w->zeros[at];
-                    else if (format == WEIGHT_MLX_INT4)
-                        zero[j] = bf16_at(w->offsets, at);
+                    zero[j] = group_second(format, w, at);
                 }
                 scales = _mm256_loadu_ps(scale);
                 zeros = _mm256_loadu_ps(zero);
@@ -202,7 +195,7 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
                         value = _mm256_sub_ps(value, zeros);
                 } else {
                     /* The permutation looks at the low three bits of its index only. */
-                    value = _mm256_permutevar8x32_ps(nvfp4_levels(), _mm256_srli_epi32(c, 4 * i));
+                    value = _mm256_permutevar8x32_ps(levels, _mm256_srli_epi32(c, 4 * i));
                     __m256i minus = _mm256_and_si256(_mm256_slli_epi32(c, 28 - 4 * i), sign);
                     value = _mm256_xor_ps(value, _mm256_castsi256_ps(minus));
                 }
@@ -399,8 +392,7 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
     /* NVFP4's bytes are twice the level. */
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f;
     const __m256i nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), byte = _mm256_set1_epi16(256);
-    const __m256i table = _mm256_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0, 12, 13, 14, 15, 16,
-                                           18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+    const __m256i table = _mm256_broadcastsi128_si256(nvfp4_bytes());
     int lanes[8]; /* which of a piece's scales belongs to a lane */
     for (int lane = 0; lane < 8; lane++)
         lanes[lane] = group < CODES ? lane * 8 / group : 0;
@@ -515,8 +507,7 @@ static void avx2_gemv(const struct gemv *g, int first_column, int columns)
 {
     static void (*const functions[KIND_COUNT])(const struct gemv *g, int first, int columns) = {
         gemv_f32, gemv_bf16, gemv_awq_128, gemv_awq_64, gemv_awq, gemv_mlx_128, gemv_mlx, gemv_nvfp4_16, gemv_nvfp4};
-    bool codes = g->w->format != WEIGHT_F32 && g->w->format != WEIGHT_BF16;
-    if (codes && !gemv_of_codes(g->w))
+    if (weight_is_four_bit(g->w->format) && !gemv_of_codes(g->w))
         body_gemv(g, first_column, columns);
     else
         functions[gemv_kind_of(g->w)](g, first_column, columns);

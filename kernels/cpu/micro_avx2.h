@@ -14,6 +14,8 @@
 #ifndef LANCE_CPU_MICRO_AVX2_H
 #define LANCE_CPU_MICRO_AVX2_H
 
+#include <immintrin.h>
+
 #include "kernels/cpu/micro.h"
 
 enum { CODES = 64, DIGITS = 3, BLOCK_FLOATS = DIGITS * 2 * 8, NVFP4_ZERO = 12, PAIRS = 16 };
@@ -22,7 +24,7 @@ enum { CODES = 64, DIGITS = 3, BLOCK_FLOATS = DIGITS * 2 * 8, NVFP4_ZERO = 12, P
 static inline bool gemv_of_codes(const struct linear_source *w)
 {
     int g = w->group_size;
-    return w->format != WEIGHT_F32 && w->format != WEIGHT_BF16 && w->in_features % CODES == 0 &&
+    return weight_is_four_bit(w->format) && w->in_features % CODES == 0 &&
            (g % CODES == 0 || g == 8 || g == 16 || g == 32);
 }
 
@@ -30,6 +32,12 @@ static inline bool gemv_of_codes(const struct linear_source *w)
 static inline int gemv_piece(enum weight_format format, int group)
 {
     return format != WEIGHT_NVFP4 && group % (2 * CODES) == 0 ? 2 * CODES : CODES;
+}
+
+/* What each code of NVFP4 is to the byte multiplier: 2*level + 12. */
+static inline __m128i nvfp4_bytes(void)
+{
+    return _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
 }
 
 size_t avx2_gemv_prepared_floats(const struct linear_source *w);

@@ -138,10 +138,7 @@ static inline __attribute__((always_inline)) void load_scales(const enum weight_
     for (int j = 0; j < count; j++) {
         size_t at = (size_t)(row + j) * groups + group;
         scale[j] = group_scale(w, at);
-        if (format == WEIGHT_AWQ_INT4)
-            zero[j] = (float)w->zeros[at];
-        else if (format == WEIGHT_MLX_INT4)
-            zero[j] = bf16_at(w->offsets, at);
+        zero[j] = group_second(format, w, at);
     }
     *scales = _mm512_loadu_ps(scale);
     *zeros = _mm512_loadu_ps(zero);
@@ -152,10 +149,8 @@ static inline __attribute__((always_inline)) void load_scales(const enum weight_
 static inline __attribute__((always_inline)) void decode_codes(const enum weight_format format, const struct linear_source *w,
                                                                int row, int count, int first, int depth, float *out)
 {
-    const __m512 values = format == WEIGHT_NVFP4
-                              ? _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f,
-                                               -2.0f, -3.0f, -4.0f, -6.0f)
-                              : _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512 values = format == WEIGHT_NVFP4 ? _mm512_loadu_ps(fp4_levels())
+                                                 : _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const size_t row_bytes = (size_t)w->in_features / 2, groups = (size_t)(w->in_features / w->group_size);
     const uint8_t *data = (const uint8_t *)w->data + (size_t)row * row_bytes;
     __m512 scales = _mm512_setzero_ps(), zeros = scales;
@@ -287,7 +282,7 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
     const float *x_sums = g->x + (size_t)(in / CODES) * BLOCK_FLOATS, *x_scales = x_sums + (size_t)pieces * 8;
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f; /* NVFP4's bytes are twice the level */
     const __m512i nibble = _mm512_set1_epi8(15);
-    const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+    const __m512i table = _mm512_broadcast_i32x4(nvfp4_bytes());
     int lanes[8]; /* which of a piece's scales belongs to a lane */
     for (int lane = 0; lane < 8; lane++)
         lanes[lane] = group < CODES ? lane * 8 / group : 0;

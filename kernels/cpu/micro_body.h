@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "kernels/cpu/micro.h"
-#include "kernels/cpu/weights.h"
+#include "kernels/formats/linear_source.h"
 
 static inline vec v_load(const float *from)
 {
@@ -205,7 +205,7 @@ static float body_exp_sum(float *x, size_t n, float shift)
 
 static void body_decode_row(const struct linear_source *w, int row, int first, int depth, float *out)
 {
-    weights_decode_row(w, row, first, depth, out);
+    linear_source_decode(w, row, first, depth, out);
 }
 
 /* The panel of a matrix that pack() can transpose, from rows decoded first. */

@@ -15,7 +15,7 @@
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/operators.cuh"
 #include "kernels/cuda/product.cuh"
-#include "kernels/linear_source.h"
+#include "kernels/formats/linear_source.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,11 +39,6 @@ size_t aligned(size_t bytes)
     return (bytes + PIECE_ALIGNMENT - 1) / PIECE_ALIGNMENT * PIECE_ALIGNMENT;
 }
 
-bool is_four_bit(enum weight_format format)
-{
-    return format != WEIGHT_F32 && format != WEIGHT_BF16;
-}
-
 /* Whether a 4-bit matrix fits the tiles; one that does not (no published model has one) is kept as bf16. */
 bool fits_tiles(const struct linear_source *s)
 {
@@ -51,14 +46,14 @@ bool fits_tiles(const struct linear_source *s)
         return false;
     if (s->format == WEIGHT_AWQ_INT4)
         for (size_t i = 0, groups = (size_t)s->out_features * (size_t)(s->in_features / s->group_size); i < groups; i++)
-            if (s->zeros[i] > 15)
+            if (s->zeros[i] >= INT4_CODES)
                 return false;
     return true;
 }
 
 enum matrix_layout layout_of(const struct linear_source *s)
 {
-    if (!is_four_bit(s->format) || !fits_tiles(s))
+    if (!weight_is_four_bit(s->format) || !fits_tiles(s))
         return MATRIX_BF16;
     return s->format == WEIGHT_AWQ_INT4 ? MATRIX_AWQ : s->format == WEIGHT_MLX_INT4 ? MATRIX_MLX : MATRIX_NVFP4;
 }
@@ -190,20 +185,16 @@ int decode(struct cuda_state *state, const struct linear *linear, int first, int
 /* Send the matrix row by row, as many at a time as the scratch memory takes, and pack them there. */
 void send_and_pack(struct cuda_state *state, const struct linear_source *s, const struct matrix *w)
 {
-    bool four_bit = is_four_bit(s->format);
-    size_t columns = (size_t)s->in_features, groups = four_bit ? columns / (size_t)s->group_size : 0;
-    size_t element = s->format == WEIGHT_F32 ? sizeof(float) : sizeof(bf16);
-    const struct array arrays[] = {
-        {s->data, four_bit ? columns / 2 : columns * element},
-        {four_bit ? s->scales : NULL, groups * sizeof(bf16)},
-        {four_bit && !s->scales ? s->scales_fp8 : NULL, groups},
-        {s->format == WEIGHT_AWQ_INT4 ? s->zeros : NULL, groups},
-        {s->format == WEIGHT_MLX_INT4 ? s->offsets : NULL, groups * sizeof(bf16)},
-    };
+    const struct linear_row_bytes bytes = linear_row_bytes(s);
+    const struct array arrays[] = {{s->data, bytes.data},
+                                   {s->scales, bytes.scales},
+                                   {s->scales_fp8, bytes.scales_fp8},
+                                   {s->zeros, bytes.zeros},
+                                   {s->offsets, bytes.offsets}};
     enum { ARRAYS = sizeof arrays / sizeof *arrays };
     size_t row_bytes = 0;
     for (const struct array &array : arrays)
-        row_bytes += array.data ? array.row_bytes : 0;
+        row_bytes += array.row_bytes;
     size_t at_once = slab_bytes(state) / row_bytes / TILE_ROWS * TILE_ROWS;
     int all = s->out_features, piece = at_once < TILE_ROWS ? TILE_ROWS : at_once < (size_t)all ? (int)at_once : all;
     char *scratch = (char *)cuda_scratch(state, SCRATCH_WEIGHTS, (size_t)piece * row_bytes + ARRAYS * PIECE_ALIGNMENT);
@@ -211,8 +202,8 @@ void send_and_pack(struct cuda_state *state, const struct linear_source *s, cons
         int rows = all - first < piece ? all - first : piece;
         char *at[ARRAYS], *end = scratch;
         for (int i = 0; i < ARRAYS; i++) {
-            at[i] = arrays[i].data ? end : NULL;
-            if (!arrays[i].data)
+            at[i] = arrays[i].row_bytes ? end : NULL;
+            if (!at[i])
                 continue;
             size_t bytes = (size_t)rows * arrays[i].row_bytes;
             cuda_send(state, end, (const char *)arrays[i].data + (size_t)first * arrays[i].row_bytes, bytes);

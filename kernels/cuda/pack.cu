@@ -1,6 +1,7 @@
 /* pack.cu: from a matrix as the checkpoint stores it to the layouts of linear.cuh; once, when it is opened. */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
+#include "kernels/formats/group.h"
 
 #include <string.h>
 
@@ -8,14 +9,7 @@ namespace {
 
 enum { THREADS = 256 };
 
-/* FP8 E4M3, exact in bf16 even where it is subnormal. */
-__device__ inline float e4m3_to_float(uint8_t code)
-{
-    int exponent = code >> 3 & 15, mantissa = code & 7;
-    float value = exponent ? ldexpf((float)(8 + mantissa), exponent - 10) : ldexpf((float)mantissa, -9);
-    return code & 0x80 ? -value : value;
-}
-
+/* Exact in bf16, even where an FP8 scale is subnormal. */
 __device__ inline float scale_of(const struct raw_rows &raw, size_t group)
 {
     return raw.scales ? load_act(&raw.scales[group]) : e4m3_to_float(raw.scales_fp8[group]);
@@ -73,7 +67,7 @@ __device__ inline float raw_value(const struct raw_rows &raw, size_t index)
         return ((const float *)raw.data)[index];
     if (raw.format == WEIGHT_BF16)
         return load_act((const bf16 *)raw.data + index);
-    uint32_t code = raw.data[index / 2] >> (index % 2 ? 4 : 0) & 15;
+    uint32_t code = code_at(raw.data, index);
     size_t group = index / (size_t)raw.group_size;
     float scale = scale_of(raw, group), second = second_of(raw, group, AWQ_BIAS);
     return raw.format == WEIGHT_AWQ_INT4   ? value_of(MATRIX_AWQ, code, scale, second)

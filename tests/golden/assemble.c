@@ -13,6 +13,7 @@
 
 #include "daemon/engine/model/checkpoint/model_file.h"
 #include "daemon/engine/model/noise.h"
+#include "kernels/formats/numbers.h"
 #include "protocol/safetensors.h"
 
 enum { MAX_TENSORS = 4096, MAX_ELEMENTS = 1 << 28 };
@@ -114,14 +115,6 @@ static uint64_t splitmix64(uint64_t key, uint64_t index)
     return z ^ z >> 31;
 }
 
-static uint16_t bf16_of(double value)
-{
-    float narrow = (float)value;
-    uint32_t bits;
-    memcpy(&bits, &narrow, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 static double number_of(const cJSON *object, const char *key, double fallback)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
@@ -172,7 +165,7 @@ static int generate_table(struct assembly *assembly, const cJSON *recipe, struct
         const cJSON *item = cJSON_GetArrayItem(levels, i);
         if (!cJSON_IsNumber(item) || !cJSON_IsString(stream))
             return error_set(error, ERROR_BAD_FILE, "recipe of \"%s\": needs \"stream\" and four \"levels\"", recipe->string);
-        level[i] = bf16_of(item->valuedouble);
+        level[i] = float_to_bf16((float)item->valuedouble);
     }
     struct tensor_view *table = add_generated(assembly, recipe, DTYPE_BF16, error);
     if (!table)
@@ -191,7 +184,7 @@ static int generate_table(struct assembly *assembly, const cJSON *recipe, struct
             return error_set(error, ERROR_BAD_FILE, "recipe of \"%s\": bad row %s", recipe->string, row->string);
         uint64_t column = 0;
         for (const cJSON *value = row->child; value; value = value->next)
-            data[number * width + column++] = bf16_of(value->valuedouble);
+            data[number * width + column++] = float_to_bf16((float)value->valuedouble);
     }
     return 0;
 }

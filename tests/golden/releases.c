@@ -13,6 +13,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "kernels/formats/group.h"
 #include "protocol/safetensors.h"
 
 enum { MAX_TENSORS = 4096, QUANTISED_PARTS = 3 };
@@ -125,24 +126,9 @@ static float *widen(struct release *release, struct tensor_view *tensor)
     return values;
 }
 
-static uint16_t bf16_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-static float float_of_bf16(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* MLX's affine rule: the scale is signed so that the end of the range with the larger magnitude is a code times the
  * scale exactly, and zero another. */
-static void quantise_group(const float *values, int n, uint8_t *codes, uint16_t *scale16, uint16_t *bias16)
+static void quantise_group(const float *values, int n, uint8_t *codes, size_t first, uint16_t *scale16, uint16_t *bias16)
 {
     float low = values[0], high = values[0];
     for (int i = 1; i < n; i++) {
@@ -157,10 +143,9 @@ static void quantise_group(const float *values, int n, uint8_t *codes, uint16_t 
         scale = bias / zero_code;
     else
         bias = 0.0f;
-    for (int i = 0; i < n; i++)
-        codes[i] = (uint8_t)fminf(fmaxf(rintf((values[i] - bias) / scale), 0.0f), 15.0f);
-    *scale16 = bf16_of(scale);
-    *bias16 = bf16_of(bias);
+    group_encode(WEIGHT_MLX_INT4, values, n, scale, bias, codes, first);
+    *scale16 = float_to_bf16(scale);
+    *bias16 = float_to_bf16(bias);
 }
 
 /* What MLX quantises: matrices whose rows the groups divide, but neither the timestep embedder nor the flow head. */
@@ -172,7 +157,7 @@ static bool is_quantised(const struct release *release, const struct tensor_view
            !strstr(tensor->name, "llm2vae") && !strstr(tensor->name, "latent_pos_embed");
 }
 
-/* A matrix as codes (a byte each), scales and biases. */
+/* A matrix as codes, scales and biases. */
 struct quantised {
     uint8_t *codes;
     uint16_t *scales, *biases;
@@ -184,13 +169,13 @@ static int quantise(struct release *release, struct tensor_view tensor, struct q
     q->elements = tensor_elements(&tensor);
     q->groups = q->elements / (uint64_t)release->mlx.group_size;
     const float *values = widen(release, &tensor);
-    if (!values || !(q->codes = own(release, malloc((size_t)q->elements))) ||
+    if (!values || !(q->codes = own(release, calloc((size_t)q->elements / CODES_PER_BYTE, 1))) ||
         !(q->scales = own(release, malloc((size_t)q->groups * 2))) ||
         !(q->biases = own(release, malloc((size_t)q->groups * 2))))
         return release->error->code;
     for (uint64_t g = 0; g < q->groups; g++)
-        quantise_group(values + g * (uint64_t)release->mlx.group_size, release->mlx.group_size,
-                       q->codes + g * (uint64_t)release->mlx.group_size, &q->scales[g], &q->biases[g]);
+        quantise_group(values + g * (uint64_t)release->mlx.group_size, release->mlx.group_size, q->codes,
+                       (size_t)(g * (uint64_t)release->mlx.group_size), &q->scales[g], &q->biases[g]);
     return 0;
 }
 
@@ -213,24 +198,20 @@ static int add_mlx_name(struct release *release, struct tensor_view tensor)
     return add(release, tensor);
 }
 
-/* .weight of U32, eight codes each, the first in the lowest bits; .scales; .biases. */
+/* .weight, the codes, called words of eight; .scales; .biases. */
 static int add_quantised(struct release *release, const struct tensor_view *tensor)
 {
     struct quantised q;
     int result = quantise(release, *tensor, &q), stem = (int)(strlen(tensor->name) - strlen(".weight"));
-    uint32_t *words = result ? NULL : own(release, calloc((size_t)q.elements / 8, sizeof *words));
-    if (!words)
-        return release->error->code;
-    for (uint64_t i = 0; i < q.elements; i++)
-        words[i / 8] |= (uint32_t)q.codes[i] << 4 * (i % 8);
+    const uint64_t groups = tensor->shape[1] / (uint64_t)release->mlx.group_size;
     const struct {
         const char *name;
         enum dtype dtype;
         uint64_t columns;
         const void *data;
-    } parts[QUANTISED_PARTS] = {{"weight", DTYPE_U32, tensor->shape[1] / 8, words},
-                                {"scales", DTYPE_BF16, tensor->shape[1] / (uint64_t)release->mlx.group_size, q.scales},
-                                {"biases", DTYPE_BF16, tensor->shape[1] / (uint64_t)release->mlx.group_size, q.biases}};
+    } parts[QUANTISED_PARTS] = {{PART_CODES_MLX, DTYPE_U32, tensor->shape[1] / CODES_PER_WORD, q.codes},
+                                {PART_SCALES, DTYPE_BF16, groups, q.scales},
+                                {PART_OFFSETS, DTYPE_BF16, groups, q.biases}};
     for (int i = 0; i < QUANTISED_PARTS && !result; i++) {
         char *name = NULL;
         if (asprintf(&name, "%.*s.%s", stem, tensor->name, parts[i].name) < 0 || !own(release, name))
@@ -267,9 +248,10 @@ static int convert_for_twin(struct release *release, const struct tensor_view *t
         int result = quantise(release, *tensor, &q);
         if (result)
             return result;
-        for (uint64_t i = 0; i < q.elements; i++) {
-            uint64_t group = i / (uint64_t)release->mlx.group_size;
-            values[i] = (float)q.codes[i] * float_of_bf16(q.scales[group]) + float_of_bf16(q.biases[group]);
+        for (uint64_t g = 0; g < q.groups; g++) {
+            size_t first = (size_t)(g * (uint64_t)release->mlx.group_size);
+            group_decode(WEIGHT_MLX_INT4, q.codes, first, release->mlx.group_size, bf16_to_float(q.scales[g]),
+                         bf16_to_float(q.biases[g]), values + first);
         }
     }
     return add(release, copy);

@@ -68,7 +68,7 @@ static inline float *random_bf16(size_t n, float amplitude)
 {
     float *x = random_floats(n, amplitude);
     for (size_t i = 0; i < n; i++)
-        x[i] = float_of_bf16(bf16_of(x[i]));
+        x[i] = bf16_to_float(float_to_bf16(x[i]));
     return x;
 }
 

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/formats/numbers.h"
 #include "kernels/kernels.h"
 
 static inline uint64_t *random_state(void)
@@ -65,21 +66,6 @@ static inline void *unaligned_copy(const void *from, size_t bytes, void **block)
     memcpy(copy + 1, from, bytes);
     *block = copy;
     return copy + 1;
-}
-
-static inline uint16_t bf16_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-static inline float float_of_bf16(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 /* The backend in each form, one thread and several: portable, with AVX2, with AVX-512, then those in bf16, each emulated and

@@ -1,107 +1,150 @@
-/* matrix_fixture.h: random matrices in every format of a checkpoint, with their values decoded independently. */
+/* matrix_fixture.h: matrices in every format of a checkpoint, with their values decoded by the reference
+ * (kernels/formats): random ones, and such that have every code with every scale. */
 #ifndef LANCE_TESTS_MATRIX_FIXTURE_H
 #define LANCE_TESTS_MATRIX_FIXTURE_H
 
+#include "kernels/formats/linear_source.h"
 #include "tests/unit/kernel_fixture.h"
 
-/* A matrix in some format, and its values decoded independently. */
 struct matrix {
     struct linear_source source;
-    double *values; /* [out, in] */
+    double *values; /* [out, in], each a float32 */
     float *bias_values;
     void *blocks[5];
 };
 
-static inline float *decode_bias(enum weight_format format, const void *bias, int n)
+/* What the groups of a 4-bit matrix are made of, until it is copied to where a file would have it. */
+struct group_arrays {
+    size_t weights, groups;
+    uint8_t *codes, *zeros, *scales_fp8;
+    uint16_t *scales, *offsets;
+};
+
+static inline struct group_arrays group_arrays_of(const struct linear_source *s)
 {
-    float *values = checked_alloc((size_t)n * sizeof *values);
-    for (int i = 0; i < n; i++) {
-        uint16_t half;
-        if (format == WEIGHT_F32) {
-            memcpy(&values[i], (const char *)bias + 4 * i, 4);
-        } else {
-            memcpy(&half, (const char *)bias + 2 * i, 2);
-            values[i] = float_of_bf16(half);
-        }
-    }
-    return values;
+    size_t weights = (size_t)s->out_features * (size_t)s->in_features, groups = weights / (size_t)s->group_size;
+    return (struct group_arrays){.weights = weights, .groups = groups, .codes = checked_alloc(weights / 2),
+                                 .zeros = checked_alloc(groups), .scales_fp8 = checked_alloc(groups),
+                                 .scales = checked_alloc(groups * 2), .offsets = checked_alloc(groups * 2)};
 }
 
-static inline double e4m3(uint8_t code)
+/* To unaligned places, those that the format has; the arrays are freed. */
+static inline void place_groups(struct matrix *m, const struct group_arrays *a, bool fp8)
 {
-    int exponent = code >> 3 & 15, mantissa = code & 7;
-    return exponent ? ldexp(1.0 + mantissa / 8.0, exponent - 7) : ldexp(mantissa, -9);
+    struct linear_source *s = &m->source;
+    s->data = unaligned_copy(a->codes, a->weights / 2, &m->blocks[0]);
+    if (fp8)
+        s->scales_fp8 = unaligned_copy(a->scales_fp8, a->groups, &m->blocks[1]);
+    else
+        s->scales = unaligned_copy(a->scales, a->groups * 2, &m->blocks[1]);
+    if (s->format == WEIGHT_AWQ_INT4)
+        s->zeros = unaligned_copy(a->zeros, a->groups, &m->blocks[2]);
+    if (s->format == WEIGHT_MLX_INT4)
+        s->offsets = unaligned_copy(a->offsets, a->groups * 2, &m->blocks[2]);
+    free(a->codes), free(a->zeros), free(a->scales_fp8), free(a->scales), free(a->offsets);
+}
+
+static inline void decode_values(struct matrix *m)
+{
+    const struct linear_source *s = &m->source;
+    float *row = checked_alloc((size_t)s->in_features * sizeof *row);
+    m->values = zero_doubles((size_t)s->out_features * (size_t)s->in_features);
+    for (int o = 0; o < s->out_features; o++) {
+        linear_source_decode(s, o, 0, s->in_features, row);
+        for (int i = 0; i < s->in_features; i++)
+            m->values[(size_t)o * (size_t)s->in_features + (size_t)i] = (double)row[i];
+    }
+    free(row);
+}
+
+static inline void fill_dense(struct matrix *m)
+{
+    const bool wide = m->source.format == WEIGHT_F32;
+    size_t n = (size_t)m->source.out_features * (size_t)m->source.in_features, size = wide ? 4 : 2;
+    char *data = checked_alloc(n * size);
+    for (size_t i = 0; i < n; i++) {
+        float value = random_float();
+        uint16_t half = float_to_bf16(value);
+        memcpy(data + i * size, wide ? (void *)&value : (void *)&half, size);
+    }
+    m->source.data = unaligned_copy(data, n * size, &m->blocks[0]);
+    free(data);
+}
+
+static inline void fill_random_groups(struct matrix *m, bool fp8)
+{
+    struct group_arrays a = group_arrays_of(&m->source);
+    for (size_t i = 0; i < a.weights / 2; i++)
+        a.codes[i] = (uint8_t)random_u32();
+    for (size_t i = 0; i < a.groups; i++) {
+        a.zeros[i] = random_u32() % 16;
+        a.scales_fp8[i] = random_u32() % 0x70; /* subnormals too */
+        a.scales[i] = float_to_bf16(0.1f + 0.1f * random_float());
+        if (m->source.format == WEIGHT_MLX_INT4 && i % 2)
+            a.scales[i] ^= 0x8000; /* MLX has negative scales, too */
+        a.offsets[i] = float_to_bf16(2.0f * random_float());
+    }
+    place_groups(m, &a, fp8);
+}
+
+static inline void fill_bias(struct matrix *m)
+{
+    size_t n = (size_t)m->source.out_features;
+    char *bias = checked_alloc(n * 4);
+    for (size_t i = 0; i < n; i++) {
+        float value = random_float();
+        uint16_t half = float_to_bf16(value);
+        if (m->source.bias_format == WEIGHT_F32)
+            memcpy(bias + 4 * i, &value, 4);
+        else
+            memcpy(bias + 2 * i, &half, 2);
+    }
+    m->source.bias = unaligned_copy(bias, n * 4, &m->blocks[3]);
+    m->bias_values = checked_alloc(n * sizeof *m->bias_values);
+    for (size_t i = 0; i < n; i++)
+        m->bias_values[i] = element_at(m->source.bias_format, m->source.bias, i);
+    free(bias);
 }
 
 static inline struct matrix make_matrix(enum weight_format format, int out, int in, int group, bool fp8,
-                                 enum weight_format bias_format, bool with_bias)
+                                        enum weight_format bias_format, bool with_bias)
 {
-    static const double level[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
     struct matrix m = {.source = {.format = format, .out_features = out, .in_features = in, .group_size = group,
                                   .tensor_scale = format == WEIGHT_NVFP4 ? 0.75f : 1.0f, .bias_format = bias_format}};
-    size_t n = (size_t)out * (size_t)in;
-    m.values = zero_doubles(n);
-    if (format == WEIGHT_F32 || format == WEIGHT_BF16) {
-        size_t size = format == WEIGHT_F32 ? 4 : 2;
-        char *data = checked_alloc(n * size);
-        for (size_t i = 0; i < n; i++) {
-            float value = random_float();
-            uint16_t half = bf16_of(value);
-            memcpy(data + i * size, format == WEIGHT_F32 ? (void *)&value : (void *)&half, size);
-            m.values[i] = format == WEIGHT_F32 ? (double)value : (double)float_of_bf16(half);
-        }
-        m.source.data = unaligned_copy(data, n * size, &m.blocks[0]);
-        free(data);
-    } else {
-        size_t groups = n / (size_t)group;
-        uint8_t *data = checked_alloc(n / 2), *zeros = checked_alloc(groups), *scales8 = checked_alloc(groups);
-        uint16_t *scales = checked_alloc(groups * 2), *offsets = checked_alloc(groups * 2);
-        for (size_t i = 0; i < n / 2; i++)
-            data[i] = (uint8_t)random_u32();
-        for (size_t i = 0; i < groups; i++) {
-            zeros[i] = random_u32() % 16;
-            scales8[i] = random_u32() % 0x70; /* subnormals too */
-            scales[i] = bf16_of(0.1f + 0.1f * random_float());
-            if (format == WEIGHT_MLX_INT4 && i % 2)
-                scales[i] ^= 0x8000; /* MLX has negative scales, too */
-            offsets[i] = bf16_of(2.0f * random_float());
-        }
-        for (size_t i = 0; i < n; i++) {
-            int code = data[i / 2] >> (i % 2 ? 4 : 0) & 15;
-            size_t g = i / (size_t)group;
-            double scale = fp8 ? e4m3(scales8[g]) : (double)float_of_bf16(scales[g]);
-            if (format == WEIGHT_AWQ_INT4)
-                m.values[i] = (code - zeros[g]) * scale;
-            else if (format == WEIGHT_MLX_INT4)
-                m.values[i] = code * scale + (double)float_of_bf16(offsets[g]);
-            else
-                m.values[i] = (code & 8 ? -1.0 : 1.0) * level[code & 7] * scale * (double)m.source.tensor_scale;
-        }
-        m.source.data = unaligned_copy(data, n / 2, &m.blocks[0]);
-        if (fp8)
-            m.source.scales_fp8 = unaligned_copy(scales8, groups, &m.blocks[1]);
-        else
-            m.source.scales = unaligned_copy(scales, groups * 2, &m.blocks[1]);
-        if (format == WEIGHT_AWQ_INT4)
-            m.source.zeros = unaligned_copy(zeros, groups, &m.blocks[2]);
-        if (format == WEIGHT_MLX_INT4)
-            m.source.offsets = unaligned_copy(offsets, groups * 2, &m.blocks[2]);
-        free(data), free(zeros), free(scales8), free(scales), free(offsets);
+    if (weight_is_four_bit(format))
+        fill_random_groups(&m, fp8);
+    else
+        fill_dense(&m);
+    decode_values(&m);
+    if (with_bias)
+        fill_bias(&m);
+    return m;
+}
+
+/* A 4-bit matrix of EXHAUSTIVE_COLUMNS columns, which groups of 8, 12, 16, 32, 64 and 96 divide, with every code in groups
+ * that together have every zero up to `zeros` - 1, every FP8 scale but those that are no numbers, and scales and offsets of
+ * any size and sign. */
+enum { EXHAUSTIVE_COLUMNS = 192, EXHAUSTIVE_GROUPS = 256 };
+static inline struct matrix make_exhaustive_matrix(enum weight_format format, int group, bool fp8, int zeros)
+{
+    static const float scales[] = {1.0f, -0.37f, 0x1p-100f, 0x1p100f, 0.0f, 3.14f, -0x1.8p-20f};
+    static const float offsets[] = {0.0f, -1.0f, 0.0123f, 7.5f, -0x1p-60f};
+    const size_t half = EXHAUSTIVE_GROUPS, all = 2 * half; /* once more for the codes that a small group has no room for */
+    const int out = (int)(all * (size_t)group / EXHAUSTIVE_COLUMNS) + 1;
+    struct matrix m = {.source = {.format = format, .out_features = out, .in_features = EXHAUSTIVE_COLUMNS,
+                                  .group_size = group, .tensor_scale = format == WEIGHT_NVFP4 ? 0.75f : 1.0f}};
+    struct group_arrays a = group_arrays_of(&m.source);
+    memset(a.codes, 0, a.weights / 2);
+    for (size_t i = 0; i < a.weights; i++)
+        code_put(a.codes, i, (unsigned)((i % (size_t)group + i / (size_t)group / half % 2 * (size_t)group) % INT4_CODES));
+    for (size_t i = 0; i < a.groups; i++) {
+        a.zeros[i] = (uint8_t)(i % (size_t)zeros);
+        a.scales_fp8[i] = i % 128 == 127 ? 0 : (uint8_t)i;
+        a.scales[i] = float_to_bf16(scales[i % (sizeof scales / sizeof *scales)]);
+        a.offsets[i] = float_to_bf16(offsets[i % (sizeof offsets / sizeof *offsets)]);
     }
-    if (with_bias) {
-        char *bias = checked_alloc((size_t)out * 4);
-        for (int i = 0; i < out; i++) {
-            float value = random_float();
-            uint16_t half = bf16_of(value);
-            if (bias_format == WEIGHT_F32)
-                memcpy(bias + 4 * i, &value, 4);
-            else
-                memcpy(bias + 2 * i, &half, 2);
-        }
-        m.source.bias = unaligned_copy(bias, (size_t)out * 4, &m.blocks[3]);
-        m.bias_values = decode_bias(bias_format, m.source.bias, out);
-        free(bias);
-    }
+    place_groups(&m, &a, fp8);
+    decode_values(&m);
     return m;
 }
 

@@ -46,7 +46,7 @@ static struct weights random_weights(const struct shape *s)
     float *values = random_bf16(n + outs, 1.0f);
     uint16_t *halves = checked_alloc((n + outs) * sizeof *halves);
     for (size_t i = 0; i < n + outs; i++)
-        halves[i] = bf16_of(values[i]);
+        halves[i] = float_to_bf16(values[i]);
     struct weights w = {.source = {.format = s->bf16 ? WEIGHT_BF16 : WEIGHT_F32, .out_channels = s->out,
                                    .in_channels = s->in, .kernel_t = s->kt, .kernel_h = s->kh, .kernel_w = s->kw}};
     size_t size = s->bf16 ? sizeof *halves : sizeof *values;
@@ -280,7 +280,7 @@ static void float32_weights_are_rounded_to_the_nearest_bf16(void **state)
                                  .kernel_h = 1, .kernel_w = 1, .weight = weight};
     float *out = convolve(p->cuda, &s, &source, one, NULL, old);
     for (int i = 0; i < CHANNELS; i++)
-        assert_true(out[i] == float_of_bf16(bf16_of(weight[i * CHANNELS + i])));
+        assert_true(out[i] == bf16_to_float(float_to_bf16(weight[i * CHANNELS + i])));
     free(out);
 }
 

@@ -76,7 +76,7 @@ static void gelu_keeps_its_small_values_far_below_zero(void **state)
     struct pair *p = *state;
     float x[64];
     for (int i = 0; i < 64; i++)
-        x[i] = float_of_bf16(bf16_of(-4.0f - 0.1f * (float)i));
+        x[i] = bf16_to_float(float_to_bf16(-4.0f - 0.1f * (float)i));
     act *on_cuda = act_with(p->cuda, x, 64), *on_cpu = act_with(p->cpu, x, 64);
     p->cuda->gelu(p->cuda, on_cuda, 64, on_cuda);
     p->cpu->gelu(p->cpu, on_cpu, 64, on_cpu);
@@ -118,7 +118,7 @@ static void what_is_uploaded_comes_back_rounded_to_bf16_however_long_it_is(void 
     act *memory = act_with(p->cuda, x, n);
     float *back = values_of_act(p->cuda, memory, n);
     for (size_t i = 0; i < n; i++)
-        if (back[i] != float_of_bf16(bf16_of(x[i])))
+        if (back[i] != bf16_to_float(float_to_bf16(x[i])))
             fail_msg("value %zu came back as %g, not %g", i, (double)back[i], (double)x[i]);
     p->cuda->memory_free(p->cuda, memory);
     param *exact = param_with(p->cuda, x, n);
@@ -142,7 +142,7 @@ static void copies_clears_and_roundings_stay_on_the_card(void **state)
     k->copy(k, act_at(k, copied, 5), rounded, n - 5);
     float *got = values_of_act(k, copied, n);
     for (size_t i = 0; i < n; i++)
-        assert_true(got[i] == (i < 5 ? 0.0f : float_of_bf16(bf16_of(x[i - 5]))));
+        assert_true(got[i] == (i < 5 ? 0.0f : bf16_to_float(float_to_bf16(x[i - 5]))));
     free(x), free(got);
     k->memory_free(k, exact), k->memory_free(k, rounded), k->memory_free(k, copied);
 }

@@ -366,7 +366,7 @@ static void only_a_few_graphs_wait_for_the_card(void **state)
         l.k->graph_run(l.k, &l.graph, 0, add_work, &l);
     uint16_t done;
     memcpy(&done, l.x, sizeof done); /* without waiting */
-    const float count = float_of_bf16(done);
+    const float count = bf16_to_float(done);
     assert_true(count >= TIMES - WAITING);
     float *end = values_of_act(l.k, l.x, WIDTH);
     assert_true(end[0] == TIMES && count < TIMES);

@@ -40,7 +40,7 @@ static void check(struct pair *p, const struct operation *o, size_t x_elements, 
     float *x = random_bf16(x_elements, 1.0f), *old = random_bf16(y_elements, 1.0f);
     float *want = run_on(p->cpu, o, x, x_elements, old, y_elements), *got = run_on(p->cuda, o, x, x_elements, old, y_elements);
     for (size_t i = 0; i < y_elements; i++)
-        if (got[i] != float_of_bf16(bf16_of(want[i])))
+        if (got[i] != bf16_to_float(float_to_bf16(want[i])))
             fail_msg("value %zu of %zu is %g, not %g rounded", i, y_elements, (double)got[i], (double)want[i]);
     free(x), free(old), free(want), free(got);
 }

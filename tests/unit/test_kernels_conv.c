@@ -46,8 +46,8 @@ static void check(const struct shape *s)
     if (s->bf16)
         for (size_t i = 0; i < weights + (size_t)s->out; i++) {
             float *value = i < weights ? &weight[i] : &bias[i - weights];
-            half[i] = bf16_of(*value);
-            *value = float_of_bf16(half[i]);
+            half[i] = float_to_bf16(*value);
+            *value = bf16_to_float(half[i]);
         }
     void *blocks[2];
     struct conv_source source = {.format = s->bf16 ? WEIGHT_BF16 : WEIGHT_F32, .out_channels = s->out,

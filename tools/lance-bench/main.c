@@ -200,21 +200,22 @@ static void *values(struct kernels *k, size_t n, bool is_param)
 static void prepare_linear(struct bench *b)
 {
     const struct bench_case *c = b->c;
-    size_t n = (size_t)c->in * (size_t)c->out, groups = c->group ? n / (size_t)c->group : 0;
-    size_t data = c->format == WEIGHT_F32 ? 4 * n : c->format == WEIGHT_BF16 ? 2 * n : n / 2;
-    size_t bytes = data + groups * (c->format == WEIGHT_AWQ_INT4 ? 3 : 2);
+    struct linear_source s = {.format = c->format, .out_features = c->out, .in_features = c->in, .group_size = c->group,
+                              .scales = "", .tensor_scale = 1.0f};
+    const struct linear_row_bytes row = linear_row_bytes(&s);
+    size_t n = (size_t)c->in * (size_t)c->out, out = (size_t)c->out, data = out * row.data;
+    size_t bytes = out * (row.data + row.scales + row.zeros);
     /* A card keeps the last three 4-bit matrices decoded; in a model every product meets another. */
     size_t wanted = c->bound == BY_MEMORY ? (rotate_bytes + bytes - 1) / bytes : c->group && !b->k->host_memory ? 4 : 1;
     b->copies = wanted > MATRIX_COPIES_MAX ? MATRIX_COPIES_MAX : (int)wanted;
     /* 0x3c3c3c3c is 0.0115 in float32 and in bf16, and two ordinary 4-bit codes a byte. */
     b->file[0] = filled(data * (size_t)b->copies, 0x3c);
-    b->file[1] = filled(groups * 2 * (size_t)b->copies, 0x3c);
-    b->file[2] = filled(groups * (size_t)b->copies, 8);
+    b->file[1] = filled(out * row.scales * (size_t)b->copies, 0x3c);
+    b->file[2] = filled(out * row.zeros * (size_t)b->copies, 8);
     for (int i = 0; i < b->copies; i++) {
-        struct linear_source s = {.format = c->format, .out_features = c->out, .in_features = c->in,
-                                  .group_size = c->group, .data = (char *)b->file[0] + (size_t)i * data,
-                                  .scales = (char *)b->file[1] + (size_t)i * groups * 2,
-                                  .zeros = (uint8_t *)b->file[2] + (size_t)i * groups, .tensor_scale = 1.0f};
+        s.data = (char *)b->file[0] + (size_t)i * data;
+        s.scales = (char *)b->file[1] + (size_t)i * out * row.scales;
+        s.zeros = (uint8_t *)b->file[2] + (size_t)i * out * row.zeros;
         struct error error;
         check(b->k->linear_open(b->k, &b->matrix[i], &s, &error), &error);
     }

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/formats/weights.h"
+
 /* What the builders below share: the first failure sticks. */
 struct builder {
     struct tensor_list *list;
@@ -93,9 +95,9 @@ static void quantised(struct builder *b, int out, int in, float gain, float bias
         int columns;
         enum content content;
     } parts[] = {
-        {".qweight", DTYPE_U8, in / 2, nvfp4 ? CONTENT_NVFP4_CODES : CONTENT_AWQ_CODES},
-        {nvfp4 ? ".scales_bf16" : ".scales", DTYPE_BF16, in / group, CONTENT_SCALES},
-        {nvfp4 ? ".scales_fp8" : ".zeros", DTYPE_U8, in / group, nvfp4 ? CONTENT_SCALES_FP8 : CONTENT_ZEROS},
+        {"." PART_CODES, DTYPE_U8, in / CODES_PER_BYTE, nvfp4 ? CONTENT_NVFP4_CODES : CONTENT_AWQ_CODES},
+        {nvfp4 ? "." PART_SCALES_BF16 : "." PART_SCALES, DTYPE_BF16, in / group, CONTENT_SCALES},
+        {nvfp4 ? "." PART_SCALES_FP8 : "." PART_ZEROS, DTYPE_U8, in / group, nvfp4 ? CONTENT_SCALES_FP8 : CONTENT_ZEROS},
     };
     if (bias != 0)
         vector(b, out, 0, bias, "%s.bias", name);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/formats/weights.h"
+
 static FILE *create(const char *path, struct error *error)
 {
     FILE *file = fopen(path, "wx");
@@ -84,8 +86,8 @@ int text_write_meta(const char *path, const struct tensor_list *list, enum form 
     const char *separator = "";
     for (size_t i = 0; i < list->count; i++) {
         const struct random_tensor *tensor = &list->tensors[i];
-        const size_t length = strlen(tensor->name), suffix = strlen(".qweight");
-        if (length < suffix || strcmp(tensor->name + length - suffix, ".qweight"))
+        const size_t length = strlen(tensor->name), suffix = strlen("." PART_CODES);
+        if (length < suffix || strcmp(tensor->name + length - suffix, "." PART_CODES))
             continue;
         fprintf(file, "%s\n \"%.*s.weight\": {\"shape\": [%llu, %llu], %s\"%s\": %d, \"scheme\": \"%s\"}", separator,
                 (int)(length - suffix), tensor->name, (unsigned long long)tensor->shape[0],

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "kernels/formats/group.h"
 #include "tools/random-checkpoint/tensors.h"
 
 enum { SCALE_COLUMNS = 128, SMALLEST_ZERO = 6 };
@@ -23,19 +24,6 @@ static uint64_t random_bits(uint64_t key, uint64_t counter)
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
     return z ^ (z >> 31);
-}
-
-static uint32_t float_bits(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static uint16_t to_bf16(float value)
-{
-    const uint32_t bits = float_bits(value);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 /* Of the 128 columns number `group`, counted through the whole tensor. */
@@ -53,37 +41,19 @@ static int group_zero(const struct random_tensor *tensor, uint64_t group)
     return SMALLEST_ZERO + (int)(random_bits(~tensor->key, group) & 3);
 }
 
-/* FP4: a sign bit, and an index into 0, 0.5, 1, 1.5, 2, 3, 4, 6. */
-static int fp4_code(int level)
-{
-    static const uint8_t index_of[7] = {0, 2, 4, 5, 6, 0, 7};
-    return level < 0 ? 8 | index_of[-level] : index_of[level];
-}
-
-/* The nearest E4M3 number, of a scale that is positive and at most 448. */
-static uint8_t to_e4m3(float value)
-{
-    int exponent;
-    frexpf(value, &exponent); /* value = f * 2^exponent, f in [0.5, 1) */
-    if (exponent < -5)        /* subnormal: multiples of 2^-9 */
-        return (uint8_t)lrintf(ldexpf(value, 9));
-    const long significand = lrintf(ldexpf(value, 4 - exponent)); /* 8 to 16 */
-    return (uint8_t)(((exponent + 6) << 3) + (int)(significand - 8));
-}
-
-/* Two random nibbles, as a byte that holds both codes. */
+/* Two random nibbles, as a byte that holds the codes of both their levels in a group of that zero and a scale of 1. */
 static void byte_table(const struct random_tensor *tensor, int zero, uint8_t table[256])
 {
-    const bool fp4 = tensor->content == CONTENT_NVFP4_CODES;
+    const enum weight_format format = tensor->content == CONTENT_NVFP4_CODES ? WEIGHT_NVFP4 : WEIGHT_AWQ_INT4;
     for (int byte = 0; byte < 256; byte++) {
-        const int low = levels[byte & 15], high = levels[byte >> 4];
-        table[byte] = (uint8_t)(fp4 ? fp4_code(low) | fp4_code(high) << 4 : (low + zero) | (high + zero) << 4);
+        const float both[CODES_PER_BYTE] = {levels[byte & 15], levels[byte >> 4]};
+        group_encode(format, both, CODES_PER_BYTE, 1.0f, (float)zero, &table[byte], 0);
     }
 }
 
 static void fill_codes(const struct random_tensor *tensor, uint64_t first, uint64_t count, uint8_t *out)
 {
-    uint8_t tables[4][256];
+    uint8_t tables[4][256] = {{0}};
     for (int i = 0; i < 4; i++)
         byte_table(tensor, SMALLEST_ZERO + i, tables[i]);
     for (uint64_t done = 0; done < count; done += 8) {
@@ -101,7 +71,7 @@ static void fill_levels(const struct random_tensor *tensor, uint64_t first, uint
         const float scale = group_scale(tensor, element / SCALE_COLUMNS);
         uint16_t table[16], values[SCALE_COLUMNS];
         for (int i = 0; i < 16; i++)
-            table[i] = to_bf16((float)levels[i] * scale);
+            table[i] = float_to_bf16((float)levels[i] * scale);
         for (int i = 0; i < SCALE_COLUMNS; i += 16) {
             const uint64_t bits = random_bits(tensor->key, (element + (uint64_t)i) / 16);
             for (int j = 0; j < 16; j++)
@@ -117,8 +87,8 @@ static void fill_per_group(const struct random_tensor *tensor, uint64_t first, u
     for (uint64_t done = 0; done < count; done += repeats * size) {
         const uint64_t group = (first + done) / size / repeats;
         const uint16_t value = tensor->content == CONTENT_ZEROS    ? (uint16_t)group_zero(tensor, group)
-                               : tensor->content == CONTENT_SCALES ? to_bf16(group_scale(tensor, group))
-                                                                   : to_e4m3(group_scale(tensor, group));
+                               : tensor->content == CONTENT_SCALES ? float_to_bf16(group_scale(tensor, group))
+                                                                   : float_to_e4m3(group_scale(tensor, group));
         for (uint64_t i = 0; i < repeats; i++)
             memcpy(out + done + i * size, &value, size == 1 ? 1 : 2); /* little-endian: the low byte comes first */
     }
@@ -158,7 +128,7 @@ static void fill_uniform(const struct random_tensor *tensor, uint64_t first, uin
         const size_t now = alike(tensor, element, end - element < BLOCK ? (size_t)(end - element) : BLOCK);
         uniform_values(tensor, element, now, values);
         for (size_t i = 0; i < now && size == sizeof *narrow; i++)
-            narrow[i] = to_bf16(values[i]);
+            narrow[i] = float_to_bf16(values[i]);
         memcpy(out, size == sizeof *narrow ? (const void *)narrow : (const void *)values, now * size);
         out += now * size;
         element += now;

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "kernels/kernels.h"
+#include "kernels/formats/weights.h"
 #include "protocol/safetensors.h"
 
 enum { CHECKPOINT_MAX_FULL_BLOCKS = 64, CHECKPOINT_VIT_PATCH = 14 /* pixels a side: the only ViT that pictures are prepared for */ };

@@ -46,7 +46,7 @@ static void linear(struct check *check, int out, int in, enum bias bias, const c
     va_end(arguments);
     if (check->result)
         return;
-    bool found = is_there(check, name, ".weight") || is_there(check, name, ".qweight");
+    bool found = is_there(check, name, ".weight") || is_there(check, name, "." PART_CODES);
     count(check, found, name);
     if (bias == WITH_BIAS) {
         char bias_name[NAME_BYTES + 8];

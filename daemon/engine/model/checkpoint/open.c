@@ -155,7 +155,7 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
         if (result)
             return error_prefix(error, "%s", path);
         double stated = own ? own->valuedouble : *group_size;
-        if (source.format != WEIGHT_AWQ_INT4 && source.format != WEIGHT_NVFP4)
+        if (!weight_is_four_bit(source.format) || source.format == WEIGHT_MLX_INT4)
             return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should be a 4-bit weight, but is not", path, name);
         if (source.group_size != stated)
             return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should have groups of %g columns, but its scales are for %d",
@@ -181,13 +181,14 @@ static int largest_group(const struct checkpoint *checkpoint)
     uint64_t largest = 0;
     for (size_t i = 0; i < checkpoint->table.count; i++) {
         const struct tensor_view *scales = &checkpoint->table.tensors[i];
-        if (!ends_with(scales->name, ".scales") || scales->dimensions != 2 || !scales->shape[1])
+        if (!ends_with(scales->name, "." PART_SCALES) || scales->dimensions != 2 || !scales->shape[1])
             continue;
         char name[TENSOR_MAX_NAME_BYTES];
-        snprintf(name, sizeof name, "%.*s", (int)(strlen(scales->name) - strlen(".scales")), scales->name);
-        const struct tensor_view *bytes = tensor_table_part(&checkpoint->table, name, "qweight");
-        const struct tensor_view *packed = bytes ? bytes : tensor_table_part(&checkpoint->table, name, "weight");
-        uint64_t size = packed && packed->dimensions == 2 ? (bytes ? 2 : 8) * packed->shape[1] / scales->shape[1] : 0;
+        snprintf(name, sizeof name, "%.*s", (int)(strlen(scales->name) - strlen("." PART_SCALES)), scales->name);
+        const struct tensor_view *bytes = tensor_table_part(&checkpoint->table, name, PART_CODES);
+        const struct tensor_view *packed = bytes ? bytes : tensor_table_part(&checkpoint->table, name, PART_CODES_MLX);
+        const uint64_t codes = bytes ? CODES_PER_BYTE : CODES_PER_WORD;
+        uint64_t size = packed && packed->dimensions == 2 ? codes * packed->shape[1] / scales->shape[1] : 0;
         if (size > largest && size <= 1 << 16)
             largest = size;
     }
@@ -200,11 +201,11 @@ static int recognise(struct checkpoint *checkpoint, const char *meta_path, struc
     bool awq = false, mlx = false, nvfp4 = false, wide_scales = false, tensor_scales = false;
     for (size_t i = 0; i < checkpoint->table.count; i++) {
         const struct tensor_view *tensor = &checkpoint->table.tensors[i];
-        nvfp4 |= ends_with(tensor->name, ".scales_fp8") || ends_with(tensor->name, ".scales_bf16");
-        wide_scales |= ends_with(tensor->name, ".scales_bf16");
-        tensor_scales |= ends_with(tensor->name, ".tensor_scale");
-        awq |= ends_with(tensor->name, ".zeros");
-        mlx |= ends_with(tensor->name, ".biases");
+        nvfp4 |= ends_with(tensor->name, "." PART_SCALES_FP8) || ends_with(tensor->name, "." PART_SCALES_BF16);
+        wide_scales |= ends_with(tensor->name, "." PART_SCALES_BF16);
+        tensor_scales |= ends_with(tensor->name, "." PART_TENSOR_SCALE);
+        awq |= ends_with(tensor->name, "." PART_ZEROS);
+        mlx |= ends_with(tensor->name, "." PART_OFFSETS);
     }
     int seen_group_size = largest_group(checkpoint), group_size = seen_group_size;
     if (*meta_path) {
@@ -272,11 +273,11 @@ static void compute_hash(struct checkpoint *checkpoint)
 /* .scales_fp8 is only read where .scales_bf16 is not. */
 static bool is_read(const struct checkpoint *checkpoint, const struct tensor_view *tensor)
 {
-    if (!ends_with(tensor->name, ".scales_fp8"))
+    if (!ends_with(tensor->name, "." PART_SCALES_FP8))
         return true;
     char name[TENSOR_MAX_NAME_BYTES];
-    snprintf(name, sizeof name, "%.*s", (int)(strlen(tensor->name) - strlen(".scales_fp8")), tensor->name);
-    return !tensor_table_part(&checkpoint->table, name, "scales_bf16");
+    snprintf(name, sizeof name, "%.*s", (int)(strlen(tensor->name) - strlen("." PART_SCALES_FP8)), tensor->name);
+    return !tensor_table_part(&checkpoint->table, name, PART_SCALES_BF16);
 }
 
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint)

@@ -138,7 +138,7 @@ static int read_part(const struct tensor_table *table, const char *name, const c
     if (!tensor)
         return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.%s\" is missing", name, part);
     /* FP8 bytes are published as U8, but the format has a dtype for them. */
-    bool known = tensor->dtype == dtype || (!strcmp(part, "scales_fp8") && tensor->dtype == DTYPE_F8_E4M3);
+    bool known = tensor->dtype == dtype || (!strcmp(part, PART_SCALES_FP8) && tensor->dtype == DTYPE_F8_E4M3);
     if (!known)
         return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" has dtype %s where %s is needed", tensor->name,
                          dtype_name(tensor->dtype), dtype_name(dtype));
@@ -152,7 +152,7 @@ static int read_part(const struct tensor_table *table, const char *name, const c
 /* The per-tensor scale of our own quantiser; published NVFP4 files have none. */
 static int read_tensor_scale(const struct tensor_table *table, const char *name, float *scale, struct error *error)
 {
-    const struct tensor_view *tensor = tensor_table_part(table, name, "tensor_scale");
+    const struct tensor_view *tensor = tensor_table_part(table, name, PART_TENSOR_SCALE);
     *scale = 1.0f;
     if (!tensor)
         return 0;
@@ -177,13 +177,13 @@ static int read_mlx(const struct tensor_table *table, const char *name, struct l
                     struct error *error)
 {
     int out = source->out_features, in = source->in_features, result;
-    if (in % 8)
+    if (in % CODES_PER_WORD)
         return error_set(error, ERROR_BAD_FILE, "\"%.200s\": packed 4-bit weights need a multiple of 8 columns", name);
-    uint64_t packed = (uint64_t)in / 8, groups = 0;
+    uint64_t packed = (uint64_t)in / CODES_PER_WORD, groups = 0;
     source->format = WEIGHT_MLX_INT4;
-    if ((result = read_part(table, name, "weight", DTYPE_U32, out, &packed, &source->data, error)) ||
-        (result = read_part(table, name, "scales", DTYPE_BF16, out, &groups, &source->scales, error)) ||
-        (result = read_part(table, name, "biases", DTYPE_BF16, out, &groups, &source->offsets, error)))
+    if ((result = read_part(table, name, PART_CODES_MLX, DTYPE_U32, out, &packed, &source->data, error)) ||
+        (result = read_part(table, name, PART_SCALES, DTYPE_BF16, out, &groups, &source->scales, error)) ||
+        (result = read_part(table, name, PART_OFFSETS, DTYPE_BF16, out, &groups, &source->offsets, error)))
         return result;
     return set_group_size(source, name, groups, error);
 }
@@ -192,23 +192,23 @@ static int read_4bit(const struct tensor_table *table, const char *name, struct 
                      struct error *error)
 {
     int out = source->out_features, in = source->in_features, result;
-    if (in % 2)
+    if (in % CODES_PER_BYTE)
         return error_set(error, ERROR_BAD_FILE, "\"%.200s\": 4-bit weights need an even number of columns", name);
-    uint64_t packed = (uint64_t)in / 2, groups = 0;
+    uint64_t packed = (uint64_t)in / CODES_PER_BYTE, groups = 0;
     const void *zeros = NULL;
-    if ((result = read_part(table, name, "qweight", DTYPE_U8, out, &packed, &source->data, error)))
+    if ((result = read_part(table, name, PART_CODES, DTYPE_U8, out, &packed, &source->data, error)))
         return result;
-    if (tensor_table_part(table, name, "zeros")) {
+    if (tensor_table_part(table, name, PART_ZEROS)) {
         source->format = WEIGHT_AWQ_INT4;
-        if ((result = read_part(table, name, "scales", DTYPE_BF16, out, &groups, &source->scales, error)) ||
-            (result = read_part(table, name, "zeros", DTYPE_U8, out, &groups, &zeros, error)))
+        if ((result = read_part(table, name, PART_SCALES, DTYPE_BF16, out, &groups, &source->scales, error)) ||
+            (result = read_part(table, name, PART_ZEROS, DTYPE_U8, out, &groups, &zeros, error)))
             return result;
         source->zeros = zeros;
     } else {
         source->format = WEIGHT_NVFP4;
-        bool wide = tensor_table_part(table, name, "scales_bf16");
-        if ((result = wide ? read_part(table, name, "scales_bf16", DTYPE_BF16, out, &groups, &source->scales, error)
-                           : read_part(table, name, "scales_fp8", DTYPE_U8, out, &groups, &source->scales_fp8,
+        bool wide = tensor_table_part(table, name, PART_SCALES_BF16);
+        if ((result = wide ? read_part(table, name, PART_SCALES_BF16, DTYPE_BF16, out, &groups, &source->scales, error)
+                           : read_part(table, name, PART_SCALES_FP8, DTYPE_U8, out, &groups, &source->scales_fp8,
                                        error)) ||
             (result = read_tensor_scale(table, name, &source->tensor_scale, error)))
             return result;
@@ -229,7 +229,7 @@ int tensor_table_linear(const struct tensor_table *table, const char *name, int 
             return bad_shape(weight, (uint64_t)out_features, (uint64_t)in_features, error);
         result = dense_format(weight, &source->format, error);
         source->data = weight->data;
-    } else if (tensor_table_part(table, name, "qweight")) {
+    } else if (tensor_table_part(table, name, PART_CODES)) {
         result = read_4bit(table, name, source, error);
     } else {
         return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.weight\" is missing", name);
