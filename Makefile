@@ -16,6 +16,7 @@
 #   make bench-peers    the CPU's operators beside PyTorch's and llama.cpp's, which it installs into build/peers
 #   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
 #   make parameters     writes what is kept of the engine's table of parameters: protocol/parameters.json, known_parameters.c, PROTOCOL.md
+#   make version        protocol/version.h to the files that cannot read it
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
 #   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
@@ -61,8 +62,6 @@ CUDA_BUILD       ?= build/cuda
 CUDA_OBJECTS      = $(patsubst %,$(CUDA_BUILD)/%.o,$(notdir $(CUDA_SOURCES)))
 EMULATED_OBJECTS  = $(patsubst %,$(BUILD)/emulated/%.o,$(notdir $(CUDA_SOURCES) $(wildcard tests/cuda_emulation/*.cpp)))
 EMULATED_PLUGIN   = $(BUILD)/tests/liblanced_cuda_emulated.so
-# A plugin that was compiled with another kernels.h is refused by this checksum.
-KERNELS_ABI      := $(firstword $(shell cksum < kernels/kernels.h))u
 
 # tools/media (pictures and videos as files) is no program of its own: lancectl is linked with it.
 MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
@@ -103,7 +102,6 @@ $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
 $(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)
-$(BUILD)/kernels/plugin.o: BASE_FLAGS += -DKERNELS_ABI=$(KERNELS_ABI)
 
 $(BUILD)/%.o: %.c | $(BUILD)/headers
 	@mkdir -p $(@D)
@@ -142,6 +140,15 @@ parameters: $(BUILD)/print-parameters
 	$< markdown > $(BUILD)/parameters.md
 	sed -i -e '/^<!-- parameters: begin/,/^<!-- parameters: end/{//!d}' -e '/^<!-- parameters: begin/r $(BUILD)/parameters.md' protocol/PROTOCOL.md
 
+# ---- the version ----
+# protocol/version.h as Python, and for ComfyUI's registry; tests/python/test_version.py compares.
+LANCED_VERSION   = $(shell sed -n 's/^.define LANCED_VERSION "\(.*\)"$$/\1/p' protocol/version.h)
+PROTOCOL_VERSION = $(shell sed -n 's/^enum { PROTOCOL_VERSION = \(.*\) };$$/\1/p' protocol/version.h)
+version:
+	sed -i -e 's/^VERSION = .*/VERSION = "$(LANCED_VERSION)"/' -e 's/^PROTOCOL_VERSION = .*/PROTOCOL_VERSION = $(PROTOCOL_VERSION)/' \
+	    protocol/python/lanced_client/version.py
+	sed -i 's/^version = .*/version = "$(LANCED_VERSION)"/' pyproject.toml
+
 # ---- CUDA ----
 NVCC ?= nvcc
 CUDA_ARCHS ?= 80 86 89 90 100 120
@@ -149,7 +156,7 @@ CUDA_ARCHS ?= 80 86 89 90 100 120
 # code comes from one PTX: the slow half of compiling is done once. CUDA_PTX=120 CUDA_ARCHS=120, say, to compare.
 CUDA_PTX ?= 80
 CUDA_TARGETS = -gencode 'arch=compute_$(CUDA_PTX),code=[$(subst $(space),$(comma),$(CUDA_ARCHS:%=sm_%) compute_$(CUDA_PTX))]'
-NVCC_FLAGS = -std=c++17 -O3 -I. -DKERNELS_ABI=$(KERNELS_ABI) -lineinfo --compress-mode=size -MMD -MP \
+NVCC_FLAGS = -std=c++17 -O3 -I. -lineinfo --compress-mode=size -MMD -MP \
              -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
 
 CUDA_PLUGIN = build/liblanced_cuda.so
@@ -174,7 +181,7 @@ $(CUDA_BUILD)/nvcc: FORCE
 
 # The same sources for the CPU, for tests. No strict aliasing: the CUDA language has none.
 CXX = $(if $(findstring clang,$(CC)),clang++,g++)
-EMULATED_FLAGS = -O2 -g -std=c++17 -fPIC -fvisibility=hidden -fno-strict-aliasing -DCUDA_EMULATION -DKERNELS_ABI=$(KERNELS_ABI) \
+EMULATED_FLAGS = -O2 -g -std=c++17 -fPIC -fvisibility=hidden -fno-strict-aliasing -DCUDA_EMULATION \
                  -Itests/cuda_emulation $(filter-out -std=c11,$(BASE_FLAGS)) -Wno-unknown-pragmas
 
 $(BUILD)/emulated/%.cu.o: kernels/cuda/%.cu

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,18 +43,6 @@ def test_only_starting_the_local_daemon_runs_a_program_and_without_a_shell() -> 
             if isinstance(node, ast.Call):
                 assert "shell" not in {keyword.arg for keyword in node.keywords}
                 assert ast.unparse(node.func) not in {"os.system", "os.popen", "exec", "eval", "__import__"}
-
-
-def test_the_registry_is_told_the_version_that_daemon_and_client_have() -> None:
-    versions = {
-        name: re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)
-        for name, pattern in {
-            "pyproject.toml": r'^version = "(\d+\.\d+\.\d+)"$',
-            "protocol/version.h": r'^#define LANCED_VERSION "(.*)"$',
-            "protocol/python/lanced_client/client.py": r'^CLIENT_VERSION = "(.*)"$',
-        }.items()
-    }
-    assert len({tuple(found) for found in versions.values()}) == 1, versions
 
 
 def test_the_client_imports_without_torch() -> None:

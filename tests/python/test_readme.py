@@ -17,6 +17,7 @@ FILE_BY_FILE = (
     "daemon/engine/model/tokenizer",
     "daemon/jobs",
     "kernels",
+    "kernels/formats",
     "kernels/cpu",
     "protocol",
     "protocol/python/lanced_client",

@@ -62,9 +62,10 @@ from .events import (
 )
 from .printable import printable
 from .transport import IsAlive, Parts, Peer, open_peer
-from .wire import PROTOCOL_VERSION, Tensors, decode, encode_parts
+from .version import PROTOCOL_VERSION
+from .version import VERSION as CLIENT_VERSION
+from .wire import Tensors, decode, encode_parts
 
-CLIENT_VERSION = "0.1.0"
 _NAME = f"lanced_client {CLIENT_VERSION}"
 
 SILENCE_SECONDS = 60.0  # how long a daemon that is there may owe an answer, by default

@@ -16,8 +16,6 @@ import numpy as np
 
 from .errors import BadAnswer, BadRequest
 
-PROTOCOL_VERSION = 1
-
 _DTYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
