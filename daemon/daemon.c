@@ -51,6 +51,7 @@ struct daemon {
     struct instance *instance;
     struct jobs *jobs;
     struct worker *worker;
+    struct service *service;
     struct server *server;
     int signal_fd, wish_fd;
     int stdin_fd; /* -1: not watched, or ended */
@@ -172,7 +173,9 @@ static int serve(struct daemon *daemon, struct error *error)
     if (status == 0)
         status = worker_open(&daemon->worker, options, daemon->jobs, on_fatal, daemon, error);
     if (status == 0)
-        status = server_open(&daemon->server, options, daemon->jobs, daemon->worker, on_shutdown, daemon, error);
+        status = service_open(&daemon->service, options, daemon->jobs, daemon->worker, on_shutdown, daemon, error);
+    if (status == 0)
+        status = server_open(&daemon->server, options, daemon->service, error);
     if (status == 0) /* not before: a port that is in use is told at once, not after a model was loaded for nothing */
         status = worker_start(daemon->worker, error);
     if (status != 0)
@@ -300,6 +303,7 @@ int daemon_run(int argc, char **argv)
     alarm(CLOSE_SECONDS);
     server_close(daemon.server);
     alarm(exit_status == EXIT_DEVICE_LOST ? CLOSE_SECONDS : 0); /* who knows what the driver of a broken card does */
+    service_close(daemon.service);
     worker_close(daemon.worker);
     jobs_close(daemon.jobs);
     instance_close(daemon.instance);

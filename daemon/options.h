@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "daemon/jobs/jobs.h"
+#include "daemon/jobs/limits.h"
 #include "kernels/backend.h"
 #include "protocol/endpoint.h"
 

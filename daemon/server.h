@@ -1,17 +1,15 @@
-/* server.h: lanced's socket: answers the requests of PROTOCOL.md. */
+/* server.h: lanced's socket, a door of the service (service.h): nng's contexts, parking, sending. */
 #ifndef LANCE_SERVER_H
 #define LANCE_SERVER_H
 
-#include "daemon/jobs/jobs.h"
-#include "daemon/options.h"
-#include "daemon/worker.h"
+#include "daemon/service/service.h"
 
+struct options;
 struct server;
 
-/* Listen and answer from now on. on_shutdown(context, cancel) is called, from any thread, when a client asks
- * the daemon to end. Everything given must outlive the server. Errors: ERROR_IO, ERROR_BUSY (address in use). */
-int server_open(struct server **out, const struct options *options, struct jobs *jobs, struct worker *worker,
-                void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
+/* Listen at the options' endpoint, and bring the service what comes, from now on. Everything given must outlive the server.
+ * Errors: ERROR_IO, ERROR_BUSY (address in use), ERROR_NO_MEMORY. */
+int server_open(struct server **out, const struct options *options, struct service *service, struct error *error);
 
 /* To be called about once a second, by the thread that opened the server: see listener.h. */
 void server_check(struct server *server);

@@ -15,17 +15,9 @@
 
 #include "base/error.h"
 #include "daemon/blob.h"
+#include "daemon/jobs/limits.h"
 #include "daemon/request.h"
 #include "daemon/waiter.h"
-
-struct jobs_limits {
-    int queue;             /* jobs waiting at most; */
-    uint64_t queue_bytes;  /* what their requests may take, the running job's with them */
-    int results;           /* ended jobs kept at most, */
-    uint64_t result_bytes; /* in at most so many bytes, */
-    double result_seconds; /* for so long */
-    double orphan_seconds; /* a job that nobody has asked about for so long is cancelled; 0: never */
-};
 
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 

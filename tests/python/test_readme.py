@@ -16,6 +16,7 @@ FILE_BY_FILE = (
     "daemon/engine/model/checkpoint",
     "daemon/engine/model/tokenizer",
     "daemon/jobs",
+    "daemon/service",
     "kernels",
     "kernels/formats",
     "kernels/cpu",

@@ -1,0 +1,127 @@
+/* daemon_requests.c: hello, stats, shutdown, and what the daemon knows without a model: parameters, sampling. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/parameters_json.h"
+#include "daemon/sampling.h"
+#include "daemon/service/handling.h"
+#include "daemon/worker.h"
+
+int handle_hello(struct call *call, const cJSON *request, struct error *error)
+{
+    (void)error;
+    struct service *service = call->service;
+    const struct options *options = service->options;
+    struct worker_status status;
+    worker_status(service->worker, &status);
+    const char *client = json_text(request, "client");
+    log_debug(NULL, "hello from %.80s", client != NULL ? client : "a client without a name");
+
+    json_add_text(call->fields, "version", LANCED_VERSION);
+    json_add_text(call->fields, "generation", service->generation);
+    json_add_text(call->fields, "backend", status.backend);
+    json_add_number(call->fields, "pid", getpid());
+    cJSON *limits = json_add_object(call->fields, "limits");
+    json_add_number(limits, "message_bytes", (double)options->max_message_bytes);
+    json_add_number(limits, "queue", options->jobs.queue);
+    json_add_number(limits, "queue_bytes", (double)options->jobs.queue_bytes);
+    json_add_number(limits, "results", options->jobs.results);
+    json_add_number(limits, "result_bytes", (double)options->jobs.result_bytes);
+    json_add_number(limits, "result_seconds", options->jobs.result_seconds);
+    call_add_model(call, &status);
+    json_add_text(call->fields, "default_model", options->models[0].name);
+    json_add_bool(call->fields, "shutting_down", jobs_is_shut(service->jobs));
+    return 0;
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%*u %llu", &pages) != 1)
+            pages = 0;
+        fclose(file);
+    }
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+int handle_stats(struct call *call, const cJSON *request, struct error *error)
+{
+    (void)request;
+    (void)error;
+    struct service *service = call->service;
+    struct worker_status status;
+    worker_status(service->worker, &status);
+    uint64_t queue_bytes, result_bytes;
+    cJSON *jobs = jobs_stats(service->jobs, &queue_bytes, &result_bytes), *answer = call->fields;
+    struct rusage usage = {0};
+    getrusage(RUSAGE_SELF, &usage);
+
+    json_add_text(answer, "version", LANCED_VERSION);
+    json_add_text(answer, "generation", service->generation);
+    json_add_text(answer, "backend", status.backend);
+    if (status.advice[0])
+        json_add_text(answer, "advice", status.advice);
+    json_add_number(answer, "uptime_seconds", clock_seconds() - service->started_at);
+    json_add_number(answer, "loads", (double)status.loads);
+    json_add_number(answer, "unloads", (double)status.unloads);
+    call_add_model(call, &status);
+    json_add_number(answer, "idle_unload_seconds", service->options->idle_unload_seconds);
+    json_add(answer, "jobs", jobs);
+    json_add(answer, "requests", service_counts(service));
+    json_add_number(answer, "bad_messages", (double)atomic_load(&service->bad_messages));
+    json_add_number(answer, "waiting", atomic_load(&service->parked));
+    json_add_number(answer, "steps", (double)status.steps);
+    json_add_number(answer, "busy_seconds", status.busy_seconds);
+    json_add_number(answer, "last_step_seconds", status.last_step_seconds);
+    cJSON *memory = json_add_object(answer, "memory");
+    json_add_number(memory, "resident_bytes", (double)resident_bytes());
+    json_add_number(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
+    json_add_number(memory, "weight_bytes", (double)status.info.weight_bytes);
+    json_add_number(memory, "prefix_bytes", (double)status.held.prefix_bytes);
+    json_add_number(memory, "job_bytes", (double)status.held.job_bytes);
+    json_add_number(memory, "held_bytes",
+                            (double)(status.held.weight_bytes + status.held.prefix_bytes + status.held.job_bytes));
+    json_add_number(memory, "queue_bytes", (double)queue_bytes);
+    json_add_number(memory, "result_bytes", (double)result_bytes);
+    json_add_number(memory, "job_peak_bytes", (double)status.job_peak_bytes);
+    json_add_number(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
+    cJSON *prefixes = json_add_object(answer, "prefix_cache");
+    json_add_number(prefixes, "hits", (double)status.prefixes.hits);
+    json_add_number(prefixes, "misses", (double)status.prefixes.misses);
+    json_add_number(prefixes, "evictions", (double)status.prefixes.evictions);
+    json_add_number(prefixes, "blocks", (double)status.prefixes.blocks);
+    json_add_number(prefixes, "bytes", (double)status.prefixes.bytes);
+    json_add_number(prefixes, "limit_bytes", (double)status.prefixes.limit_bytes);
+    return 0;
+}
+
+int handle_shutdown(struct call *call, const cJSON *request, struct error *error)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "mode");
+    const char *mode = item == NULL ? "finish" : cJSON_GetStringValue(item);
+    if (mode == NULL || (strcmp(mode, "finish") != 0 && strcmp(mode, "cancel") != 0))
+        return error_set(error, ERROR_BAD_REQUEST, "mode: must be \"finish\" or \"cancel\"");
+    log_info(NULL, "a client asked to shut down (%s)", mode);
+    call->service->on_shutdown(call->service->context, strcmp(mode, "cancel") == 0);
+    return 0;
+}
+
+int handle_parameters(struct call *call, const cJSON *request, struct error *error)
+{
+    (void)request;
+    (void)error;
+    parameters_add_json(call->fields);
+    return 0;
+}
+
+int handle_sampling(struct call *call, const cJSON *request, struct error *error)
+{
+    return sampling_answer(call->fields, request, call->service->options->max_message_bytes, error);
+}

@@ -1,0 +1,69 @@
+/* handling.h: what the files of daemon/service/ share: the service itself, the handlers, and what these have in common. */
+#ifndef LANCE_HANDLING_H
+#define LANCE_HANDLING_H
+
+#include <stdatomic.h>
+
+#include "daemon/service/call.h"
+
+struct options;
+struct worker;
+struct worker_status;
+
+enum { CALL_PARKED = 1 }; /* a handler's result beside 0 and error codes; nobody may touch the call after that */
+
+struct service {
+    const struct options *options;
+    struct jobs *jobs;
+    struct worker *worker;
+    void (*on_shutdown)(void *context, bool cancel);
+    void *context;
+    double started_at;
+    char generation[JOB_ID_MAX_BYTES + 1];
+    struct blob *no_memory_answer; /* made while there is memory */
+    atomic_int parked;
+    atomic_uint_fast64_t bad_messages;
+    atomic_uint_fast64_t *counts; /* one for each kind of request */
+};
+
+/* A handler adds to call->fields (which has "protocol" and "ok") or sets call->answer, or parks the call, or fails. */
+typedef int request_handler(struct call *call, const cJSON *request, struct error *error);
+
+struct request_kind {
+    const char *name;
+    request_handler *handle;
+    int (*resume)(struct call *call, struct error *error); /* NULL for a request that never parks */
+    void (*unpark)(struct call *call);
+};
+
+/* The waiter to park with, or NULL when the answer must be given at once. */
+struct waiter *call_waiter(struct call *call);
+
+/* The field `job`, into call->job. */
+int call_read_job(struct call *call, const cJSON *request, struct error *error);
+
+/* An optional whole number; one over `highest` is taken as that. */
+int call_read_whole(uint64_t *out, const cJSON *request, const char *name, uint64_t missing, uint64_t highest,
+                    struct error *error);
+
+/* The field `model` of an answer. */
+void call_add_model(struct call *call, const struct worker_status *status);
+
+/* The object `requests` of stats, which the caller frees (service.c). */
+cJSON *service_counts(const struct service *service);
+
+/* daemon_requests.c */
+request_handler handle_hello, handle_stats, handle_shutdown, handle_parameters, handle_sampling;
+
+/* model_requests.c */
+request_handler handle_models, handle_load, handle_unload;
+int resume_load(struct call *call, struct error *error);
+int resume_unload(struct call *call, struct error *error);
+void unpark_model(struct call *call);
+
+/* job_requests.c */
+request_handler handle_submit, handle_wait, handle_result, handle_cancel, handle_release, handle_jobs;
+int resume_wait(struct call *call, struct error *error);
+void unpark_wait(struct call *call);
+
+#endif

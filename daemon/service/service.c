@@ -1,0 +1,258 @@
+/* service.c: see service.h. Which requests there are, and what every one of them goes through. */
+#include "daemon/service/service.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/failure.h"
+#include "daemon/log.h"
+#include "daemon/options.h"
+#include "daemon/service/handling.h"
+#include "daemon/worker.h"
+
+static const struct request_kind requests[] = {
+    {"hello", handle_hello, NULL, NULL},
+    {"models", handle_models, NULL, NULL},
+    {"load", handle_load, resume_load, unpark_model},
+    {"unload", handle_unload, resume_unload, unpark_model},
+    {"submit", handle_submit, NULL, NULL},
+    {"wait", handle_wait, resume_wait, unpark_wait},
+    {"result", handle_result, NULL, NULL},
+    {"cancel", handle_cancel, NULL, NULL},
+    {"release", handle_release, NULL, NULL},
+    {"stats", handle_stats, NULL, NULL},
+    {"shutdown", handle_shutdown, NULL, NULL},
+    {"jobs", handle_jobs, NULL, NULL},
+    {"parameters", handle_parameters, NULL, NULL},
+    {"sampling", handle_sampling, NULL, NULL},
+};
+enum { REQUESTS = sizeof requests / sizeof requests[0] };
+
+cJSON *service_counts(const struct service *service)
+{
+    cJSON *counts = json_object();
+    for (int i = 0; i < REQUESTS; i++)
+        json_add_number(counts, requests[i].name, (double)atomic_load(&service->counts[i]));
+    return counts;
+}
+
+/* --- The answer --------------------------------------------------------------------------- */
+
+static size_t preview_tensors(const struct job_news *news, struct tensor_view *tensors)
+{
+    for (int i = 0; i < news->preview_count; i++) {
+        const struct job_preview *preview = &news->previews[i];
+        tensors[i] = (struct tensor_view){
+            .name = preview->name,
+            .dtype = DTYPE_U8,
+            .dimensions = 4,
+            .shape = {(uint64_t)preview->frames, (uint64_t)preview->height, (uint64_t)preview->width, 3},
+            .data = preview->rgb->data,
+            .bytes = preview->rgb->bytes,
+        };
+    }
+    return (size_t)news->preview_count;
+}
+
+static void encode_answer(struct call *call)
+{
+    struct error error;
+    struct tensor_view tensors[JOBS_KEPT_PREVIEWS];
+    size_t count = preview_tensors(&call->news, tensors);
+    void *data;
+    uint64_t bytes;
+    if (message_encode(&data, &bytes, call->fields, tensors, count, &error) == 0) {
+        call->answer = blob_open(data, bytes);
+        return;
+    }
+    log_error(NULL, "an answer cannot be written: %s", error.text);
+    if (error.code == ERROR_NO_MEMORY)
+        call->answer = blob_share(call->service->no_memory_answer);
+}
+
+/* What a handler made, or the error it failed with, becomes the answer. */
+static void finish(struct call *call, int status, const struct error *failure)
+{
+    if (status != 0) {
+        job_news_clear(&call->news);
+        cJSON_Delete(call->fields);
+        call->fields = failure_json(failure);
+    } else if (call->news.events != NULL) {
+        json_add(call->fields, "events", call->news.events);
+        call->news.events = NULL;
+    }
+    if (status != 0 || call->answer == NULL)
+        encode_answer(call);
+}
+
+void service_refuse(struct call *call, const struct error *why)
+{
+    finish(call, why->code, why);
+}
+
+void call_clear(struct call *call)
+{
+    message_close(call->message);
+    call->message = NULL;
+    cJSON_Delete(call->fields);
+    call->fields = NULL;
+    job_news_clear(&call->news);
+    blob_close(call->answer);
+    call->answer = NULL;
+}
+
+/* --- One message ------------------------------------------------------------------------------ */
+
+/* Whether the token is right, in a time that does not tell how much of it is. */
+static bool token_is_right(const char *wanted, const char *given)
+{
+    if (given == NULL)
+        given = "";
+    size_t length = strlen(given);
+    unsigned difference = length != strlen(wanted);
+    for (size_t i = 0; wanted[i] != '\0'; i++)
+        difference |= (unsigned char)wanted[i] ^ (unsigned char)(length != 0 ? given[i % length] : 0);
+    return difference == 0;
+}
+
+static int handle_envelope(struct call *call, const cJSON *envelope, struct error *error)
+{
+    struct service *service = call->service;
+    const cJSON *protocol = cJSON_GetObjectItemCaseSensitive(envelope, "protocol");
+    const char *name = json_text(envelope, "request"), *token = service->options->token;
+    if (!cJSON_IsNumber(protocol))
+        return error_set(error, ERROR_BAD_REQUEST, "protocol: must be a number; this is lanced %s, protocol %d", LANCED_VERSION,
+                         PROTOCOL_VERSION);
+    if (protocol->valuedouble != PROTOCOL_VERSION)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "the client speaks protocol %g, lanced %s speaks %d; install both from the same release",
+                         protocol->valuedouble, LANCED_VERSION, PROTOCOL_VERSION);
+    if (token[0] != '\0' && !token_is_right(token, json_text(envelope, "token")))
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "token: is missing or wrong; set LANCED_TOKEN to the token this lanced was started with");
+    if (name == NULL)
+        return error_set(error, ERROR_BAD_REQUEST, "request: must be a string");
+    for (int i = 0; i < REQUESTS; i++)
+        if (strcmp(name, requests[i].name) == 0) {
+            atomic_fetch_add(&service->counts[i], 1);
+            call->kind = &requests[i];
+            return requests[i].handle(call, envelope, error);
+        }
+    return error_set(error, ERROR_UNSUPPORTED, "request: \"%.40s\" is not known to lanced %s", name, LANCED_VERSION);
+}
+
+bool service_handle(struct call *call, const void *data, uint64_t bytes, void *owner, void (*release)(void *owner))
+{
+    struct service *service = call->service;
+    struct error error = {0};
+    call->job[0] = '\0';
+    call->kind = NULL;
+    int status = message_parse(&call->message, data, bytes, service->options->max_message_bytes, &error);
+    if (status != 0) {
+        release(owner);
+        atomic_fetch_add(&service->bad_messages, 1);
+        log_warning(NULL, "bad message: %s", error.text);
+    } else {
+        message_adopt(call->message, owner, release);
+        call->fields = json_object();
+        json_add_number(call->fields, "protocol", PROTOCOL_VERSION);
+        json_add_bool(call->fields, "ok", true);
+        status = handle_envelope(call, message_envelope(call->message), &error);
+    }
+    if (status == CALL_PARKED)
+        return false;
+    finish(call, status, &error);
+    return true;
+}
+
+bool service_continue(struct call *call)
+{
+    struct error error = {0};
+    atomic_fetch_sub(&call->service->parked, 1);
+    call->kind->unpark(call);
+    if (call->waiter.client_gone) /* nobody wants to know */
+        return true;
+    int status = call->kind->resume(call, &error);
+    if (status == CALL_PARKED)
+        return false;
+    finish(call, status, &error);
+    return true;
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+static struct call *call_of(struct waiter *waiter)
+{
+    return (struct call *)((char *)waiter - offsetof(struct call, waiter));
+}
+
+static void on_park(struct waiter *waiter)
+{
+    struct call *call = call_of(waiter);
+    atomic_fetch_add(&call->service->parked, 1);
+    call->park(call);
+}
+
+static void on_wake(struct waiter *waiter)
+{
+    struct call *call = call_of(waiter);
+    call->wake(call);
+}
+
+void call_open(struct call *call, struct service *service)
+{
+    call->service = service;
+    call->waiter.park = on_park;
+    call->waiter.wake = on_wake;
+}
+
+void service_forget(struct call *call)
+{
+    if (call->kind != NULL && call->kind->unpark != NULL)
+        call->kind->unpark(call);
+}
+
+void service_client_gone(struct service *service, uint32_t client)
+{
+    jobs_client_gone(service->jobs, client);
+    worker_client_gone(service->worker, client);
+}
+
+const struct blob *service_no_memory_answer(const struct service *service)
+{
+    return service->no_memory_answer;
+}
+
+int service_open(struct service **out, const struct options *options, struct jobs *jobs, struct worker *worker,
+                 void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error)
+{
+    *out = NULL;
+    struct service *service = calloc(1, sizeof *service);
+    if (service == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "service: out of memory");
+    service->options = options;
+    service->jobs = jobs;
+    service->worker = worker;
+    service->on_shutdown = on_shutdown;
+    service->context = context;
+    service->started_at = clock_seconds();
+    job_id_make(service->generation);
+    service->counts = calloc(REQUESTS, sizeof *service->counts);
+    if (service->counts == NULL || failure_no_memory(&service->no_memory_answer, error) != 0) {
+        service_close(service);
+        return error_set(error, ERROR_NO_MEMORY, "service: out of memory");
+    }
+    *out = service;
+    return 0;
+}
+
+void service_close(struct service *service)
+{
+    if (service == NULL)
+        return;
+    free(service->counts);
+    blob_close(service->no_memory_answer);
+    free(service);
+}

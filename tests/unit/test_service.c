@@ -1,0 +1,340 @@
+/* test_service.c: the protocol's requests without a socket: messages in, answers out, at once or when there is news.
+ *
+ * The door of these tests is one thread and a condition: a call that parks is continued by whoever waits for it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/options.h"
+#include "daemon/service/service.h"
+#include "daemon/worker.h"
+#include "tests/unit/fake_engine.h"
+
+struct house {
+    struct options options;
+    struct jobs *jobs;
+    struct worker *worker;
+    struct service *service;
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t woken;
+    int shutdowns;
+};
+
+/* A request on its way. */
+struct visit {
+    struct call call; /* first: it is its visit */
+    struct house *house;
+    bool is_woken;
+};
+
+/* --- The house -------------------------------------------------------------------------- */
+
+static void on_shutdown(void *context, bool cancel)
+{
+    struct house *house = context;
+    (void)cancel;
+    house->shutdowns++;
+}
+
+static void on_fatal(void *context, enum worker_end why)
+{
+    (void)context;
+    fail_msg("the worker gave up (%d)", (int)why);
+}
+
+static int set_up(void **state)
+{
+    struct house *house = calloc(1, sizeof *house);
+    struct options *options = &house->options;
+    struct error error;
+    snprintf(options->models[0].name, sizeof options->models[0].name, "fake");
+    options->models[0].directory = "/nonexistent/fake"; /* any folder is a model for the fake engine */
+    options->model_count = 1;
+    options->max_message_bytes = 1 << 20;
+    options->lazy = true;
+    options->backend.backend = BACKEND_CPU;
+    options->jobs = (struct jobs_limits){
+        .queue = 10, .queue_bytes = 64 << 20, .results = 10, .result_bytes = 64 << 20, .result_seconds = 1000};
+    pthread_mutex_init(&house->lock, NULL);
+    pthread_cond_init(&house->woken, NULL);
+    assert_int_equal(jobs_open(&house->jobs, &options->jobs, &error), 0);
+    assert_int_equal(worker_open(&house->worker, options, house->jobs, on_fatal, house, &error), 0);
+    assert_int_equal(service_open(&house->service, options, house->jobs, house->worker, on_shutdown, house, &error), 0);
+    *state = house;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct house *house = *state;
+    jobs_shut(house->jobs, true);
+    service_close(house->service);
+    worker_close(house->worker);
+    jobs_close(house->jobs);
+    pthread_cond_destroy(&house->woken);
+    pthread_mutex_destroy(&house->lock);
+    free(house);
+    return 0;
+}
+
+/* From here on jobs are done; until then they wait. */
+static void start_worker(struct house *house)
+{
+    struct error error;
+    assert_int_equal(worker_start(house->worker, &error), 0);
+}
+
+/* --- Visits ------------------------------------------------------------------------------ */
+
+static void park(struct call *call)
+{
+    (void)call; /* the test itself goes on with it */
+}
+
+static void wake(struct call *call)
+{
+    struct visit *visit = (struct visit *)call;
+    pthread_mutex_lock(&visit->house->lock);
+    visit->is_woken = true;
+    pthread_cond_signal(&visit->house->woken);
+    pthread_mutex_unlock(&visit->house->lock);
+}
+
+/* Begin a request; returns whether it is finished. `envelope` is JSON without the protocol. */
+static bool begin(struct house *house, struct visit *visit, const char *envelope, const struct tensor_view *tensor)
+{
+    void *data;
+    uint64_t bytes;
+    struct error error;
+    cJSON *json = cJSON_Parse(envelope);
+    assert_non_null(json);
+    cJSON_AddNumberToObject(json, "protocol", PROTOCOL_VERSION);
+    assert_int_equal(message_encode(&data, &bytes, json, tensor, tensor != NULL, &error), 0);
+    cJSON_Delete(json);
+    *visit = (struct visit){.call = {.park = park, .wake = wake, .waiter.client = 1}, .house = house};
+    call_open(&visit->call, house->service);
+    return service_handle(&visit->call, data, bytes, data, free);
+}
+
+static void wait_until_woken(struct visit *visit)
+{
+    struct house *house = visit->house;
+    pthread_mutex_lock(&house->lock);
+    while (!visit->is_woken)
+        pthread_cond_wait(&house->woken, &house->lock);
+    visit->is_woken = false;
+    pthread_mutex_unlock(&house->lock);
+}
+
+/* The answer of a finished call, which is ready for nothing else afterwards. */
+static struct message *end(struct visit *visit)
+{
+    struct message *message;
+    struct error error;
+    assert_non_null(visit->call.answer);
+    void *copy = malloc(visit->call.answer->bytes);
+    memcpy(copy, visit->call.answer->data, visit->call.answer->bytes);
+    assert_int_equal(message_parse(&message, copy, visit->call.answer->bytes, 0, &error), 0);
+    message_adopt(message, copy, free);
+    call_clear(&visit->call);
+    return message;
+}
+
+/* Ask for something that is answered at once, or when it is woken. */
+static struct message *ask(struct house *house, const char *envelope, const struct tensor_view *tensor)
+{
+    struct visit visit;
+    bool is_finished = begin(house, &visit, envelope, tensor);
+    while (!is_finished) {
+        wait_until_woken(&visit);
+        is_finished = service_continue(&visit.call);
+    }
+    return end(&visit);
+}
+
+static const char *code_in(const struct message *answer)
+{
+    const char *code = json_text(cJSON_GetObjectItem(message_envelope(answer), "error"), "code");
+    return code != NULL ? code : "ok";
+}
+
+static struct message *get(struct house *house, const char *envelope)
+{
+    struct message *answer = ask(house, envelope, NULL);
+    if (!cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "ok")))
+        fail_msg("%s: %s", envelope, code_in(answer));
+    return answer;
+}
+
+static void do_it(struct house *house, const char *envelope)
+{
+    message_close(get(house, envelope));
+}
+
+static void assert_error(struct house *house, const char *envelope, const char *code)
+{
+    struct message *answer = ask(house, envelope, NULL);
+    if (strcmp(code_in(answer), code) != 0)
+        fail_msg("%s: expected %s, got %s", envelope, code, code_in(answer));
+    message_close(answer);
+}
+
+/* The number of the last event of an answer to `wait`; its name into `name`. 0: there was none. */
+static int last_event(const struct message *answer, char name[32])
+{
+    const cJSON *events = cJSON_GetObjectItem(message_envelope(answer), "events");
+    const cJSON *last = cJSON_GetArrayItem(events, cJSON_GetArraySize(events) - 1);
+    snprintf(name, 32, "%s", last != NULL ? json_text(last, "event") : "");
+    return last != NULL ? cJSON_GetObjectItem(last, "sequence")->valueint : 0;
+}
+
+#define SUBMIT(id, more) "{\"request\":\"submit\",\"job\":\"" id "\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a fox\"" more "}}"
+
+static void follow_to_the_end(struct house *house, const char *job)
+{
+    char envelope[200], name[32] = "";
+    for (int after = 0; strcmp(name, "done") != 0;) {
+        snprintf(envelope, sizeof envelope, "{\"request\":\"wait\",\"job\":\"%s\",\"after\":%d,\"timeout_ms\":60000}", job, after);
+        struct message *answer = get(house, envelope);
+        after = last_event(answer, name);
+        message_close(answer);
+    }
+}
+
+/* --- Tests ------------------------------------------------------------------------------- */
+
+static void a_job_goes_from_hello_to_its_picture_without_a_socket(void **state)
+{
+    struct house *house = *state;
+    struct message *hello = get(house, "{\"request\":\"hello\"}");
+    assert_string_equal(json_text(message_envelope(hello), "version"), LANCED_VERSION);
+    message_close(hello);
+    do_it(house, SUBMIT("a", ",\"seed\":7,\"width\":32"));
+    start_worker(house);
+    follow_to_the_end(house, "a");
+    struct message *result = get(house, "{\"request\":\"result\",\"job\":\"a\"}");
+    const struct tensor_view *pixels = message_tensor(result, "pixels");
+    assert_true(tensor_is(pixels, DTYPE_U8, 5, (uint64_t[]){1, 1, 32, 32, 3}));
+    for (size_t i = 0; i < pixels->bytes; i++)
+        assert_int_equal(((const uint8_t *)pixels->data)[i], fake_pixel(7, i));
+    message_close(result);
+}
+
+static void a_wait_is_parked_and_woken_by_the_job_s_next_event(void **state)
+{
+    struct house *house = *state;
+    char name[32];
+    do_it(house, SUBMIT("a", ""));
+    struct visit visit;
+    assert_false(begin(house, &visit, "{\"request\":\"wait\",\"job\":\"a\",\"after\":1,\"timeout_ms\":60000}", NULL));
+    struct message *stats = get(house, "{\"request\":\"stats\"}");
+    assert_int_equal(cJSON_GetObjectItem(message_envelope(stats), "waiting")->valueint, 1);
+    message_close(stats);
+    start_worker(house);
+    wait_until_woken(&visit);
+    assert_true(service_continue(&visit.call));
+    struct message *answer = end(&visit);
+    assert_true(last_event(answer, name) >= 2);
+    message_close(answer);
+}
+
+static void a_wait_whose_time_is_over_gets_an_empty_list(void **state)
+{
+    struct house *house = *state;
+    char name[32];
+    do_it(house, SUBMIT("a", ""));
+    struct visit visit;
+    assert_false(begin(house, &visit, "{\"request\":\"wait\",\"job\":\"a\",\"after\":1,\"timeout_ms\":60000}", NULL));
+    visit.call.until = 0; /* as the door sees it when the time is over */
+    assert_true(service_continue(&visit.call));
+    struct message *answer = end(&visit);
+    assert_int_equal(last_event(answer, name), 0);
+    message_close(answer);
+}
+
+static void who_hangs_up_while_parked_gets_no_answer(void **state)
+{
+    struct house *house = *state;
+    do_it(house, SUBMIT("a", ""));
+    struct visit visit;
+    assert_false(begin(house, &visit, "{\"request\":\"wait\",\"job\":\"a\",\"after\":1,\"timeout_ms\":60000}", NULL));
+    service_client_gone(house->service, 1);
+    wait_until_woken(&visit);
+    assert_true(service_continue(&visit.call));
+    assert_null(visit.call.answer);
+    call_clear(&visit.call);
+}
+
+static void a_model_that_is_loading_parks_whoever_asks_for_it(void **state)
+{
+    struct house *house = *state;
+    struct visit visit;
+    assert_false(begin(house, &visit, "{\"request\":\"load\"}", NULL));
+    start_worker(house);
+    wait_until_woken(&visit);
+    while (!service_continue(&visit.call))
+        wait_until_woken(&visit);
+    struct message *answer = end(&visit);
+    assert_string_equal(json_text(cJSON_GetObjectItem(message_envelope(answer), "model"), "kind"), "fake");
+    message_close(answer);
+    answer = get(house, "{\"request\":\"unload\"}");
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "unloaded")));
+    message_close(answer);
+}
+
+static void what_is_wrong_is_answered_in_words(void **state)
+{
+    struct house *house = *state;
+    assert_error(house, "{\"request\":\"dance\"}", "unsupported");
+    assert_error(house, "{\"request\":\"wait\",\"job\":\"nobody\"}", "not_found");
+    assert_error(house, "{\"request\":\"submit\",\"job\":\"a\",\"task\":\"t2i\",\"params\":[1]}", "bad_request");
+    do_it(house, SUBMIT("a", ""));
+    assert_error(house, "{\"request\":\"result\",\"job\":\"a\"}", "busy");
+    do_it(house, "{\"request\":\"cancel\",\"job\":\"a\"}");
+    assert_error(house, "{\"request\":\"result\",\"job\":\"a\"}", "cancelled");
+    do_it(house, "{\"request\":\"shutdown\"}");
+    assert_int_equal(house->shutdowns, 1);
+}
+
+static void bytes_that_are_no_message_are_refused_and_let_go(void **state)
+{
+    struct house *house = *state;
+    struct visit visit = {.call = {.park = park, .wake = wake}, .house = house};
+    call_open(&visit.call, house->service);
+    char *garbage = strdup("not a message");
+    assert_true(service_handle(&visit.call, garbage, strlen(garbage), garbage, free));
+    struct message *answer = end(&visit);
+    assert_string_equal(code_in(answer), "bad_request");
+    message_close(answer);
+}
+
+static void without_the_token_nothing_is_told(void **state)
+{
+    struct house *house = *state;
+    strcpy(house->options.token, "secret");
+    assert_error(house, "{\"request\":\"hello\"}", "bad_request");
+    assert_error(house, "{\"request\":\"hello\",\"token\":\"secre\"}", "bad_request");
+    do_it(house, "{\"request\":\"hello\",\"token\":\"secret\"}");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_job_goes_from_hello_to_its_picture_without_a_socket, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_wait_is_parked_and_woken_by_the_job_s_next_event, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_wait_whose_time_is_over_gets_an_empty_list, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_hangs_up_while_parked_gets_no_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_model_that_is_loading_parks_whoever_asks_for_it, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_wrong_is_answered_in_words, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused_and_let_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_the_token_nothing_is_told, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
