@@ -1,6 +1,16 @@
 /* Tests of base/sha256.c against the examples of FIPS 180-4 (NIST's "SHA-256 example values"). */
 #include "base/sha256.h"
 
+/* The code for processors without instructions for it, under names of its own. */
+#define SHA256_PLAIN
+#define sha256_start plain_start
+#define sha256_add plain_add
+#define sha256_finish plain_finish
+#include "base/sha256.c"
+#undef sha256_start
+#undef sha256_add
+#undef sha256_finish
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -28,8 +38,32 @@ static void published_examples_give_the_published_hashes(void **state)
     assert_hash("aaaaaaaaaa", 100000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+/* Every length around the blocks' borders, in one piece and in odd ones, with the processor's instructions and without. */
+static void pieces_of_any_length_come_to_the_same(void **state)
+{
+    (void)state;
+    uint8_t bytes[700];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 37 + i / 7);
+    for (size_t length = 0; length <= sizeof bytes; length++) {
+        struct sha256 whole, pieces;
+        char one[65], other[65];
+        sha256_start(&whole);
+        sha256_add(&whole, bytes, length);
+        sha256_finish(&whole, one);
+        plain_start(&pieces);
+        for (size_t at = 0, take = 1; at < length; at += take, take = take * 2 % 131) {
+            take = take < length - at ? take : length - at;
+            plain_add(&pieces, bytes + at, take);
+        }
+        plain_finish(&pieces, other);
+        assert_string_equal(one, other);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(published_examples_give_the_published_hashes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(published_examples_give_the_published_hashes),
+                                       cmocka_unit_test(pieces_of_any_length_come_to_the_same)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
