@@ -159,6 +159,15 @@ class FrontEnd:
         problems += [line for line in console if line.startswith(self._url) and "404" not in line]
         return [*problems, *([error] if error else [])]
 
+    def refresh(self) -> None:
+        """Press R: files and models that are new since are in the menus, and what it says of that has gone again."""
+        self._page.execute_script("return app.refreshComboInNodes();")
+        deadline = time.monotonic() + 10
+        while self._page.execute_script("return document.querySelectorAll('.p-toast-message').length;"):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the front end still says something ten seconds after R")
+            time.sleep(0.1)
+
     def api_form(self) -> dict[str, Any]:
         """The open workflow as the front end would submit it."""
         form: dict[str, Any] = self._page.execute_async_script(EXPORT)

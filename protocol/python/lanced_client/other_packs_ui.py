@@ -175,6 +175,7 @@ def _write_inputs(graph: _SavedGraph, node: Node, inputs: Mapping[str, Any], the
     for entry in node.get("inputs", []):
         if entry.get("link") in graph.links and entry["link"] not in kept:
             graph.remove(graph.links[entry["link"]])
+    after_seed = next((value for value in node.get("widgets_values") or [] if value in _AFTER_SEED), "fixed")
     widgets: list[Any] = []
     for name in names:
         if name in SOCKETS:
@@ -182,7 +183,7 @@ def _write_inputs(graph: _SavedGraph, node: Node, inputs: Mapping[str, Any], the
         value = inputs.get(name)
         widgets.append(table()["defaults"][becomes].get(name) if isinstance(value, list) else value)
         if name == "seed" and not becomes.startswith("LancedAsk"):
-            widgets.append("fixed")
+            widgets.append(after_seed)
     node |= {"inputs": saved, "widgets_values": widgets}
 
 
