@@ -1,4 +1,5 @@
-"""Starting the lanced that the user built or installed on this machine, when none answers.
+"""Starting the lanced that the user built or installed on this machine, when none answers. It runs on Linux alone; on
+other systems the nodes talk to one elsewhere.
 
 The daemon ends with ComfyUI, however that ends: it watches a pipe that ComfyUI holds open. Nothing
 is installed, downloaded or run through a shell.
@@ -7,7 +8,9 @@ is installed, downloaded or run through a shell.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -18,6 +21,9 @@ from ..protocol.python.lanced_client.starter import OwnDaemon, daemon_answers
 from .model_folders import CLONE, find_models, model_folders
 
 MOST_MODELS = 32  # that one lanced offers
+RUNS_HERE = sys.platform.startswith("linux")
+# Where packages and `make install` put programs; a desktop's ComfyUI may have a PATH without them.
+USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "~/.local/bin")
 IDLE_UNLOAD_SECONDS = 600  # without a job, then the weights leave the card; LANCED_IDLE_UNLOAD overrides, 0: never
 
 _lock = threading.Lock()
@@ -25,11 +31,12 @@ _started: dict[str, OwnDaemon] = {}  # by endpoint; holds the pipes open
 
 
 def find_binary() -> Path | None:
-    """The daemon built in this clone, else the one in PATH."""
+    """The daemon built in this clone, else an installed one: in PATH, or where programs usually are."""
     built = CLONE / "build" / "lanced"
     if built.is_file():
         return built
-    installed = shutil.which("lanced")
+    usual = [str(Path(folder).expanduser()) for folder in USUAL_FOLDERS]
+    installed = shutil.which("lanced", path=os.pathsep.join([os.environ.get("PATH", ""), *usual]))
     return Path(installed) if installed else None
 
 
@@ -40,11 +47,17 @@ def start(endpoint: str) -> None:
             return  # another node was quicker
         if not endpoint.startswith("ipc://"):
             raise ConnectionFailed(f"no lanced answers at {endpoint}: start it there, or check the endpoint")
+        if not RUNS_HERE:
+            raise ConnectionFailed(
+                f"no lanced answers at {endpoint}, and none runs on this system: start it on a Linux machine with"
+                " --endpoint tcp://ADDRESS:PORT, and put that into the endpoint of Lance Model, or into LANCED_ENDPOINT"
+                " in ComfyUI's environment"
+            )
         binary, models = find_binary(), find_models()
         if binary is None:
             raise ConnectionFailed(
-                f"no lanced answers at {endpoint}, and there is none to start: run `make` in {CLONE}, or start"
-                " lanced yourself"
+                f"no lanced answers at {endpoint}, and there is none to start. One command builds it, with the compiler"
+                f" and libraries that it needs: cd {shlex.quote(str(CLONE))} && tools/setup.sh demo && make"
             )
         if not models:
             raise ConnectionFailed(

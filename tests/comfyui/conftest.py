@@ -66,7 +66,13 @@ def endpoint() -> Iterator[str]:
         yield f"ipc://{folder}/lanced.ipc"
 
 
-def _comfyui_of(base: Path, endpoint: str, neighbours: Mapping[str, Path] | None = None) -> ComfyUI:
+def _comfyui_of(
+    base: Path,
+    endpoint: str,
+    neighbours: Mapping[str, Path] | None = None,
+    pack: Path = ROOT,
+    **environment: str,
+) -> ComfyUI:
     """A ComfyUI, not started yet, whose nodes find their daemon at `endpoint`."""
     checkout = os.environ.get("COMFYUI")
     if not checkout:
@@ -74,7 +80,7 @@ def _comfyui_of(base: Path, endpoint: str, neighbours: Mapping[str, Path] | None
     if not (ROOT / "build/lanced").exists():
         pytest.fail("build/lanced is missing: run make first")
     folder = Path(checkout).resolve()
-    return ComfyUI(folder, comfyui_python(folder), base, {"LANCED_ENDPOINT": endpoint}, neighbours)
+    return ComfyUI(folder, comfyui_python(folder), base, {"LANCED_ENDPOINT": endpoint} | environment, neighbours, pack)
 
 
 @pytest.fixture(scope="session")

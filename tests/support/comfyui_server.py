@@ -64,14 +64,16 @@ class ComfyUI:
         base: Path,
         environment: dict[str, str],
         neighbours: Mapping[str, Path] | None = None,
+        pack: Path = ROOT,
     ) -> None:
-        """`base` has its models, inputs and outputs. neighbours: single-file packs beside this one, by folder name."""
+        """`base` has its models, inputs and outputs. neighbours: single-file packs beside this one, by folder name.
+        pack: a copy of this repository, if it is not to be the repository."""
         nodes = base / "custom_nodes"
         nodes.mkdir(parents=True)
         for name, source in (neighbours or {}).items():
             (nodes / name).mkdir()
             shutil.copy(source, nodes / name / "__init__.py")
-        (nodes / "lanced").symlink_to(ROOT)
+        (nodes / "lanced").symlink_to(pack)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

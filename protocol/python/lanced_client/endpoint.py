@@ -35,4 +35,5 @@ def _default_folder() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/") and Path(runtime).is_dir():
         return f"{runtime}/lanced"
-    return f"/tmp/lanced-{os.getuid()}"
+    # Windows has no such number, and no lanced; what is named there is only somewhere that nobody answers.
+    return f"/tmp/lanced-{os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME', 'user')}"
