@@ -4,7 +4,7 @@ The protocol is described in protocol/PROTOCOL.md. Needs numpy; uses pynng where
 installed. Never imports torch.
 """
 
-from .client import CLIENT_VERSION, Client, Job
+from .client import Client, Job
 from .endpoint import default_endpoint
 from .errors import (
     AnswerTimeout,
@@ -41,6 +41,7 @@ from .events import (
     Started,
     Text,
 )
+from .version import VERSION as CLIENT_VERSION
 
 __version__ = CLIENT_VERSION
 
