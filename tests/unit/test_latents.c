@@ -11,7 +11,8 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/internal.h"
+#include "daemon/engine/lance_model.h"
+#include "daemon/engine/model/vae.h"
 #include "daemon/engine/model/noise.h"
 #include "tests/unit/engine_fixture.h"
 
