@@ -14,6 +14,7 @@ from .errors import (
     Busy,
     Cancelled,
     ConnectionFailed,
+    ConnectionLost,
     DeviceIO,
     InternalError,
     JobLost,
@@ -41,6 +42,7 @@ from .events import (
     Started,
     Text,
 )
+from .transfer import Transfer
 from .version import VERSION as CLIENT_VERSION
 
 __version__ = CLIENT_VERSION
@@ -56,6 +58,7 @@ __all__ = [
     "Choice",
     "Client",
     "ConnectionFailed",
+    "ConnectionLost",
     "DeviceIO",
     "Done",
     "Event",
@@ -77,6 +80,7 @@ __all__ = [
     "Started",
     "Text",
     "TooLarge",
+    "Transfer",
     "Unsupported",
     "VersionMismatch",
     "default_endpoint",

@@ -40,6 +40,7 @@ from .errors import (
     BadRequest,
     Cancelled,
     ConnectionFailed,
+    ConnectionLost,
     JobLost,
     LanceError,
     NotFound,
@@ -61,6 +62,7 @@ from .events import (
     event_of,
 )
 from .printable import printable
+from .transfer import Blobs, Line, OnTransfer, Received, submitted
 from .transport import IsAlive, Parts, Peer, open_peer
 from .version import PROTOCOL_VERSION
 from .version import VERSION as CLIENT_VERSION
@@ -75,6 +77,7 @@ _LONGEST_SECONDS = 1800.0  # for one answer of a daemon that lives
 _LOAD_SECONDS = 1800.0  # a large checkpoint from a slow disk
 _LONG_POLL_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.02
+_MOST_BREAKS = 8  # of the connection, during one request
 _FAREWELL_SECONDS = 5.0  # for the release at the end of a `with` block, which nobody wants to wait for
 _ANSWER_MARGIN_SECONDS = 0.25  # what a long poll's answer may take beyond its own time
 
@@ -234,15 +237,17 @@ class Client:
         self,
         task: str,
         on_event: Callable[[Event], object] | None = None,
+        on_transfer: OnTransfer | None = None,
         **params: Any,
     ) -> Result:
-        """Submit, wait and return the result; the job is cancelled when this is interrupted."""
+        """Submit, wait and return the result; the job is cancelled when this is interrupted. `on_transfer` hears how
+        far large payloads have got, before the job's first event and after its last."""
         with self.job(task, **params) as job:
-            job.submit()
+            job.submit(on_transfer)
             for event in job.events():
                 if on_event is not None:
                     on_event(event)
-            return job.result()
+            return job.result(on_transfer)
 
     def encode(self, source: np.ndarray[Any, Any], **params: Any) -> np.ndarray[Any, Any]:
         """Latents f32 [1, 48, t, h, w] of a picture or of a video's frames (u8, as `submit` takes them), in the raw
@@ -280,6 +285,7 @@ class Client:
         timeout: float,
         patience: float,
         is_alive: IsAlive | None,
+        /,
         **fields: Any,
     ) -> tuple[dict[str, Any], Tensors]:
         message = self._message(request, tensors, **fields)
@@ -293,10 +299,23 @@ class Client:
             )
         if answer.get("ok") is not True:
             error = answer.get("error") or {}
-            raise error_of(str(error.get("code", "internal")), str(error.get("message", "no reason given")))
+            failure = error_of(str(error.get("code", "internal")), str(error.get("message", "no reason given")))
+            if isinstance(failure, NotFound):
+                failure.missing_blobs = tuple(map(str, answer.get("missing_blobs") or ()))
+            raise failure
         return answer, answer_tensors
 
-    def _message(self, request: str, tensors: Tensors | None = None, **fields: Any) -> Parts:
+    def _line(self, is_unwanted: Callable[[], bool]) -> Line:
+        """For the requests of one transfer."""
+
+        def call(
+            request: str, tensors: Tensors | None, may_go_on: IsAlive, /, **fields: Any
+        ) -> tuple[dict[str, Any], Tensors]:
+            return self._call(request, tensors, self.timeout, GONE_SECONDS, may_go_on, **fields)
+
+        return Line(call, self.timeout, self.is_alive, is_unwanted)
+
+    def _message(self, request: str, tensors: Tensors | None = None, /, **fields: Any) -> Parts:
         fields["token"] = self._token
         fields = {name: value for name, value in fields.items() if value is not None}
         return encode_parts({"protocol": PROTOCOL_VERSION, "request": request, **fields}, tensors)
@@ -330,7 +349,7 @@ class Client:
         self, message: Parts, timeout: float, patience: float, is_alive: IsAlive | None
     ) -> bytes | memoryview:
         """Tries again while nobody listens: at least once, for the daemon may have been restarted since, and for
-        `patience` seconds."""
+        `patience` seconds; and where the connection breaks, unless it does so again and again."""
         with self._lock:
             if self._closed:
                 raise ConnectionFailed("this client is closed")
@@ -338,6 +357,7 @@ class Client:
                 check_trust(self.endpoint)
             peer = self._idle_peers.pop() if self._idle_peers else self._peer_factory(self.endpoint)
         gone_since: float | None = None
+        breaks = 0
         try:
             while True:
                 try:
@@ -345,6 +365,12 @@ class Client:
                     break
                 except AnswerTimeout:
                     raise
+                except ConnectionLost:
+                    breaks += 1
+                    if breaks == _MOST_BREAKS:
+                        raise
+                    gone_since = None
+                    time.sleep(_RECONNECT_SECONDS)
                 except ConnectionFailed:
                     now = time.monotonic()
                     if gone_since is not None and now - gone_since >= patience:
@@ -397,6 +423,8 @@ class Job:
         self.ended: Event | None = None  # the event that ended it
         self._request = request
         self._tensors = tensors
+        self._blobs: Blobs | None = None  # the same, as they are sent in pieces
+        self._received: Received | None = None  # of the result, as far as it has come
         self._is_there = False  # in the daemon, as far as can be known: it was sent, and not refused
         self._was_left = False
         self._generation = ""
@@ -410,15 +438,17 @@ class Job:
     def __exit__(self, *_: object) -> None:
         self.leave()
 
-    def submit(self) -> None:
-        """Queue it. May be repeated when the answer did not come, which starts nothing anew; in a daemon that was
-        restarted it does, and the events begin anew."""
+    def submit(self, on_transfer: OnTransfer | None = None) -> None:
+        """Queue it, after its large tensors have been sent, of which `on_transfer` hears. May be repeated when the
+        answer did not come, which starts nothing anew; in a daemon that was restarted it does, and the events begin
+        anew."""
         daemon = self.client.hello()  # its generation and its limits as they are now
         if daemon.generation != self._generation:
             self._generation, self._after, self.ended = daemon.generation, 0, None
+            self._received = None
         was_there, self._is_there = self._is_there, True
         try:
-            answer, _ = self.client.call("submit", self._tensors, job=self.id, client=_NAME, **self._request)
+            answer = self._submit(int(daemon.limits.get("piece_bytes", 0)), on_transfer)
         except ConnectionFailed:
             raise
         except LanceError:  # refused
@@ -429,6 +459,18 @@ class Job:
             self.leave()
         if answer.get("ignored"):
             warnings.warn(f"lanced does not know these parameters: {', '.join(answer['ignored'])}", stacklevel=3)
+
+    def _submit(self, piece_bytes: int, on_transfer: OnTransfer | None) -> dict[str, Any]:
+        if piece_bytes == 0:  # a daemon that takes tensors within the request alone
+            return self.client.call("submit", self._tensors, job=self.id, client=_NAME, **self._request)[0]
+        blobs = self._blobs = self._blobs or Blobs(self._tensors)
+        line = self.client._line(lambda: self._was_left)
+        return submitted(
+            lambda: line.ask(
+                "submit", blobs.inline, job=self.id, client=_NAME, tensors=blobs.named or None, **self._request
+            )[0],
+            lambda missing: blobs.send(missing, piece_bytes, line, on_transfer),
+        )
 
     def poll(self, timeout: float) -> list[Event]:
         """The events since the last call; [] when none comes within `timeout` seconds.
@@ -501,8 +543,9 @@ class Job:
         while self.ended is None:
             yield from self.poll(_LONG_POLL_SECONDS)
 
-    def result(self) -> Result:
-        """Wait for the end and fetch the result; raises what the job failed of."""
+    def result(self, on_transfer: OnTransfer | None = None) -> Result:
+        """Wait for the end and fetch the result; raises what the job failed of. `on_transfer` hears how far its large
+        tensors have come. Asked again after a failure of the line, it goes on with those that have not."""
         for _ in self.events():
             pass
         if isinstance(self.ended, Failed):
@@ -511,8 +554,13 @@ class Job:
             raise Cancelled(f"job {self.id} was cancelled")
         try:
             answer, tensors = self.client.call("result", job=self.id)
+            if "tensors" in answer:
+                self._received = self._received or Received(self.id, answer["tensors"], tensors)
+                piece_bytes = int(self.client.hello().limits["piece_bytes"])
+                tensors = self._received.receive(piece_bytes, self.client._line(lambda: self._was_left), on_transfer)
         except NotFound as error:
             raise self._explain(error) from error
+        self._received = None
         return Result.of(answer, tensors)
 
     def cancel(self) -> str:

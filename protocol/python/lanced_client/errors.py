@@ -43,9 +43,10 @@ class NoMemory(LanceError):
 
 
 class NotFound(LanceError):
-    """The daemon knows no such job or model."""
+    """The daemon knows no such job or model, or lacks tensors that the request names."""
 
     code = "not_found"
+    missing_blobs: tuple[str, ...] = ()  # those, by the SHA-256 of their bytes
 
 
 class Busy(LanceError):
@@ -82,6 +83,10 @@ class ConnectionFailed(LanceError):
     """No daemon answers at the endpoint, or it went away."""
 
     code = "connection"
+
+
+class ConnectionLost(ConnectionFailed):
+    """The daemon had taken the connection, and then it broke."""
 
 
 class AnswerTimeout(ConnectionFailed):

@@ -137,9 +137,7 @@ def _convert_node(graph: _SavedGraph, node: Node, models: Collection[str]) -> li
 def _entry_of(node: Mapping[str, Any]) -> dict[str, Any] | None:
     """By the names of sockets and saved widgets; of several, the one with as many widgets as there are values."""
     names = {entry["name"] for entry in node.get("inputs", [])}
-    fitting = [
-        entry for entry in table()["nodes"] if entry["id"] == node["type"] and names <= set(entry["inputs"])
-    ]
+    fitting = [entry for entry in table()["nodes"] if entry["id"] == node["type"] and names <= set(entry["inputs"])]
     count = sum(value not in _AFTER_SEED for value in node.get("widgets_values") or [])
     return min(fitting, key=lambda entry: abs(len(_widget_names(entry)) - count), default=None)
 

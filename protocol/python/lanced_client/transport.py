@@ -23,7 +23,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .errors import AnswerTimeout, ConnectionFailed
+from .errors import AnswerTimeout, ConnectionFailed, ConnectionLost
 
 try:
     import pynng
@@ -42,8 +42,8 @@ class Peer(Protocol):
     def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
         """Send a message and return the answer.
 
-        ConnectionFailed when nobody is there or the connection broke. AnswerTimeout after `timeout` seconds of silence,
-        unless is_alive(), which is asked then, knows that the daemon still answers others.
+        ConnectionFailed when nobody is there, ConnectionLost when the connection broke. AnswerTimeout after `timeout`
+        seconds of silence, unless is_alive(), which is asked then, knows that the daemon still answers others.
         """
 
     def close(self) -> None: ...
@@ -55,8 +55,9 @@ def open_peer(endpoint: str) -> Peer:
     return PynngPeer(endpoint) if pynng is not None else SocketPeer(endpoint)
 
 
-def _unreachable(endpoint: str, reason: object) -> ConnectionFailed:
-    return ConnectionFailed(f"no lanced answers at {endpoint}: {reason}")
+def _unreachable(endpoint: str, reason: object, was_connected: bool) -> ConnectionFailed:
+    kind = ConnectionLost if was_connected else ConnectionFailed
+    return kind(f"no lanced answers at {endpoint}: {reason}")
 
 
 def _silent(endpoint: str, timeout: float) -> AnswerTimeout:
@@ -146,8 +147,10 @@ class PynngPeer:
         self._socket: pynng.Req0 | None = None
 
     def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+        is_connected = False
         try:
             line = self._connect(timeout)
+            is_connected = True
             line.send_timeout = max(1, round(timeout * 1000))
             line.send(b"".join(message))
             self._wait(line, timeout, is_alive)
@@ -156,7 +159,7 @@ class PynngPeer:
             raise _silent(self.endpoint, timeout) from None
         except (OSError, pynng.exceptions.NNGException) as error:
             self.close()
-            raise _unreachable(self.endpoint, getattr(error, "strerror", None) or error) from error
+            raise _unreachable(self.endpoint, getattr(error, "strerror", None) or error, is_connected) from error
 
     def close(self) -> None:
         self._line.close()
@@ -198,8 +201,10 @@ class SocketPeer:
         self._is_midway = False  # in a message, so that nothing else can follow on this connection
 
     def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+        is_connected = False
         try:
             line = self._line.open(timeout)
+            is_connected = True
             line.settimeout(timeout)  # for each piece: what counts is silence
             return self._exchange(line, message, is_alive)
         except TimeoutError:
@@ -208,7 +213,7 @@ class SocketPeer:
             raise _silent(self.endpoint, timeout) from None
         except OSError as error:
             self.close()
-            raise _unreachable(self.endpoint, error.strerror or error) from error
+            raise _unreachable(self.endpoint, error.strerror or error, is_connected) from error
         except BaseException:  # KeyboardInterrupt: the connection may be in the middle of a message
             self.close()
             raise

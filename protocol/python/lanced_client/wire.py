@@ -44,6 +44,31 @@ def _plain_number(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} is no number, text, list or dictionary")
 
 
+def dtype_name(name: str, array: np.ndarray[Any, Any]) -> str:
+    """What the format calls the array's numbers; `name` is the tensor's, for the message of BadRequest."""
+    dtype = _NAMES.get(array.dtype.newbyteorder("="))
+    if dtype is None:
+        raise BadRequest(f"tensor {name}: numbers of type {array.dtype} cannot be sent")
+    return dtype
+
+
+def bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
+    """An array as it travels: little-endian, row by row. Its own memory, where that is so."""
+    little = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<"), copy=False)
+    return little.reshape(-1).view(np.uint8).data
+
+
+def array_of(name: str, dtype: str, shape: list[int], data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array of bytes that travelled, u8 [n], of which it is a view. BadAnswer when they are not its."""
+    kind = _DTYPES.get(dtype)
+    if kind is None:
+        raise BadAnswer(f"tensor {name}: dtype {dtype} has no numpy equivalent")
+    if math.prod(shape) * np.dtype(kind).itemsize != len(data):
+        raise BadAnswer(f"tensor {name}: {len(data)} bytes are not its shape")
+    whole: np.ndarray[Any, Any] = data.view(np.dtype(kind).newbyteorder("<")).reshape(shape)
+    return whole
+
+
 def encode_parts(
     envelope: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]] | None = None
 ) -> list[bytes | memoryview]:
@@ -62,18 +87,14 @@ def encode_parts(
     arrays = {name: np.asarray(array, order="C") for name, array in (tensors or {}).items()}
     # Wide numbers first, so that every tensor begins at a multiple of its width.
     for name, array in sorted(arrays.items(), key=lambda item: -item[1].itemsize):
-        dtype = _NAMES.get(array.dtype.newbyteorder("="))
-        if dtype is None:
-            raise BadRequest(f"tensor {name}: numbers of type {array.dtype} cannot be sent")
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         header[name] = {
-            "dtype": dtype,
+            "dtype": dtype_name(name, array),
             "shape": list(array.shape),
             "data_offsets": [end, end + array.nbytes],
         }
         end += array.nbytes
         if array.nbytes > 0:
-            pieces.append(little.reshape(-1).view(np.uint8).data)
+            pieces.append(bytes_of(array))
     start = json.dumps(header, ensure_ascii=False).encode("utf-8")
     start += b" " * (-len(start) % _ALIGNMENT)
     return [len(start).to_bytes(8, "little") + start, *pieces]
