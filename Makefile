@@ -47,7 +47,7 @@ BASE_OBJECTS     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard base/*.c))
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
 GOLDEN_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/golden/*.c))
-ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/*.c daemon/engine/*/*.c daemon/engine/model/*/*.c))
+ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/*.c daemon/engine/model/*.c daemon/engine/model/*/*.c))
 SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/jobs/*.c daemon/service/*.c)))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
@@ -77,7 +77,12 @@ PROGRAMS  = $(BUILD)/lanced $(TOOLS)
 # Preloaded by tests, it makes allocations of a program fail.
 FAILING_MEMORY = $(BUILD)/tests/libfailing_memory.so
 
-all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS) $(FAILING_MEMORY)
+# The tokenizer of the recorded cases is kept compressed.
+RECORDED_TOKENIZER = $(addprefix tests/golden/data/tiny/downloads/Lance_3B/,vocab.json merges.txt)
+$(RECORDED_TOKENIZER): %: %.gz
+	gzip -dc $< >$@.part && mv $@.part $@
+
+all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_TOKENIZER)
 
 $(BUILD)/libbase.a: $(BASE_OBJECTS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
@@ -102,10 +107,6 @@ $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
 $(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)
-# A job's state is taken up by the same sources alone (daemon/engine/build.h).
-ENGINE_SOURCES := $(sort $(wildcard kernels/cuda/* $(addsuffix /*.[ch],base protocol kernels kernels/* daemon/engine daemon/engine/* daemon/engine/model/*)))
-$(BUILD)/daemon/engine/build.o: BASE_FLAGS += -DENGINE_SOURCES='"$(firstword $(shell cat $(ENGINE_SOURCES) | sha256sum))"'
-$(BUILD)/daemon/engine/build.o: $(ENGINE_SOURCES)
 
 $(BUILD)/%.o: %.c | $(BUILD)/headers
 	@mkdir -p $(@D)
@@ -133,7 +134,9 @@ endef
 $(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(CLIENT_LIBRARIES),$(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(LIBRARIES)))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
 $(BUILD)/lancectl $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
-$(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES)
+# Linear algebra, for the quantiser alone.
+$(BUILD)/lance-quant: LIBS += -lopenblas
+$(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES) | $(RECORDED_TOKENIZER)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
 
 # ---- the table of parameters ----
@@ -248,12 +251,12 @@ unit-programs: $(UNIT_TESTS)
 objects: $(ALL_OBJECTS)
 
 # Every case recorded in GOLDEN; one line per case and stage, then "N passed, N failed".
-check-golden: $(BUILD)/tests/check-golden
+check-golden: $(BUILD)/tests/check-golden $(RECORDED_TOKENIZER)
 	@[ -n "$(GOLDEN)" ] || { echo "usage: make check-golden GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
 	@$< "$(GOLDEN)"
 
 # The table of docs/fidelity.md anew.
-fidelity: $(BUILD)/tests/check-golden
+fidelity: $(BUILD)/tests/check-golden $(RECORDED_TOKENIZER)
 	@[ -n "$(GOLDEN)" ] || { echo "usage: make fidelity GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
 	@$< "$(GOLDEN)" > $(BUILD)/golden.txt; status=$$?; [ $$status -le 1 ] || exit $$status; \
 	 python3 tests/golden/fidelity.py < $(BUILD)/golden.txt > $(BUILD)/fidelity.md && mv $(BUILD)/fidelity.md docs/fidelity.md && \
@@ -265,7 +268,7 @@ compare: all
 	@.venv/bin/python tests/compare_builds.py "$(BASE)"
 
 # libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
-FUZZ_SOURCES = base/error.c base/json.c base/mapped_file.c protocol/safetensors.c base/utf8.c daemon/engine/model/checkpoint/zip.c daemon/engine/model/checkpoint/pth.c
+FUZZ_SOURCES = base/error.c base/json.c base/mapped_file.c protocol/safetensors.c base/utf8.c daemon/engine/model/checkpoint/zip.c daemon/engine/model/checkpoint/pickle.c daemon/engine/model/checkpoint/pth.c
 FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: $(FUZZERS)
 build-fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
@@ -325,7 +328,7 @@ PLUGIN_DIR = $(DESTDIR)$(PREFIX)/lib/lanced
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
 DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
             $(addprefix docs/,lanced.md lancectl.md nodes.md checkpoints.md memory.md fidelity.md LANCE.md cuda.md)
-INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl
+INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl $(BUILD)/lance-quant
 
 install: all
 	install -d $(BINARY_DIR)

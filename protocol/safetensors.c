@@ -487,40 +487,80 @@ static char *header_text(const struct tensor_view *tensors, size_t count, const 
     return text;
 }
 
-int safetensors_write(void **out, uint64_t *out_bytes, const struct tensor_view *tensors, size_t count,
-                      const char *const *metadata_keys, const char *const *metadata_values,
-                      size_t metadata_count, struct error *error)
+/* The tensors' bytes together; ERROR_INTERNAL when one cannot be written. */
+static int payload_size(const struct tensor_view *tensors, size_t count, uint64_t *payload_bytes, struct error *error)
 {
-    *out = NULL;
-    *out_bytes = 0;
-    uint64_t payload_bytes = 0;
+    *payload_bytes = 0;
     for (size_t i = 0; i < count; i++) {
         const struct tensor_view *tensor = &tensors[i];
         uint64_t size;
         if (!tensor->name || (unsigned)tensor->dtype >= DTYPE_COUNT || tensor->dimensions < 0 ||
             tensor->dimensions > TENSOR_MAX_DIMENSIONS || !tensor_size(tensor, &size) || size != tensor->bytes ||
-            payload_bytes + size > UINT64_C(1) << 53)
+            *payload_bytes + size > UINT64_C(1) << 53)
             return error_set(error, ERROR_INTERNAL, "safetensors: tensor \"%.200s\" cannot be written as described",
                              tensor->name ? tensor->name : "");
-        payload_bytes += size;
+        *payload_bytes += size;
     }
+    return 0;
+}
+
+/* The header with its length in front, in a malloc'ed buffer with room for `room` bytes more. */
+static int make_header(uint8_t **out, uint64_t *out_bytes, const struct tensor_view *tensors, size_t count,
+                       const char *const *metadata_keys, const char *const *metadata_values, size_t metadata_count,
+                       uint64_t room, struct error *error)
+{
     char *text = header_text(tensors, count, metadata_keys, metadata_values, metadata_count);
     if (!text)
         return error_set(error, ERROR_NO_MEMORY, "safetensors: no memory for a header of %zu tensors", count);
     size_t text_bytes = strlen(text);
     size_t header_bytes = (text_bytes + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
-    uint8_t *buffer = malloc(LENGTH_BYTES + header_bytes + (size_t)payload_bytes);
+    uint8_t *buffer = malloc(LENGTH_BYTES + header_bytes + (size_t)room);
     if (!buffer) {
         cJSON_free(text);
         return error_set(error, ERROR_NO_MEMORY, "safetensors: no memory for a message of %llu bytes",
-                         (unsigned long long)payload_bytes);
+                         (unsigned long long)room);
     }
     for (int i = 0; i < LENGTH_BYTES; i++)
         buffer[i] = (uint8_t)((uint64_t)header_bytes >> 8 * i);
     memcpy(buffer + LENGTH_BYTES, text, text_bytes);
     memset(buffer + LENGTH_BYTES + text_bytes, ' ', header_bytes - text_bytes);
     cJSON_free(text);
-    uint8_t *to = buffer + LENGTH_BYTES + header_bytes;
+    *out = buffer;
+    *out_bytes = LENGTH_BYTES + header_bytes;
+    return 0;
+}
+
+int safetensors_header(void **out, uint64_t *out_bytes, const struct tensor_view *tensors, size_t count,
+                       const char *const *metadata_keys, const char *const *metadata_values, size_t metadata_count,
+                       struct error *error)
+{
+    *out = NULL;
+    *out_bytes = 0;
+    uint64_t payload_bytes;
+    uint8_t *header;
+    int result = payload_size(tensors, count, &payload_bytes, error);
+    if (!result)
+        result = make_header(&header, out_bytes, tensors, count, metadata_keys, metadata_values, metadata_count, 0, error);
+    if (!result)
+        *out = header;
+    return result;
+}
+
+int safetensors_write(void **out, uint64_t *out_bytes, const struct tensor_view *tensors, size_t count,
+                      const char *const *metadata_keys, const char *const *metadata_values,
+                      size_t metadata_count, struct error *error)
+{
+    *out = NULL;
+    *out_bytes = 0;
+    uint64_t payload_bytes, header_bytes;
+    uint8_t *buffer;
+    int result = payload_size(tensors, count, &payload_bytes, error);
+    if (!result)
+        result = make_header(&buffer, &header_bytes, tensors, count, metadata_keys, metadata_values, metadata_count,
+                             payload_bytes, error);
+    if (result)
+        return result;
+    uint8_t *to = buffer + header_bytes;
     for (size_t i = 0; i < count; i++) {
         if (tensors[i].bytes)
             memcpy(to, tensors[i].data, (size_t)tensors[i].bytes);
@@ -530,7 +570,7 @@ int safetensors_write(void **out, uint64_t *out_bytes, const struct tensor_view 
 
     /* Names and metadata come from callers: what our own reader would refuse must not leave. */
     struct safetensors *check;
-    int result = safetensors_parse(&check, buffer, bytes, "safetensors being written", error);
+    result = safetensors_parse(&check, buffer, bytes, "safetensors being written", error);
     if (result) {
         free(buffer);
         return result;

@@ -39,14 +39,13 @@ struct lance_model_options {
     const char *vit_path;   /* NULL: found in or beside model_dir */
     enum lance_position_tables position_tables;
     uint64_t memory_limit_bytes; /* memory jobs may take beside the weights (see struct lance_memory); 0: all there is */
-    const char *cache_folder;    /* where hashes of large files are kept; NULL: nowhere */
     uint64_t prefix_cache_bytes; /* device memory that prefixes kept for later jobs may take, within the limit; 0: none is kept */
 };
 
 struct lance_model_info {
     char name[128];          /* the directory's last component */
     char kind[32];           /* "bf16", "f32", "awq-int4-g128", "nvfp4", ... */
-    char hash[65];           /* SHA-256 (hex) over every byte of its files: checkpoint/identity.h */
+    char hash[65];           /* SHA-256 (hex) over names, shapes and contents' fingerprint of the weight files */
     unsigned tasks;          /* bit (1 << task) for every task this checkpoint can do */
     uint64_t weight_bytes;   /* resident size of the weights */
     int hidden_size, layers;
@@ -226,8 +225,6 @@ struct lance_stage_time {
     enum lance_stage stage;
     double seconds;
     int steps;
-    uint64_t peak_bytes;      /* device memory beside the weights, highest seen while it ran */
-    uint64_t estimated_bytes; /* what was planned for it */
 };
 
 /* Results; memory belongs to the job. */
@@ -248,20 +245,6 @@ struct lance_result {
     uint64_t estimated_bytes; /* device_bytes of lance_estimate; the peak is lower where a prefix was found */
 };
 int lance_job_result(const struct lance_job *job, struct lance_result *result, struct error *error);
-
-/* What the job needs to go on from here, as one tensor file (safetensors): *state is malloc'ed, the caller's. Between two steps,
- * at any stage. Where the job is, latents while they are denoised and afterwards, tokens of an answer with their keys and values,
- * batch items that are decoded. Stages that have not ended and are not denoise, decode or text begin again, and so does the batch
- * item that is being decoded. ERROR_BAD_REQUEST when the job is done, ERROR_INTERNAL when it has failed, ERROR_NO_MEMORY. */
-int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, struct error *error);
-
-/* lance_job_start, and then on from where a job of the same request was saved, in this process or another: the same bytes come
- * out. The first stage runs again, and what the prompt's keys and values take; of the text the pieces that were told are not told
- * again. Beside the memory that is planned comes the state, until the stage begins that it was saved in. `state` may come from
- * anywhere and is not needed afterwards. Errors beside those of lance_job_start: ERROR_BAD_FILE (damaged), ERROR_UNSUPPORTED (of
- * another build, backend or model), ERROR_BAD_REQUEST (of another request; of other payloads the first stage's end tells). */
-int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request, const void *state,
-                     size_t bytes, struct error *error);
 
 /* Release everything the job holds, finished or not. NULL is allowed. */
 void lance_job_close(struct lance_job *job);

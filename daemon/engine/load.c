@@ -1,14 +1,6 @@
 /* load.c: models: what lance.h says about opening, closing and describing one. */
 #include "base/clock.h"
-#include "daemon/engine/lance_model.h"
-#include "daemon/engine/model/checkpoint/checkpoint.h"
-#include "daemon/engine/model/decoder.h"
-#include "daemon/engine/model/latent_tokens.h"
-#include "daemon/engine/model/prefix_cache.h"
-#include "daemon/engine/model/tokenizer/tokenizer.h"
-#include "daemon/engine/model/vae.h"
-#include "daemon/engine/model/vit.h"
-#include "daemon/engine/preview.h"
+#include "daemon/engine/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,8 +21,7 @@ static void name_of(const char *path, char *name, size_t size)
 static int open_parts(struct lance_model *m, const struct lance_model_options *options, struct error *error)
 {
     const struct checkpoint_options files = {
-        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path, .identifies = true,
-        .cache_folder = options->cache_folder};
+        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path};
     int code = checkpoint_open(&m->checkpoint, &files, error);
     if (code)
         return code;
@@ -68,8 +59,6 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
     int code = open_parts(m, options, error);
     if (!code)
         code = kernels->sync(kernels, error);
-    if (!code)
-        code = checkpoint_identify(m->checkpoint, error);
     if (code) {
         lance_model_close(m);
         return code;

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/engine/model/checkpoint/model_file.h"
-#include "daemon/engine/model/noise.h"
+#include "base/noise.h"
 #include "kernels/formats/numbers.h"
 #include "protocol/safetensors.h"
 

@@ -12,7 +12,6 @@ FILE_BY_FILE = (
     "base",
     "daemon",
     "daemon/engine",
-    "daemon/engine/stages",
     "daemon/engine/model",
     "daemon/engine/model/checkpoint",
     "daemon/engine/model/tokenizer",
@@ -25,6 +24,7 @@ FILE_BY_FILE = (
     "protocol/python/lanced_client",
     "tools",
     "tools/lancectl",
+    "tools/lance-quant",
     "tools/media",
     "demo",
 )

@@ -1,6 +1,6 @@
 /* test_noise.c: the noise streams against values drawn by PyTorch 2.13.0 (CPU), by CUDA
  * cards, and against Random123's published answers for Philox. */
-#include "daemon/engine/model/noise.h"
+#include "base/noise.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -543,6 +543,44 @@ static void a_torch_file_cut_anywhere_is_refused(void **state)
     mapped_file_close(&file);
 }
 
+/* {"format": 1, "tasks": [..], "stats": {layer: {"sum_abs", "n_tokens", "n_calls"}}}, as torch.save() wrote it. */
+#define STATISTICS "tests/golden/data/quant/demo/act_stats.pt"
+
+static void dicts_within_dicts_are_read_when_that_is_asked_for(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct pth *pth;
+    assert_int_equal(pth_open(&pth, STATISTICS, &error), ERROR_BAD_FILE);
+    assert_int_equal(pth_open_nested(&pth, STATISTICS, &error), 0);
+    const struct tensor_view *task = pth_find(pth, "tasks/1"), *format = pth_find(pth, "format");
+    assert_non_null(task);
+    assert_int_equal(task->bytes, strlen("image_edit"));
+    assert_memory_equal(task->data, "image_edit", strlen("image_edit"));
+    assert_non_null(format);
+    assert_int_equal(format->dtype, DTYPE_I64);
+    assert_int_equal(*(const int64_t *)format->data, 1);
+    const struct tensor_view *sum = pth_find(pth, "stats/language_model.model.layers.3.mlp_moe_gen.down_proj/sum_abs");
+    assert_non_null(sum);
+    assert_int_equal(sum->dtype, DTYPE_F32);
+    assert_int_equal(sum->shape[0], 384);
+    assert_int_equal(pth_count(pth), 2 + 7 + 3 * 56); /* "n_linears" beside "format" */
+    pth_close(pth);
+}
+
+static void a_file_of_statistics_cut_anywhere_is_refused(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct mapped_file file;
+    assert_int_equal(mapped_file_open(&file, STATISTICS, &error), 0);
+    for (uint64_t bytes = 0; bytes < file.bytes; bytes += file.bytes / 97) {
+        struct pth *pth;
+        assert_int_equal(pth_parse_nested(&pth, file.data, bytes, "FILE", &error), ERROR_BAD_FILE);
+    }
+    mapped_file_close(&file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -558,6 +596,8 @@ int main(void)
         cmocka_unit_test(a_file_with_any_bit_flipped_is_refused_or_safe),
         cmocka_unit_test(random_changes_to_a_pickle_are_refused_or_safe),
         cmocka_unit_test(a_torch_file_cut_anywhere_is_refused),
+        cmocka_unit_test(dicts_within_dicts_are_read_when_that_is_asked_for),
+        cmocka_unit_test(a_file_of_statistics_cut_anywhere_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,6 @@
 #include <cmocka.h>
 
 #include "daemon/engine/model/checkpoint/checkpoint.h"
-#include "kernels/kernels.h"
 #include "tests/golden/assemble.h"
 
 struct fixture {

@@ -1,6 +1,6 @@
 /* latent_tokens.c: see latent_tokens.h. */
 #include "daemon/engine/model/latent_tokens.h"
-#include "daemon/engine/model/noise.h"
+#include "base/noise.h"
 
 #include <math.h>
 #include <stdlib.h>

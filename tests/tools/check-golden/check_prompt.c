@@ -1,5 +1,5 @@
 /* check_prompt.c: what is computed without weights. */
-#include "daemon/engine/model/noise.h"
+#include "base/noise.h"
 #include "daemon/engine/model/sampler.h"
 #include "tests/tools/check-golden/checks.h"
 

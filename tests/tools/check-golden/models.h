@@ -2,7 +2,7 @@
 #ifndef CHECK_GOLDEN_MODELS_H
 #define CHECK_GOLDEN_MODELS_H
 
-#include "daemon/engine/lance_model.h"
+#include "daemon/engine/internal.h"
 #include "kernels/backend.h"
 #include "tests/tools/check-golden/golden.h"
 

@@ -30,6 +30,12 @@ int pth_parse(struct pth **out, const void *data, uint64_t bytes, const char *wh
 /* Map a file read-only and parse it. Errors also: ERROR_IO. */
 int pth_open(struct pth **out, const char *path, struct error *error);
 
+/* The same for what torch.save() makes of dicts and lists within a dict: their tensors are called OUTER/INNER, a list's
+ * items by their places, 0, 1 and so on. Whole numbers and booleans are shown as I64 tensors without axes, texts as U8
+ * ones; other values are passed over. */
+int pth_parse_nested(struct pth **out, const void *data, uint64_t bytes, const char *what, struct error *error);
+int pth_open_nested(struct pth **out, const char *path, struct error *error);
+
 void pth_close(struct pth *pth); /* NULL is allowed */
 
 size_t pth_count(const struct pth *pth);

@@ -1,0 +1,186 @@
+/* apply.c: see apply.h.
+ *
+ * The work is numbered: layer * PARTS_PER_LAYER + part, and then one more, the tensors that are copied. output.c
+ * remembers which numbers are done.
+ */
+#include "tools/lance-quant/apply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mapped_file.h"
+#include "kernels/formats/numbers.h"
+#include "tools/lance-quant/meta.h"
+#include "tools/lance-quant/part_work.h"
+
+struct work {
+    const struct apply_options *options;
+    struct source *source;
+    struct statistics *statistics;
+    struct tensor_view *tensors; /* to be written */
+    size_t count;
+    int layers;
+    struct output *output;
+    double started;
+    int before; /* works that an earlier run did */
+};
+
+static const char *file_name(const struct code_form *form)
+{
+    return form->format == WEIGHT_AWQ_INT4 ? "awq_state_dict.safetensors" : "nvfp4_state_dict.safetensors";
+}
+
+/* What the result depends on, as a line. */
+static void identity(const struct work *work, char line[128])
+{
+    struct sha256 digest;
+    char hex[65];
+    sha256_start(&digest);
+    source_digest(work->source, &digest);
+    for (size_t i = 0; i < work->count; i++) {
+        char name[LAYOUT_NAME_BYTES];
+        const int length = (int)strlen(work->tensors[i].name) - (int)strlen(PART_CODES) - 1;
+        sha256_add(&digest, work->tensors[i].name, strlen(work->tensors[i].name) + 1);
+        sha256_add(&digest, work->tensors[i].shape, sizeof work->tensors[i].shape);
+        if (length <= 0 || length >= LAYOUT_NAME_BYTES || strcmp(work->tensors[i].name + length + 1, PART_CODES) != 0)
+            continue;
+        snprintf(name, sizeof name, "%.*s", length, work->tensors[i].name);
+        statistics_digest(work->statistics, name, &digest);
+    }
+    sha256_finish(&digest, hex);
+    snprintf(line, 128, "lance-quant published %s %d %s", file_name(&work->options->form), work->options->form.group,
+             hex);
+}
+
+static void report(const struct work *work, int done, int works)
+{
+    const int here = done - work->before;
+    const double seconds = clock_seconds() - work->started, left = here > 0 ? seconds / here * (works - done) : 0;
+    fprintf(stderr, "%s%3d %% of %d layers, %d:%02d left%s", isatty(2) ? "\r" : "", 100 * done / works, work->layers,
+            (int)left / 60, (int)left % 60, isatty(2) ? "\033[K" : "\n");
+    if (isatty(2) && done == works)
+        fputc('\n', stderr);
+}
+
+/* A tensor that is not quantised: floating-point numbers as bf16, others as they are. */
+static int copy_tensor(struct work *work, const struct tensor_view *tensor, struct error *error)
+{
+    if (tensor->dtype != DTYPE_F32 && tensor->dtype != DTYPE_F16 && tensor->dtype != DTYPE_F64)
+        return output_write(work->output, tensor->name, tensor->data, tensor->bytes, error);
+    const size_t n = (size_t)tensor_elements(tensor);
+    float *values = malloc(sizeof *values * n + 1);
+    uint16_t *rounded = malloc(sizeof *rounded * n + 1);
+    int status = values == NULL || rounded == NULL
+                     ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to copy it", tensor->name)
+                     : tensor_to_float(tensor, values, error);
+    for (size_t i = 0; i < n && status == 0; i++)
+        rounded[i] = float_to_bf16(values[i]);
+    if (status == 0)
+        status = output_write(work->output, tensor->name, rounded, sizeof *rounded * n, error);
+    free(values);
+    free(rounded);
+    return status;
+}
+
+static int copy_others(struct work *work, struct error *error)
+{
+    int status = 0;
+    for (size_t i = 0; i < source_count(work->source) && status == 0; i++) {
+        const struct tensor_view *tensor = source_at(work->source, i);
+        if (!layout_is_copied(tensor))
+            continue;
+        status = copy_tensor(work, tensor, error);
+        mapped_file_let_go(tensor->data, tensor->bytes);
+    }
+    return status;
+}
+
+static int do_part(struct work *work, int number, struct error *error)
+{
+    struct part part;
+    int status = layout_part(work->source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
+    if (status == 0)
+        status =
+            part_quantise(&part, work->statistics, &work->options->form, work->options->threads, work->output, error);
+    for (int l = 0; l < part.count; l++)
+        mapped_file_let_go(part.matrices[l].tensor->data, part.matrices[l].tensor->bytes);
+    return status;
+}
+
+static int do_works(struct work *work, const volatile int *interrupted, struct error *error)
+{
+    const int works = work->layers * PARTS_PER_LAYER + 1;
+    int status = 0;
+    work->before = output_done_count(work->output);
+    work->started = clock_seconds();
+    if (work->before > 0)
+        fprintf(stderr, "going on where an earlier run was cut off\n");
+    for (int number = 0; number < works && status == 0; number++) {
+        if (output_is_done(work->output, number))
+            continue;
+        if (*interrupted)
+            return error_set(error, ERROR_CANCELLED, "interrupted; call it again to go on");
+        status = number < works - 1 ? do_part(work, number, error) : copy_others(work, error);
+        if (status == 0)
+            status = output_done(work->output, number, error);
+        if (status == 0 && (isatty(2) || number % PARTS_PER_LAYER == PARTS_PER_LAYER - 1))
+            report(work, output_done_count(work->output), works);
+    }
+    return status;
+}
+
+static int write_meta(struct work *work, struct error *error)
+{
+    char *text;
+    int status = meta_text(&text, work->source, work->layers, work->statistics, &work->options->form, error);
+    if (status == 0) {
+        status = output_text(work->output,
+                             work->options->form.format == WEIGHT_AWQ_INT4 ? "awq_meta.json" : "nvfp4_meta.json", text,
+                             error);
+        free(text);
+    }
+    return status;
+}
+
+static void warn_of_statistics(const struct work *work)
+{
+    const int layers = statistics_layers(work->statistics), seen = statistics_layers_seen(work->statistics);
+    if (seen < layers)
+        fprintf(stderr,
+                "lance-quant: %s saw no token in %d of %d layers; these are rounded without a search for scales\n",
+                work->options->statistics, layers - seen, layers);
+}
+
+int apply(const struct apply_options *options, const volatile int *interrupted, struct error *error)
+{
+    struct work work = {.options = options};
+    char line[128];
+    int status = source_open(&work.source, options->model, error);
+    if (status == 0)
+        status = statistics_open(&work.statistics, options->statistics, error);
+    if (status == 0)
+        status = layout_layers(work.source, &work.layers, error);
+    if (status == 0)
+        status = layout_tensors(work.source, &options->form, &work.tensors, &work.count, error);
+    if (status == 0) {
+        warn_of_statistics(&work);
+        identity(&work, line);
+        status = output_open(&work.output, options->output, file_name(&options->form), line, work.tensors, work.count,
+                             error);
+    }
+    if (status == 0)
+        status = do_works(&work, interrupted, error);
+    if (status == 0)
+        status = write_meta(&work, error);
+    if (status == 0)
+        status = output_finish(work.output, error);
+    output_close(work.output);
+    if (work.tensors != NULL)
+        layout_free(work.tensors, work.count);
+    statistics_close(work.statistics);
+    source_close(work.source);
+    return status;
+}

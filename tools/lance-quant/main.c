@@ -1,0 +1,190 @@
+/* main.c: lance-quant makes 4-bit checkpoints of Lance.
+ *
+ *   lance-quant apply --model DIR --stats FILE --form awq-int4|nvfp4 [--group 64|128] [--threads N] -o DIR
+ *   lance-quant merge STATS... -o FILE
+ *
+ * docs/quantisation.md explains them. Exit status: 0, 1 when something failed, 2 for a wrong command line, 130
+ * interrupted.
+ */
+#include <cblas.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/command_line.h"
+#include "base/mapped_file.h"
+#include "protocol/version.h"
+#include "tools/lance-quant/apply.h"
+#include "tools/lance-quant/statistics.h"
+
+enum { EXIT_WRONG_COMMAND_LINE = 2, EXIT_INTERRUPTED = 130, MOST_THREADS = 64, DEFAULT_GROUP = 128 };
+
+static const char usage[] =
+    "lance-quant " LANCED_VERSION ": makes 4-bit checkpoints of Lance\n"
+    "\n"
+    "  lance-quant apply --model DIR --stats FILE --form FORM -o DIR\n"
+    "      quantises the release in bf16 or float32 in a folder; called again after it was cut off, it goes on\n"
+    "      --stats FILE   statistics of activations: of lance-quant merge, or act_stats.pt of the published toolkit\n"
+    "      --form FORM    awq-int4 or nvfp4, in the published layout\n"
+    "      --group N      awq-int4: columns that share a scale, 64 or 128 [128]\n"
+    "      --threads N    [all processors]\n"
+    "      -o DIR         a folder that is not there yet\n"
+    "\n"
+    "  lance-quant merge STATS... -o FILE\n"
+    "      adds up statistics of several runs, weighted by their tokens\n"
+    "\n"
+    "  lance-quant help, lance-quant --version\n";
+
+static volatile int interrupted;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    interrupted = 1;
+}
+
+static int complain(const struct error *error)
+{
+    fprintf(stderr, "lance-quant: %s\n", error->text);
+    return error->code == ERROR_CANCELLED ? EXIT_INTERRUPTED : EXIT_FAILURE;
+}
+
+static int wrong(const char *what)
+{
+    fprintf(stderr, "lance-quant: %s; lance-quant help explains it\n", what);
+    return EXIT_WRONG_COMMAND_LINE;
+}
+
+/* A whole number from low to high; false for another text. */
+static bool read_number(const char *text, long low, long high, int *out)
+{
+    char *end;
+    const long number = strtol(text, &end, 10);
+    *out = (int)number;
+    return end != text && *end == '\0' && number >= low && number <= high;
+}
+
+static bool read_form(const char *text, struct code_form *form)
+{
+    const bool awq = strcmp(text, "awq-int4") == 0;
+    form->format = awq ? WEIGHT_AWQ_INT4 : WEIGHT_NVFP4;
+    return awq || strcmp(text, "nvfp4") == 0;
+}
+
+static int processors(void)
+{
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online < 1 ? 1 : online > MOST_THREADS ? MOST_THREADS : (int)online;
+}
+
+static int command_apply(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"model", required_argument, NULL, 'm'},
+        {"stats", required_argument, NULL, 's'},
+        {"form", required_argument, NULL, 'f'},
+        {"group", required_argument, NULL, 'g'},
+        {"threads", required_argument, NULL, 't'},
+        {"output", required_argument, NULL, 'o'},
+        {0},
+    };
+    struct apply_options options = {.threads = processors()};
+    struct error error;
+    bool has_form = false;
+    int group = 0;
+    for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
+        switch (c) {
+        case 'm': options.model = optarg; break;
+        case 's': options.statistics = optarg; break;
+        case 'o': options.output = optarg; break;
+        case 'f':
+            if (!(has_form = read_form(optarg, &options.form)))
+                return wrong("--form: must be awq-int4 or nvfp4");
+            break;
+        case 'g':
+            if (!read_number(optarg, 64, 128, &group) || (group != 64 && group != 128))
+                return wrong("--group: must be 64 or 128");
+            break;
+        case 't':
+            if (!read_number(optarg, 1, MOST_THREADS, &options.threads))
+                return wrong("--threads: must be from 1 to 64");
+            break;
+        default: complain(&error); return EXIT_WRONG_COMMAND_LINE;
+        }
+    }
+    if (optind < argc || options.model == NULL || options.statistics == NULL || options.output == NULL || !has_form)
+        return wrong("apply needs --model, --stats, --form and -o, and nothing else");
+    if (group != 0 && options.form.format == WEIGHT_NVFP4)
+        return wrong("--group: NVFP4 has groups of 16");
+    options.form.group = options.form.format == WEIGHT_NVFP4 ? NVFP4_GROUP : group != 0 ? group : DEFAULT_GROUP;
+    if (apply(&options, &interrupted, &error) != 0)
+        return complain(&error);
+    printf("%s: put it beside the release that it was made from, whose tokenizer, ViT and VAE it uses\n",
+           options.output);
+    return EXIT_SUCCESS;
+}
+
+static int merge(char **files, int count, const char *output, struct error *error)
+{
+    struct statistics *sum, *other;
+    int status = statistics_open(&sum, files[0], error);
+    for (int i = 1; i < count && status == 0; i++) {
+        status = statistics_open(&other, files[i], error);
+        if (status != 0)
+            break;
+        if ((status = statistics_add(sum, other, error)) != 0)
+            error_prefix(error, "%s", files[i]);
+        statistics_close(other);
+    }
+    if (status == 0)
+        status = statistics_write(sum, output, error);
+    if (status == 0)
+        printf("%s: %d layers, %d of them with tokens, %d tasks\n", output, statistics_layers(sum),
+               statistics_layers_seen(sum), statistics_tasks(sum));
+    statistics_close(sum);
+    return status;
+}
+
+static int command_merge(int argc, char **argv)
+{
+    static const struct option names[] = {{"output", required_argument, NULL, 'o'}, {0}};
+    const char *output = NULL;
+    struct error error;
+    for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
+        if (c != 'o') {
+            complain(&error);
+            return EXIT_WRONG_COMMAND_LINE;
+        }
+        output = optarg;
+    }
+    if (optind >= argc || output == NULL)
+        return wrong("merge needs at least one file of statistics, and -o");
+    const size_t length = strlen(output);
+    if (length <= 12 || strcmp(output + length - 12, ".safetensors") != 0)
+        return wrong("-o: the name of the statistics must end in .safetensors");
+    return merge(argv + optind, argc - optind, output, &error) != 0 ? complain(&error) : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like a full disk */
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    mapped_files_guard();
+    openblas_set_num_threads(1); /* parallel.h has the threads */
+    opterr = 0;
+    optind = 2;
+    if (strcmp(command, "apply") == 0)
+        return command_apply(argc, argv);
+    if (strcmp(command, "merge") == 0)
+        return command_merge(argc, argv);
+    if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0)
+        return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (strcmp(command, "--version") == 0)
+        return puts("lance-quant " LANCED_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return wrong(*command ? "there is no such command" : "needs a command: apply or merge");
+}

@@ -1,0 +1,81 @@
+/* meta.c: see meta.h. Source: the end of awq_apply.py and nvfp4_apply.py of lance-quant. */
+#include "tools/lance-quant/meta.h"
+
+#include <stdio.h>
+
+#include "base/json.h"
+#include "kernels/formats/group.h"
+#include "tools/lance-quant/part_work.h"
+
+struct counts {
+    int scaled, plain;
+};
+
+static const char *scheme(const struct code_form *form, const struct part *part, bool scaled)
+{
+    if (form->format == WEIGHT_NVFP4)
+        return scaled ? "nvfp4_awq" : "nvfp4_minmax";
+    if (scaled)
+        return "asym_int4_grouped_awq";
+    return part->norm != NULL ? "asym_int4_grouped_no_awq" : "asym_int4_grouped_minmax";
+}
+
+static void add_matrix(cJSON *list, const struct part *part, int index, const struct code_form *form, bool scaled)
+{
+    const struct matrix *matrix = &part->matrices[index];
+    cJSON *entry = json_add_object(list, matrix->tensor->name), *shape = json_add_array(entry, "shape");
+    json_append(shape, cJSON_CreateNumber(matrix->out_features));
+    json_append(shape, cJSON_CreateNumber(matrix->in_features));
+    const int group = layout_form(form, matrix).group;
+    if (form->format == WEIGHT_AWQ_INT4)
+        json_add_number(entry, "n_bit", 4);
+    json_add_number(entry, form->format == WEIGHT_AWQ_INT4 ? "group_size" : "block_size", group);
+    json_add_text(entry, "scheme", scheme(form, part, scaled));
+}
+
+static int add_parts(cJSON *list, const struct source *source, int layers, const struct statistics *statistics,
+                     const struct code_form *form, struct counts *counts, struct error *error)
+{
+    for (int number = 0; number < layers * PARTS_PER_LAYER; number++) {
+        struct part part;
+        bool scaled;
+        int status = layout_part(source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
+        if (status == 0)
+            status = part_is_scaled(&part, statistics, &scaled, error);
+        if (status != 0)
+            return status;
+        for (int l = 0; l < part.count; l++)
+            add_matrix(list, &part, l, form, scaled);
+        *(scaled ? &counts->scaled : &counts->plain) += part.count;
+    }
+    return 0;
+}
+
+int meta_text(char **out, const struct source *source, int layers, const struct statistics *statistics,
+              const struct code_form *form, struct error *error)
+{
+    const bool awq = form->format == WEIGHT_AWQ_INT4;
+    struct counts counts = {0};
+    cJSON *meta = json_object(), *per_weight = json_object();
+    const int status = add_parts(per_weight, source, layers, statistics, form, &counts, error);
+    if (awq)
+        json_add_number(meta, "n_bit", 4);
+    json_add_number(meta, awq ? "group_size" : "block_size", form->group);
+    json_add_text(meta, "scheme", awq ? "asym_int4_grouped_awq" : "nvfp4_e2m1_block_fp8scale");
+    json_add_number(meta, "awq_linears", counts.scaled);
+    json_add_number(meta, "plain_linears", counts.plain);
+    cJSON *tasks = json_add_array(meta, "tasks_calibrated");
+    for (int i = 0; i < statistics_tasks(statistics); i++)
+        json_append(tasks, cJSON_CreateString(statistics_task(statistics, i)));
+    if (!awq) {
+        cJSON *levels = json_add_array(meta, "fp4_lut_pos");
+        for (unsigned code = 0; code < FP4_CODES / 2; code++)
+            json_append(levels, cJSON_CreateNumber((double)fp4_to_float(code)));
+    }
+    json_add(meta, "per_weight", per_weight);
+    *out = status == 0 ? json_print(meta) : NULL;
+    cJSON_Delete(meta);
+    if (status == 0 && *out == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the meta file");
+    return status;
+}

@@ -1,0 +1,254 @@
+/* output.c: see output.h.
+ *
+ * DIR.partial/progress has the identity in its first line, then one line with a number for each work that is done. A
+ * line is written after the tensors of its work were brought to the disk. A last line that was cut off does not count.
+ */
+#include "tools/lance-quant/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum { MOST_WORKS = 1 << 14, IDENTITY_BYTES = 256 };
+
+struct output {
+    const char *directory;
+    char partial[PATH_MAX]; /* DIR.partial */
+    const struct tensor_view *tensors;
+    const struct tensor_view **by_name;
+    uint64_t *offsets; /* of each tensor in the file */
+    size_t count;
+    uint64_t bytes; /* of the whole file */
+    void *header;
+    uint64_t header_bytes;
+    int weights, progress; /* descriptors */
+    bool done[MOST_WORKS];
+    int done_count;
+};
+
+static const char progress_name[] = "progress";
+
+static int path_in(char path[PATH_MAX], const char *folder, const char *name, struct error *error)
+{
+    return snprintf(path, PATH_MAX, "%s/%s", folder, name) < PATH_MAX
+               ? 0
+               : error_set(error, ERROR_IO, "%s: the path is too long", folder);
+}
+
+static int system_failed(const char *path, struct error *error)
+{
+    return error_set(error, ERROR_IO, "%s: %s", path, strerror(errno));
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const struct tensor_view *const *left = a, *const *right = b;
+    return strcmp((*left)->name, (*right)->name);
+}
+
+/* Where everything goes. */
+static int place(struct output *output, struct error *error)
+{
+    static const char *const keys[] = {"format"}, *const values[] = {"pt"};
+    const int status = safetensors_header(&output->header, &output->header_bytes, output->tensors, output->count, keys,
+                                          values, 1, error);
+    output->offsets = calloc(output->count + 1, sizeof *output->offsets);
+    output->by_name = calloc(output->count + 1, sizeof *output->by_name);
+    if (status != 0 || output->offsets == NULL || output->by_name == NULL)
+        return status != 0 ? status
+                           : error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");
+    output->bytes = output->header_bytes;
+    for (size_t i = 0; i < output->count; i++) {
+        output->offsets[i] = output->bytes;
+        output->bytes += output->tensors[i].bytes;
+        output->by_name[i] = &output->tensors[i];
+    }
+    qsort(output->by_name, output->count, sizeof *output->by_name, compare_names);
+    return 0;
+}
+
+/* Read what was done before; false when that is of other work, or not readable. */
+static bool read_progress(struct output *output, const char *path, const char *identity)
+{
+    FILE *file = fopen(path, "r");
+    char line[IDENTITY_BYTES + 2];
+    bool same = file != NULL && fgets(line, sizeof line, file) != NULL && strlen(line) == strlen(identity) + 1 &&
+                strncmp(line, identity, strlen(identity)) == 0;
+    while (same && fgets(line, sizeof line, file) != NULL && strchr(line, '\n') != NULL) {
+        const long work = strtol(line, NULL, 10);
+        if (work >= 0 && work < MOST_WORKS && !output->done[work]) {
+            output->done[work] = true;
+            output->done_count++;
+        }
+    }
+    if (file != NULL)
+        fclose(file);
+    return same;
+}
+
+static int check_room(const struct output *output, struct error *error)
+{
+    struct statvfs disk;
+    struct stat file;
+    if (statvfs(output->partial, &disk) != 0 || fstat(output->weights, &file) != 0)
+        return system_failed(output->partial, error);
+    const double room = (double)disk.f_bavail * (double)disk.f_frsize + 512.0 * (double)file.st_blocks,
+                 wanted = (double)output->bytes;
+    if (room < wanted)
+        return error_set(error, ERROR_IO, "%s: %.2f GB are needed, but its disk has only %.2f GB left",
+                         output->directory, wanted * 1e-9, room * 1e-9);
+    return 0;
+}
+
+/* Everything, however often the system writes less. */
+static int write_at(int file, const char *path, const void *data, uint64_t bytes, uint64_t offset, struct error *error)
+{
+    for (const char *from = data; bytes > 0;) {
+        const ssize_t written = pwrite(file, from, (size_t)bytes, (off_t)offset);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return written < 0 ? system_failed(path, error)
+                               : error_set(error, ERROR_IO, "%s: the disk takes no more", path);
+        from += written;
+        bytes -= (uint64_t)written;
+        offset += (uint64_t)written;
+    }
+    return 0;
+}
+
+/* The two files of the folder; what an earlier run left stays if it is of the same work. */
+static int open_files(struct output *output, const char *file, const char *identity, struct error *error)
+{
+    char weights[PATH_MAX], progress[PATH_MAX];
+    int status = path_in(weights, output->partial, file, error);
+    if (status == 0)
+        status = path_in(progress, output->partial, progress_name, error);
+    if (status != 0)
+        return status;
+    const bool goes_on = read_progress(output, progress, identity);
+    if (!goes_on) {
+        memset(output->done, 0, sizeof output->done);
+        output->done_count = 0;
+    }
+    output->weights = open(weights, O_RDWR | O_CREAT | O_CLOEXEC | (goes_on ? 0 : O_TRUNC), 0666);
+    output->progress = open(progress, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (goes_on ? 0 : O_TRUNC), 0666);
+    if (output->weights < 0 || output->progress < 0)
+        return system_failed(output->partial, error);
+    status = check_room(output, error);
+    if (status == 0 && ftruncate(output->weights, (off_t)output->bytes) != 0)
+        status = system_failed(weights, error);
+    if (status == 0)
+        status = write_at(output->weights, weights, output->header, output->header_bytes, 0, error);
+    if (status == 0 && !goes_on && dprintf(output->progress, "%s\n", identity) < 0)
+        status = system_failed(progress, error);
+    return status;
+}
+
+int output_open(struct output **out, const char *directory, const char *file, const char *identity,
+                const struct tensor_view *tensors, size_t count, struct error *error)
+{
+    *out = NULL;
+    struct output *output = calloc(1, sizeof *output);
+    if (output == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory");
+    *output =
+        (struct output){.directory = directory, .tensors = tensors, .count = count, .weights = -1, .progress = -1};
+    size_t length = strlen(directory);
+    while (length > 1 && directory[length - 1] == '/')
+        length--;
+    int status = snprintf(output->partial, PATH_MAX, "%.*s.partial", (int)length, directory) < PATH_MAX
+                     ? 0
+                     : error_set(error, ERROR_IO, "%s: the path is too long", directory);
+    if (status == 0 && access(directory, F_OK) == 0)
+        status = error_set(error, ERROR_BAD_REQUEST, "%s exists; name a new folder", directory);
+    if (status == 0 && mkdir(output->partial, 0777) != 0 && errno != EEXIST)
+        status = system_failed(output->partial, error);
+    if (status == 0)
+        status = place(output, error);
+    if (status == 0)
+        status = open_files(output, file, identity, error);
+    if (status != 0) {
+        output_close(output);
+        return status;
+    }
+    *out = output;
+    return 0;
+}
+
+void output_close(struct output *output)
+{
+    if (output == NULL)
+        return;
+    if (output->weights >= 0)
+        close(output->weights);
+    if (output->progress >= 0)
+        close(output->progress);
+    free(output->header);
+    free(output->offsets);
+    free(output->by_name);
+    free(output);
+}
+
+int output_write(struct output *output, const char *name, const void *data, uint64_t bytes, struct error *error)
+{
+    const struct tensor_view wanted = {.name = name}, *key = &wanted;
+    const struct tensor_view **found =
+        bsearch(&key, output->by_name, output->count, sizeof *output->by_name, compare_names);
+    if (found == NULL || (*found)->bytes != bytes)
+        return error_set(error, ERROR_INTERNAL, "%s: %llu bytes were made that have no place", name,
+                         (unsigned long long)bytes);
+    return write_at(output->weights, output->partial, data, bytes, output->offsets[*found - output->tensors], error);
+}
+
+bool output_is_done(const struct output *output, int work)
+{
+    return output->done[work];
+}
+
+int output_done_count(const struct output *output)
+{
+    return output->done_count;
+}
+
+int output_done(struct output *output, int work, struct error *error)
+{
+    if (fdatasync(output->weights) != 0 || dprintf(output->progress, "%d\n", work) < 0)
+        return system_failed(output->partial, error);
+    output->done[work] = true;
+    output->done_count++;
+    return 0;
+}
+
+int output_text(struct output *output, const char *name, const char *text, struct error *error)
+{
+    char path[PATH_MAX];
+    int status = path_in(path, output->partial, name, error);
+    if (status != 0)
+        return status;
+    const int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0)
+        return system_failed(path, error);
+    status = write_at(file, path, text, strlen(text), 0, error);
+    if (status == 0 && fsync(file) != 0)
+        status = system_failed(path, error);
+    close(file);
+    return status;
+}
+
+int output_finish(struct output *output, struct error *error)
+{
+    char progress[PATH_MAX];
+    const int status = path_in(progress, output->partial, progress_name, error);
+    if (status != 0)
+        return status;
+    if (fsync(output->weights) != 0 || unlink(progress) != 0 || rename(output->partial, output->directory) != 0)
+        return system_failed(output->partial, error);
+    return 0;
+}

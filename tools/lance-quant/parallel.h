@@ -1,0 +1,15 @@
+/* parallel.h: the same work for many items, by several threads.
+ *
+ * The threads live for one call: what lance-quant does with an item takes milliseconds.
+ */
+#ifndef LANCE_QUANT_PARALLEL_H
+#define LANCE_QUANT_PARALLEL_H
+
+/* Called once for each item from 0 to items - 1, in any order, from any thread. Returns 0 or an error code; after a
+ * failure no further item is begun. */
+typedef int parallel_work(void *context, int item);
+
+/* Returns 0 or what the first failed item returned. `threads` is at least 1; the calling thread is one of them. */
+int parallel_run(int items, int threads, parallel_work *work, void *context);
+
+#endif

@@ -1,0 +1,181 @@
+/* source.c: see source.h. */
+#include "tools/lance-quant/source.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/mapped_file.h"
+
+enum { MOST_FILES = 64, MOST_INDEX_BYTES = 16 << 20, MOST_INDEX_VALUES = 1 << 18, SAMPLE_BYTES = 64 };
+
+struct source {
+    struct safetensors *files[MOST_FILES];
+    int file_count;
+    const struct tensor_view **tensors; /* of all files, sorted by name */
+    size_t count;
+    uint64_t bytes;
+};
+
+static const char single[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
+
+static bool path_in(char out[PATH_MAX], const char *directory, const char *name)
+{
+    return snprintf(out, PATH_MAX, "%s/%s", directory, name) < PATH_MAX && access(out, F_OK) == 0;
+}
+
+void source_close(struct source *source)
+{
+    if (source == NULL)
+        return;
+    for (int i = 0; i < source->file_count; i++)
+        safetensors_close(source->files[i]);
+    free(source->tensors);
+    free(source);
+}
+
+static int open_file(struct source *source, const char *path, struct error *error)
+{
+    const int status = safetensors_open(&source->files[source->file_count], path, error);
+    if (status == 0)
+        source->file_count++;
+    return status;
+}
+
+/* A shard, unless an earlier tensor named it already. */
+static int open_shard(struct source *source, const char *directory, const cJSON *map, const cJSON *item,
+                      struct error *error)
+{
+    char path[PATH_MAX];
+    if (!cJSON_IsString(item) || strchr(item->valuestring, '/') != NULL)
+        return error_set(error, ERROR_BAD_FILE, "%s/%s: \"weight_map\" must name files of its own folder", directory,
+                         index_name);
+    for (const cJSON *before = map->child; before != item; before = before->next)
+        if (strcmp(before->valuestring, item->valuestring) == 0)
+            return 0;
+    if (source->file_count == MOST_FILES)
+        return error_set(error, ERROR_BAD_FILE, "%s/%s: names more than %d files", directory, index_name, MOST_FILES);
+    if (!path_in(path, directory, item->valuestring))
+        return error_set(error, ERROR_BAD_FILE, "%s/%s: names \"%.100s\", which is not in the folder", directory,
+                         index_name, item->valuestring);
+    return open_file(source, path, error);
+}
+
+static int open_shards(struct source *source, const char *directory, const char *path, struct error *error)
+{
+    const struct json_limits limits = {MOST_INDEX_BYTES, MOST_INDEX_VALUES, ERROR_BAD_FILE, ERROR_BAD_FILE};
+    struct mapped_file text;
+    cJSON *json = NULL;
+    int status = mapped_file_open(&text, path, error);
+    if (status != 0)
+        return status;
+    status = json_parse(&json, (const char *)text.data, (size_t)text.bytes, &limits, path, error);
+    mapped_file_close(&text);
+    const cJSON *map = cJSON_GetObjectItemCaseSensitive(json, "weight_map");
+    if (status == 0 && !cJSON_IsObject(map))
+        status = error_set(error, ERROR_BAD_FILE, "%s: has no \"weight_map\"", path);
+    for (const cJSON *item = map != NULL ? map->child : NULL; item != NULL && status == 0; item = item->next)
+        status = open_shard(source, directory, map, item, error);
+    cJSON_Delete(json);
+    return status;
+}
+
+static int explain_missing(const char *directory, struct error *error)
+{
+    char path[PATH_MAX];
+    if (path_in(path, directory, "awq_state_dict.safetensors") ||
+        path_in(path, directory, "nvfp4_state_dict.safetensors"))
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s is quantised already; take the release in bf16 or float32 that it was made from",
+                         directory);
+    return error_set(error, ERROR_BAD_FILE, "%s: there is no %s in it, nor %s", directory, single, index_name);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct tensor_view *const *left = a, *const *right = b;
+    return strcmp((*left)->name, (*right)->name);
+}
+
+static int sort(struct source *source, const char *directory, struct error *error)
+{
+    for (int f = 0; f < source->file_count; f++)
+        source->count += safetensors_count(source->files[f]);
+    source->tensors = calloc(source->count + 1, sizeof *source->tensors);
+    if (source->tensors == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "%s: no memory for %zu tensors", directory, source->count);
+    size_t at = 0;
+    for (int f = 0; f < source->file_count; f++)
+        for (size_t i = 0; i < safetensors_count(source->files[f]); i++) {
+            source->tensors[at] = safetensors_at(source->files[f], i);
+            source->bytes += source->tensors[at++]->bytes;
+        }
+    qsort(source->tensors, source->count, sizeof *source->tensors, compare);
+    for (size_t i = 1; i < source->count; i++)
+        if (strcmp(source->tensors[i - 1]->name, source->tensors[i]->name) == 0)
+            return error_set(error, ERROR_BAD_FILE, "%s: tensor \"%.200s\" is in two files", directory,
+                             source->tensors[i]->name);
+    return 0;
+}
+
+int source_open(struct source **out, const char *directory, struct error *error)
+{
+    *out = NULL;
+    char path[PATH_MAX];
+    struct source *source = calloc(1, sizeof *source);
+    if (source == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "%s: no memory", directory);
+    int status;
+    if (path_in(path, directory, single))
+        status = open_file(source, path, error);
+    else if (path_in(path, directory, index_name))
+        status = open_shards(source, directory, path, error);
+    else
+        status = explain_missing(directory, error);
+    if (status == 0)
+        status = sort(source, directory, error);
+    if (status != 0) {
+        source_close(source);
+        return status;
+    }
+    *out = source;
+    return 0;
+}
+
+size_t source_count(const struct source *source)
+{
+    return source->count;
+}
+
+const struct tensor_view *source_at(const struct source *source, size_t index)
+{
+    return source->tensors[index];
+}
+
+const struct tensor_view *source_find(const struct source *source, const char *name)
+{
+    const struct tensor_view wanted = {.name = name}, *key = &wanted;
+    const struct tensor_view **found = bsearch(&key, source->tensors, source->count, sizeof *source->tensors, compare);
+    return found != NULL ? *found : NULL;
+}
+
+uint64_t source_bytes(const struct source *source)
+{
+    return source->bytes;
+}
+
+void source_digest(const struct source *source, struct sha256 *digest)
+{
+    for (size_t i = 0; i < source->count; i++) {
+        const struct tensor_view *tensor = source->tensors[i];
+        const uint64_t sample = tensor->bytes < SAMPLE_BYTES ? tensor->bytes : SAMPLE_BYTES;
+        sha256_add(digest, tensor->name, strlen(tensor->name) + 1);
+        sha256_add(digest, &tensor->dtype, sizeof tensor->dtype);
+        sha256_add(digest, tensor->shape, sizeof tensor->shape);
+        sha256_add(digest, tensor->data, sample);
+        sha256_add(digest, (const char *)tensor->data + tensor->bytes - sample, sample);
+    }
+}
