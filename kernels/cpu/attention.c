@@ -7,10 +7,10 @@
  * of keys and values serves all of them. A row's arithmetic depends on the keys alone,
  * not on how the queries were cut. Where products run in bf16, attention_bf16.c takes the tasks.
  */
-#include "kernels/cpu/attention.h"
-
-#include <math.h>
 #include <string.h>
+
+#include "kernels/cpu/attention_bf16.h"
+#include "kernels/cpu/operators.h"
 
 enum {
     ROW_TILE = 48,             /* rows whose scores are held at a time; a multiple of every tile_rows */
@@ -24,19 +24,6 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
-static int round_up(int n, int multiple)
-{
-    return (n + multiple - 1) / multiple * multiple;
-}
-
-static int total_keys(const struct attention *a)
-{
-    int keys = 0;
-    for (int s = 0; s < a->segments; s++)
-        keys += a->segment[s].rows;
-    return keys;
-}
-
 /* Scratch of one task, in floats from its start. */
 struct layout {
     size_t queries, output, keys, values, scores, maximum, sum, end;
@@ -44,7 +31,7 @@ struct layout {
 
 static struct layout lay_out(const struct attention *a, int rows)
 {
-    size_t dim = (size_t)a->head_dim, wide = (size_t)round_up(a->head_dim, TILE_COLUMNS), n = (size_t)round_up(rows, 16);
+    size_t dim = (size_t)a->head_dim, wide = attention_wide(a), n = ((size_t)rows + 15) / 16 * 16;
     struct layout l;
     l.queries = 0;
     l.output = l.queries + n * dim + CACHE_LINE;
@@ -55,18 +42,6 @@ static struct layout lay_out(const struct attention *a, int rows)
     l.sum = l.maximum + n;
     l.end = l.sum + n;
     return l;
-}
-
-void attention_find_rows(const struct attention *a, int head, int first, int count, const float **keys, const float **values)
-{
-    int segment = 0;
-    for (int i = 0; i < count; i++, first++) {
-        while (first >= a->segment[segment].rows)
-            first -= a->segment[segment++].rows;
-        size_t at = (size_t)first * (size_t)a->segment[segment].stride + (size_t)head * (size_t)a->head_dim;
-        keys[i] = floats(a->segment[segment].keys) + at;
-        values[i] = floats(a->segment[segment].values) + at;
-    }
 }
 
 /* Panels of keys, [16 keys as columns][head_dim], and of values, [16 dimensions as columns][keys]. */
@@ -88,35 +63,6 @@ static void pack_keys(const struct micro *micro, const struct attention *a, int 
                 memset(panel + columns, 0, (size_t)(TILE_COLUMNS - columns) * sizeof *panel);
             }
         }
-    }
-}
-
-int attention_visible(const struct attention_rows *r, int row, int keys)
-{
-    if (!r->problem->causal)
-        return keys;
-    int seen = r->keys_before + r->first_query + row / r->group + 1;
-    return seen < 0 ? 0 : least(seen, keys);
-}
-
-void attention_soften(struct attention_rows *r, int row, int rows, float *scores, int first, int count, int keys)
-{
-    for (int i = row; i < row + rows; i++, scores += KEY_BLOCK) {
-        int seen = attention_visible(r, i, keys) - first;
-        seen = seen < 0 ? 0 : least(seen, count);
-        memset(scores + seen, 0, (size_t)(count - seen) * sizeof *scores);
-        if (!seen)
-            continue;
-        float maximum = r->micro->max(scores, (size_t)seen);
-        if (maximum > r->maximum[i]) {
-            if (r->sum[i] > 0.0f) {
-                float factor = expf(r->maximum[i] - maximum);
-                r->sum[i] *= factor;
-                r->micro->scale(r->output + (size_t)i * r->wide, r->wide, factor);
-            }
-            r->maximum[i] = maximum;
-        }
-        r->sum[i] += r->micro->exp_sum(scores, (size_t)seen, r->maximum[i]);
     }
 }
 
@@ -172,54 +118,6 @@ static void pack_queries(struct attention_rows *r, int head)
         r->micro->pack(source, height, r->dim, r->packed + (size_t)row * r->dim);
     }
     r->micro->scale(r->packed, (size_t)r->count * r->dim, a->scale);
-}
-
-struct attention_rows attention_rows_of(const struct attention_work *work, int index, int *kv_head)
-{
-    int low = 0, high = work->count; /* the last cut that starts at or before this task */
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (work->cuts[middle].first_task <= index)
-            low = middle;
-        else
-            high = middle;
-    }
-    const struct attention_cut *cut = &work->cuts[low];
-    const struct attention *a = cut->problem;
-    int group = a->heads / a->kv_heads, keys = total_keys(a);
-    int first_query = (index - cut->first_task) % cut->blocks * cut->queries;
-    *kv_head = (index - cut->first_task) / cut->blocks;
-    return (struct attention_rows){.micro = work->cpu->micro,
-                                   .problem = a,
-                                   .count = least(cut->queries, a->q_rows - first_query) * group,
-                                   .group = group,
-                                   .first_query = first_query,
-                                   .keys = keys,
-                                   .keys_before = keys - a->q_rows,
-                                   .dim = (size_t)a->head_dim,
-                                   .wide = (size_t)round_up(a->head_dim, TILE_COLUMNS)};
-}
-
-void attention_clear(struct attention_rows *r)
-{
-    memset(r->output, 0, (size_t)r->count * r->wide * sizeof *r->output);
-    for (int i = 0; i < r->count; i++) {
-        r->maximum[i] = -INFINITY;
-        r->sum[i] = 0.0f;
-    }
-}
-
-void attention_finish(const struct attention_rows *r, int head)
-{
-    const struct attention *a = r->problem;
-    for (int i = 0; i < r->count; i++) {
-        float *out = floats(a->out) + (size_t)(r->first_query + i / r->group) * (size_t)a->out_stride +
-                     (size_t)(head + i % r->group) * r->dim;
-        float factor = r->sum[i] > 0.0f ? 1.0f / r->sum[i] : 0.0f;
-        const float *from = r->output + (size_t)i * r->wide;
-        for (size_t d = 0; d < r->dim; d++)
-            out[d] = from[d] * factor;
-    }
 }
 
 static void task(void *context, int index, int thread)

@@ -3,7 +3,7 @@
  * Queries, keys, values and the softmax's weights are rounded to bf16; scores, softmax and sums are float32. Queries and
  * weights are the rows of the products as they lie in memory, keys and values are packed into panels, a block at a time.
  */
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_bf16.h"
 
 #include <string.h>
 

@@ -7,7 +7,8 @@
  * pixel's coordinates. Taps that only see the zero frames in front are left out. Where products run in bf16, conv_bf16.c
  * takes the call.
  */
-#include "kernels/cpu/conv.h"
+#include "kernels/cpu/conv_bf16.h"
+#include "kernels/cpu/operators.h"
 #include "kernels/cpu/product.h"
 #include "kernels/formats/linear_source.h"
 
@@ -96,24 +97,6 @@ static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv
 struct pixel {
     int frame, row, column; /* of the tap (0, 0, 0), in input coordinates */
 };
-
-const float *conv_pixel(const struct conv_gather *g, int frame, int row, int column)
-{
-    const struct conv_call *call = g->call;
-    if (row < 0 || row >= g->in_rows || column < 0 || column >= g->in_columns || frame < -call->past_frames)
-        return NULL;
-    const float *base = floats(call->x);
-    if (frame < 0) {
-        base = floats(call->past);
-        frame += call->past_frames;
-    }
-    if (call->upsample2x) {
-        row /= 2;
-        column /= 2;
-    }
-    size_t at = ((size_t)frame * (size_t)call->height + (size_t)row) * (size_t)call->width + (size_t)column;
-    return base + at * (size_t)g->conv->in_channels;
-}
 
 static void left_strips(const void *context, const struct micro *micro, int row, int rows, int first, int depth,
                         float *strips)

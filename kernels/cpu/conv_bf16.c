@@ -9,7 +9,7 @@
  *     TAPS of depth         that part of the weights stays in the L2 cache
  *       32 pixels           sums in registers
  */
-#include "kernels/cpu/conv.h"
+#include "kernels/cpu/conv_bf16.h"
 #include "kernels/formats/linear_source.h"
 
 #include <string.h>

@@ -60,14 +60,4 @@ void *cpu_allocate(size_t bytes);
 void cpu_for(struct cpu *cpu, size_t n, size_t piece, void (*body)(const void *context, size_t first, size_t count),
              const void *context);
 
-/* What the operators of linear.c, attention.c and conv.c are where products run in bf16: linear_bf16.c and so on. */
-void linear_bf16(struct cpu *cpu, const struct linear_source *w, const float *bias, const float *x, int rows, float *y, bool add);
-
-/* The operators, by file. */
-void cpu_linear_fill(struct kernels *k);      /* linear.c */
-void cpu_attention_fill(struct kernels *k);   /* attention.c */
-void cpu_conv_fill(struct kernels *k);        /* conv.c */
-void cpu_elementwise_fill(struct kernels *k); /* elementwise.c */
-void cpu_resample_fill(struct kernels *k);    /* resample.c */
-
 #endif

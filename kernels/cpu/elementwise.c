@@ -1,5 +1,6 @@
 /* elementwise.c: norms, rotary positions, activation functions and the sampler's step. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/operators.h"
 
 #include <math.h>
 #include <string.h>

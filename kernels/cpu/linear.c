@@ -5,6 +5,8 @@
  * row of a blocked product is summed in the same order whatever the number of rows, so
  * that a picture does not depend on the batch it was made in: that is why two or three
  * rows do not take the faster way. */
+#include "kernels/cpu/linear_bf16.h"
+#include "kernels/cpu/operators.h"
 #include "kernels/cpu/product.h"
 #include "kernels/formats/linear_source.h"
 

@@ -9,7 +9,7 @@
  *
  * A number of y is summed over the depth in order, so that it depends on nothing but its row and its column.
  */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/linear_bf16.h"
 
 #include <string.h>
 

@@ -521,20 +521,11 @@ const struct micro *micro_avx2(void)
         .tile_panels = 1,
         .tile = avx2_tile,
         .pack = avx2_pack,
-        .decode_row = body_decode_row,
         .decode_panel = avx2_decode_panel,
         .gemv_prepared_floats = avx2_gemv_prepared_floats,
         .gemv_prepare = avx2_gemv_prepare,
         .gemv = avx2_gemv,
-        .rms_norm = body_rms_norm,
-        .l2_norm = body_l2_norm,
-        .rope = body_rope,
-        .swiglu = body_swiglu,
-        .silu = body_silu,
-        .add = body_add,
-        .scale = body_scale,
-        .max = body_max,
-        .exp_sum = body_exp_sum,
+        BODY_LOOPS,
     };
     unsigned a, b, c = 0, d;
     bool f16c = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C; /* clang 14 has no builtin question for it */

@@ -446,20 +446,11 @@ const struct micro *micro_avx512(void)
         .tile_panels = PANELS,
         .tile = avx512_tile,
         .pack = avx512_pack,
-        .decode_row = body_decode_row,
         .decode_panel = avx512_decode_panel,
         .gemv_prepared_floats = avx2_gemv_prepared_floats,
         .gemv_prepare = avx2_gemv_prepare,
         .gemv = avx512_gemv,
-        .rms_norm = body_rms_norm,
-        .l2_norm = body_l2_norm,
-        .rope = body_rope,
-        .swiglu = body_swiglu,
-        .silu = body_silu,
-        .add = body_add,
-        .scale = body_scale,
-        .max = body_max,
-        .exp_sum = body_exp_sum,
+        BODY_LOOPS,
     };
     return micro_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -253,3 +253,9 @@ static void body_gemv(const struct gemv *g, int first_column, int columns)
         gemv_store(g, column, sum);
     }
 }
+
+/* What these are of a struct micro. */
+#define BODY_LOOPS                                                                                                     \
+    .decode_row = body_decode_row, .rms_norm = body_rms_norm, .l2_norm = body_l2_norm, .rope = body_rope,              \
+    .swiglu = body_swiglu, .silu = body_silu, .add = body_add, .scale = body_scale, .max = body_max,                   \
+    .exp_sum = body_exp_sum

@@ -73,20 +73,11 @@ const struct micro *micro_portable(void)
         .tile_panels = 1,
         .tile = portable_tile,
         .pack = portable_pack,
-        .decode_row = body_decode_row,
         .decode_panel = portable_decode_panel,
         .gemv_prepared_floats = body_gemv_prepared_floats,
         .gemv_prepare = body_gemv_prepare,
         .gemv = body_gemv,
-        .rms_norm = body_rms_norm,
-        .l2_norm = body_l2_norm,
-        .rope = body_rope,
-        .swiglu = body_swiglu,
-        .silu = body_silu,
-        .add = body_add,
-        .scale = body_scale,
-        .max = body_max,
-        .exp_sum = body_exp_sum,
+        BODY_LOOPS,
     };
     return &micro;
 }

@@ -1,6 +1,7 @@
 /* resample.c: the autoencoder's shortcuts and rearrangements, channels last. Each output row
  * (one line of pixels of one frame) is a piece of work. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/operators.h"
 
 #include <string.h>
 

@@ -8,7 +8,7 @@
  * joins in a fixed order. How a problem is cut depends on its shape and the card alone.
  *
  * Problems of many rows go to cuDNN where it is there (attention_library.cu). */
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_parts.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/operators.cuh"

@@ -11,7 +11,7 @@
  *
  * All that decides is the shape, so the same request gives the same bytes. Free memory does not: without the memory that the
  * library needs a job fails, as without any other scratch memory. The reserve that admission keeps is there for it. */
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_parts.cuh"
 #include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/graph.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -5,7 +5,7 @@
  * order of the warps; then every warp computes the same weights and multiplies its part of the values. Keys and values come
  * straight from device memory, 16 bytes to a lane: the order of the summed dimensions, and which dimension is which column
  * of a fragment, are free. */
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_parts.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 

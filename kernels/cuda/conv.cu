@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "kernels/cuda/act.cuh"
-#include "kernels/cuda/conv.cuh"
+#include "kernels/cuda/conv_parts.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"
 

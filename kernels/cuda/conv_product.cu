@@ -9,7 +9,7 @@
  * Shared rows of 32 elements are 64 bytes, so two of them fill the 32 banks: the 16-byte pieces of a row are permuted
  * by the row's number so that the eight rows of one matrix load lie in different banks. */
 #include "kernels/cuda/act.cuh"
-#include "kernels/cuda/conv.cuh"
+#include "kernels/cuda/conv_parts.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 

@@ -5,7 +5,6 @@
  * they finish are not allowed: the same product gives the same bytes each time. */
 #include "kernels/cuda/cublas.h"
 
-#include <dlfcn.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,15 +73,10 @@ struct cublas {
 };
 
 /* ---- finding the library ---- */
-static void *find_library(void)
+static bool find_library(struct cublas *c)
 {
     static const struct library_place place = {
         "LANCED_CUBLASLT", {"libcublasLt.so.13", "libcublasLt.so.12"}, "libcublasLt.so.1[23]"};
-    return library_open(&place);
-}
-
-static bool find_functions(struct cublas *c)
-{
     const struct library_function functions[] = {
         {&c->create, "cublasLtCreate"},
         {&c->destroy, "cublasLtDestroy"},
@@ -97,6 +91,7 @@ static bool find_functions(struct cublas *c)
         {&c->choose, "cublasLtMatmulAlgoGetHeuristic"},
         {&c->multiply, "cublasLtMatmul"},
     };
+    c->library = library_open(&place);
     return library_functions(c->library, functions, sizeof functions / sizeof *functions);
 }
 
@@ -105,8 +100,7 @@ struct cublas *cublas_open(void)
     struct cublas *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    c->library = find_library();
-    if (c->library && find_functions(c) && c->create(&c->handle) == 0)
+    if (find_library(c) && c->create(&c->handle) == 0)
         return c;
     c->handle = NULL;
     cublas_close(c);
@@ -134,8 +128,7 @@ void cublas_close(struct cublas *c)
             forget(c, &c->plans[i]);
     if (c->handle)
         c->destroy(c->handle);
-    if (c->library)
-        dlclose(c->library);
+    library_close(c->library);
     free(c);
 }
 

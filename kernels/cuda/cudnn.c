@@ -132,7 +132,7 @@ struct cudnn *cudnn_open(void)
     if (!c)
         return NULL;
     c->library = library_open(&place);
-    if (c->library && find_functions(c) && find_companions(c)) {
+    if (find_functions(c) && find_companions(c)) {
         c->version = c->get_version();
         if (c->version >= LEAST_VERSION && (c->version < BROKEN_FROM || c->version > BROKEN_TO) && c->create(&c->handle) == 0)
             return c;
@@ -158,10 +158,9 @@ void cudnn_close(struct cudnn *c)
             forget(c, &c->plans[i]);
     if (c->handle)
         c->destroy(c->handle);
-    void *const libraries[] = {c->library, c->companions[0], c->companions[1]};
-    for (int i = 0; i < 3; i++)
-        if (libraries[i])
-            dlclose(libraries[i]);
+    library_close(c->library);
+    library_close(c->companions[0]);
+    library_close(c->companions[1]);
     free(c);
 }
 

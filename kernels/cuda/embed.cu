@@ -1,10 +1,10 @@
-/* embed.cu: rows of the embedding table as activations, from any of the layouts of linear.cuh.
+/* embed.cu: rows of the embedding table as activations, from any of the layouts of matrix.cuh.
  *
  * One thread per value: a few hundred rows at most are wanted at a time, so that nothing is gained by more. The row numbers
  * are sent first, through scratch memory. */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/matrix.cuh"
 #include "kernels/cuda/operators.cuh"
 
 enum { THREADS = 256 };

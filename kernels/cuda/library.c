@@ -56,11 +56,17 @@ void *library_open(const struct library_place *place)
 
 bool library_functions(void *library, const struct library_function *functions, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; library && i < count; i++) {
         void *symbol = dlsym(library, functions[i].name);
         if (!symbol)
             return false;
         memcpy(functions[i].to, &symbol, sizeof symbol);
     }
-    return true;
+    return library != NULL;
+}
+
+void library_close(void *library)
+{
+    if (library)
+        dlclose(library);
 }

@@ -22,7 +22,9 @@ struct library_function {
     const char *name;
 };
 
-/* False when one of them is missing. */
+/* False when one of them is missing, or `library` is NULL. */
 bool library_functions(void *library, const struct library_function *functions, size_t count);
+
+void library_close(void *library); /* NULL is allowed */
 
 #endif

@@ -1,4 +1,4 @@
-/* linear.cu: matrices on the device: opening (see linear.cuh for how they lie there) and products.
+/* linear.cu: matrices on the device: opening (see matrix.cuh for how they lie there) and products.
  *
  * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu). More rows are a matter of arithmetic: a
  * bf16 matrix is multiplied as it is, a 4-bit one is decoded, a bounded slab of its rows at a time, into scratch memory and

@@ -2,7 +2,7 @@
 #ifndef LANCE_CUDA_LINEAR_PARTS_CUH
 #define LANCE_CUDA_LINEAR_PARTS_CUH
 
-#include "kernels/cuda/linear.cuh"
+#include "kernels/cuda/matrix.cuh"
 #include "kernels/kernels.h"
 
 struct cuda_state;

@@ -1,4 +1,4 @@
-/* pack.cu: from a matrix as the checkpoint stores it to the layouts of linear.cuh; once, when it is opened. */
+/* pack.cu: from a matrix as the checkpoint stores it to the layouts of matrix.cuh; once, when it is opened. */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/formats/group.h"

@@ -11,6 +11,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+
+#include "tools/lance-bench/machine_amx.h"
 #endif
 
 enum { MAX_THREADS = 256, SUMS = 10, STEPS = 2000000 };
@@ -59,53 +61,34 @@ __attribute__((target("avx512f,avx512bf16"))) static double multiply_adds_pairs(
     return 2.0 * 32 * SUMS * (STEPS / 4);
 }
 
-__attribute__((target("avx512f"))) static double multiply_adds_avx512(struct share *share)
-{
-    __m512 sum[SUMS], factor = _mm512_set1_ps(0.999f);
-    for (int i = 0; i < SUMS; i++)
-        sum[i] = _mm512_set1_ps((float)i);
-    for (long step = 0; step < STEPS; step++)
-#pragma GCC unroll 10
-        for (int i = 0; i < SUMS; i++)
-            sum[i] = _mm512_fmadd_ps(sum[i], factor, factor);
-    for (int i = 1; i < SUMS; i++)
-        sum[0] = _mm512_add_ps(sum[0], sum[i]);
-    share->kept = _mm512_cvtss_f32(sum[0]);
-    return 2.0 * 16 * SUMS * STEPS;
-}
-
-__attribute__((target("avx2,fma"))) static double multiply_adds_avx2(struct share *share)
-{
-    __m256 sum[SUMS], factor = _mm256_set1_ps(0.999f);
-    for (int i = 0; i < SUMS; i++)
-        sum[i] = _mm256_set1_ps((float)i);
-    for (long step = 0; step < STEPS; step++)
-#pragma GCC unroll 10
-        for (int i = 0; i < SUMS; i++)
-            sum[i] = _mm256_fmadd_ps(sum[i], factor, factor);
-    for (int i = 1; i < SUMS; i++)
-        sum[0] = _mm256_add_ps(sum[0], sum[i]);
-    share->kept = _mm256_cvtss_f32(sum[0]);
-    return 2.0 * 8 * SUMS * STEPS;
-}
 #endif
 
-typedef float vector __attribute__((vector_size(16)));
+/* Multiply-adds of vectors of `width` floats. */
+#define MULTIPLY_ADDS(name, attribute, vector, width, all, multiply_add, first_of)                                     \
+    attribute static double name(struct share *share)                                                                  \
+    {                                                                                                                  \
+        vector sum[SUMS], factor = all(0.999f);                                                                        \
+        for (int i = 0; i < SUMS; i++)                                                                                 \
+            sum[i] = all((float)i);                                                                                    \
+        for (long step = 0; step < STEPS; step++)                                                                      \
+            _Pragma("GCC unroll 10") for (int i = 0; i < SUMS; i++) sum[i] = multiply_add(sum[i], factor, factor);     \
+        for (int i = 1; i < SUMS; i++)                                                                                 \
+            sum[0] += sum[i];                                                                                          \
+        share->kept = first_of(sum[0]);                                                                                \
+        return 2.0 * (width) * SUMS * STEPS;                                                                           \
+    }
 
-static double multiply_adds_portable(struct share *share)
-{
-    vector sum[SUMS], factor = {0.999f, 0.999f, 0.999f, 0.999f};
-    for (int i = 0; i < SUMS; i++)
-        sum[i] = factor * (float)i;
-    for (long step = 0; step < STEPS; step++)
-#pragma GCC unroll 10
-        for (int i = 0; i < SUMS; i++)
-            sum[i] = sum[i] * factor + factor;
-    for (int i = 1; i < SUMS; i++)
-        sum[0] += sum[i];
-    share->kept = sum[0][0];
-    return 2.0 * 4 * SUMS * STEPS;
-}
+typedef float portable_vector __attribute__((vector_size(16)));
+#define PORTABLE_ALL(value) ((value) - (portable_vector){0})
+#define PORTABLE_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#define PORTABLE_FIRST(v) ((v)[0])
+MULTIPLY_ADDS(multiply_adds_portable, , portable_vector, 4, PORTABLE_ALL, PORTABLE_MULTIPLY_ADD, PORTABLE_FIRST)
+#if defined(__x86_64__)
+MULTIPLY_ADDS(multiply_adds_avx2, __attribute__((target("avx2,fma"))), __m256, 8, _mm256_set1_ps, _mm256_fmadd_ps,
+              _mm256_cvtss_f32)
+MULTIPLY_ADDS(multiply_adds_avx512, __attribute__((target("avx512f"))), __m512, 16, _mm512_set1_ps, _mm512_fmadd_ps,
+              _mm512_cvtss_f32)
+#endif
 
 /* The next piece of the buffer in STREAMS places at a time, each far enough from the others to be a stream of its own, and
  * each fetched ahead of the processor's own guess. Compiled for every width of registers. */

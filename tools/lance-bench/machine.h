@@ -11,9 +11,6 @@ double machine_gflops(int threads, double seconds, const char *backend);
  * no memory to try. */
 double machine_read_gbs(int threads, double seconds);
 
-/* machine_amx.c: a round of tile products on this thread; the operations that were done. */
-double machine_tiles(void);
-
 double machine_now(void); /* seconds of a steady clock */
 
 #endif

@@ -1,5 +1,5 @@
 /* machine_amx.c: AMX's tile products at their fastest, for machine.c; compiled with those instructions enabled. */
-#include "tools/lance-bench/machine.h"
+#include "tools/lance-bench/machine_amx.h"
 
 #if defined(__AMX_BF16__)
 

@@ -13,15 +13,10 @@
 
 #include "base/error.h"
 #include "tools/media/clip.h"
+#include "tools/media/still_pixels.h"
 
 /* The kinds, for messages. */
 #define STILL_KINDS "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF and HEIC"
-
-struct still {
-    uint8_t *pixels; /* [height, width, 3]; free() it */
-    int height, width;
-    int orientation; /* what EXIF says of it, 1 to 8 (exif.h), and what was not done */
-};
 
 /* Read one picture, turned as EXIF asks if `upright`. The message names the file. Errors: ERROR_BAD_FILE (missing, none
  * of STILL_KINDS, damaged or truncated), ERROR_TOO_LARGE (more than CLIP_MAX_SIDE a side), ERROR_NO_MEMORY. */

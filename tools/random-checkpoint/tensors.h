@@ -52,9 +52,4 @@ int tensors_of_vae(struct tensor_list *list, const struct sizes *sizes, uint64_t
 
 uint64_t random_tensor_bytes(const struct random_tensor *tensor);
 
-/* The bytes [first, first + count) of a tensor's data, into `out`; both multiples of TENSOR_PIECE_ALIGNMENT, but for the
- * tensor's end. */
-enum { TENSOR_PIECE_ALIGNMENT = 1024 };
-void random_tensor_fill(const struct random_tensor *tensor, uint64_t first, uint64_t count, uint8_t *out);
-
 #endif

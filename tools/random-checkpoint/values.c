@@ -1,4 +1,4 @@
-/* values.c: what is in a tensor (random_tensor_fill of tensors.h).
+/* values.c: see values.h.
  *
  * The generator is splitmix64, with the element's index as its counter: 64 random bits are 4 dense values, or 16 of the
  * 4-bit ones. A quantisable weight is level * scale:
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "kernels/formats/group.h"
-#include "tools/random-checkpoint/tensors.h"
+#include "tools/random-checkpoint/values.h"
 
 enum { SCALE_COLUMNS = 128, SMALLEST_ZERO = 6 };
 

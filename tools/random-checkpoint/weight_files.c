@@ -19,6 +19,8 @@
 
 #include <zlib.h>
 
+#include "tools/random-checkpoint/values.h"
+
 enum { PIECE_BYTES = 8 << 20, MAX_THREADS = 64, ALIGNMENT = 64 };
 
 /* --- bytes in memory ------------------------------------------------------------------------ */

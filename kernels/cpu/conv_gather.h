@@ -1,6 +1,6 @@
-/* conv.h: what conv.c and conv_bf16.c share: an opened convolution, and the pixels under its taps. */
-#ifndef LANCE_CPU_CONV_H
-#define LANCE_CPU_CONV_H
+/* conv_gather.h: what convolutions in float32 and in bf16 share: an opened convolution, and the pixels under its taps. */
+#ifndef LANCE_CPU_CONV_GATHER_H
+#define LANCE_CPU_CONV_GATHER_H
 
 #include "kernels/cpu/cpu.h"
 
@@ -26,10 +26,5 @@ struct conv_gather {
 /* The channels of an input pixel, `frame` counted from x's first one, rows and columns as the taps see them; NULL in the
  * padding. */
 const float *conv_pixel(const struct conv_gather *g, int frame, int row, int column);
-
-/* conv_bf16.c: panels of the weights, and the convolution. `repack` fills one panel of 16 output channels. */
-size_t conv_bf16_panel(const struct conv *c); /* numbers of one panel */
-void conv_bf16_repack(const struct conv *c, const struct conv_source *source, size_t panel);
-void conv_bf16(struct cpu *cpu, const struct conv_gather *g);
 
 #endif

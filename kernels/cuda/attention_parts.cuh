@@ -1,9 +1,9 @@
-/* attention.cuh: attention problems as the kernels take them: by value, so that nothing has to be sent first.
+/* attention_parts.cuh: attention problems as the kernels take them: by value, so that nothing has to be sent first.
  *
  * The query heads that share a key head are taken as rows beside each other: row i of a problem's `rows` is query i / group
  * in head kv_head * group + i % group, so that keys and values are read once for all of them. */
-#ifndef LANCE_CUDA_ATTENTION_CUH
-#define LANCE_CUDA_ATTENTION_CUH
+#ifndef LANCE_CUDA_ATTENTION_PARTS_CUH
+#define LANCE_CUDA_ATTENTION_PARTS_CUH
 
 #include "kernels/cuda/act.cuh"
 

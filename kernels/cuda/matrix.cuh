@@ -1,4 +1,4 @@
-/* linear.cuh: how a matrix lies in device memory, for the kernels that read one.
+/* matrix.cuh: how a matrix lies in device memory, for the kernels that read one.
  *
  * linear.cu repacks a checkpoint's matrix once, when it is opened. There are two layouts.
  *
@@ -14,8 +14,8 @@
  * so that (word >> 4 i) & 0x000f000f is the pair for a[i] (see mma.cuh).
  * Scales, and zeros or offsets, are bf16 pairs (row g low, row g + 8 high): [row tile][span][g][group of the tile], where a
  * span is what has its own set of groups: a tile, or, when groups are wider than a tile, a group. */
-#ifndef LANCE_CUDA_LINEAR_CUH
-#define LANCE_CUDA_LINEAR_CUH
+#ifndef LANCE_CUDA_MATRIX_CUH
+#define LANCE_CUDA_MATRIX_CUH
 
 #include <stddef.h>
 #include <stdint.h>

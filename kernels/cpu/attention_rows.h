@@ -1,6 +1,6 @@
-/* attention.h: what attention.c and attention_bf16.c share: tasks, and the softmax of rows whose keys come in blocks. */
-#ifndef LANCE_CPU_ATTENTION_H
-#define LANCE_CPU_ATTENTION_H
+/* attention_rows.h: what attention in float32 and in bf16 share: tasks, and the softmax of rows whose keys come in blocks. */
+#ifndef LANCE_CPU_ATTENTION_ROWS_H
+#define LANCE_CPU_ATTENTION_ROWS_H
 
 #include "kernels/cpu/cpu.h"
 
@@ -32,6 +32,12 @@ struct attention_rows {
     size_t dim, wide;
 };
 
+/* Dimensions of a head, rounded up to whole panels. */
+static inline size_t attention_wide(const struct attention *a)
+{
+    return ((size_t)a->head_dim + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
+}
+
 /* The rows of a task, memory not yet given, and the key head they belong to. */
 struct attention_rows attention_rows_of(const struct attention_work *work, int index, int *kv_head);
 void attention_clear(struct attention_rows *r); /* nothing seen so far */
@@ -48,9 +54,5 @@ void attention_soften(struct attention_rows *r, int row, int rows, float *scores
 
 /* The outputs divided by the sums, where they belong; `head` is the first of the group. */
 void attention_finish(const struct attention_rows *r, int head);
-
-/* attention_bf16.c: scratch of a task with `rows` rows, and the task. */
-size_t attention_bf16_floats(const struct attention *a, int rows);
-void attention_bf16_task(void *context, int index, int thread);
 
 #endif

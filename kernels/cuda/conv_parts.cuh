@@ -1,10 +1,10 @@
-/* conv.cuh: what conv.cu (weights and the choice of a kernel) and conv_product.cu (the kernel for
+/* conv_parts.cuh: what conv.cu (weights and the choice of a kernel) and conv_product.cu (the kernel for
  * tensor cores) share: one convolution, worked out as a product.
  *
  * Rows of the product are output pixels, its columns output channels, its depth is
  * (time, row, column, in_channel) of the kernel's taps. Internal to kernels/cuda. */
-#ifndef LANCE_CUDA_CONV_CUH
-#define LANCE_CUDA_CONV_CUH
+#ifndef LANCE_CUDA_CONV_PARTS_CUH
+#define LANCE_CUDA_CONV_PARTS_CUH
 
 #include <cuda_runtime.h>
 

@@ -1,0 +1,129 @@
+"""How long files and functions of the sources are, and where a declaration's definition is found."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+C_ENDINGS = {".c", ".h", ".cu", ".cuh", ".cpp"}
+ENDINGS = C_ENDINGS | {".py", ".js"}
+MOST_FILE_LINES = 900
+MOST_FUNCTION_LINES = 60
+# Rooms whose headers are only declared what the .c file of their name defines.
+DECLARED_AND_DEFINED = ("base", "protocol", "kernels", "tools")
+
+# What does not hold yet. These lists only get shorter.
+LONG_FILES = {"tests/unit/test_server.c"}
+LONG_FUNCTIONS = {
+    "tests/unit/test_resume.c: damaged_and_foreign_states_are_refused_in_words",
+    "comfyui_nodes/parts_nodes.py: define_schema",
+    "daemon/engine/model/checkpoint/pickle.c: step",
+    "daemon/engine/plan.c: plan_memory",
+    "daemon/options.c: read_option",
+    "demo/train/layout.py: layout",
+    "demo/train/train_joint.py: work",
+    "kernels/cpu/micro_avx512.c: gemv_codes",
+    "kernels/cuda/attention.cu: attention_kernel",
+    "kernels/cuda/attention_wide.cu: attention_wide_kernel",
+    "kernels/cuda/conv_product.cu: conv_product",
+    "kernels/cuda/product.cu: product_kernel",
+    "protocol/vectors/generate.py: good_messages",
+    "tests/unit/test_kernels_conv.c: check",
+}
+
+
+def sources() -> list[str]:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return sorted(name for name in tracked.split("\0") if Path(name).suffix in ENDINGS and (ROOT / name).is_file())
+
+
+def text_of(source: str) -> str:
+    return (ROOT / source).read_text(encoding="utf-8")
+
+
+def without_comments(text: str) -> str:
+    """Line for line the same, but for comments and what stands in quotes."""
+    return re.sub(
+        r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'",
+        lambda found: re.sub(r"[^\n]", " ", found[0]),
+        text,
+        flags=re.S,
+    )
+
+
+def functions_of_c(text: str) -> Iterator[tuple[str, int]]:
+    """Name and lines of each function that begins, and whose body ends, at the start of a line."""
+    text = re.sub(r"__(attribute|launch_bounds)__ ?\(+[^)\n]*\)+", "", without_comments(text))
+    head, start, has_body = "", 0, False
+    for number, line in enumerate(text.split("\n")):
+        if not has_body and re.match(r"[a-zA-Z_]", line):
+            head, start = "", number
+        if not has_body:
+            head += line
+            has_body = line.rstrip().endswith("{") and "(" in head
+            if line.rstrip().endswith((";", "}")):
+                head, has_body = "", False
+        elif line.startswith("}"):
+            name = re.search(r"(\w+)\s*\(", head)
+            yield (name[1] if name else "?"), number - start + 1
+            head, has_body = "", False
+
+
+def functions_of_python(text: str) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+def long_functions() -> dict[str, int]:
+    found = {}
+    for source in sources():
+        ending = Path(source).suffix
+        functions = functions_of_c if ending in C_ENDINGS else functions_of_python if ending == ".py" else None
+        for name, lines in functions(text_of(source)) if functions else ():
+            if lines > MOST_FUNCTION_LINES:
+                found[f"{source}: {name}"] = lines
+    return found
+
+
+def declared_elsewhere(header: str) -> list[str]:
+    """Functions of a header that the .c file of its name does not define."""
+    definitions = [ROOT / Path(header).with_suffix(ending) for ending in (".c", ".cu")]
+    texts = [without_comments(path.read_text()) for path in definitions if path.exists()]
+    text = re.sub(r"^#.*$", "", without_comments(text_of(header)), flags=re.M)
+    names = [
+        found[1]
+        for found in re.finditer(r"^[a-z_][\w \*]*?\b(\w+)\([^;{}]*?\)[^;{}()]*;", text, re.M)
+        if not found[0].startswith(("typedef", "static"))
+    ]
+    return [name for name in names if texts and not any(defines(text, name) for text in texts)]
+
+
+def defines(text: str, name: str) -> bool:
+    return re.search(rf"^\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\s*\{{", text, re.M) is not None
+
+
+def test_no_file_is_too_long() -> None:
+    long = {source for source in sources() if text_of(source).count("\n") >= MOST_FILE_LINES}
+    assert long <= LONG_FILES, long - LONG_FILES
+
+
+def test_no_function_is_too_long() -> None:
+    found = long_functions()
+    assert found.keys() <= LONG_FUNCTIONS, found
+
+
+def test_what_a_header_declares_the_file_of_its_name_defines() -> None:
+    headers = [name for name in sources() if name.endswith((".h", ".cuh")) and name.startswith(DECLARED_AND_DEFINED)]
+    assert {header: names for header in headers if (names := declared_elsewhere(header))} == {}
+
+
+def test_the_measures_see_what_they_are_for() -> None:
+    body = "    x++; /* } */\n" * 60
+    assert list(functions_of_c(f'static int f(int x)\n{{\n{body}    return "(";\n}}\n')) == [("f", 64)]
+    assert list(functions_of_python("def f():\n" + "    x = 1\n" * 61)) == [("f", 62)]
+    assert defines("int f(int x)\n{\n", "f") and not defines("int f(int x);\nint g(void)\n{\n", "f")
