@@ -18,8 +18,8 @@ static const struct option *find_whole(const char *word, const struct option *lo
 
 enum { MAX_NAME = 40, MAX_MISTAKES = 2 };
 
-/* How many letters have to be changed, left out, put in, or swapped with their neighbour to make `length` bytes of `word` into
- * `name`. MAX_MISTAKES + 1 for anything longer than a name. */
+/* How many letters have to be changed, left out, put in, or swapped with their neighbour to make `length` bytes of
+ * `word` into `name`. MAX_MISTAKES + 1 for anything longer than a name. */
 static int mistakes(const char *word, size_t length, const char *name)
 {
     const size_t wanted = strlen(name);

@@ -36,7 +36,8 @@ int json_parse(cJSON **out, const char *text, size_t bytes, const struct json_li
 const char *json_text(const cJSON *object, const char *name);
 
 /* A whole number: a JSON number from 0 to 2^53 - 1, or a string of decimal digits up to 2^64-1
- * (most JSON libraries keep numbers as doubles, which tell neighbours apart only so far). Returns whether `item` is one. */
+ * (most JSON libraries keep numbers as doubles, which tell neighbours apart only so far).
+ * Returns whether `item` is one. */
 bool json_uint64(const cJSON *item, uint64_t *value);
 
 /* --- Making --------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* mapped_file.c: see mapped_file.h.
  *
- * Mappings are noted in a table, for the handler of SIGBUS: it runs on whatever thread touched a page that is gone, so it
- * takes no lock; and for mapped_files_change. A file beyond the table's size is mapped all the same, without either.
+ * Mappings are noted in a table, for the handler of SIGBUS: it runs on whatever thread touched a page that is gone, so
+ * it takes no lock; and for mapped_files_change. A file beyond the table's size is mapped all the same, without either.
  */
 #include "base/mapped_file.h"
 

@@ -17,7 +17,8 @@ void noise_torch_cpu(uint64_t seed, float *out, size_t n);
  * threads per multiprocessor, so these are parameters (see the .c file for the cards' values). */
 void noise_torch_cuda(uint64_t seed, int multiprocessors, int threads_per_multiprocessor, float *out, size_t n);
 
-/* One block of the Philox4x32-10 counter-based generator (Salmon and others 2011), the integers under the CUDA stream. */
+/* One block of the Philox4x32-10 counter-based generator (Salmon and others 2011), the
+ * integers under the CUDA stream. */
 void noise_philox4x32_10(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /* The same values drawn with dtype=torch.bfloat16: each float32 draw rounded to nearest even. In place. */

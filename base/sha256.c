@@ -1,5 +1,5 @@
-/* sha256.c: see sha256.h. Letters and constants as in FIPS 180-4, sections 4.2.2 and 6.2. Where the processor has instructions for
- * it (x86's SHA extensions), these are used: some ten times as fast. */
+/* sha256.c: see sha256.h. Letters and constants as in FIPS 180-4, sections 4.2.2 and 6.2. Where the processor has
+ * instructions for it (x86's SHA extensions), these are used: some ten times as fast. */
 #include "base/sha256.h"
 
 #include <stdatomic.h>
@@ -63,7 +63,8 @@ static void add_blocks_plain(uint32_t state[8], const uint8_t *blocks, size_t co
 }
 
 #ifdef HAVE_SHA_INSTRUCTIONS
-/* Two rounds at a time, on the state as the instructions want it: a, b, e, f in one register, c, d, g, h in the other. */
+/* Two rounds at a time, on the state as the instructions want it: a, b, e, f in one
+ * register, c, d, g, h in the other. */
 __attribute__((target("sha,sse4.1"))) static void add_blocks_sha(uint32_t s[8], const uint8_t *blocks, size_t count)
 {
     const __m128i swapped = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);

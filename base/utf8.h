@@ -14,8 +14,8 @@ bool utf8_is_valid(const char *text, size_t bytes);
  * ASCII, those from U+0080 to U+009F, and those that turn the direction of writing. */
 void utf8_make_line(char *text);
 
-/* Print text of a file or a peer so that it steers no terminal: newlines and tabs as they are, other control characters as
- * \uXXXX, which is the same text where it is JSON, and U+FFFD for what is no character. Errors are ferror's. */
+/* Print text of a file or a peer so that it steers no terminal: newlines and tabs as they are, other control characters
+ * as \uXXXX, which is the same text where it is JSON, and U+FFFD for what is no character. Errors are ferror's. */
 void utf8_print(FILE *out, const char *text);
 
 #endif

@@ -22,7 +22,8 @@ struct whole_file {
 int whole_file_begin(struct whole_file *file, const char *path, struct error *error);
 
 /* Give the file its name; or, when `failure` is not NULL, take it away and say "cannot write PATH: FAILURE". To be
- * called once after whole_file_begin succeeded, when the temporary file has been closed by whoever wrote it. ERROR_IO. */
+ * called once after whole_file_begin succeeded, when the temporary file has been closed by
+ * whoever wrote it. ERROR_IO. */
 int whole_file_end(struct whole_file *file, const char *failure, struct error *error);
 
 /* The temporary name ".fox.png.XXXXXX" beside "fox.png", for mkstemp or mkdtemp; a long name is cut, so that

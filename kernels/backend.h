@@ -20,8 +20,8 @@ enum isa {
 /* One of ISA_NAMES, or of the last two with -emulated; -1 for anything else. */
 int isa_of(const char *name);
 
-/* What products, attention and convolutions on the CPU round their factors to; sums are always float32. A card has bf16 only.
- * DEFAULT is float32 that nobody asked for. AUTO is bf16 where the processor has AMX. */
+/* What products, attention and convolutions on the CPU round their factors to; sums are always float32. A card has bf16
+ * only. DEFAULT is float32 that nobody asked for. AUTO is bf16 where the processor has AMX. */
 enum precision { PRECISION_DEFAULT, PRECISION_FLOAT32, PRECISION_BF16, PRECISION_AUTO };
 
 /* "float32", "bf16", "auto"; -1 for anything else. */
@@ -34,14 +34,14 @@ struct backend_options {
     int threads;    /* of the CPU backend; 0: one per core */
 };
 
-/* Open a backend. AUTO is CUDA where its plugin and a card are there, else the CPU; then `why_not_cuda` (which may be NULL)
- * says why, its code being ERROR_NOT_FOUND when there is just no plugin; it is empty, with code 0, otherwise. Errors: those
- * of kernels_cpu_open and kernels_cuda_load; ERROR_BAD_REQUEST when LANCED_ISA names nothing known, or the instruction set
- * asked for has no bf16. */
+/* Open a backend. AUTO is CUDA where its plugin and a card are there, else the CPU; then `why_not_cuda` (which may be
+ * NULL) says why, its code being ERROR_NOT_FOUND when there is just no plugin; it is empty, with code 0, otherwise.
+ * Errors: those of kernels_cpu_open and kernels_cuda_load; ERROR_BAD_REQUEST when LANCED_ISA names nothing known, or
+ * the instruction set asked for has no bf16. */
 int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda, struct error *error);
 
-/* How many times as fast products in bf16 would be than on `k`, which backend_open has opened with these options: measured
- * in some milliseconds. 0 where the options decide on bf16 or against it, or it is not there, or no faster. */
+/* How many times as fast products in bf16 would be than on `k`, which backend_open has opened with these options:
+ * measured in some milliseconds. 0 where the options decide on bf16 or against it, or it is not there, or no faster. */
 double backend_bf16_gain(struct kernels *k, const struct backend_options *options);
 
 #endif

@@ -115,8 +115,8 @@ struct guided_step {
 };
 
 struct kernels {
-    const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a result's
-                         * bytes depend on; it changes when an operator has to go another way from now on */
+    const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a
+                         * result's bytes depend on; it changes when an operator has to go another way from now on */
     size_t act_bytes;   /* size of one activation element */
     bool rounds;        /* products round their factors to 16 bits: results are near those of float32, not the same */
     bool host_memory;   /* device memory is the host's own: one limit for both */
@@ -151,15 +151,15 @@ struct kernels {
     void (*copy)(struct kernels *k, act *to, const act *from, size_t n);
     void (*zero)(struct kernels *k, act *to, size_t n);
     int (*sync)(struct kernels *k, struct error *error);
-    /* From now on, and while *cancelled is true, operators may leave their work undone, and sync returns ERROR_CANCELLED.
-     * Another thread may set it at any time; NULL ends the watch. */
+    /* From now on, and while *cancelled is true, operators may leave their work undone, and sync returns
+     * ERROR_CANCELLED. Another thread may set it at any time; NULL ends the watch. */
     void (*watch)(struct kernels *k, const atomic_bool *cancelled);
 
     /* Work that is repeated, like the layers of a denoising step: call work(context), which enqueues operators and does
      * nothing else (no transfer, no memory, no sync), and perhaps keep what it enqueued in *graph (NULL at first), for
-     * the next call with the same graph to be quicker. `work` may be called more than once, and need not do the same each time: shapes,
-     * addresses and numbers are always those of this call, and so are the results. Long work comes in pieces,
-     * numbered from 0, that share a graph. graph_close: NULL is allowed. */
+     * the next call with the same graph to be quicker. `work` may be called more than once, and need not do the same
+     * each time: shapes, addresses and numbers are always those of this call, and so are the results. Long work comes
+     * in pieces, numbered from 0, that share a graph. graph_close: NULL is allowed. */
     void (*graph_run)(struct kernels *k, struct graph **graph, int piece, void (*work)(void *context), void *context);
     void (*graph_close)(struct kernels *k, struct graph *graph);
 
@@ -222,9 +222,9 @@ static inline param *param_at(const param *base, size_t element)
     return (param *)((char *)(uintptr_t)base + element * sizeof(float));
 }
 
-/* The forms of the CPU backend, each with its own name. AUTO is the best in float32 that the processor has. CPU_AVX512 gives
- * the same bytes as CPU_AVX2. The bf16 forms round the factors of products, attention and convolutions to bf16 and sum in
- * float32; emulated, they give the bytes of those instructions on any processor, slowly, for tests. */
+/* The forms of the CPU backend, each with its own name. AUTO is the best in float32 that the processor has. CPU_AVX512
+ * gives the same bytes as CPU_AVX2. The bf16 forms round the factors of products, attention and convolutions to bf16
+ * and sum in float32; emulated, they give the bytes of those instructions on any processor, slowly, for tests. */
 enum cpu_level {
     CPU_AUTO,
     CPU_PORTABLE, CPU_AVX2, CPU_AVX512,

@@ -23,7 +23,8 @@ struct client_options {
     const char *token;      /* NULL: LANCED_TOKEN from the environment, if any */
     const char *name;       /* name and version of the program, such as "lancectl 0.1.0" */
     int connect_timeout_ms; /* how long to try; 0: the daemon must be there now */
-    int silence_ms;         /* how long a daemon that listens may owe an answer; 0: LANCED_SILENCE_SECONDS, else a minute */
+    int silence_ms;         /* how long a daemon that listens may owe an answer; 0:
+                             * LANCED_SILENCE_SECONDS, else a minute */
     client_silence *on_silence; /* or NULL */
     void *context;              /* for on_silence */
 };

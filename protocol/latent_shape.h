@@ -1,4 +1,5 @@
-/* latent_shape.h: the shape that latents of the Wan 2.2 VAE have, on the wire as in the model: [batch, 48, frames, rows, columns].
+/* latent_shape.h: the shape that latents of the Wan 2.2 VAE have, on the wire as in the model:
+ * [batch, 48, frames, rows, columns].
  *
  * A latent cell stands for 16 x 16 pixels; the first latent frame for one frame, each later one for four.
  */

@@ -15,7 +15,8 @@ static const unsigned char greeting[8] = {0, 'S', 'P', 0, 0, 0x30, 0, 0}, reply[
 
 enum { CONNECT_MS = 1000 };
 
-/* Returns the descriptor, or -1 with errno. One that is still connecting after CONNECT_MS counts as connected: nobody refused. */
+/* Returns the descriptor, or -1 with errno. One that is still connecting after CONNECT_MS counts as
+ * connected: nobody refused. */
 static int connect_to(const struct sockaddr *address, socklen_t length)
 {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -82,7 +83,8 @@ static enum presence_of look(struct presence *presence)
     return length < 0 && (errno == EAGAIN || errno == EINTR) ? PRESENCE_SOMEBODY : PRESENCE_NOBODY;
 }
 
-/* Whether an error of connecting leaves open that somebody is there: a full queue, or what this process lacks itself. */
+/* Whether an error of connecting leaves open that somebody is there: a full queue, or what
+ * this process lacks itself. */
 static bool says_nothing(int reason)
 {
     return reason == EAGAIN || reason == EINTR || reason == EMFILE || reason == ENFILE || reason == ENOMEM || reason == ENOBUFS;

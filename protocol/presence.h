@@ -1,9 +1,10 @@
-/* presence.h: whether anybody listens at an endpoint, for a client that must tell a daemon that is gone from a silent one.
+/* presence.h: whether anybody listens at an endpoint, for a client that must tell a daemon
+ * that is gone from a silent one.
  *
- * A connection is made, as a client makes one, and the greeting of who answers is returned. A kernel refuses it where no
- * process listens; it takes it, or says that its queue is full, where one does, even one that is stopped or has no time. The
- * connection is kept as long as the question is open: nng 1.5 stops listening when a client hangs up in the middle of the
- * greeting.
+ * A connection is made, as a client makes one, and the greeting of who answers is returned. A kernel refuses it
+ * where no process listens; it takes it, or says that its queue is full, where one does, even one that is stopped or
+ * has no time. The connection is kept as long as the question is open: nng 1.5 stops listening when a client hangs
+ * up in the middle of the greeting.
  *
  * Used by one thread.
  */
@@ -24,8 +25,8 @@ struct presence {
 /* How a presence begins. */
 #define PRESENCE_NONE ((struct presence){.fd = -1})
 
-/* Who listens there, as far as can be told: PRESENCE_SOMEBODY where it cannot. With PRESENCE_NOBODY, *reason (may be NULL) is
- * the errno of trying. Never waits on ipc, and a second at most on tcp. */
+/* Who listens there, as far as can be told: PRESENCE_SOMEBODY where it cannot. With PRESENCE_NOBODY, *reason (may be
+ * NULL) is the errno of trying. Never waits on ipc, and a second at most on tcp. */
 enum presence_of presence_check(struct presence *presence, const struct endpoint *endpoint, int *reason);
 
 /* Hang up, if there is a connection. */

@@ -77,8 +77,8 @@ int safetensors_write(void **out, uint64_t *out_bytes, const struct tensor_view 
                       const char *const *metadata_keys, const char *const *metadata_values,
                       size_t metadata_count, struct error *error);
 
-/* What such a buffer begins with, for a file whose tensors are written one by one: tensor i's bytes start where those of the one
- * before it end, the first's right behind the header. The tensors' `data` is not looked at. */
+/* What such a buffer begins with, for a file whose tensors are written one by one: tensor i's bytes start where those
+ * of the one before it end, the first's right behind the header. The tensors' `data` is not looked at. */
 int safetensors_header(void **out, uint64_t *out_bytes, const struct tensor_view *tensors, size_t count,
                        const char *const *metadata_keys, const char *const *metadata_values, size_t metadata_count,
                        struct error *error);

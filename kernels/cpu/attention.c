@@ -79,12 +79,14 @@ static void attend(struct attention_rows *r, const float *keys, const float *val
     const struct micro *micro = r->micro;
     for (int row = 0; row < r->count; row += ROW_TILE) {
         int rows = least(ROW_TILE, r->count - row);
-        int seen = least(attention_visible(r, row + rows - 1, all_keys) - first, count); /* the last row sees the most */
+        /* The last row sees the most. */
+        int seen = least(attention_visible(r, row + rows - 1, all_keys) - first, count);
         if (seen <= 0)
             continue;
         for (int k = 0, panels; k < seen; k += panels * TILE_COLUMNS) {
             panels = panels_at_once(micro, seen - k);
-            for (size_t d = 0; d < r->dim; d += DEPTH_BLOCK) /* wide heads: a piece of the panel that the L1 cache holds */
+            /* Wide heads: a piece of the panel that the L1 cache holds. */
+            for (size_t d = 0; d < r->dim; d += DEPTH_BLOCK)
                 for (int i = 0; i < rows; i += micro->tile_rows) {
                     int height = least(micro->tile_rows, rows - i);
                     micro->tile(height, panels, r->dim - d < DEPTH_BLOCK ? r->dim - d : DEPTH_BLOCK,

@@ -1,7 +1,8 @@
 /* attention_bf16.c: the tasks of attention.c with products in bf16; see bf16.h.
  *
- * Queries, keys, values and the softmax's weights are rounded to bf16; scores, softmax and sums are float32. Queries and
- * weights are the rows of the products as they lie in memory, keys and values are packed into panels, a block at a time.
+ * Queries, keys, values and the softmax's weights are rounded to bf16; scores, softmax and sums are
+ * float32. Queries and weights are the rows of the products as they lie in memory, keys and values are
+ * packed into panels, a block at a time.
  */
 #include "kernels/cpu/attention_bf16.h"
 
@@ -9,7 +10,8 @@
 
 enum {
     ROW_TILE = 2 * BF16_TILE,            /* rows whose scores are held at a time */
-    ROW_PADDING = BF16_STEP,             /* behind a row: not a power of two, or rows would share the lines of a cache */
+    ROW_PADDING = BF16_STEP,             /* behind a row: not a power of two, or rows would
+                                          * share the lines of a cache */
     WEIGHTS_ROW = KEY_BLOCK + ROW_PADDING
 };
 

@@ -1,4 +1,5 @@
-/* attention_rows.h: what attention in float32 and in bf16 share: tasks, and the softmax of rows whose keys come in blocks. */
+/* attention_rows.h: what attention in float32 and in bf16 share: tasks, and the softmax of rows
+ * whose keys come in blocks. */
 #ifndef LANCE_CPU_ATTENTION_ROWS_H
 #define LANCE_CPU_ATTENTION_ROWS_H
 
@@ -48,8 +49,8 @@ void attention_find_rows(const struct attention *a, int head, int first, int cou
 /* Keys of `keys` that a row sees. */
 int attention_visible(const struct attention_rows *r, int row, int keys);
 
-/* Scores [rows, KEY_BLOCK] of `count` keys from number `first` on become weights, zero for those that a row does not see;
- * the rows' maximum, sum and output follow. */
+/* Scores [rows, KEY_BLOCK] of `count` keys from number `first` on become weights, zero for those that a row does not
+ * see; the rows' maximum, sum and output follow. */
 void attention_soften(struct attention_rows *r, int row, int rows, float *scores, int first, int count, int keys);
 
 /* The outputs divided by the sums, where they belong; `head` is the first of the group. */

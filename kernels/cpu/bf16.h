@@ -1,8 +1,8 @@
 /* bf16.h: the innermost loops of products in bf16 with float32 sums, as a table per kind of instruction.
  *
- * linear_bf16.c, attention_bf16.c and conv_bf16.c are plain C over this table, as the float32 operators are over micro.h.
- * bf16_amx.c fills it with tile instructions (TDPBF16PS), bf16_avx512.c with dot products (VDPBF16PS), and bf16_plain.c with
- * C that sums in the order of either, for tests on any processor: the same bytes.
+ * linear_bf16.c, attention_bf16.c and conv_bf16.c are plain C over this table, as the float32 operators are over
+ * micro.h. bf16_amx.c fills it with tile instructions (TDPBF16PS), bf16_avx512.c with dot products (VDPBF16PS), and
+ * bf16_plain.c with C that sums in the order of either, for tests on any processor: the same bytes.
  *
  * Layouts, depth in steps of BF16_STEP:
  *   rows    a row's numbers one after the other, rows any distance apart;         16 of them are a tile
@@ -30,8 +30,8 @@ enum {
     BF16_SEGMENTS = 32                         /* places that the depth may be in, see struct bf16_product */
 };
 
-/* c[16 * row_tiles][16 * column_tiles] (+)= rows times panels. The depth lies in `segments` places of `steps` steps each:
- * row r of segment s at rows[s] + r * row_distance, while a panel's segments follow each other. */
+/* c[16 * row_tiles][16 * column_tiles] (+)= rows times panels. The depth lies in `segments` places of `steps` steps
+ * each: row r of segment s at rows[s] + r * row_distance, while a panel's segments follow each other. */
 struct bf16_product {
     const bf16 *const *rows;
     size_t row_distance;
@@ -55,10 +55,11 @@ struct bf16_loops {
 
     /* n floats, rounded to nearest even; subnormals become zero. Zeros up to `padded`. */
     void (*round)(const float *from, size_t n, size_t padded, bf16 *to);
-    /* A panel whose columns are the 16 rows at `source` of `depth` floats each, zeros up to a whole step; NULL is zeros. */
+    /* A panel whose columns are the 16 rows at `source` of `depth` floats each, zeros up to a
+     * whole step; NULL is zeros. */
     void (*pack_columns)(const float *const *source, size_t depth, bf16 *panel);
-    /* Panels whose depth runs over `count` rows of `width` floats: [width / 16, rounded up], `panel_distance` apart; zeros
-     * up to whole steps and panels. */
+    /* Panels whose depth runs over `count` rows of `width` floats: [width / 16, rounded up], `panel_distance` apart;
+     * zeros up to whole steps and panels. */
     void (*pack_depth)(const float *const *source, int count, int width, bf16 *panels, size_t panel_distance);
     /* Weights [row, first..first+depth), rounded; zeros up to a whole step. first is a multiple of BF16_STEP. */
     void (*decode)(const struct linear_source *w, int row, int first, int depth, bf16 *to);

@@ -1,8 +1,8 @@
 /* bf16_amx.c: products in bf16 with AMX's tiles; see bf16.h.
  *
- * A tile is 16 rows of 64 bytes: 16 x 32 bf16 numbers, or 16 x 16 float32 sums. Linux gives a process their registers on
- * request only, since they make every switch of threads dearer. Compiled with those instructions enabled, so nothing here
- * but bf16_amx() may run before that function has said that processor and system have them.
+ * A tile is 16 rows of 64 bytes: 16 x 32 bf16 numbers, or 16 x 16 float32 sums. Linux gives a process their registers
+ * on request only, since they make every switch of threads dearer. Compiled with those instructions enabled, so nothing
+ * here but bf16_amx() may run before that function has said that processor and system have them.
  */
 #include "kernels/cpu/bf16.h"
 
@@ -19,7 +19,8 @@
 
 #include "kernels/cpu/bf16_avx512.h"
 
-/* The shape of the tiles, as LDTILECFG reads it. In static memory: compilers do not see that the instruction reads it all. */
+/* The shape of the tiles, as LDTILECFG reads it. In static memory: compilers do not see that the
+ * instruction reads it all. */
 static const struct {
     uint8_t palette, start_row, reserved[14];
     uint16_t row_bytes[16];

@@ -1,7 +1,8 @@
-/* bf16_avx512.c: products in bf16 with AVX512-BF16's dot products, and the loops around them for bf16_amx.c too; see bf16.h.
+/* bf16_avx512.c: products in bf16 with AVX512-BF16's dot products, and the loops around them
+ * for bf16_amx.c too; see bf16.h.
  *
- * Compiled with those instructions enabled, so nothing here but bf16_avx512() may run before that function has said that
- * the processor has them.
+ * Compiled with those instructions enabled, so nothing here but bf16_avx512() may run before that function has said
+ * that the processor has them.
  */
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/bf16_avx512.h"
@@ -91,8 +92,8 @@ static inline __attribute__((always_inline)) __m256i values_of(const enum weight
     return (__m256i)_mm512_cvtneps_pbh(value);
 }
 
-/* One step: two codes of a byte become two indices of 16 bits, whose low bits choose among the values of the two groups that
- * sixteen codes each belong to. */
+/* One step: two codes of a byte become two indices of 16 bits, whose low bits choose among the values of the two groups
+ * that sixteen codes each belong to. */
 static inline __attribute__((always_inline)) void decode_step(const uint8_t *data, size_t ahead, __m512i values, bf16 *to)
 {
     _mm_prefetch(data + ahead, _MM_HINT_T0);

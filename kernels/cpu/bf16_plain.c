@@ -1,8 +1,8 @@
 /* bf16_plain.c: products in bf16 in plain C, with the sums of the tile or of the dot-product instructions; see bf16.h.
  *
- * TDPBF16PS, 16 pairs at a time: the products of the even and of the odd numbers are summed apart, from zero, and then added to
- * each other and to what is there. VDPBF16PS, pair by pair: the odd product is added to what is there, then the even one. Both
- * take subnormal numbers for zero, which the processor is asked to do here too where it can be.
+ * TDPBF16PS, 16 pairs at a time: the products of the even and of the odd numbers are summed apart, from zero, and then
+ * added to each other and to what is there. VDPBF16PS, pair by pair: the odd product is added to what is there, then
+ * the even one. Both take subnormal numbers for zero, which the processor is asked to do here too where it can be.
  */
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/bf16_loops.h"
@@ -35,8 +35,8 @@ static void plain_end(unsigned saved)
 }
 #endif
 
-/* The numbers of a pair of columns as floats: the product of two is exact in float32, so that it does not matter whether it is
- * rounded before it is added. */
+/* The numbers of a pair of columns as floats: the product of two is exact in float32, so that it does not matter
+ * whether it is rounded before it is added. */
 static inline void step_of_tiles(const bf16 *row, const bf16 *panel, float *c)
 {
     float even[BF16_TILE] = {0}, odd[BF16_TILE] = {0};

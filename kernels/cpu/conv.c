@@ -4,8 +4,8 @@
  * the weights, which conv_open brings into panels once: depth runs over (time, row,
  * column, in_channel). The gathered matrix is never formed: each strip collects the
  * pixels under its taps, and padding is a row of zeros. Upsampling is a shift of the
- * pixel's coordinates. Taps that only see the zero frames in front are left out. Where products run in bf16, conv_bf16.c
- * takes the call.
+ * pixel's coordinates. Taps that only see the zero frames in front are left out. Where products run in
+ * bf16, conv_bf16.c takes the call.
  */
 #include "kernels/cpu/conv_bf16.h"
 #include "kernels/cpu/operators.h"

@@ -1,9 +1,9 @@
 /* conv_bf16.c: convolutions with products in bf16; see conv.c and bf16.h.
  *
- * A task is a patch of one output frame. The input pixels under it, padding included, are rounded once into an image of its
- * own, a pixel's channels one after the other; then sixteen neighbours in it are the rows of a tile as they lie there, under
- * every tap from another place on. Where the stride is 1 the patch is one run of pixels, through the image's margins from
- * line to line; otherwise each line is a run of its own.
+ * A task is a patch of one output frame. The input pixels under it, padding included, are rounded once into an image of
+ * its own, a pixel's channels one after the other; then sixteen neighbours in it are the rows of a tile as they lie
+ * there, under every tap from another place on. Where the stride is 1 the patch is one run of pixels, through the
+ * image's margins from line to line; otherwise each line is a run of its own.
  *
  *   pair of panels          32 output channels
  *     TAPS of depth         that part of the weights stays in the L2 cache
@@ -215,7 +215,8 @@ void conv_bf16(struct cpu *cpu, const struct conv_gather *g)
 
     const size_t sums = (size_t)sums_of(&work, work.patch_rows, work.patch_columns, width) * RUN;
     const size_t image = line * (size_t)((work.patch_rows - 1) * call->stride_h + c->kernel_h);
-    const size_t slack = (size_t)RUN * work.channels * (size_t)call->stride_w; /* read behind the last run, and not used */
+    /* Read behind the last run, and not used. */
+    const size_t slack = (size_t)RUN * work.channels * (size_t)call->stride_w;
     if (cpu_reserve(cpu, sums + (image + slack) / 2 + CACHE_LINE, 0))
         pool_run(cpu->pool, g->frames * work.rows_of_patches * work.columns_of_patches, task, &work);
 }

@@ -1,4 +1,5 @@
-/* conv_gather.h: what convolutions in float32 and in bf16 share: an opened convolution, and the pixels under its taps. */
+/* conv_gather.h: what convolutions in float32 and in bf16 share: an opened convolution, and
+ * the pixels under its taps. */
 #ifndef LANCE_CPU_CONV_GATHER_H
 #define LANCE_CPU_CONV_GATHER_H
 
@@ -23,8 +24,8 @@ struct conv_gather {
     int first_tap_t;         /* time taps before this one see only zero frames */
 };
 
-/* The channels of an input pixel, `frame` counted from x's first one, rows and columns as the taps see them; NULL in the
- * padding. */
+/* The channels of an input pixel, `frame` counted from x's first one, rows and columns as the taps see
+ * them; NULL in the padding. */
 const float *conv_pixel(const struct conv_gather *g, int frame, int row, int column);
 
 #endif

@@ -1,7 +1,8 @@
 /* linear_bf16.c: products with a matrix in bf16; see bf16.h.
  *
- * y [rows, out] = x [rows, in] W^T is formed as W x^T: rows of the matrix, decoded a slab at a time, are the rows of the
- * product as they lie in memory, and x, packed once, is its panels. The sums come out with rows and columns exchanged.
+ * y [rows, out] = x [rows, in] W^T is formed as W x^T: rows of the matrix, decoded a slab at a time, are
+ * the rows of the product as they lie in memory, and x, packed once, is its panels. The sums come out
+ * with rows and columns exchanged.
  *
  *   task: ROW_BLOCK rows of x, a chunk of the matrix's rows; sums in the L2 cache
  *     a step of depth         that part of x stays in the L2 cache

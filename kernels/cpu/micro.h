@@ -38,7 +38,8 @@ struct micro {
     int tile_rows, tile_panels;
 
     /* c[r*c_row + j] = sum over k of a[r*a_row + k*a_step] * panel[k*16 + j], r < rows <= tile_rows, j < 16;
-     * added to c when `accumulate`. `panels` (at most tile_panels) lie `distance` floats apart, their sums 16 columns. */
+     * added to c when `accumulate`. `panels` (at most tile_panels) lie `distance` floats
+     * apart, their sums 16 columns. */
     void (*tile)(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
                  size_t distance, float *c, size_t c_row, bool accumulate);
     /* out[k*width + j] = source[j][k], j < width, k < depth; a NULL source is a row of zeros.

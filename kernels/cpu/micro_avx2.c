@@ -140,8 +140,8 @@ static void avx2_pack(const float *const *source, int width, size_t depth, float
     }
 }
 
-/* Eight weight rows of 64 columns each: lane j of v[d] holds the codes of columns 8d .. 8d+7 of row j. What is `next` bytes on,
- * in the rows of the next panel, is fetched meanwhile. */
+/* Eight weight rows of 64 columns each: lane j of v[d] holds the codes of columns 8d .. 8d+7 of row j. What is `next`
+ * bytes on, in the rows of the next panel, is fetched meanwhile. */
 static inline __attribute__((always_inline)) void load_codes(const uint8_t *const row[8], size_t byte, size_t next, __m256i v[8])
 {
     __m256 f[8];

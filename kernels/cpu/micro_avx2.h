@@ -1,4 +1,5 @@
-/* micro_avx2.h: what micro_avx512.c takes from micro_avx2.c: a row brought into the order that products with one row want.
+/* micro_avx2.h: what micro_avx512.c takes from micro_avx2.c: a row brought into the order
+ * that products with one row want.
  *
  * One row (gemv). Against 4-bit weights the sums run in integers, which takes half the instructions of floats and is
  * exact: x is brought to 24-bit fixed point, in three signed digits of 8 bits, with a scale for each piece of 64 or 128

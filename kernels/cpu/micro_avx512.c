@@ -1,8 +1,8 @@
 /* micro_avx512.c: the micro-kernels with AVX-512 (F, BW, DQ, VL and VNNI); see micro.h.
  *
- * Every sum runs in the order of micro_avx2.c, so both give the same bytes: what AVX2 keeps in two vectors stands in the two
- * halves of one here, or two columns are summed side by side. Compiled with those instructions enabled, so nothing here
- * but micro_avx512() may run before that function has said that the processor has them.
+ * Every sum runs in the order of micro_avx2.c, so both give the same bytes: what AVX2 keeps in two vectors stands in
+ * the two halves of one here, or two columns are summed side by side. Compiled with those instructions enabled, so
+ * nothing here but micro_avx512() may run before that function has said that the processor has them.
  */
 #include "kernels/cpu/micro.h"
 
@@ -144,8 +144,8 @@ static inline __attribute__((always_inline)) void load_scales(const enum weight_
     *zeros = _mm512_loadu_ps(zero);
 }
 
-/* 4-bit rows become a panel; depth and first are multiples of 8, and so is the group size. A code's value comes out of a
- * vector of all sixteen. */
+/* 4-bit rows become a panel; depth and first are multiples of 8, and so is the group size. A code's value comes out
+ * of a vector of all sixteen. */
 static inline __attribute__((always_inline)) void decode_codes(const enum weight_format format, const struct linear_source *w,
                                                                int row, int count, int first, int depth, float *out)
 {
@@ -308,7 +308,8 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
                 const size_t row_bytes = (size_t)in / 2;
 #pragma GCC unroll 2
                 for (int c = 0; c < PAIRS_OF_COLUMNS; c++) {
-                    if (number % 2 == 0) { /* a cache line; rows are too short for the processor to see where they lead */
+                    /* A cache line; rows are too short for the processor to see where they lead. */
+                    if (number % 2 == 0) {
                         _mm_prefetch(data + (row[2 * c] + COLUMNS) * row_bytes, _MM_HINT_T0);
                         _mm_prefetch(data + (row[2 * c + 1] + COLUMNS) * row_bytes, _MM_HINT_T0);
                     }
@@ -358,8 +359,8 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
     }
 }
 
-/* Float32 and bf16 weights, 16 columns of the matrix at a time: the first (even) eight in the low half, the others in the
- * high one. */
+/* Float32 and bf16 weights, 16 columns of the matrix at a time: the first (even) eight in the low half,
+ * the others in the high one. */
 static inline __attribute__((always_inline)) void gemv_wide(const enum weight_format format, const struct gemv *g,
                                                             int first_column, int columns)
 {

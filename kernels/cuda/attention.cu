@@ -1,8 +1,8 @@
 /* attention.cu: softmax(q k^T) v on tensor cores for heads of up to 128 dimensions, without ever holding the scores.
  *
- * The online softmax of Milakov and Gimelshein 2018, in blocks as in FlashAttention-2 (Dao 2023): a block of threads owns
- * some rows and walks over the keys 64 at a time; a warp keeps scores, weights and sums of its rows in registers. Keys and
- * values have one buffer each: the next keys arrive while the values are multiplied, and the other way round.
+ * The online softmax of Milakov and Gimelshein 2018, in blocks as in FlashAttention-2 (Dao 2023): a block of threads
+ * owns some rows and walks over the keys 64 at a time; a warp keeps scores, weights and sums of its rows in registers.
+ * Keys and values have one buffer each: the next keys arrive while the values are multiplied, and the other way round.
  *
  * Where there are few rows (text decoding) the keys are cut into parts for several blocks, whose results combine_kernel
  * joins in a fixed order. How a problem is cut depends on its shape and the card alone.
@@ -45,8 +45,8 @@ __device__ inline int problem_of(const struct batch &b, int block)
     return number;
 }
 
-/* Copy `rows` rows of head_dim elements to shared memory [.., DIM + 8], zeros past the end of either. source(row) is where a
- * row begins; it is asked for growing rows. */
+/* Copy `rows` rows of head_dim elements to shared memory [.., DIM + 8], zeros past the end of either. source(row) is
+ * where a row begins; it is asked for growing rows. */
 template <int DIM, int THREADS, bool ALIGNED, typename Source>
 __device__ inline void load_rows(bf16 *shared, int capacity, int rows, int head_dim, const bf16 *anywhere, Source source)
 {
@@ -107,7 +107,8 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
             int row = warp_row + 16 * i + 8 * half + lane / 4;
             seen[i][half] = visible_keys(p, first_row + (row < rows ? row : rows - 1));
         }
-    int warp_sees = visible_keys(p, first_row + (warp_row < rows ? warp_row : rows - 1)); /* all its rows at least that */
+    /* All its rows at least that. */
+    int warp_sees = visible_keys(p, first_row + (warp_row < rows ? warp_row : rows - 1));
 
     float sum[PIECES][DIM / 8][4] = {}, maximum[PIECES][2], total[PIECES][2] = {};
 #pragma unroll
@@ -471,7 +472,8 @@ void cuda_attention_fill(struct kernels *k)
 {
     k->attention = run_attention;
     attention_library_open(cuda_of(k));
-    /* What cut-up keys can need at most (choose_splits makes no more blocks than multiprocessors): not taken in a job. */
+    /* What cut-up keys can need at most (choose_splits makes no more blocks than
+     * multiprocessors): not taken in a job. */
     struct cuda_state *state = cuda_of(k);
     cuda_scratch(state, SCRATCH_PARTIALS, (size_t)state->multiprocessors * BLOCK_ROWS_MAX * (WIDEST + 2) * sizeof(float));
 }

@@ -1,16 +1,17 @@
 /* attention_library.cu: which attention cuDNN does, and in which form it gets it.
  *
- * It gets problems of many rows without a mask: the blocks of a denoising step and of reference pictures. Keys and values,
- * which lie in several segments, are first copied into one piece; its rows are rounded up and the rest is zero, so that
- * prompts of any length share the library's plans (cudnn.h). The copy is read and written once, against an arithmetic that
- * reads every key once for each block of rows. Causal problems stay with our own kernel: they are one piece of text each,
- * of a length of its own, and making a plan would take longer than the plan saves.
+ * It gets problems of many rows without a mask: the blocks of a denoising step and of reference pictures. Keys and
+ * values, which lie in several segments, are first copied into one piece; its rows are rounded up and the rest is zero,
+ * so that prompts of any length share the library's plans (cudnn.h). The copy is read and written once, against an
+ * arithmetic that reads every key once for each block of rows. Causal problems stay with our own kernel: they are one
+ * piece of text each, of a length of its own, and making a plan would take longer than the plan saves.
  *
- * The library is trusted for a shape only after some of its rows were compared with our own kernel's. Whatever it refuses
- * or gets wrong is our own kernel's from then on, which the backend's name says from then on.
+ * The library is trusted for a shape only after some of its rows were compared with our own kernel's. Whatever it
+ * refuses or gets wrong is our own kernel's from then on, which the backend's name says from then on.
  *
- * All that decides is the shape, so the same request gives the same bytes. Free memory does not: without the memory that the
- * library needs a job fails, as without any other scratch memory. The reserve that admission keeps is there for it. */
+ * All that decides is the shape, so the same request gives the same bytes. Free memory does not: without
+ * the memory that the library needs a job fails, as without any other scratch memory. The reserve that
+ * admission keeps is there for it. */
 #include "kernels/cuda/attention_parts.cuh"
 #include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/graph.cuh"
@@ -231,7 +232,8 @@ bool run(struct cuda_state *state, struct cudnn_plan *plan, const struct attenti
     return cudnn_plan_proven(plan) || is_right(state, plan, p, room);
 }
 
-/* A plan that can be used now, or NULL. While work is recorded or compared with a recording none can be made, or proven. */
+/* A plan that can be used now, or NULL. While work is recorded or compared with a recording
+ * none can be made, or proven. */
 struct cudnn_plan *plan_for(struct cuda_state *state, const struct cudnn_attention *a)
 {
     struct cudnn *cudnn = state->attention_library->cudnn;

@@ -1,7 +1,7 @@
 /* attention_parts.cuh: attention problems as the kernels take them: by value, so that nothing has to be sent first.
  *
- * The query heads that share a key head are taken as rows beside each other: row i of a problem's `rows` is query i / group
- * in head kv_head * group + i % group, so that keys and values are read once for all of them. */
+ * The query heads that share a key head are taken as rows beside each other: row i of a problem's `rows` is query i /
+ * group in head kv_head * group + i % group, so that keys and values are read once for all of them. */
 #ifndef LANCE_CUDA_ATTENTION_PARTS_CUH
 #define LANCE_CUDA_ATTENTION_PARTS_CUH
 
@@ -54,7 +54,8 @@ void attention_library_open(struct cuda_state *state);
 void attention_library_close(struct cuda_state *state);
 bool attention_by_library(struct cuda_state *state, const struct attention_problem *problem, float scale);
 
-/* A problem with heads of more than 128 dimensions. aligned: all rows begin at multiples of 16 bytes. attention_wide.cu */
+/* A problem with heads of more than 128 dimensions. aligned: all rows begin at multiples of
+ * 16 bytes. attention_wide.cu */
 void attention_wide(struct cuda_state *state, const struct attention_problem *problem, bool aligned);
 
 #endif

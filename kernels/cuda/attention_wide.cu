@@ -1,10 +1,10 @@
 /* attention_wide.cu: attention with heads of 129 to 1024 dimensions, as the single head of the VAE's middle block has.
  *
- * A block owns 16 rows; warp w of it has the dimensions 128 w .. 128 w + 127 of queries, keys, values and result, all in
- * registers. For 32 keys at a time every warp adds up its part of the scores; the parts are joined in shared memory in the
- * order of the warps; then every warp computes the same weights and multiplies its part of the values. Keys and values come
- * straight from device memory, 16 bytes to a lane: the order of the summed dimensions, and which dimension is which column
- * of a fragment, are free. */
+ * A block owns 16 rows; warp w of it has the dimensions 128 w .. 128 w + 127 of queries, keys, values and result, all
+ * in registers. For 32 keys at a time every warp adds up its part of the scores; the parts are joined in shared memory
+ * in the order of the warps; then every warp computes the same weights and multiplies its part of the values. Keys and
+ * values come straight from device memory, 16 bytes to a lane: the order of the summed dimensions, and which dimension
+ * is which column of a fragment, are free. */
 #include "kernels/cuda/attention_parts.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"

@@ -30,7 +30,8 @@ struct conv_problem {
     bool add;
 };
 
-/* Where the tap (0, 0, 0) of an output pixel lies, in frames of x (past ones are negative), rows and columns as seen. */
+/* Where the tap (0, 0, 0) of an output pixel lies, in frames of x (past ones are negative),
+ * rows and columns as seen. */
 struct conv_corner {
     int frame, row, column;
 };
@@ -57,14 +58,16 @@ __device__ inline const bf16 *conv_under_tap(const conv_problem &p, const conv_c
     return base + at * p.in_channels;
 }
 
-/* The first tap in time under which the output frame of `pixel`, and thus every earlier one, sees more than zero frames. */
+/* The first tap in time under which the output frame of `pixel`, and thus every earlier one,
+ * sees more than zero frames. */
 __device__ inline int conv_first_tap(const conv_problem &p, int pixel)
 {
     int zeros = p.context - p.past_frames - pixel / (p.out_height * p.out_width) * p.stride_t;
     return zeros > 0 ? zeros : 0;
 }
 
-/* Whether the tensor cores' kernel takes this problem: channels and addresses that its copies can follow, and enough work. */
+/* Whether the tensor cores' kernel takes this problem: channels and addresses that its copies
+ * can follow, and enough work. */
 bool conv_product_fits(const conv_problem *p);
 /* Enqueue it. */
 void conv_product_run(struct cuda_state *state, const conv_problem *p);

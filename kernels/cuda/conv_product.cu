@@ -120,7 +120,8 @@ template <int COLUMNS, int CHUNK> __global__ void __launch_bounds__(THREADS, 2) 
             for (int i = 0; i < tile::row_tiles; i++) /* matrices: rows 0-7, rows 8-15, then the same 8 deeper */
                 load_matrices(a[i], left + stage * ROWS * DEPTH + place(warp_row + i * 16 + lane % 16, k + lane / 16 * 8));
 #pragma unroll
-            for (int j = 0; j < tile::column_tiles / 2; j++) /* columns 0-7 in both halves of the depth, then columns 8-15 */
+            for (int j = 0; j < tile::column_tiles / 2; j++) /* columns 0-7 in both halves of
+                                                              * the depth, then columns 8-15 */
                 load_matrices(b[j], right + stage * COLUMNS * DEPTH +
                                         place(warp_column + j * 16 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8));
 #pragma unroll

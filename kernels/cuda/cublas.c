@@ -1,8 +1,8 @@
-/* cublas.c: see cublas.h. The few functions, types and numbers of cuBLASLt's public interface that are used are declared
- * here (they are the same in versions 11 to 13), so that nothing of it is needed to compile.
+/* cublas.c: see cublas.h. The few functions, types and numbers of cuBLASLt's public interface that are used are
+ * declared here (they are the same in versions 11 to 13), so that nothing of it is needed to compile.
  *
- * The library's choice of algorithm for a shape is asked once and kept. Sums that several blocks add in the order in which
- * they finish are not allowed: the same product gives the same bytes each time. */
+ * The library's choice of algorithm for a shape is asked once and kept. Sums that several blocks add in the order in
+ * which they finish are not allowed: the same product gives the same bytes each time. */
 #include "kernels/cuda/cublas.h"
 
 #include <stdint.h>

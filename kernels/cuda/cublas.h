@@ -1,5 +1,5 @@
-/* cublas.h: bf16 products through NVIDIA's cuBLASLt, a library that need not be there: it is looked for and opened at run
- * time, in the system, a CUDA Toolkit or a Python environment's packages. */
+/* cublas.h: bf16 products through NVIDIA's cuBLASLt, a library that need not be there: it is looked for and opened at
+ * run time, in the system, a CUDA Toolkit or a Python environment's packages. */
 #ifndef LANCE_CUDA_CUBLAS_H
 #define LANCE_CUDA_CUBLAS_H
 
@@ -14,8 +14,8 @@ struct cublas;
 
 enum { CUBLAS_WORKSPACE_BYTES = 32 << 20 };
 
-/* NULL when there is no usable library. The environment variable LANCED_CUBLASLT names the library's file instead of the
- * search, or, when it is empty, none. The current device is the one that will be used. */
+/* NULL when there is no usable library. The environment variable LANCED_CUBLASLT names the library's file instead of
+ * the search, or, when it is empty, none. The current device is the one that will be used. */
 struct cublas *cublas_open(void);
 void cublas_close(struct cublas *cublas); /* NULL is allowed */
 
@@ -32,8 +32,8 @@ struct cublas_product {
 /* Whether the library does products of this shape. */
 bool cublas_can(struct cublas *cublas, const struct cublas_product *product);
 
-/* Enqueue one on `stream` (a cudaStream_t); `workspace` is CUBLAS_WORKSPACE_BYTES of device memory. False when the library
- * fails: nothing was enqueued. */
+/* Enqueue one on `stream` (a cudaStream_t); `workspace` is CUBLAS_WORKSPACE_BYTES of device memory. False when the
+ * library fails: nothing was enqueued. */
 bool cublas_multiply(struct cublas *cublas, const struct cublas_product *product, void *workspace, void *stream);
 
 #ifdef __cplusplus

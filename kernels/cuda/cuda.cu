@@ -28,8 +28,8 @@ void cuda_fail(struct cuda_state *state, int code, const char *format, ...)
     va_end(arguments);
 }
 
-/* Whether an error leaves a process with no use of the card: CUDA documents that it has to be started again, and that every
- * further call returns the same. */
+/* Whether an error leaves a process with no use of the card: CUDA documents that it has to be started again, and that
+ * every further call returns the same. */
 static bool is_fatal(cudaError_t status)
 {
     switch (status) {
@@ -166,8 +166,8 @@ static void free_scratch(struct cuda_state *state, int purpose)
     state->scratch[purpose].bytes = 0;
 }
 
-/* After something was freed: the last job is over, so others may have what the pool keeps; the model is gone, so the scratch
- * memory, too. */
+/* After something was freed: the last job is over, so others may have what the pool keeps; the model is gone,
+ * so the scratch memory, too. */
 static void give_back(struct cuda_state *state)
 {
     for (int i = 0; i < SCRATCH_COUNT && state->in_use == 0; i++)
@@ -259,8 +259,8 @@ static uint64_t cuda_memory_available(struct kernels *k)
     return available + (reserved > used ? reserved - used : 0);
 }
 
-/* Whether there is enough scratch memory for a purpose already. If not, what is recorded is in vain: work before may have
- * the old one. */
+/* Whether there is enough scratch memory for a purpose already. If not, what is recorded is in vain: work
+ * before may have the old one. */
 static bool has_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes)
 {
     if (bytes <= state->scratch[purpose].bytes && state->scratch[purpose].memory)

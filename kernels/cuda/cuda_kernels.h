@@ -14,15 +14,16 @@ extern "C" {
 #endif
 
 struct cuda_options {
-    int device; /* number of the card, 0 for the first; for another, every thread that uses the instance calls cudaSetDevice */
+    int device; /* number of the card, 0 for the first; for another, every thread that uses the
+                 * instance calls cudaSetDevice */
 };
 
-/* Raised whenever what program and plugin share changes: a struct, an enum, an operator's place or arguments, here or in a
- * header that this one includes. tests/python/test_kernels_abi.py notices, and says what to record. */
+/* Raised whenever what program and plugin share changes: a struct, an enum, an operator's place or arguments, here or
+ * in a header that this one includes. tests/python/test_kernels_abi.py notices, and says what to record. */
 #define KERNELS_ABI 2u
 
-/* The KERNELS_ABI this plugin was compiled with; a program asks this first and calls kernels_cuda_open only when it is its
- * own. */
+/* The KERNELS_ABI this plugin was compiled with; a program asks this first and calls
+ * kernels_cuda_open only when it is its own. */
 __attribute__((visibility("default"))) unsigned kernels_cuda_abi(void);
 
 /* Open the backend on a card. Errors: ERROR_UNSUPPORTED when there is no card, the driver is too old, or the card is

@@ -1,18 +1,20 @@
-/* cudnn.c: see cudnn.h. The few functions, types and numbers of cuDNN's public backend interface that are used are declared
- * here and in cudnn_numbers.h, so that nothing of it is needed to compile.
+/* cudnn.c: see cudnn.h. The few functions, types and numbers of cuDNN's public backend interface that are used are
+ * declared here and in cudnn_numbers.h, so that nothing of it is needed to compile.
  *
- * The library takes a graph of operations, each described by attributes, offers engines for it, the best first, and turns
- * an engine into a plan. Attention can be described in two ways:
+ * The library takes a graph of operations, each described by attributes, offers engines for it, the best first, and
+ * turns an engine into a plan. Attention can be described in two ways:
  *   as one operation     cuDNN 9.15 and later
- *   as its parts         product, scale, mask, softmax step by step, product: engines know this pattern in all of version 9
- * The first is tried before the second. All tensors have the dimensions [1, heads, rows, head_dim] and strides to fit: rows
- * of several heads beside each other are read and written where they lie, and fewer key heads than query heads are shared.
+ *   as its parts         product, scale, mask, softmax step by step, product: engines know this pattern in all of
+ *                        version 9
+ * The first is tried before the second. All tensors have the dimensions [1, heads, rows, head_dim] and strides
+ * to fit: rows of several heads beside each other are read and written where they lie, and fewer key heads
+ * than query heads are shared.
  *
- * Making a plan compiles a kernel, which takes the better part of a second. So that prompts of any length share plans, a
- * plan is for a number of keys that is rounded up, and each execution says how many of them are there.
+ * Making a plan compiles a kernel, which takes the better part of a second. So that prompts of any length share plans,
+ * a plan is for a number of keys that is rounded up, and each execution says how many of them are there.
  *
- * The first engine that can be made into a plan is taken, by the library's rules and not by measuring: the same shape gets
- * the same engine each time. Engines whose results depend on the order in which blocks finish are not taken. */
+ * The first engine that can be made into a plan is taken, by the library's rules and not by measuring: the same shape
+ * gets the same engine each time. Engines whose results depend on the order in which blocks finish are not taken. */
 #include "kernels/cuda/cudnn.h"
 
 #include <dlfcn.h>
@@ -100,8 +102,8 @@ static bool find_functions(struct cudnn *c)
     return library_functions(c->library, functions, sizeof functions / sizeof *functions);
 }
 
-/* The library ends the program when one of these two, which it opens itself when it needs them, is not to be found: so they
- * are opened before anything else is asked. cuBLASLt is there already if cublas.c found it. */
+/* The library ends the program when one of these two, which it opens itself when it needs them, is not to be found: so
+ * they are opened before anything else is asked. cuBLASLt is there already if cublas.c found it. */
 static bool find_companions(struct cudnn *c)
 {
     Dl_info where;
@@ -207,7 +209,8 @@ static void set_descriptor(struct workshop *w, descriptor to, int attribute, des
     set(w, to, attribute, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
 }
 
-static void set_choice(struct workshop *w, descriptor to, int attribute, int type, int value) /* a C enum of the library's */
+/* `value` is a C enum of the library's. */
+static void set_choice(struct workshop *w, descriptor to, int attribute, int type, int value)
 {
     set(w, to, attribute, type, 1, &value);
 }
@@ -291,8 +294,8 @@ static void product(struct workshop *w, descriptor a, descriptor b, descriptor y
     add_operation(w, operation);
 }
 
-/* y = MODE(x, b) for each element, computed as `math` says. What is NULL is left out; `chosen` says where y is x and where
- * b. `axis` is the dimension along which y counts; 0 for none. */
+/* y = MODE(x, b) for each element, computed as `math` says. What is NULL is left out; `chosen` says where y is x and
+ * where b. `axis` is the dimension along which y counts; 0 for none. */
 struct pointwise {
     int mode, math;
     descriptor x, b, chosen, y;
@@ -475,7 +478,8 @@ static descriptor choose(struct workshop *w, descriptor graph, int rule, size_t 
     if (!w->failed)
         w->failed = w->library->get(proposals, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ENGINES, &count,
                                     engines);
-    for (int i = 0; i < ENGINES && i < count && !w->failed && !w->library->starved && !plan; i++) /* the next would give other bytes */
+    /* The next would give other bytes. */
+    for (int i = 0; i < ENGINES && i < count && !w->failed && !w->library->starved && !plan; i++)
         plan = plan_of(w, engines[i], workspace_bytes);
     return plan;
 }

@@ -1,5 +1,5 @@
-/* cudnn.h: fused attention through NVIDIA's cuDNN 9, a library that need not be there: it is looked for and opened at run
- * time, as library.h says. LANCED_CUDNN names the library's file instead of the search, or, when it is empty, none.
+/* cudnn.h: fused attention through NVIDIA's cuDNN 9, a library that need not be there: it is looked for and opened at
+ * run time, as library.h says. LANCED_CUDNN names the library's file instead of the search, or, when it is empty, none.
  *
  * One plan for each shape: made when a shape is first met, kept until many others were met since. */
 #ifndef LANCE_CUDA_CUDNN_H
@@ -20,10 +20,10 @@ struct cudnn_plan;
 struct cudnn *cudnn_open(void);
 void cudnn_close(struct cudnn *cudnn); /* NULL is allowed */
 
-/* softmax(q k^T scale) v as in kernels.h, without a mask, keys and values each in one piece. All pointers are the device's,
- * values are bf16, strides count elements. All begin at multiples of 16 bytes; head_dim and strides
- * are multiples of 8. The shape of a plan has room for `most_keys` rows of keys and values, of which those that are
- * not there are zero. */
+/* softmax(q k^T scale) v as in kernels.h, without a mask, keys and values each in one piece. All pointers are
+ * the device's, values are bf16, strides count elements. All begin at multiples of 16 bytes; head_dim and
+ * strides are multiples of 8. The shape of a plan has room for `most_keys` rows of keys and values, of which
+ * those that are not there are zero. */
 struct cudnn_attention {
     const void *q, *k, *v;
     void *out;
@@ -36,8 +36,8 @@ struct cudnn_attention {
 /* The plan for this shape; NULL when none was made yet. */
 struct cudnn_plan *cudnn_plan_find(struct cudnn *cudnn, const struct cudnn_attention *attention);
 
-/* Make it, once it was not found; NULL when the library had no memory for it. Takes the host up to seconds and enqueues nothing, but may take the place of the plan that
- * was not used for longest: nothing of it may be under way. */
+/* Make it, once it was not found; NULL when the library had no memory for it. Takes the host up to seconds and enqueues
+ * nothing, but may take the place of the plan that was not used for longest: nothing of it may be under way. */
 struct cudnn_plan *cudnn_plan_make(struct cudnn *cudnn, const struct cudnn_attention *attention);
 
 bool cudnn_plan_possible(const struct cudnn_plan *plan);    /* false: the library cannot do it, or it was refused */

@@ -1,5 +1,6 @@
-/* cudnn_numbers.h: the numbers of cuDNN's public backend interface that are used, under the library's own names. They are
- * the same in all of version 9; tests/cuda_emulation/check_cudnn_numbers.py compares them with a header of the library's. */
+/* cudnn_numbers.h: the numbers of cuDNN's public backend interface that are used, under the library's own
+ * names. They are the same in all of version 9; tests/cuda_emulation/check_cudnn_numbers.py compares them with
+ * a header of the library's. */
 #ifndef LANCE_CUDA_CUDNN_NUMBERS_H
 #define LANCE_CUDA_CUDNN_NUMBERS_H
 

@@ -1,7 +1,7 @@
 /* dequantise.cu: rows of a 4-bit matrix as bf16, for products of many rows.
  *
- * A warp decodes one tile of 16 rows and 64 columns, a lane two pieces of four columns in each of its four words: together
- * the four lanes of a row fill whole 32-byte sectors. */
+ * A warp decodes one tile of 16 rows and 64 columns, a lane two pieces of four columns in each of its four words:
+ * together the four lanes of a row fill whole 32-byte sectors. */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/mma.cuh"

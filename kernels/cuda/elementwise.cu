@@ -33,8 +33,8 @@ struct sum_of {
     }
 };
 
-/* y[i] = run(x[i], other[i]); n counts elements, or groups of eight when `wide`. `other` NULL: not read. Pointers are not
- * __restrict__: y may be x or other. */
+/* y[i] = run(x[i], other[i]); n counts elements, or groups of eight when `wide`. `other` NULL: not read. Pointers are
+ * not __restrict__: y may be x or other. */
 template <typename Operation, bool wide>
 __global__ void __launch_bounds__(THREADS) each_kernel(const bf16 *x, const bf16 *other, size_t n, bf16 *y)
 {

@@ -1,7 +1,7 @@
 /* embed.cu: rows of the embedding table as activations, from any of the layouts of matrix.cuh.
  *
- * One thread per value: a few hundred rows at most are wanted at a time, so that nothing is gained by more. The row numbers
- * are sent first, through scratch memory. */
+ * One thread per value: a few hundred rows at most are wanted at a time, so that nothing is gained by more. The row
+ * numbers are sent first, through scratch memory. */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/matrix.cuh"

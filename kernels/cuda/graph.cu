@@ -1,12 +1,12 @@
-/* graph.cu: work that is enqueued again and again - the layers of a denoising step or of a token - becomes CUDA graphs, which
- * a card starts faster than the kernels one by one.
+/* graph.cu: work that is enqueued again and again - the layers of a denoising step or of a token - becomes CUDA graphs,
+ * which a card starts faster than the kernels one by one.
  *
- * A piece of work runs plainly the first time (scratch memory grows, libraries choose), is recorded the second time, and
- * from then on it is compared: the operators go through the same motions, but instead of being launched each kernel is held
- * against the one that was recorded in its place. Where grid or arguments differ (the number of keys, the place of a
- * new one) the node in the graph is set anew; where the work itself is another, the piece is recorded again. Then the
- * graph is launched. So a graph never plays what the operators did not just ask for, whatever changed between two steps,
- * addresses included, and the results are the bytes of plain launches.
+ * A piece of work runs plainly the first time (scratch memory grows, libraries choose), is recorded the second time,
+ * and from then on it is compared: the operators go through the same motions, but instead of being launched each kernel
+ * is held against the one that was recorded in its place. Where grid or arguments differ (the number of keys, the place
+ * of a new one) the node in the graph is set anew; where the work itself is another, the piece is recorded again. Then
+ * the graph is launched. So a graph never plays what the operators did not just ask for, whatever changed between two
+ * steps, addresses included, and the results are the bytes of plain launches.
  *
  * What cannot be recorded runs plainly, from the same start: nothing of a piece has run until its graph is launched. */
 #include "kernels/cuda/graph.cuh"
@@ -298,7 +298,8 @@ static void note_failure(struct cuda_state *state, struct piece *piece, const ch
     drop(piece);
 }
 
-/* Drop a graph that is not right any more. NULL, or why not to record another: making them costs more than they bring. */
+/* Drop a graph that is not right any more. NULL, or why not to record another: making them
+ * costs more than they bring. */
 static const char *give_up(struct cuda_state *state, struct piece *piece)
 {
     cuda_check(state, cudaStreamSynchronize(state->compute), "waiting for a graph");

@@ -1,9 +1,9 @@
 /* graph.cuh: how operators enqueue their work, so that graph.cu can record it and play it again.
  *
- * Kernels go through LAUNCH (launch.cuh). What else an operator enqueues (a copy, a call of a library) is announced with
- * cuda_graph_turn. Events between `compute` and `side` need nothing: within a recording they become its order. But an operator
- * that forks must join again before it returns, and within a call every event is recorded before it is waited for: an event
- * from outside may not be waited for while work is recorded, nor one of a recording afterwards. */
+ * Kernels go through LAUNCH (launch.cuh). What else an operator enqueues (a copy, a call of a library) is announced
+ * with cuda_graph_turn. Events between `compute` and `side` need nothing: within a recording they become its order. But
+ * an operator that forks must join again before it returns, and within a call every event is recorded before it is
+ * waited for: an event from outside may not be waited for while work is recorded, nor one of a recording afterwards. */
 #ifndef LANCE_CUDA_GRAPH_CUH
 #define LANCE_CUDA_GRAPH_CUH
 
@@ -32,8 +32,8 @@ enum cuda_turn {
 };
 enum cuda_turn cuda_graph_turn(struct cuda_state *state, const void *what, size_t bytes);
 
-/* What is happening cannot be part of a graph. Also when a library that does the work plainly fails while it is recorded: what
- * is done in its place has other bytes. */
+/* What is happening cannot be part of a graph. Also when a library that does the work plainly fails while it is
+ * recorded: what is done in its place has other bytes. */
 void cuda_graph_spoil(struct cuda_state *state, const char *why);
 
 /* Whether work is being recorded right now, so that nothing may be allocated or waited for on the streams. */

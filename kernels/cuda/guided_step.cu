@@ -1,7 +1,7 @@
 /* guided_step.cu: guidance, its rescaling and the sampler's Euler step, fused; see struct guided_step in kernels.h.
  *
- * With RENORM_GLOBAL a first kernel leaves the squares of both norms, cut into pieces; every block of the second adds the
- * pieces in the same order. With RENORM_CHANNEL a warp does a row from norm to step. Latents are float32. */
+ * With RENORM_GLOBAL a first kernel leaves the squares of both norms, cut into pieces; every block of the second adds
+ * the pieces in the same order. With RENORM_CHANNEL a warp does a row from norm to step. Latents are float32. */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"

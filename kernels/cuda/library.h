@@ -1,5 +1,5 @@
-/* library.h: NVIDIA's libraries that need not be there: looked for and opened at run time, in the system, a CUDA Toolkit or
- * a Python environment's packages. */
+/* library.h: NVIDIA's libraries that need not be there: looked for and opened at run time, in the system, a CUDA
+ * Toolkit or a Python environment's packages. */
 #ifndef LANCE_CUDA_LIBRARY_H
 #define LANCE_CUDA_LIBRARY_H
 

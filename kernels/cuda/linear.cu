@@ -1,15 +1,15 @@
 /* linear.cu: matrices on the device: opening (see matrix.cuh for how they lie there) and products.
  *
- * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu). More rows are a matter of arithmetic: a
- * bf16 matrix is multiplied as it is, a 4-bit one is decoded, a bounded slab of its rows at a time, into scratch memory and
- * multiplied from there (dequantise.cu, product.cu). The scratch memory has three slots, and a matrix that is still in one
- * is not decoded again: the MLP takes many rows in pieces, each through the same three matrices. The scratch memory is
- * taken when a matrix is opened, not in a job.
+ * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu). More rows are a matter of arithmetic:
+ * a bf16 matrix is multiplied as it is, a 4-bit one is decoded, a bounded slab of its rows at a time, into scratch
+ * memory and multiplied from there (dequantise.cu, product.cu). The scratch memory has three slots, and a matrix that
+ * is still in one is not decoded again: the MLP takes many rows in pieces, each through the same three matrices. The
+ * scratch memory is taken when a matrix is opened, not in a job.
  *
- * Slabs are decoded on the stream `side`, as soon as their slot is free, while `compute` multiplies those before - of the
- * same matrix or, as operators are enqueued long before they run, of matrices before it. Two events for each slot keep the
- * order: `side` waits until the slot is no longer read, `compute` until it is decoded; the latter before the operator
- * returns, so that whatever follows on `compute` also follows what was done on `side`. */
+ * Slabs are decoded on the stream `side`, as soon as their slot is free, while `compute` multiplies those before - of
+ * the same matrix or, as operators are enqueued long before they run, of matrices before it. Two events for each slot
+ * keep the order: `side` waits until the slot is no longer read, `compute` until it is decoded; the latter before the
+ * operator returns, so that whatever follows on `compute` also follows what was done on `side`. */
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/graph.cuh"
 #include "kernels/cuda/linear_parts.cuh"

@@ -1,10 +1,10 @@
 /* linear_few_rows.cu: products of up to 16 rows, as text decoding makes them: bound by reading the weights once.
  *
- * The weights are the left factor of m16n8k16, the rows of x the right one (its columns), so that y^T = W x^T. A block owns
- * 16 rows of W; its warps take the column tiles in turn, several 16-byte loads per lane in flight, turn codes into bf16 in
- * registers, and add their sums in a fixed order at the end. Integer codes less their zero, and the E2M1 levels, are exact
- * in bf16; AWQ's and NVFP4's scales multiply the float32 sums of their group. (MLX weights, code * scale + offset, are
- * rounded to bf16 as for many rows.) */
+ * The weights are the left factor of m16n8k16, the rows of x the right one (its columns), so that y^T = W x^T. A block
+ * owns 16 rows of W; its warps take the column tiles in turn, several 16-byte loads per lane in flight, turn codes into
+ * bf16 in registers, and add their sums in a fixed order at the end. Integer codes less their zero, and the E2M1
+ * levels, are exact in bf16; AWQ's and NVFP4's scales multiply the float32 sums of their group. (MLX weights, code *
+ * scale + offset, are rounded to bf16 as for many rows.) */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -72,7 +72,8 @@ __device__ inline void decode_step(uint32_t (&a)[4], uint32_t word, uint32_t sca
     }
 }
 
-/* Four elements of row `row` of x from `column` on; zeros outside [rows, width]. `aligned`: a load of 8 bytes may be used. */
+/* Four elements of row `row` of x from `column` on; zeros outside [rows, width]. `aligned`: a
+ * load of 8 bytes may be used. */
 __device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int rows, int column, int width, bool aligned)
 {
     b[0] = b[1] = 0;

@@ -1,4 +1,5 @@
-/* linear_parts.cuh: what linear.cu is made of: packing, the product of few rows, and decoding for the product of many. */
+/* linear_parts.cuh: what linear.cu is made of: packing, the product of few rows, and
+ * decoding for the product of many. */
 #ifndef LANCE_CUDA_LINEAR_PARTS_CUH
 #define LANCE_CUDA_LINEAR_PARTS_CUH
 
@@ -23,8 +24,8 @@ struct few_rows_group {
  * once, straight from its packed form, and all matrices in one launch. linear_few_rows.cu */
 void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, const bf16 *x, int rows, bool add);
 
-/* Rows first .. first + rows - 1 of a 4-bit matrix as bf16 [rows, w->columns]; `first` is a multiple of 16. dequantise.cu
- * `to` has room for the rows rounded up to 16. Enqueued on `stream`. */
+/* Rows first .. first + rows - 1 of a 4-bit matrix as bf16 [rows, w->columns]; `first` is a multiple of 16.
+ * dequantise.cu `to` has room for the rows rounded up to 16. Enqueued on `stream`. */
 void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matrix *w, int first, int rows, bf16 *to);
 
 /* Some rows of a checkpoint's matrix, copied to the device as they are in the file. */

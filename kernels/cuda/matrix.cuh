@@ -5,15 +5,15 @@
  * BF16 (also float32 matrices, which are rounded, and 4-bit ones whose groups or zeros do not fit the layout below):
  *   row-major [out_features rounded up to 16, columns], with zeros around [out_features, in_features].
  *
- * 4-bit: tiles of 16 rows and 64 columns, [row tile][column tile], each of 32 x 16 bytes, so that a warp reads a tile with
- * one 16-byte load per lane and finds in its registers what m16n8k16 wants of the left factor. Word j of lane 4*g + t holds
- * the columns 16j + 4t .. 16j + 4t + 3 of the tile (the order of the summed dimension is free as long as both factors
- * follow it):
+ * 4-bit: tiles of 16 rows and 64 columns, [row tile][column tile], each of 32 x 16 bytes, so that a warp reads a
+ * tile with one 16-byte load per lane and finds in its registers what m16n8k16 wants of the left factor. Word j of
+ * lane 4*g + t holds the columns 16j + 4t .. 16j + 4t + 3 of the tile (the order of the summed dimension is free as
+ * long as both factors follow it):
  *   nibbles 0, 4   row g,     columns +0, +1         nibbles 2, 6   row g,     columns +2, +3
  *   nibbles 1, 5   row g + 8, columns +0, +1         nibbles 3, 7   row g + 8, columns +2, +3
  * so that (word >> 4 i) & 0x000f000f is the pair for a[i] (see mma.cuh).
- * Scales, and zeros or offsets, are bf16 pairs (row g low, row g + 8 high): [row tile][span][g][group of the tile], where a
- * span is what has its own set of groups: a tile, or, when groups are wider than a tile, a group. */
+ * Scales, and zeros or offsets, are bf16 pairs (row g low, row g + 8 high): [row tile][span][g][group of the tile],
+ * where a span is what has its own set of groups: a tile, or, when groups are wider than a tile, a group. */
 #ifndef LANCE_CUDA_MATRIX_CUH
 #define LANCE_CUDA_MATRIX_CUH
 

@@ -18,8 +18,8 @@
 
 #ifdef __CUDACC__
 
-/* d += a b, with float32 sums. All lanes must come here together: volatile keeps the compiler from moving it to where only
- * those are whose sums are stored. */
+/* d += a b, with float32 sums. All lanes must come here together: volatile keeps the compiler from moving it to where
+ * only those are whose sums are stored. */
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -49,8 +49,8 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void *sh
                  : "memory");
 }
 
-/* Start copying 16 (8, 4) bytes to shared memory; both addresses are multiples of that size. When not `valid` nothing is
- * read (the address must still be one inside an allocation) and zeros are written. */
+/* Start copying 16 (8, 4) bytes to shared memory; both addresses are multiples of that size. When not `valid` nothing
+ * is read (the address must still be one inside an allocation) and zeros are written. */
 __device__ inline void copy_async_16(void *shared, const void *global, bool valid)
 {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);

@@ -1,7 +1,7 @@
 /* norm.cu: norms over the last axis: rms_norm of the language model and the ViT, channel_norm of the VAE.
  *
- * A narrow row belongs to one warp, a wide one to a whole block. The row is read twice, the second time from the cache: once
- * for the sum of its squares, once to be scaled. In place allowed: nothing is written before the sum is known. */
+ * A narrow row belongs to one warp, a wide one to a whole block. The row is read twice, the second time from the cache:
+ * once for the sum of its squares, once to be scaled. In place allowed: nothing is written before the sum is known. */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"

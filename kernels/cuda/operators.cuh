@@ -15,8 +15,9 @@ void cuda_conv_fill(struct kernels *k);        /* conv.cu */
 void cuda_resample_fill(struct kernels *k);    /* resample.cu: duplicate_up, average_down, split_frames, patches */
 void cuda_linear_fill(struct kernels *k);      /* linear.cu: linear_open, linear_close, linear */
 void cuda_linear_end(struct kernels *k);       /* gives back what cuda_linear_fill opened */
-/* What is decoded counts no longer; the scratch memory is free for `side` when `compute` has come here. Wherever something
- * else has used that memory, and at both ends of work that is recorded or played again: events do not reach across those. */
+/* What is decoded counts no longer; the scratch memory is free for `side` when `compute` has come here.
+ * Wherever something else has used that memory, and at both ends of work that is recorded or played again:
+ * events do not reach across those. */
 void cuda_linear_forget(struct cuda_state *state);
 void cuda_attention_fill(struct kernels *k);   /* attention.cu */
 void cuda_attention_end(struct kernels *k);    /* gives back the library that cuda_attention_fill opened */

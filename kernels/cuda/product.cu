@@ -22,8 +22,8 @@ template <int TILE_ROWS, int TILE_COLUMNS> constexpr size_t shared_bytes()
     return (size_t)STAGES * (TILE_ROWS + TILE_COLUMNS) * STRIDE * sizeof(bf16);
 }
 
-/* Copy a slice [TILE, DEPTH] of a matrix to shared memory, zeros outside of it. VECTOR elements at a time: every row starts
- * aligned to that many, and `depth` is a multiple of it. */
+/* Copy a slice [TILE, DEPTH] of a matrix to shared memory, zeros outside of it. VECTOR elements at a time: every row
+ * starts aligned to that many, and `depth` is a multiple of it. */
 template <int TILE, int THREADS, int VECTOR>
 __device__ inline void load_slice(bf16 *shared, const bf16 *matrix, int stride, int first_row, int rows,
                                   int first, int depth)

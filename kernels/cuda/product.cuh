@@ -4,11 +4,11 @@
 
 #include "kernels/cuda/state.cuh"
 
-/* out [rows, columns] = left [rows, depth] right^T + bias, or out += that when `add`. Sums are float32 and rounded to bf16
- * once, after bias and addition.
+/* out [rows, columns] = left [rows, depth] right^T + bias, or out += that when `add`. Sums are float32 and rounded to
+ * bf16 once, after bias and addition.
  *   left   bf16, row i at left + i * left_stride; any alignment of a bf16 and any depth
- *   right  bf16 [columns, depth], row j at right + j * right_stride: 16-byte aligned, right_stride a multiple of 32 that is
- *          at least depth, zeros from depth on up to the next multiple of 32
+ *   right  bf16 [columns, depth], row j at right + j * right_stride: 16-byte aligned, right_stride a multiple of 32
+ *          that is at least depth, zeros from depth on up to the next multiple of 32
  *   bias   float32 [columns] or NULL; bias_bf16 the same values rounded, for cuBLASLt
  *   out    bf16, row i at out + i * out_stride */
 struct product {
@@ -24,7 +24,8 @@ struct product {
     bool add;
 };
 
-/* Enqueue on the state's compute stream: through cuBLASLt where it is loaded and takes the problem, else product_own. */
+/* Enqueue on the state's compute stream: through cuBLASLt where it is loaded and takes the
+ * problem, else product_own. */
 void product_run(struct cuda_state *state, const struct product *product);
 
 /* Always the kernel of product.cu. */

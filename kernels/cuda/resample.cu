@@ -1,7 +1,8 @@
 /* resample.cu: the autoencoder's shortcuts and rearrangements, channels last, at memory speed.
  *
  * A block makes a piece of one output line (a row of pixels of one frame), so that only the line's number can be large
- * and the arithmetic within it is of 32 bits. A thread makes eight neighbouring channels where that can be, else one. */
+ * and the arithmetic within it is of 32 bits. A thread makes eight neighbouring channels
+ * where that can be, else one. */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"
@@ -67,8 +68,8 @@ template <int CHANNELS> __global__ void __launch_bounds__(THREADS) duplicate_up_
                          values);
 }
 
-/* Output channel c is the mean of the group c of the channels that in_channels * factor_t * factor_s^2 make in the order
- * (channel, time, row, column). */
+/* Output channel c is the mean of the group c of the channels that in_channels * factor_t * factor_s^2 make in the
+ * order (channel, time, row, column). */
 template <int CHANNELS> __global__ void __launch_bounds__(THREADS) average_down_kernel(const resample r)
 {
     const place at = place_of<CHANNELS>(r.pieces, r.columns, r.out_channels);
@@ -136,8 +137,8 @@ static void cuda_average_down(struct kernels *k, const act *x, int frames, int h
 }
 
 /* ---- rearrangements ---- */
-/* x [frame, pixel, half, channel] -> y [frame, half, pixel, channel]. T is one value, or eight of them; n and `channels`
- * count T. */
+/* x [frame, pixel, half, channel] -> y [frame, half, pixel, channel]. T is one value, or eight of them;
+ * n and `channels` count T. */
 template <typename T>
 __global__ void __launch_bounds__(THREADS) split_frames_kernel(const T *x, size_t n, size_t pixels, int channels, T *y)
 {

@@ -1,7 +1,7 @@
 /* rope.cu: RMS norm per head and rotary positions, in one pass over queries or keys, in place.
  *
- * A warp takes one head of one row: the values of a lane in the first half of the head and those they are rotated with in
- * the second. */
+ * A warp takes one head of one row: the values of a lane in the first half of the head and those they are
+ * rotated with in the second. */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"

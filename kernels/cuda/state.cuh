@@ -6,7 +6,8 @@
  *
  * Device memory has three kinds; weights and working memory are counted in memory_in_use:
  *   weights   cuda_weights_alloc: given back to the card at once when a matrix is closed
- *   working   memory_alloc: from a pool that keeps freed blocks for the next job and returns them when the last is freed
+ *   working   memory_alloc: from a pool that keeps freed blocks for the next job and returns them when the last is
+ *             freed
  *   scratch   cuda_scratch: grows to what the largest operator needed, until nothing of the other two is left
  */
 #ifndef LANCE_CUDA_STATE_CUH
@@ -126,16 +127,18 @@ bool cuda_running(const struct cuda_state *state);
  * dry, few enough that a cancelled job stops soon. */
 void cuda_pace(struct cuda_state *state, unsigned launches);
 
-/* Scratch memory of at least `bytes`, 256-byte aligned, for kernels on the stream `compute`. NULL when there is none: the
- * failure is noted and the operator returns. */
+/* Scratch memory of at least `bytes`, 256-byte aligned, for kernels on the stream `compute`. NULL when there is none:
+ * the failure is noted and the operator returns. */
 void *cuda_scratch(struct cuda_state *state, enum cuda_scratch purpose, size_t bytes);
 
-/* Memory for weights, 256-byte aligned, and its return (NULL is allowed). Errors: ERROR_NO_MEMORY; `what` names them. */
+/* Memory for weights, 256-byte aligned, and its return (NULL is allowed). Errors:
+ * ERROR_NO_MEMORY; `what` names them. */
 int cuda_weights_alloc(struct cuda_state *state, void **out, size_t bytes, const char *what, struct error *error);
 void cuda_weights_free(struct cuda_state *state, void *memory, size_t bytes);
 
-/* Copy host memory (a mapped file, say; any alignment) to the device through page-locked memory, so that reading the file
- * and sending overlap. The source may change on return; the copy is made in its turn on `compute`. A failure is noted. */
+/* Copy host memory (a mapped file, say; any alignment) to the device through page-locked memory, so that
+ * reading the file and sending overlap. The source may change on return; the copy is made in its turn on
+ * `compute`. A failure is noted. */
 void cuda_send(struct cuda_state *state, void *device, const void *host, size_t bytes);
 
 /* Wait for everything and turn a noted failure into an error: for functions that open something. */

@@ -1,6 +1,7 @@
 /* warp.cuh: sums and maxima over the lanes of a warp and the threads of a block.
  *
- * Every lane gets the result, added in an order that depends on nothing but the lanes' numbers: same bytes every run. */
+ * Every lane gets the result, added in an order that depends on nothing but the lanes'
+ * numbers: same bytes every run. */
 #ifndef LANCE_CUDA_WARP_CUH
 #define LANCE_CUDA_WARP_CUH
 

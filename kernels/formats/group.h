@@ -1,6 +1,6 @@
 /* group.h: the 4-bit codes of a group, what they are worth, and which is nearest to a value; the formats are listed in
- * weights.h. The one definition of each: what a kernel decodes in its own way is tested against it. C and C++; what a kernel
- * on a card may call says so.
+ * weights.h. The one definition of each: what a kernel decodes in its own way is tested against it. C and C++; what a
+ * kernel on a card may call says so.
  *
  * A group's `scale` has the per-tensor scale in it; its `second` number is AWQ's zero, MLX's offset, and 0 in NVFP4.
  */

@@ -1,7 +1,7 @@
 /* numbers.h: the small floating-point numbers of checkpoints, as float32 and back. C, C++ and CUDA.
  *
- * Each function is the definition of its number; faster decoders (of whole vectors, or of numbers where they lie) stand in
- * the kernels that need them and are tested against these.
+ * Each function is the definition of its number; faster decoders (of whole vectors, or of numbers where they lie) stand
+ * in the kernels that need them and are tested against these.
  */
 #ifndef LANCE_FORMATS_NUMBERS_H
 #define LANCE_FORMATS_NUMBERS_H

@@ -1,15 +1,15 @@
 /* weights.h: how a checkpoint stores matrices and convolutions: what a backend opens, borrowed from the mapped file.
  * C and C++.
  *
- * A 4-bit matrix [out_features, in_features] is codes, and numbers that the codes of a group share: `group_size` columns of
- * a row, which divides the row. numbers.h has the numbers, group.h the codes and what they are worth.
+ * A 4-bit matrix [out_features, in_features] is codes, and numbers that the codes of a group share: `group_size`
+ * columns of a row, which divides the row. numbers.h has the numbers, group.h the codes and what they are worth.
  *
- *   format      codes                       of each group                                   a weight is
- *   AWQ_INT4    u8 [out, in/2]              scales bf16, zeros u8       [out, in/group]     (code - zero) * scale
- *   MLX_INT4    u8 [out, in/2]; the file    scales and offsets bf16     [out, in/group]     code * scale + offset
- *               calls them u32 [out, in/8]
- *   NVFP4       u8 [out, in/2], E2M1        scales bf16, or, where there [out, in/group]    level * scale * tensor_scale
- *                                           are none, scales_fp8 E4M3
+ *   format      codes                     of each group, [out, in/group]   a weight is
+ *   AWQ_INT4    u8 [out, in/2]            scales bf16, zeros u8            (code - zero) * scale
+ *   MLX_INT4    u8 [out, in/2]; in the    scales and offsets bf16          code * scale + offset
+ *               file, u32 [out, in/8]
+ *   NVFP4       u8 [out, in/2], E2M1      scales bf16, or, where there     level * scale * tensor_scale
+ *                                         are none, scales_fp8 E4M3
  * The low nibble of a byte is the even column, in all of them.
  */
 #ifndef LANCE_FORMATS_WEIGHTS_H
@@ -66,7 +66,8 @@ static inline bool weight_is_four_bit(enum weight_format format)
     return format == WEIGHT_AWQ_INT4 || format == WEIGHT_MLX_INT4 || format == WEIGHT_NVFP4;
 }
 
-/* Bytes that one row of a matrix takes in each of its arrays; 0 for an array that the format has not, or that is not read. */
+/* Bytes that one row of a matrix takes in each of its arrays; 0 for an array that the format has
+ * not, or that is not read. */
 struct linear_row_bytes {
     size_t data, scales, scales_fp8, zeros, offsets;
 };

@@ -1,10 +1,10 @@
 /* cuda_runtime.h: the part of CUDA that lanced's kernels use, on the CPU, for tests.
  *
- * The .cu files of kernels/cuda are compiled by a plain C++17 compiler with this folder in front of the include path and
- * CUDA_EMULATION defined. Every kernel then runs with its real index arithmetic: threads are fibers that switch at
- * barriers and warp functions (threads.cpp); streams hold what was put on them until somebody waits (runtime.cpp); device
- * memory is the host's own heap, so that the address sanitizer sees every step out of bounds. Speed, and what depends on
- * the memory model of a real card, it cannot show.
+ * The .cu files of kernels/cuda are compiled by a plain C++17 compiler with this folder in front of the include path
+ * and CUDA_EMULATION defined. Every kernel then runs with its real index arithmetic: threads are fibers that switch at
+ * barriers and warp functions (threads.cpp); streams hold what was put on them until somebody waits (runtime.cpp);
+ * device memory is the host's own heap, so that the address sanitizer sees every step out of bounds. Speed, and what
+ * depends on the memory model of a real card, it cannot show.
  */
 #ifndef LANCE_EMULATED_CUDA_RUNTIME_H
 #define LANCE_EMULATED_CUDA_RUNTIME_H
@@ -67,8 +67,8 @@ void __syncwarp(unsigned lanes = 0xffffffffu);
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 
-/* Show `bytes` to the lanes of a mask and see theirs: lane i's are at result + i * EMULATED_EXCHANGE_BYTES, until the next
- * call. Lanes outside the mask, or ended, show nothing: what stands there is of no meaning. */
+/* Show `bytes` to the lanes of a mask and see theirs: lane i's are at result + i * EMULATED_EXCHANGE_BYTES, until the
+ * next call. Lanes outside the mask, or ended, show nothing: what stands there is of no meaning. */
 enum { EMULATED_EXCHANGE_BYTES = 64 };
 const unsigned char *emulated_exchange(unsigned lanes, const void *mine, size_t bytes);
 unsigned emulated_lane();
@@ -146,8 +146,9 @@ struct emulated_stream_head { /* how a stream begins: for a library that is to p
 };
 void *emulated_dynamic_shared();
 
-/* A kernel is started by its address alone, its arguments behind pointers, as the runtime's functions have it: what it takes
- * must be known first. An argument is copied when the kernel is launched or a graph's node is set, like CUDA does. */
+/* A kernel is started by its address alone, its arguments behind pointers, as the runtime's functions have
+ * it: what it takes must be known first. An argument is copied when the kernel is launched or a graph's
+ * node is set, like CUDA does. */
 typedef std::function<void()> emulated_work;
 void emulated_kernel(const void *kernel, const char *name, std::function<emulated_work(void **)> with_arguments);
 template <typename... Parameters, size_t... Number>

@@ -1,7 +1,7 @@
 /* emulated_mma.h: the functions of kernels/cuda/mma.cuh without a tensor core.
  *
- * Fragment layouts are those of the PTX ISA for mma.m16n8k16 (bf16) and ldmatrix, as mma.cuh describes them. Products are
- * summed in float32 in the order of k; a card may add in another order. */
+ * Fragment layouts are those of the PTX ISA for mma.m16n8k16 (bf16) and ldmatrix, as mma.cuh describes them. Products
+ * are summed in float32 in the order of k; a card may add in another order. */
 #ifndef LANCE_EMULATED_MMA_H
 #define LANCE_EMULATED_MMA_H
 

@@ -1,7 +1,7 @@
 /* graphs.cpp: recording work from streams, and running what was recorded; see cuda_runtime.h.
  *
- * Nothing that is recorded runs; a graph runs with the arguments it has when it is launched, in an order that its dependencies
- * allow but nobody would think of: what was recorded last goes first where nothing orders it. */
+ * Nothing that is recorded runs; a graph runs with the arguments it has when it is launched, in an order that its
+ * dependencies allow but nobody would think of: what was recorded last goes first where nothing orders it. */
 #include <set>
 
 #include "streams.h"
@@ -141,7 +141,8 @@ cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t executable, cudaGra
                                 parameters->sharedMemBytes, &executable->nodes[node->number].work);
 }
 
-/* Later changes of its nodes do not reach a launch that was made. LANCED_EMULATION_GRAPH_MEMORY=0: a card too full for one. */
+/* Later changes of its nodes do not reach a launch that was made.
+ * LANCED_EMULATION_GRAPH_MEMORY=0: a card too full for one. */
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
 {
     if (emulated_health() != cudaSuccess)

@@ -1,5 +1,5 @@
-/* races.h: what the emulation tells the thread sanitizer: which fiber runs, and where threads of a block meet. Nothing in
- * other builds.
+/* races.h: what the emulation tells the thread sanitizer: which fiber runs, and where threads of a block
+ * meet. Nothing in other builds.
  *
  * EMULATION_FINDS_RACES is defined when the kernels, but not the emulation, are compiled with the sanitizer. */
 #ifndef LANCE_EMULATION_RACES_H

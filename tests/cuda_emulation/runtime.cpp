@@ -1,7 +1,8 @@
 /* runtime.cpp: devices, memory, streams and events of the emulation; see cuda_runtime.h.
  *
- * A stream keeps what was put on it until somebody waits for it, as late as a card may run it: host memory that is freed
- * or changed too early, and a missing wait between two streams, show in the results or in the address sanitizer. */
+ * A stream keeps what was put on it until somebody waits for it, as late as a card may run it: host
+ * memory that is freed or changed too early, and a missing wait between two streams, show in the results
+ * or in the address sanitizer. */
 #include <stdio.h>
 
 #include <map>
@@ -51,8 +52,8 @@ static void run_until(cudaStream_t stream, uint64_t number)
     }
 }
 
-/* LANCED_EMULATION_STREAMS=early: the second of every two streams that are opened runs at once what is put on it, and of the
- * others no more than that waits for. (The backend opens `compute`, then `side`.) */
+/* LANCED_EMULATION_STREAMS=early: the second of every two streams that are opened runs at once what is put on it, and
+ * of the others no more than that waits for. (The backend opens `compute`, then `side`.) */
 static bool is_early(cudaStream_t stream)
 {
     const char *wish = getenv("LANCED_EMULATION_STREAMS");
@@ -98,8 +99,8 @@ cudaError_t cudaGetLastError()
     return status;
 }
 
-/* LANCED_EMULATION_CARDS, LANCED_EMULATION_MEMORY (bytes) and LANCED_EMULATION_MULTIPROCESSORS make a machine without a card,
- * a small one or a large one. */
+/* LANCED_EMULATION_CARDS, LANCED_EMULATION_MEMORY (bytes) and LANCED_EMULATION_MULTIPROCESSORS make a machine without a
+ * card, a small one or a large one. */
 static size_t environment(const char *name, size_t otherwise)
 {
     const char *value = getenv(name);

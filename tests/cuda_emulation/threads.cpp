@@ -1,12 +1,12 @@
 /* threads.cpp: see threads.h.
  *
  * A fiber is switched to and from by hand (x86-64) or with swapcontext, and the address sanitizer is told. The order in
- * which the threads of a block run is forward, backward or shuffled: LANCED_EMULATION_ORDER=forward|backward|NUMBER, the
- * number being the seed. A kernel that lacks a barrier gives different results in different orders.
+ * which the threads of a block run is forward, backward or shuffled: LANCED_EMULATION_ORDER=forward|backward|NUMBER,
+ * the number being the seed. A kernel that lacks a barrier gives different results in different orders.
  *
- * In a thread sanitizer build every fiber is a thread to the sanitizer, ordered with others by barriers alone: it reports two
- * threads of a block that touch the same memory, shared or the device's, with no barrier between them. The emulation
- * itself is compiled without the sanitizer (races.h) and so stays out of its sight. */
+ * In a thread sanitizer build every fiber is a thread to the sanitizer, ordered with others by barriers alone: it
+ * reports two threads of a block that touch the same memory, shared or the device's, with no barrier between them. The
+ * emulation itself is compiled without the sanitizer (races.h) and so stays out of its sight. */
 #include "threads.h"
 
 #include "races.h"
@@ -128,8 +128,8 @@ struct Block {
     unsigned current;
     unsigned barriers; /* passed so far */
     Context scheduler;
-    /* Where threads meet, for the thread sanitizer. Two of each: some may already wait at the next barrier while others have
-     * not yet left this one. */
+    /* Where threads meet, for the thread sanitizer. Two of each: some may already wait at the next barrier while others
+     * have not yet left this one. */
     char begin, end, barrier[2], warp[MAX_THREADS / WARP][2];
 
     ~Block()

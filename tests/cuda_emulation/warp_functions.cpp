@@ -1,4 +1,5 @@
-/* warp_functions.cpp: votes, byte permutation and the tensor core's instructions; see cuda_runtime.h and emulated_mma.h. */
+/* warp_functions.cpp: votes, byte permutation and the tensor core's instructions; see
+ * cuda_runtime.h and emulated_mma.h. */
 #include "cuda_bf16.h"
 #include "emulated_mma.h"
 #include "races.h"

@@ -1,9 +1,9 @@
 /* failing_memory.c: a library to be preloaded, with which allocations of a program fail when a test wants them to.
  *
- * The program and the test share one mapped file, named by FAILING_MEMORY. The test writes what is to fail into it while
- * the program is idle: the n-th allocation from now on, or the first one at a certain call site. A site is the last
- * SITE_FRAMES return addresses, hashed; in a program whose addresses are not randomised it has the same hash in every run.
- * Sites are listed in the order in which they were met, when the test asks for it.
+ * The program and the test share one mapped file, named by FAILING_MEMORY. The test writes what is to fail into it
+ * while the program is idle: the n-th allocation from now on, or the first one at a certain call site. A site is the
+ * last SITE_FRAMES return addresses, hashed; in a program whose addresses are not randomised it has the same hash in
+ * every run. Sites are listed in the order in which they were met, when the test asks for it.
  *
  * Never failed: what libnng allocates on its own threads for its own connections, which lanced hears nothing of (nng
  * drops such a connection, and its client asks again), and what is allocated while nothing is watched. Any thread.
@@ -147,7 +147,8 @@ static __attribute__((noinline)) bool count_and_decide(void)
     return fails;
 }
 
-/* Whether the allocation that is asked for is to fail. Called by each function that allocates, which is inlined into none. */
+/* Whether the allocation that is asked for is to fail. Called by each function that allocates,
+ * which is inlined into none. */
 static __attribute__((noinline)) bool is_to_fail(uintptr_t caller)
 {
     if (control == NULL || is_inside || atomic_load(&control->watch) == WATCH_NOTHING)

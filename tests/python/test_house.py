@@ -1,4 +1,4 @@
-"""How long files and functions of the sources are, and where a declaration's definition is found."""
+"""How long files, functions and comments of the sources are, and where a declaration's definition is found."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ C_ENDINGS = {".c", ".h", ".cu", ".cuh", ".cpp"}
 ENDINGS = C_ENDINGS | {".py", ".js"}
 MOST_FILE_LINES = 900
 MOST_FUNCTION_LINES = 60
+MOST_COLUMNS = 120
 # Rooms whose headers are only declared what the .c file of their name defines.
 DECLARED_AND_DEFINED = ("base", "protocol", "kernels", "tools")
 
@@ -34,6 +35,7 @@ LONG_FUNCTIONS = {
     "protocol/vectors/generate.py: good_messages",
     "tests/unit/test_kernels_conv.c: check",
 }
+WIDE_COMMENTS = {"protocol/client.c", "protocol/known_parameters.h", "tests/unit/test_server.c"}
 
 
 def sources() -> list[str]:
@@ -90,6 +92,19 @@ def long_functions() -> dict[str, int]:
     return found
 
 
+def wide_comments(text: str) -> list[int]:
+    """Numbers of lines over MOST_COLUMNS columns that have a comment in them, or a part of one."""
+    wide = []
+    bare = re.sub(r"\"(?:\\.|[^\"\\\n])*\"", '""', text)
+    inside = False
+    for number, (line, there) in enumerate(zip(text.split("\n"), bare.split("\n"), strict=True), 1):
+        comment = inside or "/*" in there or re.search(r"(^|\s)//", there)
+        inside = there.rfind("/*") > there.rfind("*/") or (inside and "*/" not in there)
+        if comment and len(line) > MOST_COLUMNS:
+            wide.append(number)
+    return wide
+
+
 def declared_elsewhere(header: str) -> list[str]:
     """Functions of a header that the .c file of its name does not define."""
     definitions = [ROOT / Path(header).with_suffix(ending) for ending in (".c", ".cu")]
@@ -117,6 +132,15 @@ def test_no_function_is_too_long() -> None:
     assert found.keys() <= LONG_FUNCTIONS, found
 
 
+def test_comments_keep_within_120_columns() -> None:
+    found = {
+        source: lines
+        for source in sources()
+        if Path(source).suffix in C_ENDINGS and (lines := wide_comments(text_of(source)))
+    }
+    assert {name for name in found if not name.startswith("daemon/")} <= WIDE_COMMENTS, found
+
+
 def test_what_a_header_declares_the_file_of_its_name_defines() -> None:
     headers = [name for name in sources() if name.endswith((".h", ".cuh")) and name.startswith(DECLARED_AND_DEFINED)]
     assert {header: names for header in headers if (names := declared_elsewhere(header))} == {}
@@ -125,5 +149,6 @@ def test_what_a_header_declares_the_file_of_its_name_defines() -> None:
 def test_the_measures_see_what_they_are_for() -> None:
     body = "    x++; /* } */\n" * 60
     assert list(functions_of_c(f'static int f(int x)\n{{\n{body}    return "(";\n}}\n')) == [("f", 64)]
+    assert wide_comments("int x; /* " + "a" * 120 + " */\n/* b\n" + "b" * 121 + " */\n" + "c" * 121) == [1, 3]
     assert list(functions_of_python("def f():\n" + "    x = 1\n" * 61)) == [("f", 62)]
     assert defines("int f(int x)\n{\n", "f") and not defines("int f(int x);\nint g(void)\n{\n", "f")

@@ -1,9 +1,9 @@
-/* attention_fixture.h: what the tests of attention on a card share: problems with random tensors, and the comparison with
- * the CPU's results.
+/* attention_fixture.h: what the tests of attention on a card share: problems with random tensors, and the
+ * comparison with the CPU's results.
  *
- * On the card the weights of a row's keys are rounded to bf16 before they multiply the values, and the result once more:
- * each value may be off by half a unit of the last place twice, in addition to the order of the float32 sums. The error of
- * the weights is random, so that over a whole result the two roundings stay below 1.5 of one. */
+ * On the card the weights of a row's keys are rounded to bf16 before they multiply the values, and the result once
+ * more: each value may be off by half a unit of the last place twice, in addition to the order of the float32 sums. The
+ * error of the weights is random, so that over a whole result the two roundings stay below 1.5 of one. */
 #ifndef LANCE_TESTS_ATTENTION_FIXTURE_H
 #define LANCE_TESTS_ATTENTION_FIXTURE_H
 

@@ -1,10 +1,9 @@
 /* cuda_fixture.h: what the tests of the CUDA operators share: the backend beside the CPU's, and comparison.
  *
- * The backend is the emulated one (tests/cuda_emulation), or, with LANCED_CUDA_PLUGIN set, a card's: the same tests, with
- * larger shapes where a test asks on_card(). Inputs are rounded to bf16 for both, so that what differs is the order of
- * sums and the rounding of outputs: half a unit in the last of 8 significant bits, 2^-8 of
- * each value at most (on average over many values, 0.42 of that), and what an intermediate in bf16 adds where an
- * operator has one.
+ * The backend is the emulated one (tests/cuda_emulation), or, with LANCED_CUDA_PLUGIN set, a card's: the same tests,
+ * with larger shapes where a test asks on_card(). Inputs are rounded to bf16 for both, so that what differs is the
+ * order of sums and the rounding of outputs: half a unit in the last of 8 significant bits, 2^-8 of each value at most
+ * (on average over many values, 0.42 of that), and what an intermediate in bf16 adds where an operator has one.
  */
 #ifndef LANCE_TESTS_CUDA_FIXTURE_H
 #define LANCE_TESTS_CUDA_FIXTURE_H
@@ -22,8 +21,8 @@ struct pair {
     struct kernels *cpu, *cuda;
 };
 
-/* Whether the tests run on a card rather than emulated, and may take large shapes (LANCED_TESTS_SMALL forbids it: a checker
- * that makes everything slow is at work). */
+/* Whether the tests run on a card rather than emulated, and may take large shapes (LANCED_TESTS_SMALL forbids it: a
+ * checker that makes everything slow is at work). */
 static inline bool on_card(const struct pair *p)
 {
     return !getenv("LANCED_TESTS_SMALL") && !strstr(p->cuda->name, "emulated");

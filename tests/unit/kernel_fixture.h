@@ -68,8 +68,9 @@ static inline void *unaligned_copy(const void *from, size_t bytes, void **block)
     return copy + 1;
 }
 
-/* The backend in each form, one thread and several: portable, with AVX2, with AVX-512, then those in bf16, each emulated and
- * with the instructions themselves. Where the processor lacks what a form needs there is its best, or the emulated one. */
+/* The backend in each form, one thread and several: portable, with AVX2, with AVX-512, then those in bf16,
+ * each emulated and with the instructions themselves. Where the processor lacks what a form needs there is its
+ * best, or the emulated one. */
 enum { BACKENDS = 6, ROUNDED_BACKENDS = 14 };
 static inline struct kernels *open_backend(int which)
 {
@@ -99,12 +100,13 @@ static inline void assert_close(const float *got, const double *want, size_t n, 
         fail_msg("relative error %.3g is over %.3g", relative, limit);
 }
 
-/* Results of all backends, or of those in float32 alone: close to the reference; equal bytes whatever the thread count, with
- * AVX2 and AVX-512, and with instructions for bf16 and their emulation. */
+/* Results of all backends, or of those in float32 alone: close to the reference; equal bytes whatever the thread count,
+ * with AVX2 and AVX-512, and with instructions for bf16 and their emulation. */
 struct results {
     float *of[ROUNDED_BACKENDS];
     size_t n;
-    double rounded_limit; /* how far they may be from the reference where factors are rounded to bf16, 8 bits; 0: 6e-3 */
+    double rounded_limit; /* how far they may be from the reference where factors are
+                           * rounded to bf16, 8 bits; 0: 6e-3 */
 };
 
 static inline void check_results(struct results *r, const double *want, double limit)

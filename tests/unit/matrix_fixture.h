@@ -121,15 +121,16 @@ static inline struct matrix make_matrix(enum weight_format format, int out, int 
     return m;
 }
 
-/* A 4-bit matrix of EXHAUSTIVE_COLUMNS columns, which groups of 8, 12, 16, 32, 64 and 96 divide, with every code in groups
- * that together have every zero up to `zeros` - 1, every FP8 scale but those that are no numbers, and scales and offsets of
- * any size and sign. */
+/* A 4-bit matrix of EXHAUSTIVE_COLUMNS columns, which groups of 8, 12, 16, 32, 64 and 96 divide, with every code in
+ * groups that together have every zero up to `zeros` - 1, every FP8 scale but those that are no numbers, and scales and
+ * offsets of any size and sign. */
 enum { EXHAUSTIVE_COLUMNS = 192, EXHAUSTIVE_GROUPS = 256 };
 static inline struct matrix make_exhaustive_matrix(enum weight_format format, int group, bool fp8, int zeros)
 {
     static const float scales[] = {1.0f, -0.37f, 0x1p-100f, 0x1p100f, 0.0f, 3.14f, -0x1.8p-20f};
     static const float offsets[] = {0.0f, -1.0f, 0.0123f, 7.5f, -0x1p-60f};
-    const size_t half = EXHAUSTIVE_GROUPS, all = 2 * half; /* once more for the codes that a small group has no room for */
+    const size_t half = EXHAUSTIVE_GROUPS, all = 2 * half; /* once more for the codes that a
+                                                            * small group has no room for */
     const int out = (int)(all * (size_t)group / EXHAUSTIVE_COLUMNS) + 1;
     struct matrix m = {.source = {.format = format, .out_features = out, .in_features = EXHAUSTIVE_COLUMNS,
                                   .group_size = group, .tensor_scale = format == WEIGHT_NVFP4 ? 0.75f : 1.0f}};

@@ -1,5 +1,5 @@
-/* Tests of daemon/engine/model/checkpoint/open.c and what it stands on: the published kinds open, what is missing is listed in
- * one message, and files that do not fit together are refused with the reason.
+/* Tests of daemon/engine/model/checkpoint/open.c and what it stands on: the published kinds open, what is missing is
+ * listed in one message, and files that do not fit together are refused with the reason.
  *
  * Every test works on a folder of symbolic links to one of the demo models, in which it spoils something. */
 #include "daemon/engine/model/checkpoint/checkpoint.h"

@@ -1,5 +1,5 @@
-/* Attention through cuDNN beside the CPU's: which problems go there, in which form, and what happens when the library fails.
- * The library is the emulated one (tests/cuda_emulation/cudnn). */
+/* Attention through cuDNN beside the CPU's: which problems go there, in which form, and what happens when the library
+ * fails. The library is the emulated one (tests/cuda_emulation/cudnn). */
 #include <dlfcn.h>
 
 #include "tests/unit/attention_fixture.h"
@@ -98,8 +98,8 @@ static void versions_that_are_too_old_or_known_to_be_wrong_are_not_used(void **s
     }
 }
 
-/* The real one would end the program when it asks for them. Must run before any other test: a file that was opened once is
- * found again by its name even when it is gone. */
+/* The real one would end the program when it asks for them. Must run before any other test: a file that was opened once
+ * is found again by its name even when it is gone. */
 static void a_library_without_the_files_beside_it_is_not_used(void **state)
 {
     (void)state;
@@ -250,7 +250,8 @@ static void recorded_work_plays_the_library_too(void **state)
     close_all(&p);
 }
 
-/* A result's bytes do not depend on whether work can be recorded: a library that cannot be is not replaced, but used plainly. */
+/* A result's bytes do not depend on whether work can be recorded: a library that cannot be is not
+ * replaced, but used plainly. */
 static void a_library_that_cannot_be_recorded_is_used_plainly(void **state)
 {
     (void)state;
@@ -275,8 +276,8 @@ static void a_library_that_cannot_be_recorded_is_used_plainly(void **state)
     close_all(&p);
 }
 
-/* Without memory the work fails; with it again, the library does it, with the bytes that it always gives. Free memory does not
- * decide who computes. */
+/* Without memory the work fails; with it again, the library does it, with the bytes that it always gives. Free memory
+ * does not decide who computes. */
 static void memory_does_not_choose_who_computes(struct work *work, struct graph **graph, const float *with_plenty,
                                                 const char *lack, const char *message)
 {

@@ -1,5 +1,5 @@
-/* Work that is recorded and played again, against the same work launched kernel by kernel: the same bytes, whatever changes
- * from one time to the next. */
+/* Work that is recorded and played again, against the same work launched kernel by kernel: the same bytes, whatever
+ * changes from one time to the next. */
 #include "tests/unit/cuda_fixture.h"
 #include "tests/unit/matrix_fixture.h"
 
@@ -167,7 +167,8 @@ static void close_layers(struct layer l[2])
         close_layer(&l[i]);
 }
 
-/* With the number of keys grows the number of parts that they are cut into: from one, which needs no kernel to join them. */
+/* With the number of keys grows the number of parts that they are cut into: from one, which
+ * needs no kernel to join them. */
 static void repeated_work_gives_the_bytes_of_plain_launches_while_its_keys_grow(void **state)
 {
     (void)state;

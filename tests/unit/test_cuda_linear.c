@@ -1,8 +1,8 @@
 /* Matrices of the CUDA backend beside the CPU's.
  *
- * What the CPU multiplies with is what the card is documented to: the checkpoint's exact weights where a card's are exact
- * (few rows of AWQ and NVFP4), the weights rounded to bf16 where it decodes or keeps them so. Then only the order of the
- * float32 sums and the rounding of the result differ. */
+ * What the CPU multiplies with is what the card is documented to: the checkpoint's exact weights where a card's are
+ * exact (few rows of AWQ and NVFP4), the weights rounded to bf16 where it decodes or keeps them so. Then only the order
+ * of the float32 sums and the rounding of the result differ. */
 #include "tests/unit/cuda_fixture.h"
 #include "tests/unit/matrix_fixture.h"
 
@@ -99,8 +99,8 @@ static void awq_products_agree_with_the_cpu(void **state)
     CHECK_ALL(*state, shapes, rows);
 }
 
-/* Whatever way rows of x take: products with the unit matrix are the weights, to the last bit of a bf16 (MLX's, which are
- * rounded more than once, to the one before). */
+/* Whatever way rows of x take: products with the unit matrix are the weights, to the last bit of a bf16 (MLX's, which
+ * are rounded more than once, to the one before). */
 static void every_code_with_every_scale_is_decoded_as_the_reference_does(void **state)
 {
     enum { IN = EXHAUSTIVE_COLUMNS };
@@ -325,8 +325,8 @@ static void matrices_taken_in_turns_are_not_mixed_up(void **state)
     free(x);
 }
 
-/* Products of many rows one after another, nothing waited for in between: as they are in a layer, through matrices that are
- * decoded whole, in slabs, or not at all. */
+/* Products of many rows one after another, nothing waited for in between: as they are in a layer, through matrices that
+ * are decoded whole, in slabs, or not at all. */
 enum { CHAIN = 9, CHAIN_ROWS = 18, CHAIN_WIDTH = 320, CHAIN_LONGEST = 530 };
 
 static float *run_chain(struct kernels *k, const struct matrix *matrices, int count, const int *order, size_t values)

@@ -1,5 +1,5 @@
-/* A card that fails for good, as after an illegal memory access: a program of its own, since nothing can be done with such a
- * card any more. Emulated only. */
+/* A card that fails for good, as after an illegal memory access: a program of its own, since nothing can be done with
+ * such a card any more. Emulated only. */
 #include "cuda_fixture.h"
 
 static void a_card_that_failed_is_told_from_one_that_has_no_memory(void **state)

@@ -1,4 +1,5 @@
-/* A card whose memory ends in the middle of a job, as when other programs take it after the job was admitted. Emulated only. */
+/* A card whose memory ends in the middle of a job, as when other programs take it after the job
+ * was admitted. Emulated only. */
 #include "tests/unit/cuda_fixture.h"
 #include "tests/unit/engine_fixture.h"
 

@@ -1,8 +1,8 @@
 /* The ViT and the VAE on the CUDA backend, against what the official code gives in float32.
  *
  * Bounds are 1.5 times the distance that the official code's own bf16 runs have from its float32 runs, taken from
- * tests/golden/data/distances.json: for the ViT on this very picture; for the VAE on other pictures and clips, the smallest
- * of them, as this synthetic clip was not recorded in bf16. Whole jobs: check-golden --backend cuda. */
+ * tests/golden/data/distances.json: for the ViT on this very picture; for the VAE on other pictures and clips, the
+ * smallest of them, as this synthetic clip was not recorded in bf16. Whole jobs: check-golden --backend cuda. */
 #include "cuda_fixture.h"
 #include "tests/unit/vision_fixture.h"
 

@@ -1,5 +1,6 @@
-/* The autoencoder's shortcuts and rearrangements of the CUDA backend, against those of the CPU backend. Both do the same
- * float32 arithmetic in the same order on the same bf16 values: the card's result is the other's, rounded to bf16. */
+/* The autoencoder's shortcuts and rearrangements of the CUDA backend, against those of the CPU backend. Both
+ * do the same float32 arithmetic in the same order on the same bf16 values: the card's result is the
+ * other's, rounded to bf16. */
 #include "cuda_fixture.h"
 
 /* One operator on one backend: reads x, changes y. */

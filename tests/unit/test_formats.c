@@ -1,4 +1,5 @@
-/* The numbers and groups of kernels/formats beside their definitions, and every decoder of the CPU backend beside them. */
+/* The numbers and groups of kernels/formats beside their definitions, and every decoder of
+ * the CPU backend beside them. */
 #include "tests/unit/matrix_fixture.h"
 
 /* --- numbers ---------------------------------------------------------------------------------- */

@@ -433,7 +433,8 @@ static void comfyui_noise_is_drawn_channels_first(void **state)
     r.noise_source = LANCE_NOISE_COMFYUI;
     struct lance_job *named = start(&r);
     struct lance_result want = finish(named);
-    /* The same draw, sent by the client as [cells, channels]: the torch stream of one cell after another, transposed. */
+    /* The same draw, sent by the client as [cells, channels]: the torch stream of one cell
+     * after another, transposed. */
     float stream[VALUES], noise[VALUES];
     noise_torch_cpu(42, stream, VALUES);
     for (size_t cell = 0; cell < CELLS; cell++)
@@ -611,8 +612,8 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The largest video there is. One step of it takes minutes here; the abort must not. What the step had allocated by then is
- * what was predicted. */
+/* The largest video there is. One step of it takes minutes here; the abort must not. What the step had allocated by
+ * then is what was predicted. */
 static void the_largest_video_is_estimated_and_its_steps_can_be_aborted(void **state)
 {
     (void)state;

@@ -109,7 +109,8 @@ static void jobs_are_done_in_the_order_they_came(void **state)
     jobs_close(jobs);
 }
 
-/* So many jobs wait, the first half of them end and are forgotten: what does the last one keep, and what does it tell? */
+/* So many jobs wait, the first half of them end and are forgotten: what does the last one
+ * keep, and what does it tell? */
 static void positions_in_a_long_queue_are_all_told_and_none_is_kept(void **state)
 {
     (void)state;

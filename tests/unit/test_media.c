@@ -1,4 +1,5 @@
-/* test_media.c: pictures and videos as files: against Pillow (tests/golden/make_media.py), there and back, and damaged. */
+/* test_media.c: pictures and videos as files: against Pillow (tests/golden/make_media.py),
+ * there and back, and damaged. */
 #include "tools/media/clip.h"
 #include "tools/media/frames_folder.h"
 #include "tools/media/picture_file.h"

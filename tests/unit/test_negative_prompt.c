@@ -1,5 +1,6 @@
-/* Tests of the negative prompt through lance.h, on the tiny checkpoint of tests/golden: what the unconditional branch of the
- * guidance becomes, by the official script's arithmetic (LANCE.md section 4), worked out here from jobs without guidance. */
+/* Tests of the negative prompt through lance.h, on the tiny checkpoint of tests/golden: what the unconditional
+ * branch of the guidance becomes, by the official script's arithmetic (LANCE.md section 4), worked out here
+ * from jobs without guidance. */
 #include "daemon/engine/lance.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Tests of prefix reuse through lance.h, on the tiny checkpoint of tests/golden: what is found again, what is not, and that
- * nobody can tell from the results. */
+/* Tests of prefix reuse through lance.h, on the tiny checkpoint of tests/golden: what is found again, what is not, and
+ * that nobody can tell from the results. */
 #include "daemon/engine/lance.h"
 
 #include <setjmp.h>

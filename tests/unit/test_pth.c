@@ -1,5 +1,5 @@
-/* Tests of daemon/engine/model/checkpoint/pth.c and zip.c: files as torch.save() writes them are read, everything else is refused by
- * its name, and no damaged or hostile file crashes the reader (run under the sanitizers too).
+/* Tests of daemon/engine/model/checkpoint/pth.c and zip.c: files as torch.save() writes them are read, everything else
+ * is refused by its name, and no damaged or hostile file crashes the reader (run under the sanitizers too).
  *
  * Files are built here byte by byte, because the point is what torch.save() would never write; the demo model's
  * VAE is a file that it did write. */

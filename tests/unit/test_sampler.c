@@ -141,7 +141,8 @@ static int32_t draw_from_all(const struct token_sampler_options *o, const struct
     return sorted[n - 1].id;
 }
 
-/* Roughly normal, with deviation `spread`; every hundredth is one that is there many times, now and then none at all. */
+/* Roughly normal, with deviation `spread`; every hundredth is one that is there many times,
+ * now and then none at all. */
 static void random_logits(unsigned seed, float spread, float *logits, int count)
 {
     static const float special[] = {0.0f, -0.0f, 1.5f, -INFINITY, NAN};

@@ -38,7 +38,8 @@ static void published_examples_give_the_published_hashes(void **state)
     assert_hash("aaaaaaaaaa", 100000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
-/* Every length around the blocks' borders, in one piece and in odd ones, with the processor's instructions and without. */
+/* Every length around the blocks' borders, in one piece and in odd ones, with the processor's
+ * instructions and without. */
 static void pieces_of_any_length_come_to_the_same(void **state)
 {
     (void)state;

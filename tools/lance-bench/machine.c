@@ -90,8 +90,8 @@ MULTIPLY_ADDS(multiply_adds_avx512, __attribute__((target("avx512f"))), __m512, 
               _mm512_cvtss_f32)
 #endif
 
-/* The next piece of the buffer in STREAMS places at a time, each far enough from the others to be a stream of its own, and
- * each fetched ahead of the processor's own guess. Compiled for every width of registers. */
+/* The next piece of the buffer in STREAMS places at a time, each far enough from the others to be a stream of its own,
+ * and each fetched ahead of the processor's own guess. Compiled for every width of registers. */
 enum { STREAMS = 8, AHEAD = 1024 };
 #define READ_FUNCTION(name, bytes, attribute)                                                                          \
     attribute static double name(struct share *share)                                                                  \

@@ -2,9 +2,9 @@
 #ifndef LANCE_BENCH_MACHINE_H
 #define LANCE_BENCH_MACHINE_H
 
-/* Multiply-adds as the CPU backend called `backend` does them, with nothing else between: float32 in registers of its width,
- * bf16 dot products, or tiles. On `threads` threads at once, in GFLOP/s (two operations each); best of the rounds that fit
- * in `seconds`. */
+/* Multiply-adds as the CPU backend called `backend` does them, with nothing else between: float32 in registers of its
+ * width, bf16 dot products, or tiles. On `threads` threads at once, in GFLOP/s (two operations each); best of the
+ * rounds that fit in `seconds`. */
 double machine_gflops(int threads, double seconds, const char *backend);
 
 /* Reading memory far larger than the caches on `threads` threads at once, in GB/s; the best round. 0 when there is

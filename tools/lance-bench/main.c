@@ -1,19 +1,22 @@
 /* lance-bench: how fast each operator of a backend is on this machine, at the shapes of Lance-3B.
  *
- *   lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]
- *   lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH] [--video WxHxFRAMES]
- *               [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...] [--threads N] [--json]
+ *   lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds S]
+ *               [--filter NAME] [--tiny] [--json]
+ *   lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]
+ *               [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]
+ *               [--threads N] [--json]
  *
  * Every case runs for S seconds (0.5) at least twice and its best time counts: on a shared machine
- * the rest is other people's work. Beside the operator's rate stands what the machine did just before. On the CPU, in a plain
- * loop: multiply-adds of the backend's kind for cases bound by arithmetic (GFLOP/s), reading memory in several
- * streams for those bound by memory
- * (GB/s of the bytes that must be read or written at least once). On a card, where cases run many times between two waits:
- * the largest bf16 product here, 8192 x 8192 x 8192, through cuBLASLt where that is installed (the backend's name says
- * so), and copying memory, read and written bytes counted. --tiny makes every shape small: to try the program, not to measure.
+ * the rest is other people's work. Beside the operator's rate stands what the machine did just before. On the CPU, in a
+ * plain loop: multiply-adds of the backend's kind for cases bound by arithmetic (GFLOP/s), reading memory in several
+ * streams for those bound by memory (GB/s of the bytes that must be read or written at least once). On a card, where
+ * cases run many times between two waits: the largest bf16 product here, 8192 x 8192 x 8192, through cuBLASLt where
+ * that is installed (the backend's name says so), and copying memory, read and written bytes counted. --tiny makes
+ * every shape small: to try the program, not to measure.
  *
- * --tasks runs whole jobs of a checkpoint instead (tasks.c): a picture, a video, and an answer about a picture, with the
- * time by stage, the memory, and whether every run gave the same bytes. random-checkpoint makes one to measure with.
+ * --tasks runs whole jobs of a checkpoint instead (tasks.c): a picture, a video, and an answer about a picture, with
+ * the time by stage, the memory, and whether every run gave the same bytes. random-checkpoint makes one to measure
+ * with.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -144,7 +147,8 @@ static const struct bench_case largest_product = {"largest-product", "8192 x 819
 static const size_t copied_bytes = (size_t)1 << 30;
 
 enum { MATRIX_COPIES_MAX = 16 };
-static const size_t rotate_bytes = (size_t)128 << 20; /* gemv walks through so many bytes of weights, as decoding does */
+static const size_t rotate_bytes = (size_t)128 << 20; /* gemv walks through so many bytes of
+                                                       * weights, as decoding does */
 
 struct bench {
     struct kernels *k;

@@ -1,7 +1,8 @@
-/* tasks.c: see tasks.h. One thread; the model is opened once, without a prefix cache, so that every run does all its work.
+/* tasks.c: see tasks.h. One thread; the model is opened once, without a prefix cache, so that
+ * every run does all its work.
  *
- * Times are those of the engine's stages, each ended by waiting for the device. Memory is the backend's own count: what it
- * was asked for, without the driver's share (context, code, libraries).
+ * Times are those of the engine's stages, each ended by waiting for the device. Memory is the backend's own count: what
+ * it was asked for, without the driver's share (context, code, libraries).
  */
 #include "tools/lance-bench/tasks.h"
 

@@ -21,7 +21,8 @@ struct tasks_options {
 /* The sizes that the project's goals are stated in. */
 struct tasks_options tasks_defaults(void);
 
-/* Run and print. Returns the program's exit status: 0; 1 when something failed, runs differed, or a result is not finite. */
+/* Run and print. Returns the program's exit status: 0; 1 when something failed, runs differed,
+ * or a result is not finite. */
 int tasks_run(struct kernels *kernels, const struct tasks_options *options);
 
 #endif

@@ -20,7 +20,8 @@ struct arguments {
     enum command command;
     enum command topic;  /* help: the command it is about; COMMAND_HELP: all of them */
     const char *operand; /* prompt, question, job, model or file, as the command has it; NULL where it has none */
-    const char *source;  /* i2v, edit, video-edit, ask, encode: the picture or video to start from; decode: the latents' file */
+    const char *source;  /* i2v, edit, video-edit, ask, encode: the picture or video to start from;
+                          * decode: the latents' file */
 
     const char *endpoint;  /* NULL: environment or default */
     const char *model_dir; /* NULL: none */

@@ -23,14 +23,15 @@ struct example {
 };
 
 /* Understand one entry; `task` is the one asked for, or NULL: found from the entry. The message
- * names the key: ERROR_BAD_FILE, ERROR_UNSUPPORTED (several sources), or ERROR_BAD_REQUEST when `task` has to be given. */
+ * names the key: ERROR_BAD_FILE, ERROR_UNSUPPORTED (several sources), or ERROR_BAD_REQUEST
+ * when `task` has to be given. */
 int example_parse(struct example *out, const cJSON *entry, const char *task, struct error *error);
 
 /* The output of a key without its extension, such as "000003" of "3.png"; malloc'ed, NULL: out of memory. */
 char *example_name(const char *key);
 
-/* Where a path of an example file is: below `root` if given, else below the file's folder or the nearest folder above it that
- * has it. malloc'ed; NULL: out of memory. */
+/* Where a path of an example file is: below `root` if given, else below the file's folder or the nearest folder above
+ * it that has it. malloc'ed; NULL: out of memory. */
 char *example_source_path(const char *path, const char *examples, const char *root);
 
 /* Make all entries. One that fails does not keep the others from being made. Prints its own errors. */

@@ -7,9 +7,12 @@ enum exit_code {
     EXIT_FAILED = 1,        /* the job failed, or was cancelled by somebody else; or lanced had an error */
     EXIT_USAGE = 2,         /* the command line is wrong */
     EXIT_NO_DAEMON = 3,     /* no daemon answers, the connection was lost, or a private one could not be started */
-    EXIT_REFUSED = 4,       /* the daemon understood and said no: bad parameter, too large, unknown job or model, busy, another protocol */
-    EXIT_NOT_WRITTEN = 5,   /* a file or stdout could not be written; the result is still with the daemon, unless who reads has ended */
-    EXIT_NOT_READ = 6,      /* a source or example file could not be read or is not what it should be; or there is no receipt */
+    EXIT_REFUSED = 4,       /* the daemon understood and said no: bad parameter, too large, unknown job or
+                             * model, busy, another protocol */
+    EXIT_NOT_WRITTEN = 5,   /* a file or stdout could not be written; the result is still with the daemon,
+                             * unless who reads has ended */
+    EXIT_NOT_READ = 6,      /* a source or example file could not be read or is not what it should
+                             * be; or there is no receipt */
     EXIT_INTERRUPTED = 128  /* plus the signal: 130 after Ctrl-C */
 };
 

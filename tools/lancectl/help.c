@@ -23,8 +23,8 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_HELP] = "lancectl help COMMAND                                 the options of one command\n",
 };
 
-/* A line about an option, by whose name arguments.c knows the commands it is for; without one, the head of the lines that follow.
- * Without a text it is one of parameter_options.h, which explains it. */
+/* A line about an option, by whose name arguments.c knows the commands it is for; without one, the head of the lines
+ * that follow. Without a text it is one of parameter_options.h, which explains it. */
 static const struct line {
     const char *option, *text;
 } lines[] = {

@@ -21,14 +21,15 @@ struct job {
     bool shows_text;             /* print the answer as it comes */
 };
 
-/* The "params" of the submit request: the prompt and what was given on the command line, nothing else. NULL: out of memory. */
+/* The "params" of the submit request: the prompt and what was given on the command line, nothing
+ * else. NULL: out of memory. */
 cJSON *job_params(const struct job *job, const struct arguments *arguments);
 
 /* The most bytes that a source may take, so that the request is not larger than the daemon's limit. */
 uint64_t job_source_limit(const struct session *session);
 
-/* Submit the job and follow it to its end; Ctrl-C cancels it on the daemon, and so does the end of who reads its answer.
- * EXIT_OK: the result can be fetched. Prints its own errors. */
+/* Submit the job and follow it to its end; Ctrl-C cancels it on the daemon, and so does the end of who reads its
+ * answer. EXIT_OK: the result can be fetched. Prints its own errors. */
 enum exit_code job_run(struct session *session, const struct job *job, const struct arguments *arguments);
 
 #endif

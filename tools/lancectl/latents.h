@@ -1,8 +1,9 @@
 /* latents.h: files of latents, as ComfyUI's SaveLatent writes and its LoadLatent reads them.
  *
- * A safetensors file: `latent_tensor` f32 [batch, 48, latent frames, rows, columns] in the raw scale of the VAE, an empty
- * `latent_format_version_0`, and, of ours, `latent_state` of the same shape where noise is left, and the receipt as metadata `lanced`.
- * Other programs also leave F16 or BF16, which is widened, and [batch, 48, rows, columns], which is one latent frame.
+ * A safetensors file: `latent_tensor` f32 [batch, 48, latent frames, rows, columns] in the raw scale of the VAE, an
+ * empty `latent_format_version_0`, and, of ours, `latent_state` of the same shape where noise is left, and the
+ * receipt as metadata `lanced`. Other programs also leave F16 or BF16, which is widened, and [batch, 48, rows,
+ * columns], which is one latent frame.
  */
 #ifndef LANCECTL_LATENTS_H
 #define LANCECTL_LATENTS_H

@@ -1,5 +1,5 @@
-/* output.h: where pictures and videos go, by the ending of the name: .png for a picture; .mp4, .webm, .y4m, or a slash for
- * a folder of PNGs, for a video. And .latent, for latents that are not decoded: latents.h. */
+/* output.h: where pictures and videos go, by the ending of the name: .png for a picture; .mp4, .webm, .y4m, or a slash
+ * for a folder of PNGs, for a video. And .latent, for latents that are not decoded: latents.h. */
 #ifndef LANCECTL_OUTPUT_H
 #define LANCECTL_OUTPUT_H
 
@@ -26,8 +26,9 @@ int output_flush(struct error *error);
 /* Whether stdout is a pipe whose reader has ended, as in `lancectl ask ... | head -1`. */
 bool output_is_closed(void);
 
-/* Write RGB frames [frames, height, width, 3] with a receipt in the way of path's ending. The file or folder appears whole or not
- * at all. Errors: ERROR_BAD_REQUEST (a video into a .png, an unknown ending), else as the writers of tools/media. */
+/* Write RGB frames [frames, height, width, 3] with a receipt in the way of path's ending. The file or folder
+ * appears whole or not at all. Errors: ERROR_BAD_REQUEST (a video into a .png, an unknown ending), else as
+ * the writers of tools/media. */
 int output_write(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,
                  const char *receipt, struct error *error);
 

@@ -1,8 +1,8 @@
 /* parameter_options.h: lancectl's options that are parameters of a job.
  *
  * What such an option takes, which commands it is for and what --help says of it comes from the table of parameters
- * (protocol/known_parameters.h); here stands only what it is called. What a number may be is the daemon's business: only its
- * form is checked.
+ * (protocol/known_parameters.h); here stands only what it is called. What a number may be is the daemon's
+ * business: only its form is checked.
  */
 #ifndef LANCECTL_PARAMETER_OPTIONS_H
 #define LANCECTL_PARAMETER_OPTIONS_H

@@ -11,9 +11,10 @@
 
 struct private_daemon;
 
-/* Start `lanced --endpoint ... --model model_dir`, with `--precision precision` unless that is NULL, the one beside this program
- * or else the one in PATH, wait until it answers and connect to it, as `connection` says but for the endpoint. The model is
- * loaded by the first job. Errors: ERROR_IO, with the last lines of its log; ERROR_CANCELLED after a signal. */
+/* Start `lanced --endpoint ... --model model_dir`, with `--precision precision` unless that is NULL, the one
+ * beside this program or else the one in PATH, wait until it answers and connect to it, as `connection` says but
+ * for the endpoint. The model is loaded by the first job. Errors: ERROR_IO, with the last lines of its log;
+ * ERROR_CANCELLED after a signal. */
 int private_daemon_start(struct private_daemon **out, struct client **client, const char *model_dir,
                          const char *precision, const struct client_options *connection, struct error *error);
 

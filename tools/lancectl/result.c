@@ -183,6 +183,7 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
         session_leave(session);
         return EXIT_NOT_WRITTEN;
     }
-    client_job_request(session->client, "release", saving->job, NULL, &error); /* it would forget the job by itself later */
+    /* It would forget the job by itself later. */
+    client_job_request(session->client, "release", saving->job, NULL, &error);
     return EXIT_OK;
 }

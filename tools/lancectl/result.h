@@ -14,9 +14,10 @@ struct saving {
     char **answer;        /* takes a text, malloc'ed, instead of stdout; or NULL */
 };
 
-/* Fetch a job's result; write its pictures or videos and print their names, or print its text (or, with --json, one object with
- * "job", "files" or "text", and "receipt") to stdout; and have the daemon forget the job. When a file cannot be written, the
- * job is kept, and a message says how to fetch it again; a private daemon is then left running. Prints its own errors. */
+/* Fetch a job's result; write its pictures or videos and print their names, or print its text (or, with --json, one
+ * object with "job", "files" or "text", and "receipt") to stdout; and have the daemon forget the job. When a file
+ * cannot be written, the job is kept, and a message says how to fetch it again; a private daemon is then left
+ * running. Prints its own errors. */
 enum exit_code result_save(struct session *session, const struct saving *saving, const struct arguments *arguments);
 
 #endif

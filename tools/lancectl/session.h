@@ -13,8 +13,8 @@ struct session {
     bool quiet;
 };
 
-/* Connect to the daemon at the endpoint. When none answers and --model was given, start a private one; when one answers, have it
- * load the model named as the last part of --model. */
+/* Connect to the daemon at the endpoint. When none answers and --model was given, start a private one; when one
+ * answers, have it load the model named as the last part of --model. */
 int session_open(struct session *session, const struct arguments *arguments, struct error *error);
 
 /* End a private daemon and disconnect. */

@@ -8,7 +8,8 @@
  * numbers). White space around it is passed over. Returns whether it is one; its range is not looked at. */
 bool frame_rate_parse(const char *text, char slash, double *fps);
 
-/* Whether a source may have it, wherever it comes from: the protocol's range (protocol/clip_sampling.h). NaN it may not. */
+/* Whether a source may have it, wherever it comes from: the protocol's range
+ * (protocol/clip_sampling.h). NaN it may not. */
 bool frame_rate_is_accepted(double fps);
 
 #endif

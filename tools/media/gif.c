@@ -33,7 +33,8 @@ static size_t skip_pieces(const uint8_t *data, size_t bytes, size_t at)
     return at + 1;
 }
 
-/* The next picture's descriptor at or after `at`; `bytes` when there is none. *transparent is the colour that is, or -1. */
+/* The next picture's descriptor at or after `at`; `bytes` when there is none. *transparent is
+ * the colour that is, or -1. */
 static size_t find_picture(const uint8_t *data, size_t bytes, size_t at, int *transparent)
 {
     *transparent = -1;

@@ -21,8 +21,8 @@ struct gif_free_space {
 /* Fill `space` in. Returns whether that is so: a picture with a transparent colour leaves the canvas transparent. */
 bool gif_free_space(struct gif_free_space *space, const uint8_t *data, size_t bytes);
 
-/* Whether the first picture has the greys in order for a palette, so that it is grey to Pillow, and one of them, *grey, is
- * transparent, which the official code then does not mind. */
+/* Whether the first picture has the greys in order for a palette, so that it is grey to Pillow, and one of them, *grey,
+ * is transparent, which the official code then does not mind. */
 bool gif_has_transparent_grey(uint8_t *grey, const uint8_t *data, size_t bytes);
 
 #endif

@@ -8,8 +8,9 @@
 #include "base/error.h"
 
 /* Write RGB pixels [height, width, 3] as the PNG `path`. `receipt` (ASCII) becomes a tEXt chunk with the keyword
- * "lanced"; NULL: none. The file appears whole or not at all: it is written under a temporary name beside the target, brought
- * to the disk and renamed; an older file of that name is replaced. Errors: ERROR_IO, with the system's reason. */
+ * "lanced"; NULL: none. The file appears whole or not at all: it is written under a temporary name beside
+ * the target, brought to the disk and renamed; an older file of that name is replaced. Errors: ERROR_IO,
+ * with the system's reason. */
 int picture_write(const char *path, const uint8_t *pixels, int width, int height, const char *receipt,
                   struct error *error);
 

@@ -41,8 +41,8 @@ static void on_read(png_structp png, png_bytep out, size_t bytes)
     reader->left -= bytes;
 }
 
-/* Ask for 8-bit RGB or RGBA; 16-bit grey stays. Returns the channels and bytes of a delivered sample. A transparent colour
- * of a picture without a palette is ignored, and so is the alpha of 8-bit grey, as the official code does. */
+/* Ask for 8-bit RGB or RGBA; 16-bit grey stays. Returns the channels and bytes of a delivered sample. A transparent
+ * colour of a picture without a palette is ignored, and so is the alpha of 8-bit grey, as the official code does. */
 static void set_conversions(png_structp png, int type, int depth, int *channels, int *sample_bytes)
 {
     *channels = 3;

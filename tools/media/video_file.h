@@ -15,12 +15,13 @@
 enum video_format { VIDEO_MP4, VIDEO_WEBM, VIDEO_Y4M };
 
 /* Read the sampled frames of a video, which take at most `max_bytes`. `fps` replaces the file's rate; 0: the file's.
- * The message names the file. Errors: ERROR_UNSUPPORTED (no video of an accepted kind), ERROR_BAD_FILE, ERROR_TOO_LARGE, ERROR_NO_MEMORY. */
+ * The message names the file. Errors: ERROR_UNSUPPORTED (no video of an accepted kind), ERROR_BAD_FILE,
+ * ERROR_TOO_LARGE, ERROR_NO_MEMORY. */
 int video_read(struct clip *clip, const char *path, double fps, uint64_t max_bytes, struct error *error);
 
 /* Write RGB frames [frames, height, width, 3] as one file that appears whole or not at all: mp4 with H.264, webm with
- * VP9 (both 4:2:0, so of even sides), or y4m (4:4:4, uncompressed). `receipt` goes into the container's comment; y4m has
- * none. Errors: ERROR_IO with the reason, ERROR_UNSUPPORTED for odd sides or when this libav lacks the encoder. */
+ * VP9 (both 4:2:0, so of even sides), or y4m (4:4:4, uncompressed). `receipt` goes into the container's comment; y4m
+ * has none. Errors: ERROR_IO with the reason, ERROR_UNSUPPORTED for odd sides or when this libav lacks the encoder. */
 int video_write(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height, int width,
                 double fps, const char *receipt, struct error *error);
 

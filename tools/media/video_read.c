@@ -35,7 +35,8 @@ struct video_reader {
 static int bad_video(struct error *error, const char *what, int libav_code)
 {
     char reason[LIBAV_REASON_BYTES];
-    bool is_no_video = libav_code == AVERROR_INVALIDDATA || libav_code == AVERROR(EINVAL); /* of no kind that is accepted */
+    /* Of no kind that is accepted. */
+    bool is_no_video = libav_code == AVERROR_INVALIDDATA || libav_code == AVERROR(EINVAL);
     return error_set(error, is_no_video ? ERROR_UNSUPPORTED : ERROR_BAD_FILE, "%s: %s; mp4, webm, other video files, y4m and folders of pictures are accepted",
                      what, libav_reason(reason, libav_code));
 }
@@ -140,15 +141,16 @@ static int reader_open(struct video_reader *reader, const char *path, struct err
     return 0;
 }
 
-/* Whether half a frame follows what ends at `end`. libav passes over it in y4m, where a frame has a line of its own before it. */
+/* Whether half a frame follows what ends at `end`. libav passes over it in y4m, where a frame has a
+ * line of its own before it. */
 static bool has_half_frame(const struct video_reader *reader, int64_t end)
 {
     const int64_t longest_line = 96;
     return !strcmp(reader->file->iformat->name, "yuv4mpegpipe") && avio_size(reader->file->pb) - end > longest_line;
 }
 
-/* How many frames the file says it has. A file that was cut off shows it by half a packet at its end, or by an index that
- * knows of more; a webm does not. */
+/* How many frames the file says it has. A file that was cut off shows it by half a packet at its end, or by an index
+ * that knows of more; a webm does not. */
 static int count_frames(struct video_reader *reader, int *count, struct error *error)
 {
     int packets = 0;

@@ -22,8 +22,8 @@ struct video_writer {
     char failure[WHOLE_FILE_REASON_BYTES]; /* empty: none so far */
 };
 
-/* The options' quality is high enough that the difference is hard to see. y4m cannot say which colour matrix it has, and readers
- * then assume BT.601. */
+/* The options' quality is high enough that the difference is hard to see. y4m cannot say which colour matrix it has,
+ * and readers then assume BT.601. */
 static const struct {
     const char *container, *encoder, *options;
     enum AVPixelFormat pixels;

@@ -1,6 +1,7 @@
-// Times one matrix product of ggml (llama.cpp) on the CPU for tools/bench_peers.py: y[rows, out] = x[rows, in] W[out, in]^T.
-// usage: ggml_bench THREADS IN OUT ROWS f32|q4_0 [repack]; prints the median milliseconds. As many copies of W as no cache
-// holds are multiplied in turn. `repack` lets ggml keep W in the order that its quickest kernel here wants.
+// Times one matrix product of ggml (llama.cpp) on the CPU for tools/bench_peers.py:
+//   y[rows, out] = x[rows, in] W[out, in]^T.
+// usage: ggml_bench THREADS IN OUT ROWS f32|q4_0 [repack]; prints the median milliseconds. As many copies of W as no
+// cache holds are multiplied in turn. `repack` lets ggml keep W in the order that its quickest kernel here wants.
 #include <sys/syscall.h>
 #include <unistd.h>
 

@@ -1,11 +1,12 @@
-/* random-checkpoint: a Lance checkpoint of full size with random weights, to measure with where the real one is not at hand.
+/* random-checkpoint: a Lance checkpoint of full size with random weights, to measure with where
+ * the real one is not at hand.
  *
  *   random-checkpoint [--form FORM,...] [--config lance-3b|tiny] [--seed N] [--threads N] -o DIR
  *
- * FORM is bf16, awq-128, awq-64 or nvfp4 (nvfp4 alone if none is named). DIR, which must be new or empty, becomes a folder of
- * published releases: Lance_3B with configuration and tokenizer, and the weights if bf16 is among the forms; beside it
- * Lance-3B-AWQ-INT4, Lance-3B-AWQ-INT4-g64, Lance-3B-NVFP4, Qwen2.5-VL-ViT and Wan2.2_VAE.pth. The folders of a form are
- * what lanced --model takes; Lance_3B is also what the official code reads.
+ * FORM is bf16, awq-128, awq-64 or nvfp4 (nvfp4 alone if none is named). DIR, which must be new or empty, becomes a
+ * folder of published releases: Lance_3B with configuration and tokenizer, and the weights if bf16 is among the forms;
+ * beside it Lance-3B-AWQ-INT4, Lance-3B-AWQ-INT4-g64, Lance-3B-NVFP4, Qwen2.5-VL-ViT and Wan2.2_VAE.pth. The folders of
+ * a form are what lanced --model takes; Lance_3B is also what the official code reads.
  *
  * The same seed gives the same weights in every form, exactly. Pictures and answers made with them mean nothing, but
  * activations have ordinary sizes, and no answer ends before its limit of tokens.
@@ -71,7 +72,8 @@ static int folder_in(char path[PATH_MAX], const struct options *o, const char *n
     return result ? result : make_folder(path, error);
 }
 
-/* Write a list of tensors to DIR/folder/name with one of the two writers, say how long it took, and release the list. */
+/* Write a list of tensors to DIR/folder/name with one of the two writers, say how long it
+ * took, and release the list. */
 static int write_weights(const struct options *o, const char *folder, const char *name,
                          int (*write)(const char *, const struct tensor_list *, int, struct error *), struct tensor_list *list,
                          struct error *error)

@@ -8,7 +8,8 @@ enum { MAX_FULL_BLOCKS = 4 };
 
 struct sizes {
     const char *name;
-    int hidden, layers, heads, kv_heads, inter; /* hidden and inter are multiples of 128, so that every 4-bit form fits */
+    int hidden, layers, heads, kv_heads, inter; /* hidden and inter are multiples of 128, so
+                                                 * that every 4-bit form fits */
     int mrope_section[3];
     int vit_depth, vit_hidden, vit_heads, vit_inter, vit_full_blocks[MAX_FULL_BLOCKS], vit_full_block_count;
     int vae_encoder_dim, vae_decoder_dim;

@@ -157,7 +157,8 @@ int tensors_of_language_model(struct tensor_list *list, const struct sizes *s, e
     const char embedding[] = "language_model.model.embed_tokens.weight", head[] = "language_model.lm_head.weight";
     add(&b, embedding, embedding, 2, table, 0, 0.5f);
     struct random_tensor *lm_head = add(&b, head, head, 2, table, 0, 1 / sqrtf((float)s->hidden));
-    if (lm_head) { /* the token that ends an answer has logit 0, which is never the greatest: answers have full length */
+    /* The token that ends an answer has logit 0, which is never the greatest: answers have full length. */
+    if (lm_head) {
         lm_head->apart.from = END_TOKEN * hidden;
         lm_head->apart.to = (END_TOKEN + 1) * hidden;
     }

@@ -116,8 +116,8 @@ static int byte_of_rank(int rank)
     return rank < 'a' ? rank : rank + 26;
 }
 
-/* The letter that tokenizer files write for a byte, as UTF-8: printable Latin-1 characters stand for themselves, the other
- * bytes are the letters from U+0100 on. */
+/* The letter that tokenizer files write for a byte, as UTF-8: printable Latin-1 characters stand for themselves, the
+ * other bytes are the letters from U+0100 on. */
 static const char *letter_of(int byte, char letter[3])
 {
     int code = byte, others = 0;
@@ -135,7 +135,8 @@ static const char *letter_of(int byte, char letter[3])
     return letter;
 }
 
-/* The letters of token `id` below FIRST_SPECIAL, cut where its merge puts two tokens together: "" and all for one byte. */
+/* The letters of token `id` below FIRST_SPECIAL, cut where its merge puts two tokens
+ * together: "" and all for one byte. */
 static void token_letters(int id, char left[8], char right[8])
 {
     char letter[3];

@@ -11,9 +11,9 @@ int text_write_vit_config(const char *path, const struct sizes *sizes, struct er
 /* awq_meta.json or nvfp4_meta.json for a list in a 4-bit form. */
 int text_write_meta(const char *path, const struct tensor_list *list, enum form form, struct error *error);
 
-/* vocab.json, merges.txt and tokenizer_config.json in `folder`: a byte-level vocabulary as large as the official one, with
- * the official special tokens under their ids. Its other tokens are two bytes, or three where the first is a space or an
- * "a": prompts become about twice as many tokens as officially. */
+/* vocab.json, merges.txt and tokenizer_config.json in `folder`: a byte-level vocabulary as large as the official one,
+ * with the official special tokens under their ids. Its other tokens are two bytes, or three where the first is a space
+ * or an "a": prompts become about twice as many tokens as officially. */
 int text_write_tokenizer(const char *folder, struct error *error);
 
 #endif

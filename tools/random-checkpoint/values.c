@@ -2,8 +2,8 @@
  *
  * The generator is splitmix64, with the element's index as its counter: 64 random bits are 4 dense values, or 16 of the
  * 4-bit ones. A quantisable weight is level * scale:
- *   levels  0x0 to 0xf of a random nibble stand for the 16 values of `levels`, all among those of FP4 (E2M1) and, with a
- *           zero point of 6 to 9, of 4-bit integers; their mean is 0 and their standard deviation the root of 10
+ *   levels  0x0 to 0xf of a random nibble stand for the 16 values of `levels`, all among those of FP4 (E2M1) and,
+ *           with a zero point of 6 to 9, of 4-bit integers; their mean is 0 and their standard deviation the root of 10
  *   scales  one for 128 columns, repeated where a form has smaller groups, and rounded to 6 significant bits, so that
  *           level * scale is a bf16 number
  */
@@ -112,7 +112,8 @@ static void uniform_values(const struct random_tensor *tensor, uint64_t element,
         out[i] = mean + unit * ((float)parts[i] - 32767.5f);
 }
 
-/* How many of the `count` values from `element` on are like the first; both ends of tensor->apart are multiples of 4. */
+/* How many of the `count` values from `element` on are like the first; both ends of
+ * tensor->apart are multiples of 4. */
 static size_t alike(const struct random_tensor *tensor, uint64_t element, size_t count)
 {
     const uint64_t edge = element < tensor->apart.from ? tensor->apart.from : tensor->apart.to;

@@ -1,8 +1,8 @@
 /* weight_files.c: see weight_files.h.
  *
  * A file's head is made in memory; where every tensor's data goes is known from it. Then threads take pieces of
- * tensors in turn, fill a buffer of their own and write it to its place. What a reader looks for first is written last, so
- * that a file whose making was cut off is not taken for a whole one. Formats: the safetensors specification; the zip
+ * tensors in turn, fill a buffer of their own and write it to its place. What a reader looks for first is written last,
+ * so that a file whose making was cut off is not taken for a whole one. Formats: the safetensors specification; the zip
  * file format's notes (entries stored, not compressed) and Python's pickletools for what torch.save() writes.
  */
 #include "tools/random-checkpoint/weight_files.h"

@@ -4,8 +4,8 @@
 
 #include "tools/random-checkpoint/tensors.h"
 
-/* Both make a new file with `threads` threads; each holds one buffer of some MiB. Errors: ERROR_IO, ERROR_NO_MEMORY, and
- * for a .pth of 4 GiB or more ERROR_UNSUPPORTED. A file that could not be finished is removed. */
+/* Both make a new file with `threads` threads; each holds one buffer of some MiB. Errors: ERROR_IO, ERROR_NO_MEMORY,
+ * and for a .pth of 4 GiB or more ERROR_UNSUPPORTED. A file that could not be finished is removed. */
 int weights_write_safetensors(const char *path, const struct tensor_list *list, int threads, struct error *error);
 int weights_write_pth(const char *path, const struct tensor_list *list, int threads, struct error *error);
 

@@ -1,18 +1,18 @@
-/* emulated_cudnn.cpp: a libcudnn.so.9 for tests, which does on the emulated card what the descriptors say that it is given.
+/* emulated_cudnn.cpp: a libcudnn.so.9 for tests, which does on the emulated card what the
+ * descriptors say that it is given.
  *
- * Descriptors are checked against what cuDNN's header documents: which attributes each kind has, their types and counts,
- * which must be there, what must be finalized first. A graph is executed operation by operation from its tensors' dimensions,
- * strides and numbers. So wrong strides, a forgotten or swapped tensor, a mask the wrong way round, or a pointer under the
- * wrong number give wrong results here as there.
+ * Descriptors are checked against what cuDNN's header documents: which attributes each kind has, their types and
+ * counts, which must be there, what must be finalized first. A graph is executed operation by operation from its
+ * tensors' dimensions, strides and numbers. So wrong strides, a forgotten or swapped tensor, a mask the wrong way
+ * round, or a pointer under the wrong number give wrong results here as there.
  *
- * What it does not prove: that the real library has an engine for the graph, or how fast it is; that was tried with real
- * libraries (docs/cuda.md). Broadcasting and what lies behind the given counts follow the documentation as we read it;
- * where it says nothing, the values are NaN.
+ * What it does not prove: that the real library has an engine for the graph, or how fast it is; that was tried with
+ * real libraries (docs/cuda.md). Broadcasting and what lies behind the given counts follow the documentation as we read
+ * it; where it says nothing, the values are NaN.
  *
- * For tests: EMULATED_CUDNN_VERSION is the version that it says to be; EMULATED_CUDNN_FAULT makes one thing fail: create,
- * engines (none), order (engines that depend on the order of blocks), plan, plan-memory, execute, execute-memory, record,
- * result (wrong in some rows).
- * emulated_cudnn_plans and _executions count. */
+ * For tests: EMULATED_CUDNN_VERSION is the version that it says to be; EMULATED_CUDNN_FAULT makes one thing fail:
+ * create, engines (none), order (engines that depend on the order of blocks), plan, plan-memory, execute,
+ * execute-memory, record, result (wrong in some rows). emulated_cudnn_plans and _executions count. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -74,7 +74,8 @@ struct object {
     const reference &to(int name, size_t i = 0) const { return attributes.at(name).references[i]; }
 };
 
-/* What may be set: kind of descriptor, attribute, its type, how many, whether it must be there; for a descriptor, of which kind. */
+/* What may be set: kind of descriptor, attribute, its type, how many, whether it must be there; for a
+ * descriptor, of which kind. */
 const struct rule {
     int kind, name, type;
     int64_t least, most;

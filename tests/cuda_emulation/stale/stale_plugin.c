@@ -1,4 +1,5 @@
-/* stale_plugin.c: a plugin that says it was built for another version of kernels.h, for tests/unit/test_cuda_plugin.c. */
+/* stale_plugin.c: a plugin that says it was built for another version of kernels.h, for
+ * tests/unit/test_cuda_plugin.c. */
 #include <stdlib.h>
 
 #include "kernels/cuda/cuda_kernels.h"

@@ -57,7 +57,8 @@ static int upload_inputs(struct generation *g, struct error *error)
     return code;
 }
 
-/* Hidden states of one sequence in the recorded order (start, cells, end) from rows ordered [und][gen]; sequence s of n. */
+/* Hidden states of one sequence in the recorded order (start, cells, end) from rows ordered
+ * [und][gen]; sequence s of n. */
 static float *in_order(const struct generation *g, const float *rows, size_t cells, int s, int n)
 {
     float *out = malloc((cells + 2) * g->hidden * sizeof *out);

@@ -33,7 +33,8 @@ static double psnr_bound(const struct golden *g, const struct tensor_view *recor
 
 /* ---- decoding ---- */
 
-/* Decoded frames [frames, height, width, 3] compared with the recorded [3, frames, ...], which may hold the last ones only. */
+/* Decoded frames [frames, height, width, 3] compared with the recorded [3, frames, ...], which
+ * may hold the last ones only. */
 static void check_pixels(const struct check *c, const struct tensor_view *recorded, const float *pixels, size_t frames, size_t frame_pixels)
 {
     const size_t kept = (size_t)tensor_elements(recorded) / 3 / frame_pixels, skipped = frames - kept;
@@ -166,7 +167,8 @@ static void check_picture(const struct check *c, const struct lance_result *resu
     free(latents);
 }
 
-/* A bf16 run may choose another token than float32 where its own first two are close: then nothing after it compares. */
+/* A bf16 run may choose another token than float32 where its own first two are close: then
+ * nothing after it compares. */
 static bool is_safe(const struct golden *g, int position)
 {
     static const double safe_margin = 0.01; /* of the largest logit; bf16 keeps 8 bits */

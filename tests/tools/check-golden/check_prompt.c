@@ -19,7 +19,8 @@ void check_tensor(const struct check *c, const struct tensor_view *tensor, const
     free(recorded);
 }
 
-/* The packed sequence may be shorter than the recorded one, by what the engine never runs: the last <|im_end|>, an answer. */
+/* The packed sequence may be shorter than the recorded one, by what the engine never runs: the
+ * last <|im_end|>, an answer. */
 static void check_ids(const struct check *c)
 {
     const struct tensor_view *tensor = golden_find(c->golden, "text_ids");
@@ -71,7 +72,8 @@ static void check_splits(const struct check *c)
     free(recorded);
 }
 
-/* Compare recorded positions [3, 1, rows] with the prompt's tokens from `start` on; tokens of `left_out` are skipped. */
+/* Compare recorded positions [3, 1, rows] with the prompt's tokens from `start` on; tokens
+ * of `left_out` are skipped. */
 static void compare_positions(const struct check *c, const struct tensor_view *tensor, int32_t *const positions[3], int start,
                               int left_out)
 {

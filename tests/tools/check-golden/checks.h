@@ -32,7 +32,8 @@ void check_job(const struct check *check);
 struct lance_job *check_run(const struct check *check, const struct lance_request *request, struct lance_result *result,
                             struct error *error);
 
-/* Compare n values with a recorded tensor by relative error; the bound is adjusted to the case's mode. Reports under the tensor's name. */
+/* Compare n values with a recorded tensor by relative error; the bound is adjusted to the case's mode.
+ * Reports under the tensor's name. */
 void check_tensor(const struct check *check, const struct tensor_view *tensor, const float *values, size_t n, double bound);
 
 enum { STAGE_NAME = 64 };

@@ -29,7 +29,8 @@ struct golden {
 /* Read case `name` of folder `cases`; `inputs` is the folder that the example's paths start from. */
 int golden_open(struct golden **out, const char *cases, const char *name, const char *inputs, struct error *error);
 
-/* DIR/distances.json: how far the official bf16 runs are from float32 (tests/golden/make_distances.py). cJSON_Delete it. */
+/* DIR/distances.json: how far the official bf16 runs are from float32
+ * (tests/golden/make_distances.py). cJSON_Delete it. */
 int golden_read_distances(cJSON **out, const char *dir, struct error *error);
 
 /* The distance of a tensor of this case, or of the case where it is largest when this one was not recorded in bf16; a
@@ -56,8 +57,8 @@ int32_t *golden_integers(const struct tensor_view *tensor);
 bool golden_rounds_tables(const struct golden *golden);
 
 /* The largest relative error allowed for a tensor: `bound` in the float32 modes. In bf16, where the recorded run itself
- * is only near the truth: 1.5 times its distance from the recorded float32 run, or 5e-2 where there is none. On a backend that
- * computes in bf16: 1.5 times the official code's own distance. */
+ * is only near the truth: 1.5 times its distance from the recorded float32 run, or 5e-2 where there is none. On a
+ * backend that computes in bf16: 1.5 times the official code's own distance. */
 double golden_bound(const struct golden *golden, const char *tensor, double bound);
 
 /* |a - b| / |b| over n values. */

@@ -3,15 +3,17 @@
  *   check-golden DIR                 every case of DIR/cases
  *   check-golden DIR --only TEXT     those whose name has TEXT in it
  *   check-golden DIR --quiet         print failures only
- *   check-golden DIR --backend cuda  on the GPU (cpu is the default); bf16 there, so it may be 1.5 times as far from the
- *                                    float32 results as the official code's own bf16 runs are; cases recorded in bf16 are left out
- *   check-golden DIR --isa avx2      on the CPU with no larger instruction set (portable, avx2, avx512, avx512-bf16, amx)
- *   check-golden DIR --precision bf16  on the CPU in bf16, with the bounds of a card; --isa amx-emulated, avx512-bf16-emulated:
- *                                    in plain C that gives the bytes of those instructions
+ *   check-golden DIR --backend cuda  on the GPU (cpu is the default); bf16 there, so it may be 1.5 times as far from
+ *                                    the float32 results as the official code's own bf16 runs are; cases recorded in
+ *                                    bf16 are left out
+ *   check-golden DIR --isa avx2      on the CPU with no larger instruction set (portable, avx2, avx512, avx512-bf16,
+ *                                    amx)
+ *   check-golden DIR --precision bf16  on the CPU in bf16, with the bounds of a card; --isa amx-emulated,
+ *                                    avx512-bf16-emulated: in plain C that gives the bytes of those instructions
  *
  * DIR is laid out as tests/golden/data. Each stage is fed the recorded input and compared with the
- * recorded output; then the whole job is run. One line per case and stage, and at the end the counts; exit status 1 when
- * something failed, 2 when nothing could be checked.
+ * recorded output; then the whole job is run. One line per case and stage, and at the end the counts; exit status 1
+ * when something failed, 2 when nothing could be checked.
  */
 #include "tests/tools/check-golden/checks.h"
 #include "tests/tools/check-golden/models.h"

@@ -1,4 +1,5 @@
-/* models.h: the models that the cases run on, assembled into a temporary folder and kept open as long as cases want them. */
+/* models.h: the models that the cases run on, assembled into a temporary folder and kept open
+ * as long as cases want them. */
 #ifndef CHECK_GOLDEN_MODELS_H
 #define CHECK_GOLDEN_MODELS_H
 
