@@ -1,9 +1,8 @@
 /* client.c: see client.h.
  *
- * One nng REQ socket, one request at a time. The caller's thread sleeps on a condition;
- * nng's threads wake it when the answer is there (on_finished) or when the connection
- * comes or goes (on_pipe). nng itself sends an unanswered request again after a lost
- * connection is back.
+ * One nng REQ socket with a context for each request that may be on its way at the same time. The caller's thread
+ * begins every operation and sleeps on a condition; nng's threads wake it when one is over (on_finished) or when the
+ * connection comes or goes (on_pipe). nng itself sends unanswered requests again after a lost connection is back.
  */
 #include "protocol/client.h"
 
@@ -33,13 +32,34 @@ enum {
     RESEND_MS = 24 * 3600 * 1000 /* nng's own resend of unanswered requests: never; a lost connection resends at once */
 };
 
+/* One request on its way. */
+struct call {
+    struct client *client;
+    nng_ctx ctx;
+    bool ctx_is_open;
+    nng_aio *aio;
+    enum { CALL_FREE, CALL_SENDING, CALL_RECEIVING } state; /* what nng has the aio for */
+    uint64_t tag;
+    bool finished; /* that operation is over; guarded by the client's lock */
+};
+
+/* One wait for answers. */
+struct patience {
+    uint64_t began_ms; /* when an answer was due: after the time that the request itself asked for */
+    uint64_t until_ms;
+    uint64_t told_seconds; /* of silence, to on_silence */
+    unsigned ended_connections; /* before */
+};
+
 struct client {
     struct endpoint endpoint;
     char *name;
     char *token;
     nng_socket socket;
     bool socket_is_open;
-    nng_aio *aio;
+    struct call calls[CLIENT_IN_FLIGHT];
+    struct patience patience;     /* with all of them: it begins anew with every answer */
+    struct message *refusal;      /* the last answer that was an error, or NULL */
     struct message *hello;        /* NULL: not heard yet */
     uint64_t message_limit_bytes; /* of the daemon; 0: not known yet */
     uint64_t silence_ms;
@@ -49,7 +69,6 @@ struct client {
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
-    bool finished;        /* the aio's operation is over */
     int connections;
     unsigned ended_connections; /* since the start */
     uint64_t disconnected_since_ms;
@@ -57,9 +76,10 @@ struct client {
 
 static void on_finished(void *argument)
 {
-    struct client *client = argument;
+    struct call *call = argument;
+    struct client *client = call->client;
     pthread_mutex_lock(&client->lock);
-    client->finished = true;
+    call->finished = true;
     pthread_cond_signal(&client->changed);
     pthread_mutex_unlock(&client->lock);
 }
@@ -80,13 +100,15 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
     pthread_mutex_unlock(&client->lock);
 }
 
-/* One wait for an answer. */
-struct patience {
-    uint64_t began_ms; /* when the answer was due: after the time that the request itself asked for */
-    uint64_t until_ms;
-    uint64_t told_seconds; /* of silence, to on_silence */
-    unsigned ended_connections; /* before */
-};
+/* Be patient anew, with an answer that may take `asked_ms` by its request. */
+static void start_patience(struct client *client, uint64_t asked_ms)
+{
+    const uint64_t due_ms = clock_ms() + asked_ms;
+    pthread_mutex_lock(&client->lock);
+    client->patience = (struct patience){
+        .began_ms = due_ms, .until_ms = due_ms + client->silence_ms, .ended_connections = client->ended_connections};
+    pthread_mutex_unlock(&client->lock);
+}
 
 /* Whether the daemon of our hello answers another one, on a connection of its own: our answer is then only late, or large. */
 static bool is_alive(struct client *client)
@@ -112,8 +134,9 @@ static int give_up(const struct client *client, struct error *error, const char 
 }
 
 /* Whether to wait no longer, by the rule of PROTOCOL.md, "When a daemon is gone". Called without the lock. */
-static int check_patience(struct client *client, struct patience *patience, struct error *error)
+static int check_patience(struct client *client, struct error *error)
 {
+    struct patience *patience = &client->patience;
     const uint64_t now = clock_ms();
     pthread_mutex_lock(&client->lock);
     const bool is_cut_off = client->connections == 0;
@@ -154,8 +177,26 @@ static int check_patience(struct client *client, struct patience *patience, stru
     return give_up(client, error, why);
 }
 
-/* Sleep until the operation is over, or a tick. Returns whether it is over. */
-static bool wait_a_tick(struct client *client)
+/* Take note that the operation of a call is over. */
+static bool take_finished(struct call *call)
+{
+    pthread_mutex_lock(&call->client->lock);
+    const bool finished = call->finished;
+    call->finished = false;
+    pthread_mutex_unlock(&call->client->lock);
+    return finished;
+}
+
+static bool is_any_finished(const struct client *client)
+{
+    for (int i = 0; i < CLIENT_IN_FLIGHT; i++)
+        if (client->calls[i].finished)
+            return true;
+    return false;
+}
+
+/* Sleep until an operation is over, or a tick. */
+static void wait_a_tick(struct client *client)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -166,38 +207,8 @@ static bool wait_a_tick(struct client *client)
     }
     pthread_mutex_lock(&client->lock);
     int woken = 0;
-    while (!client->finished && woken == 0)
+    while (!is_any_finished(client) && woken == 0)
         woken = pthread_cond_timedwait(&client->changed, &client->lock, &until);
-    bool finished = client->finished;
-    pthread_mutex_unlock(&client->lock);
-    return finished;
-}
-
-/* Wait for the aio's operation, whose answer may take `asked_ms` by its request; gives it up when the daemon is gone. */
-static int finish(struct client *client, uint64_t asked_ms, struct error *error)
-{
-    const uint64_t due_ms = clock_ms() + asked_ms;
-    struct patience patience = {.began_ms = due_ms, .until_ms = due_ms + client->silence_ms};
-    pthread_mutex_lock(&client->lock);
-    patience.ended_connections = client->ended_connections;
-    pthread_mutex_unlock(&client->lock);
-    int status = 0;
-    while (status == 0 && !wait_a_tick(client))
-        status = check_patience(client, &patience, error);
-    if (status != 0) {
-        nng_aio_cancel(client->aio); /* on_finished follows */
-        nng_aio_wait(client->aio);
-    }
-    int result = nng_aio_result(client->aio);
-    if (result == 0) /* perhaps at the last moment */
-        return 0;
-    return status != 0 ? status : give_up(client, error, nng_strerror(result));
-}
-
-static void start(struct client *client)
-{
-    pthread_mutex_lock(&client->lock);
-    client->finished = false;
     pthread_mutex_unlock(&client->lock);
 }
 
@@ -206,32 +217,48 @@ static void release_msg(void *msg)
     nng_msg_free(msg);
 }
 
-/* One exchange of messages, whatever they hold. Owns `request`. */
-static int exchange(struct client *client, nng_msg *request, uint64_t asked_ms, struct message **answer,
-                    struct error *error)
+/* The answer that a call has received, as a message. */
+static int read_answer(struct call *call, struct message **answer, struct error *error)
 {
-    start(client);
-    nng_aio_set_msg(client->aio, request);
-    nng_send_aio(client->socket, client->aio);
-    int status = finish(client, 0, error);
-    if (status != 0) {
-        nng_msg_free(nng_aio_get_msg(client->aio));
-        return status;
-    }
-    start(client);
-    nng_recv_aio(client->socket, client->aio);
-    status = finish(client, asked_ms, error);
-    if (status != 0)
-        return status;
-    nng_msg *msg = nng_aio_get_msg(client->aio);
-    status = message_parse(answer, nng_msg_body(msg), nng_msg_len(msg), 0, error);
+    nng_msg *msg = nng_aio_get_msg(call->aio);
+    call->state = CALL_FREE;
+    int status = message_parse(answer, nng_msg_body(msg), nng_msg_len(msg), 0, error);
     if (status != 0) {
         nng_msg_free(msg);
-        error_prefix(error, "answer of lanced at %s", client->endpoint.url);
-        return status;
+        return error_prefix(error, "answer of lanced at %s", call->client->endpoint.url);
     }
     message_adopt(*answer, msg, release_msg);
     return 0;
+}
+
+/* Go on with a call whose operation is over. *answer stays NULL where that was not the last one. */
+static int go_on(struct call *call, struct message **answer, struct error *error)
+{
+    const int result = nng_aio_result(call->aio);
+    if (result != 0) {
+        if (call->state == CALL_SENDING)
+            nng_msg_free(nng_aio_get_msg(call->aio));
+        call->state = CALL_FREE;
+        return give_up(call->client, error, nng_strerror(result));
+    }
+    if (call->state == CALL_RECEIVING)
+        return read_answer(call, answer, error);
+    call->state = CALL_RECEIVING;
+    nng_ctx_recv(call->ctx, call->aio);
+    return 0;
+}
+
+/* Forget a call: its answer is not wanted any more. */
+static void abandon(struct call *call)
+{
+    if (call->state == CALL_FREE)
+        return;
+    nng_aio_cancel(call->aio); /* on_finished follows */
+    nng_aio_wait(call->aio);
+    take_finished(call);
+    if ((call->state == CALL_SENDING) == (nng_aio_result(call->aio) != 0)) /* not sent, or received at the last moment */
+        nng_msg_free(nng_aio_get_msg(call->aio));
+    call->state = CALL_FREE; /* the next request of its context ends one that was sent */
 }
 
 /* What the daemon said: 0, or its error. */
@@ -266,8 +293,9 @@ static uint64_t asked_ms_of(const char *request, const cJSON *fields)
     return strcmp(request, "load") == 0 ? LONGEST_LOAD_MS : 0;
 }
 
-int client_request(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
-                   size_t tensor_count, struct message **answer, struct error *error)
+/* The message of a request. */
+static int encode_request(nng_msg **out, struct client *client, const char *request, const cJSON *fields,
+                          const struct tensor_view *tensors, size_t tensor_count, struct error *error)
 {
     cJSON *envelope = fields != NULL ? cJSON_Duplicate(fields, true) : json_object();
     json_add_number(envelope, "protocol", PROTOCOL_VERSION);
@@ -288,25 +316,107 @@ int client_request(struct client *client, const char *request, const cJSON *fiel
                          "%s: the message has %llu bytes; lanced at %s accepts %llu (see its --max-message)", request,
                          (unsigned long long)bytes, client->endpoint.url, (unsigned long long)client->message_limit_bytes);
     }
-    nng_msg *msg;
-    if (nng_msg_alloc(&msg, bytes) != 0) {
+    if (nng_msg_alloc(out, bytes) != 0) {
         free(data);
         return error_set(error, ERROR_NO_MEMORY, "%s: out of memory for a message of %llu bytes", request,
                          (unsigned long long)bytes);
     }
-    memcpy(nng_msg_body(msg), data, bytes);
+    memcpy(nng_msg_body(*out), data, bytes);
     free(data);
+    return 0;
+}
 
-    struct message *received = NULL;
-    status = exchange(client, msg, asked_ms_of(request, fields), &received, error);
-    if (status == 0)
-        status = check_answer(client, received, error);
-    if (status != 0 || answer == NULL) {
-        message_close(received);
-        received = NULL;
+int client_in_flight(const struct client *client)
+{
+    int count = 0;
+    for (int i = 0; i < CLIENT_IN_FLIGHT; i++)
+        count += client->calls[i].state != CALL_FREE;
+    return count;
+}
+
+int client_begin(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
+                 size_t tensor_count, uint64_t tag, struct error *error)
+{
+    struct call *call = client->calls;
+    while (call->state != CALL_FREE)
+        if (++call == client->calls + CLIENT_IN_FLIGHT)
+            return error_set(error, ERROR_INTERNAL, "%s: %d requests are on their way already", request, CLIENT_IN_FLIGHT);
+    nng_msg *msg;
+    int status = encode_request(&msg, client, request, fields, tensors, tensor_count, error);
+    if (status != 0)
+        return status;
+    if (client_in_flight(client) == 0)
+        start_patience(client, asked_ms_of(request, fields));
+    call->tag = tag;
+    call->state = CALL_SENDING;
+    nng_aio_set_msg(call->aio, msg);
+    nng_ctx_send(call->ctx, call->aio);
+    return 0;
+}
+
+/* The message that the first call with an answer has received, unchecked; NULL when there is none yet. */
+static int receive(struct client *client, uint64_t *tag, struct message **answer, struct error *error)
+{
+    int status = 0;
+    wait_a_tick(client);
+    for (int i = 0; i < CLIENT_IN_FLIGHT && status == 0 && *answer == NULL; i++) {
+        struct call *call = &client->calls[i];
+        if (call->state != CALL_FREE && take_finished(call)) {
+            *tag = call->tag;
+            status = go_on(call, answer, error);
+        }
     }
+    if (status == 0 && *answer == NULL)
+        status = check_patience(client, error);
+    else if (status == 0)
+        start_patience(client, 0);
+    return status;
+}
+
+int client_next(struct client *client, uint64_t *tag, struct message **answer, struct error *error)
+{
+    struct message *received = NULL;
+    *answer = NULL;
+    message_close(client->refusal);
+    client->refusal = NULL;
+    int status = receive(client, tag, &received, error);
+    if (status != 0) {
+        client_abandon(client);
+        return status;
+    }
+    if (received == NULL)
+        return 0;
+    status = check_answer(client, received, error);
+    if (status == 0)
+        *answer = received;
+    else
+        client->refusal = received;
+    return status;
+}
+
+void client_abandon(struct client *client)
+{
+    for (int i = 0; i < CLIENT_IN_FLIGHT; i++)
+        abandon(&client->calls[i]);
+}
+
+const cJSON *client_refusal(const struct client *client)
+{
+    return client->refusal != NULL ? message_envelope(client->refusal) : NULL;
+}
+
+int client_request(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
+                   size_t tensor_count, struct message **answer, struct error *error)
+{
+    struct message *received = NULL;
+    uint64_t tag;
+    int status = client_begin(client, request, fields, tensors, tensor_count, 0, error);
+    while (status == 0 && received == NULL)
+        status = client_next(client, &tag, &received, error);
     if (answer != NULL)
         *answer = received;
+    else
+        message_close(received);
     return status;
 }
 
@@ -367,15 +477,33 @@ static char *copy_or_null(const char *text)
     return text != NULL && text[0] != '\0' ? strdup(text) : NULL;
 }
 
+static int open_call(struct call *call, struct client *client)
+{
+    call->client = client;
+    int result = nng_ctx_open(&call->ctx, client->socket);
+    call->ctx_is_open = result == 0;
+    return result == 0 ? nng_aio_alloc(&call->aio, on_finished, call) : result;
+}
+
+static void close_call(struct call *call)
+{
+    if (call->aio != NULL) {
+        abandon(call);
+        nng_aio_stop(call->aio);
+        nng_aio_free(call->aio);
+    }
+    if (call->ctx_is_open)
+        nng_ctx_close(call->ctx);
+}
+
 static int open_socket(struct client *client, struct error *error)
 {
     int result = nng_req0_open(&client->socket);
-    if (result == 0) {
-        client->socket_is_open = true;
-        result = nng_aio_alloc(&client->aio, on_finished, client);
-    }
+    client->socket_is_open = result == 0;
     if (result == 0)
         result = nng_socket_set_ms(client->socket, NNG_OPT_REQ_RESENDTIME, RESEND_MS);
+    for (int i = 0; i < CLIENT_IN_FLIGHT && result == 0; i++) /* contexts take the socket's options as they are now */
+        result = open_call(&client->calls[i], client);
     if (result == 0)
         result = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMINT, TICK_MS);
     if (result == 0) /* results may be larger than anything the daemon accepts */
@@ -433,13 +561,12 @@ void client_close(struct client *client)
 {
     if (client == NULL)
         return;
+    for (int i = 0; i < CLIENT_IN_FLIGHT; i++)
+        close_call(&client->calls[i]);
     if (client->socket_is_open)
         nng_close(client->socket);
-    if (client->aio != NULL) {
-        nng_aio_stop(client->aio);
-        nng_aio_free(client->aio);
-    }
     presence_end(&client->presence);
+    message_close(client->refusal);
     message_close(client->hello);
     pthread_cond_destroy(&client->changed);
     pthread_mutex_destroy(&client->lock);

@@ -198,6 +198,12 @@ static bool read_shape(const cJSON *item, struct tensor_view *tensor)
     return true;
 }
 
+bool tensor_describe(struct tensor_view *tensor, const cJSON *entry)
+{
+    return cJSON_IsObject(entry) && read_dtype(cJSON_GetObjectItemCaseSensitive(entry, "dtype"), &tensor->dtype) &&
+           read_shape(cJSON_GetObjectItemCaseSensitive(entry, "shape"), tensor) && tensor_size(tensor, &tensor->bytes);
+}
+
 static bool read_offsets(const cJSON *item, uint64_t *begin, uint64_t *end)
 {
     return cJSON_IsArray(item) && item->child && item->child->next && !item->child->next->next &&

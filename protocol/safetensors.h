@@ -13,6 +13,7 @@
 #ifndef LANCE_SAFETENSORS_H
 #define LANCE_SAFETENSORS_H
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,6 +54,9 @@ bool tensor_is(const struct tensor_view *tensor, enum dtype dtype, int dimension
 /* Widen element values to float32: F32, F16, BF16 and F64 tensors; anything else is
  * ERROR_BAD_FILE. `out` holds tensor_elements(tensor) floats. */
 int tensor_to_float(const struct tensor_view *tensor, float *out, struct error *error);
+
+/* Read "dtype" and "shape" of an object into a view, and how many bytes that makes. Returns whether they are such. */
+bool tensor_describe(struct tensor_view *tensor, const cJSON *entry);
 
 /* Parse `bytes` bytes at `data`, which must outlive the object. `what` names the input
  * in messages. Errors: ERROR_BAD_FILE, ERROR_NO_MEMORY. */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "protocol/transfer.h"
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/output.h"
@@ -54,6 +55,12 @@ static struct tensor_view view_of(const struct clip *clip)
                                 .bytes = frames * height * width * 3};
 }
 
+static bool on_sent(void *context, uint64_t moved_bytes, uint64_t total_bytes)
+{
+    progress_show_transfer(context, "sending", moved_bytes, total_bytes);
+    return interrupt_signal() != 0;
+}
+
 static int submit(struct session *session, const struct job *job, const struct arguments *arguments, struct error *error)
 {
     cJSON *fields = cJSON_CreateObject();
@@ -71,7 +78,11 @@ static int submit(struct session *session, const struct job *job, const struct a
         tensors[count++] = view_of(job->source);
     for (size_t i = 0; job->latents && i < job->latents->count; i++)
         tensors[count++] = job->latents->tensors[i];
-    int code = client_request(session->client, "submit", fields, tensors, count, NULL, error);
+    struct progress progress;
+    progress_start(&progress, stderr, arguments->quiet);
+    const struct transfer_watch watch = {.on_progress = on_sent, .context = &progress};
+    int code = transfer_submit(session->client, fields, tensors, count, &watch, error);
+    progress_end(&progress);
     cJSON_Delete(fields);
     return code;
 }
@@ -156,7 +167,9 @@ enum exit_code job_run(struct session *session, const struct job *job, const str
         sleep(1);
         code = submit(session, job, arguments, &error);
     }
-    if (code == ERROR_BUSY && interrupt_signal())
+    if (code == ERROR_CANCELLED && interrupt_signal())
+        fprintf(stderr, "lancectl: cancelled\n");
+    if ((code == ERROR_BUSY || code == ERROR_CANCELLED) && interrupt_signal())
         return (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal());
     if (code)
         return complain(code, &error);

@@ -104,9 +104,10 @@ static int write_bytes(const char *path, const void *data, uint64_t bytes, struc
     return whole_file_end(&file, is_written ? NULL : strerror(reason), error);
 }
 
-int latents_write(const char *path, const struct message *result, struct error *error)
+int latents_write(const char *path, const struct job_result *result, struct error *error)
 {
-    const struct tensor_view *latents = message_tensor(result, "latents"), *state = message_tensor(result, "latent_state");
+    const struct tensor_view *latents = job_result_tensor(result, "latents");
+    const struct tensor_view *state = job_result_tensor(result, "latent_state");
     if (!latents)
         return error_set(error, ERROR_UNSUPPORTED, "the job made no latents");
     struct tensor_view tensors[3] = {*latents, {.name = "latent_format_version_0", .dtype = DTYPE_F32, .dimensions = 1, .data = ""}};
@@ -114,7 +115,7 @@ int latents_write(const char *path, const struct message *result, struct error *
     size_t count = 2;
     if (state)
         tensors[count++] = *state;
-    char *receipt = receipt_of_picture(message_envelope(result), 0);
+    char *receipt = receipt_of_picture(job_result_fields(result), 0);
     if (!receipt)
         return error_set(error, ERROR_NO_MEMORY, "no memory for the receipt");
     const char *const keys[] = {receipt_key}, *const values[] = {receipt};

@@ -8,7 +8,7 @@
 #ifndef LANCECTL_LATENTS_H
 #define LANCECTL_LATENTS_H
 
-#include "protocol/message.h"
+#include "protocol/transfer.h"
 
 struct latents_file {
     struct safetensors *file;
@@ -25,6 +25,6 @@ int latents_read_receipt(char **receipt, const char *path, struct error *error);
 void latents_close(struct latents_file *latents); /* all zeros is allowed */
 
 /* Write a result's latents. The file appears whole or not at all. ERROR_UNSUPPORTED when there are none, ERROR_IO. */
-int latents_write(const char *path, const struct message *result, struct error *error);
+int latents_write(const char *path, const struct job_result *result, struct error *error);
 
 #endif

@@ -50,6 +50,20 @@ static void format_time_left(char *out, size_t size, const cJSON *event)
         snprintf(out, size, "  %ld:%02ld left", seconds / 60, seconds % 60);
 }
 
+/* " [###...]" of at most so many characters between its ends. */
+static void draw_bar(char bar[WIDEST_BAR + 4], size_t width, double fraction)
+{
+    if (width > WIDEST_BAR)
+        width = WIDEST_BAR;
+    size_t filled = (size_t)((fraction < 1 ? fraction : 1) * (double)width);
+    bar[0] = ' ';
+    bar[1] = '[';
+    memset(bar + 2, '#', filled);
+    memset(bar + 2 + filled, '.', width - filled);
+    bar[2 + width] = ']';
+    bar[3 + width] = '\0';
+}
+
 void progress_line(char *line, size_t columns, const cJSON *event, bool with_bar)
 {
     char counted[48] = "", rate[32], left[32], bar[WIDEST_BAR + 4] = "";
@@ -63,17 +77,8 @@ void progress_line(char *line, size_t columns, const cJSON *event, bool with_bar
     format_time_left(left, sizeof left, event);
 
     size_t words = 7 + strlen(counted) + strlen(rate) + strlen(left);
-    if (with_bar && total_steps > 0 && words + NARROWEST_BAR + 3 <= columns) {
-        size_t width = columns - words - 3 < WIDEST_BAR ? columns - words - 3 : WIDEST_BAR;
-        double fraction = total_step < total_steps ? total_step / total_steps : 1;
-        size_t filled = (size_t)(fraction * (double)width);
-        bar[0] = ' ';
-        bar[1] = '[';
-        memset(bar + 2, '#', filled);
-        memset(bar + 2 + filled, '.', width - filled);
-        bar[2 + width] = ']';
-        bar[3 + width] = '\0';
-    }
+    if (with_bar && total_steps > 0 && words + NARROWEST_BAR + 3 <= columns)
+        draw_bar(bar, columns - words - 3, total_step / total_steps);
     char whole[MAX_COLUMNS + 1];
     snprintf(whole, sizeof whole, "%-7s%s%s%s%s", stage_of(event), bar, counted, rate, left);
     snprintf(line, columns + 1, "%s", whole);
@@ -81,7 +86,8 @@ void progress_line(char *line, size_t columns, const cJSON *event, bool with_bar
 
 void progress_start(struct progress *progress, FILE *out, bool is_quiet)
 {
-    *progress = (struct progress){.out = out, .is_quiet = is_quiet, .is_terminal = isatty(fileno(out))};
+    *progress = (struct progress){.out = out, .is_quiet = is_quiet, .is_terminal = isatty(fileno(out)),
+                                  .began_seconds = clock_seconds()};
 }
 
 static size_t terminal_columns(FILE *out)
@@ -142,6 +148,23 @@ void progress_show(struct progress *progress, const cJSON *event)
         snprintf(line, sizeof line, ahead > 0 ? "waiting for %.0f other job%s" : "queued", ahead, ahead > 1 ? "s" : "");
         show_line(progress, line);
     }
+}
+
+void progress_show_transfer(struct progress *progress, const char *what, uint64_t moved_bytes, uint64_t total_bytes)
+{
+    const double now = clock_seconds();
+    if (progress->is_quiet || total_bytes == 0 || now - progress->began_seconds < 1 ||
+        (!progress->is_terminal && now - progress->last_seconds < 1))
+        return;
+    progress->last_seconds = now;
+    char counted[64], bar[WIDEST_BAR + 4] = "", line[MAX_COLUMNS + 1];
+    snprintf(counted, sizeof counted, " %.1f/%.1f MB", (double)moved_bytes / 1e6, (double)total_bytes / 1e6);
+    const size_t columns = progress->is_terminal ? terminal_columns(progress->out) : 0;
+    const size_t words = strlen(what) + strlen(counted);
+    if (words + NARROWEST_BAR + 3 <= columns)
+        draw_bar(bar, columns - words - 3, (double)moved_bytes / (double)total_bytes);
+    snprintf(line, sizeof line, "%s%s%s", what, bar, counted);
+    show_line(progress, line);
 }
 
 void progress_clear(struct progress *progress)

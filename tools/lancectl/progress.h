@@ -7,12 +7,14 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct progress {
     FILE *out;
     bool is_terminal, is_quiet;
     bool has_line;        /* a redrawn line stands on the terminal, without its end */
+    double began_seconds; /* when progress_start was called */
     double last_seconds;  /* when the last plain line was printed */
     const char *last_stage; /* its stage, one of a few static strings; NULL before the first */
 };
@@ -22,6 +24,10 @@ void progress_start(struct progress *progress, FILE *out, bool is_quiet);
 
 /* Show a job's event (queued, started, progress); others are ignored. */
 void progress_show(struct progress *progress, const cJSON *event);
+
+/* Show how many of a payload's bytes have moved; `what` is "sending" or "receiving". Nothing is shown of what takes less than
+ * a second from progress_start. */
+void progress_show_transfer(struct progress *progress, const char *what, uint64_t moved_bytes, uint64_t total_bytes);
 
 /* Take the terminal's line away, so that something else can stand there. */
 void progress_clear(struct progress *progress);

@@ -6,17 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol/transfer.h"
 #include "tools/lancectl/complain.h"
+#include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/latents.h"
 #include "tools/lancectl/output.h"
+#include "tools/lancectl/progress.h"
 #include "tools/lancectl/receipt.h"
 #include "tools/lancectl/say.h"
 #include "tools/media/clip.h"
 
 /* The pictures or videos of a result: u8 [batch, frames, height, width, 3]. */
-static int find_pixels(const struct message *result, const struct tensor_view **pixels, struct error *error)
+static int find_pixels(const struct job_result *result, const struct tensor_view **pixels, struct error *error)
 {
-    *pixels = message_tensor(result, "pixels");
+    *pixels = job_result_tensor(result, "pixels");
     if (!*pixels)
         return error_set(error, ERROR_UNSUPPORTED, "the job made no picture");
     const uint64_t *shape = (*pixels)->shape;
@@ -26,19 +29,19 @@ static int find_pixels(const struct message *result, const struct tensor_view **
     return fits ? 0 : error_set(error, ERROR_INTERNAL, "the daemon sent pictures of an unknown form");
 }
 
-static double fps_of(const struct message *result)
+static double fps_of(const struct job_result *result)
 {
-    const cJSON *fps = cJSON_GetObjectItemCaseSensitive(message_envelope(result), "fps");
+    const cJSON *fps = cJSON_GetObjectItemCaseSensitive(job_result_fields(result), "fps");
     return cJSON_IsNumber(fps) && fps->valuedouble > 0 ? fps->valuedouble : SAMPLING_FPS;
 }
 
-static int save_item(const struct message *result, const struct tensor_view *pixels, int index, const char *path,
+static int save_item(const struct job_result *result, const struct tensor_view *pixels, int index, const char *path,
                      struct error *error)
 {
     int frames = (int)pixels->shape[1], height = (int)pixels->shape[2], width = (int)pixels->shape[3];
     const uint8_t *item =
         (const uint8_t *)pixels->data + (size_t)index * (size_t)frames * (size_t)height * (size_t)width * 3;
-    char *receipt = receipt_of_picture(message_envelope(result), index);
+    char *receipt = receipt_of_picture(job_result_fields(result), index);
     if (!receipt)
         return error_set(error, ERROR_NO_MEMORY, "no memory for the receipt");
     int code = output_write(path, item, frames, height, width, fps_of(result), receipt, error);
@@ -72,12 +75,12 @@ static void say_how_to_fetch(const struct session *session, const char *job, con
 }
 
 /* With --json: one object. `name` and `value` (consumed) are what was made: "files" or "text". */
-static void print_object(const char *job, const struct message *result, const char *name, cJSON *value)
+static void print_object(const char *job, const struct job_result *result, const char *name, cJSON *value)
 {
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "job", job);
     cJSON_AddItemToObject(object, name, value);
-    const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(message_envelope(result), "receipt");
+    const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(job_result_fields(result), "receipt");
     if (receipt)
         cJSON_AddItemToObject(object, "receipt", cJSON_Duplicate(receipt, true));
     char *text = cJSON_PrintUnformatted(object);
@@ -87,7 +90,7 @@ static void print_object(const char *job, const struct message *result, const ch
     cJSON_Delete(object);
 }
 
-static int save_text(const struct message *result, const char *text, const struct saving *saving,
+static int save_text(const struct job_result *result, const char *text, const struct saving *saving,
                      const struct arguments *arguments, struct error *error)
 {
     if (saving->answer && !(*saving->answer = strdup(text)))
@@ -99,7 +102,7 @@ static int save_text(const struct message *result, const char *text, const struc
     return 0;
 }
 
-static int save_pixels(const struct message *result, const struct tensor_view *pixels, const struct saving *saving,
+static int save_pixels(const struct job_result *result, const struct tensor_view *pixels, const struct saving *saving,
                        const struct arguments *arguments, struct error *error)
 {
     const struct given_parameter *frames = arguments_given(arguments, "frames");
@@ -127,7 +130,7 @@ static int save_pixels(const struct message *result, const struct tensor_view *p
     return code;
 }
 
-static int save_latents(const struct message *result, const struct saving *saving, const struct arguments *arguments,
+static int save_latents(const struct job_result *result, const struct saving *saving, const struct arguments *arguments,
                         struct error *error)
 {
     int code = latents_write(saving->output, result, error);
@@ -143,26 +146,49 @@ static int save_latents(const struct message *result, const struct saving *savin
     return 0;
 }
 
+static bool on_progress(void *context, uint64_t moved_bytes, uint64_t total_bytes)
+{
+    progress_show_transfer(context, "receiving", moved_bytes, total_bytes);
+    return interrupt_signal() != 0;
+}
+
+static int fetch(struct session *session, const char *job, const struct arguments *arguments, struct job_result **out,
+                 struct error *error)
+{
+    struct progress progress;
+    progress_start(&progress, stderr, arguments->quiet);
+    const struct transfer_watch watch = {.on_progress = on_progress, .context = &progress};
+    int code = job_result_fetch(out, session->client, job, &watch, error);
+    progress_end(&progress);
+    return code;
+}
+
 enum exit_code result_save(struct session *session, const struct saving *saving, const struct arguments *arguments)
 {
     struct error error;
-    struct message *result;
-    int code = client_job_request(session->client, "result", saving->job, &result, &error);
+    struct job_result *result;
+    int code = fetch(session, saving->job, arguments, &result, &error);
+    if (code == ERROR_CANCELLED && interrupt_signal()) {
+        fprintf(stderr, "lancectl: interrupted\n");
+        if (!session->daemon)
+            say_how_to_fetch(session, saving->job, saving->output, arguments);
+        return (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal());
+    }
     if (code)
         return complain(code, &error);
-    const char *text = json_text(message_envelope(result), "text");
+    const char *text = json_text(job_result_fields(result), "text");
     const struct tensor_view *pixels = NULL;
     const bool is_latent = !text && saving->output && output_kind_of(saving->output) == OUTPUT_LATENT;
     if (text)
         code = save_text(result, text, saving, arguments, &error);
-    else if (is_latent && !message_tensor(result, "latents"))
+    else if (is_latent && !job_result_tensor(result, "latents"))
         code = error_set(&error, ERROR_UNSUPPORTED, "the job made no latents");
     else if (!is_latent)
         code = find_pixels(result, &pixels, &error);
     if (!code && pixels && !saving->output)
         code = error_set(&error, ERROR_BAD_REQUEST, "the result is no text: -o FILE is needed");
     if (code) {
-        message_close(result);
+        job_result_close(result);
         enum exit_code exit_code = complain(code, &error);
         return code == ERROR_BAD_REQUEST ? EXIT_USAGE : exit_code;
     }
@@ -174,7 +200,7 @@ enum exit_code result_save(struct session *session, const struct saving *saving,
     if (!code && (code = output_flush(&error)) != 0)
         is_unwanted = output_is_closed();
     const char *output = text ? NULL : saving->output;
-    message_close(result);
+    job_result_close(result);
     if (is_unwanted)
         return EXIT_NOT_WRITTEN;
     if (code) {
