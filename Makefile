@@ -47,7 +47,7 @@ BASE_OBJECTS     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard base/*.c))
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
 GOLDEN_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/golden/*.c))
-ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/*.c daemon/engine/model/*.c daemon/engine/model/*/*.c))
+ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/*.c daemon/engine/*/*.c daemon/engine/model/*/*.c))
 SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/jobs/*.c daemon/service/*.c)))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
@@ -107,6 +107,10 @@ $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
 $(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
 $(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)
+# A job's state is taken up by the same sources alone (daemon/engine/build.h).
+ENGINE_SOURCES := $(sort $(wildcard kernels/cuda/* $(addsuffix /*.[ch],base protocol kernels kernels/* daemon/engine daemon/engine/* daemon/engine/model/*)))
+$(BUILD)/daemon/engine/build.o: BASE_FLAGS += -DENGINE_SOURCES='"$(firstword $(shell cat $(ENGINE_SOURCES) | sha256sum))"'
+$(BUILD)/daemon/engine/build.o: $(ENGINE_SOURCES)
 
 $(BUILD)/%.o: %.c | $(BUILD)/headers
 	@mkdir -p $(@D)

@@ -225,6 +225,8 @@ struct lance_stage_time {
     enum lance_stage stage;
     double seconds;
     int steps;
+    uint64_t peak_bytes;      /* device memory beside the weights, highest seen while it ran */
+    uint64_t estimated_bytes; /* what was planned for it */
 };
 
 /* Results; memory belongs to the job. */
@@ -245,6 +247,20 @@ struct lance_result {
     uint64_t estimated_bytes; /* device_bytes of lance_estimate; the peak is lower where a prefix was found */
 };
 int lance_job_result(const struct lance_job *job, struct lance_result *result, struct error *error);
+
+/* What the job needs to go on from here, as one tensor file (safetensors): *state is malloc'ed, the caller's. Between two steps,
+ * at any stage. Where the job is, latents while they are denoised and afterwards, tokens of an answer with their keys and values,
+ * batch items that are decoded. Stages that have not ended and are not denoise, decode or text begin again, and so does the batch
+ * item that is being decoded. ERROR_BAD_REQUEST when the job is done, ERROR_INTERNAL when it has failed, ERROR_NO_MEMORY. */
+int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, struct error *error);
+
+/* lance_job_start, and then on from where a job of the same request was saved, in this process or another: the same bytes come
+ * out. The first stage runs again, and what the prompt's keys and values take; of the text the pieces that were told are not told
+ * again. Beside the memory that is planned comes the state, until the stage begins that it was saved in. `state` may come from
+ * anywhere and is not needed afterwards. Errors beside those of lance_job_start: ERROR_BAD_FILE (damaged), ERROR_UNSUPPORTED (of
+ * another build, backend or model), ERROR_BAD_REQUEST (of another request; of other payloads the first stage's end tells). */
+int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request, const void *state,
+                     size_t bytes, struct error *error);
 
 /* Release everything the job holds, finished or not. NULL is allowed. */
 void lance_job_close(struct lance_job *job);

@@ -1,4 +1,4 @@
-/* latents.c: latents of the client: where sampling starts, what a mask keeps, and what goes back.
+/* latents.c: see latents.h.
  *
  * At the schedule's time t, x_t = (1 - t) * x0 + t * noise. Clients have latents as ComfyUI's core nodes do: channels first, in the
  * VAE's raw scale, and with leftover noise x_t / (1 - t), so that (1 - t) times the latents is x_t again
@@ -10,7 +10,9 @@
  * A mask of 0 keeps a cell: it is x0, noised to the time of each step. Whole frames at the front that are kept
  * (videos) are treated as i2v's picture is: clean, at time 0. Kept cells are clean in results too.
  */
-#include "daemon/engine/internal.h"
+#include "daemon/engine/latents.h"
+#include "daemon/engine/model/latent_tokens.h"
+#include "daemon/engine/model/vae.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -57,15 +59,15 @@ static int check_mask(const struct lance_request *r, struct error *error)
     return 0;
 }
 
-int latents_check(const struct job_plan *plan, const struct lance_model *model, const struct lance_request *r, struct error *error)
+int latents_check(struct token_grid target, const struct lance_model *model, const struct lance_request *r, struct error *error)
 {
     const int channels = model->latent_tokens ? latent_tokens_channels(model->latent_tokens) : 0;
     int code = 0;
     if (r->latents)
-        code = check_shape("latents", r->latents, r->batch_size, channels, plan->target, error);
+        code = check_shape("latents", r->latents, r->batch_size, channels, target, error);
     if (!code && r->latent_state)
-        code = check_shape("latent_state", r->latent_state, r->batch_size, channels, plan->target, error);
-    if (!code && r->latent_mask && !(code = check_shape("latent_mask", r->latent_mask, r->batch_size, 1, plan->target, error)))
+        code = check_shape("latent_state", r->latent_state, r->batch_size, channels, target, error);
+    if (!code && r->latent_mask && !(code = check_shape("latent_mask", r->latent_mask, r->batch_size, 1, target, error)))
         code = check_mask(r, error);
     return code;
 }
@@ -150,19 +152,29 @@ static void given_row(const struct latents *l, const struct lance_model *model, 
         values[c] = has_state && made[c] == raw[c] ? state[c] : (1.0f - t) * values[c];
 }
 
-int latents_open(struct latents *l, const struct lance_model *model, const struct job_plan *plan, const struct lance_request *r,
-                 struct error *error)
+/* Floats of a struct latents' buffers. */
+static size_t scratch_floats(size_t channels) { return 4 * channels; }
+
+uint64_t latents_bytes(const struct latents_shape *shape, int channels, bool masked)
+{
+    const uint64_t rows = (uint64_t)shape->batch * (uint64_t)token_grid_cells(shape->grid);
+    const uint64_t mask = masked ? rows + 2 * rows * (uint64_t)channels : 0;
+    return (mask + scratch_floats((size_t)channels)) * sizeof(float);
+}
+
+int latents_open(struct latents *l, const struct lance_model *model, const struct latents_shape *shape,
+                 const struct lance_request *r, struct error *error)
 {
     const size_t channels = (size_t)latent_tokens_channels(model->latent_tokens);
     *l = (struct latents){
-        .batch = (size_t)r->batch_size,
-        .cells = (size_t)token_grid_cells(plan->target),
+        .batch = (size_t)shape->batch,
+        .cells = (size_t)token_grid_cells(shape->grid),
         .channels = channels,
-        .first_row = (size_t)plan->condition_frames * (size_t)(plan->target.height * plan->target.width),
-        .first_t = plan->timesteps[0],
-        .last_t = plan->timesteps[plan->steps],
+        .first_row = (size_t)shape->condition_frames * (size_t)(shape->grid.height * shape->grid.width),
+        .first_t = shape->first_t,
+        .last_t = shape->last_t,
         .empty = !r->latents || all_zero(r->latents->values, values_of(r->latents)),
-        .scratch = malloc(4 * channels * sizeof(float)),
+        .scratch = malloc(scratch_floats(channels) * sizeof(float)),
     };
     if (!l->scratch)
         return error_set(error, ERROR_NO_MEMORY, "no memory for latents");

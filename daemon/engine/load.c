@@ -1,6 +1,14 @@
 /* load.c: models: what lance.h says about opening, closing and describing one. */
 #include "base/clock.h"
-#include "daemon/engine/internal.h"
+#include "daemon/engine/lance_model.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
+#include "daemon/engine/model/decoder.h"
+#include "daemon/engine/model/latent_tokens.h"
+#include "daemon/engine/model/prefix_cache.h"
+#include "daemon/engine/model/tokenizer/tokenizer.h"
+#include "daemon/engine/model/vae.h"
+#include "daemon/engine/model/vit.h"
+#include "daemon/engine/preview.h"
 
 #include <stdio.h>
 #include <stdlib.h>

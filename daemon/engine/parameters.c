@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#include "daemon/engine/internal.h"
+#include "daemon/engine/limits.h"
+#include "daemon/engine/model/prompt.h"
 #include "protocol/clip_sampling.h"
 
 #define FOR(task) (1u << LANCE_##task)

@@ -1,5 +1,6 @@
-/* plan.c: from a request to a plan: the prompt, the grids, and what memory each stage will hold. */
-#include "daemon/engine/internal.h"
+/* plan.c: see plan.h. */
+#include "daemon/engine/plan.h"
+#include "daemon/engine/latents.h"
 #include "daemon/engine/model/sampler.h"
 #include "daemon/engine/parameters.h"
 #include "daemon/engine/system_prompt.h"
@@ -158,90 +159,10 @@ static int plan_schedule(struct job_plan *plan, const struct lance_request *r, s
     return 0;
 }
 
-static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
-
-/* A sum of bytes; UINT64_MAX, which a part that could not be planned has, stays what it is. */
-static uint64_t plus(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
-
-/* A stage holds so much. */
-static void add_stage(struct lance_memory *memory, uint64_t device, uint64_t host)
+/* The passes of the decoder: rows of the longest one, and what prefix and denoiser are opened with. */
+static void plan_passes(struct job_plan *plan, const struct lance_request *r)
 {
-    memory->device_bytes = larger(memory->device_bytes, device);
-    memory->host_bytes = larger(memory->host_bytes, host);
-    memory->total_bytes = larger(memory->total_bytes, plus(device, host));
-}
-
-/* Host buffers of a job, as run.c allocates them. */
-struct host_sizes {
-    uint64_t source; /* frames prepared for the ViT and the VAE, and the encoder's noise */
-    uint64_t encoded, encoding; /* latents of the source, and the scratch of encoding them */
-    uint64_t noise, drawing;
-    uint64_t mask;    /* with what it keeps */
-    uint64_t latents; /* of the whole batch, once */
-    uint64_t state;
-    uint64_t preview;
-    uint64_t pixels, decoding; /* the frames, and the scratch of decoding them */
-};
-
-static struct host_sizes host_sizes_of(const struct job_plan *plan, const struct lance_model *model,
-                                       const struct lance_request *r)
-{
-    struct host_sizes sizes = {0};
-    const uint64_t number = sizeof(float), encoded_cells = (uint64_t)token_grid_cells(plan->encoded);
-    const uint64_t channels = model->latent_tokens ? (uint64_t)latent_tokens_channels(model->latent_tokens) : 0;
-    const uint64_t vit_frame = (uint64_t)plan->vit_size.height * (uint64_t)plan->vit_size.width * 3;
-    const uint64_t vae_frame = (uint64_t)plan->vae_size.height * (uint64_t)plan->vae_size.width * 3;
-    if (plan->sees)
-        sizes.source += 2 * (uint64_t)plan->vit_grid.t * vit_frame;
-    if (plan->encodes) {
-        sizes.encoded = encoded_cells * channels * number;
-        sizes.source += (uint64_t)plan->source_frames * vae_frame + (r->source_latent_mean ? 0 : sizes.encoded);
-        sizes.encoding = VAE_TEMPORAL_STRIDE * vae_frame * number + 2 * sizes.encoded / (uint64_t)plan->encoded.frames;
-    }
-    if (plan->target.frames == 0)
-        return sizes;
-    const uint64_t cells = (uint64_t)token_grid_cells(plan->target), batch = (uint64_t)r->batch_size;
-    const uint64_t frame = (uint64_t)(plan->target.height * plan->target.width) * VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE * 3;
-    sizes.latents = batch * cells * channels * number;
-    if (task_samples(r->task)) {
-        sizes.noise = sizes.latents;
-        sizes.drawing = sizes.encoded + cells * channels * number;
-        sizes.mask = r->latent_mask ? 2 * sizes.latents + batch * cells * number : 0;
-        sizes.state = plan->timesteps[plan->steps] > 0 ? sizes.latents : 0;
-    }
-    if (r->preview)
-        sizes.preview = 2 * cells * channels * number + cells * 3;
-    if (r->decode && r->task != LANCE_ENCODE) {
-        sizes.pixels = batch * (uint64_t)vae_frames(plan->target.frames) * frame;
-        sizes.decoding = VAE_TEMPORAL_STRIDE * frame * number + cells / (uint64_t)plan->target.frames * channels * number;
-    }
-    return sizes;
-}
-
-/* The VAE alone. */
-static void plan_vae_memory(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r)
-{
-    const struct host_sizes host = host_sizes_of(plan, model, r);
-    const struct token_grid grid = plan->target;
-    struct lance_memory *memory = &plan->memory;
-    if (r->task == LANCE_ENCODE) {
-        add_stage(memory, vae_encode_bytes(model->vae, grid.frames, grid.height, grid.width),
-                  host.source + host.encoded + host.encoding);
-        add_stage(memory, 0, host.encoded + 2 * host.latents); /* raw, and encoded for the client */
-    } else {
-        add_stage(memory, vae_decode_bytes(model->vae, grid.frames, grid.height, grid.width),
-                  host.latents + host.pixels + host.decoding);
-        add_stage(memory, 0, host.latents + 2 * host.pixels);
-    }
-}
-
-/* Sum what is alive in each stage, as run.c allocates and frees it, and keep the largest. */
-static void plan_memory(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r)
-{
-    const struct kernels *k = model->kernels;
-    const size_t hidden = (size_t)decoder_hidden_size(model->decoder), element = k->act_bytes;
     const bool generates = plan->target.frames > 0;
-    const struct host_sizes host = host_sizes_of(plan, model, r);
     plan->prefix = (struct prefix_options){
         .prompt = plan->prompt,
         .guided = plan->guided,
@@ -257,95 +178,40 @@ static void plan_memory(struct job_plan *plan, const struct lance_model *model, 
     plan->workspace_rows = prefix_pass_rows(plan->prompt);
     if (plan->query_rows > plan->workspace_rows)
         plan->workspace_rows = plan->query_rows;
-
-    plan->vit_token_bytes = (uint64_t)token_grid_cells(plan->vit_tokens) * hidden * element;
-    if (task_edits(r->task)) /* latents and their positions */
-        plan->reference_bytes = (uint64_t)token_grid_cells(plan->encoded) *
-                                (hidden + (size_t)latent_tokens_channels(model->latent_tokens)) * element;
-    if (generates) /* x of the batch, and the velocity of its first item */
-        plan->latent_bytes = (uint64_t)(r->batch_size + 1) * (uint64_t)token_grid_cells(plan->target) *
-                             (uint64_t)latent_tokens_channels(model->latent_tokens) * sizeof(float);
-    else
-        plan->logits_bytes = (uint64_t)decoder_vocab_size(model->decoder) * element;
-
-    const uint64_t lasting = prefix_bytes(model->decoder, k, &plan->prefix) +
-                             decoder_workspace_bytes(model->decoder, plan->workspace_rows, plan->query_rows);
-    struct lance_memory *memory = &plan->source_memory;
-    const uint64_t start = host.noise + host.mask; /* what sampling starts from */
-    add_stage(memory, 0, host.source + start + host.drawing);
-    if (plan->sees)
-        add_stage(memory, plan->vit_token_bytes + vit_bytes(model->vit, plan->vit_grid), host.source + start);
-    if (plan->encodes)
-        add_stage(memory,
-                  plus(plan->vit_token_bytes,
-                       vae_encode_bytes(model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width)),
-                  host.source + start + host.encoded + host.encoding);
-    memory = &plan->memory;
-    *memory = plan->source_memory;
-    add_stage(memory, lasting + plan->vit_token_bytes + plan->reference_bytes, host.encoded + start);
-    if (!generates) {
-        add_stage(memory, lasting + plan->logits_bytes, 0);
-        return;
-    }
-    add_stage(memory,
-              plus(lasting + plan->latent_bytes + denoiser_bytes(model->decoder, model->latent_tokens, k, &plan->denoiser),
-                   r->preview ? preview_bytes(model) : 0),
-              host.encoded + host.mask + larger(host.noise, host.preview + (host.mask ? host.latents : 0)));
-    const uint64_t result = 2 * host.latents + host.state + host.pixels;
-    if (r->decode)
-        add_stage(memory, vae_decode_bytes(model->vae, plan->target.frames, plan->target.height, plan->target.width),
-                  host.encoded + host.preview + result + host.decoding);
-    add_stage(memory, 0, host.encoded + host.preview + result + host.latents + host.state + host.pixels); /* and encoded for the client */
 }
 
-uint64_t job_plan_need(const struct job_plan *plan, const struct lance_model *model)
+/* The passes of the VAE, rehearsed once. */
+static int plan_vae(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r, struct error *error)
 {
-    return model->kernels->host_memory ? plan->memory.total_bytes : plan->memory.device_bytes;
-}
-
-int job_plan_check_fit(const struct job_plan *plan, const struct lance_model *model, struct error *error)
-{
-    const uint64_t limit = model->memory_limit_bytes, need = job_plan_need(plan, model);
-    const uint64_t host_limit = model->host_limit_bytes, host_need = plan->memory.host_bytes;
-    if (!model->kernels->host_memory && host_limit && host_need > host_limit)
-        return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of the host's memory beside the GPU's; the limit is %.1f MB. "
-                         "Ask for a smaller size, fewer frames or a smaller batch", (double)host_need / 1e6, (double)host_limit / 1e6);
-    if (!limit || need <= limit)
-        return 0;
-    return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of memory beside the weights; the limit is %.1f MB. Ask for a "
-                     "smaller size, fewer frames or a smaller batch", (double)need / 1e6, (double)limit / 1e6);
+    const struct token_grid from = plan->encoded, to = plan->target;
+    plan->decodes = r->task == LANCE_DECODE || (task_samples(r->task) && r->decode);
+    int code = plan->encodes ? vae_encode_cost(model->vae, from.frames, from.height, from.width, &plan->encoding, error) : 0;
+    return code || !plan->decodes ? code : vae_decode_cost(model->vae, to.frames, to.height, to.width, &plan->decoding, error);
 }
 
 int job_plan_make(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r, struct error *error)
 {
     *plan = (struct job_plan){0};
-    int code = request_check(model, r, error);
-    if (!code && task_has_source(r->task))
-        code = plan_source(plan, r, error);
+    int code = task_has_source(r->task) ? plan_source(plan, r, error) : 0;
     if (!code) {
         plan_target(plan, r);
         code = check_noise(plan, model, r, error);
     }
     if (!code)
-        code = latents_check(plan, model, r, error);
+        code = latents_check(plan->target, model, r, error);
     if (!code && (task_samples(r->task) || task_answers(r->task)))
         code = plan_prompt(plan, model, r, error);
     if (!code && task_samples(r->task)) {
         plan_kept(plan, r);
         code = plan_schedule(plan, r, error);
     }
-    if (code) {
+    if (!code && plan->prompt)
+        plan_passes(plan, r);
+    if (!code)
+        code = plan_vae(plan, model, r, error);
+    if (code)
         job_plan_free(plan);
-        return code;
-    }
-    if (plan->prompt)
-        plan_memory(plan, model, r);
-    else
-        plan_vae_memory(plan, model, r);
-    if (plan->memory.total_bytes < UINT64_MAX)
-        return 0;
-    job_plan_free(plan);
-    return error_set(error, ERROR_NO_MEMORY, "no memory to plan the job");
+    return code;
 }
 
 void job_plan_free(struct job_plan *plan)
@@ -353,27 +219,4 @@ void job_plan_free(struct job_plan *plan)
     prompt_free(plan->prompt);
     free(plan->timesteps);
     *plan = (struct job_plan){0};
-}
-
-int lance_request_check(const struct lance_model *model, const struct lance_request *request, struct error *error)
-{
-    struct job_plan plan;
-    int code = job_plan_make(&plan, model, request, error);
-    if (code)
-        return code;
-    code = job_plan_check_fit(&plan, model, error);
-    job_plan_free(&plan);
-    return code;
-}
-
-int lance_estimate(const struct lance_model *model, const struct lance_request *request, struct lance_memory *memory,
-                   struct error *error)
-{
-    struct job_plan plan;
-    int code = job_plan_make(&plan, model, request, error);
-    if (code)
-        return code;
-    *memory = plan.memory;
-    job_plan_free(&plan);
-    return 0;
 }

@@ -9,7 +9,8 @@
  * better; 64 random features came to 33, for a hundred times the work.
  * Deterministic; the model's one thread runs it.
  */
-#include "daemon/engine/internal.h"
+#include "daemon/engine/preview.h"
+#include "daemon/engine/model/vae.h"
 #include "daemon/engine/wan22_colours.h"
 
 #include <stdlib.h>
@@ -176,7 +177,10 @@ bool preview_known_colours(const struct lance_config *config, struct preview_col
 
 uint64_t preview_bytes(const struct lance_model *m)
 {
-    return atomic_load(&m->colours_there) ? 0 : vae_encode_bytes(m->vae, 1, CELLS_A_SIDE, CELLS_A_SIDE);
+    struct vae_cost cost = {0};
+    if (!atomic_load(&m->colours_there))
+        vae_encode_cost(m->vae, 1, CELLS_A_SIDE, CELLS_A_SIDE, &cost, NULL); /* without memory: there will be no preview */
+    return cost.device_bytes;
 }
 
 void preview_paint(const struct preview_colours *colours, int channels, const float *latents, size_t cells, uint8_t *rgb)

@@ -1,6 +1,8 @@
 /* request.c: the defaults of a request, and every check that needs no work: each parameter's range (parameters.h), and the rules
  * between several of them, the source and the latents. */
-#include "daemon/engine/internal.h"
+#include "daemon/engine/request.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
+#include "daemon/engine/limits.h"
 #include "daemon/engine/parameters.h"
 
 #include <math.h>

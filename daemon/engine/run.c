@@ -1,104 +1,62 @@
-/* run.c: a job's life: start, step through its stages, results.
+/* run.c: a job's life: start, step through its stages (stages/stages.h), results; saved on the way and taken up again.
  *
- * A job is a list of stages, each with a known number of steps:
- *
- *   prepare  some frames of the source, or the noise of a batch item, per step (prepare.c). Afterwards the prefix
- *            cache is asked what is there, and stages that nothing needs any more are left out
- *   vit      one transformer block of the vision encoder per step
- *   encode   one latent frame of the source per step; of a large one, one block of the VAE's layers
- *   prefix   one split of the prompt per step, into KV caches; those that an earlier job left in the prefix cache are not
- *            run again, nor the stages that only feed them
- *   denoise  one Euler step of all batch items per step
- *   decode   one latent frame of one batch item per step; of a large one, one block of the VAE's layers
- *   text     a few tokens of the answer per step
- *
- * The tasks encode and decode have one stage alone beside preparing.
- *
- * A stage allocates what it needs when it begins and frees what no later stage needs when it ends;
- * plan.c sums the same sizes, so what is changed here is changed there.
+ * Once the first stage has ended, what the request points to is the caller's again, the prefix cache is asked what is there, and
+ * stages that nothing needs any more are left out. A job that was saved prepares again, runs what the stage needs that it was in
+ * (the vision transformer, the prefix), and goes on there.
  */
 #include "base/clock.h"
-#include "daemon/engine/internal.h"
-#include "daemon/engine/model/sampler.h"
+#include "daemon/engine/admission.h"
+#include "daemon/engine/build.h"
+#include "daemon/engine/preview.h"
+#include "daemon/engine/request.h"
+#include "daemon/engine/request_hash.h"
+#include "daemon/engine/stages/stages.h"
+#include "kernels/kernels.h"
 
-#include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct stage {
+/* A stage in the list of those to be gone through. */
+struct listed_stage {
     enum lance_stage id;
-    int (*begin)(struct lance_job *job, struct error *error);
-    int (*step)(struct lance_job *job, int step, struct error *error); /* a step of `steps`; text may end early */
-    int (*end)(struct lance_job *job, struct error *error);
+    int steps, size; /* size: with a latent frame of the VAE as one step */
 };
 
 struct lance_job {
-    struct lance_model *model;
-    struct kernels *kernels;
-    struct lance_request request; /* its pointers are not used after the first stage */
-    struct job_plan plan;
+    struct job job;
+    struct job_memory memory;
+    struct state_identity identity;
 
-    const struct stage *stages[STAGE_COUNT];
-    int stage_steps[STAGE_COUNT], stage_size[STAGE_COUNT]; /* size: with a latent frame of the VAE as one step */
-    double stage_seconds[STAGE_COUNT];
-    int stages_done_steps[STAGE_COUNT];
-    int stage_count, stage, step, total_step, total_steps;
-    bool begun, failed, finished;
-
-    /* host */
-    struct prepare *prepare;
-    struct prepared prepared; /* what is not needed any more is freed and NULL */
-    float *encoded;        /* [encoded cells, channels], normalised latents of the source */
-    float *host_x;         /* x, while the mask is put back */
-    float *chunk;          /* scratch of encode and decode: 4 frames of pixels */
-    float *moments;        /* scratch of encode: mean and log variance of a latent frame; of decode: a latent frame */
-    float *latents;        /* [batch, target cells, channels], normalised: the outcome of denoising */
-    float *raw_latents;    /* [batch, channels, target cells], the result, or what is decoded */
-    float *latent_state;   /* the same, normalised, where noise is left */
-    uint8_t *pixels;       /* [batch, frames, height, width, 3], the result */
+    struct listed_stage stages[STAGE_COUNT];
+    int stage_count, current, total_step, total_steps;
+    void *stage;             /* the current one, of its kind; NULL: not opened */
+    struct stage_turn turn;  /* its step and its steps */
+    bool opened, failed, finished;
     uint8_t *preview;
-    char *text;
+    char *piece;             /* of the text, made by the last step; NULL: none */
 
-    /* device */
-    act *vit_tokens, *reference_latents, *reference_positions;
-    struct vit_pass *vit_pass;
-    struct vae_pass *vae_pass;
-    int vae_item, vae_frame; /* the batch item and latent frame that the VAE is at */
-    struct prefix *prefix;
-    struct decoder_workspace *workspace;
-    struct denoiser *denoiser;
-    param *x;        /* [batch, target cells, channels] */
-    param *velocity; /* [target cells, channels] of the first batch item */
-    struct answer *answer;
-    const char *piece;
+    /* By stage, earlier processes included; the peaks are this one's. */
+    double seconds[STAGE_COUNT];
+    int steps_done[STAGE_COUNT];
+    uint64_t stage_peak_bytes[STAGE_COUNT];
 
     atomic_bool aborted;             /* by another thread */
     uint64_t promised_bytes;         /* what admission set aside */
     uint64_t held_bytes, peak_bytes; /* device memory of this job, now and at its highest */
 };
 
-static int device_alloc(struct lance_job *job, void *out, uint64_t bytes, struct error *error)
+static const struct stage_kind *current_kind(const struct lance_job *job)
 {
-    return job->kernels->memory_alloc(job->kernels, out, bytes, error);
+    return stage_kind_of(job->stages[job->current].id);
 }
-
-static void device_free(struct lance_job *job, void *memory_pointer)
-{
-    void **memory = memory_pointer;
-    job->kernels->memory_free(job->kernels, *memory);
-    *memory = NULL;
-}
-
-static size_t channels_of(const struct lance_job *job) { return (size_t)latent_tokens_channels(job->model->latent_tokens); }
-static size_t target_cells(const struct lance_job *job) { return (size_t)token_grid_cells(job->plan.target); }
-static size_t frame_cells(struct token_grid grid) { return (size_t)grid.height * (size_t)grid.width; }
 
 /* ---- admission ---- */
 
 /* Device memory of all jobs: what is kept for later is nobody's. */
 static uint64_t memory_of_jobs(const struct lance_job *job)
 {
-    return job->kernels->memory_in_use(job->kernels) - prefix_cache_idle_bytes(job->model->prefix_cache);
+    return job->job.kernels->memory_in_use(job->job.kernels) - prefix_cache_idle_bytes(job->job.model->prefix_cache);
 }
 
 /* Have kept prefixes give way to what jobs were promised. */
@@ -111,9 +69,9 @@ static void make_room(struct lance_model *model)
 
 static int admit(struct lance_job *job, struct error *error)
 {
-    struct lance_model *model = job->model;
-    const uint64_t limit = model->memory_limit_bytes, bytes = job_plan_need(&job->plan, model);
-    int code = job_plan_check_fit(&job->plan, model, error);
+    struct lance_model *model = job->job.model;
+    const uint64_t limit = model->memory_limit_bytes, bytes = job_memory_need(&job->memory.peak, model);
+    int code = job_memory_check_fit(&job->memory.peak, model, error);
     if (code)
         return code;
     if (limit && model->promised_bytes + bytes > limit)
@@ -124,482 +82,126 @@ static int admit(struct lance_job *job, struct error *error)
     return 0;
 }
 
-/* ---- what earlier jobs left ---- */
-
-/* The first split that is still to be run. */
-static int missing_split(const struct lance_job *job)
+/* What was found in the prefix cache is held from now on, beside what the source's stages need. */
+static void promise_found(struct lance_job *job, uint64_t found_bytes)
 {
-    int split = 0;
-    while (split < prefix_splits(job->prefix) && prefix_has(job->prefix, split))
-        split++;
-    return split;
+    struct lance_model *model = job->job.model;
+    const uint64_t vit = job_memory_need(&job->memory.stages[STAGE_VIT], model);
+    const uint64_t encode = job_memory_need(&job->memory.stages[STAGE_ENCODE], model);
+    const uint64_t needed = (vit > encode ? vit : encode) + found_bytes;
+    if ((job->job.left.vit_pixels || job->job.left.vae_pixels) && needed > job->promised_bytes) {
+        model->promised_bytes += needed - job->promised_bytes;
+        job->promised_bytes = needed;
+    }
+}
+
+/* ---- from the first stage to the others ---- */
+
+static void forget_state(struct job *job)
+{
+    if (job->resumed)
+        job_state_free(job->resumed);
+    free(job->resumed);
+    job->resumed = NULL;
+}
+
+static void forget_source_of_encoder(struct handover *left)
+{
+    free(left->vae_pixels);
+    free(left->eps);
+    left->vae_pixels = NULL;
+    left->eps = NULL;
 }
 
 /* Take from the prefix cache what is there, and forget the source where nothing needs it any more. */
 static int open_prefix(struct lance_job *job, struct error *error)
 {
-    struct lance_model *model = job->model;
+    struct job *j = &job->job;
     const uint64_t before = memory_of_jobs(job);
-    int code = prefix_open(&job->prefix, model->decoder, model->latent_tokens, job->kernels, model->prefix_cache,
-                           &job->plan.prefix, error);
+    int code = prefix_open(&j->left.prefix, j->model->decoder, j->model->latent_tokens, j->kernels, j->model->prefix_cache,
+                           &j->plan.prefix, error);
     if (code)
         return code;
     const uint64_t found_bytes = memory_of_jobs(job) - before;
-    if (!prefix_lacks(job->prefix, SPLIT_FULL)) {
-        free(job->prepared.vit_pixels);
-        job->prepared.vit_pixels = NULL;
+    if (!prefix_lacks(j->left.prefix, SPLIT_FULL)) {
+        free(j->left.vit_pixels);
+        j->left.vit_pixels = NULL;
     }
-    if (!prefix_lacks(job->prefix, SPLIT_FULL_NOISE) && job->plan.condition_frames == 0) {
-        free(job->prepared.vae_pixels);
-        free(job->prepared.eps);
-        job->prepared.vae_pixels = NULL;
-        job->prepared.eps = NULL;
-    }
-    /* What was found is held from now on, beside what the source's stages need. */
-    const uint64_t source_need = model->kernels->host_memory ? job->plan.source_memory.total_bytes
-                                                             : job->plan.source_memory.device_bytes;
-    if ((job->prepared.vit_pixels || job->prepared.vae_pixels) && source_need + found_bytes > job->promised_bytes) {
-        model->promised_bytes += source_need + found_bytes - job->promised_bytes;
-        job->promised_bytes = source_need + found_bytes;
-    }
-    make_room(model);
+    if (!prefix_lacks(j->left.prefix, SPLIT_FULL_NOISE) && j->plan.condition_frames == 0)
+        forget_source_of_encoder(&j->left);
+    promise_found(job, found_bytes);
+    make_room(j->model);
     return 0;
 }
 
-/* The job is done with its prefix; others may want it. */
-static void close_prefix(struct lance_job *job)
+/* What an earlier process has left and stages before its own would make. */
+static int take_up(struct lance_job *job, struct error *error)
 {
-    prefix_close(job->prefix);
-    job->prefix = NULL;
-    make_room(job->model);
+    struct job *j = &job->job;
+    const struct job_state *state = j->resumed;
+    int code = 0;
+    if (strcmp(job->identity.inputs, j->left.inputs) != 0)
+        return error_set(error, ERROR_BAD_REQUEST, "the state is of a job with another source, noise, latents or mask");
+    if (state->encoded) {
+        const uint64_t bytes = handover_sizes_of(j).encoded;
+        forget_source_of_encoder(&j->left);
+        if ((j->left.encoded = host_alloc(bytes, "latents", &code, error)))
+            memcpy(j->left.encoded, state->encoded, (size_t)bytes);
+    }
+    if (!code && state->x)
+        memcpy(j->left.x, state->x, (size_t)handover_sizes_of(j).x);
+    return code || state->stage != STAGE_DECODE || !task_samples(j->request.task) ? code : denoise_finish(j, error);
 }
 
-/* ---- prepare ---- */
-
-static int prepare_stage_begin(struct lance_job *job, struct error *error)
+/* The stages of the job: all that it may need, as long as it is not prepared; then those that are left. */
+static void list_stages(struct lance_job *job)
 {
-    return prepare_open(&job->prepare, job->model, &job->plan, &job->request, &job->prepared, error);
+    const struct job_state *resumed = job->job.resumed;
+    job->stage_count = job->job.prepared ? 1 : 0; /* the first one stays what it was */
+    job->total_steps = job->job.prepared ? job->stages[0].steps : 0;
+    for (int i = job->stage_count; i < STAGE_COUNT; i++) {
+        const struct stage_kind *kind = stage_kind_of(i);
+        const int steps = kind->steps(&job->job);
+        if (steps == 0 || (job->job.prepared && resumed && resumed->stage == STAGE_DECODE && i < STAGE_DECODE))
+            continue;
+        job->stages[job->stage_count++] = (struct listed_stage){i, steps, kind->size ? kind->size(&job->job) : i == STAGE_PREPARE ? 0 : steps};
+        job->total_steps += steps;
+    }
 }
 
-static int prepare_stage_step(struct lance_job *job, int step, struct error *error)
+static int end_preparing(struct lance_job *job, struct error *error)
 {
-    return prepare_step(job->prepare, step, error);
-}
-
-static int list_stages(struct lance_job *job, struct error *error);
-
-/* What was borrowed is the caller's again, and what has to be done is known. */
-static int prepare_stage_end(struct lance_job *job, struct error *error)
-{
-    struct lance_request *r = &job->request;
-    prepare_name_inputs(job->prepare, &job->plan.prefix);
-    prepare_close(job->prepare);
-    job->prepare = NULL;
-    job->raw_latents = job->prepared.raw_latents;
-    job->prepared.raw_latents = NULL;
+    struct lance_request *r = &job->job.request;
     r->prompt = r->negative_prompt = r->system_prompt = r->resolution = NULL;
     r->source = NULL;
     r->noise = r->source_latent_noise = NULL;
     r->latents = r->latent_state = r->latent_mask = NULL;
-    int code = job->plan.prompt ? open_prefix(job, error) : 0;
-    return code ? code : list_stages(job, error);
-}
-
-/* ---- vit ---- */
-
-static int vit_stage_begin(struct lance_job *job, struct error *error)
-{
-    int code = device_alloc(job, &job->vit_tokens, job->plan.vit_token_bytes, error);
-    return code ? code : vit_begin(&job->vit_pass, job->model->vit, job->prepared.vit_pixels, job->plan.vit_grid, job->vit_tokens, error);
-}
-
-static int vit_stage_step(struct lance_job *job, int step, struct error *error)
-{
-    (void)step;
-    int done, blocks;
-    int code = vit_step(job->vit_pass, &done, &blocks, error);
-    return code < 0 ? code : 0;
-}
-
-static int vit_stage_end(struct lance_job *job, struct error *error)
-{
-    const size_t values = job->plan.vit_token_bytes / job->kernels->act_bytes;
-    int code = 0;
-    float *tokens = host_alloc(values, sizeof(float), "tokens of the ViT", &code, error);
-    if (!code) {
-        job->kernels->download(job->kernels, tokens, job->vit_tokens, values);
-        code = finite_check(tokens, values, "vit", error);
-    }
-    free(tokens);
-    vit_pass_close(job->vit_pass);
-    job->vit_pass = NULL;
-    free(job->prepared.vit_pixels);
-    job->prepared.vit_pixels = NULL;
-    return code;
-}
-
-/* ---- encode ---- */
-
-static int encode_stage_begin(struct lance_job *job, struct error *error)
-{
-    const struct job_plan *plan = &job->plan;
-    const size_t channels = channels_of(job), pixels = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
-    int code = 0;
-    job->chunk = host_alloc(VAE_TEMPORAL_STRIDE * pixels, sizeof(float), "source frames", &code, error);
-    job->moments = host_alloc(2 * frame_cells(plan->encoded) * channels, sizeof(float), "latents", &code, error);
-    job->encoded = host_alloc((size_t)token_grid_cells(plan->encoded) * channels, sizeof(float), "latents", &code, error);
-    return code ? code : vae_encode_begin(&job->vae_pass, job->model->vae, plan->encoded.frames, plan->encoded.height,
-                                          plan->encoded.width, error);
-}
-
-/* latent = mean + eps * exp(log_variance / 2), as the official code samples it. */
-static int encode_stage_step(struct lance_job *job, int step, struct error *error)
-{
-    (void)step;
-    const struct job_plan *plan = &job->plan;
-    const size_t pixels = (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
-    const int frame = job->vae_frame;
-    const int first = frame == 0 ? 0 : 1 + (frame - 1) * VAE_TEMPORAL_STRIDE, frames = frame == 0 ? 1 : VAE_TEMPORAL_STRIDE;
-    const uint8_t *from = job->prepared.vae_pixels + (size_t)first * pixels;
-    for (size_t i = 0; i < (size_t)frames * pixels; i++)
-        job->chunk[i] = ((float)from[i] / 255.0f - 0.5f) / 0.5f;
-    const size_t cells = frame_cells(plan->encoded), channels = channels_of(job), all = cells * (size_t)plan->encoded.frames;
-    float *mean = job->moments, *log_variance = mean + cells * channels;
-    int more = vae_encode_step(job->vae_pass, job->chunk, frames, mean, log_variance, error);
-    if (more)
-        return more < 0 ? more : 0;
-    job->vae_frame++;
-    float *to = job->encoded + (size_t)frame * cells * channels;
-    for (size_t cell = 0; cell < cells; cell++)
-        for (size_t c = 0; c < channels; c++) {
-            size_t i = cell * channels + c;
-            float eps = job->prepared.eps ? job->prepared.eps[c * all + (size_t)frame * cells + cell] : 0;
-            to[i] = mean[i] + eps * expf(0.5f * log_variance[i]);
-        }
-    return finite_check(to, cells * channels, "encode", error);
-}
-
-/* The result of the task encode: channels first, in the VAE's raw scale. */
-static int keep_encoded(struct lance_job *job, struct error *error)
-{
-    const size_t cells = target_cells(job), channels = channels_of(job);
-    int code = 0;
-    job->raw_latents = host_alloc(cells * channels, sizeof(float), "latents", &code, error);
-    if (code)
-        return code;
-    vae_latent_to_raw(job->model->vae, job->encoded, cells);
-    for (size_t i = 0; i < cells * channels; i++)
-        job->raw_latents[i % channels * cells + i / channels] = job->encoded[i];
-    free(job->encoded);
-    job->encoded = NULL;
-    return 0;
-}
-
-static int encode_stage_end(struct lance_job *job, struct error *error)
-{
-    vae_pass_close(job->vae_pass);
-    job->vae_pass = NULL;
-    free(job->chunk);
-    free(job->moments);
-    free(job->prepared.vae_pixels);
-    free(job->prepared.eps);
-    job->chunk = job->moments = job->prepared.eps = NULL;
-    job->prepared.vae_pixels = NULL;
-    job->vae_frame = 0;
-    return job->request.task == LANCE_ENCODE ? keep_encoded(job, error) : 0;
-}
-
-/* ---- prefix ---- */
-
-/* The workspace of the decoder, when it is first needed. */
-static int open_workspace(struct lance_job *job, struct error *error)
-{
-    if (job->workspace)
-        return 0;
-    return decoder_workspace_open(&job->workspace, job->model->decoder, job->plan.workspace_rows, job->plan.query_rows, error);
-}
-
-static int prefix_stage_begin(struct lance_job *job, struct error *error)
-{
-    const struct job_plan *plan = &job->plan;
-    const struct lance_model *model = job->model;
-    int code = 0;
-    if (prefix_lacks(job->prefix, SPLIT_FULL_NOISE)) {
-        const size_t n = (size_t)token_grid_cells(plan->encoded), channels = channels_of(job);
-        const size_t latent_bytes = n * channels * job->kernels->act_bytes;
-        if ((code = device_alloc(job, &job->reference_latents, latent_bytes, error)) ||
-            (code = device_alloc(job, &job->reference_positions, plan->reference_bytes - latent_bytes, error)) ||
-            (code = latent_tokens_positions(model->latent_tokens, plan->encoded, job->reference_positions, error)))
-            return code;
-        job->kernels->upload(job->kernels, job->reference_latents, job->encoded, n * channels);
-    }
-    return open_workspace(job, error);
-}
-
-static int prefix_stage_step(struct lance_job *job, int step, struct error *error)
-{
-    (void)step;
-    const struct prefix_inputs inputs = {job->vit_tokens, job->reference_latents, job->reference_positions};
-    return prefix_run(job->prefix, missing_split(job), job->workspace, &inputs, NULL, error);
-}
-
-static int prefix_stage_end(struct lance_job *job, struct error *error)
-{
-    (void)error;
-    device_free(job, &job->vit_tokens);
-    device_free(job, &job->reference_latents);
-    device_free(job, &job->reference_positions);
-    return 0;
-}
-
-/* ---- denoise ---- */
-
-static int denoise_stage_begin(struct lance_job *job, struct error *error)
-{
-    const struct job_plan *plan = &job->plan;
-    const struct lance_model *model = job->model;
-    const size_t item = target_cells(job) * channels_of(job), batch = (size_t)job->request.batch_size;
-    const size_t given = job->encoded && job->request.task == LANCE_I2V ? frame_cells(plan->target) * channels_of(job) : 0;
-    int code;
-    if ((code = open_workspace(job, error)) || (code = device_alloc(job, &job->x, batch * item * sizeof(float), error)) ||
-        (code = device_alloc(job, &job->velocity, item * sizeof(float), error)) ||
-        (code = denoiser_open(&job->denoiser, model->decoder, model->latent_tokens, job->kernels, job->workspace, job->prefix,
-                              &plan->denoiser, error)))
-        return code;
-    for (size_t i = 0; i < batch && given; i++)
-        memcpy(job->prepared.initial + i * item, job->encoded, given * sizeof(float));
-    job->kernels->param_upload(job->kernels, job->x, job->prepared.initial, batch * item);
-    free(job->prepared.initial);
-    job->prepared.initial = NULL;
-    code = 0;
-    if (job->prepared.given.mask)
-        job->host_x = host_alloc(batch * item, sizeof(float), "masked latents", &code, error);
-    return code;
-}
-
-/* The first step shows whether the weights are numbers; denoise_stage_end looks at what the last one left. */
-static int check_first_step(struct lance_job *job, struct error *error)
-{
-    const size_t n = (size_t)job->request.batch_size * target_cells(job) * channels_of(job);
-    int code = 0;
-    float *x = host_alloc(n, sizeof(float), "latents", &code, error);
-    if (!code) {
-        job->kernels->param_download(job->kernels, x, job->x, n);
-        code = finite_check(x, n, "denoise, step 1,", error);
-    }
-    free(x);
-    return code;
-}
-
-static int denoise_stage_step(struct lance_job *job, int step, struct error *error)
-{
-    const struct lance_request *r = &job->request;
-    struct kernels *k = job->kernels;
-    const float t = job->plan.timesteps[step], dt = t - job->plan.timesteps[step + 1];
-    const bool guided = sampler_is_guided(t, r->guidance_scale, r->guidance_interval);
-    const size_t item = target_cells(job) * channels_of(job);
-    const act *cond, *uncond;
-    int code = denoiser_velocity(job->denoiser, job->x, t, guided, NULL, &cond, &uncond, error);
-    if (code)
-        return code;
-    for (int i = 0; i < r->batch_size; i++) {
-        const struct guided_step update = {
-            .x = param_at(job->x, (size_t)i * item),
-            .v_cond = act_at(k, cond, (size_t)i * item),
-            .v_uncond = uncond ? act_at(k, uncond, (size_t)i * item) : NULL,
-            .rows = (int)target_cells(job),
-            .width = (int)channels_of(job),
-            .first_row = job->plan.condition_frames * (int)frame_cells(job->plan.target),
-            .guidance_scale = (float)r->guidance_scale,
-            .renorm = r->guidance_renorm,
-            .renorm_min = (float)r->guidance_renorm_min,
-            .dt = dt,
-            .v_out = i == 0 ? job->velocity : NULL,
-        };
-        k->guided_step(k, &update);
-    }
-    code = k->sync(k, error);
-    if (!code && step == 0)
-        code = check_first_step(job, error);
-    if (code || !job->prepared.given.mask)
-        return code;
-    const size_t n = (size_t)r->batch_size * item;
-    k->param_download(k, job->host_x, job->x, n);
-    latents_keep(&job->prepared.given, t - dt, job->host_x);
-    k->param_upload(k, job->x, job->host_x, n);
-    return 0;
-}
-
-static int denoise_stage_end(struct lance_job *job, struct error *error)
-{
-    const size_t n = (size_t)job->request.batch_size * target_cells(job) * channels_of(job);
-    int code = 0;
-    job->latents = host_alloc(n, sizeof(float), "latents", &code, error);
-    job->raw_latents = host_alloc(n, sizeof(float), "latents", &code, error);
-    if (job->plan.timesteps[job->plan.steps] > 0)
-        job->latent_state = host_alloc(n, sizeof(float), "latents", &code, error);
-    if (code)
-        return code;
-    job->kernels->param_download(job->kernels, job->latents, job->x, n);
-    if ((code = finite_check(job->latents, n, "denoise", error)))
-        return code;
-    latents_finish(&job->prepared.given, job->model, job->latents, job->raw_latents, job->latent_state);
-    latents_free(&job->prepared.given);
-    free(job->host_x);
-    job->host_x = NULL;
-    denoiser_close(job->denoiser);
-    decoder_workspace_close(job->workspace);
-    job->denoiser = NULL;
-    job->workspace = NULL;
-    close_prefix(job);
-    device_free(job, &job->x);
-    device_free(job, &job->velocity);
-    return 0;
-}
-
-/* ---- decode ---- */
-
-static size_t picture_bytes(const struct lance_job *job)
-{
-    return frame_cells(job->plan.target) * VAE_SPATIAL_STRIDE * VAE_SPATIAL_STRIDE * 3;
-}
-
-static int decode_stage_begin(struct lance_job *job, struct error *error)
-{
-    const size_t frames = (size_t)vae_frames(job->plan.target.frames);
-    int code = 0;
-    job->moments = host_alloc(frame_cells(job->plan.target) * channels_of(job), sizeof(float), "latents", &code, error);
-    job->chunk = host_alloc(VAE_TEMPORAL_STRIDE * picture_bytes(job), sizeof(float), "decoded frames", &code, error);
-    job->pixels = host_alloc((size_t)job->request.batch_size * frames * picture_bytes(job), 1, "decoded frames", &code, error);
-    return code;
-}
-
-static int decode_stage_step(struct lance_job *job, int step, struct error *error)
-{
-    (void)step;
-    const struct token_grid target = job->plan.target;
-    const size_t cells = target_cells(job), channels = channels_of(job), rows = frame_cells(target);
-    int code = 0, frames = 0;
-    if (job->vae_frame == target.frames) { /* of the batch item before */
-        vae_pass_close(job->vae_pass);
-        job->vae_pass = NULL;
-        job->vae_frame = 0;
-        job->vae_item++;
-    }
-    const int frame = job->vae_frame;
-    if (!job->vae_pass)
-        code = vae_decode_begin(&job->vae_pass, job->model->vae, target.frames, target.height, target.width, error);
-    if (code)
-        return code;
-    latents_frame_rows(job->raw_latents + (size_t)job->vae_item * cells * channels, cells, channels, (size_t)frame * rows, rows,
-                       job->moments);
-    int more = vae_decode_step(job->vae_pass, job->moments, job->chunk, &frames, error);
-    if (more)
-        return more < 0 ? more : 0;
-    size_t first = (size_t)job->vae_item * (size_t)vae_frames(target.frames) + (size_t)(frame == 0 ? 0 : vae_frames(frame));
-    vae_pixels_to_u8(job->chunk, job->pixels + first * picture_bytes(job), (size_t)frames * picture_bytes(job));
-    job->vae_frame++;
-    return 0;
-}
-
-static int decode_stage_end(struct lance_job *job, struct error *error)
-{
-    (void)error;
-    vae_pass_close(job->vae_pass);
-    job->vae_pass = NULL;
-    free(job->chunk);
-    free(job->moments);
-    job->chunk = job->moments = NULL;
-    return 0;
-}
-
-/* ---- text ---- */
-
-static int text_stage_begin(struct lance_job *job, struct error *error)
-{
-    int code = open_workspace(job, error);
-    return code ? code : answer_open(&job->answer, job->model, &job->plan, &job->request, job->prefix, job->workspace, error);
-}
-
-static int text_stage_step(struct lance_job *job, int step, struct error *error)
-{
-    (void)step;
-    int status = answer_step(job->answer, &job->piece, error);
-    if (status < 0)
-        return status;
-    const int32_t *ids;
-    job->step = answer_tokens(job->answer, &ids) - 1; /* the caller adds one */
-    if (status == LANCE_STEP_DONE) { /* shorter than it might have been */
-        job->total_steps -= job->stage_steps[job->stage] - (job->step + 1);
-        job->stage_steps[job->stage] = job->step + 1;
-    }
-    return 0;
-}
-
-static int text_stage_end(struct lance_job *job, struct error *error)
-{
-    int code = answer_text(job->answer, &job->text, error);
-    decoder_workspace_close(job->workspace);
-    job->workspace = NULL;
-    close_prefix(job);
+    job->job.prepared = true;
+    int code = job->job.resumed ? take_up(job, error) : 0;
+    const bool decodes_only = job->job.resumed && job->job.resumed->stage == STAGE_DECODE;
+    if (!code && job->job.plan.prompt && !decodes_only)
+        code = open_prefix(job, error);
+    if (!code)
+        list_stages(job);
+    memcpy(job->identity.inputs, job->job.left.inputs, sizeof job->identity.inputs);
+    if (job->job.resumed && job->job.resumed->stage < STAGE_DENOISE) /* nothing more is kept of these */
+        forget_state(&job->job);
     return code;
 }
 
 /* ---- start ---- */
 
-static const struct stage prepare_stage = {STAGE_PREPARE, prepare_stage_begin, prepare_stage_step, prepare_stage_end};
-static const struct stage vit_stage = {STAGE_VIT, vit_stage_begin, vit_stage_step, vit_stage_end};
-static const struct stage encode_stage = {STAGE_ENCODE, encode_stage_begin, encode_stage_step, encode_stage_end};
-static const struct stage prefix_stage = {STAGE_PREFIX, prefix_stage_begin, prefix_stage_step, prefix_stage_end};
-static const struct stage denoise_stage = {STAGE_DENOISE, denoise_stage_begin, denoise_stage_step, denoise_stage_end};
-static const struct stage decode_stage = {STAGE_DECODE, decode_stage_begin, decode_stage_step, decode_stage_end};
-static const struct stage text_stage = {STAGE_TEXT, text_stage_begin, text_stage_step, text_stage_end};
-
-static void add_stage(struct lance_job *job, const struct stage *stage, int steps, int size)
+static struct lance_job *job_new(struct lance_model *model, const struct lance_request *request, const struct job_plan *plan)
 {
-    job->stages[job->stage_count] = stage;
-    job->stage_size[job->stage_count] = size;
-    job->stage_steps[job->stage_count++] = steps;
-    job->total_steps += steps;
-}
-
-/* The stages of the job: all that it may need, as long as it is not known what earlier jobs have left (no prefix is open). */
-static int list_stages(struct lance_job *job, struct error *error)
-{
-    const struct job_plan *plan = &job->plan;
-    const struct lance_request *r = &job->request;
-    const struct token_grid grid = plan->target;
-    const bool begins = job->stage_count == 0;
-    int missing = plan->prompt && begins ? prompt_prefix_splits(plan->prompt) : 0, steps;
-    for (int i = 0; job->prefix && i < prefix_splits(job->prefix); i++)
-        missing += !prefix_has(job->prefix, i);
-    if (begins)
-        add_stage(job, &prepare_stage, prepare_steps(plan, r), 0);
-    job->stage_count = 1;
-    job->total_steps = job->stage_steps[0];
-    if (begins ? plan->sees : job->prepared.vit_pixels != NULL)
-        add_stage(job, &vit_stage, checkpoint_config(job->model->checkpoint)->vit.depth, 1);
-    if (begins ? plan->encodes : job->prepared.vae_pixels != NULL) {
-        steps = vae_encode_steps(job->model->vae, plan->encoded.frames, plan->encoded.height, plan->encoded.width, error);
-        if (steps < 0)
-            return steps;
-        add_stage(job, &encode_stage, steps, plan->encoded.frames);
-    }
-    if (missing > 0)
-        add_stage(job, &prefix_stage, missing, missing);
-    if (task_answers(r->task)) {
-        add_stage(job, &text_stage, r->max_new_tokens, r->max_new_tokens);
-        return 0;
-    }
-    if (task_samples(r->task))
-        add_stage(job, &denoise_stage, plan->steps, plan->steps);
-    if (r->task == LANCE_DECODE || (task_samples(r->task) && r->decode)) {
-        steps = vae_decode_steps(job->model->vae, grid.frames, grid.height, grid.width, error);
-        if (steps < 0)
-            return steps;
-        add_stage(job, &decode_stage, r->batch_size * steps, r->batch_size * grid.frames);
-    }
-    return 0;
+    struct lance_job *job = calloc(1, sizeof *job);
+    if (!job)
+        return NULL;
+    job->job = (struct job){.model = model, .kernels = model->kernels, .request = *request, .plan = *plan};
+    job->identity = (struct state_identity){
+        .build = lance_build(), .backend = model->kernels->name, .model = checkpoint_hash(model->checkpoint)};
+    request_hash(request, job->identity.request);
+    job_memory_plan(&job->job, &job->memory);
+    return job;
 }
 
 int lance_job_start(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
@@ -607,26 +209,122 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 {
     *out = NULL;
     struct job_plan plan;
-    int code = job_plan_make(&plan, model, request, error);
+    int code = request_check(model, request, error);
+    if (!code)
+        code = job_plan_make(&plan, model, request, error);
     if (code)
         return code;
-    struct lance_job *job = calloc(1, sizeof *job);
+    struct lance_job *job = job_new(model, request, &plan);
     if (!job) {
         job_plan_free(&plan);
         return error_set(error, ERROR_NO_MEMORY, "job: no memory");
     }
-    job->model = model;
-    job->kernels = model->kernels;
-    job->request = *request;
-    job->plan = plan;
     code = admit(job, error);
     if (!code)
-        code = list_stages(job, error);
+        list_stages(job);
     if (code)
         lance_job_close(job);
     else
         *out = job;
     return code;
+}
+
+/* ---- saved and taken up ---- */
+
+static struct state_sizes state_sizes_of(const struct lance_job *job)
+{
+    const struct job *j = &job->job;
+    const struct handover_sizes sizes = handover_sizes_of(j);
+    const int known = tokenizer_size(j->model->tokenizer), vocabulary = decoder_vocab_size(j->model->decoder);
+    struct state_sizes s = {.latents = (size_t)sizes.x / sizeof(float), .encoded = (size_t)sizes.encoded / sizeof(float)};
+    if (task_answers(j->request.task)) {
+        s.tokens = j->request.max_new_tokens;
+        s.token_ids = known < vocabulary ? known : vocabulary;
+        s.token_values = kv_cache_row_values(j->model->decoder);
+    }
+    if (j->plan.decodes) {
+        s.items = j->request.batch_size;
+        s.item_bytes = (size_t)sizes.pixels / (size_t)s.items;
+        s.item_steps = j->plan.decoding.steps;
+    }
+    for (int i = 0; i < job->stage_count; i++)
+        s.steps[job->stages[i].id] = job->stages[i].steps;
+    return s;
+}
+
+/* What the stage leaves aside: latents of the source, and of the outcome of denoising where that has ended. */
+static int save_handover(const struct lance_job *job, struct job_state *state, struct error *error)
+{
+    const struct job *j = &job->job;
+    const struct handover_sizes sizes = handover_sizes_of(j);
+    int code = 0;
+    if (j->left.encoded && state->stage > STAGE_ENCODE) { /* all of it */
+        state->encoded = host_alloc(sizes.encoded, "the job's state", &code, error);
+        if (!code)
+            memcpy(state->encoded, j->left.encoded, (size_t)sizes.encoded);
+    }
+    if (state->stage == STAGE_DECODE && task_samples(j->request.task)) {
+        state->x = host_alloc(sizes.x, "the job's state", &code, error);
+        if (!code)
+            memcpy(state->x, j->left.x, (size_t)sizes.x);
+    }
+    return code;
+}
+
+static int collect_state(const struct lance_job *job, struct job_state *state, struct error *error)
+{
+    const struct stage_kind *kind = current_kind(job);
+    state->stage = job->stages[job->current].id;
+    memcpy(state->seconds, job->seconds, sizeof state->seconds);
+    memcpy(state->steps_done, job->steps_done, sizeof state->steps_done);
+    int code = job->job.prepared ? save_handover(job, state, error) : 0;
+    if (!code && job->stage && kind->save) {
+        state->step = job->turn.step;
+        code = kind->save(job->stage, state, error);
+    }
+    return code ? code : job->job.kernels->sync(job->job.kernels, error);
+}
+
+int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, struct error *error)
+{
+    *state = NULL;
+    *bytes = 0;
+    if (job->failed)
+        return error_set(error, ERROR_INTERNAL, "the job has failed and can only be closed");
+    if (job->finished)
+        return error_set(error, ERROR_BAD_REQUEST, "the job is done: what is to be kept is its result");
+    const struct state_sizes sizes = state_sizes_of(job);
+    if (job->job.resumed) /* it has not come to where it was */
+        return job_state_write(job->job.resumed, &job->identity, &sizes, state, bytes, error);
+    struct job_state now = {0};
+    int code = collect_state(job, &now, error);
+    if (!code)
+        code = job_state_write(&now, &job->identity, &sizes, state, bytes, error);
+    job_state_free(&now);
+    return code;
+}
+
+int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request, const void *state,
+                     size_t bytes, struct error *error)
+{
+    int code = lance_job_start(out, model, request, error);
+    if (code)
+        return code;
+    struct lance_job *job = *out;
+    const struct state_sizes sizes = state_sizes_of(job);
+    job->job.resumed = calloc(1, sizeof *job->job.resumed);
+    code = job->job.resumed ? job_state_read(job->job.resumed, &job->identity, &sizes, state, bytes, error)
+                            : error_set(error, ERROR_NO_MEMORY, "job: no memory");
+    if (code) {
+        lance_job_close(job);
+        *out = NULL;
+        return code;
+    }
+    memcpy(job->seconds, job->job.resumed->seconds, sizeof job->seconds);
+    memcpy(job->steps_done, job->job.resumed->steps_done, sizeof job->steps_done);
+    if (job->job.resumed->stage == STAGE_PREPARE)
+        forget_state(&job->job);
+    return 0;
 }
 
 /* ---- stepping ---- */
@@ -635,33 +333,71 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 static void account_memory(struct lance_job *job, uint64_t others)
 {
     const uint64_t used = memory_of_jobs(job);
+    uint64_t *stage_peak = &job->stage_peak_bytes[job->stages[job->current].id];
     job->held_bytes = used > others ? used - others : 0; /* a shared prefix may have been counted as another job's */
+    if (job->held_bytes > *stage_peak)
+        *stage_peak = job->held_bytes;
     if (job->held_bytes > job->peak_bytes)
         job->peak_bytes = job->held_bytes;
+}
+
+/* The current stage's memory; where it is the one that a state was saved in, that is taken up and forgotten. */
+static int open_stage(struct lance_job *job, struct error *error)
+{
+    const enum lance_stage id = job->stages[job->current].id;
+    job->turn = (struct stage_turn){.steps = job->stages[job->current].steps};
+    int code = current_kind(job)->open(&job->stage, &job->job, error);
+    if (code || !job_resumes(&job->job, id))
+        return code;
+    job->turn.step = job->job.resumed->step;
+    job->total_step += job->turn.step;
+    forget_state(&job->job);
+    return 0;
+}
+
+/* The text of a step outlives its stage. */
+static int keep_piece(struct lance_job *job, struct error *error)
+{
+    const char *text = job->turn.text;
+    free(job->piece);
+    job->piece = text && *text ? strdup(text) : NULL;
+    return text && *text && !job->piece ? error_set(error, ERROR_NO_MEMORY, "job: no memory") : 0;
+}
+
+/* The stage has done its last step. */
+static int end_stage(struct lance_job *job, struct error *error)
+{
+    const struct stage_kind *kind = current_kind(job);
+    int code = kind->end(job->stage, error);
+    kind->close(job->stage);
+    job->stage = NULL;
+    make_room(job->job.model);
+    return code || job->stages[job->current].id != STAGE_PREPARE ? code : end_preparing(job, error);
 }
 
 /* One step of the current stage, its beginning and its end where they fall. A stage holds most after its steps
  * and before its end; where a new peak of the backend shows more, that counts. */
 static int advance(struct lance_job *job, struct error *error)
 {
-    const struct stage *stage = job->stages[job->stage];
-    struct kernels *k = job->kernels;
+    struct kernels *k = job->job.kernels;
     const uint64_t others = memory_of_jobs(job) - job->held_bytes, peak_before = k->memory_peak(k);
-    const uint64_t kept = prefix_cache_idle_bytes(job->model->prefix_cache);
-    int code = 0, before = job->step;
-    job->piece = NULL;
-    if (!job->begun)
-        code = stage->begin(job, error);
-    job->begun = true;
-    if (!code)
-        code = stage->step(job, job->step, error);
+    const uint64_t kept = prefix_cache_idle_bytes(job->job.model->prefix_cache);
+    struct listed_stage *listed = &job->stages[job->current];
+    int code = job->opened ? 0 : open_stage(job, error);
+    job->opened = true;
+    const int before = job->turn.step;
+    job->turn.text = NULL;
+    if (!code && before < job->turn.steps)
+        code = current_kind(job)->step(job->stage, &job->turn, error);
     account_memory(job, others);
     if (!code) {
-        job->step++;
-        job->total_step += job->step - before;
-        if (job->step >= job->stage_steps[job->stage])
-            code = stage->end(job, error);
+        job->total_step += job->turn.step - before;
+        job->total_steps -= listed->steps - job->turn.steps;
+        listed->steps = job->turn.steps;
+        code = keep_piece(job, error);
     }
+    if (!code && job->turn.step >= job->turn.steps)
+        code = end_stage(job, error);
     account_memory(job, others);
     const uint64_t peak = k->memory_peak(k);
     if (peak > peak_before && peak - kept - others > job->peak_bytes)
@@ -672,43 +408,50 @@ static int advance(struct lance_job *job, struct error *error)
 static int later_steps(const struct lance_job *job)
 {
     int steps = 0;
-    for (int i = job->stage + 1; i < job->stage_count; i++)
-        steps += job->stage_size[i];
+    for (int i = job->current + 1; i < job->stage_count; i++)
+        steps += job->stages[i].size;
     return steps;
+}
+
+/* On to the next stage where this one has ended. */
+static void move_on(struct lance_job *job)
+{
+    if (job->turn.step < job->turn.steps)
+        return;
+    job->current++;
+    job->opened = false;
+    job->turn = (struct stage_turn){0};
+    job->finished = job->current == job->stage_count;
 }
 
 int lance_job_step(struct lance_job *job, struct lance_progress *progress, struct error *error)
 {
     if (job->failed || job->finished)
         return job->finished ? LANCE_STEP_DONE : error_set(error, ERROR_INTERNAL, "the job has failed and can only be closed");
+    struct kernels *k = job->job.kernels;
     const double start = clock_seconds();
-    job->kernels->watch(job->kernels, &job->aborted);
+    k->watch(k, &job->aborted);
     int code = atomic_load(&job->aborted) ? ERROR_CANCELLED : advance(job, error);
-    job->kernels->watch(job->kernels, NULL);
+    k->watch(k, NULL);
     if (code) {
         job->failed = true;
         return code == ERROR_CANCELLED ? error_set(error, code, "the job was cancelled") : code;
     }
-    const int stage = job->stage;
+    const enum lance_stage id = job->stages[job->current].id;
     const double seconds = clock_seconds() - start;
-    job->stage_seconds[stage] += seconds;
-    job->stages_done_steps[stage] = job->step;
+    job->seconds[id] += seconds;
+    job->steps_done[id] = job->turn.step;
     *progress = (struct lance_progress){
-        .stage = job->stages[stage]->id,
-        .step = job->step,
-        .steps = job->stage_steps[stage],
+        .stage = id,
+        .step = job->turn.step,
+        .steps = job->turn.steps,
         .total_step = job->total_step,
         .total_steps = job->total_steps,
         .later_steps = later_steps(job),
-        .text = job->piece && *job->piece ? job->piece : NULL,
+        .text = job->piece,
         .seconds = seconds,
     };
-    if (job->step >= job->stage_steps[stage]) {
-        job->stage++;
-        job->step = 0;
-        job->begun = false;
-        job->finished = job->stage == job->stage_count;
-    }
+    move_on(job);
     return job->finished ? LANCE_STEP_DONE : LANCE_STEP_MORE;
 }
 
@@ -719,39 +462,53 @@ void lance_job_abort(struct lance_job *job)
 
 /* ---- results ---- */
 
+/* What the first batch item is on its way to, or has come to, [cells, channels]. */
+static int clean_latents(const struct lance_job *job, float *clean, struct error *error)
+{
+    const struct job *j = &job->job;
+    if (!job->finished && job->stage && job->stages[job->current].id == STAGE_DENOISE)
+        return denoise_stage_clean(job->stage, clean, error);
+    if (!j->left.raw_latents || !j->left.x)
+        return error_set(error, ERROR_NOT_FOUND, "there is no preview before the first denoising step");
+    memcpy(clean, j->left.x, job_item_values(j) * sizeof *clean);
+    return 0;
+}
+
 int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, int *height, int *width, struct error *error)
 {
-    if (!job->request.preview)
+    struct job *j = &job->job;
+    const size_t cells = job_target_cells(j);
+    if (!j->request.preview)
         return error_set(error, ERROR_BAD_REQUEST, "the job was started without previews");
-    const bool denoising = job->denoiser && job->stages[job->stage] == &denoise_stage && job->step > 0;
-    if (!denoising && !job->latents)
-        return error_set(error, ERROR_NOT_FOUND, "there is no preview before the first denoising step");
-    const size_t cells = target_cells(job), n = cells * channels_of(job);
     int code = 0;
-    float *clean = host_alloc(2 * n, sizeof(float), "a preview", &code, error);
+    float *clean = host_alloc(job_item_values(j) * sizeof *clean, "a preview", &code, error);
     if (!code && !job->preview)
-        job->preview = host_alloc(cells, 3, "a preview", &code, error);
-    if (!code && denoising) {
-        /* Where the last step's velocity leads from here: x - t * v. */
-        float *velocity = clean + n;
-        const float t = job->plan.timesteps[job->step];
-        job->kernels->param_download(job->kernels, clean, job->x, n);
-        job->kernels->param_download(job->kernels, velocity, job->velocity, n);
-        for (size_t i = (size_t)job->plan.condition_frames * frame_cells(job->plan.target) * channels_of(job); i < n; i++)
-            clean[i] -= t * velocity[i];
-    } else if (!code) {
-        memcpy(clean, job->latents, n * sizeof *clean);
-    }
-    job->kernels->watch(job->kernels, &job->aborted);
+        job->preview = host_alloc(cells * 3, "a preview", &code, error);
     if (!code)
-        code = preview_make(job->model, clean, cells, job->preview, error);
-    job->kernels->watch(job->kernels, NULL);
+        code = clean_latents(job, clean, error);
+    j->kernels->watch(j->kernels, &job->aborted);
+    if (!code)
+        code = preview_make(j->model, clean, cells, job->preview, error);
+    j->kernels->watch(j->kernels, NULL);
     free(clean);
     *rgb = job->preview;
-    *frames = job->plan.target.frames;
-    *height = job->plan.target.height;
-    *width = job->plan.target.width;
+    *frames = j->plan.target.frames;
+    *height = j->plan.target.height;
+    *width = j->plan.target.width;
     return code;
+}
+
+static void tell_stages(const struct lance_job *job, struct lance_result *result)
+{
+    for (int i = 0; i < STAGE_COUNT; i++)
+        if (job->steps_done[i] > 0)
+            result->stages[result->stage_count++] = (struct lance_stage_time){
+                .stage = i,
+                .seconds = job->seconds[i],
+                .steps = job->steps_done[i],
+                .peak_bytes = job->stage_peak_bytes[i],
+                .estimated_bytes = job->memory.stages[i].device_bytes,
+            };
 }
 
 int lance_job_result(const struct lance_job *job, struct lance_result *result, struct error *error)
@@ -759,28 +516,28 @@ int lance_job_result(const struct lance_job *job, struct lance_result *result, s
     *result = (struct lance_result){0};
     if (!job->finished)
         return error_set(error, ERROR_BUSY, "the job is not done");
-    const struct token_grid target = job->plan.target;
-    result->batch = job->request.batch_size;
+    const struct job *j = &job->job;
+    const struct token_grid target = j->plan.target;
+    result->batch = j->request.batch_size;
     result->peak_bytes = job->peak_bytes;
-    result->estimated_bytes = job->plan.memory.device_bytes;
-    for (int i = 0; i < job->stage_count; i++)
-        result->stages[result->stage_count++] =
-            (struct lance_stage_time){job->stages[i]->id, job->stage_seconds[i], job->stages_done_steps[i]};
+    result->estimated_bytes = job->memory.peak.device_bytes;
+    tell_stages(job, result);
     if (target.frames > 0) {
-        result->pixels = job->pixels;
+        result->pixels = j->left.pixels;
         result->frames = vae_frames(target.frames);
         result->height = target.height * VAE_SPATIAL_STRIDE;
         result->width = target.width * VAE_SPATIAL_STRIDE;
-        result->fps = task_makes_video(job->request.task) || target.frames > 1 ? LANCE_VIDEO_FPS : 0;
-        result->latents = job->request.task == LANCE_DECODE ? NULL : job->raw_latents;
-        result->latent_state = job->latent_state;
+        result->fps = task_makes_video(j->request.task) || target.frames > 1 ? LANCE_VIDEO_FPS : 0;
+        result->latents = j->request.task == LANCE_DECODE ? NULL : j->left.raw_latents;
+        result->latent_state = j->left.latent_state;
         result->latent_frames = target.frames;
         result->latent_height = target.height;
         result->latent_width = target.width;
     } else {
         result->batch = 1;
-        result->text = job->text;
-        result->tokens = answer_tokens(job->answer, &result->token_ids);
+        result->text = j->left.text;
+        result->tokens = j->left.tokens;
+        result->token_ids = j->left.token_ids;
     }
     return 0;
 }
@@ -789,24 +546,13 @@ void lance_job_close(struct lance_job *job)
 {
     if (!job)
         return;
-    job->model->promised_bytes -= job->promised_bytes;
-    vit_pass_close(job->vit_pass);
-    vae_pass_close(job->vae_pass);
-    answer_close(job->answer);
-    denoiser_close(job->denoiser);
-    decoder_workspace_close(job->workspace);
-    prefix_close(job->prefix);
-    prepare_close(job->prepare);
-    prepared_free(&job->prepared);
-    device_free(job, &job->vit_tokens);
-    device_free(job, &job->reference_latents);
-    device_free(job, &job->reference_positions);
-    device_free(job, &job->x);
-    device_free(job, &job->velocity);
-    void *const host[] = {job->encoded, job->chunk, job->moments, job->latents, job->raw_latents, job->latent_state,
-                          job->host_x, job->pixels, job->preview, job->text};
-    for (size_t i = 0; i < sizeof host / sizeof *host; i++)
-        free(host[i]);
-    job_plan_free(&job->plan);
+    job->job.model->promised_bytes -= job->promised_bytes;
+    if (job->stage)
+        current_kind(job)->close(job->stage);
+    handover_free(&job->job.left, job->job.kernels);
+    forget_state(&job->job);
+    free(job->preview);
+    free(job->piece);
+    job_plan_free(&job->job.plan);
     free(job);
 }

@@ -12,6 +12,7 @@ FILE_BY_FILE = (
     "base",
     "daemon",
     "daemon/engine",
+    "daemon/engine/stages",
     "daemon/engine/model",
     "daemon/engine/model/checkpoint",
     "daemon/engine/model/tokenizer",

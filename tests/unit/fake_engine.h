@@ -211,7 +211,8 @@ int lance_job_result(const struct lance_job *job, struct lance_result *result, s
         result->height = job->request.height;
         result->width = job->request.width;
     }
-    result->stages[0] = (struct lance_stage_time){fake_is_text(job) ? STAGE_TEXT : STAGE_DENOISE, 0.5, job->step};
+    result->stages[0] = (struct lance_stage_time){
+        .stage = fake_is_text(job) ? STAGE_TEXT : STAGE_DENOISE, .seconds = 0.5, .steps = job->step};
     result->stage_count = 1;
     return 0;
 }

@@ -16,36 +16,13 @@
 
 #include "base/noise.h"
 #include "tests/unit/engine_fixture.h"
-
-static uint8_t source_pixels[6 * 60 * 80 * 3];
-static struct lance_media picture = {source_pixels, 1, 60, 80, 0}, clip = {source_pixels, 6, 60, 80, 12};
+#include "tests/unit/small_requests.h"
 
 static int open_model(void **state)
 {
     (void)state;
     fill_source(source_pixels, sizeof source_pixels);
     return open_engine();
-}
-
-static float latent_values_given[48 * 3 * 4];
-static struct lance_latents latents_given = {latent_values_given, 1, 48, 1, 3, 4};
-
-static struct lance_request small(enum lance_task task)
-{
-    struct lance_request r;
-    lance_request_init(&r, task);
-    r.prompt = "a red square";
-    r.width = 64;
-    r.height = 48;
-    r.num_inference_steps = 3;
-    r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
-    r.max_new_tokens = 6;
-    r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : task_takes_video(task) ? &clip : &picture;
-    if (task == LANCE_DECODE) {
-        r.source = NULL;
-        r.latents = &latents_given;
-    }
-    return r;
 }
 
 static size_t latent_values(const struct lance_result *r)

@@ -11,8 +11,9 @@
 
 #include <cmocka.h>
 
-#include "daemon/engine/internal.h"
 #include "base/noise.h"
+#include "daemon/engine/lance_model.h"
+#include "daemon/engine/model/vae.h"
 #include "tests/unit/engine_fixture.h"
 
 enum { CHANNELS = 48, HEIGHT = 48, WIDTH = 64, ROWS = HEIGHT / 16, COLUMNS = WIDTH / 16, CELLS = ROWS * COLUMNS, FRAMES = 2 };

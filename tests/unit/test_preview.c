@@ -1,5 +1,5 @@
 /* Tests of preview.c with VAEs that are not there; test_job.c has previews of a job with the demo model. */
-#include "daemon/engine/internal.h"
+#include "daemon/engine/preview.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/model/checkpoint/checkpoint.h"
+#include "kernels/kernels.h"
 #include "tests/golden/assemble.h"
 
 struct fixture {

@@ -274,6 +274,28 @@ static act *cache_at(const struct kv_cache *cache, int layer, int part, int row)
                   ((size_t)layer * 2 + (size_t)part) * matrix + (size_t)row * (size_t)cache->width);
 }
 
+size_t kv_cache_row_values(const struct decoder *d) { return (size_t)d->layer_count * 2 * (size_t)(d->kv_heads * d->head_dim); }
+
+void kv_cache_save(const struct kv_cache *cache, const struct decoder *d, float *values)
+{
+    const size_t matrix = (size_t)cache->rows * (size_t)cache->width;
+    for (int layer = 0; layer < d->layer_count && matrix > 0; layer++)
+        for (int part = 0; part < 2; part++, values += matrix)
+            d->kernels->download(d->kernels, values, cache_at(cache, layer, part, 0), matrix);
+}
+
+int kv_cache_restore(struct kv_cache *cache, const struct decoder *d, const float *values, int rows, struct error *error)
+{
+    if (cache->rows > 0 || rows > cache->capacity)
+        return error_set(error, ERROR_INTERNAL, "kv_cache: %d rows for a cache of %d that has %d", rows, cache->capacity, cache->rows);
+    const size_t matrix = (size_t)rows * (size_t)cache->width;
+    for (int layer = 0; layer < d->layer_count; layer++)
+        for (int part = 0; part < 2; part++, values += matrix)
+            d->kernels->upload(d->kernels, cache_at(cache, layer, part, 0), values, matrix);
+    cache->rows = rows;
+    return 0;
+}
+
 /* ---- workspace ---- */
 
 static int mlp_rows(int rows) { return rows < MLP_CHUNK_ROWS ? rows : MLP_CHUNK_ROWS; }

@@ -42,6 +42,12 @@ int kv_cache_open(struct kv_cache **out, const struct decoder *decoder, const st
 void kv_cache_close(struct kv_cache *cache); /* NULL is allowed */
 uint64_t kv_cache_bytes(const struct decoder *decoder, int capacity);
 
+/* The rows that a cache itself holds, to and from host memory: [layers, 2 (keys, values), rows, width], float32, which keeps
+ * every bit of an activation. A cache that is restored is empty and has the room. */
+size_t kv_cache_row_values(const struct decoder *decoder); /* floats of a row, all layers */
+void kv_cache_save(const struct kv_cache *cache, const struct decoder *decoder, float *values);
+int kv_cache_restore(struct kv_cache *cache, const struct decoder *decoder, const float *values, int rows, struct error *error);
+
 /* Device memory for passes of at most `rows` rows, of which passes that do not store have at most `query_rows`. */
 struct decoder_workspace;
 int decoder_workspace_open(struct decoder_workspace **out, const struct decoder *decoder, int rows, int query_rows,

@@ -76,7 +76,7 @@ static int set_positions(struct denoiser *d, struct error *error)
 }
 
 int denoiser_open(struct denoiser **out, const struct decoder *decoder, const struct latent_tokens *latent_tokens,
-                  struct kernels *kernels, struct decoder_workspace *workspace, const struct prefix *prefix,
+                  struct kernels *kernels, struct decoder_workspace *workspace, struct kv_cache *cond, struct kv_cache *uncond,
                   const struct denoiser_options *options, struct error *error)
 {
     *out = NULL;
@@ -93,7 +93,7 @@ int denoiser_open(struct denoiser **out, const struct decoder *decoder, const st
                            .options = *options,
                            .cells = token_grid_cells(options->grid)};
     for (int s = 0; s < sequences_of(options); s++)
-        d->caches[s] = s < options->batch ? prefix_cond(prefix) : prefix_uncond(prefix);
+        d->caches[s] = s < options->batch ? cond : uncond;
     act **const buffers[DENOISER_ACTS] = {&d->positions, &d->latents, &d->velocities, &d->times};
     size_t bytes[DENOISER_ACTS];
     sizes_of(decoder, latent_tokens, kernels, options, bytes);

@@ -9,7 +9,7 @@
 
 #include "daemon/engine/model/decoder.h"
 #include "daemon/engine/model/latent_tokens.h"
-#include "daemon/engine/model/prefix.h"
+#include "daemon/engine/model/prompt.h"
 
 struct denoiser_options {
     const struct prompt *prompt;
@@ -21,8 +21,9 @@ struct denoiser_options {
 
 struct denoiser;
 
+/* `cond` and `uncond` are queried, the latter only when guided, and must outlive the denoiser, as everything else. */
 int denoiser_open(struct denoiser **out, const struct decoder *decoder, const struct latent_tokens *latent_tokens,
-                  struct kernels *kernels, struct decoder_workspace *workspace, const struct prefix *prefix,
+                  struct kernels *kernels, struct decoder_workspace *workspace, struct kv_cache *cond, struct kv_cache *uncond,
                   const struct denoiser_options *options, struct error *error);
 void denoiser_close(struct denoiser *denoiser); /* NULL is allowed */
 

@@ -156,47 +156,35 @@ static int rehearse(struct vae_pass **out, const struct vae *vae, const struct v
     return 0;
 }
 
-static uint64_t pass_bytes(const struct vae *vae, const struct vae_network *network, int latent_frames,
-                           int latent_height, int latent_width)
+static uint64_t host_bytes_of(const struct vae_pass *pass)
 {
-    struct vae_pass *pass;
-    if (rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, NULL) < 0)
-        return UINT64_MAX; /* nothing can be admitted */
-    uint64_t bytes = (uint64_t)(pass->workspace.peak + pass->cache_elements) * vae->kernels->act_bytes;
-    vae_pass_close(pass);
-    return bytes;
+    return (uint64_t)pass->latent_height * (uint64_t)pass->latent_width * 2 * (uint64_t)pass->vae->latent_channels * sizeof(float);
 }
 
-static int pass_steps(const struct vae *vae, const struct vae_network *network, int latent_frames, int latent_height,
-                      int latent_width, struct error *error)
+static int pass_cost(const struct vae *vae, const struct vae_network *network, int latent_frames, int latent_height,
+                     int latent_width, struct vae_cost *cost, struct error *error)
 {
     struct vae_pass *pass;
     int status = rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, error);
     if (status < 0)
         return status;
-    int steps = steps_of(pass, 0) + (latent_frames - 1) * steps_of(pass, 1);
+    cost->device_bytes = (uint64_t)(pass->workspace.peak + pass->cache_elements) * vae->kernels->act_bytes;
+    cost->host_bytes = host_bytes_of(pass);
+    cost->steps = steps_of(pass, 0) + (latent_frames - 1) * steps_of(pass, 1);
     vae_pass_close(pass);
-    return steps;
+    return 0;
 }
 
-int vae_decode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error)
+int vae_decode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
+                    struct error *error)
 {
-    return pass_steps(vae, &vae->decoder, latent_frames, latent_height, latent_width, error);
+    return pass_cost(vae, &vae->decoder, latent_frames, latent_height, latent_width, cost, error);
 }
 
-int vae_encode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error)
+int vae_encode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
+                    struct error *error)
 {
-    return pass_steps(vae, &vae->encoder, latent_frames, latent_height, latent_width, error);
-}
-
-uint64_t vae_decode_bytes(const struct vae *vae, int latent_frames, int latent_height, int latent_width)
-{
-    return pass_bytes(vae, &vae->decoder, latent_frames, latent_height, latent_width);
-}
-
-uint64_t vae_encode_bytes(const struct vae *vae, int latent_frames, int latent_height, int latent_width)
-{
-    return pass_bytes(vae, &vae->encoder, latent_frames, latent_height, latent_width);
+    return pass_cost(vae, &vae->encoder, latent_frames, latent_height, latent_width, cost, error);
 }
 
 static int begin(struct vae_pass **out, const struct vae *vae, const struct vae_network *network, int latent_frames,
@@ -210,8 +198,7 @@ static int begin(struct vae_pass **out, const struct vae *vae, const struct vae_
     int status = rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, error);
     if (status < 0)
         return status;
-    size_t cells = (size_t)latent_height * (size_t)latent_width;
-    pass->host_latent = malloc(cells * 2 * (size_t)vae->latent_channels * sizeof(float));
+    pass->host_latent = malloc((size_t)host_bytes_of(pass));
     if (!pass->host_latent)
         status = error_set(error, ERROR_NO_MEMORY, "vae: out of memory");
     void *memory = NULL;

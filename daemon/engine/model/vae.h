@@ -28,18 +28,20 @@ int vae_latent_channels(const struct vae *vae);
 void vae_latent_to_raw(const struct vae *vae, float *values, size_t cells);
 void vae_latent_from_raw(const struct vae *vae, float *values, size_t cells);
 
-/* Device bytes of a decode or encode pass over `latent_frames` latent frames of this size (rows, columns of latent
- * cells): exactly what the pass allocates. A single frame needs no cache; from two frames on, their number does not
- * matter. */
-uint64_t vae_decode_bytes(const struct vae *vae, int latent_frames, int latent_height, int latent_width);
-uint64_t vae_encode_bytes(const struct vae *vae, int latent_frames, int latent_height, int latent_width);
+/* What a decode or encode pass over `latent_frames` latent frames of this size (rows, columns of latent cells) comes to. A
+ * single frame needs no cache; from two frames on, their number does not matter for the memory. */
+struct vae_cost {
+    uint64_t device_bytes, host_bytes; /* exactly what the pass allocates */
+    int steps;                         /* of all frames: one for a small frame, otherwise one for each block of layers,
+                                        * so that a large picture shows progress too */
+};
+/* ERROR_NO_MEMORY. */
+int vae_decode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
+                    struct error *error);
+int vae_encode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
+                    struct error *error);
 
 struct vae_pass;
-
-/* A latent frame is computed in steps: one for a small frame, otherwise one for each block of layers, so that a large picture
- * shows progress too. The number of all steps of a pass; ERROR_NO_MEMORY. */
-int vae_decode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error);
-int vae_encode_steps(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct error *error);
 
 /* Decoding: begin, then the latent frames in order, `latent_frames` of them, each by calls that return 1 until the frame
  * is done (0). `latent` is [latent_height*latent_width, channels] in the raw scale, host memory. `pixels` receives *frames

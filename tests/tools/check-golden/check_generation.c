@@ -39,7 +39,7 @@ static int upload_inputs(struct generation *g, struct error *error)
         code = upload(g, &g->vit_tokens, values, (size_t)tensor_elements(vit), error);
         free(values);
     }
-    if (!code && plan->reference_bytes && latent) {
+    if (!code && task_edits(g->check->golden->task) && latent) {
         const size_t n = (size_t)tensor_elements(latent), cells = n / g->channels;
         float *planes = golden_floats(latent), *values = malloc(n * sizeof *values);
         if (!values)
@@ -219,8 +219,8 @@ static int generate(struct generation *g, struct error *error)
         return code;
     if ((code = k->memory_alloc(k, (void **)&g->x, g->cells * g->channels * sizeof(float), error)) ||
         (code = k->memory_alloc(k, (void **)&g->v, g->cells * g->channels * sizeof(float), error)) ||
-        (code = denoiser_open(&g->denoiser, model->decoder, model->latent_tokens, k, g->workspace, g->prefix, &plan->denoiser,
-                              error)))
+        (code = denoiser_open(&g->denoiser, model->decoder, model->latent_tokens, k, g->workspace, prefix_cond(g->prefix),
+                              prefix_uncond(g->prefix), &plan->denoiser, error)))
         return code;
     check_times(g);
     return check_steps(g, error);

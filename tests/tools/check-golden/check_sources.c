@@ -1,5 +1,6 @@
 /* check_sources.c: from the source's pixels to ViT tokens and latents. */
 #include "tests/tools/check-golden/checks.h"
+#include "daemon/engine/latents.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef CHECK_GOLDEN_CHECKS_H
 #define CHECK_GOLDEN_CHECKS_H
 
-#include "daemon/engine/internal.h"
+#include "daemon/engine/plan.h"
 #include "tests/tools/check-golden/golden.h"
 #include "tests/tools/check-golden/report.h"
 

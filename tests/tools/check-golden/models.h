@@ -3,7 +3,7 @@
 #ifndef CHECK_GOLDEN_MODELS_H
 #define CHECK_GOLDEN_MODELS_H
 
-#include "daemon/engine/internal.h"
+#include "daemon/engine/lance_model.h"
 #include "kernels/backend.h"
 #include "tests/tools/check-golden/golden.h"
 

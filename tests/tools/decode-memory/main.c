@@ -14,8 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/engine/internal.h"
 #include "base/noise.h"
+#include "daemon/engine/lance_model.h"
+#include "daemon/engine/model/vae.h"
+#include "kernels/kernels.h"
 
 struct measure {
     uint64_t before, predicted, peak; /* resident bytes */
@@ -120,7 +122,11 @@ static struct measure measure(const char *folder, int frames, int height, int wi
         m.predicted = memory.total_bytes;
         run_job(model, &r);
     } else {
-        m.predicted = vae_decode_bytes(model->vae, vae_latent_frames(frames), height / VAE_SPATIAL_STRIDE, width / VAE_SPATIAL_STRIDE) +
+        struct vae_cost cost;
+        if (vae_decode_cost(model->vae, vae_latent_frames(frames), height / VAE_SPATIAL_STRIDE, width / VAE_SPATIAL_STRIDE, &cost,
+                            &error))
+            fail(error.text);
+        m.predicted = cost.device_bytes + cost.host_bytes +
                       (uint64_t)VAE_TEMPORAL_STRIDE * (uint64_t)height * (uint64_t)width * 3 * sizeof(float);
         decode(model->vae, frames, height, width);
     }

@@ -1,12 +1,12 @@
-/* prepare.c: the first stage of a job: frames of the source as the ViT and the VAE take them, the noise, and the client's
+/* prepare.c: the first stage of every job: frames of the source as the ViT and the VAE take them, the noise, and the client's
  * latents, each checked for numbers that are none. All of it is host memory; nothing runs on the device.
  *
  * Its steps, in this order: some frames of the source, the encoder's noise, and each item of the batch. The inputs of
  * visual splits are named on the way (a hash), so that what an earlier job computed of them is found again.
  */
-#include "base/sha256.h"
-#include "daemon/engine/internal.h"
 #include "base/noise.h"
+#include "base/sha256.h"
+#include "daemon/engine/stages/stages.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,13 +14,14 @@
 
 enum { PIXELS_PER_STEP = 2 << 20 }; /* of the source: a frame of 1920 x 1080, some hundredths of a second */
 
-struct prepare {
-    const struct lance_model *model;
-    const struct job_plan *plan;
-    const struct lance_request *request; /* its pointers are borrowed until prepare_close */
-    struct prepared *out;
+struct prepare_stage {
+    struct job *job;              /* what its request points to is borrowed until this stage has ended */
+    const struct job_plan *plan;  /* these three are the job's */
+    const struct lance_request *request;
+    struct handover *out;
     int frames_per_step, frame_steps;
     struct sha256 vit, reference; /* of what the visual splits are made of */
+    struct sha256 start;          /* of what sampling or decoding starts from */
     float *scratch;               /* one draw of noise */
     size_t channels, cells;       /* of the target */
 };
@@ -44,13 +45,30 @@ static bool draws_for_encoder(const struct job_plan *plan, const struct lance_re
     return plan->encodes && !r->source_latent_mean;
 }
 
-int prepare_steps(const struct job_plan *plan, const struct lance_request *r)
+static int steps_of(const struct job *job)
 {
+    const struct job_plan *plan = &job->plan;
+    const struct lance_request *r = &job->request;
     const bool by_item = task_samples(r->task) || r->task == LANCE_DECODE;
     return frame_steps(plan, r) + draws_for_encoder(plan, r) + (by_item ? r->batch_size : 0);
 }
 
 /* ---- the source ---- */
+
+static uint64_t scratch_bytes(const struct job *job)
+{
+    if (!task_samples(job->request.task))
+        return 0;
+    return ((uint64_t)token_grid_cells(job->plan.encoded) + job_target_cells(job)) * job_channels(job) * sizeof(float);
+}
+
+static void need(const struct job *job, struct stage_need *need)
+{
+    const struct handover_sizes sizes = handover_sizes_of(job);
+    need->own.host = scratch_bytes(job);
+    need->leaves.host = sizes.vit_pixels + sizes.vae_pixels + sizes.eps + sizes.x + sizes.given +
+                        (job->request.task == LANCE_DECODE ? sizes.raw_latents : 0);
+}
 
 static size_t vit_frame_bytes(const struct job_plan *plan)
 {
@@ -62,9 +80,10 @@ static size_t vae_frame_bytes(const struct job_plan *plan)
     return (size_t)plan->vae_size.height * (size_t)plan->vae_size.width * 3;
 }
 
-static int open_source(struct prepare *p, struct error *error)
+static int open_source(struct prepare_stage *p, struct error *error)
 {
     const struct job_plan *plan = p->plan;
+    const struct handover_sizes sizes = handover_sizes_of(p->job);
     int code = 0;
     p->frames_per_step = frames_per_step(p->request);
     p->frame_steps = frame_steps(plan, p->request);
@@ -72,14 +91,14 @@ static int open_source(struct prepare *p, struct error *error)
         const int shape[] = {2 * plan->vit_grid.t, plan->vit_size.height, plan->vit_size.width, 3};
         sha256_start(&p->vit);
         sha256_add(&p->vit, shape, sizeof shape);
-        p->out->vit_pixels = host_alloc(2 * (size_t)plan->vit_grid.t * vit_frame_bytes(plan), 1, "source frames", &code, error);
+        p->out->vit_pixels = host_alloc(sizes.vit_pixels, "source frames", &code, error);
     }
     if (plan->encodes) {
         const int shape[] = {plan->source_frames, plan->vae_size.height, plan->vae_size.width,
                              draws_for_encoder(plan, p->request)};
         sha256_start(&p->reference);
         sha256_add(&p->reference, shape, sizeof shape);
-        p->out->vae_pixels = host_alloc((size_t)plan->source_frames * vae_frame_bytes(plan), 1, "source frames", &code, error);
+        p->out->vae_pixels = host_alloc(sizes.vae_pixels, "source frames", &code, error);
     }
     return code;
 }
@@ -92,7 +111,7 @@ static void crop_centre(const uint8_t *from, int height, int width, struct pictu
         memcpy(to + y * (size_t)size.width * 3, from + ((top + y) * (size_t)width + left) * 3, (size_t)size.width * 3);
 }
 
-static int prepare_for_vit(struct prepare *p, const uint8_t *from, int frame, struct error *error)
+static int prepare_for_vit(struct prepare_stage *p, const uint8_t *from, int frame, struct error *error)
 {
     const struct job_plan *plan = p->plan;
     const struct lance_media *source = p->request->source;
@@ -110,7 +129,7 @@ static int prepare_for_vit(struct prepare *p, const uint8_t *from, int frame, st
     return 0;
 }
 
-static int prepare_for_vae(struct prepare *p, const uint8_t *from, int frame, struct error *error)
+static int prepare_for_vae(struct prepare_stage *p, const uint8_t *from, int frame, struct error *error)
 {
     const struct job_plan *plan = p->plan;
     const struct lance_media *source = p->request->source;
@@ -126,7 +145,7 @@ static int prepare_for_vae(struct prepare *p, const uint8_t *from, int frame, st
     return code;
 }
 
-static int prepare_frames(struct prepare *p, int first, struct error *error)
+static int prepare_frames(struct prepare_stage *p, int first, struct error *error)
 {
     const struct job_plan *plan = p->plan;
     const struct lance_media *source = p->request->source;
@@ -153,12 +172,12 @@ static int check_finite(const char *name, const float *values, size_t first, siz
     return 0;
 }
 
-static int prepare_encoder_noise(struct prepare *p, struct error *error)
+static int prepare_encoder_noise(struct prepare_stage *p, struct error *error)
 {
     const struct lance_request *r = p->request;
     const size_t n = (size_t)token_grid_cells(p->plan->encoded) * p->channels;
     int code = 0;
-    p->out->eps = host_alloc(n, sizeof(float), "the encoder's noise", &code, error);
+    p->out->eps = host_alloc(n * sizeof(float), "the encoder's noise", &code, error);
     if (code)
         return code;
     if (!r->source_latent_noise)
@@ -176,7 +195,7 @@ enum { CUDA_MULTIPROCESSORS = 132, CUDA_THREADS_PER_MULTIPROCESSOR = 2048 };
 
 /* Noise of one batch item, [target cells, channels]. The official draw covers the reference's latents too, in
  * front of the target's. */
-static void draw_noise(struct prepare *p, uint64_t seed, float *out)
+static void draw_noise(struct prepare_stage *p, uint64_t seed, float *out)
 {
     const size_t channels = p->channels, cells = p->cells, n = cells * channels;
     const size_t before = task_edits(p->request->task) ? (size_t)token_grid_cells(p->plan->encoded) * channels : 0;
@@ -200,21 +219,25 @@ static void draw_noise(struct prepare *p, uint64_t seed, float *out)
     }
 }
 
-static int open_noise(struct prepare *p, struct error *error)
+static int open_noise(struct prepare_stage *p, struct error *error)
 {
-    const size_t n = p->cells * p->channels, before = (size_t)token_grid_cells(p->plan->encoded) * p->channels;
+    const struct latents_shape shape = job_latents_shape(p->job);
     int code = 0;
-    p->out->initial = host_alloc((size_t)p->request->batch_size * n, sizeof(float), "noise", &code, error);
-    p->scratch = host_alloc(before + n, sizeof(float), "noise", &code, error);
-    return code ? code : latents_open(&p->out->given, p->model, p->plan, p->request, error);
+    p->out->x = host_alloc(handover_sizes_of(p->job).x, "noise", &code, error);
+    p->scratch = host_alloc(scratch_bytes(p->job), "noise", &code, error);
+    if (!code)
+        code = latents_open(&p->out->given, p->job->model, &shape, p->request, error);
+    if (!code && p->out->given.mask)
+        sha256_add(&p->start, p->out->given.mask, p->out->given.batch * p->out->given.cells * sizeof(float));
+    return code;
 }
 
 /* What sampling starts from, of one batch item: noise, alone or with the client's latents. */
-static int prepare_item(struct prepare *p, int item, struct error *error)
+static int prepare_item(struct prepare_stage *p, int item, struct error *error)
 {
     const struct lance_request *r = p->request;
     const size_t n = p->cells * p->channels, first = (size_t)item * n, all = (size_t)r->batch_size * n;
-    float *x = p->out->initial + first;
+    float *x = p->out->x + first;
     int code = 0;
     if (r->noise_source == LANCE_NOISE_CLIENT) {
         if ((code = check_finite("noise", r->noise, first, n, all, error)))
@@ -226,47 +249,47 @@ static int prepare_item(struct prepare *p, int item, struct error *error)
     if ((r->latents && (code = check_finite("latents", r->latents->values, first, n, all, error))) ||
         (r->latent_state && (code = check_finite("latent_state", r->latent_state->values, first, n, all, error))))
         return code;
-    latents_start(&p->out->given, p->model, r, item, x);
+    latents_start(&p->out->given, p->job->model, r, item, x);
+    sha256_add(&p->start, x, n * sizeof(float));
     return 0;
 }
 
 /* The task decode: the client's latents are decoded as a job's own are. */
-static int keep_item(struct prepare *p, int item, struct error *error)
+static int keep_item(struct prepare_stage *p, int item, struct error *error)
 {
     const size_t n = p->cells * p->channels, first = (size_t)item * n, all = (size_t)p->request->batch_size * n;
     const float *values = p->request->latents->values;
     int code = check_finite("latents", values, first, n, all, error);
-    if (!code)
-        memcpy(p->out->raw_latents + first, values + first, n * sizeof(float));
-    return code;
+    if (code)
+        return code;
+    memcpy(p->out->raw_latents + first, values + first, n * sizeof(float));
+    sha256_add(&p->start, values + first, n * sizeof(float));
+    return 0;
 }
 
 /* ---- the stage ---- */
 
-int prepare_open(struct prepare **out, const struct lance_model *model, const struct job_plan *plan,
-                 const struct lance_request *request, struct prepared *prepared, struct error *error)
+static int prepare_open(void **out, struct job *job, struct error *error)
 {
-    *out = NULL;
-    struct prepare *p = calloc(1, sizeof *p);
+    struct prepare_stage *p = *out = calloc(1, sizeof *p);
     if (!p)
         return error_set(error, ERROR_NO_MEMORY, "job: no memory");
-    *p = (struct prepare){.model = model, .plan = plan, .request = request, .out = prepared};
-    p->channels = model->latent_tokens ? (size_t)latent_tokens_channels(model->latent_tokens) : 0;
-    p->cells = (size_t)token_grid_cells(plan->target);
-    int code = task_has_source(request->task) ? open_source(p, error) : 0;
-    if (!code && task_samples(request->task))
+    *p = (struct prepare_stage){.job = job, .plan = &job->plan, .request = &job->request, .out = &job->left};
+    p->channels = job_channels(job);
+    p->cells = job_target_cells(job);
+    sha256_start(&p->start);
+    int code = task_has_source(job->request.task) ? open_source(p, error) : 0;
+    if (!code && task_samples(job->request.task))
         code = open_noise(p, error);
-    if (!code && request->task == LANCE_DECODE)
-        prepared->raw_latents = host_alloc((size_t)request->batch_size * p->cells * p->channels, sizeof(float), "latents", &code, error);
-    if (code)
-        prepare_close(p);
-    else
-        *out = p;
+    if (!code && job->request.task == LANCE_DECODE)
+        job->left.raw_latents = host_alloc(handover_sizes_of(job).raw_latents, "latents", &code, error);
     return code;
 }
 
-int prepare_step(struct prepare *p, int step, struct error *error)
+static int step(void *stage, struct stage_turn *turn, struct error *error)
 {
+    struct prepare_stage *p = stage;
+    int step = turn->step++;
     if (step < p->frame_steps)
         return prepare_frames(p, step * p->frames_per_step, error);
     step -= p->frame_steps;
@@ -275,29 +298,35 @@ int prepare_step(struct prepare *p, int step, struct error *error)
     return p->request->task == LANCE_DECODE ? keep_item(p, step, error) : prepare_item(p, step, error);
 }
 
-void prepare_name_inputs(struct prepare *p, struct prefix_options *prefix)
+/* Name the visual inputs, for the prefix cache, and everything together, for a saved state. */
+static int end(void *stage, struct error *error)
 {
+    (void)error;
+    struct prepare_stage *p = stage;
+    struct prefix_options *prefix = &p->job->plan.prefix;
+    struct prefix_name vit = {""}, reference = {""};
+    struct sha256 all = p->start;
     if (p->plan->sees)
-        sha256_finish(&p->vit, prefix->vit_input.hex);
-    if (p->plan->reference_bytes)
-        sha256_finish(&p->reference, prefix->reference_input.hex);
+        sha256_finish(&p->vit, vit.hex);
+    if (p->plan->encodes)
+        sha256_finish(&p->reference, reference.hex);
+    prefix->vit_input = vit;
+    if (task_edits(p->request->task))
+        prefix->reference_input = reference;
+    sha256_add(&all, vit.hex, sizeof vit.hex);
+    sha256_add(&all, reference.hex, sizeof reference.hex);
+    sha256_finish(&all, p->out->inputs);
+    return 0;
 }
 
-void prepare_close(struct prepare *p)
+static void prepare_close(void *stage)
 {
+    struct prepare_stage *p = stage;
     if (!p)
         return;
     free(p->scratch);
     free(p);
 }
 
-void prepared_free(struct prepared *prepared)
-{
-    free(prepared->vit_pixels);
-    free(prepared->vae_pixels);
-    free(prepared->eps);
-    free(prepared->initial);
-    free(prepared->raw_latents);
-    latents_free(&prepared->given);
-    *prepared = (struct prepared){0};
-}
+const struct stage_kind prepare_stage = {
+    .steps = steps_of, .need = need, .open = prepare_open, .step = step, .end = end, .close = prepare_close};
