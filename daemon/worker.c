@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
+#include "daemon/cache_folder.h"
 #include "daemon/log.h"
 #include "daemon/machine_memory.h"
 #include "daemon/model_choice.h"
@@ -86,10 +87,13 @@ static int open_model(struct worker *worker, int index, struct lance_model **mod
     const struct options *options = worker->options;
     struct machine_memory machine;
     machine_memory_read(&machine, ""); /* before the weights are there */
+    char cache_folder[CACHE_FOLDER_BYTES];
+    cache_folder_make(cache_folder, sizeof cache_folder);
     const struct lance_model_options model_options = {
         .model_dir = options->models[index].directory,
         .vae_path = options->vae_path,
         .vit_path = options->vit_path,
+        .cache_folder = cache_folder[0] != '\0' ? cache_folder : NULL,
         .prefix_cache_bytes = options->prefix_cache_bytes,
     };
     int status = lance_model_open(model, worker->kernels, &model_options, error);

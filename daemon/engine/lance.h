@@ -39,13 +39,14 @@ struct lance_model_options {
     const char *vit_path;   /* NULL: found in or beside model_dir */
     enum lance_position_tables position_tables;
     uint64_t memory_limit_bytes; /* memory jobs may take beside the weights (see struct lance_memory); 0: all there is */
+    const char *cache_folder;    /* where hashes of large files are kept; NULL: nowhere */
     uint64_t prefix_cache_bytes; /* device memory that prefixes kept for later jobs may take, within the limit; 0: none is kept */
 };
 
 struct lance_model_info {
     char name[128];          /* the directory's last component */
     char kind[32];           /* "bf16", "f32", "awq-int4-g128", "nvfp4", ... */
-    char hash[65];           /* SHA-256 (hex) over names, shapes and contents' fingerprint of the weight files */
+    char hash[65];           /* SHA-256 (hex) over every byte of its files: checkpoint/identity.h */
     unsigned tasks;          /* bit (1 << task) for every task this checkpoint can do */
     uint64_t weight_bytes;   /* resident size of the weights */
     int hidden_size, layers;

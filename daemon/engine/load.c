@@ -29,7 +29,8 @@ static void name_of(const char *path, char *name, size_t size)
 static int open_parts(struct lance_model *m, const struct lance_model_options *options, struct error *error)
 {
     const struct checkpoint_options files = {
-        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path};
+        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path, .identifies = true,
+        .cache_folder = options->cache_folder};
     int code = checkpoint_open(&m->checkpoint, &files, error);
     if (code)
         return code;
@@ -67,6 +68,8 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
     int code = open_parts(m, options, error);
     if (!code)
         code = kernels->sync(kernels, error);
+    if (!code)
+        code = checkpoint_identify(m->checkpoint, error);
     if (code) {
         lance_model_close(m);
         return code;

@@ -91,6 +91,18 @@ static struct checkpoint *open_model(void)
     return checkpoint;
 }
 
+/* The hash of the model's files. */
+static void identify(char hash[65], const char *cache_folder)
+{
+    struct error error = {0};
+    struct checkpoint *checkpoint;
+    const struct checkpoint_options options = {.model_dir = model, .identifies = true, .cache_folder = cache_folder};
+    if (checkpoint_open(&checkpoint, &options, &error) || checkpoint_identify(checkpoint, &error))
+        fail_msg("%s", error.text);
+    strcpy(hash, checkpoint_hash(checkpoint));
+    checkpoint_close(checkpoint);
+}
+
 static const char *open_error(const struct checkpoint_options *options)
 {
     static struct error error;
@@ -446,26 +458,35 @@ static void vae_and_vit_can_be_given(void **state)
     assert_says(open_error(&options), "ViT: ");
 }
 
-static void the_hash_tells_weights_apart(void **state)
+static void the_hash_is_over_every_byte_of_every_file(void **state)
 {
     (void)state;
-    char first[65];
+    static const char *const files[] = {"model.safetensors", "Qwen2.5-VL-ViT/vit.safetensors", "Qwen2.5-VL-ViT/config.json",
+                                        "Wan2.2_VAE.pth", "llm_config.json", "vocab.json", "merges.txt", "tokenizer_config.json"};
+    char first[65], other[65], path[160];
     use(bf16);
-    struct checkpoint *checkpoint = open_model();
-    strcpy(first, checkpoint_hash(checkpoint));
-    checkpoint_close(checkpoint);
+    identify(first, NULL);
     assert_int_equal(strspn(first, "0123456789abcdef"), 64);
     use(bf16); /* in another place */
-    checkpoint = open_model();
-    assert_string_equal(checkpoint_hash(checkpoint), first);
-    checkpoint_close(checkpoint);
-    own("Qwen2.5-VL-ViT/vit.safetensors");
-    assert_int_equal(run_command("printf X | dd of=%s/Qwen2.5-VL-ViT/vit.safetensors bs=1 seek=2284000 conv=notrunc status=none",
-                                 model),
-                     0);
-    checkpoint = open_model();
-    assert_string_not_equal(checkpoint_hash(checkpoint), first);
-    checkpoint_close(checkpoint);
+    identify(other, NULL);
+    assert_string_equal(other, first);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        use(bf16);
+        own(files[i]);
+        snprintf(path, sizeof path, "%s/%s", model, files[i]);
+        /* A byte that changes nothing of what is read: white space at the end of a text, one bit of a weight. */
+        const bool is_text = strstr(files[i], ".json") || strstr(files[i], ".txt");
+        FILE *file = fopen(path, is_text ? "ab" : "r+b");
+        assert_non_null(file);
+        fseek(file, is_text ? 0 : -40000, SEEK_END);
+        const int byte = is_text ? ' ' : fgetc(file) ^ 1;
+        fseek(file, is_text ? 0 : -40000, SEEK_END);
+        fputc(is_text && strstr(files[i], ".txt") ? '\n' : byte, file);
+        fclose(file);
+        identify(other, NULL);
+        if (!strcmp(first, other))
+            fail_msg("a byte of %s makes no difference", files[i]);
+    }
 }
 
 /* --- what is missing ------------------------------------------------------------------------- */
@@ -771,7 +792,7 @@ int main(void)
         cmocka_unit_test(vae_and_vit_are_found_beside_the_folder),
         cmocka_unit_test(a_bare_quantised_release_uses_the_official_folder_beside_it),
         cmocka_unit_test(vae_and_vit_can_be_given),
-        cmocka_unit_test(the_hash_tells_weights_apart),
+        cmocka_unit_test(the_hash_is_over_every_byte_of_every_file),
         cmocka_unit_test(everything_that_is_missing_is_in_one_message),
         cmocka_unit_test(the_folder_around_checkpoints_is_told_from_one),
         cmocka_unit_test(each_missing_file_is_named),

@@ -52,6 +52,8 @@ struct checkpoint_options {
     const char *model_dir;
     const char *vae_path; /* NULL: found */
     const char *vit_path; /* NULL: found */
+    bool identifies;      /* hash all files, beside what follows */
+    const char *cache_folder; /* where hashes of large files are kept; NULL: nowhere */
 };
 
 /* What the names and sizes of a checkpoint's files tell, before anything is read. */
@@ -71,12 +73,15 @@ int checkpoint_look(struct checkpoint_look *out, const struct checkpoint_options
 int checkpoint_open(struct checkpoint **out, const struct checkpoint_options *options, struct error *error);
 void checkpoint_close(struct checkpoint *checkpoint);
 
+/* Of one that was opened with `identifies`: wait until all its bytes are hashed, before other threads have it. ERROR_BAD_FILE for a
+ * file that changed meanwhile, ERROR_IO, ERROR_NO_MEMORY. */
+int checkpoint_identify(struct checkpoint *checkpoint, struct error *error);
+
 const struct lance_config *checkpoint_config(const struct checkpoint *checkpoint);
 const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128", "awq-int4-g64",
                                                                         * "mlx-int4-g128", "nvfp4", "nvfp4-fp8-scales" */
 const char *checkpoint_directory(const struct checkpoint *checkpoint); /* where vocab.json, merges.txt are */
-const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits; SHA-256 of sizes, headers and samples
-                                                                        * of the weight files (see compute_hash) */
+const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits: identity.h; "" before checkpoint_identify */
 const char *checkpoint_warnings(const struct checkpoint *checkpoint);  /* text for the log, "" if none */
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);        /* weight bytes that are used */
 void checkpoint_let_go(const struct checkpoint *checkpoint, const char *prefix); /* tensors whose names begin so have been

@@ -2,7 +2,7 @@
  *
  * Opening goes: find the files (checkpoint_files.c), read the JSON (config.c), map and parse the weight
  * files, make one sorted table of all tensors (tensors.c), check the quantised ones against their meta file,
- * check that everything a task needs is there (inventory.c), fingerprint.
+ * check that everything a task needs is there (inventory.c), begin to hash all of it (identity.c).
  */
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 
@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/sha256.h"
 #include "daemon/engine/model/checkpoint/checkpoint_files.h"
 #include "daemon/engine/model/checkpoint/config.h"
+#include "daemon/engine/model/checkpoint/identity.h"
 #include "daemon/engine/model/checkpoint/inventory.h"
 #include "daemon/engine/model/checkpoint/mlx.h"
 #include "daemon/engine/model/checkpoint/model_file.h"
@@ -22,11 +22,7 @@
 #include "daemon/engine/model/checkpoint/pth.h"
 #include "daemon/engine/model/checkpoint/tensors.h"
 
-enum {
-    MAX_WEIGHT_FILES = CHECKPOINT_MAX_SHARDS + 2,
-    SAMPLES = 32,                   /* of each weight file, for the hash */
-    SAMPLE_BYTES = 64 * 1024
-};
+enum { MAX_WEIGHT_FILES = CHECKPOINT_MAX_SHARDS + 2 };
 
 /* A mapped weight file; exactly one of the two parsers' objects is set. */
 struct weight_file {
@@ -40,6 +36,7 @@ struct checkpoint {
     struct lance_config config;
     char kind[32];
     char directory[PATH_MAX];
+    struct identity *identity; /* or NULL */
     char hash[65];
     struct notes warnings;
     struct notes lacks_for_generation;
@@ -234,40 +231,50 @@ static int recognise(struct checkpoint *checkpoint, const char *meta_path, struc
 
 /* --- hash and prefetch --------------------------------------------------------------------------- */
 
-static void hash_file(struct sha256 *sha, const struct weight_file *file)
+/* "weights 0", "weights 1", ...: the weight files that are used, in order of name; then "vit", "vae", and what says how they are
+ * meant. */
+static int add_to_identity(struct checkpoint *checkpoint, const struct checkpoint_files *files, struct error *error)
 {
-    const uint8_t *data = file->mapping.data;
-    uint64_t bytes = file->mapping.bytes;
-    uint8_t size[8];
-    for (int i = 0; i < 8; i++)
-        size[i] = (uint8_t)(bytes >> 8 * i);
-    sha256_add(sha, size, sizeof size);
-    if (bytes <= (uint64_t)SAMPLES * SAMPLE_BYTES) {
-        sha256_add(sha, data, (size_t)bytes);
-        return;
+    static const char *const of_tokenizer[] = {"vocab.json", "merges.txt", "tokenizer_config.json"};
+    const struct { const char *role, *path; bool used; } others[] = {
+        {"vit", files->vit_weights, *files->vit_weights && checkpoint->files[files->weights_count].used},
+        {"vae", files->vae, *files->vae && checkpoint->files[checkpoint->file_count - 1].used},
+        {"config", files->llm_config, true},
+        {"meta", files->meta, *files->meta && strcmp(files->meta, files->llm_config)},
+        {"vit_config", files->vit_config, *files->vit_config}};
+    struct identity *identity = checkpoint->identity;
+    int result = 0;
+    for (int i = 0; i < files->weights_count && !result; i++) {
+        char role[32];
+        snprintf(role, sizeof role, "weights %d", i);
+        if (checkpoint->files[i].used)
+            result = identity_add(identity, role, files->weights[i], error);
     }
-    if (file->safetensors) {
-        uint64_t header_bytes = 0; /* in range: the parser has accepted it */
-        for (int i = 7; i >= 0; i--)
-            header_bytes = header_bytes << 8 | data[i];
-        sha256_add(sha, data, (size_t)(8 + header_bytes));
+    for (size_t i = 0; i < sizeof others / sizeof *others && !result; i++)
+        if (others[i].used)
+            result = identity_add(identity, others[i].role, others[i].path, error);
+    for (size_t i = 0; i < sizeof of_tokenizer / sizeof *of_tokenizer && !result; i++) {
+        char path[PATH_MAX + 32];
+        snprintf(path, sizeof path, "%s/%s", files->tokenizer_directory, of_tokenizer[i]);
+        result = identity_add(identity, of_tokenizer[i], path, error);
     }
-    for (uint64_t i = 0; i < SAMPLES; i++)
-        sha256_add(sha, data + (bytes - SAMPLE_BYTES) / (SAMPLES - 1) * i, SAMPLE_BYTES);
+    return result;
 }
 
-/* The fingerprint of the weights: SHA-256 over, for each weight file that is used (main files in order of
- * name, ViT, VAE): its size (u64, little-endian); then the whole file if it has at most 2 MiB, else its
- * safetensors header with the length field, and 32 samples of 64 KiB evenly spread from the first byte on.
- * Reading all of a 25 GB file instead would take longer than loading it. */
-static void compute_hash(struct checkpoint *checkpoint)
+static int start_identity(struct checkpoint *checkpoint, const struct checkpoint_files *files, const char *cache_folder,
+                          struct error *error)
 {
-    struct sha256 sha;
-    sha256_start(&sha);
-    for (int i = 0; i < checkpoint->file_count; i++)
-        if (checkpoint->files[i].used)
-            hash_file(&sha, &checkpoint->files[i]);
-    sha256_finish(&sha, checkpoint->hash);
+    int result = identity_open(&checkpoint->identity, cache_folder, error);
+    if (!result)
+        result = add_to_identity(checkpoint, files, error);
+    if (!result)
+        identity_start(checkpoint->identity);
+    return result;
+}
+
+int checkpoint_identify(struct checkpoint *checkpoint, struct error *error)
+{
+    return checkpoint->identity ? identity_wait(checkpoint->identity, checkpoint->hash, error) : 0;
 }
 
 /* .scales_fp8 is only read where .scales_bf16 is not. */
@@ -456,8 +463,7 @@ static int open_all(struct checkpoint *checkpoint, const struct checkpoint_optio
         (result = decide_tasks(checkpoint, options->model_dir, generation, error)))
         return result;
     prefetch(checkpoint);
-    compute_hash(checkpoint);
-    return 0;
+    return options->identifies ? start_identity(checkpoint, files, options->cache_folder, error) : 0;
 }
 
 static uint64_t bytes_of(const char *path)
@@ -521,6 +527,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
         pth_close(checkpoint->files[i].pth);
         mapped_file_close(&checkpoint->files[i].mapping);
     }
+    identity_close(checkpoint->identity);
     tensor_table_free(&checkpoint->table);
     free(checkpoint->patch_embedding);
     free(checkpoint);
