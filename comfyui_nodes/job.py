@@ -26,7 +26,7 @@ from ..protocol.python.lanced_client import (
 )
 from .clips import Clip, clip_of
 from .connection import ModelHandle
-from .preview import MovingPreview, finished_picture, previews_are_wanted
+from .preview import ComfyPreview, MovingPreview, finished_preview, previews_are_wanted
 from .texts import show_text
 from .trouble import told_in_words
 
@@ -56,6 +56,8 @@ async def run_job(
                 show_text("lanced went away; trying again", node_id)
                 display = _Display(node_id, part, index, round_)
                 result = await _attempt(handle, job, display)
+        if result.pixels is not None and previews_are_wanted():
+            display.show(await asyncio.to_thread(finished_preview, result.pixels[0], result.fps or 1))
         display.finish(result, await asyncio.to_thread(handle.remark, task))
     return result
 
@@ -168,10 +170,12 @@ class _Display:
         if self._preview.moves and (picture := self._preview.next()):
             self._bar.update_absolute(self._bar.current, None, picture)
 
+    def show(self, picture: ComfyPreview) -> None:
+        """In place of the last preview."""
+        self._bar.update_absolute(self._bar.current, None, picture)
+
     def finish(self, result: Result, remark: str) -> None:
-        """The finished picture in place of the last coarse preview, how long everything took, and a remark if any."""
-        if result.pixels is not None and previews_are_wanted() and result.pixels.shape[1] == 1:
-            self._bar.update_absolute(self._bar.current, None, finished_picture(result.pixels[0, 0]))
+        """How long everything took, and a remark if any."""
         if not result.text:
             stages = [(entry["stage"], entry["seconds"]) for entry in result.receipt["stages"]]
             longer = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in stages if seconds >= 0.05)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import time
-import uuid
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import folder_paths
 import numpy as np
 from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
@@ -16,7 +14,8 @@ CELL_PIXELS = 16  # the daemon's previews have one pixel per latent cell, which 
 MAX_PIXELS = 512
 FRAMES_PER_SECOND = 6  # twice the speed of the video: a latent frame is four frames of 1/12 s
 
-ComfyPreview = tuple[str, Image.Image, int]  # what comfy.utils.ProgressBar takes; ComfyUI enlarges to the number
+# What comfy.utils.ProgressBar takes: ComfyUI resizes the picture to the number, if there is one.
+ComfyPreview = tuple[str, Any, int | None]
 
 
 class MovingPreview:
@@ -53,20 +52,26 @@ def previews_are_wanted() -> bool:
     return bool(args.preview_method != LatentPreviewMethod.NoPreviews)
 
 
-def finished_picture(pixels: np.ndarray[Any, Any]) -> ComfyPreview:
-    """u8 [height, width, 3], to take the place of the last preview."""
-    return "JPEG", Image.fromarray(pixels), MAX_PIXELS
+class _Encoded:
+    """A picture that is encoded already. ComfyUI has a preview write itself, by the `save` that Pillow's pictures have;
+    a moving picture would lose all frames but one there."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def save(self, stream: IO[bytes], **_: object) -> None:
+        stream.write(self._content)
 
 
-def moving_picture(pixels: np.ndarray[Any, Any], fps: float) -> dict[str, Any]:
-    """u8 [frames, height, width, 3]: the finished frames, moving, as what a node shows when it has ended. They go into
-    ComfyUI's temporary folder, small."""
+def finished_preview(pixels: np.ndarray[Any, Any], fps: float) -> ComfyPreview:
+    """u8 [frames, height, width, 3], to take the place of the last coarse preview: the picture, or the frames moving,
+    small. Front ends look at what they get, not at the kind that they are told."""
+    if len(pixels) == 1:
+        return "JPEG", Image.fromarray(pixels[0]), MAX_PIXELS
     scale = min(1.0, MAX_PIXELS / max(pixels.shape[1:3]))
     size = [max(1, round(side * scale)) for side in pixels.shape[2:0:-1]]
     first, *others = [Image.fromarray(frame).resize(size) for frame in pixels]
-    folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"lance_{uuid.uuid4().hex}.webp"
+    stream = io.BytesIO()
     duration_ms = round(1000 / fps)
-    first.save(folder / name, save_all=True, append_images=others, duration=duration_ms, loop=0, quality=70, method=0)
-    return {"images": [{"filename": name, "subfolder": "", "type": "temp"}], "animated": (True,)}
+    first.save(stream, "WEBP", save_all=True, append_images=others, duration=duration_ms, loop=0, quality=70, method=0)
+    return "JPEG", _Encoded(stream.getvalue()), None

@@ -32,7 +32,6 @@ from .inputs import (
     video_inputs,
 )
 from .job import read_clip, run_job, watched
-from .preview import moving_picture, previews_are_wanted
 from .tensors import image_of, info_of, latent_of, source_of, video_of
 
 _OUTPUTS = [
@@ -44,14 +43,11 @@ _OUTPUTS = [
 _SEED = "The noise the video starts from."
 
 
-async def _outputs_of(result: Result, fps: float | None = None, audio: Any = None, *others: Any) -> io.NodeOutput:
+def _outputs_of(result: Result, fps: float | None = None, audio: Any = None, *others: Any) -> io.NodeOutput:
     """fps: of the VIDEO, the daemon's if it is not given. others: what a node gives besides."""
     frames = image_of(result.pixels)
     video = video_of(frames, fps or result.fps, audio)
-    shown = None
-    if previews_are_wanted():
-        shown = await asyncio.to_thread(moving_picture, result.pixels[0], fps or result.fps)
-    return io.NodeOutput(frames, video, latent_of(result.latents), info_of([result]), *others, ui=shown)
+    return io.NodeOutput(frames, video, latent_of(result.latents), info_of([result]), *others)
 
 
 class LancedTextToVideo(io.ComfyNode):
@@ -110,7 +106,7 @@ class LancedTextToVideo(io.ComfyNode):
             seed=seed,
             **guidance_of(negative_prompt, interval_low, interval_high),
         )
-        return await _outputs_of(result)
+        return _outputs_of(result)
 
 
 class LancedImageToVideo(io.ComfyNode):
@@ -172,7 +168,7 @@ class LancedImageToVideo(io.ComfyNode):
             seed=seed,
             **guidance_of(negative_prompt, interval_low, interval_high),
         )
-        return await _outputs_of(result)
+        return _outputs_of(result)
 
 
 class LancedVideoEdit(io.ComfyNode):
@@ -245,4 +241,4 @@ class LancedVideoEdit(io.ComfyNode):
         seconds = clip.source_seconds
         result_fps = result.fps if seconds <= clip.max_seconds else result.pixels.shape[1] / seconds
         audio = await watched(lambda: audio_of(video))
-        return await _outputs_of(result, result_fps, audio, audio, result_fps)
+        return _outputs_of(result, result_fps, audio, audio, result_fps)

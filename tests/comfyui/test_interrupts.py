@@ -18,7 +18,7 @@ from workflow_files import api_form
 TASKS = ["t2i", "t2v", "i2v", "image_edit", "video_edit", "ask_image", "ask_video", "parts_refine"]
 INTERRUPTS = 50
 STAGES = ("start", "waits", "load", "prepare", "vit", "encode", "prefix", "denoise", "decode")
-MARGIN_SECONDS = 0.15  # for how often a node looks, and ComfyUI's own messages
+MARGIN_SECONDS = 0.5  # for how often a node looks, ComfyUI's own messages, and what else the machine does
 STRAY_BYTES = 24 << 20  # what the C library keeps of freed memory, and ended jobs whose turn to be forgotten comes
 
 
@@ -94,11 +94,12 @@ def test_fifty_interrupts_at_random_moments_end_within_a_step_and_leave_nothing_
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_prompt_after_an_interrupt_is_right(comfyui: ComfyUI, client: Client, name: str) -> None:
-    """Right: as if there had been no interrupt. ComfyUI's cache has forgotten it meanwhile."""
+    """Right: as if there had been no interrupt."""
     form = frames_as_pictures(api_form(name, seed=6000))
     expected = saved(comfyui, form)
     long = api_form(name, seed=6001, **shapes(name)[0])
     comfyui.run(long, disturb=comfyui.interrupt, after_seconds=0.3)
+    comfyui.forget()
     assert saved(comfyui, form) == expected
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from comfyui_server import ComfyUI, Run
 from lanced_client import Client
@@ -25,6 +28,23 @@ def test_previews_of_a_video_move_and_its_steps_are_told_by_stage(comfyui: Comfy
     assert {"prefix", "denoise", "decode"} <= told
     values = [value for value, _ in run.progress]
     assert values == sorted(values)
+
+
+@pytest.mark.parametrize("name", ["t2i", "image_edit", "t2v", "i2v", "video_edit"])
+def test_the_last_preview_is_the_finished_picture_or_the_finished_frames_moving(comfyui: ComfyUI, name: str) -> None:
+    form = api_form(name, seed=97, steps=5)
+    for node in form.values():
+        if node["class_type"] == "SaveVideo":
+            node |= {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "frames"}}
+    run = comfyui.run(form)
+    assert run.status == "success", run.error
+    frames = saved_pixels(comfyui, run.outputs["3"])
+    with Image.open(io.BytesIO(run.previews[-1])) as shown:
+        assert getattr(shown, "n_frames", 1) == len(frames)
+        for index, frame in enumerate(frames):
+            shown.seek(index)
+            seen = shown.convert("RGB").resize(frame.shape[1::-1])
+            assert np.abs(np.asarray(seen).astype(float) - frame).mean() < 12, index
 
 
 def test_an_answer_appears_under_the_node(comfyui: ComfyUI, client: Client) -> None:

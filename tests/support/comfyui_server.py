@@ -135,6 +135,11 @@ class ComfyUI:
     def interrupt(self) -> None:
         self.request("/interrupt", {})
 
+    def forget(self) -> None:
+        """Have its cache dropped, so that the next prompt is done whole."""
+        self.request("/free", {"free_memory": True})
+        time.sleep(1.2)  # it does so when its queue has been empty for up to a second
+
     def upload(self, path: Path) -> None:
         """Put a picture or video into ComfyUI's input folder, as dropping it on a loader node does."""
         self.upload_bytes(path.name, path.read_bytes())
@@ -213,6 +218,9 @@ class ComfyUI:
 
     def last_outputs(self) -> dict[str, Any]:
         """What the output nodes of the newest prompt saved, whoever queued it."""
+        deadline = time.monotonic() + 5  # it leaves the queue just after its last event, when its entry is there
+        while self.get("/queue")["queue_running"] and time.monotonic() < deadline:
+            time.sleep(0.02)
         (entry,) = self.get("/history?max_items=1").values()
         outputs: dict[str, Any] = entry["outputs"]
         return outputs
