@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "daemon/request.h"
+#include "daemon/request_digest.h"
 #include "protocol/message.h"
 
 cJSON *task_names_json(unsigned tasks)
@@ -60,6 +60,11 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     json_add_text(model, "hash", facts->model.hash);
     json_add_text(receipt, "version", LANCED_VERSION);
     json_add_text(receipt, "backend", facts->backend);
+    json_add_text(receipt, "build", lance_build());
+    char digest[REQUEST_DIGEST_BYTES];
+    result_digest(facts->request, facts->model.hash, facts->backend, lance_build(), digest);
+    json_add_text(receipt, "request", facts->request);
+    json_add_text(receipt, "digest", digest);
     cJSON *stages = json_add_array(receipt, "stages");
     for (int i = 0; i < result->stage_count; i++) {
         cJSON *stage = json_object();

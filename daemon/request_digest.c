@@ -1,36 +1,41 @@
 /* request_digest.c: see request_digest.h. */
 #include "daemon/request_digest.h"
 
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/sha256.h"
 
-static void add_line(struct sha256 *sha, const char *text)
+/* Texts of any length are added apart. */
+__attribute__((format(printf, 2, 3))) static void add(struct sha256 *sha, const char *format, ...)
 {
-    sha256_add(sha, text, strlen(text));
-    sha256_add(sha, "\n", 1);
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    const int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (length > 0)
+        sha256_add(sha, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
 }
 
-/* "name DTYPE [shape] hash of the bytes" */
+/* ---- Tensors ---- */
+
+/* "tensor name DTYPE [shape] hash of the bytes" */
 static void add_tensor(struct sha256 *sha, const struct tensor_view *tensor)
 {
     struct sha256 bytes;
-    char hex[65], shape[160] = "";
-    size_t used = 0;
+    char hex[65];
     sha256_start(&bytes);
     sha256_add(&bytes, tensor->data, (size_t)tensor->bytes);
     sha256_finish(&bytes, hex);
-    for (int i = 0; i < tensor->dimensions && used < sizeof shape; i++)
-        used += (size_t)snprintf(shape + used, sizeof shape - used, "%s%llu", i ? "," : "", (unsigned long long)tensor->shape[i]);
+    add(sha, "tensor ");
     sha256_add(sha, tensor->name, strlen(tensor->name));
-    sha256_add(sha, " ", 1);
-    sha256_add(sha, dtype_name(tensor->dtype), strlen(dtype_name(tensor->dtype)));
-    sha256_add(sha, " [", 2);
-    sha256_add(sha, shape, strlen(shape));
-    sha256_add(sha, "] ", 2);
-    add_line(sha, hex);
+    add(sha, " %s [", dtype_name(tensor->dtype));
+    for (int i = 0; i < tensor->dimensions; i++)
+        add(sha, "%s%" PRIu64, i > 0 ? "," : "", tensor->shape[i]);
+    add(sha, "] %s\n", hex);
 }
 
 /* Tensors by name: their order in a message means nothing. */
@@ -51,22 +56,39 @@ static void add_tensors(struct sha256 *sha, const struct message *message)
     }
 }
 
-int request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES], struct error *error)
+/* ---- Names ---- */
+
+void job_request_hash(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES])
 {
-    cJSON *params = job_request_params(&request->lance);
-    char *text = json_print(params);
-    cJSON_Delete(params);
-    if (text == NULL)
-        return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     struct sha256 sha;
     sha256_start(&sha);
-    add_line(&sha, "lanced request 1");
-    add_line(&sha, lance_task_name(request->lance.task));
-    add_line(&sha, request->model != NULL ? request->model : "");
-    add_line(&sha, text);
+    add(&sha, "lanced request 1\n");
+    parameters_hash(&sha, &request->lance);
     if (request->message != NULL)
         add_tensors(&sha, request->message);
     sha256_finish(&sha, hex);
-    cJSON_free(text);
-    return 0;
+}
+
+void request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES])
+{
+    struct sha256 sha;
+    char asked[REQUEST_DIGEST_BYTES];
+    job_request_hash(request, asked);
+    sha256_start(&sha);
+    add(&sha, "request %s\n", asked);
+    if (request->model != NULL)
+        sha256_add(&sha, request->model, strlen(request->model));
+    sha256_finish(&sha, hex);
+}
+
+void result_digest(const char *request, const char *model, const char *backend, const char *build, char hex[REQUEST_DIGEST_BYTES])
+{
+    struct sha256 sha;
+    sha256_start(&sha);
+    add(&sha, "lanced digest 1\nrequest %s\nmodel %s\nadapters\nbackend ", request, model);
+    sha256_add(&sha, backend, strlen(backend));
+    add(&sha, "\nbuild ");
+    sha256_add(&sha, build, strlen(build));
+    add(&sha, "\n");
+    sha256_finish(&sha, hex);
 }

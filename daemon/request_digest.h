@@ -1,4 +1,4 @@
-/* request_digest.h: one name for what a request asks for, so that a repetition can be told from another request.
+/* request_digest.h: names for what a request asks for, and for what comes of it (PROTOCOL.md, "The digest of a job").
  *
  * Plain functions; any thread.
  */
@@ -9,9 +9,14 @@
 
 enum { REQUEST_DIGEST_BYTES = 65 };
 
-/* SHA-256 (hex) over task, model asked for, the parameters as they are used, and every tensor. What does not change the
- * result (the client, previews) is left out. Reads every byte of the tensors: some milliseconds for each megabyte.
- * ERROR_NO_MEMORY. */
-int request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES], struct error *error);
+/* What is asked, of whichever model: SHA-256 (hex) over task, the parameters as they are used, and every tensor. What does not
+ * change the result (the client, previews) is left out. Reads every byte of the tensors. */
+void job_request_hash(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES]);
+
+/* The same with the model asked for by name, which tells a repetition of a request from another one. */
+void request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES]);
+
+/* What was asked of what: job_request_hash with the model's hash, the backend's name and the engine's (lance_build). */
+void result_digest(const char *request, const char *model, const char *backend, const char *build, char hex[REQUEST_DIGEST_BYTES]);
 
 #endif

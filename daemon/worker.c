@@ -22,6 +22,7 @@
 #include "daemon/machine_memory.h"
 #include "daemon/model_choice.h"
 #include "daemon/receipt.h"
+#include "daemon/request_digest.h"
 #include "kernels/kernels.h"
 
 enum { WANT_NOTHING = -1, WANT_UNLOAD = -2 }; /* otherwise the index of a model to load */
@@ -356,9 +357,12 @@ static int encode_result(struct worker *worker, struct job *job, struct lance_jo
         return status;
     struct worker_status snapshot;
     worker_status(worker, &snapshot);
+    char request[REQUEST_DIGEST_BYTES];
+    job_request_hash(job_request(job), request);
     const struct receipt_facts facts = {
         .job = job_id(job),
         .backend = snapshot.backend,
+        .request = request,
         .model = snapshot.info,
         .queue_seconds = job_queue_seconds(job),
         .load_seconds = load_seconds,

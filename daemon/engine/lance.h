@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "daemon/engine/build.h"
 #include "daemon/engine/stage.h"
 #include "daemon/engine/task.h"
 #include "kernels/guidance.h"

@@ -1,6 +1,9 @@
 /* parameters.c: see parameters.h. */
 #include "daemon/engine/parameters.h"
 
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/engine/limits.h"
@@ -194,4 +197,93 @@ int parameter_check(const struct parameter *p, const struct lance_request *r, st
     case PARAMETER_FLAG: break;
     }
     return 0;
+}
+
+/* ---- For digests ---- */
+
+/* Texts of any length are added apart. */
+__attribute__((format(printf, 2, 3))) static void add(struct sha256 *sha, const char *format, ...)
+{
+    char text[64];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    sha256_add(sha, text, strlen(text));
+}
+
+static void add_text(struct sha256 *sha, const char *text)
+{
+    if (text == NULL) {
+        add(sha, "-");
+        return;
+    }
+    add(sha, "%zu:", strlen(text));
+    sha256_add(sha, text, strlen(text));
+}
+
+/* The bits of a double, which every language can write alike. */
+static void add_number(struct sha256 *sha, double value)
+{
+    const double number = value + 0.0; /* one zero only */
+    uint64_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    add(sha, "%016" PRIx64, bits);
+}
+
+/* A field that is left open counts as its default; "-" where there is none. */
+static void add_open(struct sha256 *sha, const struct parameter *parameter, const void *field, enum lance_task task)
+{
+    const struct parameter_value *value = parameter_default(parameter, task);
+    const char *text = parameter->kind == PARAMETER_TEXT ? *(const char *const *)field : NULL;
+    const int number = parameter->kind == PARAMETER_INTEGER ? *(const int *)field : 0;
+    if (parameter->kind == PARAMETER_TEXT)
+        add_text(sha, text != NULL ? text : value->text);
+    else if (parameter->kind == PARAMETER_INTEGER && (number != 0 || value->numbers[0] != 0))
+        add(sha, "%d", number != 0 ? number : (int)value->numbers[0]);
+    else if (parameter->kind == PARAMETER_NUMBER && field != NULL && *(const double *)field != 0)
+        add_number(sha, *(const double *)field);
+    else
+        add(sha, "-");
+}
+
+static void add_value(struct sha256 *sha, const struct parameter *parameter, const void *field)
+{
+    const double *numbers = field;
+    switch (parameter->kind) {
+    case PARAMETER_TEXT: add_text(sha, *(const char *const *)field); break;
+    case PARAMETER_INTEGER: add(sha, "%d", *(const int *)field); break;
+    case PARAMETER_WHOLE: add(sha, "%" PRIu64, *(const uint64_t *)field); break;
+    case PARAMETER_NUMBER: add_number(sha, numbers[0]); break;
+    case PARAMETER_FLAG: add(sha, "%s", *(const bool *)field ? "true" : "false"); break;
+    case PARAMETER_CHOICE: add(sha, "%s", parameter->choices[*(const int *)field]); break;
+    case PARAMETER_LIST:
+        add_number(sha, numbers[0]);
+        add(sha, ",");
+        add_number(sha, numbers[1]);
+        break;
+    }
+}
+
+void parameters_hash(struct sha256 *sha, const struct lance_request *request)
+{
+    const char *last = "";
+    add(sha, "task %s\n", lance_task_name(request->task));
+    for (;;) {
+        const struct parameter *next = NULL;
+        for (const struct parameter *p = lance_parameters; p->name != NULL; p++)
+            if (parameter_is_for(p, request->task) && strcmp(p->name, last) > 0 && (next == NULL || strcmp(p->name, next->name) < 0))
+                next = p;
+        if (next == NULL)
+            return;
+        last = next->name;
+        const bool is_there = !next->of_source || request->source != NULL;
+        const void *field = is_there ? parameter_field(next, request, request->source) : NULL;
+        add(sha, "%s ", next->name);
+        if (next->is_open)
+            add_open(sha, next, field, request->task);
+        else
+            add_value(sha, next, field);
+        add(sha, "\n");
+    }
 }

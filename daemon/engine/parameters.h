@@ -11,6 +11,7 @@
 #ifndef LANCE_PARAMETERS_H
 #define LANCE_PARAMETERS_H
 
+#include "base/sha256.h"
 #include "daemon/engine/lance.h"
 
 enum parameter_kind {
@@ -78,5 +79,9 @@ void parameters_set_defaults(struct lance_request *request);
 /* Whether the value in the request is within the parameter's range. ERROR_BAD_REQUEST, or ERROR_TOO_LARGE of a text, with the
  * name, the value and what is accepted. Of one for other tasks, or of the source, nothing is said. */
 int parameter_check(const struct parameter *parameter, const struct lance_request *request, struct error *error);
+
+/* Add a line "task NAME" and one, "NAME VALUE", for every parameter of the request's task in the order of their names, as
+ * PROTOCOL.md has them under "The digest of a job". */
+void parameters_hash(struct sha256 *sha, const struct lance_request *request);
 
 #endif

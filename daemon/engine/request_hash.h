@@ -4,7 +4,7 @@
 
 #include "daemon/engine/lance.h"
 
-/* SHA-256 in hex over everything in a request that is a number or a text, and the shapes of its payloads. */
+/* SHA-256 in hex over the parameters of a request (parameters_hash) and the shapes of its payloads. */
 void request_hash(const struct lance_request *request, char hex[65]);
 
 #endif

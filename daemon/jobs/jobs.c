@@ -304,13 +304,11 @@ static void set_end(struct jobs *jobs, struct job *job, struct blob *result, con
     jobs->failed += job->state == JOB_FAILED;
 }
 
-/* Have the digest of the job's request, which tells a repetition when the request is gone. Without memory there is none,
- * and nothing is taken for a repetition. */
+/* Have the digest of the job's request, which tells a repetition when the request is gone. */
 static void note_digest(struct job *job)
 {
-    struct error unused;
     if (job->digest[0] == '\0' && job->request != NULL)
-        request_digest(job->request, job->digest, &unused);
+        request_digest(job->request, job->digest);
 }
 
 /* Give an active job its end. The job may be gone afterwards. */
@@ -435,8 +433,8 @@ static void describe(struct job *job)
 static bool repeats(struct job *job, const struct job_request *request, char *digest, struct error *error)
 {
     note_digest(job);
-    if (digest[0] == '\0' && request_digest(request, digest, error) != 0)
-        return false;
+    if (digest[0] == '\0')
+        request_digest(request, digest);
     if (strcmp(job->digest, digest) == 0)
         return true;
     error_set(error, ERROR_BAD_REQUEST, "job %s: is known with another request; a repetition must be the same request, and another "
@@ -489,7 +487,7 @@ int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, 
     char digest[REQUEST_DIGEST_BYTES] = "";
     struct job_status known;
     if (jobs_find(jobs, id, &known))
-        request_digest(request, digest, error); /* reads all of it: not under the lock */
+        request_digest(request, digest); /* reads all of it: not under the lock */
     pthread_mutex_lock(&jobs->lock);
     int result = submit(jobs, id, &request, digest, status, error);
     if (result != 0)
@@ -625,8 +623,7 @@ void jobs_release(struct jobs *jobs, const char *id)
 static void digest_running(struct jobs *jobs, struct job *job)
 {
     char digest[REQUEST_DIGEST_BYTES] = "";
-    struct error unused;
-    request_digest(job->request, digest, &unused);
+    request_digest(job->request, digest);
     pthread_mutex_lock(&jobs->lock);
     snprintf(job->digest, sizeof job->digest, "%s", digest);
     pthread_mutex_unlock(&jobs->lock);

@@ -25,6 +25,7 @@ int handle_hello(struct call *call, const cJSON *request, struct error *error)
     json_add_text(call->fields, "version", LANCED_VERSION);
     json_add_text(call->fields, "generation", service->generation);
     json_add_text(call->fields, "backend", status.backend);
+    json_add_text(call->fields, "build", lance_build());
     json_add_number(call->fields, "pid", getpid());
     cJSON *limits = json_add_object(call->fields, "limits");
     json_add_number(limits, "message_bytes", (double)options->max_message_bytes);

@@ -25,6 +25,7 @@ from lanced_client import (
     Queued,
     Started,
 )
+from lanced_client.digest import request_hash, result_digest
 from lanced_client.parameters import parameters
 from lanced_client.wire import decode
 from lanced_process import DEMO_AWQ, DEMO_MODEL, LONG_REQUEST, REQUEST, ROOT, Lanced
@@ -70,6 +71,37 @@ def test_a_known_job_id_with_another_request_is_refused_and_the_same_request_is_
     for task, request in others:
         with pytest.raises(BadRequest, match="is known with another request"):
             client.job(task, job_id=first.id, **request).submit()
+
+
+def test_a_question_with_another_size_is_another_request(client: Client) -> None:
+    source = np.zeros((1, 64, 64, 3), np.uint8)
+    question: dict[str, Any] = {"prompt": "what is it?", "source": source, "max_new_tokens": 2}
+    with client.submit("x2t_image", width=64, height=64, **question) as first:
+        client.job("x2t_image", job_id=first.id, width=64, height=64, **question).submit()
+        with pytest.raises(BadRequest, match="is known with another request"):
+            client.job("x2t_image", job_id=first.id, width=128, height=64, **question).submit()
+
+
+def test_a_receipt_has_the_digest_that_a_client_can_make_beforehand(client: Client) -> None:
+    client.load()
+    hello = client.hello()
+    assert hello.model
+    digests = set()
+    source = np.arange(3 * 64 * 64, dtype=np.uint8).reshape(1, 64, 64, 3)
+    edit: dict[str, Any] = {"prompt": "make it red", "num_inference_steps": 1, "resolution": "64x64"}
+    for task, params, tensors in (
+        ("t2i", REQUEST | {"num_inference_steps": 1}, {}),
+        ("t2i", REQUEST | {"num_inference_steps": 1, "seed": 12}, {}),
+        ("image_edit", edit, {"source": source}),
+        ("image_edit", edit, {"source": source[:, ::-1]}),
+    ):
+        request = request_hash(task, params, tensors)
+        digest = result_digest(request, hello.model.hash, hello.backend, hello.build)
+        results = [client.generate(task, preview=preview, **params, **tensors) for preview in (False, True)]
+        assert [result.receipt["digest"] for result in results] == [digest, digest]
+        np.testing.assert_array_equal(results[0].pixels, results[1].pixels)
+        digests.add(digest)
+    assert len(digests) == 4
 
 
 def test_sizes_batches_and_frames_go_as_far_as_the_table_says_and_no_further(client: Client) -> None:

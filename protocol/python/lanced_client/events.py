@@ -152,6 +152,7 @@ class Hello:
     protocol: int
     generation: str  # random, another for every start of the daemon
     backend: str = ""
+    build: str = ""  # the engine's sources and compiler
     pid: int = 0
     limits: Mapping[str, Any] = field(default_factory=dict)
     model: ModelInfo | None = None  # the loaded one

@@ -28,6 +28,7 @@ class Parameter:
     maximum_bytes: int | None = None
     choices: tuple[str, ...] = ()
     required: bool = False
+    is_servers: bool = False  # the daemon's alone: changes nothing of the result
 
     def default_for(self, task: str) -> Any:
         return self.defaults.get(task, self.default)
@@ -37,11 +38,15 @@ class Parameter:
 def parameters() -> Mapping[str, Parameter]:
     """By name; those that are the daemon's alone too. OSError where this client was installed without the table."""
     tables: dict[str, list[dict[str, Any]]] = json.loads(TABLE.read_text(encoding="utf-8"))
-    return {row["name"]: _parameter_of(row) for table in tables.values() for row in table}
+    return {
+        row["name"]: _parameter_of(row, is_servers=table == "server_parameters")
+        for table, rows in tables.items()
+        for row in rows
+    }
 
 
-def _parameter_of(row: dict[str, Any]) -> Parameter:
-    known = dict(row)
+def _parameter_of(row: dict[str, Any], is_servers: bool) -> Parameter:
+    known = dict(row, is_servers=is_servers)
     if isinstance(known.get("maximum"), str):  # above 2^53
         known["maximum"] = int(known["maximum"])
     for name in ("tasks", "choices"):
