@@ -272,7 +272,7 @@ compare: all
 	@.venv/bin/python tests/compare_builds.py "$(BASE)"
 
 # libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
-FUZZ_SOURCES = base/error.c base/json.c base/mapped_file.c protocol/safetensors.c base/utf8.c daemon/engine/model/checkpoint/zip.c daemon/engine/model/checkpoint/pickle.c daemon/engine/model/checkpoint/pth.c
+FUZZ_SOURCES = base/error.c base/json.c base/mapped_file.c protocol/safetensors.c base/utf8.c daemon/engine/model/checkpoint/zip.c daemon/engine/model/checkpoint/pickle.c daemon/engine/model/checkpoint/pth.c daemon/engine/state.c daemon/engine/stage.c
 FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz: $(FUZZERS)
 build-fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)

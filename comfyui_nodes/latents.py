@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from ..protocol.python.lanced_client import Result
+from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS, LATENT_CHANNELS
 
 Latent = dict[str, Any]  # ComfyUI's LATENT: "samples" [batch, channels, (t,) h, w] and what goes with them
 
-CHANNELS = 48
 _CELLS_OF_8_PIXELS = (4, 16)  # channels of empty latents that have a cell for every 8 pixels, not 16
 _STATE = "lance_state"
 _SCALE = "downscale_ratio_spacial"  # ComfyUI's spelling: pixels per cell of an empty latent, where it says so
@@ -30,22 +30,25 @@ def samples_of(latent: Latent) -> torch.Tensor:
     samples = latent["samples"].to("cpu", torch.float32)
     if samples.ndim == 4:
         samples = samples.unsqueeze(2)
-    if samples.ndim == 5 and samples.shape[1] == CHANNELS:
+    if samples.ndim == 5 and samples.shape[1] == LATENT_CHANNELS:
         return samples.contiguous()
     shape = list(samples.shape)
     is_known = samples.ndim == 5 and shape[1] in _CELLS_OF_8_PIXELS
     says_its_size = _SCALE in latent and samples.ndim == 5 and shape[2] == 1  # others count frames otherwise
     if not (is_known or says_its_size) or bool(samples.any()):
         raise ValueError(
-            f"the latent has the shape {shape}; Lance takes those of the Wan 2.2 VAE, [batch, {CHANNELS}, frames,"
-            " height/16, width/16], and empty ones of EmptyLatentImage, EmptySD3LatentImage and EmptyHunyuanLatentVideo"
+            f"the latent has the shape {shape}; Lance takes those of the Wan 2.2 VAE, [batch, {LATENT_CHANNELS},"
+            " frames, height/16, width/16], and empty ones of EmptyLatentImage, EmptySD3LatentImage and"
+            " EmptyHunyuanLatentVideo"
         )
     batch, _, frames, height, width = shape
     pixels_per_cell = int(latent.get(_SCALE, 8))
     height, width = height * pixels_per_cell, width * pixels_per_cell
-    if height % 16 or width % 16:
-        raise ValueError(f"width and height must be multiples of 16, the empty latent is {width} x {height} pixels")
-    return torch.zeros(batch, CHANNELS, frames, height // 16, width // 16)
+    if height % CELL_PIXELS or width % CELL_PIXELS:
+        raise ValueError(
+            f"width and height must be multiples of {CELL_PIXELS}, the empty latent is {width} x {height} pixels"
+        )
+    return torch.zeros(batch, LATENT_CHANNELS, frames, height // CELL_PIXELS, width // CELL_PIXELS)
 
 
 def noise_rows_of(noise: Any, samples: torch.Tensor, seed: int, batch_index: list[int] | None) -> np.ndarray[Any, Any]:

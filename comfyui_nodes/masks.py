@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 from ..protocol.python.lanced_client.cropping import cropped_box
-
-CELL_PIXELS = 16  # of a latent cell's side
+from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS
 
 Array = np.ndarray[Any, Any]
 

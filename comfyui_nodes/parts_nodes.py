@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
@@ -181,7 +182,7 @@ class LancedSampler(io.ComfyNode):
             if not is_video and isinstance(source, torch.Tensor):
                 source = source[:1]
             clip = await read_clip(lance_model, "video_edit", source, fps, cls.hidden.unique_id)
-            height, width = 16 * samples.shape[3], 16 * samples.shape[4]
+            height, width = CELL_PIXELS * samples.shape[3], CELL_PIXELS * samples.shape[4]
             request |= {"source": clip.pixels if is_video else clip.pixels[:1], "resolution": f"{height}x{width}"}
             request |= {"fps": clip.fps} if is_video else {}
         adds_noise = add_noise == "enable"

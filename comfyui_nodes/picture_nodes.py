@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ..protocol.python.lanced_client import Result
+from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
@@ -32,7 +33,7 @@ from .inputs import (
     size_problem,
 )
 from .job import run_job
-from .masks import CELL_PIXELS, fitted, masks_of
+from .masks import fitted, masks_of
 from .tensors import image_of, info_of, latent_of, source_of
 from .texts import show_text
 from .trouble import told_in_words

@@ -10,7 +10,8 @@ import numpy as np
 from comfy.cli_args import LatentPreviewMethod, args
 from PIL import Image
 
-CELL_PIXELS = 16  # the daemon's previews have one pixel per latent cell, which stands for so many
+from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS  # the daemon's previews have a pixel per cell
+
 MAX_PIXELS = 512
 FRAMES_PER_SECOND = 6  # twice the speed of the video: a latent frame is four frames of 1/12 s
 

@@ -2,7 +2,8 @@
 #ifndef LANCE_BUILD_H
 #define LANCE_BUILD_H
 
-/* Names the sources of engine, kernels and protocol and the compiler they were built with: the same name, the same bytes. */
+/* Names the sources of engine, kernels and protocol and the compiler they were built with: the same name, the same
+ * bytes. */
 const char *lance_build(void);
 
 #endif

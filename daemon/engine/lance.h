@@ -39,9 +39,11 @@ struct lance_model_options {
     const char *vae_path;   /* NULL: found in or beside model_dir */
     const char *vit_path;   /* NULL: found in or beside model_dir */
     enum lance_position_tables position_tables;
-    uint64_t memory_limit_bytes; /* memory jobs may take beside the weights (see struct lance_memory); 0: all there is */
+    uint64_t memory_limit_bytes; /* memory jobs may take beside the weights (see struct lance_memory); 0: all there
+                                  * is */
     const char *cache_folder;    /* where hashes of large files are kept; NULL: nowhere */
-    uint64_t prefix_cache_bytes; /* device memory that prefixes kept for later jobs may take, within the limit; 0: none is kept */
+    uint64_t prefix_cache_bytes; /* device memory that prefixes kept for later jobs may take, within the limit; 0: none
+                                  * is kept */
 };
 
 struct lance_model_info {
@@ -65,13 +67,15 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
 void lance_model_close(struct lance_model *model);
 void lance_model_info(const struct lance_model *model, struct lance_model_info *info);
 
-/* What is odd about the checkpoint, and the tasks that are off with what they lack; "" if nothing. Belongs to the model. */
+/* What is odd about the checkpoint, and the tasks that are off with what they lack; "" if nothing. Belongs to the
+ * model. */
 const char *lance_model_warnings(const struct lance_model *model);
 
 /* Set the memory limit, before the first job. */
 void lance_model_limit_memory(struct lance_model *model, uint64_t bytes);
 
-/* On a backend with memory of its own: what one job may take of the host's (lance_memory.host_bytes); 0: all there is. */
+/* On a backend with memory of its own: what one job may take of the host's (lance_memory.host_bytes); 0: all there
+ * is. */
 void lance_model_limit_host_memory(struct lance_model *model, uint64_t bytes);
 
 /* Prefixes: what a prompt's splits (system prompt, picture, caption) were turned into, kept block by block and found
@@ -109,18 +113,20 @@ struct lance_media {
     double fps; /* 0 for a still picture */
 };
 
-/* Latents or a mask of the client: values [batch, channels, frames, height, width], one height and width per latent cell. */
+/* Latents or a mask of the client: values [batch, channels, frames, height, width], one height and width per latent
+ * cell. */
 struct lance_latents {
     const float *values;
     int batch, channels, frames, height, width;
 };
 
-/* A request; its pointers are borrowed until the job's first stage, STAGE_PREPARE, has ended (lance_job_step has told its last step),
- * or the job is closed. Fill with lance_request_init first. */
+/* A request; its pointers are borrowed until the job's first stage, STAGE_PREPARE, has ended (lance_job_step has told
+ * its last step), or the job is closed. Fill with lance_request_init first. */
 struct lance_request {
     enum lance_task task;
     const char *prompt;        /* UTF-8; a question for x2t tasks */
-    const char *negative_prompt; /* what the unconditional branch of the guidance says; NULL or "": nothing, as the official script */
+    const char *negative_prompt; /* what the unconditional branch of the guidance says; NULL or "": nothing, as the
+                                  * official script */
     const char *system_prompt; /* NULL: the official one of the task */
 
     /* generation */
@@ -140,21 +146,25 @@ struct lance_request {
     enum lance_uncond_positions uncond_positions;
 
     /* Sampling from latents, and part of the schedule. Latents are in the raw scale of the VAE; with x0 their
-     * normalised values, sampling starts at the schedule's t from (1 - t) * x0 + t * noise, or from (1 - t) * x0 without
-     * noise (as ComfyUI's samplers pass latents with leftover noise, x_t / (1 - t)). */
-    const struct lance_latents *latents;     /* the result's shape; all zero or NULL: x0 = 0. For LANCE_DECODE: what is decoded */
-    const struct lance_latents *latent_state; /* of an earlier result: makes going on exact. Where it stands for the same
-                                               * values as `latents` it is used in their place; only without add_noise */
+     * normalised values, sampling starts at the schedule's t from (1 - t) * x0 + t * noise, or from (1 - t) * x0
+     * without noise (as ComfyUI's samplers pass latents with leftover noise, x_t / (1 - t)). */
+    const struct lance_latents *latents;     /* the result's shape; all zero or NULL: x0 = 0. For LANCE_DECODE: what is
+                                              * decoded */
+    const struct lance_latents *latent_state; /* of an earlier result: makes going on exact. Where it stands for the
+                                               * same values as `latents` it is used in their place; only
+                                               * without add_noise */
     const struct lance_latents *latent_mask; /* [1 or batch, 1, ...], 0 (keep `latents`) to 1 (generate); NULL: all 1 */
     double denoise;            /* strength: the steps are the last ones of num_inference_steps / denoise */
-    int start_step, end_step;  /* of the num_inference_steps steps only these, end_step not included; past the last: all */
+    int start_step, end_step;  /* of the num_inference_steps steps only these, end_step not included; past the last:
+                                * all */
     bool add_noise;            /* false: `latents` are noisy already */
     bool leftover_noise;       /* an early end_step leaves its noise; false: the last step goes to t = 0 */
 
     /* sources */
     const struct lance_media *source; /* edits, i2v, x2t; NULL otherwise */
     const char *resolution;    /* preset of the official script, such as "image_768res"; NULL: the task's default */
-    const float *source_latent_noise; /* eps of the encoder's sampling, [48, latent frames, rows, columns]; NULL: from source_seed */
+    const float *source_latent_noise; /* eps of the encoder's sampling, [48, latent frames, rows, columns]; NULL: from
+                                       * source_seed */
     size_t source_latent_noise_values;
     bool source_latent_mean;   /* use the encoder's mean instead of a sample */
     uint64_t source_seed;      /* official: 2025 */
@@ -176,24 +186,25 @@ enum { LANCE_END_STEP = 10000 }; /* the default end_step: past every schedule */
 void lance_request_init(struct lance_request *request, enum lance_task task);
 
 /* Check everything that can be checked without starting (ranges, multiples, NaN, lengths, task offered by
- * the model, and that the job fits the memory limit at all; not that noise and latents are finite numbers, which the first
- * stage looks at); the message names the parameter, its value and what is
- * accepted. ERROR_BAD_REQUEST, ERROR_UNSUPPORTED or ERROR_TOO_LARGE. lance_job_start checks the same. */
+ * the model, and that the job fits the memory limit at all; not that noise and latents are finite numbers, which the
+ * first stage looks at); the message names the parameter, its value and what is accepted. ERROR_BAD_REQUEST,
+ * ERROR_UNSUPPORTED or ERROR_TOO_LARGE. lance_job_start checks the same. */
 int lance_request_check(const struct lance_model *model, const struct lance_request *request, struct error *error);
 
 /* What a job takes at its peak, beside the weights and the request itself. */
 struct lance_memory {
     uint64_t device_bytes; /* device memory */
     uint64_t host_bytes;   /* host buffers: prepared sources, noise, latents, frames, the result's encoded copy */
-    uint64_t total_bytes;  /* the most of both at one time: what the limit is about where the device's memory is the host's
-                            * (CPU); elsewhere it is about device_bytes */
+    uint64_t total_bytes;  /* the most of both at one time: what the limit is about where the device's memory is the
+                            * host's (CPU); elsewhere it is about device_bytes */
 };
 int lance_estimate(const struct lance_model *model, const struct lance_request *request, struct lance_memory *memory,
                    struct error *error);
 
 struct lance_job;
 
-/* Validate, plan and admit a job (ERROR_TOO_LARGE with the numbers when it cannot fit); nothing is computed or copied yet. */
+/* Validate, plan and admit a job (ERROR_TOO_LARGE with the numbers when it cannot fit); nothing is computed or copied
+ * yet. */
 int lance_job_start(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
                     struct error *error);
 
@@ -202,9 +213,12 @@ enum lance_step_status { LANCE_STEP_DONE = 0, LANCE_STEP_MORE = 1 }; /* errors a
 struct lance_progress {
     enum lance_stage stage;
     int step, steps;     /* within the stage; steps 0: unknown */
-    int total_step, total_steps; /* over the whole job; the total falls after STAGE_PREPARE where earlier jobs have left something */
-    int later_steps;     /* what the stages to come amount to, a latent frame of the VAE counting as one step: for the time left */
-    const char *text;    /* the piece of text made by this step, whole UTF-8 characters; NULL if none. Valid until the next step */
+    int total_step, total_steps; /* over the whole job; the total falls after STAGE_PREPARE where earlier jobs have left
+                                  * something */
+    int later_steps;     /* what the stages to come amount to, a latent frame of the VAE counting as one step: for the
+                          * time left */
+    const char *text;    /* the piece of text made by this step, whole UTF-8 characters; NULL if none. Valid until the
+                          * next step */
     double seconds;      /* spent in this step */
 };
 
@@ -212,8 +226,8 @@ struct lance_progress {
  * code < 0, after which the job can only be closed. */
 int lance_job_step(struct lance_job *job, struct lance_progress *progress, struct error *error);
 
-/* Have the step that runs, and every later one, fail with ERROR_CANCELLED as soon as may be: a step of a long video takes
- * minutes on a CPU, this milliseconds. Any thread, while the job is open. */
+/* Have the step that runs, and every later one, fail with ERROR_CANCELLED as soon as may be: a step of a long video
+ * takes minutes on a CPU, this milliseconds. Any thread, while the job is open. */
 void lance_job_abort(struct lance_job *job);
 
 /* A small picture of what the job is denoising towards: RGB, [*frames, *height, *width, 3], one pixel per latent
@@ -250,17 +264,19 @@ struct lance_result {
 };
 int lance_job_result(const struct lance_job *job, struct lance_result *result, struct error *error);
 
-/* What the job needs to go on from here, as one tensor file (safetensors): *state is malloc'ed, the caller's. Between two steps,
- * at any stage. Where the job is, latents while they are denoised and afterwards, tokens of an answer with their keys and values,
- * batch items that are decoded. Stages that have not ended and are not denoise, decode or text begin again, and so does the batch
- * item that is being decoded. ERROR_BAD_REQUEST when the job is done, ERROR_INTERNAL when it has failed, ERROR_NO_MEMORY. */
+/* What the job needs to go on from here, as one tensor file (safetensors): *state is malloc'ed, the caller's. Between
+ * two steps, at any stage. Where the job is, latents while they are denoised and afterwards, tokens of an answer with
+ * their keys and values, batch items that are decoded. Stages that have not ended and are not denoise, decode or text
+ * begin again, and so does the batch item that is being decoded. ERROR_BAD_REQUEST when the job is done, ERROR_INTERNAL
+ * when it has failed, ERROR_NO_MEMORY. */
 int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, struct error *error);
 
-/* lance_job_start, and then on from where a job of the same request was saved, in this process or another: the same bytes come
- * out. The first stage runs again, and what the prompt's keys and values take; of the text the pieces that were told are not told
- * again. Beside the memory that is planned comes the state, until the stage begins that it was saved in. `state` may come from
- * anywhere and is not needed afterwards. Errors beside those of lance_job_start: ERROR_BAD_FILE (damaged), ERROR_UNSUPPORTED (of
- * another build, backend or model), ERROR_BAD_REQUEST (of another request; of other payloads the first stage's end tells). */
+/* lance_job_start, and then on from where a job of the same request was saved, in this process or another: the same
+ * bytes come out. The first stage runs again, and what the prompt's keys and values take; of the text the pieces that
+ * were told are not told again. Beside the memory that is planned comes the state, until the stage begins that it was
+ * saved in. `state` may come from anywhere and is not needed afterwards. Errors beside those of lance_job_start:
+ * ERROR_BAD_FILE (damaged), ERROR_UNSUPPORTED (of another build, backend or model), ERROR_BAD_REQUEST (of another
+ * request; of other payloads the first stage's end tells). */
 int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request, const void *state,
                      size_t bytes, struct error *error);
 

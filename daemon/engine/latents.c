@@ -1,11 +1,11 @@
 /* latents.c: see latents.h.
  *
- * At the schedule's time t, x_t = (1 - t) * x0 + t * noise. Clients have latents as ComfyUI's core nodes do: channels first, in the
- * VAE's raw scale, and with leftover noise x_t / (1 - t), so that (1 - t) times the latents is x_t again
- * (class CONST in ComfyUI's comfy/model_sampling.py). Neither the division nor the raw scale keeps every bit of a float32, so
- * a result with leftover noise has x_t itself beside it: the state. A value of the state counts only
- * where it still makes the latent that came with it: a client that changed the latents and passed the old state on gets what
- * it changed.
+ * At the schedule's time t, x_t = (1 - t) * x0 + t * noise. Clients have latents as ComfyUI's core nodes do: channels
+ * first, in the VAE's raw scale, and with leftover noise x_t / (1 - t), so that (1 - t) times the latents is x_t again
+ * (class CONST in ComfyUI's comfy/model_sampling.py). Neither the division nor the raw scale keeps every bit of a
+ * float32, so a result with leftover noise has x_t itself beside it: the state. A value of the state counts only
+ * where it still makes the latent that came with it: a client that changed the latents and passed the old state on gets
+ * what it changed.
  *
  * A mask of 0 keeps a cell: it is x0, noised to the time of each step. Whole frames at the front that are kept
  * (videos) are treated as i2v's picture is: clean, at time 0. Kept cells are clean in results too.

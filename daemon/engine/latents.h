@@ -1,7 +1,7 @@
 /* latents.h: latents of the client: where sampling starts, what a mask keeps, and what goes back.
  *
- * Rows of latents are [batch, cells, channels], normalised, as the denoiser has them; the client's are channels first and raw.
- * A struct latents is plain memory of its holder; latents_free frees what it has.
+ * Rows of latents are [batch, cells, channels], normalised, as the denoiser has them; the client's are channels first
+ * and raw. A struct latents is plain memory of its holder; latents_free frees what it has.
  */
 #ifndef LANCE_LATENTS_H
 #define LANCE_LATENTS_H
@@ -49,7 +49,8 @@ void latents_keep(const struct latents *latents, float t, float *x);
 /* The result of x: raw, and where noise is left, what makes going on exact (`state` may be NULL otherwise). */
 void latents_finish(const struct latents *latents, const struct lance_model *model, const float *x, float *raw, float *state);
 
-/* Of one item's values, channels first [channels, cells], the rows [count, channels] of the cells from first_cell on. */
+/* Of one item's values, channels first [channels, cells], the rows [count, channels] of the cells from first_cell
+ * on. */
 void latents_frame_rows(const float *values, size_t cells, size_t channels, size_t first_cell, size_t count, float *rows);
 
 #endif

@@ -77,7 +77,8 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
     checkpoint_let_go(m->checkpoint, kernels->host_memory ? "vae." : ""); /* convolutions are always copied */
     m->memory_at_rest = kernels->memory_in_use(kernels);
     m->weight_bytes = m->memory_at_rest - before;
-    if (kernels->host_memory && m->weight_bytes < checkpoint_bytes(m->checkpoint)) /* most is used where the files are mapped */
+    if (kernels->host_memory && m->weight_bytes < checkpoint_bytes(m->checkpoint)) /* most is used where the files are
+                                                                                    * mapped */
         m->weight_bytes = checkpoint_bytes(m->checkpoint);
     m->load_seconds = clock_seconds() - start;
     *out = m;

@@ -137,8 +137,8 @@ static int check_noise(const struct job_plan *plan, const struct lance_model *mo
     return code;
 }
 
-/* The times of the steps asked for: of a schedule that denoise makes longer, the last num_inference_steps steps, and of those the
- * ones from start_step to end_step. */
+/* The times of the steps asked for: of a schedule that denoise makes longer, the last num_inference_steps steps, and of
+ * those the ones from start_step to end_step. */
 static int plan_schedule(struct job_plan *plan, const struct lance_request *r, struct error *error)
 {
     const int steps = r->num_inference_steps, end = r->end_step < steps ? r->end_step : steps;

@@ -1,4 +1,5 @@
-/* plan.h: what a request comes to before anything is allocated: its prompt, the grids, the schedule, the passes of the VAE. */
+/* plan.h: what a request comes to before anything is allocated: its prompt, the grids, the schedule, the passes of the
+ * VAE. */
 #ifndef LANCE_PLAN_H
 #define LANCE_PLAN_H
 
@@ -33,8 +34,8 @@ struct job_plan {
     struct vae_cost encoding, decoding; /* of the source, and of one batch item's target */
 };
 
-/* Of a request that request_check accepts (request.h). Errors: ERROR_BAD_REQUEST where what it says of its source and latents do not
- * go together, ERROR_TOO_LARGE, ERROR_NO_MEMORY. The plan owns its memory until job_plan_free. */
+/* Of a request that request_check accepts (request.h). Errors: ERROR_BAD_REQUEST where what it says of its source and
+ * latents do not go together, ERROR_TOO_LARGE, ERROR_NO_MEMORY. The plan owns its memory until job_plan_free. */
 int job_plan_make(struct job_plan *plan, const struct lance_model *model, const struct lance_request *request,
                   struct error *error);
 void job_plan_free(struct job_plan *plan);

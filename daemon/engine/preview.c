@@ -4,9 +4,9 @@
  * are fitted once per model, when the first preview is asked for: small made-up pictures of a shape on a ground
  * are encoded, and ridge regression finds the line from each cell's latent to its mean colour. (Decoding random
  * latents instead was tried: the colours it gives have nothing to do with pictures, for no picture has such latents.)
- * On the demo's VAE, whose latents hold colour less linearly than those of large VAEs, cells of finished pictures are off by
- * 38 of 255 on average; the best line for these very pictures is off by 26. More made-up pictures and other ridges were no
- * better; 64 random features came to 33, for a hundred times the work.
+ * On the demo's VAE, whose latents hold colour less linearly than those of large VAEs, cells of finished pictures are
+ * off by 38 of 255 on average; the best line for these very pictures is off by 26. More made-up pictures and other
+ * ridges were no better; 64 random features came to 33, for a hundred times the work.
  * Deterministic; the model's one thread runs it.
  */
 #include "daemon/engine/preview.h"
@@ -179,7 +179,8 @@ uint64_t preview_bytes(const struct lance_model *m)
 {
     struct vae_cost cost = {0};
     if (!atomic_load(&m->colours_there))
-        vae_encode_cost(m->vae, 1, CELLS_A_SIDE, CELLS_A_SIDE, &cost, NULL); /* without memory: there will be no preview */
+        vae_encode_cost(m->vae, 1, CELLS_A_SIDE, CELLS_A_SIDE, &cost, NULL); /* without memory: there will be no
+                                                                              * preview */
     return cost.device_bytes;
 }
 

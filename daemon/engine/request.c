@@ -1,5 +1,5 @@
-/* request.c: the defaults of a request, and every check that needs no work: each parameter's range (parameters.h), and the rules
- * between several of them, the source and the latents. */
+/* request.c: the defaults of a request, and every check that needs no work: each parameter's range (parameters.h), and
+ * the rules between several of them, the source and the latents. */
 #include "daemon/engine/request.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/engine/limits.h"
@@ -126,7 +126,8 @@ static int check_steps(const struct lance_request *r, struct error *error)
                      "start_step from 0 to %d", r->start_step, r->end_step, r->num_inference_steps, last - 1);
 }
 
-/* What several parameters of a task that denoises have to say together. An interval whose ends are the same is no guidance. */
+/* What several parameters of a task that denoises have to say together. An interval whose ends are the same is no
+ * guidance. */
 static int check_sampling(const struct lance_request *r, struct error *error)
 {
     const double low = r->guidance_interval[0], high = r->guidance_interval[1];

@@ -1,8 +1,8 @@
 /* run.c: a job's life: start, step through its stages (stages/stages.h), results; saved on the way and taken up again.
  *
- * Once the first stage has ended, what the request points to is the caller's again, the prefix cache is asked what is there, and
- * stages that nothing needs any more are left out. A job that was saved prepares again, runs what the stage needs that it was in
- * (the vision transformer, the prefix), and goes on there.
+ * Once the first stage has ended, what the request points to is the caller's again, the prefix cache is asked what is
+ * there, and stages that nothing needs any more are left out. A job that was saved prepares again, runs what the stage
+ * needs that it was in (the vision transformer, the prefix), and goes on there.
  */
 #include "base/clock.h"
 #include "daemon/engine/admission.h"
@@ -341,6 +341,19 @@ static void account_memory(struct lance_job *job, uint64_t others)
         job->peak_bytes = job->held_bytes;
 }
 
+/* Where a step has held more than at its ends, and more than anything before, the backend knows. */
+static void account_new_peak(struct lance_job *job, uint64_t peak_before, uint64_t others)
+{
+    const uint64_t peak = job->job.kernels->memory_peak(job->job.kernels);
+    if (peak <= peak_before)
+        return;
+    uint64_t *stage_peak = &job->stage_peak_bytes[job->stages[job->current].id];
+    if (peak - others > *stage_peak)
+        *stage_peak = peak - others;
+    if (peak - others > job->peak_bytes)
+        job->peak_bytes = peak - others;
+}
+
 /* The current stage's memory; where it is the one that a state was saved in, that is taken up and forgotten. */
 static int open_stage(struct lance_job *job, struct error *error)
 {
@@ -399,9 +412,7 @@ static int advance(struct lance_job *job, struct error *error)
     if (!code && job->turn.step >= job->turn.steps)
         code = end_stage(job, error);
     account_memory(job, others);
-    const uint64_t peak = k->memory_peak(k);
-    if (peak > peak_before && peak - kept - others > job->peak_bytes)
-        job->peak_bytes = peak - kept - others;
+    account_new_peak(job, peak_before, kept + others);
     return code;
 }
 
@@ -462,15 +473,17 @@ void lance_job_abort(struct lance_job *job)
 
 /* ---- results ---- */
 
+static bool is_denoising(const struct lance_job *job)
+{
+    return !job->finished && job->stage && job->stages[job->current].id == STAGE_DENOISE;
+}
+
 /* What the first batch item is on its way to, or has come to, [cells, channels]. */
 static int clean_latents(const struct lance_job *job, float *clean, struct error *error)
 {
-    const struct job *j = &job->job;
-    if (!job->finished && job->stage && job->stages[job->current].id == STAGE_DENOISE)
+    if (is_denoising(job))
         return denoise_stage_clean(job->stage, clean, error);
-    if (!j->left.raw_latents || !j->left.x)
-        return error_set(error, ERROR_NOT_FOUND, "there is no preview before the first denoising step");
-    memcpy(clean, j->left.x, job_item_values(j) * sizeof *clean);
+    memcpy(clean, job->job.left.x, job_item_values(&job->job) * sizeof *clean);
     return 0;
 }
 
@@ -480,16 +493,22 @@ int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, i
     const size_t cells = job_target_cells(j);
     if (!j->request.preview)
         return error_set(error, ERROR_BAD_REQUEST, "the job was started without previews");
+    if (!is_denoising(job) && !(j->left.raw_latents && j->left.x))
+        return error_set(error, ERROR_NOT_FOUND, "there is no preview before the first denoising step");
     int code = 0;
     float *clean = host_alloc(job_item_values(j) * sizeof *clean, "a preview", &code, error);
     if (!code && !job->preview)
         job->preview = host_alloc(cells * 3, "a preview", &code, error);
     if (!code)
         code = clean_latents(job, clean, error);
+    const uint64_t others = memory_of_jobs(job) - job->held_bytes + prefix_cache_idle_bytes(j->model->prefix_cache);
+    const uint64_t peak_before = j->kernels->memory_peak(j->kernels);
     j->kernels->watch(j->kernels, &job->aborted);
     if (!code)
         code = preview_make(j->model, clean, cells, job->preview, error);
     j->kernels->watch(j->kernels, NULL);
+    if (!job->finished)
+        account_new_peak(job, peak_before, others);
     free(clean);
     *rgb = job->preview;
     *frames = j->plan.target.frames;

@@ -1,4 +1,5 @@
-/* stage.h: the stages that jobs go through, in this order; each task has some of them (run.c says what a step of each is). */
+/* stage.h: the stages that jobs go through, in this order; each task has some of them (run.c says what a step of each
+ * is). */
 #ifndef LANCE_STAGE_H
 #define LANCE_STAGE_H
 

@@ -1,8 +1,9 @@
-/* state.h: where a job is and what it needs to go on, between lance_job_save and lance_job_resume: one safetensors file.
+/* state.h: where a job is and what it needs to go on, between lance_job_save and lance_job_resume: one safetensors
+ * file.
  *
- * What later stages can find or make again is not in it: prepared frames and noise come from the request, tokens of the ViT, keys
- * and values of the prompt from the model. Of a generator nothing has to be kept: noise is drawn while preparing, and each
- * token's draw depends on the seed and the token's number alone.
+ * What later stages can find or make again is not in it: prepared frames and noise come from the request, tokens of the
+ * ViT, keys and values of the prompt from the model. Of a generator nothing has to be kept: noise is drawn while
+ * preparing, and each token's draw depends on the seed and the token's number alone.
  */
 #ifndef LANCE_STATE_H
 #define LANCE_STATE_H
@@ -54,9 +55,10 @@ void job_state_free(struct job_state *state); /* what it points to */
 int job_state_write(const struct job_state *state, const struct state_identity *identity, const struct state_sizes *sizes,
                     void **out, size_t *bytes, struct error *error);
 
-/* Take a state apart that may come from anywhere: everything is checked here. `inputs` of the identity is filled with the
- * file's. Errors: ERROR_BAD_FILE (damaged, or not of this job's sizes), ERROR_UNSUPPORTED (of another build, backend or model),
- * ERROR_BAD_REQUEST (of another request), ERROR_NO_MEMORY. The state's memory is the caller's, also after an error. */
+/* Take a state apart that may come from anywhere: everything is checked here. `inputs` of the identity is filled with
+ * the file's. Errors: ERROR_BAD_FILE (damaged, or not of this job's sizes), ERROR_UNSUPPORTED (of another build,
+ * backend or model), ERROR_BAD_REQUEST (of another request), ERROR_NO_MEMORY. The state's memory is the caller's, also
+ * after an error. */
 int job_state_read(struct job_state *state, struct state_identity *identity, const struct state_sizes *sizes, const void *data,
                    size_t bytes, struct error *error);
 

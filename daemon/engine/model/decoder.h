@@ -7,11 +7,12 @@
  *   [und rows of sequence 0, 1, ...][gen rows of sequence 0, 1, ...]
  *
  * so that each weight matrix does one product over contiguous rows, whatever the number of
- * guidance branches and batch items. Within a block that sees itself in both directions the order of rows means nothing.
- * Source: modeling/lance/qwen2_navit.py; LANCE.md section 4.
+ * guidance branches and batch items. Within a block that sees itself in both directions the order of rows means
+ * nothing. Source: modeling/lance/qwen2_navit.py; LANCE.md section 4.
  *
  * A kv_cache belongs to its opener. It may continue another one (its parent, which may have one too), which then is
- * read only and must outlive it: branches and batch items share what is common. Used by the thread that owns the kernels.
+ * read only and must outlive it: branches and batch items share what is common. Used by the thread that owns the
+ * kernels.
  */
 #ifndef LANCE_DECODER_H
 #define LANCE_DECODER_H
@@ -42,8 +43,8 @@ int kv_cache_open(struct kv_cache **out, const struct decoder *decoder, const st
 void kv_cache_close(struct kv_cache *cache); /* NULL is allowed */
 uint64_t kv_cache_bytes(const struct decoder *decoder, int capacity);
 
-/* The rows that a cache itself holds, to and from host memory: [layers, 2 (keys, values), rows, width], float32, which keeps
- * every bit of an activation. A cache that is restored is empty and has the room. */
+/* The rows that a cache itself holds, to and from host memory: [layers, 2 (keys, values), rows, width], float32, which
+ * keeps every bit of an activation. A cache that is restored is empty and has the room. */
 size_t kv_cache_row_values(const struct decoder *decoder); /* floats of a row, all layers */
 void kv_cache_save(const struct kv_cache *cache, const struct decoder *decoder, float *values);
 int kv_cache_restore(struct kv_cache *cache, const struct decoder *decoder, const float *values, int rows, struct error *error);
@@ -58,11 +59,13 @@ uint64_t decoder_workspace_bytes(const struct decoder *decoder, int rows, int qu
 /* The block's hidden state [rows, hidden_size]: the input of a pass, and after it the output of the final norm. */
 act *decoder_workspace_x(const struct decoder_workspace *workspace);
 
-/* Rotary tables of rows first_row .. first_row + rows of the workspace, from positions[axis][i]. They stay until replaced. */
+/* Rotary tables of rows first_row .. first_row + rows of the workspace, from positions[axis][i]. They stay until
+ * replaced. */
 int decoder_set_positions(const struct decoder *decoder, struct decoder_workspace *workspace, int first_row,
                           const int32_t *const positions[3], int rows, struct error *error);
 
-/* Host copies of hidden states for tests: after the first layer, and after the final norm; each [rows, hidden_size] or NULL. */
+/* Host copies of hidden states for tests: after the first layer, and after the final norm; each [rows, hidden_size] or
+ * NULL. */
 struct decoder_trace {
     float *first_layer;
     float *last;
@@ -71,11 +74,13 @@ struct decoder_trace {
 struct decoder_block {
     int sequences;
     int und_rows, gen_rows;          /* of each sequence */
-    int gen_position_row;            /* row of the workspace's rotary tables where the gen rows' begin; the und rows' at 0 */
+    int gen_position_row;            /* row of the workspace's rotary tables where the gen rows' begin; the und rows' at
+                                      * 0 */
     struct kv_cache *const *caches;  /* [sequences] what comes before the block */
     bool causal;                     /* und rows only */
     bool store;                      /* append the block to its cache; one sequence only */
-    struct graph **graph;            /* for blocks of the same kind that follow (kernels.h, graph_run), or NULL; the caller's */
+    struct graph **graph;            /* for blocks of the same kind that follow (kernels.h, graph_run), or NULL; the
+                                      * caller's */
     const struct decoder_trace *trace; /* or NULL */
 };
 

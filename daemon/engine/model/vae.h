@@ -28,8 +28,8 @@ int vae_latent_channels(const struct vae *vae);
 void vae_latent_to_raw(const struct vae *vae, float *values, size_t cells);
 void vae_latent_from_raw(const struct vae *vae, float *values, size_t cells);
 
-/* What a decode or encode pass over `latent_frames` latent frames of this size (rows, columns of latent cells) comes to. A
- * single frame needs no cache; from two frames on, their number does not matter for the memory. */
+/* What a decode or encode pass over `latent_frames` latent frames of this size (rows, columns of latent cells) comes
+ * to. A single frame needs no cache; from two frames on, their number does not matter for the memory. */
 struct vae_cost {
     uint64_t device_bytes, host_bytes; /* exactly what the pass allocates */
     int steps;                         /* of all frames: one for a small frame, otherwise one for each block of layers,
@@ -43,18 +43,19 @@ int vae_encode_cost(const struct vae *vae, int latent_frames, int latent_height,
 
 struct vae_pass;
 
-/* Decoding: begin, then the latent frames in order, `latent_frames` of them, each by calls that return 1 until the frame
- * is done (0). `latent` is [latent_height*latent_width, channels] in the raw scale, host memory. `pixels` receives *frames
- * (1 or 4) frames [height, width, 3], clamped to [-1, 1], host memory with room for 4 frames, the same for all calls of a frame. */
+/* Decoding: begin, then the latent frames in order, `latent_frames` of them, each by calls that return 1 until the
+ * frame is done (0). `latent` is [latent_height*latent_width, channels] in the raw scale, host memory. `pixels`
+ * receives *frames (1 or 4) frames [height, width, 3], clamped to [-1, 1], host memory with room for 4 frames, the same
+ * for all calls of a frame. */
 int vae_decode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);
 int vae_decode_step(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error);
 int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error); /* all steps */
 
-/* Encoding: begin, then the latent frames to come, each by calls that return 1 until the frame is done (0): 1 frame of pixels
- * for the first, then 4 (the caller truncates to 4m+1 frames). `pixels` [frames, height, width, 3] in [-1, 1], host memory, the
- * same for all calls of a frame. `mean` and `log_variance` [latent_height*latent_width, channels] are filled by the last
- * call, the mean normalised, the log variance not (as officially). */
+/* Encoding: begin, then the latent frames to come, each by calls that return 1 until the frame is done (0): 1 frame of
+ * pixels for the first, then 4 (the caller truncates to 4m+1 frames). `pixels` [frames, height, width, 3] in [-1, 1],
+ * host memory, the same for all calls of a frame. `mean` and `log_variance` [latent_height*latent_width, channels] are
+ * filled by the last call, the mean normalised, the log variance not (as officially). */
 int vae_encode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);
 int vae_encode_step(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,

@@ -301,10 +301,30 @@ uint64_t vit_bytes(const struct vit *vit, struct vit_grid grid)
            (uint64_t)plan.table * 2 * sizeof(float) + vit->weight_bytes;
 }
 
+/* Windows of one frame. */
+static size_t window_count(const struct vit *vit, struct vit_grid grid)
+{
+    const int size = vit->window, height = grid.h / 2, width = grid.w / 2;
+    return (size_t)((height + size - 1) / size) * (size_t)((width + size - 1) / size);
+}
+
+static size_t patch_floats(const struct vit *vit, struct vit_grid grid) /* of one frame */
+{
+    return (size_t)(grid.h * grid.w) * (size_t)vit->patch_width;
+}
+
+uint64_t vit_host_bytes(const struct vit *vit, struct vit_grid grid)
+{
+    const struct plan plan = make_plan(vit, grid);
+    const size_t windows = window_count(vit, grid);
+    return windows * sizeof(struct window) + (size_t)plan.group * windows * sizeof(struct attention) +
+           max_size(patch_floats(vit, grid), 2 * plan.table) * sizeof(float);
+}
+
 static int make_windows(struct vit_pass *pass, struct error *error)
 {
     int size = pass->vit->window, height = pass->grid.h / 2, width = pass->grid.w / 2;
-    size_t count = (size_t)((height + size - 1) / size) * (size_t)((width + size - 1) / size);
+    size_t count = window_count(pass->vit, pass->grid);
     pass->windows = calloc(count, sizeof *pass->windows);
     pass->problems = calloc((size_t)pass->plan.group * count, sizeof *pass->problems);
     if (!pass->windows || !pass->problems)
@@ -408,7 +428,7 @@ static int embed_patches(struct vit_pass *pass, const uint8_t *pixels, struct er
         .height = (size_t)(pass->grid.h * vit->patch_size),
         .width = (size_t)(pass->grid.w * vit->patch_size),
     };
-    size_t rows = (size_t)pass->plan.rows, numbers = rows * (size_t)vit->patch_width;
+    size_t rows = (size_t)pass->plan.rows, numbers = patch_floats(vit, pass->grid);
     source.patches = malloc(numbers * sizeof(float));
     if (!source.patches)
         return error_set(error, ERROR_NO_MEMORY, "vit: out of memory");

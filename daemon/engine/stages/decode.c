@@ -97,8 +97,8 @@ static void decode_close(void *stage)
     free(s);
 }
 
-/* Batch items that are done. The one that is being decoded begins again: what the VAE's convolutions keep between its frames is
- * larger than all that it has decoded. */
+/* Batch items that are done. The one that is being decoded begins again: what the VAE's convolutions keep between its
+ * frames is larger than all that it has decoded. */
 static int save(const void *stage, struct job_state *state, struct error *error)
 {
     const struct decode_stage *s = stage;

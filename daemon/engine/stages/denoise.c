@@ -175,8 +175,6 @@ int denoise_stage_clean(const void *stage, float *clean, struct error *error)
 {
     const struct denoise_stage *s = stage;
     const struct job *job = s->job;
-    if (s->steps_done == 0)
-        return error_set(error, ERROR_NOT_FOUND, "there is no preview before the first denoising step");
     const size_t n = job_item_values(job), first = (size_t)job->plan.condition_frames * grid_frame_cells(job->plan.target);
     int code = 0;
     float *velocity = host_alloc(n * sizeof(float), "a preview", &code, error);

@@ -1,5 +1,5 @@
-/* prepare.c: the first stage of every job: frames of the source as the ViT and the VAE take them, the noise, and the client's
- * latents, each checked for numbers that are none. All of it is host memory; nothing runs on the device.
+/* prepare.c: the first stage of every job: frames of the source as the ViT and the VAE take them, the noise, and the
+ * client's latents, each checked for numbers that are none. All of it is host memory; nothing runs on the device.
  *
  * Its steps, in this order: some frames of the source, the encoder's noise, and each item of the batch. The inputs of
  * visual splits are named on the way (a hash), so that what an earlier job computed of them is found again.

@@ -3,16 +3,18 @@
  *   prepare  some frames of the source, the encoder's noise, or the noise of a batch item, per step
  *   vit      one transformer block of the vision encoder per step
  *   encode   one latent frame of the source per step; of a large one, one block of the VAE's layers
- *   prefix   one split of the prompt per step, into KV caches; those that an earlier job left in the prefix cache are not run again
+ *   prefix   one split of the prompt per step, into KV caches; those that an earlier job left in the prefix cache are
+ *            not run again
  *   denoise  one Euler step of all batch items per step
  *   decode   one latent frame of one batch item per step; of a large one, one block of the VAE's layers
  *   text     a few tokens of the answer per step
  *
- * run.c goes through them in the order of enum lance_stage. A stage is opened when its turn comes, stepped, ended, and closed,
- * which may come at any time. It allocates its own memory when it is opened; need() says how much, in the same file.
+ * run.c goes through them in the order of enum lance_stage. A stage is opened when its turn comes, stepped, ended, and
+ * closed, which may come at any time. It allocates its own memory when it is opened; need() says how much, in the same
+ * file.
  *
- * A struct job belongs to the lance_job that it is part of (run.c). A stage takes what earlier ones have left, and frees it when
- * nobody after it needs it; its own memory is in a struct of its own, in its own file.
+ * A struct job belongs to the lance_job that it is part of (run.c). A stage takes what earlier ones have left, and
+ * frees it when nobody after it needs it; its own memory is in a struct of its own, in its own file.
  */
 #ifndef LANCE_STAGES_H
 #define LANCE_STAGES_H
@@ -29,7 +31,8 @@ struct handover {
     uint8_t *vae_pixels;   /* [source frames, height, width, 3] */
     float *eps;            /* [channels, encoded cells]; NULL: the encoder's mean is used */
     struct latents given;  /* what the client gave to start from */
-    float *x;              /* [batch, target cells, channels], normalised: the noise, what sampling starts from, its outcome */
+    float *x;              /* [batch, target cells, channels], normalised: the noise, what sampling starts from, its
+                            * outcome */
     float *encoded;        /* [encoded cells, channels], normalised latents of the source */
     float *raw_latents;    /* [batch, channels, target cells], the result, or what is decoded */
     float *latent_state;   /* the same, normalised, where noise is left */
@@ -51,7 +54,8 @@ struct job {
     struct job_plan plan;
     bool prepared;                /* the first stage has ended */
     struct handover left;
-    struct job_state *resumed;    /* where an earlier process left the job, until the stage it was in begins; NULL otherwise */
+    struct job_state *resumed;    /* where an earlier process left the job, until the stage it was in begins; NULL
+                                   * otherwise */
 };
 
 /* Bytes of what is handed over, each exactly as it is allocated. */
@@ -102,7 +106,8 @@ struct stage_turn {
 };
 
 struct stage_kind {
-    /* Steps that the job has of it: while it is not prepared all that there may be, afterwards those that are left to do. */
+    /* Steps that the job has of it: while it is not prepared all that there may be, afterwards those that are left to
+     * do. */
     int (*steps)(const struct job *job);
     int (*size)(const struct job *job); /* the same with a latent frame of the VAE as one step; NULL: as `steps` */
     void (*need)(const struct job *job, struct stage_need *need);
@@ -120,7 +125,7 @@ extern const struct stage_kind prepare_stage, vit_stage, encode_stage, prefix_st
 /* The kind of a stage; `stage` is in range. */
 const struct stage_kind *stage_kind_of(enum lance_stage stage);
 
-/* While denoising, after the first step: what the first batch item is on its way to, [cells, channels], normalised. */
+/* While denoising, after a step: what the first batch item is on its way to, [cells, channels], normalised. */
 int denoise_stage_clean(const void *stage, float *clean, struct error *error);
 /* Room for previews beside the stage: of the host, while one is made. */
 uint64_t preview_scratch_bytes(const struct job *job);

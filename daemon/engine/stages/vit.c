@@ -26,8 +26,9 @@ static size_t token_values(const struct job *job)
 static void need(const struct job *job, struct stage_need *need)
 {
     const struct handover_sizes sizes = handover_sizes_of(job);
+    const uint64_t beginning = vit_host_bytes(job->model->vit, job->plan.vit_grid), tokens = token_values(job) * sizeof(float);
     need->own = (struct stage_bytes){.device = vit_bytes(job->model->vit, job->plan.vit_grid),
-                                     .host = token_values(job) * sizeof(float)};
+                                     .host = beginning > tokens ? beginning : tokens};
     need->leaves.device = sizes.vit_tokens;
     need->frees.host = sizes.vit_pixels;
 }

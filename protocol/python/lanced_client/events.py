@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .latent_shape import CELL_PIXELS, LATENT_CHANNELS
+
 
 def _known_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     names = {entry.name for entry in fields(kind)}
@@ -103,8 +105,8 @@ class ModelInfo:
     weight_bytes: int = 0
     hidden_size: int = 0
     layers: int = 0
-    latent_channels: int = 48
-    spatial_stride: int = 16
+    latent_channels: int = LATENT_CHANNELS
+    spatial_stride: int = CELL_PIXELS
     load_seconds: float = 0.0
 
     @classmethod

@@ -1,0 +1,5 @@
+"""The shape of latents of the Wan 2.2 VAE, [batch, 48, frames, rows, columns], as protocol/latent_shape.h says it."""
+
+LATENT_CHANNELS = 48
+CELL_PIXELS = 16  # a latent cell stands for so many pixels a side
+FRAMES_PER_LATENT_FRAME = 4  # of every latent frame but the first, which stands for one
