@@ -8,6 +8,7 @@ parts_nodes.py     Lance Encode, Lance Sampler, Lance Decode
 unload_node.py     Lance Unload
 save_node.py       Lance Save File, for graphs of other packs
 other_packs.py     graphs of other packs become graphs of these nodes
+asked.py           what a node asks of the daemon, by protocol/nodes.json
 inputs.py          inputs that several nodes have, and their checks before the run
 job.py             one job of the daemon as one node: progress, preview, text, interrupt
 preview.py         the small pictures and moving pictures on a node while it works

@@ -128,14 +128,6 @@ def guidance_inputs() -> list[io.Input]:
     ]
 
 
-def guidance_of(negative_prompt: str, interval_low: float, interval_high: float) -> dict[str, Any]:
-    """The daemon's parameters for these inputs; what is as officially is left out."""
-    asked: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
-    if (interval_low, interval_high) != (INTERVAL_LOW, INTERVAL_HIGH):
-        asked["guidance_interval"] = [interval_low, interval_high]
-    return asked
-
-
 def seed_input(tooltip: str, randomize: bool = True) -> io.Int.Input:
     """randomize: with the control that changes the seed after each run. The front end adds it if it is not told."""
     return io.Int.Input("seed", **whole("seed", default=0), control_after_generate=randomize, tooltip=tooltip)

@@ -11,17 +11,15 @@ import torch
 from comfy_api.latest import io
 
 from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS
+from .asked import parameters_of, task_of
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
-    INTERVAL_HIGH,
-    INTERVAL_LOW,
     MAX_FRAMES,
     PARAMETERS,
     ModelSocket,
     fps_input,
     guidance_inputs,
-    guidance_of,
     prompt_input,
     sampling_inputs,
     schema,
@@ -31,12 +29,6 @@ from .job import read_clip, run_job
 from .latents import Latent, latent_like, mask_of, noise_rows_of, samples_of, state_of
 from .tensors import image_of, latent_of, source_of, video_of
 
-_TASKS = {  # by whether there is a source, and whether it is a video
-    (False, False): "t2i",
-    (False, True): "t2v",
-    (True, False): "image_edit",
-    (True, True): "video_edit",
-}
 MAX_STEPS: int = PARAMETERS["end_step"].maximum  # as KSamplerAdvanced's: past every schedule
 
 
@@ -75,9 +67,9 @@ class LancedEncode(io.ComfyNode):
             frames = await asyncio.to_thread(source_of, "pixels", pixels)
             sources = [frame[np.newaxis] for frame in frames] if batch == "pictures" else [frames[:MAX_FRAMES]]
         else:
-            sources = [(await read_clip(lance_model, "encode", pixels, 0.0, cls.hidden.unique_id)).pixels]
+            sources = [(await read_clip(lance_model, task_of(cls), pixels, 0.0, cls.hidden.unique_id)).pixels]
         results = [
-            await run_job(lance_model, "encode", cls.hidden.unique_id, part=(index, len(sources)), source=source)
+            await run_job(lance_model, task_of(cls), cls.hidden.unique_id, part=(index, len(sources)), source=source)
             for index, source in enumerate(sources)
         ]
         return io.NodeOutput(latent_of(np.concatenate([result.latents for result in results])))
@@ -155,29 +147,18 @@ class LancedSampler(io.ComfyNode):
         cls,
         lance_model: ModelHandle,
         latent_image: Latent,
-        prompt: str,
-        steps: int,
-        guidance: float,
-        shift: float,
-        seed: int,
-        denoise: float,
-        add_noise: str,
-        start_at_step: int,
-        end_at_step: int,
-        return_with_leftover_noise: str,
         fps: float,
         source: Any = None,
         noise: Any = None,
-        negative_prompt: str = "",
-        interval_low: float = INTERVAL_LOW,
-        interval_high: float = INTERVAL_HIGH,
+        **inputs: Any,
     ) -> io.NodeOutput:
         samples = samples_of(latent_image)
         mask = mask_of(latent_image, samples)
-        if denoise <= 0 or start_at_step >= min(steps, end_at_step) or (mask is not None and not mask.any()):
+        request = parameters_of(cls, inputs)
+        last_step = min(request["num_inference_steps"], request["end_step"])
+        if request["denoise"] <= 0 or request["start_step"] >= last_step or (mask is not None and not mask.any()):
             return io.NodeOutput(latent_image)  # nothing to do: as it is, as KSampler does
         is_video = samples.shape[2] > 1
-        request = guidance_of(negative_prompt, interval_low, interval_high)
         if source is not None:
             if not is_video and isinstance(source, torch.Tensor):
                 source = source[:1]
@@ -185,27 +166,15 @@ class LancedSampler(io.ComfyNode):
             height, width = CELL_PIXELS * samples.shape[3], CELL_PIXELS * samples.shape[4]
             request |= {"source": clip.pixels if is_video else clip.pixels[:1], "resolution": f"{height}x{width}"}
             request |= {"fps": clip.fps} if is_video else {}
-        adds_noise = add_noise == "enable"
-        if adds_noise or mask is not None:
-            request["noise"] = noise_rows_of(noise, samples, seed, latent_image.get("batch_index"))
+        if request["add_noise"] or mask is not None:
+            request["noise"] = noise_rows_of(noise, samples, request["seed"], latent_image.get("batch_index"))
         result = await run_job(
             lance_model,
-            _TASKS[source is not None, is_video],
+            task_of(cls, f"{'video' if is_video else 'picture'}{' with source' if source is not None else ''}"),
             cls.hidden.unique_id,
-            prompt=prompt,
             latents=samples.numpy(),
             latent_state=state_of(latent_image, samples),
             latent_mask=mask,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            timestep_shift=shift,
-            seed=seed,
-            denoise=denoise,
-            add_noise=adds_noise,
-            start_step=start_at_step,
-            end_step=end_at_step,
-            leftover_noise=return_with_leftover_noise == "enable",
-            decode=False,
             **request,
         )
         return io.NodeOutput(latent_like(latent_image, result))
@@ -235,6 +204,6 @@ class LancedDecode(io.ComfyNode):
     @classmethod
     async def execute(cls, lance_model: ModelHandle, latent: Latent, fps: float) -> io.NodeOutput:
         latents = samples_of(latent).numpy()
-        result = await run_job(lance_model, "decode", cls.hidden.unique_id, latents=latents)
+        result = await run_job(lance_model, task_of(cls), cls.hidden.unique_id, latents=latents)
         frames = image_of(result.pixels)
         return io.NodeOutput(frames, video_of(frames, fps))

@@ -11,21 +11,18 @@ from comfy_api.latest import io
 
 from ..protocol.python.lanced_client import Result
 from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS
+from .asked import parameters_of, task_of
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
     DEFAULT_SIZE,
-    INTERVAL_HIGH,
-    INTERVAL_LOW,
     ModelSocket,
     batch_input,
     guidance_inputs,
-    guidance_of,
     info_output,
     own_size_problem,
     prompt_input,
     resolution_inputs,
-    resolution_of,
     sampling_inputs,
     schema,
     seed_input,
@@ -72,35 +69,8 @@ class LancedTextToImage(io.ComfyNode):
         return size_problem("width", width) or size_problem("height", height) or True
 
     @classmethod
-    async def execute(
-        cls,
-        lance_model: ModelHandle,
-        prompt: str,
-        width: int,
-        height: int,
-        steps: int,
-        guidance: float,
-        shift: float,
-        seed: int,
-        batch_size: int,
-        negative_prompt: str = "",
-        interval_low: float = INTERVAL_LOW,
-        interval_high: float = INTERVAL_HIGH,
-    ) -> io.NodeOutput:
-        result = await run_job(
-            lance_model,
-            "t2i",
-            cls.hidden.unique_id,
-            prompt=prompt,
-            width=width,
-            height=height,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            timestep_shift=shift,
-            seed=seed,
-            batch_size=batch_size,
-            **guidance_of(negative_prompt, interval_low, interval_high),
-        )
+    async def execute(cls, lance_model: ModelHandle, **inputs: Any) -> io.NodeOutput:
+        result = await run_job(lance_model, task_of(cls), cls.hidden.unique_id, **parameters_of(cls, inputs))
         return io.NodeOutput(image_of(result.pixels), latent_of(result.latents), info_of([result]))
 
 
@@ -139,42 +109,18 @@ class LancedImageEdit(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls,
-        lance_model: ModelHandle,
-        image: torch.Tensor,
-        prompt: str,
-        resolution: str,
-        width: int,
-        height: int,
-        steps: int,
-        guidance: float,
-        shift: float,
-        seed: int,
-        batch_size: int,
-        mask: torch.Tensor | None = None,
-        negative_prompt: str = "",
-        interval_low: float = INTERVAL_LOW,
-        interval_high: float = INTERVAL_HIGH,
+        cls, lance_model: ModelHandle, image: torch.Tensor, mask: torch.Tensor | None = None, **inputs: Any
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
         with told_in_words(node_id):
             pictures = await asyncio.to_thread(source_of, "image", image)
             masks = [None] * len(pictures) if mask is None else await asyncio.to_thread(masks_of, mask, len(pictures))
-            request: dict[str, Any] = {
-                "prompt": prompt,
-                "resolution": resolution_of(resolution, width, height),
-                "num_inference_steps": steps,
-                "guidance_scale": guidance,
-                "timestep_shift": shift,
-                "seed": seed,
-                "batch_size": batch_size,
-            }
-        request |= guidance_of(negative_prompt, interval_low, interval_high)
+            request = parameters_of(cls, inputs)
         edits = []
         for index, (picture, painted) in enumerate(zip(pictures, masks, strict=True)):
             place = (index, len(pictures))
             if painted is None:
-                result = await run_job(lance_model, "image_edit", node_id, part=place, source=picture, **request)
+                result = await run_job(lance_model, task_of(cls), node_id, part=place, source=picture, **request)
                 edits.append((result, result.pixels, result.latents))
             else:
                 edits.append(await _masked_edit(lance_model, node_id, place, picture, painted, request))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
+from .asked import parameters_of, task_of
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
@@ -15,7 +16,6 @@ from .inputs import (
     number,
     own_size_problem,
     resolution_inputs,
-    resolution_of,
     schema,
     seed_input,
     video_inputs,
@@ -95,38 +95,11 @@ class LancedAskImage(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
-    async def execute(
-        cls,
-        lance_model: ModelHandle,
-        image: torch.Tensor,
-        question: str,
-        resolution: str,
-        width: int,
-        height: int,
-        max_new_tokens: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        repetition_penalty: float,
-        seed: int,
-    ) -> io.NodeOutput:
+    async def execute(cls, lance_model: ModelHandle, image: torch.Tensor, **inputs: Any) -> io.NodeOutput:
         pictures = await asyncio.to_thread(source_of, "image", image)
+        task, node_id, request = task_of(cls), cls.hidden.unique_id, parameters_of(cls, inputs)
         results = [
-            await run_job(
-                lance_model,
-                "x2t_image",
-                cls.hidden.unique_id,
-                part=(index, len(pictures)),
-                prompt=question,
-                source=picture,
-                resolution=resolution_of(resolution, width, height),
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                repetition_penalty=repetition_penalty,
-                seed=seed,
-            )
+            await run_job(lance_model, task, node_id, part=(index, len(pictures)), source=picture, **request)
             for index, picture in enumerate(pictures)
         ]
         answers = [result.text for result in results]
@@ -160,36 +133,9 @@ class LancedAskVideo(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
-    async def execute(
-        cls,
-        lance_model: ModelHandle,
-        video: Any,
-        fps: float,
-        question: str,
-        resolution: str,
-        width: int,
-        height: int,
-        max_new_tokens: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        repetition_penalty: float,
-        seed: int,
-    ) -> io.NodeOutput:
-        clip = await read_clip(lance_model, "x2t_video", video, fps, cls.hidden.unique_id)
-        result = await run_job(
-            lance_model,
-            "x2t_video",
-            cls.hidden.unique_id,
-            prompt=question,
-            source=clip.pixels,
-            fps=clip.fps,
-            resolution=resolution_of(resolution, width, height),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
+    async def execute(cls, lance_model: ModelHandle, video: Any, fps: float, **inputs: Any) -> io.NodeOutput:
+        task, node_id = task_of(cls), cls.hidden.unique_id
+        clip = await read_clip(lance_model, task, video, fps, node_id)
+        request = parameters_of(cls, inputs)
+        result = await run_job(lance_model, task, node_id, source=clip.pixels, fps=clip.fps, **request)
         return io.NodeOutput(result.text, ui=ui.PreviewText(result.text))

@@ -9,21 +9,18 @@ import torch
 from comfy_api.latest import io
 
 from ..protocol.python.lanced_client import Result
+from .asked import parameters_of, task_of
 from .clips import audio_of
 from .connection import ModelHandle
 from .inputs import (
     CATEGORY,
-    INTERVAL_HIGH,
-    INTERVAL_LOW,
     ModelSocket,
     frames_input,
     guidance_inputs,
-    guidance_of,
     info_output,
     own_size_problem,
     prompt_input,
     resolution_inputs,
-    resolution_of,
     sampling_inputs,
     schema,
     seed_input,
@@ -77,36 +74,8 @@ class LancedTextToVideo(io.ComfyNode):
         return size_problem("width", width) or size_problem("height", height) or True
 
     @classmethod
-    async def execute(
-        cls,
-        lance_model: ModelHandle,
-        prompt: str,
-        width: int,
-        height: int,
-        num_frames: int,
-        steps: int,
-        guidance: float,
-        shift: float,
-        seed: int,
-        negative_prompt: str = "",
-        interval_low: float = INTERVAL_LOW,
-        interval_high: float = INTERVAL_HIGH,
-    ) -> io.NodeOutput:
-        result = await run_job(
-            lance_model,
-            "t2v",
-            cls.hidden.unique_id,
-            prompt=prompt,
-            width=width,
-            height=height,
-            num_frames=num_frames,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            timestep_shift=shift,
-            seed=seed,
-            **guidance_of(negative_prompt, interval_low, interval_high),
-        )
-        return _outputs_of(result)
+    async def execute(cls, lance_model: ModelHandle, **inputs: Any) -> io.NodeOutput:
+        return _outputs_of(await run_job(lance_model, task_of(cls), cls.hidden.unique_id, **parameters_of(cls, inputs)))
 
 
 class LancedImageToVideo(io.ComfyNode):
@@ -137,38 +106,10 @@ class LancedImageToVideo(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
-    async def execute(
-        cls,
-        lance_model: ModelHandle,
-        image: torch.Tensor,
-        prompt: str,
-        resolution: str,
-        width: int,
-        height: int,
-        num_frames: int,
-        steps: int,
-        guidance: float,
-        shift: float,
-        seed: int,
-        negative_prompt: str = "",
-        interval_low: float = INTERVAL_LOW,
-        interval_high: float = INTERVAL_HIGH,
-    ) -> io.NodeOutput:
-        result = await run_job(
-            lance_model,
-            "i2v",
-            cls.hidden.unique_id,
-            prompt=prompt,
-            source=await asyncio.to_thread(source_of, "image", image[:1]),
-            resolution=resolution_of(resolution, width, height),
-            num_frames=num_frames,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            timestep_shift=shift,
-            seed=seed,
-            **guidance_of(negative_prompt, interval_low, interval_high),
-        )
-        return _outputs_of(result)
+    async def execute(cls, lance_model: ModelHandle, image: torch.Tensor, **inputs: Any) -> io.NodeOutput:
+        source = await asyncio.to_thread(source_of, "image", image[:1])
+        request = parameters_of(cls, inputs)
+        return _outputs_of(await run_job(lance_model, task_of(cls), cls.hidden.unique_id, source=source, **request))
 
 
 class LancedVideoEdit(io.ComfyNode):
@@ -206,38 +147,11 @@ class LancedVideoEdit(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
-    async def execute(
-        cls,
-        lance_model: ModelHandle,
-        video: Any,
-        fps: float,
-        prompt: str,
-        resolution: str,
-        width: int,
-        height: int,
-        steps: int,
-        guidance: float,
-        shift: float,
-        seed: int,
-        negative_prompt: str = "",
-        interval_low: float = INTERVAL_LOW,
-        interval_high: float = INTERVAL_HIGH,
-    ) -> io.NodeOutput:
-        clip = await read_clip(lance_model, "video_edit", video, fps, cls.hidden.unique_id)
-        result = await run_job(
-            lance_model,
-            "video_edit",
-            cls.hidden.unique_id,
-            prompt=prompt,
-            source=clip.pixels,
-            fps=clip.fps,
-            resolution=resolution_of(resolution, width, height),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            timestep_shift=shift,
-            seed=seed,
-            **guidance_of(negative_prompt, interval_low, interval_high),
-        )
+    async def execute(cls, lance_model: ModelHandle, video: Any, fps: float, **inputs: Any) -> io.NodeOutput:
+        task, node_id = task_of(cls), cls.hidden.unique_id
+        clip = await read_clip(lance_model, task, video, fps, node_id)
+        request = parameters_of(cls, inputs)
+        result = await run_job(lance_model, task, node_id, source=clip.pixels, fps=clip.fps, **request)
         seconds = clip.source_seconds
         result_fps = result.fps if seconds <= clip.max_seconds else result.pixels.shape[1] / seconds
         audio = await watched(lambda: audio_of(video))

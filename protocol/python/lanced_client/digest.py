@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .latent_shape import CELL_PIXELS, FRAMES_PER_LATENT_FRAME
 from .parameters import Parameter, parameters
 
 _DTYPES = {"uint8": "U8", "float32": "F32", "int32": "I32"}
-_CELL_PIXELS, _CELL_FRAMES = 16, 4  # of a latent
 
 
 def request_hash(task: str, params: Mapping[str, Any], tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
@@ -49,9 +49,9 @@ def _sizes_of(task: str, latents: np.ndarray[Any, Any] | None) -> dict[str, Any]
     if latents is None:
         return {}
     batch, _, frames, height, width = latents.shape
-    sizes = {"batch_size": batch, "num_frames": 1 + _CELL_FRAMES * (frames - 1)}
+    sizes = {"batch_size": batch, "num_frames": 1 + FRAMES_PER_LATENT_FRAME * (frames - 1)}
     if task in ("t2i", "t2v"):
-        sizes |= {"height": _CELL_PIXELS * height, "width": _CELL_PIXELS * width}
+        sizes |= {"height": CELL_PIXELS * height, "width": CELL_PIXELS * width}
     return sizes
 
 
