@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ..protocol.python.lanced_client import (
     Queued,
     Result,
     Text,
+    Transfer,
 )
 from .clips import Clip, clip_of
 from .connection import ModelHandle
@@ -31,6 +33,7 @@ from .texts import show_text
 from .trouble import told_in_words
 
 POLL_SECONDS = 0.05  # how long an interrupt may go unnoticed
+_TRANSFER_SECONDS = 1.0  # between words about payloads on their way
 
 T = TypeVar("T")
 
@@ -63,32 +66,24 @@ async def run_job(
 
 
 async def _attempt(handle: ModelHandle, job: Job, display: _Display) -> Result:
-    await _submit(handle, job)
-    result = None
-    while result is None:
+    await _submit(handle, job, display)
+    while job.ended is None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        events, result = await asyncio.to_thread(_listen, job)
-        for event in events:
+        for event in await asyncio.to_thread(job.poll, POLL_SECONDS):
             display.take(event)
         display.animate()
-    return result
+    return await watched(partial(job.result, display.take_transfer))  # or what the job failed of
 
 
-def _listen(job: Job) -> tuple[list[Event], Result | None]:
-    """The next events, and the result if they ended the job; raises what the job failed of."""
-    events = job.poll(POLL_SECONDS)
-    return events, None if job.ended is None else job.result()
-
-
-async def _submit(handle: ModelHandle, job: Job) -> None:
+async def _submit(handle: ModelHandle, job: Job, display: _Display) -> None:
     """Queue the job; find or start the daemon first if none answers."""
     try:
-        await watched(job.submit)
+        await watched(partial(job.submit, display.take_transfer))
     except AnswerTimeout:
         raise
     except ConnectionFailed:
         await watched(handle.connect)
-        await watched(job.submit)
+        await watched(partial(job.submit, display.take_transfer))
 
 
 async def read_clip(handle: ModelHandle, task: str, video: Any, fps: float, node_id: str) -> Clip:
@@ -142,6 +137,8 @@ class _Display:
         self._bar = comfy.utils.ProgressBar(1, node_id=node_id)
         self._preview = MovingPreview()
         self._answer = ""
+        self._transfer_direction = ""
+        self._transfer_told = 0.0  # when its progress was last said
 
     @property
     def _index(self) -> int:
@@ -164,6 +161,16 @@ class _Display:
             self._bar.update_absolute(self._index * steps + event.total_step, self._count * steps, self._preview.next())
             if not self._answer:
                 show_text(self._words_of(event), self._node_id)
+
+    def take_transfer(self, moved: Transfer) -> None:
+        """How far large payloads have got; from any thread. What takes less than a second is not worth a word."""
+        now = time.monotonic()
+        if moved.direction != self._transfer_direction:
+            self._transfer_direction, self._transfer_told = moved.direction, now
+        if now - self._transfer_told >= _TRANSFER_SECONDS:
+            self._transfer_told = now
+            megabytes = f"{moved.bytes / 1e6:.1f} of {moved.of_bytes / 1e6:.1f} MB"
+            show_text(f"{moved.direction} {megabytes}", self._node_id)
 
     def animate(self) -> None:
         """Between the steps: the next picture of a moving preview."""

@@ -363,7 +363,13 @@ int job_result_fetch(struct job_result **out, struct client *client, const char 
     struct job_result *result = calloc(1, sizeof *result);
     if (result == NULL)
         return error_set(error, ERROR_NO_MEMORY, "result: out of memory");
-    int status = client_job_request(client, "result", job, &result->answer, error);
+    cJSON *fields = json_object();
+    json_add_text(fields, "job", job);
+    if (transfer.piece_bytes > 0)
+        json_add_bool(fields, "pieces", true);
+    int status = json_is_complete(fields) ? client_request(client, "result", fields, NULL, 0, &result->answer, error)
+                                          : error_set(error, ERROR_NO_MEMORY, "result: out of memory");
+    cJSON_Delete(fields);
     if (status == 0)
         status = make_room(result, &transfer.total_bytes, error);
     if (status == 0 && result->count > 0)

@@ -553,10 +553,10 @@ class Job:
         if isinstance(self.ended, CancelledEvent):
             raise Cancelled(f"job {self.id} was cancelled")
         try:
-            answer, tensors = self.client.call("result", job=self.id)
-            if "tensors" in answer:
+            piece_bytes = int(self.client.hello().limits.get("piece_bytes", 0))
+            answer, tensors = self.client.call("result", job=self.id, pieces=True if piece_bytes else None)
+            if piece_bytes and "tensors" in answer:
                 self._received = self._received or Received(self.id, answer["tensors"], tensors)
-                piece_bytes = int(self.client.hello().limits["piece_bytes"])
                 tensors = self._received.receive(piece_bytes, self.client._line(lambda: self._was_left), on_transfer)
         except NotFound as error:
             raise self._explain(error) from error

@@ -15,18 +15,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from .errors import BadAnswer, Cancelled, NotFound
 from .wire import Tensors, array_of, bytes_of, dtype_name
 
-IN_FLIGHT = 4  # pieces on their way at the same time
+IN_FLIGHT = 4  # pieces on their way at the same time, at most
 INLINE_BYTES = 64 << 10  # a request's tensors up to this, together, go within its message
 _LONGEST_SECONDS = 1800.0  # without any answer to a transfer, of a daemon that answers others
 _ROUNDS = 16  # of asking what the daemon lacks of a blob; it names at most 64 ranges at once
 _TICK_SECONDS = 0.1
+_QUICK_SECONDS = 0.25  # that a piece may take so that more are sent beside it
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -42,6 +43,15 @@ class Transfer:
 
 
 OnTransfer = Callable[[Transfer], object]
+
+
+@dataclass(frozen=True)
+class _Done(Generic[Outcome]):
+    """What became of a piece."""
+
+    outcome: Outcome | None = None
+    seconds: float = 0.0
+    error: BaseException | None = None
 
 
 class Call(Protocol):
@@ -92,36 +102,44 @@ class Line:
 
 
 def _in_flight(work: Callable[[Item], Outcome], items: Sequence[Item], line: Line) -> Iterator[Outcome]:
-    """What `work` returns for each of `items`, in the order of their ends; the first failure ends all of it."""
+    """What `work` returns for each of `items`, in the order of their ends; the first failure ends all of it. A slow
+    line is full with one piece, and several would only be lost together: there are as many as are quick to move."""
     todo: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[Outcome, None] | tuple[None, BaseException]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[_Done[Outcome]] = queue.SimpleQueue()
     for item in items:
         todo.put(item)
 
     def run() -> None:
         try:
             while not line.is_given_up:
-                done.put((work(todo.get_nowait()), None))
+                item = todo.get_nowait()
+                began = time.monotonic()
+                done.put(_Done(work(item), time.monotonic() - began))
         except queue.Empty:
             return
         except BaseException as error:
-            done.put((None, error))
+            done.put(_Done(error=error))
 
-    for _ in range(min(IN_FLIGHT, len(items))):
-        threading.Thread(target=run, daemon=True).start()  # daemon: whoever gives up does not wait for silent ones
+    workers = 0
     try:
         left = len(items)
+        is_quick = True
         while left:
+            if is_quick and workers < min(IN_FLIGHT, left):
+                workers += 1
+                threading.Thread(target=run, daemon=True).start()  # who gives up does not wait for silent ones
             try:
-                outcome, error = done.get(timeout=_TICK_SECONDS)
+                end = done.get(timeout=_TICK_SECONDS)
             except queue.Empty:
                 if line.is_given_up:
                     raise Cancelled("the transfer was given up") from None
+                is_quick = False
                 continue
-            if error is not None:
-                raise error
+            if end.error is not None:
+                raise end.error
+            is_quick = end.seconds < _QUICK_SECONDS
             left -= 1
-            yield outcome  # type: ignore[misc]  # None only beside an error
+            yield end.outcome  # type: ignore[misc]  # None only beside an error
     except BaseException:
         line.give_up()
         raise
@@ -138,7 +156,7 @@ class _Report:
 
     def add(self, count: int) -> None:
         self._bytes += count
-        if self._on_transfer is not None:
+        if self._on_transfer is not None and count > 0:
             self._on_transfer(Transfer(self._direction, self._bytes, self._of_bytes))
 
 
