@@ -17,7 +17,7 @@ from selenium.webdriver.chrome.service import Service
 
 READY_SECONDS = 90
 WIDTH, HEIGHT = 1720, 1000  # of the page, in pixels
-LARGEST_JPEG_BYTES = 50_000
+LARGEST_JPEG_BYTES = 44_000
 
 # No first-run screen in front of the canvas.
 SETTINGS = {
