@@ -60,7 +60,8 @@ async def run_job(
                 display = _Display(node_id, part, index, round_)
                 result = await _attempt(handle, job, display)
         if result.pixels is not None and previews_are_wanted():
-            display.show(await asyncio.to_thread(finished_preview, result.pixels[0], result.fps or 1))
+            finished = partial(finished_preview, result.pixels[0], result.fps or 1)
+            display.show(finished() if result.pixels.shape[1] == 1 else await asyncio.to_thread(finished))
         display.finish(result, await asyncio.to_thread(handle.remark, task))
     return result
 

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from comfyui_server import ComfyUI
 from demo.shapes import look
+from figures import Figures
 from lanced_client import Client
 from saved_pictures import pixels_of, saved_pixels
 from workflow_files import api_form
@@ -230,6 +231,36 @@ def test_latents_of_another_model_and_odd_sizes_are_refused_in_words(comfyui: Co
     noisy = Graph()
     noisy.save(noisy.sample(noisy.encode(noisy.picture()), add_noise="disable"))
     assert "add_noise is false at start_step 0" in noisy.error(comfyui)
+
+
+# That the node's tooltip promises; others may do where the latent says how large its cells are.
+PROMISED = {"EmptyLatentImage", "EmptySD3LatentImage", "EmptyHunyuanLatentVideo"}
+
+
+def test_an_empty_latent_of_a_core_node_gives_the_size_that_it_says_or_is_refused_in_words(
+    comfyui: ComfyUI, figures: Figures
+) -> None:
+    taken, refused = set(), set()
+    for name, info in comfyui.get("/object_info").items():
+        if not name.startswith("Empty") or info["output"][:1] != ["LATENT"]:
+            continue
+        inputs = {key: entry[1]["default"] for key, entry in info["input"]["required"].items() if len(entry) > 1
+                  and "default" in entry[1]}  # fmt: skip
+        if inputs.keys() != info["input"]["required"].keys() or "width" not in inputs:
+            continue
+        inputs |= {"width": 256, "height": 256} | ({"length": 9} if "length" in inputs else {})
+        graph = Graph()
+        saved = graph.save(graph.sample(graph.add(name, **inputs), steps=1))
+        run = comfyui.run(graph.form)
+        if run.status == "success":
+            assert saved_pixels(comfyui, run.outputs[saved])[0].shape == (256, 256, 3), name
+            taken.add(name)
+        else:
+            assert "and empty ones of EmptyLatentImage, EmptySD3LatentImage and" in run.error, (name, run.error)
+            refused.add(name)
+    figures.add("empty latents of core nodes", f"taken: {', '.join(sorted(taken))}")
+    figures.add("empty latents of core nodes", f"refused: {', '.join(sorted(refused))}")
+    assert taken >= PROMISED
 
 
 def four_channels() -> dict[str, np.ndarray[Any, Any]]:
