@@ -345,3 +345,75 @@ def test_a_disk_that_takes_no_more_is_said_and_the_run_can_go_on(tmp_path: Path)
     assert "made.partial" in full.stderr
     assert not (tmp_path / "made").exists()
     assert quant(*words).returncode == 0
+
+
+def damaged(tmp_path: Path, kind: str, change: Any) -> Path:
+    """A copy of the demo model in a 4-bit form with one thing changed in its tensors or meta file."""
+    folder = tmp_path / f"damaged-{kind}"
+    shutil.copytree(MODEL.parent / ("lance-demo-awq" if kind == "awq" else "lance-demo-nvfp4"), folder, symlinks=False)
+    tensors, meta = (
+        read(folder / f"{kind}_state_dict.safetensors"),
+        json.loads((folder / f"{kind}_meta.json").read_text()),
+    )
+    change(tensors, meta)
+    write(folder / f"{kind}_state_dict.safetensors", tensors)
+    (folder / f"{kind}_meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+LINEAR = "language_model.model.layers.2.mlp.up_proj"
+
+
+def first_byte(tensor: str, value: bytes) -> Any:
+    def change(tensors: dict[str, Entry], meta: dict[str, Any]) -> None:
+        dtype, shape, data = tensors[f"{LINEAR}.{tensor}"]
+        tensors[f"{LINEAR}.{tensor}"] = (dtype, shape, value + data[len(value) :])
+
+    return change
+
+
+def meta_change(**entry: Any) -> Any:
+    def change(tensors: dict[str, Entry], meta: dict[str, Any]) -> None:
+        meta["per_weight"][f"{LINEAR}.weight"] |= entry
+
+    return change
+
+
+def meta_loses_entry(tensors: dict[str, Entry], meta: dict[str, Any]) -> None:
+    del meta["per_weight"][f"{LINEAR}.weight"]
+
+
+def meta_names_more(tensors: dict[str, Entry], meta: dict[str, Any]) -> None:
+    meta["per_weight"]["language_model.model.layers.9.mlp.up_proj.weight"] = {"shape": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("awq", first_byte("zeros", b"\x10"), "zero points are over 15"),
+        ("awq", first_byte("scales", b"\xc0\x7f"), "no numbers"),
+        ("awq", first_byte("scales", b"\x00\xbf"), "negative"),
+        ("nvfp4", first_byte("scales_fp8", b"\x7f"), "FP8 scales"),
+        ("nvfp4", first_byte("scales_fp8", b"\x81"), "FP8 scales"),
+        ("nvfp4", first_byte("scales_bf16", b"\x80\x7f"), "no numbers"),
+        ("awq", meta_change(shape=[384, 129]), "up_proj"),
+        ("awq", meta_change(group_size=64), "groups"),
+        ("awq", meta_loses_entry, "does not name it"),
+        ("nvfp4", meta_names_more, 'layers.9.mlp.up_proj.weight" is missing'),
+    ],
+)
+def test_check_names_what_does_not_hold_together(kind: str, change: Any, words: str, tmp_path: Path) -> None:
+    said = quant("check", damaged(tmp_path, kind, change))
+    assert said.returncode == 1
+    assert words in said.stdout + said.stderr
+
+
+def test_check_counts_what_a_good_folder_holds() -> None:
+    for folder, lines in (
+        ("lance-demo-awq", ("awq-int4-g128", "quantised layers: 56", "scales: 12288", "4.222 bits each")),
+        ("lance-demo-nvfp4", ("FP8 scales: 543 of 98304 (0.55 %) are subnormal", "tasks: t2i t2v i2v")),
+        ("lance-demo", ("bf16", "tasks: t2i t2v i2v")),
+    ):
+        said = quant("check", MODEL.parent / folder)
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert all(line in said.stdout for line in lines), said.stdout

@@ -2,6 +2,7 @@
  *
  *   lance-quant apply --model DIR --stats FILE --form awq-int4|nvfp4 [--group 64|128] [--threads N] -o DIR
  *   lance-quant merge STATS... -o FILE
+ *   lance-quant check DIR
  *
  * docs/quantisation.md explains them. Exit status: 0, 1 when something failed, 2 for a wrong command line, 130
  * interrupted.
@@ -18,6 +19,7 @@
 #include "base/mapped_file.h"
 #include "protocol/version.h"
 #include "tools/lance-quant/apply.h"
+#include "tools/lance-quant/check.h"
 #include "tools/lance-quant/statistics.h"
 
 enum { EXIT_WRONG_COMMAND_LINE = 2, EXIT_INTERRUPTED = 130, MOST_THREADS = 64, DEFAULT_GROUP = 128 };
@@ -35,6 +37,9 @@ static const char usage[] =
     "\n"
     "  lance-quant merge STATS... -o FILE\n"
     "      adds up statistics of several runs, weighted by their tokens\n"
+    "\n"
+    "  lance-quant check DIR\n"
+    "      what a folder of 4-bit weights holds; exit status 1 when it does not hold together\n"
     "\n"
     "  lance-quant help, lance-quant --version\n";
 
@@ -168,6 +173,17 @@ static int command_merge(int argc, char **argv)
     return merge(argv + optind, argc - optind, output, &error) != 0 ? complain(&error) : EXIT_SUCCESS;
 }
 
+static int command_check(int argc, char **argv)
+{
+    struct error error;
+    int problems;
+    if (argc != 3 || argv[2][0] == '-')
+        return wrong("check needs one folder");
+    if (check(argv[2], &problems, &error) != 0)
+        return complain(&error);
+    return problems > 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
@@ -182,9 +198,11 @@ int main(int argc, char **argv)
         return command_apply(argc, argv);
     if (strcmp(command, "merge") == 0)
         return command_merge(argc, argv);
+    if (strcmp(command, "check") == 0)
+        return command_check(argc, argv);
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0)
         return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     if (strcmp(command, "--version") == 0)
         return puts("lance-quant " LANCED_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    return wrong(*command ? "there is no such command" : "needs a command: apply or merge");
+    return wrong(*command ? "there is no such command" : "needs a command: apply, merge or check");
 }
