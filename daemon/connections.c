@@ -19,7 +19,8 @@ static unsigned long long descriptor_limit(void)
     return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (unsigned long long)limit.rlim_cur : 0;
 }
 
-/* Whether fewer than so many descriptors are left, to this process or to the system. The system gives the lowest free number. */
+/* Whether fewer than so many descriptors are left, to this process or to the system. The system
+ * gives the lowest free number. */
 static bool descriptors_are_short(unsigned kept)
 {
     int lowest = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);

@@ -1,8 +1,8 @@
 /* connections.h: which of the clients' connections are gone, and which came when file descriptors were short.
  *
- * Every connection takes a descriptor, and so do a model's files. When few are left, some are kept back: a new connection is
- * then told so in words, with whatever it asks, and closed at once when not even those descriptors are left. Clients that came
- * earlier notice nothing. Any thread; nothing here waits.
+ * Every connection takes a descriptor, and so do a model's files. When few are left, some are kept back: a new
+ * connection is then told so in words, with whatever it asks, and closed at once when not even those descriptors are
+ * left. Clients that came earlier notice nothing. Any thread; nothing here waits.
  */
 #ifndef LANCE_CONNECTIONS_H
 #define LANCE_CONNECTIONS_H

@@ -85,7 +85,8 @@ static void own_url(char url[ENDPOINT_MAX_BYTES], const struct endpoint *endpoin
     char *slash = strrchr(url, '/');
     uint32_t number = 0;
     if (endpoint->path[0] != '\0' && getrandom(&number, sizeof number, 0) == (ssize_t)sizeof number)
-        snprintf(slash, (size_t)(url + ENDPOINT_MAX_BYTES - slash), "/.%08" PRIx32, number); /* endpoint_resolve saw that it fits */
+        snprintf(slash, (size_t)(url + ENDPOINT_MAX_BYTES - slash), "/.%08" PRIx32, number); /* endpoint_resolve
+                                                                                              * saw that it fits */
 }
 
 /* Give the socket at `own` the endpoint's name, in place of the one that this listener had there before. */

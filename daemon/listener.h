@@ -3,11 +3,13 @@
  * nng 1.5 (Debian 12) takes no connection any more after a client hung up in the middle of the ipc
  * greeting: writing to it fails with EPIPE, nng calls that NNG_ECLOSED, and takes it for its own
  * listener having been closed. Clients that are connected notice nothing, new ones wait for ever.
- * So listener_check, called about once a second, connects to the own socket as a client would, and listens anew when nng
- * does not take that connection while it takes later ones elsewhere, which a machine that is merely busy cannot bring about.
+ * So listener_check, called about once a second, connects to the own socket as a client would, and listens
+ * anew when nng does not take that connection while it takes later ones elsewhere, which a machine that is
+ * merely busy cannot bring about.
  *
- * What a client sees then: the endpoint's name is always there; connections are dropped, those that were not taken yet too, and the
- * next one is taken. Jobs are not touched: `hello` gives the same `generation`, and what was asked is asked again.
+ * What a client sees then: the endpoint's name is always there; connections are dropped, those that were not
+ * taken yet too, and the next one is taken. Jobs are not touched: `hello` gives the same `generation`, and
+ * what was asked is asked again.
  *
  * One thread opens, checks and closes; nng's threads only count the pipes.
  */

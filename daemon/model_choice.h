@@ -1,7 +1,7 @@
 /* model_choice.h: which of the offered models "automatic" stands for, and why.
  *
- * Judged by what is on disk, before anything is loaded: whether the folder is whole, 4-bit or not, of the picture or of the
- * video release, and whether its weights fit into memory. Plain functions; any thread.
+ * Judged by what is on disk, before anything is loaded: whether the folder is whole, 4-bit or not, of the picture or of
+ * the video release, and whether its weights fit into memory. Plain functions; any thread.
  */
 #ifndef LANCE_MODEL_CHOICE_H
 #define LANCE_MODEL_CHOICE_H
@@ -23,8 +23,8 @@ struct model_facts {
     char problem[200];     /* what a task would fail of: files that are missing; "" if nothing */
 };
 
-/* What the weights may take: the machine's memory without an eighth, or what the device has (`device_bytes` not 0); no more
- * than --memory, where that is given. UINT64_MAX when it is not known. */
+/* What the weights may take: the machine's memory without an eighth, or what the device has (`device_bytes` not 0); no
+ * more than --memory, where that is given. UINT64_MAX when it is not known. */
 uint64_t model_choice_budget(const struct options *options, uint64_t device_bytes);
 
 /* Look at one offered model. */
@@ -32,7 +32,8 @@ void model_facts_read(struct model_facts *facts, const struct options *options, 
 
 /* The model for a task: whole before broken, one that fits before one that does not, of the release that the task wants
  * (videos are officially made and asked about with the one for videos) before the other, 4-bit (or under 1 GB) before
- * dense, and then as the command line has them. `why` gets a sentence about it, with what is not as it should be. Returns its index. */
+ * dense, and then as the command line has them. `why` gets a sentence about it, with what is not as it
+ * should be. Returns its index. */
 int model_choose(const struct model_facts *facts, int count, enum lance_task task, char *why, size_t why_bytes);
 
 /* The same, looked at now. */

@@ -241,10 +241,44 @@ static int read_token_file(struct options *options, const char *path, struct err
     return set_token(options, token, path, error);
 }
 
+static int read_seconds(double *seconds, const char *name, const char *value, uint64_t least, struct error *error)
+{
+    uint64_t whole;
+    int status = read_number(&whole, name, value, least, 10000000, error);
+    if (status == 0)
+        *seconds = (double)whole;
+    return status;
+}
+
+/* --backend, --isa, --precision. */
+static int read_backend_option(struct backend_options *backend, int code, const char *value, struct error *error)
+{
+    if (code == OPTION_BACKEND) {
+        if (backend_of(value) < 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--backend: must be auto, cpu or cuda, not \"%.40s\"", value);
+        backend->backend = (enum backend)backend_of(value);
+    } else if (code == OPTION_ISA) {
+        if (isa_of(value) < 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--isa: must be " ISA_NAMES ", not \"%.40s\"", value);
+        backend->isa = (enum isa)isa_of(value);
+    } else {
+        if (precision_of(value) < 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--precision: must be float32, bf16 or auto, not \"%.40s\"", value);
+        backend->precision = (enum precision)precision_of(value);
+    }
+    return 0;
+}
+
+static int read_on_term(struct options *options, const char *value, struct error *error)
+{
+    options->cancel_on_term = strcmp(value, "cancel") == 0;
+    if (options->cancel_on_term || strcmp(value, "finish") == 0)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "--on-term: must be finish or cancel, not \"%.40s\"", value);
+}
+
 static int read_option(struct options *options, int code, const char *value, struct error *error)
 {
-    uint64_t seconds;
-    int status;
     switch (code) {
     case OPTION_MODEL:
         return add_model(options, value, error);
@@ -259,25 +293,11 @@ static int read_option(struct options *options, int code, const char *value, str
         options->lazy = code == OPTION_LAZY;
         return 0;
     case OPTION_IDLE_UNLOAD:
-        status = read_number(&seconds, "idle-unload", value, 0, 10000000, error);
-        if (status == 0)
-            options->idle_unload_seconds = (double)seconds;
-        return status;
+        return read_seconds(&options->idle_unload_seconds, "idle-unload", value, 0, error);
     case OPTION_BACKEND:
-        if (backend_of(value) < 0)
-            return error_set(error, ERROR_BAD_REQUEST, "--backend: must be auto, cpu or cuda, not \"%.40s\"", value);
-        options->backend.backend = (enum backend)backend_of(value);
-        return 0;
     case OPTION_ISA:
-        if (isa_of(value) < 0)
-            return error_set(error, ERROR_BAD_REQUEST, "--isa: must be " ISA_NAMES ", not \"%.40s\"", value);
-        options->backend.isa = (enum isa)isa_of(value);
-        return 0;
     case OPTION_PRECISION:
-        if (precision_of(value) < 0)
-            return error_set(error, ERROR_BAD_REQUEST, "--precision: must be float32, bf16 or auto, not \"%.40s\"", value);
-        options->backend.precision = (enum precision)precision_of(value);
-        return 0;
+        return read_backend_option(&options->backend, code, value, error);
     case OPTION_THREADS:
         return read_int(&options->backend.threads, "threads", value, 1, 1024, error);
     case OPTION_MEMORY:
@@ -299,20 +319,11 @@ static int read_option(struct options *options, int code, const char *value, str
     case OPTION_RESULT_BYTES:
         return read_bytes(&options->jobs.result_bytes, "result-bytes", value, 1 << 20, error);
     case OPTION_RESULT_SECONDS:
-        status = read_number(&seconds, "result-seconds", value, 1, 10000000, error);
-        if (status == 0)
-            options->jobs.result_seconds = (double)seconds;
-        return status;
+        return read_seconds(&options->jobs.result_seconds, "result-seconds", value, 1, error);
     case OPTION_ORPHANS:
-        status = read_number(&seconds, "orphans", value, 0, 10000000, error);
-        if (status == 0)
-            options->jobs.orphan_seconds = (double)seconds;
-        return status;
+        return read_seconds(&options->jobs.orphan_seconds, "orphans", value, 0, error);
     case OPTION_ON_TERM:
-        if (strcmp(value, "finish") != 0 && strcmp(value, "cancel") != 0)
-            return error_set(error, ERROR_BAD_REQUEST, "--on-term: must be finish or cancel, not \"%.40s\"", value);
-        options->cancel_on_term = strcmp(value, "cancel") == 0;
-        return 0;
+        return read_on_term(options, value, error);
     case OPTION_UNTIL_EOF:
         options->until_eof = true;
         return 0;

@@ -1,7 +1,7 @@
 /* parking.c: see parking.h.
  *
- * One thread, one lock, which is never held while anything else is called. Those that wait are few enough (server.c has 1024
- * contexts) that the thread looks through all of them for the earliest time.
+ * One thread, one lock, which is never held while anything else is called. Those that wait are few enough (server.c has
+ * 1024 contexts) that the thread looks through all of them for the earliest time.
  */
 #include "daemon/parking.h"
 

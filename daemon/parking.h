@@ -1,8 +1,9 @@
 /* parking.h: requests that wait for their time, or for news, whichever comes first.
  *
- * Why not nng_sleep_aio: the thread of nng 1.5 that ends sleeps does so by aio, not by operation. An aio whose sleep ended a moment
- * earlier, because there was news, may be receiving or sending again by then, and nng ends that instead: a receive without a
- * message, or an answer that never leaves. With a timer of our own no aio of the server ever has a timeout or is cancelled.
+ * Why not nng_sleep_aio: the thread of nng 1.5 that ends sleeps does so by aio, not by operation. An aio whose sleep
+ * ended a moment earlier, because there was news, may be receiving or sending again by then, and nng ends that
+ * instead: a receive without a message, or an answer that never leaves. With a timer of our own no aio of the server
+ * ever has a timeout or is cancelled.
  *
  * Whoever waits is put in with parking_add and comes out once, through on_out, on the parking's own thread.
  */

@@ -48,22 +48,22 @@ int client_request(struct client *client, const char *request, const cJSON *fiel
                    const struct tensor_view *tensors, size_t tensor_count, struct message **answer,
                    struct error *error);
 
-/* The daemon's last answer to client_request or client_next that was an error, with what it has beside the text; NULL: the
- * last one was none. Belongs to the client, until its next request. */
+/* The daemon's last answer to client_request or client_next that was an error, with what it has beside the text; NULL:
+ * the last one was none. Belongs to the client, until its next request. */
 const cJSON *client_refusal(const struct client *client);
 
 /* --- Several requests at once (transfer.h) --- */
 
 enum { CLIENT_IN_FLIGHT = 4 };
 
-/* Send a request without waiting, when fewer than CLIENT_IN_FLIGHT are on their way; as client_request otherwise. `tag` comes
- * back with the answer. Nothing else may be asked until all have been answered or abandoned. */
+/* Send a request without waiting, when fewer than CLIENT_IN_FLIGHT are on their way; as client_request otherwise. `tag`
+ * comes back with the answer. Nothing else may be asked until all have been answered or abandoned. */
 int client_begin(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
                  size_t tensor_count, uint64_t tag, struct error *error);
 
-/* Wait for the answer to any of them. *answer is NULL when none came within a tenth of a second. The limit on silence is
- * theirs together: it counts anew with every answer. After an error others may still be on their way, unless it is
- * the line's. */
+/* Wait for the answer to any of them. *answer is NULL when none came within a tenth of a second. The limit on
+ * silence is theirs together: it counts anew with every answer. After an error others may still be on their
+ * way, unless it is the line's. */
 int client_next(struct client *client, uint64_t *tag, struct message **answer, struct error *error);
 
 int client_in_flight(const struct client *client); /* how many are on their way */

@@ -1,8 +1,8 @@
 /* transfer.h: payloads in pieces: a request's large tensors on their way to the daemon, a result's on their way back.
  *
  * No message is large. A tensor goes as a blob, under the SHA-256 of its bytes, in pieces of the size that the daemon
- * asks for ("put"), and the daemon says which of them it lacks; a result comes the same way ("get"). Several pieces are in flight
- * (client.h), so a line that breaks costs those whose answers were lost.
+ * asks for ("put"), and the daemon says which of them it lacks; a result comes the same way ("get"). Several pieces are
+ * in flight (client.h), so a line that breaks costs those whose answers were lost.
  */
 #ifndef LANCE_TRANSFER_H
 #define LANCE_TRANSFER_H
@@ -21,15 +21,16 @@ struct transfer_watch {
     void *context;
 };
 
-/* Submit a job: `fields` are the request's, and the tensors are borrowed. What of them is large is sent first, as far as the
- * daemon lacks it. Errors as of client_request, and ERROR_CANCELLED. May be repeated under the same job id, which goes on
- * where it was. */
+/* Submit a job: `fields` are the request's, and the tensors are borrowed. What of them is large is sent first, as far
+ * as the daemon lacks it. Errors as of client_request, and ERROR_CANCELLED. May be repeated under the same job id,
+ * which goes on where it was. */
 int transfer_submit(struct client *client, const cJSON *fields, const struct tensor_view *tensors, size_t count,
                     const struct transfer_watch *watch, struct error *error);
 
 struct job_result;
 
-/* Fetch a job's result with all its tensors; close it with job_result_close. Errors as of client_request, and ERROR_CANCELLED. */
+/* Fetch a job's result with all its tensors; close it with job_result_close. Errors as of
+ * client_request, and ERROR_CANCELLED. */
 int job_result_fetch(struct job_result **out, struct client *client, const char *job, const struct transfer_watch *watch,
                      struct error *error);
 void job_result_close(struct job_result *result); /* NULL is allowed */

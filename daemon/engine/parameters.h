@@ -1,10 +1,10 @@
 /* parameters.h: the one table of what a request may say: names, kinds, ranges, defaults, tasks and help.
  *
  * Everything that knows a parameter comes from it: the defaults and checks of the engine (request.c), the reading of a
- * `submit` (daemon/request.c), the answer to `parameters`, protocol/parameters.json for clients that have no daemon to ask,
- * the tables of PROTOCOL.md, and lancectl's options (tools/parameters prints these three). A new parameter is a field of
- * struct lance_request and a row here; `make parameters` carries it to the rest. Rules between several parameters are no
- * matter of the table: they stand in request.c.
+ * `submit` (daemon/request.c), the answer to `parameters`, protocol/parameters.json for clients that have no daemon to
+ * ask, the tables of PROTOCOL.md, and lancectl's options (tools/parameters prints these three). A new parameter is a
+ * field of struct lance_request and a row here; `make parameters` carries it to the rest. Rules between several
+ * parameters are no matter of the table: they stand in request.c.
  *
  * Constant data; any thread.
  */
@@ -35,7 +35,8 @@ struct parameter {
     enum parameter_kind kind;
     bool of_source;   /* `offset` counts in struct lance_media, the request's source, not in struct lance_request */
     size_t offset;
-    unsigned tasks;   /* bit (1 << task) for every task for which it means something; for the others it is read and ignored */
+    unsigned tasks;   /* bit (1 << task) for every task for which it means something; for the
+                       * others it is read and ignored */
     double low, high; /* what is accepted, both included; of a text the most bytes, 0: as many as there are */
     int multiple;     /* of an integer: only multiples of it, or 0 for the default */
     const char *const *choices; /* words, ended by NULL; of a text: those that have a meaning, beside others */
@@ -76,8 +77,8 @@ static inline const void *parameter_field(const struct parameter *parameter, con
 /* Every parameter of the request its default for the request's task. */
 void parameters_set_defaults(struct lance_request *request);
 
-/* Whether the value in the request is within the parameter's range. ERROR_BAD_REQUEST, or ERROR_TOO_LARGE of a text, with the
- * name, the value and what is accepted. Of one for other tasks, or of the source, nothing is said. */
+/* Whether the value in the request is within the parameter's range. ERROR_BAD_REQUEST, or ERROR_TOO_LARGE of a text,
+ * with the name, the value and what is accepted. Of one for other tasks, or of the source, nothing is said. */
 int parameter_check(const struct parameter *parameter, const struct lance_request *request, struct error *error);
 
 /* Add a line "task NAME" and one, "NAME VALUE", for every parameter of the request's task in the order of their names, as

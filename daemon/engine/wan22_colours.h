@@ -1,6 +1,6 @@
-/* wan22_colours.h: what colour a latent of the released Wan 2.2 VAE is, without decoding it: each channel of a normalised latent,
- * times these, summed, is red, green and blue from -1 to 1. Measured by others on pictures, and public: they are what ComfyUI
- * previews this VAE's latents with (comfy/latent_formats.py, Wan22). */
+/* wan22_colours.h: what colour a latent of the released Wan 2.2 VAE is, without decoding it: each channel of a
+ * normalised latent, times these, summed, is red, green and blue from -1 to 1. Measured by others on pictures, and
+ * public: they are what ComfyUI previews this VAE's latents with (comfy/latent_formats.py, Wan22). */
 #ifndef LANCE_WAN22_COLOURS_H
 #define LANCE_WAN22_COLOURS_H
 

@@ -143,6 +143,34 @@ class _Writer:
         return slice(start, start + int(np.prod(grid)) + 2)
 
 
+def _split(
+    ids: np.ndarray,
+    kinds: np.ndarray,
+    positions: np.ndarray,
+    order: np.ndarray,
+    blocks: np.ndarray,
+    in_target: np.ndarray,
+    prompt_length: int,
+    head_length: int,
+) -> Layout:
+    """The rows by the expert that computes them: what is read, and what is drawn."""
+    gen = kinds >= SOURCE
+    return Layout(
+        und_ids=ids[~gen],
+        und_is_vit=kinds[~gen] == VIT,
+        und_positions=positions[:, ~gen],
+        und_order=order[~gen],
+        und_block=blocks[~gen],
+        und_in_target=in_target[~gen],
+        gen_positions=positions[:, gen],
+        gen_order=order[gen],
+        gen_block=blocks[gen],
+        gen_in_target=in_target[gen],
+        prompt_length=prompt_length,
+        head_length=head_length,
+    )
+
+
 def layout(
     tokenizer: Tokenizer,
     task: str,
@@ -194,21 +222,7 @@ def layout(
         ids, kinds, order, in_target = ids[rows], kinds[rows], order[rows], in_target[rows]
         positions = positions[:, rows]
         blocks = np.concatenate([blocks, *extra_blocks])
-    gen = kinds >= SOURCE
-    return Layout(
-        und_ids=ids[~gen],
-        und_is_vit=kinds[~gen] == VIT,
-        und_positions=positions[:, ~gen],
-        und_order=order[~gen],
-        und_block=blocks[~gen],
-        und_in_target=in_target[~gen],
-        gen_positions=positions[:, gen],
-        gen_order=order[gen],
-        gen_block=blocks[gen],
-        gen_in_target=in_target[gen],
-        prompt_length=prompt_length,
-        head_length=head_length,
-    )
+    return _split(ids, kinds, positions, order, blocks, in_target, prompt_length, head_length)
 
 
 @dataclass

@@ -120,12 +120,8 @@ class Log:
         return " ".join(f"{task} {np.mean(values[-last:]):.3f}" for task, values in sorted(self.losses.items()))
 
 
-def work(rank: int, args: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    if args.ranks > 1:
-        meeting = (args.run / f"rendezvous{os.getppid()}").resolve()
-        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.ranks)
+def open_model(args: argparse.Namespace) -> Lance:
+    """The model to be trained, with the weights that are given; the others as the seed has them."""
     torch.manual_seed(args.seed)
     model = Lance()
     if args.init:
@@ -133,7 +129,16 @@ def work(rank: int, args: argparse.Namespace) -> None:
     if args.vit:
         model.vit_model.load_state_dict(torch.load(args.vit, map_location="cpu"))
     model.vit_model.requires_grad_(args.train_vit)  # officially it is frozen
-    model.to(args.device)
+    return model.to(args.device)
+
+
+def work(rank: int, args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    if args.ranks > 1:
+        meeting = (args.run / f"rendezvous{os.getppid()}").resolve()
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.ranks)
+    model = open_model(args)
     torch.manual_seed(args.seed * 100 + rank)
     rng = random.Random(args.seed * 100 + rank)
     tokenizer = Tokenizer.from_file(str(args.run / "tokenizer/tokenizer.json"))

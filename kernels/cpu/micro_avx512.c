@@ -272,17 +272,72 @@ static inline __attribute__((always_inline)) __m256 piece_zeros(const uint8_t *z
 /* Two values, one in each half, for a piece that begins at group `at` of one matrix row and at `at2` of another. */
 #define PAIR_OF(load) both_halves(load(at), load(at2))
 
+enum { PAIRS_OF_COLUMNS = COLUMNS / 2 };
+
+/* The digits' products with the codes of one block, number `number` of its rows, are added to the sums. */
+static inline __attribute__((always_inline)) void add_block(const enum weight_format format, const struct gemv *g, int number,
+                                                            const size_t row[COLUMNS],
+                                                            __m512i sum[PAIRS_OF_COLUMNS][DIGITS])
+{
+    const __m512i nibble = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(nvfp4_bytes());
+    const int8_t *digits = (const int8_t *)(g->x + number * BLOCK_FLOATS);
+    const uint8_t *data = (const uint8_t *)g->w->data + (size_t)number * (CODES / 2);
+    const size_t row_bytes = (size_t)g->w->in_features / 2;
+#pragma GCC unroll 2
+    for (int c = 0; c < PAIRS_OF_COLUMNS; c++) {
+        if (number % 2 == 0) { /* a cache line; rows are too short for the processor to see where they lead */
+            _mm_prefetch(data + (row[2 * c] + COLUMNS) * row_bytes, _MM_HINT_T0);
+            _mm_prefetch(data + (row[2 * c + 1] + COLUMNS) * row_bytes, _MM_HINT_T0);
+        }
+        __m512i codes = load_halves(data + row[2 * c] * row_bytes, data + row[2 * c + 1] * row_bytes);
+        __m512i even = _mm512_and_si512(codes, nibble);
+        __m512i odd = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
+        if (format == WEIGHT_NVFP4) {
+            even = _mm512_shuffle_epi8(table, even);
+            odd = _mm512_shuffle_epi8(table, odd);
+        }
+#pragma GCC unroll 3
+        for (int d = 0; d < DIGITS; d++) {
+            sum[c][d] = _mm512_dpbusd_epi32(sum[c][d], even, digits_twice(digits + 64 * d));
+            sum[c][d] = _mm512_dpbusd_epi32(sum[c][d], odd, digits_twice(digits + 64 * d + 32));
+        }
+    }
+}
+
+/* What the sums of a piece are worth, which begins at group `at` of one row and `at2` of another, is added to the
+ * total; `sums` are those of x's digits. */
+static inline __attribute__((always_inline)) __m512 add_piece(const enum weight_format format, const int group,
+                                                              const struct linear_source *w, size_t at, size_t at2,
+                                                              __m256i spread, const __m512i sum[DIGITS], __m512 sums,
+                                                              __m512 x_scale, __m512 total)
+{
+    const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros, *offsets = w->offsets;
+#define SCALE_AT(group_at) piece_scales(scales, scales_fp8, group_at, group, spread)
+#define OFFSET_AT(group_at) piece_scales(offsets, NULL, group_at, group, spread)
+#define ZERO_AT(group_at) piece_zeros(all_zeros, group_at, group, spread)
+    const __m512 scale = PAIR_OF(SCALE_AT);
+    const __m512 zero = format == WEIGHT_NVFP4      ? _mm512_set1_ps(NVFP4_ZERO)
+                        : format == WEIGHT_MLX_INT4 ? PAIR_OF(OFFSET_AT)
+                                                    : PAIR_OF(ZERO_AT);
+    __m512i whole = _mm512_add_epi32(sum[0], _mm512_slli_epi32(sum[1], 8));
+    whole = _mm512_add_epi32(whole, _mm512_slli_epi32(sum[2], 16));
+    __m512 value = _mm512_cvtepi32_ps(whole);
+    if (format == WEIGHT_MLX_INT4) {
+        value = _mm512_fmadd_ps(zero, sums, _mm512_mul_ps(scale, value));
+    } else {
+        value = _mm512_fnmadd_ps(zero, sums, value);
+        x_scale = _mm512_mul_ps(scale, x_scale);
+    }
+    return _mm512_fmadd_ps(x_scale, value, total);
+}
+
 static inline __attribute__((always_inline)) void gemv_codes(const enum weight_format format, const int group,
                                                              const struct gemv *g, int first_column, int columns)
 {
-    enum { PAIRS_OF_COLUMNS = COLUMNS / 2 };
     const struct linear_source *w = g->w;
-    const uint8_t *scales = w->scales, *scales_fp8 = w->scales_fp8, *all_zeros = w->zeros, *offsets = w->offsets;
     const int in = w->in_features, groups = in / group, piece = gemv_piece(format, group), pieces = in / piece;
     const float *x_sums = g->x + (size_t)(in / CODES) * BLOCK_FLOATS, *x_scales = x_sums + (size_t)pieces * 8;
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f; /* NVFP4's bytes are twice the level */
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const __m512i table = _mm512_broadcast_i32x4(nvfp4_bytes());
     int lanes[8]; /* which of a piece's scales belongs to a lane */
     for (int lane = 0; lane < 8; lane++)
         lanes[lane] = group < CODES ? lane * 8 / group : 0;
@@ -301,56 +356,16 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
                 for (int d = 0; d < DIGITS; d++)
                     sum[c][d] = _mm512_setzero_si512();
 #pragma GCC unroll 2
-            for (int block = 0; block < piece / CODES; block++) {
-                const int number = p * (piece / CODES) + block;
-                const int8_t *digits = (const int8_t *)(g->x + number * BLOCK_FLOATS);
-                const uint8_t *data = (const uint8_t *)w->data + (size_t)number * (CODES / 2);
-                const size_t row_bytes = (size_t)in / 2;
-#pragma GCC unroll 2
-                for (int c = 0; c < PAIRS_OF_COLUMNS; c++) {
-                    /* A cache line; rows are too short for the processor to see where they lead. */
-                    if (number % 2 == 0) {
-                        _mm_prefetch(data + (row[2 * c] + COLUMNS) * row_bytes, _MM_HINT_T0);
-                        _mm_prefetch(data + (row[2 * c + 1] + COLUMNS) * row_bytes, _MM_HINT_T0);
-                    }
-                    __m512i codes = load_halves(data + row[2 * c] * row_bytes, data + row[2 * c + 1] * row_bytes);
-                    __m512i even = _mm512_and_si512(codes, nibble);
-                    __m512i odd = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
-                    if (format == WEIGHT_NVFP4) {
-                        even = _mm512_shuffle_epi8(table, even);
-                        odd = _mm512_shuffle_epi8(table, odd);
-                    }
-#pragma GCC unroll 3
-                    for (int d = 0; d < DIGITS; d++) {
-                        sum[c][d] = _mm512_dpbusd_epi32(sum[c][d], even, digits_twice(digits + 64 * d));
-                        sum[c][d] = _mm512_dpbusd_epi32(sum[c][d], odd, digits_twice(digits + 64 * d + 32));
-                    }
-                }
-            }
+            for (int block = 0; block < piece / CODES; block++)
+                add_block(format, g, p * (piece / CODES) + block, row, sum);
             const size_t in_row = (size_t)(p * piece / group);
             const __m256 sums_once = _mm256_loadu_ps(x_sums + 8 * (size_t)p);
             const __m512 sums = both_halves(sums_once, sums_once);
 #pragma GCC unroll 2
-            for (int c = 0; c < PAIRS_OF_COLUMNS; c++) {
-                const size_t at = row[2 * c] * (size_t)groups + in_row, at2 = row[2 * c + 1] * (size_t)groups + in_row;
-#define SCALE_AT(group_at) piece_scales(scales, scales_fp8, group_at, group, spread)
-#define OFFSET_AT(group_at) piece_scales(offsets, NULL, group_at, group, spread)
-#define ZERO_AT(group_at) piece_zeros(all_zeros, group_at, group, spread)
-                const __m512 scale = PAIR_OF(SCALE_AT);
-                const __m512 zero = format == WEIGHT_NVFP4      ? _mm512_set1_ps(NVFP4_ZERO)
-                                    : format == WEIGHT_MLX_INT4 ? PAIR_OF(OFFSET_AT)
-                                                                : PAIR_OF(ZERO_AT);
-                __m512i whole = _mm512_add_epi32(sum[c][0], _mm512_slli_epi32(sum[c][1], 8));
-                whole = _mm512_add_epi32(whole, _mm512_slli_epi32(sum[c][2], 16));
-                __m512 value = _mm512_cvtepi32_ps(whole), x_scale = _mm512_set1_ps(x_scales[p]);
-                if (format == WEIGHT_MLX_INT4) {
-                    value = _mm512_fmadd_ps(zero, sums, _mm512_mul_ps(scale, value));
-                } else {
-                    value = _mm512_fnmadd_ps(zero, sums, value);
-                    x_scale = _mm512_mul_ps(scale, x_scale);
-                }
-                total[c] = _mm512_fmadd_ps(x_scale, value, total[c]);
-            }
+            for (int c = 0; c < PAIRS_OF_COLUMNS; c++)
+                total[c] = add_piece(format, group, w, row[2 * c] * (size_t)groups + in_row,
+                                     row[2 * c + 1] * (size_t)groups + in_row, spread, sum[c], sums,
+                                     _mm512_set1_ps(x_scales[p]), total[c]);
         }
         float parts[COLUMNS][SUM_WIDTH];
         memcpy(parts, total, sizeof parts);

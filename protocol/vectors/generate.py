@@ -48,7 +48,10 @@ def floats(*values: float) -> bytes:
     return struct.pack(f"<{len(values)}f", *values)
 
 
-def good_messages() -> dict[str, tuple[bytes, Any, dict[str, Tensor]]]:
+Message = tuple[bytes, Any, dict[str, Tensor]]
+
+
+def good_requests() -> dict[str, Message]:
     hello = {"protocol": 1, "request": "hello", "client": "vectors 1"}
     submit = {
         "protocol": 1,
@@ -75,6 +78,20 @@ def good_messages() -> dict[str, tuple[bytes, Any, dict[str, Tensor]]]:
         "latent_state": ("F32", [1, 48, 1, 1, 1], floats(*[i / 32 for i in range(48)])),
         "latent_mask": ("F32", [1, 1, 1, 1, 1], floats(1.0)),
     }
+    misaligned_header = json.dumps(header_of(json.dumps(hello), noise)).encode()
+    misaligned_header += b" " * ((3 - len(misaligned_header)) % 8)
+    return {
+        "hello": (message(hello), hello, {}),
+        "submit": (message(submit), submit, {}),
+        "submit_escaped": (message(submit, ascii_only=True), submit, {}),
+        "submit_noise": (message(submit, noise), submit, noise),
+        "submit_latents": (message(part, latents), part, latents),
+        "misaligned_tensor": (frame(misaligned_header, noise["noise"][2]), hello, noise),
+        "empty_envelope": (message({}), {}, {}),
+    }
+
+
+def good_answers() -> dict[str, Message]:
     events = {
         "protocol": 1,
         "ok": True,
@@ -99,19 +116,10 @@ def good_messages() -> dict[str, tuple[bytes, Any, dict[str, Tensor]]]:
         "token_ids": ("I32", [3], struct.pack("<3i", 1, -2, 2147483647)),
     }
     failure = {"protocol": 1, "ok": False, "error": {"code": "busy", "message": "the queue is full"}}
-    misaligned_header = json.dumps(header_of(json.dumps(hello), noise)).encode()
-    misaligned_header += b" " * ((3 - len(misaligned_header)) % 8)
     return {
-        "hello": (message(hello), hello, {}),
-        "submit": (message(submit), submit, {}),
-        "submit_escaped": (message(submit, ascii_only=True), submit, {}),
-        "submit_noise": (message(submit, noise), submit, noise),
-        "submit_latents": (message(part, latents), part, latents),
-        "misaligned_tensor": (frame(misaligned_header, noise["noise"][2]), hello, noise),
         "events": (message(events, preview), events, preview),
         "result": (message(result, result_tensors), result, result_tensors),
         "failure": (message(failure), failure, {}),
-        "empty_envelope": (message({}), {}, {}),
     }
 
 
@@ -170,7 +178,7 @@ def bad_messages() -> dict[str, tuple[bytes, str, bool]]:
 def main() -> None:
     for old in [*HERE.glob("*.safetensors"), *HERE.glob("*.json")]:
         old.unlink()
-    for name, (data, envelope, tensors) in good_messages().items():
+    for name, (data, envelope, tensors) in {**good_requests(), **good_answers()}.items():
         described = {
             tensor: {"dtype": dtype, "shape": shape, "hex": content.hex()}
             for tensor, (dtype, shape, content) in tensors.items()

@@ -35,6 +35,29 @@ static double input(const struct shape *s, const float *x, const float *past, in
     return (double)(frame < 0 ? past : x)[at];
 }
 
+/* The output in double precision; free() it. */
+static double *reference(const struct shape *s, const float *x, const float *past, const float *weight, const float *bias)
+{
+    struct sizes z = output_sizes(s);
+    double *want = zero_doubles((size_t)(z.frames * z.rows * z.columns) * (size_t)s->out);
+    size_t at = 0;
+    for (int f = 0; f < z.frames; f++)
+        for (int y = 0; y < z.rows; y++)
+            for (int c = 0; c < z.columns; c++)
+                for (int o = 0; o < s->out; o++, at++) {
+                    double sum = (double)bias[o] + (s->add ? 0.25 : 0.0);
+                    const float *tap = weight + (size_t)o * (size_t)(s->in * s->kt * s->kh * s->kw);
+                    for (int i = 0; i < s->in; i++)
+                        for (int t = 0; t < s->kt; t++)
+                            for (int h = 0; h < s->kh; h++)
+                                for (int w = 0; w < s->kw; w++, tap++)
+                                    sum += (double)*tap * input(s, x, past, f * s->st + t - z.context,
+                                                                y * s->sh + h - s->top, c * s->sw + w - s->left, i);
+                    want[at] = sum;
+                }
+    return want;
+}
+
 static void check(const struct shape *s)
 {
     struct sizes z = output_sizes(s);
@@ -57,24 +80,7 @@ static void check(const struct shape *s)
     source.bias = unaligned_copy(s->bf16 ? (void *)(half + weights) : (void *)bias, (size_t)s->out * size, &blocks[1]);
 
     struct results r = {.n = (size_t)(z.frames * z.rows * z.columns) * (size_t)s->out};
-    double *want = zero_doubles(r.n);
-    size_t at = 0;
-    for (int f = 0; f < z.frames; f++)
-        for (int y = 0; y < z.rows; y++)
-            for (int c = 0; c < z.columns; c++)
-                for (int o = 0; o < s->out; o++, at++) {
-                    double sum = (double)bias[o] + (s->add ? 0.25 : 0.0);
-                    for (int i = 0; i < s->in; i++)
-                        for (int t = 0; t < s->kt; t++)
-                            for (int h = 0; h < s->kh; h++)
-                                for (int w = 0; w < s->kw; w++)
-                                    sum += (double)weight[((((size_t)o * (size_t)s->in + (size_t)i) * (size_t)s->kt +
-                                                            (size_t)t) * (size_t)s->kh + (size_t)h) * (size_t)s->kw +
-                                                          (size_t)w] *
-                                           input(s, x, past, f * s->st + t - z.context, y * s->sh + h - s->top,
-                                                 c * s->sw + w - s->left, i);
-                    want[at] = sum;
-                }
+    double *want = reference(s, x, past, weight, bias);
     for (int which = 0; which < ROUNDED_BACKENDS; which++) {
         struct kernels *k = open_backend(which);
         struct conv *conv = NULL;

@@ -25,8 +25,8 @@ void progress_start(struct progress *progress, FILE *out, bool is_quiet);
 /* Show a job's event (queued, started, progress); others are ignored. */
 void progress_show(struct progress *progress, const cJSON *event);
 
-/* Show how many of a payload's bytes have moved; `what` is "sending" or "receiving". Nothing is shown of what takes less than
- * a second from progress_start. */
+/* Show how many of a payload's bytes have moved; `what` is "sending" or "receiving". Nothing is shown of what takes
+ * less than a second from progress_start. */
 void progress_show_transfer(struct progress *progress, const char *what, uint64_t moved_bytes, uint64_t total_bytes);
 
 /* Take the terminal's line away, so that something else can stand there. */

@@ -306,7 +306,8 @@ static void workspace_sizes(const struct decoder *d, int rows, int query_rows, s
 {
     size_t heads_width = (size_t)(d->heads * d->head_dim), kv_width = (size_t)(d->kv_heads * d->head_dim);
     size_t wide = (size_t)mlp_rows(rows) * (size_t)d->intermediate;
-    size_t hidden = (size_t)d->hidden > heads_width ? (size_t)d->hidden : heads_width; /* h also holds attention's output */
+    /* H also holds attention's output. */
+    size_t hidden = (size_t)d->hidden > heads_width ? (size_t)d->hidden : heads_width;
     const size_t sizes[WORKSPACE_ACTS] = {
         (size_t)rows * (size_t)d->hidden, (size_t)rows * hidden, (size_t)rows * heads_width,
         (size_t)query_rows * kv_width, (size_t)query_rows * kv_width, wide, wide,

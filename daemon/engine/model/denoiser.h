@@ -32,9 +32,9 @@ uint64_t denoiser_bytes(const struct decoder *decoder, const struct latent_token
                         const struct kernels *kernels, const struct denoiser_options *options);
 int denoiser_pass_rows(const struct denoiser_options *options);
 
-/* Velocities at time t of latents x [batch, cells, channels]. *cond and *uncond [batch, cells, channels] belong to the denoiser
- * and hold until the next call; *uncond is NULL unless `guided`. `trace` or NULL: rows ordered as decoder.h says, the
- * conditional sequences first. */
+/* Velocities at time t of latents x [batch, cells, channels]. *cond and *uncond [batch, cells, channels] belong to the
+ * denoiser and hold until the next call; *uncond is NULL unless `guided`. `trace` or NULL: rows ordered as decoder.h
+ * says, the conditional sequences first. */
 int denoiser_velocity(struct denoiser *denoiser, const param *x, float t, bool guided, const struct decoder_trace *trace,
                       const act **cond, const act **uncond, struct error *error);
 

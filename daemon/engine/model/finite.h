@@ -1,5 +1,6 @@
-/* finite.h: whether what a part of the model gave is numbers. NaN or infinity in its weights would go through every stage
- * after it and come out as a black picture; so each stage's outcome is looked at where it is on the host anyway. */
+/* finite.h: whether what a part of the model gave is numbers. NaN or infinity in its weights would go
+ * through every stage after it and come out as a black picture; so each stage's outcome is looked at where
+ * it is on the host anyway. */
 #ifndef LANCE_FINITE_H
 #define LANCE_FINITE_H
 

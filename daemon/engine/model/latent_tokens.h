@@ -26,14 +26,15 @@ void latent_tokens_close(struct latent_tokens *tokens); /* NULL is allowed */
 int latent_tokens_channels(const struct latent_tokens *tokens);
 
 /* The position table of a grid: `out` [frames*height*width, hidden_size]. Cell (frame, row, column) has entry
- * (frame * LATENT_MAX_SIDE + row) * LATENT_MAX_SIDE + column of the official table, also where a side is longer (the 21:9 bucket
- * of image_768res is 72 cells wide): its last columns take entries of the next row. */
+ * (frame * LATENT_MAX_SIDE + row) * LATENT_MAX_SIDE + column of the official table, also where a side is longer (the
+ * 21:9 bucket of image_768res is 72 cells wide): its last columns take entries of the next row. */
 int latent_tokens_positions(const struct latent_tokens *tokens, struct token_grid grid, act *out, struct error *error);
 
 /* The embedding of time t in [0, 1]: `out` [hidden_size]. */
 void latent_tokens_time(const struct latent_tokens *tokens, float t, act *out);
 
-/* y [rows, hidden_size] = vae2llm(latents [rows, channels]) + positions [rows, hidden_size]; the time is the caller's to add. */
+/* y [rows, hidden_size] = vae2llm(latents [rows, channels]) + positions [rows, hidden_size]; the
+ * time is the caller's to add. */
 void latent_tokens_embed(const struct latent_tokens *tokens, const act *latents, int rows, const act *positions, act *y);
 
 /* v [rows, channels] of final-norm hidden states. */

@@ -1,4 +1,5 @@
-/* picture.c: see picture.h. Sources: data/video/transforms (buckets, crops) of the official code, and torchvision's RandomResizedCrop with the fixed scale and ratio that it is given there. */
+/* picture.c: see picture.h. Sources: data/video/transforms (buckets, crops) of the official code, and torchvision's
+ * RandomResizedCrop with the fixed scale and ratio that it is given there. */
 #include "daemon/engine/model/picture.h"
 
 #include <math.h>

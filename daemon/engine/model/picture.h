@@ -1,7 +1,7 @@
 /* picture.h: what the official preprocessing does to pictures and frames before the VAE and the ViT.
  *
- * Buckets, centre crop, Pillow's 8-bit bicubic resampling (base/bicubic.h), crop to multiples (LANCE.md section 5). Which frames
- * of a video are taken says protocol/clip_sampling.h. Plain functions on host memory; any thread.
+ * Buckets, centre crop, Pillow's 8-bit bicubic resampling (base/bicubic.h), crop to multiples (LANCE.md section 5).
+ * Which frames of a video are taken says protocol/clip_sampling.h. Plain functions on host memory; any thread.
  */
 #ifndef LANCE_PICTURE_H
 #define LANCE_PICTURE_H
@@ -15,7 +15,11 @@ enum { PICTURE_MAX_PREPARED_SIDE = 1152 }; /* the longest side that the official
 
 struct picture_size { int height, width; };
 
-enum { PICTURE_VIT_PATCH = CHECKPOINT_VIT_PATCH, PICTURE_VIT_MULTIPLE = 2 * PICTURE_VIT_PATCH }; /* what the ViT's pictures are prepared for: patches, merged by 2x2 */
+enum { PICTURE_VIT_PATCH = CHECKPOINT_VIT_PATCH, PICTURE_VIT_MULTIPLE = 2 * PICTURE_VIT_PATCH }; /* what the ViT's
+                                                                                                  * pictures are
+                                                                                                  * prepared for:
+                                                                                                  * patches, merged
+                                                                                                  * by 2x2 */
 
 extern const char *const picture_preset_names[]; /* ended by NULL */
 

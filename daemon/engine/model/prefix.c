@@ -253,8 +253,8 @@ static int make_time_zero(struct prefix *p, struct error *error)
     return code;
 }
 
-/* Put the embeddings of a split, whose tokens are `ids`, into the workspace and describe the block; rows of a visual block
- * are ordered [start, end][cells] when its cells have the generation weights. */
+/* Put the embeddings of a split, whose tokens are `ids`, into the workspace and describe the block; rows of a visual
+ * block are ordered [start, end][cells] when its cells have the generation weights. */
 static int embed_split(struct prefix *p, const struct prompt_split *split, const int32_t *ids, int rows,
                        struct decoder_workspace *w, const struct prefix_inputs *inputs, struct decoder_block *block,
                        struct error *error)

@@ -1,11 +1,10 @@
 /* prefix.h: everything before the block that is generated, run once into KV caches.
  *
  * Both guidance branches see the same tokens with the same positions up to the caption, so
- * these are computed once; from the caption on each branch is a chain of its own (with a negative prompt, two prompts, and
- * what they begin with alike is computed once). Every split is a block of the
- * prefix cache (prefix_cache.h): what an earlier job has computed is found when the prefix is opened and not
- * run again. Splits are run one by one, so that a caller can stop in between. Source: validation_gen_KVcache and
- * validation_und_KVcache in modeling/lance/lance.py.
+ * these are computed once; from the caption on each branch is a chain of its own (with a negative prompt, two prompts,
+ * and what they begin with alike is computed once). Every split is a block of the prefix cache (prefix_cache.h): what
+ * an earlier job has computed is found when the prefix is opened and not run again. Splits are run one by one, so that
+ * a caller can stop in between. Source: validation_gen_KVcache and validation_und_KVcache in modeling/lance/lance.py.
  */
 #ifndef LANCE_PREFIX_H
 #define LANCE_PREFIX_H
@@ -44,9 +43,9 @@ void prefix_close(struct prefix *prefix); /* NULL is allowed */
 uint64_t prefix_bytes(const struct decoder *decoder, const struct kernels *kernels, const struct prefix_options *options);
 int prefix_pass_rows(const struct prompt *prompt);
 
-/* Number of splits (at least 1), whether split i is there, and running those that are not, in order; nothing happens to one
- * that is. `traces` are of the conditional ([0]) and the unconditional ([1]) pass, or NULL; only branches that are run apart
- * have their own. */
+/* Number of splits (at least 1), whether split i is there, and running those that are not, in order; nothing happens to
+ * one that is. `traces` are of the conditional ([0]) and the unconditional ([1]) pass, or NULL; only branches that are
+ * run apart have their own. */
 int prefix_splits(const struct prefix *prefix);
 bool prefix_has(const struct prefix *prefix, int split);
 int prefix_run(struct prefix *prefix, int split, struct decoder_workspace *workspace, const struct prefix_inputs *inputs,

@@ -31,8 +31,8 @@ void prefix_cache_close(struct prefix_cache *cache); /* no block may have users;
 /* The finished block of that name with one more user, the caller; NULL when there is none. */
 struct prefix_block *prefix_cache_find(struct prefix_cache *cache, const struct prefix_name *name);
 
-/* A block of `rows` tokens to be computed by the caller, its only user, behind `parent` (or NULL), which the caller uses
- * too. Nobody else finds it before prefix_block_publish. Errors: ERROR_NO_MEMORY. */
+/* A block of `rows` tokens to be computed by the caller, its only user, behind `parent` (or NULL), which the caller
+ * uses too. Nobody else finds it before prefix_block_publish. Errors: ERROR_NO_MEMORY. */
 int prefix_block_open(struct prefix_block **out, struct prefix_cache *cache, const struct prefix_name *name,
                       struct prefix_block *parent, int rows, struct error *error);
 /* It is computed: others may find it. */
@@ -42,7 +42,8 @@ void prefix_block_release(struct prefix_block *block);
 
 struct kv_cache *prefix_block_kv(const struct prefix_block *block);
 
-/* Device bytes of idle blocks; and have idle blocks go, the least recently used first, until they take `bytes` or less. */
+/* Device bytes of idle blocks; and have idle blocks go, the least recently used first, until
+ * they take `bytes` or less. */
 uint64_t prefix_cache_idle_bytes(const struct prefix_cache *cache);
 void prefix_cache_trim(struct prefix_cache *cache, uint64_t bytes);
 

@@ -175,7 +175,8 @@ static void count_positions(const struct packing *p, int left_out, int32_t *cons
     }
 }
 
-/* Generation with a source: the ViT block moves to 1000 in time, and a target of the reference's length takes its place. */
+/* Generation with a source: the ViT block moves to 1000 in time, and a target of the
+ * reference's length takes its place. */
 static void shift_positions(const struct prompt *prompt, int32_t *const positions[3])
 {
     const struct prompt_split *vit = NULL, *reference = NULL, *target = NULL;

@@ -15,8 +15,8 @@
  * begins with a line break merges with the template's, and the official code raises an error), the caption is
  * every token that holds a byte of it.
  *
- * The official unconditional branch is the same sequence without the caption. With a negative text it is a prompt of its
- * own: that text in the caption's place, with the positions that it has as anybody's caption.
+ * The official unconditional branch is the same sequence without the caption. With a negative text it is a prompt of
+ * its own: that text in the caption's place, with the positions that it has as anybody's caption.
  *
  * Host memory only; an object is immutable once packed.
  */
@@ -97,7 +97,8 @@ static inline int prompt_prefix_splits(const struct prompt *prompt)
     return prompt->prefix_splits > uncond ? prompt->prefix_splits : uncond;
 }
 
-/* Pack. ERROR_TOO_LARGE when the text is over PROMPT_MAX_BYTES or PROMPT_MAX_TOKENS, ERROR_BAD_REQUEST when it is not UTF-8. */
+/* Pack. ERROR_TOO_LARGE when the text is over PROMPT_MAX_BYTES or PROMPT_MAX_TOKENS,
+ * ERROR_BAD_REQUEST when it is not UTF-8. */
 int prompt_pack(struct prompt **out, const struct tokenizer *tokenizer, const struct lance_config *config,
                 const struct prompt_request *request, struct error *error);
 void prompt_free(struct prompt *prompt); /* NULL is allowed */

@@ -15,8 +15,8 @@ float sampler_timestep(int i, int steps, double shift);
 /* timesteps[0 .. steps]: 1 = t_0 > ... > t_steps = 0, shifted by t <- shift*t / (1 + (shift - 1)*t). */
 void sampler_timesteps(int steps, double shift, float *timesteps);
 
-/* Steps of the schedule whose last `steps` steps make up the share `denoise` of it, 0 < denoise <= 1: as many as ComfyUI's
- * KSampler takes. */
+/* Steps of the schedule whose last `steps` steps make up the share `denoise` of it, 0 < denoise <= 1: as many as
+ * ComfyUI's KSampler takes. */
 int sampler_schedule_steps(int steps, double denoise);
 
 /* Whether a step at time t is guided: guidance_scale > 1 and interval[0] < t <= interval[1]. */

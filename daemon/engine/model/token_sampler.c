@@ -1,8 +1,8 @@
 /* token_sampler.c: see token_sampler.h.
  *
- * A draw adds up the softmax from the largest logit down, so that the order of the sums, and with it every token, is that of
- * a full sort. What that takes is kept small: tokens too unlikely to change a sum are left out before, so are those below
- * top_k's, and the rest is sorted by counting digits. */
+ * A draw adds up the softmax from the largest logit down, so that the order of the sums, and with it every token, is
+ * that of a full sort. What that takes is kept small: tokens too unlikely to change a sum are left out before, so are
+ * those below top_k's, and the rest is sorted by counting digits. */
 #include "daemon/engine/model/token_sampler.h"
 
 #include <math.h>

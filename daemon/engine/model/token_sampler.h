@@ -19,8 +19,9 @@ struct token_sampler_options {
     uint64_t seed;
 };
 
-/* Choose from logits[0 .. count), which are changed. `previous` are the answer's tokens so far; the draw for token number
- * `previous_count` is its own. *token is the id. Errors: ERROR_NO_MEMORY, ERROR_INTERNAL when no logit is a number. */
+/* Choose from logits[0 .. count), which are changed. `previous` are the answer's tokens so far; the draw
+ * for token number `previous_count` is its own. *token is the id. Errors: ERROR_NO_MEMORY, ERROR_INTERNAL
+ * when no logit is a number. */
 int token_sampler_next(const struct token_sampler_options *options, float *logits, int count, const int32_t *previous,
                        int previous_count, int32_t *token, struct error *error);
 

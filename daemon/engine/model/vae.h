@@ -50,7 +50,8 @@ struct vae_pass;
 int vae_decode_begin(struct vae_pass **out, struct vae *vae, int latent_frames, int latent_height, int latent_width,
                      struct error *error);
 int vae_decode_step(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error);
-int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error); /* all steps */
+/* All steps of a frame. */
+int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error);
 
 /* Encoding: begin, then the latent frames to come, each by calls that return 1 until the frame is done (0): 1 frame of
  * pixels for the first, then 4 (the caller truncates to 4m+1 frames). `pixels` [frames, height, width, 3] in [-1, 1],

@@ -87,7 +87,8 @@ struct vae_pass {
     int frame;                /* latent frames done */
     bool rehearsal;           /* nothing is computed, only measured */
     int block;                /* of this walk through the network, counted by vae_block_end, */
-    int due, due_end;         /* and the blocks from due on, before due_end, are computed: the others were, or will be */
+    int due, due_end;         /* and the blocks from due on, before due_end, are computed:
+                               * the others were, or will be */
     int blocks[2];            /* of the first latent frame, and of each later one */
     struct workspace workspace;
     act *memory;              /* workspace.peak elements */

@@ -3,7 +3,8 @@
  * Recognises by content the official bf16/f32 release, the AWQ INT4 and NVFP4 releases and those for MLX,
  * finds the VAE and ViT beside or inside the directory, reads llm_config.json and the
  * ViT's config.json, and hands out tensors by name straight from the mapped files: no
- * tensor is copied, but for a ViT's patch embedding in MLX's order. Names are those of the official release, plus the prefixes
+ * tensor is copied, but for a ViT's patch embedding in MLX's order. Names are those of the
+ * official release, plus the prefixes
  *   "vit_model."  for the ViT, whichever file it is in (the main file wins, as officially)
  *   "vae."        for the VAE ("vae.decoder.conv1.weight")
  * The object owns the mappings; everything handed out lives as long as it does. It is
@@ -19,7 +20,10 @@
 #include "kernels/formats/weights.h"
 #include "protocol/safetensors.h"
 
-enum { CHECKPOINT_MAX_FULL_BLOCKS = 64, CHECKPOINT_VIT_PATCH = 14 /* pixels a side: the only ViT that pictures are prepared for */ };
+enum {
+    CHECKPOINT_MAX_FULL_BLOCKS = 64,
+    CHECKPOINT_VIT_PATCH = 14 /* pixels a side: the only ViT that pictures are prepared for */
+};
 
 /* Dimensions from llm_config.json, the ViT's config.json and tensor shapes, all range-checked. */
 struct lance_config {
@@ -73,19 +77,22 @@ int checkpoint_look(struct checkpoint_look *out, const struct checkpoint_options
 int checkpoint_open(struct checkpoint **out, const struct checkpoint_options *options, struct error *error);
 void checkpoint_close(struct checkpoint *checkpoint);
 
-/* Of one that was opened with `identifies`: wait until all its bytes are hashed, before other threads have it. ERROR_BAD_FILE for a
- * file that changed meanwhile, ERROR_IO, ERROR_NO_MEMORY. */
+/* Of one that was opened with `identifies`: wait until all its bytes are hashed, before other threads have it.
+ * ERROR_BAD_FILE for a file that changed meanwhile, ERROR_IO, ERROR_NO_MEMORY. */
 int checkpoint_identify(struct checkpoint *checkpoint, struct error *error);
 
 const struct lance_config *checkpoint_config(const struct checkpoint *checkpoint);
-const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128", "awq-int4-g64",
-                                                                        * "mlx-int4-g128", "nvfp4", "nvfp4-fp8-scales" */
+const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128",
+                                                                        * "awq-int4-g64", "mlx-int4-g128",
+                                                                        * "nvfp4", "nvfp4-fp8-scales" */
 const char *checkpoint_directory(const struct checkpoint *checkpoint); /* where vocab.json, merges.txt are */
-const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits: identity.h; "" before checkpoint_identify */
+const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits: identity.h; ""
+                                                                        * before checkpoint_identify */
 const char *checkpoint_warnings(const struct checkpoint *checkpoint);  /* text for the log, "" if none */
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint);        /* weight bytes that are used */
-void checkpoint_let_go(const struct checkpoint *checkpoint, const char *prefix); /* tensors whose names begin so have been
-                                                                        * copied: their pages are given back to the system */
+void checkpoint_let_go(const struct checkpoint *checkpoint, const char *prefix); /* tensors whose names begin so
+                                                                                  * have been copied: their pages
+                                                                                  * are given back to the system */
 bool checkpoint_can_generate(const struct checkpoint *checkpoint);     /* _moe_gen weights, vae2llm, llm2vae, VAE */
 const char *checkpoint_lacks_for_generation(const struct checkpoint *checkpoint); /* what is missing, "" if nothing */
 bool checkpoint_can_see(const struct checkpoint *checkpoint);          /* ViT */
@@ -95,9 +102,9 @@ const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint,
 
 /* The linear layer `name` (without ".weight"), quantised or not, with its bias if the file has one. A dense weight may
  * have more than two axes, as a 1x1 convolution and the ViT's patch embedding have: all but the first count as `in`.
- * A 4-bit weight is `name`.weight of dtype U32 with .scales and .biases (MLX), or `name`.qweight with .scales and .zeros
- * (AWQ), or with .scales_bf16 or else .scales_fp8 and, if there, a .tensor_scale of one F32 number (NVFP4).
- * `in` and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
+ * A 4-bit weight is `name`.weight of dtype U32 with .scales and .biases (MLX), or `name`.qweight with .scales and
+ * .zeros (AWQ), or with .scales_bf16 or else .scales_fp8 and, if there, a .tensor_scale of one F32 number (NVFP4). `in`
+ * and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
 int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
                       struct linear_source *source, struct error *error);
 

@@ -34,8 +34,9 @@ struct checkpoint_files {
 /* What to tell the user about a part that is optional and not there. */
 extern const char checkpoint_vae_advice[], checkpoint_vit_advice[];
 
-/* Fill `files`. Required files that are not there are added to `missing`, which is no error here; odd finds to `warnings`.
- * Errors: ERROR_BAD_FILE when model_dir is no directory, or a path given in the options or a shard is not there. */
+/* Fill `files`. Required files that are not there are added to `missing`, which is no error here; odd
+ * finds to `warnings`. Errors: ERROR_BAD_FILE when model_dir is no directory, or a path given in the
+ * options or a shard is not there. */
 int checkpoint_files_find(struct checkpoint_files *files, const struct checkpoint_options *options,
                           struct notes *missing, struct notes *warnings, struct error *error);
 

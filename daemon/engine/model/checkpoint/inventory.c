@@ -1,4 +1,5 @@
-/* inventory.c: see inventory.h. Names and shapes: the official release; quantised linears come as .qweight and scales. */
+/* inventory.c: see inventory.h. Names and shapes: the official release; quantised linears
+ * come as .qweight and scales. */
 #include "daemon/engine/model/checkpoint/inventory.h"
 
 #include <stdarg.h>

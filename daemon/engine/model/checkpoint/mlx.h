@@ -22,7 +22,8 @@ bool mlx_official_name(const char *name, char *official, size_t bytes);
 /* The "quantization" block of a config.json, or NULL when it has none. */
 const cJSON *mlx_quantization(const cJSON *config);
 
-/* Check such a block and take its group size. Affine mode with 4 bits is what can be read: ERROR_UNSUPPORTED otherwise. */
+/* Check such a block and take its group size. Affine mode with 4 bits is what can be read:
+ * ERROR_UNSUPPORTED otherwise. */
 int mlx_check_quantization(const cJSON *quantization, const char *path, int *group_size, struct error *error);
 
 #endif

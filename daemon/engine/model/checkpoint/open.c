@@ -91,8 +91,8 @@ static int add_file(struct checkpoint *checkpoint, const char *path, const char 
 
 /* --- kind of checkpoint ------------------------------------------------------------------------ */
 
-/* A meta file, or its entry of one weight (`name`, else NULL), may state how the weights are quantised: it must be a way
- * that is read here. */
+/* A meta file, or its entry of one weight (`name`, else NULL), may state how the weights are quantised: it must
+ * be a way that is read here. */
 static int check_stated_form(const cJSON *stated, const char *path, const char *name, struct error *error)
 {
     static const char *const known[] = {"asym_int4", "nvfp4"}; /* and what follows: how the scales were chosen */
@@ -112,8 +112,8 @@ static int check_stated_form(const cJSON *stated, const char *path, const char *
                      text ? text : "no text");
 }
 
-/* Check a quantiser's meta file: MLX's config.json, or, against the tensors, {n_bit, group_size | block_size, per_weight: {"X.weight":
- * {shape: [out, in], group_size | block_size}}}. `group_size` gets the file's overall one. */
+/* Check a quantiser's meta file: MLX's config.json, or, against the tensors, {n_bit, group_size | block_size,
+ * per_weight: {"X.weight": {shape: [out, in], group_size | block_size}}}. `group_size` gets the file's overall one. */
 static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, const char *path, int *group_size,
                       struct error *error)
 {
@@ -172,7 +172,8 @@ static int read_meta(const struct checkpoint *checkpoint, const char *path, int 
     return result;
 }
 
-/* How many 4-bit weights share one of the .scales (AWQ, MLX): the most, as only odd widths fall back to smaller groups. */
+/* How many 4-bit weights share one of the .scales (AWQ, MLX): the most, as only odd widths
+ * fall back to smaller groups. */
 static int largest_group(const struct checkpoint *checkpoint)
 {
     uint64_t largest = 0;
@@ -231,8 +232,8 @@ static int recognise(struct checkpoint *checkpoint, const char *meta_path, struc
 
 /* --- hash and prefetch --------------------------------------------------------------------------- */
 
-/* "weights 0", "weights 1", ...: the weight files that are used, in order of name; then "vit", "vae", and what says how they are
- * meant. */
+/* "weights 0", "weights 1", ...: the weight files that are used, in order of name; then "vit", "vae", and
+ * what says how they are meant. */
 static int add_to_identity(struct checkpoint *checkpoint, const struct checkpoint_files *files, struct error *error)
 {
     static const char *const of_tokenizer[] = {"vocab.json", "merges.txt", "tokenizer_config.json"};
@@ -361,8 +362,8 @@ static int check_language_model(struct checkpoint *checkpoint, bool *generation,
     return 0;
 }
 
-/* MLX keeps the patch embedding, a convolution [out, in, t, h, w], as [out, t, h, w, in], and its files may have either.
- * The one tensor that is ever copied: into the official order. */
+/* MLX keeps the patch embedding, a convolution [out, in, t, h, w], as [out, t, h, w, in], and its files may have
+ * either. The one tensor that is ever copied: into the official order. */
 static int order_patch_embedding(struct checkpoint *checkpoint, struct error *error)
 {
     const struct lance_config *c = &checkpoint->config;

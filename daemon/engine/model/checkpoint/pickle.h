@@ -1,7 +1,8 @@
 /* pickle.h: the machine that runs the few instructions of a state dict's pickle, for pth.c alone.
  *
- * A pickle is a program. This machine knows only what plain data of dicts, numbers, texts and contiguous tensors needs, and
- * refuses everything else by its name; nothing is called or imported. One thread; pth.c owns it and frees its tables.
+ * A pickle is a program. This machine knows only what plain data of dicts, numbers, texts and contiguous
+ * tensors needs, and refuses everything else by its name; nothing is called or imported. One thread; pth.c
+ * owns it and frees its tables.
  */
 #ifndef LANCE_PICKLE_H
 #define LANCE_PICKLE_H
@@ -28,7 +29,8 @@ struct value {
     union {
         int64_t integer;    /* INTEGER, BOOL */
         const char *string; /* STRING: inside the pickle, not terminated */
-        size_t index;       /* GLOBAL, TUPLE (first item), DICT and LIST (its number), STORAGE, TENSOR: into their tables */
+        size_t index;       /* GLOBAL, TUPLE (first item), DICT and LIST (its number), STORAGE,
+                             * TENSOR: into their tables */
     };
 };
 

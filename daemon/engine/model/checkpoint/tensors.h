@@ -1,7 +1,7 @@
 /* tensors.h: all tensors of a checkpoint's weight files under their official names, read by role.
  *
- * A table is filled while a checkpoint is opened and only read afterwards, by any thread. Its tensors borrow the files that
- * they are from; names that are not the file's own belong to the table.
+ * A table is filled while a checkpoint is opened and only read afterwards, by any thread. Its tensors borrow the files
+ * that they are from; names that are not the file's own belong to the table.
  */
 #ifndef LANCE_CHECKPOINT_TENSORS_H
 #define LANCE_CHECKPOINT_TENSORS_H
@@ -24,9 +24,9 @@ struct tensor_source {
     size_t count;
 };
 
-/* Add a file's tensors under `prefix` (without one, MLX names become official ones). Names that the table has already are
- * left out (the ViT's, when the main file has one, too), but may not come twice among the main files. *used: something
- * was added. Errors: ERROR_BAD_FILE, ERROR_NO_MEMORY. */
+/* Add a file's tensors under `prefix` (without one, MLX names become official ones). Names that the table has already
+ * are left out (the ViT's, when the main file has one, too), but may not come twice among the main files. *used:
+ * something was added. Errors: ERROR_BAD_FILE, ERROR_NO_MEMORY. */
 int tensor_table_add(struct tensor_table *table, const struct tensor_source *file, const char *prefix, bool *used,
                      struct error *error);
 void tensor_table_free(struct tensor_table *table);
