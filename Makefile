@@ -54,7 +54,7 @@ TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 ALL_OBJECTS = $(BASE_OBJECTS) $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
-              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tests/tools/*/*.c tests/unit/*.c)) $(EMULATED_OBJECTS)
+              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tools/*/*/*.c tests/tools/*/*.c tests/unit/*.c)) $(EMULATED_OBJECTS)
 
 # kernels/cuda twice: by nvcc for cards, and by a plain C++ compiler for tests that run it on the CPU (tests/cuda_emulation).
 CUDA_SOURCES      = $(wildcard kernels/cuda/*.cu kernels/cuda/*.c)
@@ -65,8 +65,8 @@ EMULATED_PLUGIN   = $(BUILD)/tests/liblanced_cuda_emulated.so
 
 # tools/media (pictures and videos as files) is no program of its own: lancectl is linked with it.
 MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
-# The parts of the tools, apart from each program's main.c, for their unit tests.
-TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard tools/*/*.c)))
+# The parts of the tools, apart from each program's main.c, for their unit tests; but lance-quant's, of which two have lancectl's names.
+TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c tools/lance-quant/%,$(wildcard tools/*/*.c tools/*/*/*.c)))
 
 # lancectl is a client as any other: nothing of the engine.
 CLIENT_LIBRARIES = $(BUILD)/libmedia.a $(BUILD)/libprotocol.a $(BUILD)/libbase.a
@@ -132,7 +132,7 @@ $(BUILD)/lanced: $(BUILD)/daemon/main.o $(BUILD)/libserver.a $(LIBRARIES)
 
 # A program of tools/NAME or tests/tools/NAME is linked from the folder's own sources.
 define program # path of the program, folder of its sources, libraries
-$(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c)) $(3)
+$(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c $(2)/*/*.c)) $(3)
 	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$(filter %.o %.a,$$^) -o $$@ $$(LIBS)
 endef
 $(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(CLIENT_LIBRARIES),$(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(LIBRARIES)))))
@@ -329,6 +329,8 @@ bench-wire:
 # ---- install ----
 BINARY_DIR = $(DESTDIR)$(PREFIX)/bin
 PLUGIN_DIR = $(DESTDIR)$(PREFIX)/lib/lanced
+DATA_DIR = $(DESTDIR)$(PREFIX)/share/lanced
+DATA_FILES = $(addprefix protocol/,nodes.json core_nodes.json other_packs.json)
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
 DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
             $(addprefix docs/,lanced.md lancectl.md nodes.md checkpoints.md memory.md fidelity.md LANCE.md cuda.md)
@@ -338,13 +340,15 @@ install: all
 	install -d $(BINARY_DIR)
 	install -m 755 $(INSTALLED) $(BINARY_DIR)
 	@if [ -e build/liblanced_cuda.so ]; then install -D -m 755 build/liblanced_cuda.so $(PLUGIN_DIR)/liblanced_cuda.so; fi
+	install -d $(DATA_DIR)
+	install -m 644 $(DATA_FILES) $(DATA_DIR)
 	@for file in $(DOC_FILES); do install -D -m 644 $$file $(DOC_DIR)/$$file; done
 	@sed 's|/usr/local|$(PREFIX)|' docs/lanced.service > $(DOC_DIR)/docs/lanced.service
 	@echo "documents are in $(DOC_DIR)"
 
 uninstall:
 	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(INSTALLED)))
-	rm -rf $(DOC_DIR) $(PLUGIN_DIR)
+	rm -rf $(DOC_DIR) $(PLUGIN_DIR) $(DATA_DIR)
 
 help:
 	@sed -n 's/^# \?//; 1,/^Variables/p' Makefile

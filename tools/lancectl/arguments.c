@@ -24,7 +24,7 @@ enum {
     GENERATES = ONE_PICTURE | ONE_VIDEO | ON(RUN),
     STARTS_FROM = ON(I2V) | ON(EDIT) | ON(VIDEO_EDIT) | ON(ASK) | ON(RUN),
     TASKS = GENERATES | ON(ASK),
-    MAKES = TASKS | ON(ENCODE) | ON(DECODE),
+    MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH),
     ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
 };
 
@@ -43,6 +43,7 @@ static const struct {
     [COMMAND_ENCODE] = {"encode", "a picture or video", NULL, false},
     [COMMAND_DECODE] = {"decode", "a file of latents", NULL, false},
     [COMMAND_RUN] = {"run", NULL, NULL, false},
+    [COMMAND_GRAPH] = {"graph", "a workflow of ComfyUI in its API form", NULL, false},
     [COMMAND_FETCH] = {"fetch", NULL, "a job id", false},
     [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
     [COMMAND_STATUS] = {"status", NULL, NULL, false},
@@ -58,7 +59,7 @@ static const struct {
 
 enum option_id {
     OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW,
-    OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_CANCEL, OPTION_HELP,
+    OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET, OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_CANCEL, OPTION_HELP,
     OPTION_VERSION,
     OPTION_PARAMETERS, /* and after it the others of parameter_options.h, in their order */
     OPTION_END = OPTION_PARAMETERS + PARAMETER_OPTIONS
@@ -78,7 +79,7 @@ static const struct own_option {
     {"precision", required_argument, OPTION_PRECISION, MAKES},
     {"json", no_argument, OPTION_JSON, ASKS_DAEMON | ON(SHOW)},
     {"quiet", no_argument, OPTION_QUIET, ASKS_DAEMON},
-    {"output", required_argument, OPTION_OUTPUT, GENERATES | ON(ENCODE) | ON(DECODE) | ON(FETCH)},
+    {"output", required_argument, OPTION_OUTPUT, GENERATES | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(FETCH)},
     {"preview", required_argument, OPTION_PREVIEW, ONE_PICTURE | ONE_VIDEO},
     {"job", required_argument, OPTION_JOB, ONE_PICTURE | ONE_VIDEO | ON(ASK) | ON(ENCODE) | ON(DECODE)},
     {"fps", required_argument, OPTION_FPS, ON(VIDEO_EDIT) | ON(ASK) | ON(RUN) | ON(ENCODE)},
@@ -87,6 +88,9 @@ static const struct own_option {
     {"examples", required_argument, OPTION_EXAMPLES, ON(RUN)},
     {"task", required_argument, OPTION_TASK, ON(RUN)},
     {"root", required_argument, OPTION_ROOT, ON(RUN)},
+    {"set", required_argument, OPTION_SET, ON(GRAPH)},
+    {"input-dir", required_argument, OPTION_INPUT_DIR, ON(GRAPH)},
+    {"dry-run", no_argument, OPTION_DRY_RUN, ON(GRAPH)},
     {"cancel", no_argument, OPTION_CANCEL, ON(SHUTDOWN)},
     {"help", no_argument, OPTION_HELP, ~0u},
     {"version", no_argument, OPTION_VERSION, ~0u},
@@ -191,6 +195,13 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
         return parse_word(&out->task, "task", value, tasks,
                           "t2i, t2v, i2v, image_edit, video_edit, x2t_image, x2t_video", error);
     case OPTION_ROOT: out->root = value; return 0;
+    case OPTION_SET:
+        if (out->sets == MAX_SETTINGS)
+            return error_set(error, ERROR_BAD_REQUEST, "--set: more than %d", MAX_SETTINGS);
+        out->set[out->sets++] = value;
+        return utf8_is_valid(value, strlen(value)) ? 0 : error_set(error, ERROR_BAD_REQUEST, "--set has to be UTF-8 text");
+    case OPTION_INPUT_DIR: out->input_dir = value; return 0;
+    case OPTION_DRY_RUN: out->dry_run = true; return 0;
     case OPTION_CANCEL: out->cancel_jobs = true; return 0;
     case OPTION_JOB:
         if (!job_id_is_valid(value))
@@ -244,6 +255,8 @@ static int check_output(const struct arguments *out, struct error *error)
     enum output_kind kind = out->output ? output_kind_of(out->output) : OUTPUT_UNKNOWN;
     if (out->command == COMMAND_RUN)
         return out->output ? 0 : error_set(error, ERROR_BAD_REQUEST, "run needs -o FOLDER");
+    if (out->command == COMMAND_GRAPH)
+        return out->output || out->dry_run ? 0 : error_set(error, ERROR_BAD_REQUEST, "graph needs -o FOLDER");
     if (out->command == COMMAND_ENCODE && kind != OUTPUT_LATENT)
         return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .latent, the format for latents", out->output)
                            : error_set(error, ERROR_BAD_REQUEST, "encode needs -o FILE.latent");

@@ -12,16 +12,18 @@
 
 enum command {
     COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,
-    COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
+    COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_GRAPH, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
 };
+
+enum { MAX_SETTINGS = 256 };
 
 struct arguments {
     enum command command;
     enum command topic;  /* help: the command it is about; COMMAND_HELP: all of them */
     const char *operand; /* prompt, question, job, model or file, as the command has it; NULL where it has none */
     const char *source;  /* i2v, edit, video-edit, ask, encode: the picture or video to start from;
-                          * decode: the latents' file */
+                          * decode: the latents' file; graph: the workflow */
 
     const char *endpoint;  /* NULL: environment or default */
     const char *model_dir; /* NULL: none */
@@ -29,7 +31,7 @@ struct arguments {
     bool json, quiet;
     double silence; /* seconds that a daemon which listens may owe an answer; 0: the default */
 
-    const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run: a folder */
+    const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run, graph: a folder */
     const char *preview; /* a .png that is rewritten while the job runs, or NULL */
     const char *job;     /* the job's id, or NULL */
     bool waits;          /* until there is room, when the queue is full */
@@ -41,6 +43,10 @@ struct arguments {
     bool upright;            /* pictures are turned as their EXIF asks */
 
     const char *examples, *task, *root; /* run; the last two may be NULL */
+
+    const char *set[MAX_SETTINGS], *input_dir; /* graph: NODE.INPUT=VALUE; the folder of files that it names, or NULL */
+    int sets;
+    bool dry_run;
 
     bool cancel_jobs; /* shutdown */
 };

@@ -11,8 +11,6 @@
 #include "protocol/latent_shape.h"
 #include "tools/lancectl/receipt.h"
 
-static const char receipt_key[] = "lanced"; /* in the file's metadata */
-
 /* Take a tensor of the file under the protocol's name: as F32 and [batch,48,latent frames,rows,columns]. */
 static int take(struct latents_file *out, const struct tensor_view *tensor, const char *name, struct error *error)
 {
@@ -82,7 +80,7 @@ int latents_read_receipt(char **receipt, const char *path, struct error *error)
     int code = safetensors_open(&file, path, error);
     if (code)
         return code;
-    const char *text = safetensors_metadata(file, receipt_key);
+    const char *text = safetensors_metadata(file, LATENTS_RECEIPT);
     *receipt = text ? strdup(text) : NULL;
     safetensors_close(file);
     return *receipt ? 0 : error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl", path);
@@ -104,28 +102,34 @@ static int write_bytes(const char *path, const void *data, uint64_t bytes, struc
     return whole_file_end(&file, is_written ? NULL : strerror(reason), error);
 }
 
-int latents_write(const char *path, const struct job_result *result, struct error *error)
+int latents_write_tensors(const char *path, const struct tensor_view *latents, const struct tensor_view *state, const char *const *keys,
+                          const char *const *values, size_t texts, struct error *error)
 {
-    const struct tensor_view *latents = job_result_tensor(result, "latents");
-    const struct tensor_view *state = job_result_tensor(result, "latent_state");
-    if (!latents)
-        return error_set(error, ERROR_UNSUPPORTED, "the job made no latents");
     struct tensor_view tensors[3] = {*latents, {.name = "latent_format_version_0", .dtype = DTYPE_F32, .dimensions = 1, .data = ""}};
     tensors[0].name = "latent_tensor";
     size_t count = 2;
     if (state)
         tensors[count++] = *state;
-    char *receipt = receipt_of_picture(job_result_fields(result), 0);
-    if (!receipt)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for the receipt");
-    const char *const keys[] = {receipt_key}, *const values[] = {receipt};
     void *data;
     uint64_t bytes;
-    int code = safetensors_write(&data, &bytes, tensors, count, keys, values, 1, error);
+    int code = safetensors_write(&data, &bytes, tensors, count, keys, values, texts, error);
     if (!code) {
         code = write_bytes(path, data, bytes, error);
         free(data);
     }
+    return code;
+}
+
+int latents_write(const char *path, const struct job_result *result, struct error *error)
+{
+    const struct tensor_view *latents = job_result_tensor(result, "latents");
+    if (!latents)
+        return error_set(error, ERROR_UNSUPPORTED, "the job made no latents");
+    char *receipt = receipt_of_picture(job_result_fields(result), 0);
+    if (!receipt)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for the receipt");
+    const char *const keys[] = {LATENTS_RECEIPT}, *const values[] = {receipt};
+    int code = latents_write_tensors(path, latents, job_result_tensor(result, "latent_state"), keys, values, 1, error);
     free(receipt);
     return code;
 }

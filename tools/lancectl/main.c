@@ -4,15 +4,14 @@
 #include <signal.h>
 #include <stdio.h>
 
-#include "protocol/nng_start.h"
 #include "protocol/version.h"
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/examples.h"
 #include "tools/lancectl/exit_codes.h"
+#include "tools/lancectl/graph/command.h"
 #include "tools/lancectl/help.h"
 #include "tools/lancectl/inquiries.h"
-#include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/result.h"
 #include "tools/lancectl/session.h"
@@ -21,17 +20,10 @@
 static enum exit_code run_with_daemon(const struct arguments *arguments)
 {
     struct session session;
-    struct error error;
-    interrupt_install();
-    if (nng_start("lancectl", &error))
-        return complain(error.code, &error);
-    int code = session_open(&session, arguments, &error);
-    if (code) {
-        enum exit_code exit_code = complain(code, &error);
-        return interrupt_signal() ? (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal()) : exit_code;
-    }
+    enum exit_code exit_code = session_start(&session, arguments);
+    if (exit_code != EXIT_OK)
+        return exit_code;
     const struct saving fetched = {.job = arguments->operand, .output = arguments->output};
-    enum exit_code exit_code;
     switch (arguments->command) {
     case COMMAND_T2I:
     case COMMAND_T2V:
@@ -87,6 +79,8 @@ int main(int argc, char **argv)
         return flushed(EXIT_OK);
     case COMMAND_SHOW:
         return flushed(show_receipt(&arguments));
+    case COMMAND_GRAPH:
+        return flushed(graph_command(&arguments));
     default:
         return flushed(run_with_daemon(&arguments));
     }

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol/nng_start.h"
 #include "protocol/version.h"
+#include "tools/lancectl/complain.h"
 #include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/private_daemon.h"
 #include "tools/lancectl/say.h"
@@ -81,6 +83,19 @@ int session_open(struct session *session, const struct arguments *arguments, str
     else if (!arguments->quiet)
         tell_version(session);
     return code;
+}
+
+enum exit_code session_start(struct session *session, const struct arguments *arguments)
+{
+    struct error error;
+    interrupt_install();
+    if (nng_start("lancectl", &error))
+        return complain(error.code, &error);
+    int code = session_open(session, arguments, &error);
+    if (!code)
+        return EXIT_OK;
+    enum exit_code exit_code = complain(code, &error);
+    return interrupt_signal() ? (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal()) : exit_code;
 }
 
 void session_close(struct session *session)

@@ -4,6 +4,7 @@
 
 #include "protocol/client.h"
 #include "tools/lancectl/arguments.h"
+#include "tools/lancectl/exit_codes.h"
 
 struct private_daemon;
 
@@ -16,6 +17,9 @@ struct session {
 /* Connect to the daemon at the endpoint. When none answers and --model was given, start a private one; when one
  * answers, have it load the model named as the last part of --model. */
 int session_open(struct session *session, const struct arguments *arguments, struct error *error);
+
+/* The same with signals caught from now on; prints its own errors. EXIT_OK: there is a session. */
+enum exit_code session_start(struct session *session, const struct arguments *arguments);
 
 /* End a private daemon and disconnect. */
 void session_close(struct session *session);

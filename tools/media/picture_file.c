@@ -10,8 +10,6 @@
 
 #include "base/whole_file.h"
 
-static const char receipt_keyword[] = "lanced";
-
 /* libpng reports through a function that must not return; the message waits in here. */
 struct png_trouble {
     jmp_buf jump;
@@ -33,38 +31,51 @@ static void on_png_warning(png_structp png, png_const_charp text)
 
 /* ---- Writing ---- */
 
+/* What is written. */
+struct png_content {
+    const uint8_t *pixels;
+    int width, height;
+    const struct picture_text *texts;
+    int count;
+};
+
+static void set_texts(png_structp png, png_infop info, const struct png_content *content)
+{
+    for (int i = 0; i < content->count; i++) {
+        if (!content->texts[i].text)
+            continue;
+        png_text text = {.compression = PNG_TEXT_COMPRESSION_NONE,
+                         .key = (png_charp)content->texts[i].keyword,
+                         .text = (png_charp)content->texts[i].text,
+                         .text_length = strlen(content->texts[i].text)};
+        png_set_text(png, info, &text, 1);
+    }
+}
+
 /* The part between the two ends of libpng's error jump. */
-static int encode(png_structp png, png_infop info, struct png_trouble *trouble, FILE *file, const uint8_t *pixels,
-                  int width, int height, const char *receipt)
+static int encode(png_structp png, png_infop info, struct png_trouble *trouble, FILE *file, const struct png_content *content)
 {
     if (setjmp(trouble->jump))
         return -1;
     png_init_io(png, file);
-    png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+    png_set_IHDR(png, info, (png_uint_32)content->width, (png_uint_32)content->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-    if (receipt) {
-        png_text text = {.compression = PNG_TEXT_COMPRESSION_NONE,
-                         .key = (png_charp)receipt_keyword,
-                         .text = (png_charp)receipt,
-                         .text_length = strlen(receipt)};
-        png_set_text(png, info, &text, 1);
-    }
+    set_texts(png, info, content);
     png_write_info(png, info);
-    for (int y = 0; y < height; y++)
-        png_write_row(png, pixels + (size_t)y * (size_t)width * 3);
+    for (int y = 0; y < content->height; y++)
+        png_write_row(png, content->pixels + (size_t)y * (size_t)content->width * 3);
     png_write_end(png, info);
     return 0;
 }
 
 /* Write the PNG into an open file. Returns 0, or -1 with *reason. */
-static int write_png(FILE *file, const uint8_t *pixels, int width, int height, const char *receipt,
-                     char reason[WHOLE_FILE_REASON_BYTES])
+static int write_png(FILE *file, const struct png_content *content, char reason[WHOLE_FILE_REASON_BYTES])
 {
     struct png_trouble trouble = {.text = "out of memory"};
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &trouble, on_png_error, on_png_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     errno = 0;
-    int status = info ? encode(png, info, &trouble, file, pixels, width, height, receipt) : -1;
+    int status = info ? encode(png, info, &trouble, file, content) : -1;
     if (!status && fflush(file))
         status = -1;
     int system_reason = errno; /* a write that failed under libpng has left its reason here */
@@ -77,13 +88,21 @@ static int write_png(FILE *file, const uint8_t *pixels, int width, int height, c
 int picture_write(const char *path, const uint8_t *pixels, int width, int height, const char *receipt,
                   struct error *error)
 {
+    const struct picture_text text = {PICTURE_RECEIPT, receipt};
+    return picture_write_texts(path, pixels, width, height, &text, 1, error);
+}
+
+int picture_write_texts(const char *path, const uint8_t *pixels, int width, int height, const struct picture_text *texts, int count,
+                        struct error *error)
+{
+    const struct png_content content = {pixels, width, height, texts, count};
     struct whole_file whole;
     int code = whole_file_begin(&whole, path, error);
     if (code)
         return code;
     char reason[WHOLE_FILE_REASON_BYTES] = "";
     FILE *file = fopen(whole.temporary, "wb");
-    int status = file ? write_png(file, pixels, width, height, receipt, reason) : -1;
+    int status = file ? write_png(file, &content, reason) : -1;
     if (file && fclose(file))
         status = -1;
     if (status && !*reason)
@@ -100,7 +119,7 @@ static char *find_receipt(png_structp png, png_infop info)
     int count = 0;
     png_get_text(png, info, &texts, &count);
     for (int i = 0; i < count; i++)
-        if (!strcmp(texts[i].key, receipt_keyword))
+        if (!strcmp(texts[i].key, PICTURE_RECEIPT))
             return strdup(texts[i].text);
     return NULL;
 }

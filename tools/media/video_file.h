@@ -7,6 +7,7 @@
 #ifndef LANCE_MEDIA_VIDEO_FILE_H
 #define LANCE_MEDIA_VIDEO_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -24,6 +25,24 @@ int video_read(struct clip *clip, const char *path, double fps, uint64_t max_byt
  * has none. Errors: ERROR_IO with the reason, ERROR_UNSUPPORTED for odd sides or when this libav lacks the encoder. */
 int video_write(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height, int width,
                 double fps, const char *receipt, struct error *error);
+
+/* What else goes into an mp4: texts of its metadata, and the sound of another file, as it is there, as far as the
+ * frames last. Each may be NULL. */
+struct video_extras {
+    const char *prompt, *workflow, *receipt;
+    const char *sound;
+};
+
+/* The same as mp4, with more in it. *left_out: the sound is of a kind that mp4 does not hold. */
+int video_write_extras(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps, const struct video_extras *extras,
+                       bool *left_out, struct error *error);
+
+/* Copy a video with its sound into an mp4, frames as they are encoded. *left_out as above. Errors as video_write;
+ * ERROR_UNSUPPORTED for frames of a kind that mp4 does not hold. */
+int video_copy(const char *path, const char *from, const struct video_extras *extras, bool *left_out, struct error *error);
+
+/* The size of a video's frames, before they are turned; zeros where it cannot be read. */
+void video_size(const char *path, int *width, int *height);
 
 /* The comment of a video file: malloc'ed. Errors: ERROR_UNSUPPORTED (no video), ERROR_BAD_FILE (without a comment). */
 int video_read_receipt(char **receipt, const char *path, struct error *error);

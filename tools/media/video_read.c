@@ -336,6 +336,16 @@ int video_read(struct clip *clip, const char *path, double fps, uint64_t max_byt
     return error_prefix(error, "%s", path);
 }
 
+void video_size(const char *path, int *width, int *height)
+{
+    struct video_reader reader = {0};
+    struct error ignored;
+    const bool is_open = !open_container(&reader, path, &ignored);
+    *width = is_open ? reader.stream->codecpar->width : 0;
+    *height = is_open ? reader.stream->codecpar->height : 0;
+    reader_close(&reader);
+}
+
 int video_read_receipt(char **receipt, const char *path, struct error *error)
 {
     *receipt = NULL;

@@ -6,11 +6,13 @@
 #include <libavformat/avformat.h>
 #include <libavutil/opt.h>
 #include <libswscale/swscale.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/whole_file.h"
 #include "tools/media/libav_reason.h"
+#include "tools/media/stream_copy.h"
 
 struct video_writer {
     AVFormatContext *file;
@@ -19,6 +21,7 @@ struct video_writer {
     AVPacket *packet;
     AVFrame *frame;
     struct SwsContext *scaler;
+    struct stream_copy sound;
     char failure[WHOLE_FILE_REASON_BYTES]; /* empty: none so far */
 };
 
@@ -68,7 +71,21 @@ static int open_encoder(struct video_writer *writer, enum video_format format, c
     return status < 0 ? fail(writer, "encoder", status) : 0;
 }
 
-static int open_stream(struct video_writer *writer, const char *receipt)
+/* Texts of the container's metadata; an mp4 keeps those of names of their own only when it is told so. */
+static int set_texts(AVFormatContext *file, const struct video_extras *extras, AVDictionary **options)
+{
+    const bool has_own_names = extras->prompt || extras->workflow;
+    int status = av_dict_set(options, "movflags", has_own_names ? "+faststart+use_metadata_tags" : "+faststart", 0);
+    if (status >= 0 && extras->receipt)
+        status = av_dict_set(&file->metadata, "comment", extras->receipt, 0);
+    if (status >= 0 && extras->prompt)
+        status = av_dict_set(&file->metadata, "prompt", extras->prompt, 0);
+    if (status >= 0 && extras->workflow)
+        status = av_dict_set(&file->metadata, "workflow", extras->workflow, 0);
+    return status;
+}
+
+static int open_stream(struct video_writer *writer, const struct video_extras *extras)
 {
     writer->stream = avformat_new_stream(writer->file, NULL);
     if (!writer->stream)
@@ -76,10 +93,11 @@ static int open_stream(struct video_writer *writer, const char *receipt)
     writer->stream->time_base = writer->codec->time_base;
     writer->stream->avg_frame_rate = writer->codec->framerate;
     int status = avcodec_parameters_from_context(writer->stream->codecpar, writer->codec);
-    if (status >= 0 && receipt)
-        status = av_dict_set(&writer->file->metadata, "comment", receipt, 0);
+    if (status >= 0 && extras->sound)
+        status = stream_copy_open(&writer->sound, extras->sound, AVMEDIA_TYPE_AUDIO, writer->file);
     AVDictionary *options = NULL;
-    av_dict_set(&options, "movflags", "+faststart", 0);
+    if (status >= 0)
+        status = set_texts(writer->file, extras, &options);
     if (status >= 0)
         status = avformat_write_header(writer->file, &options);
     av_dict_free(&options);
@@ -144,6 +162,13 @@ static int write_frames(struct video_writer *writer, const uint8_t *pixels, int 
     return encode(writer, NULL);
 }
 
+/* The sound, as far as `seconds`. */
+static int write_sound(struct video_writer *writer, double seconds)
+{
+    const int status = writer->sound.to ? stream_copy_run(&writer->sound, writer->file, seconds) : 0;
+    return status < 0 ? fail(writer, "the sound", status) : 0;
+}
+
 static void close_writer(struct video_writer *writer)
 {
     if (writer->file && writer->file->pb) {
@@ -156,12 +181,33 @@ static void close_writer(struct video_writer *writer)
     av_packet_free(&writer->packet);
     av_frame_free(&writer->frame);
     sws_freeContext(writer->scaler);
+    stream_copy_close(&writer->sound);
 }
 
-int video_write(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height, int width,
-                double fps, const char *receipt, struct error *error)
+/* Open the file that is written. */
+static int open_file(struct video_writer *writer, const struct whole_file *whole, const char *container)
+{
+    char *url = NULL;
+    int status = avformat_alloc_output_context2(&writer->file, NULL, container, NULL);
+    if (status >= 0 && asprintf(&url, "file:%s", whole->temporary) < 0)
+        status = AVERROR(ENOMEM);
+    if (status >= 0) /* the muxer opens the file a second time to put the index in front */
+        status = (writer->file->url = av_strdup(url)) ? avio_open(&writer->file->pb, url, AVIO_FLAG_WRITE) : AVERROR(ENOMEM);
+    free(url);
+    return status < 0 ? fail(writer, "the file", status) : 0;
+}
+
+static int end_file(struct video_writer *writer)
+{
+    const int status = av_write_trailer(writer->file);
+    return status < 0 ? fail(writer, "the file", status) : 0;
+}
+
+static int write_all(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height, int width,
+                     double fps, const struct video_extras *extras, bool *left_out, struct error *error)
 {
     av_log_set_level(AV_LOG_QUIET);
+    *left_out = false;
     const AVCodec *encoder = avcodec_find_encoder_by_name(formats[format].encoder);
     if (!encoder)
         return error_set(error, ERROR_UNSUPPORTED, "cannot write %s: libav here has no encoder %s; another ending of the name (.mp4, "
@@ -174,19 +220,63 @@ int video_write(const char *path, enum video_format format, const uint8_t *pixel
     if (code)
         return code;
     struct video_writer writer = {0};
-    char *url = NULL;
-    int status = avformat_alloc_output_context2(&writer.file, NULL, formats[format].container, NULL);
-    if (status >= 0 && asprintf(&url, "file:%s", whole.temporary) < 0)
-        status = AVERROR(ENOMEM);
-    if (status >= 0) /* the muxer opens the file a second time to put the index in front */
-        status = (writer.file->url = av_strdup(url)) ? avio_open(&writer.file->pb, url, AVIO_FLAG_WRITE) : AVERROR(ENOMEM);
-    free(url);
+    if (!open_file(&writer, &whole, formats[format].container) && !open_encoder(&writer, format, encoder, height, width, fps) &&
+        !open_stream(&writer, extras) && !open_frame(&writer, height, width) && !write_frames(&writer, pixels, frames, height, width) &&
+        !write_sound(&writer, frames / fps))
+        end_file(&writer);
+    *left_out = writer.sound.from && !writer.sound.to;
+    close_writer(&writer);
+    return whole_file_end(&whole, *writer.failure ? writer.failure : NULL, error);
+}
+
+int video_write(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height, int width,
+                double fps, const char *receipt, struct error *error)
+{
+    const struct video_extras extras = {.receipt = receipt};
+    bool left_out;
+    return write_all(path, format, pixels, frames, height, width, fps, &extras, &left_out, error);
+}
+
+int video_write_extras(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps, const struct video_extras *extras,
+                       bool *left_out, struct error *error)
+{
+    return write_all(path, VIDEO_MP4, pixels, frames, height, width, fps, extras, left_out, error);
+}
+
+/* Copy the streams into the file that is open. */
+static int copy_streams(struct video_writer *writer, struct stream_copy *video, const char *from, const struct video_extras *extras)
+{
+    int status = stream_copy_open(video, from, AVMEDIA_TYPE_VIDEO, writer->file);
+    if (status >= 0 && !video->to)
+        status = AVERROR(EINVAL);
+    if (status >= 0)
+        status = stream_copy_open(&writer->sound, from, AVMEDIA_TYPE_AUDIO, writer->file);
+    AVDictionary *options = NULL;
+    if (status >= 0)
+        status = set_texts(writer->file, extras, &options);
+    if (status >= 0)
+        status = avformat_write_header(writer->file, &options);
+    av_dict_free(&options);
+    if (status >= 0)
+        status = stream_copy_run(video, writer->file, 0);
     if (status < 0)
-        fail(&writer, "the file", status);
-    else if (!open_encoder(&writer, format, encoder, height, width, fps) && !open_stream(&writer, receipt) &&
-             !open_frame(&writer, height, width) && !write_frames(&writer, pixels, frames, height, width) &&
-             (status = av_write_trailer(writer.file)) < 0)
-        fail(&writer, "the file", status);
+        return fail(writer, "frames of a kind that mp4 does not hold, or damaged", status);
+    return write_sound(writer, 0);
+}
+
+int video_copy(const char *path, const char *from, const struct video_extras *extras, bool *left_out, struct error *error)
+{
+    av_log_set_level(AV_LOG_QUIET);
+    struct whole_file whole;
+    int code = whole_file_begin(&whole, path, error);
+    if (code)
+        return code;
+    struct video_writer writer = {0};
+    struct stream_copy video = {0};
+    if (!open_file(&writer, &whole, "mp4") && !copy_streams(&writer, &video, from, extras))
+        end_file(&writer);
+    *left_out = writer.sound.from && !writer.sound.to;
+    stream_copy_close(&video);
     close_writer(&writer);
     return whole_file_end(&whole, *writer.failure ? writer.failure : NULL, error);
 }

@@ -1,0 +1,41 @@
+/* problems.c: see problems.h. */
+#include "tools/lancectl/graph/problems.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tools/lancectl/say.h"
+
+static void tell(struct problems *problems, const char *format, va_list arguments)
+{
+    char *text;
+    if (problems->count++ >= PROBLEMS_SHOWN || vasprintf(&text, format, arguments) < 0)
+        return;
+    say(stderr, "lancectl: %s\n", text);
+    free(text);
+}
+
+void problem(struct problems *problems, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    problems->is_about_files = false;
+    tell(problems, format, arguments);
+    va_end(arguments);
+}
+
+void problem_file(struct problems *problems, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    problems->is_about_files = problems->count == 0 || problems->is_about_files;
+    tell(problems, format, arguments);
+    va_end(arguments);
+}
+
+void problems_end(const struct problems *problems)
+{
+    if (problems->count > PROBLEMS_SHOWN)
+        fprintf(stderr, "lancectl: and %d more\n", problems->count - PROBLEMS_SHOWN);
+}
