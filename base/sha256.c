@@ -151,7 +151,7 @@ void sha256_add(struct sha256 *sha, const void *data, size_t bytes)
     }
 }
 
-void sha256_finish(struct sha256 *sha, char hex[65])
+void sha256_finish(struct sha256 *sha, char hex[SHA256_HEX_BYTES])
 {
     uint64_t bits = sha->bytes * 8;
     uint8_t length[8];
@@ -163,4 +163,9 @@ void sha256_finish(struct sha256 *sha, char hex[65])
     sha256_add(sha, length, sizeof length);
     for (int i = 0; i < 8; i++)
         snprintf(hex + 8 * i, 9, "%08x", sha->state[i]);
+}
+
+bool sha256_is_hex(const char *text)
+{
+    return text != NULL && strlen(text) == SHA256_HEX_BYTES - 1 && strspn(text, "0123456789abcdef") == SHA256_HEX_BYTES - 1;
 }

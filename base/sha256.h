@@ -2,8 +2,11 @@
 #ifndef LANCE_SHA256_H
 #define LANCE_SHA256_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+enum { SHA256_HEX_BYTES = 65 }; /* lower-case hex digits and a terminating zero */
 
 struct sha256 {
     uint32_t state[8];
@@ -14,6 +17,9 @@ struct sha256 {
 
 void sha256_start(struct sha256 *sha);
 void sha256_add(struct sha256 *sha, const void *data, size_t bytes);
-void sha256_finish(struct sha256 *sha, char hex[65]); /* lower-case hex digits and a terminating zero */
+void sha256_finish(struct sha256 *sha, char hex[SHA256_HEX_BYTES]);
+
+/* Whether `text` is a hash in 64 lower-case hex digits; NULL is not. */
+bool sha256_is_hex(const char *text);
 
 #endif

@@ -184,6 +184,7 @@ static int serve(struct daemon *daemon, struct error *error)
     while (atomic_load(&daemon->wish) == WISH_NONE) {
         wait_a_moment(daemon, TICK_MS);
         jobs_sweep(daemon->jobs);
+        service_sweep(daemon->service);
         server_check(daemon->server);
     }
     finish_jobs(daemon);

@@ -46,6 +46,7 @@ static const char usage[] =
     "  --token-file FILE               answer only clients that send the token in FILE (or in LANCED_TOKEN)\n"
     "  --queue N                       jobs that may wait (default 64),\n"
     "  --queue-bytes BYTES             with requests of at most so much memory together (default 1G)\n"
+    "  --blob-bytes BYTES              and payloads that clients put before their jobs of at most so much (default 256M)\n"
     "  --max-message BYTES             largest request (default 256M)\n"
     "  --results N                     ended jobs to keep until they are fetched and released (default 64),\n"
     "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
@@ -62,7 +63,7 @@ static const char usage[] =
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
-    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
+    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
@@ -83,6 +84,7 @@ static const struct option long_options[] = {
     {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
     {"queue", required_argument, NULL, OPTION_QUEUE},
     {"queue-bytes", required_argument, NULL, OPTION_QUEUE_BYTES},
+    {"blob-bytes", required_argument, NULL, OPTION_BLOB_BYTES},
     {"max-message", required_argument, NULL, OPTION_MAX_MESSAGE},
     {"results", required_argument, NULL, OPTION_RESULTS},
     {"result-bytes", required_argument, NULL, OPTION_RESULT_BYTES},
@@ -310,6 +312,8 @@ static int read_option(struct options *options, int code, const char *value, str
         return read_token_file(options, value, error);
     case OPTION_QUEUE:
         return read_int(&options->jobs.queue, "queue", value, 1, 10000, error);
+    case OPTION_BLOB_BYTES:
+        return read_bytes(&options->blob_bytes, "blob-bytes", value, 1 << 20, error);
     case OPTION_QUEUE_BYTES:
         return read_bytes(&options->jobs.queue_bytes, "queue-bytes", value, 1 << 20, error);
     case OPTION_MAX_MESSAGE:
@@ -342,6 +346,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
 {
     *out = (struct options){
         .max_message_bytes = MESSAGE_DEFAULT_LIMIT_BYTES,
+        .blob_bytes = UINT64_C(256) << 20,
         .prefix_cache_bytes = UINT64_C(1) << 30,
         .jobs = {.queue = 64, .queue_bytes = UINT64_C(1) << 30, .results = 64, .result_bytes = UINT64_C(1) << 30,
                  .result_seconds = 600},

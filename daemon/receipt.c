@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "daemon/request_digest.h"
+#include "daemon/request.h"
+#include "daemon/result_digest.h"
 #include "protocol/message.h"
 
 cJSON *task_names_json(unsigned tasks)
@@ -61,7 +62,7 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     json_add_text(receipt, "version", LANCED_VERSION);
     json_add_text(receipt, "backend", facts->backend);
     json_add_text(receipt, "build", lance_build());
-    char digest[REQUEST_DIGEST_BYTES];
+    char digest[SHA256_HEX_BYTES];
     result_digest(facts->request, facts->model.hash, facts->backend, lance_build(), digest);
     json_add_text(receipt, "request", facts->request);
     json_add_text(receipt, "digest", digest);
@@ -110,6 +111,21 @@ static void add_tensor(struct tensor_view *tensors, size_t *count, const char *n
     tensor->bytes = tensor_elements(tensor) * dtype_bytes(dtype);
 }
 
+/* What tensors there are, for clients that fetch them piece by piece. */
+static cJSON *tensors_json(const struct tensor_view *tensors, size_t count)
+{
+    cJSON *json = json_object();
+    for (size_t i = 0; i < count; i++) {
+        cJSON *entry = json_add_object(json, tensors[i].name);
+        json_add_text(entry, "dtype", dtype_name(tensors[i].dtype));
+        cJSON *shape = json_add_array(entry, "shape");
+        for (int side = 0; side < tensors[i].dimensions; side++)
+            json_append(shape, cJSON_CreateNumber((double)tensors[i].shape[side]));
+        json_add_number(entry, "bytes", (double)tensors[i].bytes);
+    }
+    return json;
+}
+
 int receipt_encode(struct blob **out, const struct lance_request *request, const struct lance_result *result,
                    const struct receipt_facts *facts, struct error *error)
 {
@@ -131,6 +147,7 @@ int receipt_encode(struct blob **out, const struct lance_request *request, const
         add_tensor(tensors, &count, "token_ids", DTYPE_I32, result->token_ids, 1, (uint64_t[]){(uint64_t)result->tokens});
 
     cJSON *envelope = envelope_json(request, result, facts);
+    json_add(envelope, "tensors", tensors_json(tensors, count));
     void *data;
     uint64_t bytes;
     int status = message_encode(&data, &bytes, envelope, tensors, count, error);

@@ -154,21 +154,6 @@ static int read_source(struct job_request *request, const struct tensor_view *te
     return 0;
 }
 
-/* An aligned copy of a tensor of numbers, all finite. */
-static int copy_floats(float **out, const struct tensor_view *tensor, struct error *error)
-{
-    *out = malloc(tensor->bytes);
-    if (*out == NULL)
-        return error_set(error, ERROR_NO_MEMORY, "tensor \"%.40s\": out of memory", tensor->name);
-    memcpy(*out, tensor->data, tensor->bytes);
-    uint64_t elements = tensor_elements(tensor);
-    for (uint64_t i = 0; i < elements; i++)
-        if (!isfinite((*out)[i]))
-            return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": value %llu of %llu is not finite (%f)", tensor->name,
-                             (unsigned long long)i, (unsigned long long)elements, (double)(*out)[i]);
-    return 0;
-}
-
 static int read_noise(struct job_request *request, const struct tensor_view *tensor, struct error *error)
 {
     const struct lance_request *lance = &request->lance;
@@ -193,12 +178,11 @@ static int read_noise(struct job_request *request, const struct tensor_view *ten
         return bad_tensor(error, tensor, wanted);
     }
     request->lance.noise_values = tensor_elements(tensor);
-    int status = copy_floats(&request->noise, tensor, error);
-    request->lance.noise = request->noise;
-    return status;
+    request->lance.noise = tensor->data;
+    return 0;
 }
 
-static int read_latents(struct given_latents *given, const struct lance_latents **out, const struct tensor_view *tensor,
+static int read_latents(struct lance_latents *given, const struct lance_latents **out, const struct tensor_view *tensor,
                         int channels, struct error *error)
 {
     bool fits = tensor->dtype == DTYPE_F32 && tensor->dimensions == 5 && tensor->shape[1] == (uint64_t)channels;
@@ -210,11 +194,10 @@ static int read_latents(struct given_latents *given, const struct lance_latents 
                  VAE_SPATIAL_STRIDE);
         return bad_tensor(error, tensor, wanted);
     }
-    int status = copy_floats(&given->values, tensor, error);
-    given->latents = (struct lance_latents){given->values, (int)tensor->shape[0], (int)tensor->shape[1], (int)tensor->shape[2],
-                                            (int)tensor->shape[3], (int)tensor->shape[4]};
-    *out = &given->latents;
-    return status;
+    *given = (struct lance_latents){tensor->data, (int)tensor->shape[0], (int)tensor->shape[1], (int)tensor->shape[2],
+                                    (int)tensor->shape[3], (int)tensor->shape[4]};
+    *out = given;
+    return 0;
 }
 
 static bool is_given(const cJSON *params, const char *name)
@@ -260,14 +243,11 @@ static int read_tensor(struct job_request *request, const struct tensor_view *te
 
 static int read_tensors(struct job_request *request, const cJSON *params, struct error *error)
 {
-    const struct tensor_view *noise = NULL;
-    for (size_t i = 0; i < message_tensor_count(request->message); i++) {
-        const struct tensor_view *tensor = message_tensor_at(request->message, i);
-        int status = read_tensor(request, tensor, error);
+    const struct tensor_view *noise = payloads_find(&request->payloads, "noise");
+    for (size_t i = 0; i < request->payloads.count; i++) {
+        int status = read_tensor(request, &request->payloads.list[i].tensor, error);
         if (status != 0)
             return status;
-        if (strcmp(tensor->name, "noise") == 0)
-            noise = tensor;
     }
     if (request->lance.latents != NULL)
         size_from_latents(request, params);
@@ -304,7 +284,7 @@ int request_read_model(const char **name, const cJSON *envelope, struct error *e
     return 0;
 }
 
-int job_request_open(struct job_request **out, struct message *message, struct error *error)
+int job_request_open(struct job_request **out, struct message *message, struct payloads *payloads, struct error *error)
 {
     *out = NULL;
     const cJSON *envelope = message_envelope(message);
@@ -325,15 +305,16 @@ int job_request_open(struct job_request **out, struct message *message, struct e
         return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     lance_request_init(&request->lance, task);
     request->message = message;
+    request->payloads = *payloads;
     request->model = model;
     status = read_params(request, params, error);
     if (status == 0)
         status = read_tensors(request, params, error);
     if (status != 0) {
-        request->message = NULL;
-        job_request_close(request);
+        free(request);
         return status;
     }
+    *payloads = (struct payloads){0};
     *out = request;
     return 0;
 }
@@ -342,28 +323,14 @@ void job_request_close(struct job_request *request)
 {
     if (request == NULL)
         return;
+    payloads_close(&request->payloads);
     message_close(request->message);
-    free(request->noise);
-    free(request->latents.values);
-    free(request->state.values);
-    free(request->mask.values);
     free(request);
-}
-
-static uint64_t latents_bytes(const struct given_latents *given)
-{
-    const struct lance_latents *l = &given->latents;
-    return given->values == NULL ? 0
-                                 : (uint64_t)l->batch * (uint64_t)l->channels * (uint64_t)l->frames * (uint64_t)l->height *
-                                       (uint64_t)l->width * sizeof(float);
 }
 
 uint64_t job_request_bytes(const struct job_request *request)
 {
-    uint64_t bytes = sizeof *request + (request->message != NULL ? message_bytes(request->message) : 0);
-    if (request->noise != NULL)
-        bytes += request->lance.noise_values * sizeof(float);
-    return bytes + latents_bytes(&request->latents) + latents_bytes(&request->state) + latents_bytes(&request->mask);
+    return sizeof *request + (request->message != NULL ? message_bytes(request->message) : 0) + payloads_bytes(&request->payloads);
 }
 
 static bool is_known(const char *name)

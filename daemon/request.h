@@ -1,43 +1,38 @@
 /* request.h: the parameters of a `submit` message, as the engine wants them.
  *
- * Only form is checked here: names, kinds of values, shapes and finiteness of tensors. What the
- * values may be, the engine decides (lance_request_check).
+ * Only form is checked here: names, kinds of values, shapes of tensors. What the values may be, the engine decides
+ * (lance_request_check, and the stage that prepares a job). No tensor is copied or looked into.
  */
 #ifndef LANCE_REQUEST_H
 #define LANCE_REQUEST_H
 
 #include "daemon/engine/lance.h"
 #include "daemon/engine/parameters.h"
+#include "daemon/payload.h"
 #include "protocol/message.h"
 
 /* Parameters that are the server's alone: they change nothing of the result. */
 extern const struct parameter server_parameters[];
 
-/* A copy of the client's latents or mask. */
-struct given_latents {
-    struct lance_latents latents;
-    float *values;
-};
-
 /* One job's request. Immutable once opened. */
 struct job_request {
-    struct message *message;      /* owns the strings and pixels that `lance` points to */
+    struct message *message;  /* owns the strings that `lance` points to, */
+    struct payloads payloads; /* and these the pixels and numbers */
     struct lance_request lance;
     struct lance_media source;
-    float *noise;                 /* aligned copy of the tensor, or NULL */
-    struct given_latents latents, state, mask;
-    const char *model;            /* name asked for, or NULL */
+    struct lance_latents latents, state, mask;
+    const char *model; /* name asked for, or NULL */
 };
 
 /* The name of a model that a message may carry, NULL without one. ERROR_BAD_REQUEST when it is no text. */
 int request_read_model(const char **name, const cJSON *envelope, struct error *error);
 
-/* Read a submit message; on success the request owns it, on failure the caller still does.
- * Errors: ERROR_BAD_REQUEST naming the parameter or tensor; ERROR_NO_MEMORY. */
-int job_request_open(struct job_request **out, struct message *message, struct error *error);
+/* Read a submit message and its payloads (payload.h); on success the request owns both, on failure the caller still does. With
+ * bytes missing it can be compared with others, but not run. Errors: ERROR_BAD_REQUEST naming the parameter or tensor; ERROR_NO_MEMORY. */
+int job_request_open(struct job_request **out, struct message *message, struct payloads *payloads, struct error *error);
 void job_request_close(struct job_request *request); /* NULL is allowed */
 
-/* What it keeps in memory: the message and the aligned copies of its tensors. */
+/* What it keeps in memory: the message and its tensors. */
 uint64_t job_request_bytes(const struct job_request *request);
 
 /* Names of parameters in the message that nobody knows: a JSON array, which the caller frees. Incomplete, or

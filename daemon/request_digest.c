@@ -23,37 +23,23 @@ __attribute__((format(printf, 2, 3))) static void add(struct sha256 *sha, const 
 /* ---- Tensors ---- */
 
 /* "tensor name DTYPE [shape] hash of the bytes" */
-static void add_tensor(struct sha256 *sha, const struct tensor_view *tensor)
+static void add_tensor(struct sha256 *sha, const struct payload *payload)
 {
+    const struct tensor_view *tensor = &payload->tensor;
     struct sha256 bytes;
-    char hex[65];
-    sha256_start(&bytes);
-    sha256_add(&bytes, tensor->data, (size_t)tensor->bytes);
-    sha256_finish(&bytes, hex);
+    char hex[SHA256_HEX_BYTES];
+    memcpy(hex, payload->blob, sizeof hex); /* is called by its hash */
+    if (hex[0] == '\0') {
+        sha256_start(&bytes);
+        sha256_add(&bytes, tensor->data, (size_t)tensor->bytes);
+        sha256_finish(&bytes, hex);
+    }
     add(sha, "tensor ");
     sha256_add(sha, tensor->name, strlen(tensor->name));
     add(sha, " %s [", dtype_name(tensor->dtype));
     for (int i = 0; i < tensor->dimensions; i++)
         add(sha, "%s%" PRIu64, i > 0 ? "," : "", tensor->shape[i]);
     add(sha, "] %s\n", hex);
-}
-
-/* Tensors by name: their order in a message means nothing. */
-static void add_tensors(struct sha256 *sha, const struct message *message)
-{
-    const char *last = "";
-    for (size_t done = 0; done < message_tensor_count(message); done++) {
-        const struct tensor_view *next = NULL;
-        for (size_t i = 0; i < message_tensor_count(message); i++) {
-            const struct tensor_view *tensor = message_tensor_at(message, i);
-            if (strcmp(tensor->name, last) > 0 && (next == NULL || strcmp(tensor->name, next->name) < 0))
-                next = tensor;
-        }
-        if (next == NULL) /* one without a name came first */
-            return;
-        add_tensor(sha, next);
-        last = next->name;
-    }
 }
 
 /* ---- Names ---- */
@@ -64,8 +50,8 @@ void job_request_hash(const struct job_request *request, char hex[REQUEST_DIGEST
     sha256_start(&sha);
     add(&sha, "lanced request 1\n");
     parameters_hash(&sha, &request->lance);
-    if (request->message != NULL)
-        add_tensors(&sha, request->message);
+    for (size_t i = 0; i < request->payloads.count; i++) /* by name: their order in a message means nothing */
+        add_tensor(&sha, &request->payloads.list[i]);
     sha256_finish(&sha, hex);
 }
 
@@ -78,17 +64,5 @@ void request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_B
     add(&sha, "request %s\n", asked);
     if (request->model != NULL)
         sha256_add(&sha, request->model, strlen(request->model));
-    sha256_finish(&sha, hex);
-}
-
-void result_digest(const char *request, const char *model, const char *backend, const char *build, char hex[REQUEST_DIGEST_BYTES])
-{
-    struct sha256 sha;
-    sha256_start(&sha);
-    add(&sha, "lanced digest 1\nrequest %s\nmodel %s\nadapters\nbackend ", request, model);
-    sha256_add(&sha, backend, strlen(backend));
-    add(&sha, "\nbuild ");
-    sha256_add(&sha, build, strlen(build));
-    add(&sha, "\n");
     sha256_finish(&sha, hex);
 }

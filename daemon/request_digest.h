@@ -1,4 +1,4 @@
-/* request_digest.h: names for what a request asks for, and for what comes of it (PROTOCOL.md, "The digest of a job").
+/* request_digest.h: names for what a request asks for (PROTOCOL.md, "The digest of a job").
  *
  * Plain functions; any thread.
  */
@@ -7,16 +7,14 @@
 
 #include "daemon/request.h"
 
-enum { REQUEST_DIGEST_BYTES = 65 };
+enum { REQUEST_DIGEST_BYTES = SHA256_HEX_BYTES };
 
 /* What is asked, of whichever model: SHA-256 (hex) over task, the parameters as they are used, and every tensor. What does not
- * change the result (the client, previews) is left out. Reads every byte of the tensors. */
+ * change the result (the client, previews) is left out. Reads every byte of the tensors that came in
+ * the message; those in blobs are called by their hash. */
 void job_request_hash(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES]);
 
 /* The same with the model asked for by name, which tells a repetition of a request from another one. */
 void request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES]);
-
-/* What was asked of what: job_request_hash with the model's hash, the backend's name and the engine's (lance_build). */
-void result_digest(const char *request, const char *model, const char *backend, const char *build, char hex[REQUEST_DIGEST_BYTES]);
 
 #endif

@@ -251,11 +251,16 @@ static void post_preview(struct worker *worker, struct job *job, struct lance_jo
         jobs_post_preview(worker->jobs, job, blob, frames, height, width);
 }
 
+static const struct job_request *request_of(const struct job *job)
+{
+    return job_request(job);
+}
+
 static void post_step(struct worker *worker, struct job *job, struct lance_job *running,
                       const struct lance_progress *progress, struct pace *pace)
 {
     jobs_post(worker->jobs, job, "progress", progress_json(progress, pace));
-    if (job_request(job)->lance.preview && progress->stage == STAGE_DENOISE)
+    if (request_of(job)->lance.preview && progress->stage == STAGE_DENOISE)
         post_preview(worker, job, running);
     if (progress->text != NULL && progress->text[0] != '\0') {
         cJSON *fields = json_object();
@@ -325,7 +330,7 @@ static int step_to_end(struct worker *worker, struct job *job, struct lance_job 
 static int prepare_model(struct worker *worker, struct job *job, double *load_seconds, struct error *error)
 {
     int index;
-    const struct job_request *request = job_request(job);
+    const struct job_request *request = request_of(job);
     int status = worker_choose_model(worker, request->model, request->lance.task, &index, error);
     if (status != 0)
         return status;
@@ -372,7 +377,7 @@ static int encode_result(struct worker *worker, struct job *job, struct lance_jo
     if (result.peak_bytes > worker->status.job_peak_bytes)
         worker->status.job_peak_bytes = result.peak_bytes;
     pthread_mutex_unlock(&worker->lock);
-    return receipt_encode(out, &job_request(job)->lance, &result, &facts, error);
+    return receipt_encode(out, &request_of(job)->lance, &result, &facts, error);
 }
 
 static void run_job(struct worker *worker, struct job *job)
@@ -384,7 +389,7 @@ static void run_job(struct worker *worker, struct job *job)
     char id[JOB_ID_MAX_BYTES + 1];
     snprintf(id, sizeof id, "%s", job_id(job));
 
-    const struct lance_request *request = &job_request(job)->lance;
+    const struct lance_request *request = &request_of(job)->lance;
     log_info(id, "started: %s, after %.2f s in the queue", lance_task_name(request->task), job_queue_seconds(job));
     int status = worker->is_lost ? error_set(&error, ERROR_INTERNAL, "%s has failed in an earlier job, and lanced ends because of "
                                              "that; send the job to a new one", worker->kernels->name)

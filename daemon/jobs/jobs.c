@@ -15,10 +15,12 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/json.h"
+#include "base/sha256.h"
 #include "daemon/log.h"
-#include "daemon/request_digest.h"
+#include "protocol/message.h"
 
-enum { CLIENT_MAX_BYTES = 80, PROMPT_SHOWN_BYTES = 120 };
+enum { TASK_MAX_BYTES = 30, CLIENT_MAX_BYTES = 80, PROMPT_SHOWN_BYTES = 120 };
 enum { EVENT_COST_BYTES = 1024 }; /* what an event's JSON takes, roughly; for the limit on kept results */
 
 struct event {
@@ -30,13 +32,16 @@ struct event {
 struct job {
     char id[JOB_ID_MAX_BYTES + 1];
     enum job_state state;
-    struct job_request *request; /* until it ends */
-    char digest[REQUEST_DIGEST_BYTES]; /* of the request; "" as long as nobody needed it */
+    void *request; /* of its order, until it ends, with what closes it, */
+    void (*close_request)(void *request);
+    uint64_t request_bytes; /* and what it takes */
+    char digest[SHA256_HEX_BYTES];
     bool cancel_wanted;
     void (*on_cancel)(void *context);
     void *on_cancel_context;
     bool released; /* to be forgotten when the worker lets go of it; clients see it no more */
-    bool fetched;
+    uint64_t fetched_bytes; /* of its result, that clients have been given; */
+    bool fetched;           /* all of it */
     bool text_lost;      /* a piece of its answer had no memory: it fails at its end */
     bool has_last_event; /* among `events`; else there was no memory for it */
     int first_position, position; /* while it is queued, from the first to the present one; -1: none yet */
@@ -45,8 +50,9 @@ struct job {
     struct blob *result;
     struct error failure;
     double submitted_at, started_at, ended_at;
+    double kept_since; /* its end, or when a client was last given a piece of its result */
     double asked_at; /* when a client last showed that it wants the job */
-    enum lance_task task;
+    char task[TASK_MAX_BYTES + 1];
     char client[CLIENT_MAX_BYTES + 1]; /* its name, by its own word; "": not said */
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
     struct waiter *waiters;
@@ -90,6 +96,14 @@ int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error 
     return 0;
 }
 
+static void close_request(struct job *job)
+{
+    if (job->request != NULL)
+        job->close_request(job->request);
+    job->request = NULL;
+    job->request_bytes = 0;
+}
+
 static void job_free(struct job *job)
 {
     for (size_t i = 0; i < job->event_count; i++) {
@@ -97,7 +111,7 @@ static void job_free(struct job *job)
         blob_close(job->events[i].preview);
     }
     free(job->events);
-    job_request_close(job->request);
+    close_request(job);
     blob_close(job->result);
     free(job);
 }
@@ -255,14 +269,14 @@ static void sweep(struct jobs *jobs)
         struct job *oldest = NULL, *newest = NULL;
         for (struct job *job = jobs->first; job != NULL; job = job->next)
             if (has_ended(job)) {
-                if (oldest == NULL || job->ended_at < oldest->ended_at)
+                if (oldest == NULL || job->kept_since < oldest->kept_since)
                     oldest = job;
-                if (newest == NULL || job->ended_at >= newest->ended_at)
+                if (newest == NULL || job->kept_since >= newest->kept_since)
                     newest = job;
             }
         if (oldest == NULL)
             return;
-        bool expired = now - oldest->ended_at >= jobs->limits.result_seconds;
+        bool expired = now - oldest->kept_since >= jobs->limits.result_seconds;
         /* The newest one stays even when it alone is over the limit of bytes: its client must be able to fetch it. */
         bool crowded = oldest != newest && (kept > jobs->limits.results || bytes > jobs->limits.result_bytes);
         if (!expired && !crowded)
@@ -304,21 +318,12 @@ static void set_end(struct jobs *jobs, struct job *job, struct blob *result, con
     jobs->failed += job->state == JOB_FAILED;
 }
 
-/* Have the digest of the job's request, which tells a repetition when the request is gone. */
-static void note_digest(struct job *job)
-{
-    if (job->digest[0] == '\0' && job->request != NULL)
-        request_digest(job->request, job->digest);
-}
-
 /* Give an active job its end. The job may be gone afterwards. */
 static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
 {
     struct error lost;
-    job->ended_at = clock_seconds();
-    note_digest(job);
-    job_request_close(job->request);
-    job->request = NULL;
+    job->ended_at = job->kept_since = clock_seconds();
+    close_request(job);
     if (result != NULL && job->text_lost) {
         error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for a piece of its answer", job->id);
         blob_close(result);
@@ -367,18 +372,17 @@ static uint64_t requested_bytes(const struct jobs *jobs)
 {
     uint64_t bytes = 0;
     for (const struct job *job = jobs->first; job != NULL; job = job->next)
-        if (job->request != NULL)
-            bytes += job_request_bytes(job->request);
+        bytes += job->request_bytes;
     return bytes;
 }
 
 /* A request beside no other is always taken: it cannot be larger than a message, and would never be taken otherwise. */
-static int check_room(const struct jobs *jobs, const char *id, const struct job_request *request, struct error *error)
+static int check_room(const struct jobs *jobs, const char *id, uint64_t bytes, struct error *error)
 {
     if (queue_length(jobs) >= jobs->limits.queue)
         return error_set(error, ERROR_BUSY, "job %s: the queue is full (%d jobs wait); try again later", id,
                          jobs->limits.queue);
-    const uint64_t held = requested_bytes(jobs), bytes = job_request_bytes(request);
+    const uint64_t held = requested_bytes(jobs);
     if (held == 0 || (held <= jobs->limits.queue_bytes && bytes <= jobs->limits.queue_bytes - held))
         return 0;
     return error_set(error, ERROR_BUSY,
@@ -419,57 +423,55 @@ static void copy_beginning(char *out, size_t most, const char *text)
     out[length] = '\0';
 }
 
-/* What a list of jobs shows, also when the request is gone. */
-static void describe(struct job *job)
+static struct job *create(const char *id, const struct job_order *order)
 {
-    const struct job_request *request = job->request;
-    job->task = request->lance.task;
-    copy_beginning(job->prompt, PROMPT_SHOWN_BYTES, request->lance.prompt);
-    if (request->message != NULL)
-        copy_beginning(job->client, CLIENT_MAX_BYTES, json_text(message_envelope(request->message), "client"));
+    struct job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return NULL;
+    snprintf(job->id, sizeof job->id, "%s", id);
+    snprintf(job->digest, sizeof job->digest, "%s", order->digest);
+    snprintf(job->task, sizeof job->task, "%s", order->task);
+    copy_beginning(job->client, CLIENT_MAX_BYTES, order->client);
+    copy_beginning(job->prompt, PROMPT_SHOWN_BYTES, order->prompt);
+    job->submitted_at = job->asked_at = clock_seconds();
+    job->request = order->request;
+    job->close_request = order->close;
+    job->request_bytes = order->bytes;
+    job->position = -1;
+    return job;
 }
 
-/* Whether a request asks for what the job of the same id was submitted with. `digest` is the request's, or "". */
-static bool repeats(struct job *job, const struct job_request *request, char *digest, struct error *error)
+/* A repetition must ask for what the job of that id was submitted with. */
+static int repeat(struct job *job, const struct job_order *order, struct job_status *status, struct error *error)
 {
-    note_digest(job);
-    if (digest[0] == '\0')
-        request_digest(request, digest);
-    if (strcmp(job->digest, digest) == 0)
-        return true;
-    error_set(error, ERROR_BAD_REQUEST, "job %s: is known with another request; a repetition must be the same request, and another "
-              "request needs an id of its own", job->id);
-    return false;
+    if (strcmp(job->digest, order->digest) != 0)
+        return error_set(error, ERROR_BAD_REQUEST, "job %s: is known with another request; a repetition must be the same request, and "
+                         "another request needs an id of its own", job->id);
+    job->asked_at = clock_seconds();
+    *status = (struct job_status){job->state, job->position};
+    return 0;
 }
 
-static int submit(struct jobs *jobs, const char *id, struct job_request **request, char *digest, struct job_status *status,
+/* Sets *taken when the table has the order's request. */
+static int submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status, bool *taken,
                   struct error *error)
 {
     struct job *job = find(jobs, id);
     if (job != NULL && job->released)
         return error_set(error, ERROR_BUSY, "job %s: its former run is still being stopped; use another id or try again", id);
-    if (job != NULL && !repeats(job, *request, digest, error))
-        return error->code;
-    if (job != NULL) {
-        job->asked_at = clock_seconds();
-        *status = (struct job_status){job->state, job->position};
-        return 0;
-    }
+    if (job != NULL)
+        return repeat(job, order, status, error);
+    if (!order->is_complete)
+        return error_set(error, ERROR_NOT_FOUND, "job %s: was forgotten a moment ago; submit it again", id);
     if (jobs->shut)
         return error_set(error, ERROR_BUSY, "job %s: lanced is shutting down and takes no more jobs", id);
-    int room = check_room(jobs, id, *request, error);
+    int room = check_room(jobs, id, order->bytes, error);
     if (room != 0)
         return room;
-    job = calloc(1, sizeof *job);
+    job = create(id, order);
     if (job == NULL)
         return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
-    snprintf(job->id, sizeof job->id, "%s", id);
-    job->submitted_at = clock_seconds();
-    job->asked_at = job->submitted_at;
-    job->request = *request;
-    *request = NULL;
-    describe(job);
-    job->position = -1;
+    *taken = true;
     struct job **link = &jobs->first;
     while (*link != NULL)
         link = &(*link)->next;
@@ -481,19 +483,17 @@ static int submit(struct jobs *jobs, const char *id, struct job_request **reques
     return 0;
 }
 
-int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, struct job_status *status,
+int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status,
                 struct error *error)
 {
-    char digest[REQUEST_DIGEST_BYTES] = "";
-    struct job_status known;
-    if (jobs_find(jobs, id, &known))
-        request_digest(request, digest); /* reads all of it: not under the lock */
+    bool taken = false;
     pthread_mutex_lock(&jobs->lock);
-    int result = submit(jobs, id, &request, digest, status, error);
+    int result = submit(jobs, id, order, status, &taken, error);
     if (result != 0)
         jobs->refused++;
     pthread_mutex_unlock(&jobs->lock);
-    job_request_close(request); /* NULL when the table has it */
+    if (!taken)
+        order->close(order->request);
     return result;
 }
 
@@ -584,10 +584,22 @@ int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct err
         status = job->failure.code;
     } else {
         *out = blob_share(job->result);
-        job->fetched = true;
     }
     pthread_mutex_unlock(&jobs->lock);
     return status;
+}
+
+void jobs_count_fetched(struct jobs *jobs, const char *id, uint64_t bytes, uint64_t all)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find(jobs, id);
+    if (job != NULL) {
+        job->fetched_bytes += bytes;
+        job->fetched |= job->fetched_bytes >= all;
+        if (!job->fetched) /* it is under way */
+            job->kept_since = clock_seconds();
+    }
+    pthread_mutex_unlock(&jobs->lock);
 }
 
 int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct error *error)
@@ -619,16 +631,6 @@ void jobs_release(struct jobs *jobs, const char *id)
 
 /* --- For the worker ------------------------------------------------------------------ */
 
-/* By whoever has taken the job, who alone ends it: its request is read without the lock. */
-static void digest_running(struct jobs *jobs, struct job *job)
-{
-    char digest[REQUEST_DIGEST_BYTES] = "";
-    request_digest(job->request, digest);
-    pthread_mutex_lock(&jobs->lock);
-    snprintf(job->digest, sizeof job->digest, "%s", digest);
-    pthread_mutex_unlock(&jobs->lock);
-}
-
 struct job *jobs_take(struct jobs *jobs, double until)
 {
     struct job *job = NULL;
@@ -650,8 +652,6 @@ struct job *jobs_take(struct jobs *jobs, double until)
         post(job, "started", json_object(), NULL, 0, 0, 0);
     }
     pthread_mutex_unlock(&jobs->lock);
-    if (job != NULL)
-        digest_running(jobs, job);
     return job;
 }
 
@@ -669,7 +669,7 @@ const char *job_id(const struct job *job)
     return job->id;
 }
 
-const struct job_request *job_request(const struct job *job)
+const void *job_request(const struct job *job)
 {
     return job->request;
 }
@@ -833,7 +833,7 @@ cJSON *jobs_list(struct jobs *jobs)
             continue;
         cJSON *entry = json_object();
         json_add_text(entry, "job", job->id);
-        json_add_text(entry, "task", lance_task_name(job->task));
+        json_add_text(entry, "task", job->task);
         json_add_text(entry, "state", job_state_name(job->state));
         json_add_number(entry, "age_seconds", now - job->submitted_at);
         json_add_number(entry, "asked_seconds", job->waiters != NULL ? 0 : now - job->asked_at);

@@ -16,7 +16,6 @@
 #include "base/error.h"
 #include "daemon/blob.h"
 #include "daemon/jobs/limits.h"
-#include "daemon/request.h"
 #include "daemon/waiter.h"
 
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
@@ -42,10 +41,20 @@ struct job_status {
 /* Whether the id is known; fills `status` then. */
 bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status);
 
-/* Queue a job. A known id starts nothing and reports where that job is, if it was submitted with the same request. The request is owned by the table from
- * here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in bytes; shutting down; or the id's former job is
- * still being stopped), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY. */
-int jobs_submit(struct jobs *jobs, const char *id, struct job_request *request, struct job_status *status,
+/* What a job is to do. The table does not look into the request: it keeps it until the job ends, then closes it. */
+struct job_order {
+    void *request;
+    void (*close)(void *request);
+    uint64_t bytes;     /* that it takes in memory */
+    bool is_complete;   /* all its bytes are here; else it can only be compared */
+    const char *digest; /* of what it asks for, as request_digest.h says; equal requests have equal ones */
+    const char *task, *client, *prompt; /* for the list of jobs; the last two may be NULL. All texts are copied. */
+};
+
+/* Queue a job. A known id starts nothing and reports where that job is, if it was submitted with the same request. The order's request is owned by the table
+ * from here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in bytes; shutting down; or the id's former job is
+ * still being stopped), ERROR_NOT_FOUND (it is no repetition, and blobs are missing), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY. */
+int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status,
                 struct error *error);
 
 enum { JOBS_NEWS_MAX_EVENTS = 256, JOBS_KEPT_PREVIEWS = 4 };
@@ -74,9 +83,13 @@ void jobs_unpark(struct jobs *jobs, struct waiter *waiter);
 /* Wake the waiters of a client whose connection is gone. */
 void jobs_client_gone(struct jobs *jobs, uint32_t client);
 
-/* The encoded result message; one reference for the caller. Errors: ERROR_NOT_FOUND, ERROR_BUSY, ERROR_CANCELLED, or what the
+/* The encoded result message, one reference for the caller. Errors: ERROR_NOT_FOUND, ERROR_BUSY, ERROR_CANCELLED, or what the
  * job failed with. */
 int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct error *error);
+
+/* So many bytes of a result went to a client; `all` is what it has. A result that is fetched piece by piece is kept for longer,
+ * and at its end the daemon waits for clients until nothing is left to be fetched. */
+void jobs_count_fetched(struct jobs *jobs, const char *id, uint64_t bytes, uint64_t all);
 
 /* Cancel a job. Errors: ERROR_NOT_FOUND. */
 int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct error *error);
@@ -93,7 +106,7 @@ struct job *jobs_take(struct jobs *jobs, double until);
 void jobs_poke(struct jobs *jobs);
 
 const char *job_id(const struct job *job);
-const struct job_request *job_request(const struct job *job);
+const void *job_request(const struct job *job); /* of its order */
 double job_queue_seconds(const struct job *job); /* between submit and start */
 bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job);
 

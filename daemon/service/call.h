@@ -36,7 +36,10 @@ struct call {
     const struct request_kind *kind;
     struct message *message; /* the request; job_request_open may take it */
     cJSON *fields;           /* the answer's envelope, being made, */
-    struct job_news news;    /* and events for it */
+    cJSON *missing_blobs;    /* a field of an answer that says so, beside the error; */
+    struct job_news news;    /* events, */
+    struct tensor_view piece; /* and a tensor for it: .data is NULL without one; */
+    struct blob *piece_of;   /* it lies in this */
     char job[JOB_ID_MAX_BYTES + 1];
     uint64_t after;
     int model;

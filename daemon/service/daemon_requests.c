@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/blobs.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/parameters_json.h"
@@ -29,6 +30,8 @@ int handle_hello(struct call *call, const cJSON *request, struct error *error)
     json_add_number(call->fields, "pid", getpid());
     cJSON *limits = json_add_object(call->fields, "limits");
     json_add_number(limits, "message_bytes", (double)options->max_message_bytes);
+    json_add_number(limits, "piece_bytes", BLOBS_PIECE_BYTES);
+    json_add_number(limits, "blob_bytes", (double)options->blob_bytes);
     json_add_number(limits, "queue", options->jobs.queue);
     json_add_number(limits, "queue_bytes", (double)options->jobs.queue_bytes);
     json_add_number(limits, "results", options->jobs.results);
@@ -91,6 +94,7 @@ int handle_stats(struct call *call, const cJSON *request, struct error *error)
                             (double)(status.held.weight_bytes + status.held.prefix_bytes + status.held.job_bytes));
     json_add_number(memory, "queue_bytes", (double)queue_bytes);
     json_add_number(memory, "result_bytes", (double)result_bytes);
+    json_add_number(memory, "blob_bytes", (double)blobs_bytes(service->blobs));
     json_add_number(memory, "job_peak_bytes", (double)status.job_peak_bytes);
     json_add_number(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
     cJSON *prefixes = json_add_object(answer, "prefix_cache");

@@ -1,12 +1,9 @@
 /* handling.c: see handling.h. */
 #include "daemon/service/handling.h"
-#include "daemon/service/handling.h"
 
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "daemon/receipt.h"
-#include "daemon/worker.h"
 
 struct waiter *call_waiter(struct call *call)
 {
@@ -34,9 +31,4 @@ int call_read_whole(uint64_t *out, const cJSON *request, const char *name, uint6
     if (*out > highest)
         *out = highest;
     return 0;
-}
-
-void call_add_model(struct call *call, const struct worker_status *status)
-{
-    json_add(call->fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : cJSON_CreateNull());
 }

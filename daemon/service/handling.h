@@ -16,6 +16,7 @@ struct service {
     const struct options *options;
     struct jobs *jobs;
     struct worker *worker;
+    struct blobs *blobs; /* the service's own */
     void (*on_shutdown)(void *context, bool cancel);
     void *context;
     double started_at;
@@ -46,9 +47,6 @@ int call_read_job(struct call *call, const cJSON *request, struct error *error);
 int call_read_whole(uint64_t *out, const cJSON *request, const char *name, uint64_t missing, uint64_t highest,
                     struct error *error);
 
-/* The field `model` of an answer. */
-void call_add_model(struct call *call, const struct worker_status *status);
-
 /* The object `requests` of stats, which the caller frees (service.c). */
 cJSON *service_counts(const struct service *service);
 
@@ -56,14 +54,19 @@ cJSON *service_counts(const struct service *service);
 request_handler handle_hello, handle_stats, handle_shutdown, handle_parameters, handle_sampling;
 
 /* model_requests.c */
+/* The field `model` of an answer. */
+void call_add_model(struct call *call, const struct worker_status *status);
 request_handler handle_models, handle_load, handle_unload;
 int resume_load(struct call *call, struct error *error);
 int resume_unload(struct call *call, struct error *error);
 void unpark_model(struct call *call);
 
 /* job_requests.c */
-request_handler handle_submit, handle_wait, handle_result, handle_cancel, handle_release, handle_jobs;
+request_handler handle_submit, handle_wait, handle_cancel, handle_release, handle_jobs;
 int resume_wait(struct call *call, struct error *error);
 void unpark_wait(struct call *call);
+
+/* payload_requests.c */
+request_handler handle_put, handle_result, handle_get;
 
 #endif

@@ -1,8 +1,11 @@
-/* job_requests.c: submit, wait, result, cancel, release, jobs. Only wait parks, until the job has news. */
+/* job_requests.c: submit, wait, cancel, release, jobs. Only wait parks, until the job has news. */
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/blobs.h"
 #include "daemon/log.h"
+#include "daemon/request.h"
+#include "daemon/request_digest.h"
 #include "daemon/service/handling.h"
 #include "daemon/worker.h"
 
@@ -14,28 +17,82 @@ static void add_job_status(struct call *call, const struct job_status *status)
     json_add_number(call->fields, "position", status->position);
 }
 
-static int submit(struct call *call, struct job_status *status, struct error *error)
+/* Get hold of the blobs that a request names. */
+static void hold_blobs(struct payloads *payloads, struct blobs *blobs)
+{
+    for (size_t i = 0; i < payloads->count; i++) {
+        struct payload *payload = &payloads->list[i];
+        struct blob_name name = {.bytes = payload->tensor.bytes};
+        memcpy(name.sha256, payload->blob, sizeof name.sha256);
+        if (payload->blob[0] != '\0')
+            payload_give(payload, blobs_hold(blobs, &name));
+    }
+}
+
+/* Make a request of the call's message, which has it then. */
+static int open_request(struct call *call, struct job_request **request, struct error *error)
+{
+    struct payloads payloads;
+    int status = payloads_open(&payloads, call->message, error);
+    if (status != 0)
+        return status;
+    hold_blobs(&payloads, call->service->blobs);
+    status = job_request_open(request, call->message, &payloads, error);
+    payloads_close(&payloads);
+    if (status == 0)
+        call->message = NULL;
+    return status;
+}
+
+/* Have a request that is no repetition checked by those who know what the table does not. */
+static int check(struct call *call, const struct job_request *request, struct error *error)
 {
     struct service *service = call->service;
+    const size_t missing = payloads_missing_count(&request->payloads);
+    int model;
+    int status = worker_choose_model(service->worker, request->model, request->lance.task, &model, error);
+    if (status == 0 && missing > 0) {
+        call->missing_blobs = payloads_missing(&request->payloads);
+        status = error_set(error, ERROR_NOT_FOUND, "job %s: %zu of the blobs that its tensors name are not here; put them and submit "
+                           "it again", call->job, missing);
+    }
+    return status != 0 ? status : worker_check(service->worker, model, &request->lance, error);
+}
+
+static void close_request(void *request)
+{
+    job_request_close(request);
+}
+
+static int submit(struct call *call, struct job_status *status, struct error *error)
+{
+    struct jobs *jobs = call->service->jobs;
     struct job_request *request;
-    cJSON *unknown = job_request_unknown(call->message);
-    json_add(call->fields, "ignored", unknown);
-    int result = job_request_open(&request, call->message, error);
+    char digest[REQUEST_DIGEST_BYTES];
+    json_add(call->fields, "ignored", job_request_unknown(call->message));
+    int result = open_request(call, &request, error);
     if (result == 0) {
-        call->message = NULL; /* the request has it */
-        int model;
-        if (jobs_find(service->jobs, call->job, status)) /* a repetition, or a mistake: the table tells */
-            return jobs_submit(service->jobs, call->job, request, status, error);
-        result = worker_choose_model(service->worker, request->model, request->lance.task, &model, error);
-        if (result == 0)
-            result = worker_check(service->worker, model, &request->lance, error);
+        request_digest(request, digest);
+        if (!jobs_find(jobs, call->job, status)) /* else the table tells a repetition from a mistake */
+            result = check(call, request, error);
         if (result == 0) {
             log_debug(call->job, "submitted: %s", lance_task_name(request->lance.task));
-            return jobs_submit(service->jobs, call->job, request, status, error);
+            const struct job_order order = {
+                .request = request,
+                .close = close_request,
+                .bytes = job_request_bytes(request),
+                .is_complete = payloads_missing_count(&request->payloads) == 0,
+                .digest = digest,
+                .task = lance_task_name(request->lance.task),
+                .client = json_text(message_envelope(request->message), "client"),
+                .prompt = request->lance.prompt,
+            };
+            return jobs_submit(jobs, call->job, &order, status, error);
         }
         job_request_close(request);
     }
-    jobs_count_refused(service->jobs);
+    if (call->missing_blobs == NULL)
+        jobs_count_refused(jobs);
     return result;
 }
 
@@ -47,7 +104,8 @@ int handle_submit(struct call *call, const cJSON *request, struct error *error)
     if (status == 0)
         status = submit(call, &job, error);
     if (status != 0) {
-        log_info(call->job[0] != '\0' ? call->job : NULL, "refused: %s", error->text);
+        if (call->missing_blobs == NULL)
+            log_info(call->job[0] != '\0' ? call->job : NULL, "refused: %s", error->text);
         return status;
     }
     struct worker_status snapshot;
@@ -77,12 +135,6 @@ int handle_wait(struct call *call, const cJSON *request, struct error *error)
         return status;
     call->until = clock_seconds() + (double)timeout_ms / 1000;
     return resume_wait(call, error);
-}
-
-int handle_result(struct call *call, const cJSON *request, struct error *error)
-{
-    int status = call_read_job(call, request, error);
-    return status != 0 ? status : jobs_result(call->service->jobs, call->job, &call->answer, error);
 }
 
 int handle_cancel(struct call *call, const cJSON *request, struct error *error)

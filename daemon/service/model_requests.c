@@ -1,6 +1,8 @@
 /* model_requests.c: models, load, unload. The last two may park: the worker turns to them between two jobs. */
 #include "base/clock.h"
 #include "daemon/options.h"
+#include "daemon/receipt.h"
+#include "daemon/request.h"
 #include "daemon/service/handling.h"
 #include "daemon/worker.h"
 
@@ -8,6 +10,11 @@ enum {
     LOAD_WAIT_MS = 30 * 60 * 1000,
     UNLOAD_WAIT_MS = 2000 /* it is done when a step has ended, or the job that has just begun */
 };
+
+void call_add_model(struct call *call, const struct worker_status *status)
+{
+    json_add(call->fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : cJSON_CreateNull());
+}
 
 int handle_models(struct call *call, const cJSON *request, struct error *error)
 {

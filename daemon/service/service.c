@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/blobs.h"
 #include "daemon/failure.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
@@ -27,7 +28,10 @@ static const struct request_kind requests[] = {
     {"jobs", handle_jobs, NULL, NULL},
     {"parameters", handle_parameters, NULL, NULL},
     {"sampling", handle_sampling, NULL, NULL},
+    {"put", handle_put, NULL, NULL},
+    {"get", handle_get, NULL, NULL},
 };
+enum { BLOBS_KEPT_SECONDS = 600, BLOBS_LEFT_ALONE_SECONDS = 10 };
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 
 cJSON *service_counts(const struct service *service)
@@ -40,8 +44,13 @@ cJSON *service_counts(const struct service *service)
 
 /* --- The answer --------------------------------------------------------------------------- */
 
-static size_t preview_tensors(const struct job_news *news, struct tensor_view *tensors)
+static size_t answer_tensors(const struct call *call, struct tensor_view tensors[JOBS_KEPT_PREVIEWS])
 {
+    const struct job_news *news = &call->news;
+    if (call->piece.data != NULL) {
+        tensors[0] = call->piece;
+        return 1;
+    }
     for (int i = 0; i < news->preview_count; i++) {
         const struct job_preview *preview = &news->previews[i];
         tensors[i] = (struct tensor_view){
@@ -60,7 +69,7 @@ static void encode_answer(struct call *call)
 {
     struct error error;
     struct tensor_view tensors[JOBS_KEPT_PREVIEWS];
-    size_t count = preview_tensors(&call->news, tensors);
+    size_t count = answer_tensors(call, tensors);
     void *data;
     uint64_t bytes;
     if (message_encode(&data, &bytes, call->fields, tensors, count, &error) == 0) {
@@ -79,6 +88,10 @@ static void finish(struct call *call, int status, const struct error *failure)
         job_news_clear(&call->news);
         cJSON_Delete(call->fields);
         call->fields = failure_json(failure);
+        call->piece.data = NULL;
+        if (call->missing_blobs != NULL)
+            json_add(call->fields, "missing_blobs", call->missing_blobs);
+        call->missing_blobs = NULL;
     } else if (call->news.events != NULL) {
         json_add(call->fields, "events", call->news.events);
         call->news.events = NULL;
@@ -98,7 +111,12 @@ void call_clear(struct call *call)
     call->message = NULL;
     cJSON_Delete(call->fields);
     call->fields = NULL;
+    cJSON_Delete(call->missing_blobs);
+    call->missing_blobs = NULL;
     job_news_clear(&call->news);
+    call->piece.data = NULL;
+    blob_close(call->piece_of);
+    call->piece_of = NULL;
     blob_close(call->answer);
     call->answer = NULL;
 }
@@ -220,6 +238,11 @@ void service_client_gone(struct service *service, uint32_t client)
     worker_client_gone(service->worker, client);
 }
 
+void service_sweep(struct service *service)
+{
+    blobs_sweep(service->blobs);
+}
+
 const struct blob *service_no_memory_answer(const struct service *service)
 {
     return service->no_memory_answer;
@@ -239,8 +262,10 @@ int service_open(struct service **out, const struct options *options, struct job
     service->context = context;
     service->started_at = clock_seconds();
     job_id_make(service->generation);
+    const struct blobs_limits limits = {options->blob_bytes, BLOBS_KEPT_SECONDS, BLOBS_LEFT_ALONE_SECONDS};
     service->counts = calloc(REQUESTS, sizeof *service->counts);
-    if (service->counts == NULL || failure_no_memory(&service->no_memory_answer, error) != 0) {
+    if (service->counts == NULL || failure_no_memory(&service->no_memory_answer, error) != 0 ||
+        blobs_open(&service->blobs, &limits, error) != 0) {
         service_close(service);
         return error_set(error, ERROR_NO_MEMORY, "service: out of memory");
     }
@@ -252,6 +277,7 @@ void service_close(struct service *service)
 {
     if (service == NULL)
         return;
+    blobs_close(service->blobs);
     free(service->counts);
     blob_close(service->no_memory_answer);
     free(service);

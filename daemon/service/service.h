@@ -45,6 +45,9 @@ void service_refuse(struct call *call, const struct error *why);
 /* After this nobody wakes the call: for calls that are parked when the door closes. */
 void service_forget(struct call *call);
 
+/* Forget blobs that nobody needs. Call now and then. */
+void service_sweep(struct service *service);
+
 /* Wake the parked calls of a connection that is gone. */
 void service_client_gone(struct service *service, uint32_t client);
 

@@ -68,6 +68,7 @@ PARAMETERS: dict[str, set[str]] = {
     **dict.fromkeys(["add_noise", "leftover_noise", "source_latent_mean", "decode", "preview"], BOOLEANS),
     "a_parameter_that_nobody_knows": ANY,
 }
+HASH = "0" * 64
 QUICK = REQUEST | {"num_inference_steps": 1}
 SUBMIT: dict[str, Any] = {"job": "kinds", "task": "t2i", "params": QUICK}
 REQUESTS: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {
@@ -76,14 +77,26 @@ REQUESTS: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {
     "parameters": ({}, {}),
     "load": ({}, {"model": TEXTS | {"null"}, "timeout_ms": WHOLE}),
     "unload": ({}, {}),
-    "submit": (SUBMIT, {"job": TEXTS, "task": TEXTS, "params": OBJECTS, "model": TEXTS | {"null"}, "client": ANY}),
+    "submit": (
+        SUBMIT,
+        {
+            "job": TEXTS,
+            "task": TEXTS,
+            "params": OBJECTS,
+            "model": TEXTS | {"null"},
+            "client": ANY,
+            "tensors": OBJECTS,
+        },
+    ),
     "sampling": (
         {"task": "encode", "frames": 9, "fps": 12, "height": 64, "width": 64},
         {"task": TEXTS, "frames": WHOLE, "fps": NUMBERS, "height": WHOLE, "width": WHOLE},
     ),
     "jobs": ({}, {}),
     "wait": ({"job": "kinds"}, {"job": TEXTS, "after": WHOLE, "timeout_ms": WHOLE}),
-    "result": ({"job": "kinds"}, {"job": TEXTS}),
+    "result": ({"job": "kinds"}, {"job": TEXTS, "pieces": BOOLEANS}),
+    "put": ({"blob": HASH, "bytes": 1}, {"blob": set(), "bytes": WHOLE - {"zero"}, "offset": WHOLE}),
+    "get": ({"job": "kinds", "tensor": "pixels"}, {"job": TEXTS, "tensor": TEXTS, "offset": WHOLE, "length": WHOLE}),
     "cancel": ({"job": "kinds"}, {"job": TEXTS}),
     "release": ({"job": "kinds"}, {"job": TEXTS}),
     "stats": ({}, {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 import subprocess
 import sys
@@ -25,6 +26,7 @@ SEEDS = range(4)
 SMALL: dict[str, Any] = {"prompt": "a red circle", "width": 64, "height": 64, "num_inference_steps": 2}
 HANG_UP_SECONDS = 0.002  # into a request that is answered later than that
 PATIENCE_SECONDS = 120.0 * SLOWER  # for one answer, which may be late on a busy machine but must come
+BLOBS = [random.Random(seed).randbytes(2_300_000) for seed in range(3)]
 ENDINGS = ("done", "failed", "cancelled")
 
 
@@ -83,6 +85,8 @@ class Stress:
         self._count("submitted")
         for _ in range(chance.choice((1, 1, 2))):  # a repetition is no second job
             client.call("submit", job=job, task="t2i", params=params)
+        if chance.random() < 0.2:
+            self._put(client, chance)
         cancels = chance.random() < 0.3
         after, ending = 0, ""
         while not ending:
@@ -99,9 +103,25 @@ class Stress:
         if ending == "done":
             _, tensors = client.call("result", job=job)
             np.testing.assert_array_equal(tensors["pixels"], self._pixels[seed])
+            _, piece = client.call("get", job=job, tensor="pixels")
+            assert piece["piece"].tobytes() == self._pixels[seed].tobytes()
         elif not cancels:
             raise AssertionError(f"{job} ended as {ending}")
         client.call("release", job=job)
+
+    def _put(self, client: Client, chance: random.Random) -> None:
+        """One of a few blobs that others put too, in some order."""
+        data = chance.choice(BLOBS)
+        piece_bytes = client.hello().limits["piece_bytes"]
+        fields = {"blob": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        pieces = list(range(0, len(data), piece_bytes))
+        for offset in chance.sample(pieces, len(pieces)):
+            piece = np.frombuffer(data, np.uint8)[offset : offset + piece_bytes]
+            client.call("put", {"piece": piece}, offset=offset, **fields)
+        self._count("puts")
+        answer, _ = client.call("put", **fields)
+        if not answer["complete"]:
+            raise AssertionError(f"a blob whose pieces all came is not complete: {answer}")
 
     def _poll(self, client: Client, job: str, after: int, timeout_ms: int) -> list[dict[str, Any]]:
         self._count("polls")

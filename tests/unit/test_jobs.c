@@ -6,26 +6,24 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
+#include "base/json.h"
 #include "daemon/jobs/jobs.h"
-#include "tests/unit/fake_engine.h"
 
-static struct job_request *make_request(void)
+/* The order of a request that takes so many bytes. */
+static struct job_order make_order(uint64_t bytes)
 {
-    struct job_request *request = calloc(1, sizeof *request);
-    assert_non_null(request);
-    lance_request_init(&request->lance, LANCE_T2I);
-    request->lance.prompt = "a fox";
-    return request;
+    return (struct job_order){
+        .request = malloc(1), .close = free, .bytes = bytes, .is_complete = true, .digest = "0f0c", .task = "t2i", .prompt = "a fox"};
 }
 
-/* One that keeps so many values of noise. */
-static struct job_request *make_large_request(size_t values)
+static int submit_order(struct jobs *jobs, const char *id, struct job_order order, struct job_status *status, struct error *error)
 {
-    struct job_request *request = make_request();
-    request->noise = calloc(values, sizeof *request->noise);
-    request->lance.noise_values = values;
-    return request;
+    return jobs_submit(jobs, id, &order, status, error);
 }
 
 static const struct jobs_limits roomy = {
@@ -43,7 +41,7 @@ static struct job_status submit(struct jobs *jobs, const char *id)
 {
     struct job_status status;
     struct error error = {0};
-    assert_int_equal(jobs_submit(jobs, id, make_request(), &status, &error), 0);
+    assert_int_equal(submit_order(jobs, id, make_order(100), &status, &error), 0);
     return status;
 }
 
@@ -157,12 +155,12 @@ static void positions_in_a_long_queue_are_all_told_and_none_is_kept(void **state
     jobs_close(jobs);
 }
 
-static int submit_prompt(struct jobs *jobs, const char *id, const char *prompt, struct error *error)
+static int submit_digest(struct jobs *jobs, const char *id, const char *digest, struct error *error)
 {
     struct job_status status;
-    struct job_request *request = make_request();
-    request->lance.prompt = prompt;
-    return jobs_submit(jobs, id, request, &status, error);
+    struct job_order order = make_order(100);
+    order.digest = digest;
+    return jobs_submit(jobs, id, &order, &status, error);
 }
 
 static void a_known_id_with_another_request_is_refused_waiting_running_and_done(void **state)
@@ -173,8 +171,8 @@ static void a_known_id_with_another_request_is_refused_waiting_running_and_done(
     struct job *job = NULL;
     submit(jobs, "a");
     for (int stage = 0; stage < 3; stage++) {
-        assert_int_equal(submit_prompt(jobs, "a", "a fox", &error), 0);
-        assert_int_equal(submit_prompt(jobs, "a", "a wolf", &error), ERROR_BAD_REQUEST);
+        assert_int_equal(submit_digest(jobs, "a", "0f0c", &error), 0);
+        assert_int_equal(submit_digest(jobs, "a", "0f0d", &error), ERROR_BAD_REQUEST);
         assert_non_null(strstr(error.text, "job a: is known with another request"));
         if (stage == 0)
             job = jobs_take(jobs, 0);
@@ -208,7 +206,7 @@ static void a_full_queue_refuses_and_recovers(void **state)
     struct error error;
     submit(jobs, "a");
     submit(jobs, "b");
-    assert_int_equal(jobs_submit(jobs, "c", make_request(), &status, &error), ERROR_BUSY);
+    assert_int_equal(submit_order(jobs, "c", make_order(100), &status, &error), ERROR_BUSY);
     assert_non_null(strstr(error.text, "queue is full (2 jobs"));
     do_next(jobs, 1);
     submit(jobs, "c");
@@ -223,15 +221,15 @@ static void requests_beyond_the_limit_of_bytes_are_refused_with_the_numbers_unti
     struct jobs *jobs = open_table(&limits);
     struct job_status status;
     struct error error;
-    assert_int_equal(jobs_submit(jobs, "a", make_large_request(500000), &status, &error), 0);
-    assert_int_equal(jobs_submit(jobs, "b", make_large_request(500000), &status, &error), 0);
+    assert_int_equal(submit_order(jobs, "a", make_order(2000000), &status, &error), 0);
+    assert_int_equal(submit_order(jobs, "b", make_order(2000000), &status, &error), 0);
     struct job *running = jobs_take(jobs, 0); /* its request is still there */
-    assert_int_equal(jobs_submit(jobs, "c", make_large_request(500000), &status, &error), ERROR_BUSY);
+    assert_int_equal(submit_order(jobs, "c", make_order(2000000), &status, &error), ERROR_BUSY);
     assert_non_null(strstr(error.text, "job c: its request takes 2.0 MB, and those of the jobs before it 4.0 MB; together 5.0 MB are allowed"));
     assert_false(jobs_find(jobs, "c", &status));
     submit(jobs, "small");
     jobs_end(jobs, running, make_blob(1), NULL);
-    assert_int_equal(jobs_submit(jobs, "c", make_large_request(500000), &status, &error), 0);
+    assert_int_equal(submit_order(jobs, "c", make_order(2000000), &status, &error), 0);
     jobs_close(jobs);
 }
 
@@ -243,9 +241,9 @@ static void a_large_request_beside_no_other_is_taken(void **state)
     struct jobs *jobs = open_table(&limits);
     struct job_status status;
     struct error error;
-    assert_int_equal(jobs_submit(jobs, "a", make_large_request(5000), &status, &error), 0);
+    assert_int_equal(submit_order(jobs, "a", make_order(20000), &status, &error), 0);
     do_next(jobs, 1);
-    assert_int_equal(jobs_submit(jobs, "b", make_large_request(5000), &status, &error), 0);
+    assert_int_equal(submit_order(jobs, "b", make_order(20000), &status, &error), 0);
     jobs_close(jobs);
 }
 
@@ -299,7 +297,7 @@ static void a_released_job_is_not_known_any_more(void **state)
     jobs_release(jobs, "a");
     assert_int_equal(state_of(jobs, "a"), -1);
     assert_true(jobs_cancel_wanted(jobs, job));
-    assert_int_equal(jobs_submit(jobs, "a", make_request(), &status, &error), ERROR_BUSY);
+    assert_int_equal(submit_order(jobs, "a", make_order(100), &status, &error), ERROR_BUSY);
     error_set(&error, ERROR_CANCELLED, "stopped");
     jobs_end(jobs, job, NULL, &error);
     assert_int_equal(submit(jobs, "a").state, JOB_QUEUED);
@@ -428,7 +426,7 @@ static void results_expire(void **state)
     do_next(jobs, 1);
     jobs_sweep(jobs);
     assert_int_equal(state_of(jobs, "a"), JOB_DONE);
-    fake_sleep(80);
+    nanosleep(&(struct timespec){0, 80 * 1000000L}, NULL);
     jobs_sweep(jobs);
     assert_int_equal(state_of(jobs, "a"), -1);
     jobs_close(jobs);
@@ -556,12 +554,15 @@ static void a_shut_table_takes_nothing_and_cancels_when_told(void **state)
     submit(jobs, "a");
     submit(jobs, "b");
     jobs_shut(jobs, false);
-    assert_int_equal(jobs_submit(jobs, "c", make_request(), &status, &error), ERROR_BUSY);
+    assert_int_equal(submit_order(jobs, "c", make_order(100), &status, &error), ERROR_BUSY);
     assert_int_equal(submit(jobs, "a").state, JOB_QUEUED); /* asking again is no new job */
     do_next(jobs, 1);
     assert_int_equal(jobs_unfetched(jobs), 1);
     assert_int_equal(jobs_result(jobs, "a", &blob, &error), 0);
     blob_close(blob);
+    jobs_count_fetched(jobs, "a", 40, 100);
+    assert_int_equal(jobs_unfetched(jobs), 1);
+    jobs_count_fetched(jobs, "a", 60, 100);
     assert_int_equal(jobs_unfetched(jobs), 0);
     jobs_shut(jobs, true);
     assert_int_equal(state_of(jobs, "b"), JOB_CANCELLED);

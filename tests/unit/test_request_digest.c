@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "daemon/engine/model/checkpoint/model_file.h"
+#include "daemon/result_digest.h"
 
 static cJSON *vectors;
 
@@ -63,7 +64,9 @@ static struct job_request *open_request(const cJSON *vector, const char *model)
     if (message_parse(&message, data, bytes, MESSAGE_DEFAULT_LIMIT_BYTES, &error))
         fail_msg("%s", error.text);
     message_adopt(message, data, free);
-    if (job_request_open(&request, message, &error))
+    struct payloads payloads;
+    assert_int_equal(payloads_open(&payloads, message, &error), 0);
+    if (job_request_open(&request, message, &payloads, &error))
         fail_msg("%s", error.text);
     cJSON_Delete(envelope);
     for (size_t i = 0; i < count; i++)

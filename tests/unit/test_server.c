@@ -14,7 +14,6 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/util/platform.h>
@@ -620,7 +619,7 @@ static void a_job_refused_by_a_model_that_was_not_loaded_yet_fails_with_the_same
     client_close(client);
 }
 
-static void noise_must_have_its_shape_and_be_finite(void **state)
+static void noise_must_have_its_shape(void **state)
 {
     struct fixture *fixture = *state;
     START(fixture);
@@ -638,11 +637,6 @@ static void noise_must_have_its_shape_and_be_finite(void **state)
                    ERROR_BAD_REQUEST, "must be F32 [batch_size 1, tokens 10, 48], not F32 [1,8,48]");
     assert_refused(client, "submit", t2i("b", "a fox", ",\"noise_source\":\"client\",\"width\":2147483647,\"height\":2147483647,\"num_frames\":2147483647"),
                    &tensor, ERROR_BAD_REQUEST, "tensor \"noise\"");
-    noise[100] = NAN;
-    assert_refused(client, "submit", t2i("b", "a fox", client_noise), &tensor, ERROR_BAD_REQUEST,
-                   "tensor \"noise\": value 100 of 384 is not finite");
-    noise[100] = INFINITY;
-    assert_refused(client, "submit", t2i("b", "a fox", client_noise), &tensor, ERROR_BAD_REQUEST, "not finite");
     tensor.name = "nose";
     assert_refused(client, "submit", t2i("b", "a fox", ""), &tensor, ERROR_BAD_REQUEST, "tensor \"nose\": is unknown");
     tensor.name = "source";
@@ -1310,7 +1304,7 @@ int main(int argc, char **argv)
         SERVER_TEST(a_failed_job_says_why_and_the_next_one_works),
         SERVER_TEST(wrong_parameters_are_refused_by_name),
         SERVER_TEST(a_job_refused_by_a_model_that_was_not_loaded_yet_fails_with_the_same_words),
-        SERVER_TEST(noise_must_have_its_shape_and_be_finite),
+        SERVER_TEST(noise_must_have_its_shape),
         SERVER_TEST(nonsense_is_answered_and_the_daemon_lives),
         SERVER_TEST(other_protocols_are_told_so),
         SERVER_TEST(a_message_over_the_limit_is_told_so_and_one_far_over_loses_its_connection),

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/blobs.h"
 #include "daemon/options.h"
 #include "daemon/service/service.h"
 #include "daemon/worker.h"
@@ -58,6 +59,7 @@ static int set_up(void **state)
     options->models[0].directory = "/nonexistent/fake"; /* any folder is a model for the fake engine */
     options->model_count = 1;
     options->max_message_bytes = 1 << 20;
+    options->blob_bytes = 8 << 20;
     options->lazy = true;
     options->backend.backend = BACKEND_CPU;
     options->jobs = (struct jobs_limits){
@@ -324,6 +326,226 @@ static void without_the_token_nothing_is_told(void **state)
     do_it(house, "{\"request\":\"hello\",\"token\":\"secret\"}");
 }
 
+/* --- Payloads in pieces -------------------------------------------------------------------- */
+
+static void hash_of(const void *data, size_t bytes, char hex[SHA256_HEX_BYTES])
+{
+    struct sha256 sha;
+    sha256_start(&sha);
+    sha256_add(&sha, data, bytes);
+    sha256_finish(&sha, hex);
+}
+
+static struct tensor_view piece_of(const void *data, uint64_t bytes)
+{
+    return (struct tensor_view){.name = "piece", .dtype = DTYPE_U8, .dimensions = 1, .shape = {bytes}, .data = data, .bytes = bytes};
+}
+
+/* An answer to a put of all at once. */
+static struct message *put_at_once(struct house *house, const void *data, size_t bytes, const char *hex, const char *more)
+{
+    char envelope[300];
+    const struct tensor_view piece = piece_of(data, bytes);
+    snprintf(envelope, sizeof envelope, "{\"request\":\"put\",\"blob\":\"%s\",\"bytes\":%zu%s}", hex, bytes, more);
+    return ask(house, envelope, &piece);
+}
+
+static void submit_with_noise(char envelope[500], const char *job, const char *hex)
+{
+    snprintf(envelope, 500,
+             "{\"request\":\"submit\",\"job\":\"%s\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a fox\",\"noise_source\":\"client\"},"
+             "\"tensors\":{\"noise\":{\"blob\":\"%s\",\"dtype\":\"F32\",\"shape\":[1,8,48]}}}", job, hex);
+}
+
+static void a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing(void **state)
+{
+    struct house *house = *state;
+    static const float noise[8 * 48] = {1, 2, 3};
+    char hex[SHA256_HEX_BYTES], envelope[500];
+    hash_of(noise, sizeof noise, hex);
+    submit_with_noise(envelope, "a", hex);
+    struct message *answer = ask(house, envelope, NULL);
+    assert_string_equal(code_in(answer), "not_found");
+    const cJSON *missing = cJSON_GetObjectItem(message_envelope(answer), "missing_blobs");
+    assert_int_equal(cJSON_GetArraySize(missing), 1);
+    assert_string_equal(cJSON_GetArrayItem(missing, 0)->valuestring, hex);
+    message_close(answer);
+    answer = put_at_once(house, noise, sizeof noise, hex, "");
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "complete")));
+    message_close(answer);
+    do_it(house, envelope);
+    start_worker(house);
+    follow_to_the_end(house, "a");
+}
+
+static void a_repetition_is_one_however_its_tensor_comes(void **state)
+{
+    struct house *house = *state;
+    static float noise[8 * 48] = {1, 2, 3};
+    char hex[SHA256_HEX_BYTES], envelope[500];
+    const struct tensor_view tensor = {.name = "noise", .dtype = DTYPE_F32, .dimensions = 3, .shape = {1, 8, 48}, .data = noise,
+                                       .bytes = sizeof noise};
+    message_close(ask(house, SUBMIT("a", ",\"noise_source\":\"client\""), &tensor));
+    hash_of(noise, sizeof noise, hex);
+    submit_with_noise(envelope, "a", hex);
+    do_it(house, envelope); /* the blob need not even be here */
+    hex[0] = hex[0] == '0' ? '1' : '0';
+    submit_with_noise(envelope, "a", hex);
+    assert_error(house, envelope, "bad_request");
+}
+
+static void tensors_that_are_named_wrongly_are_refused(void **state)
+{
+    struct house *house = *state;
+    static const char *const wrong[] = {
+        "[]", "1", "{\"noise\":1}", "{\"noise\":{}}", "{\"noise\":{\"blob\":\"12\",\"dtype\":\"F32\",\"shape\":[1]}}",
+#define HASH "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F33\",\"shape\":[1]}}",
+        "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\"}}",
+        "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":{}}}",
+        "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":[0]}}",
+        "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":[-1]}}",
+        "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1]}}",
+        "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":[\"18446744073709551615\",2]}}",
+        "{\"nose\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":[1]}}",
+        "{\"source\":{\"blob\":\"" HASH "\",\"dtype\":\"U8\",\"shape\":[1,8,8,3]},\"source\":{}}",
+    };
+    char envelope[600];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(envelope, sizeof envelope, "{\"request\":\"submit\",\"job\":\"a\",\"task\":\"t2i\",\"params\":{\"prompt\":\"\"},"
+                 "\"tensors\":%s}", wrong[i]);
+        assert_error(house, envelope, "bad_request");
+    }
+}
+
+static void a_put_without_a_piece_asks_and_a_wrong_one_is_refused(void **state)
+{
+    struct house *house = *state;
+    static const uint8_t bytes[100];
+    char hex[SHA256_HEX_BYTES];
+    hash_of(bytes, sizeof bytes, hex);
+    struct message *answer = get(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":3000000}");
+    const cJSON *missing = cJSON_GetObjectItem(message_envelope(answer), "missing");
+    assert_int_equal(cJSON_GetArrayItem(cJSON_GetArrayItem(missing, 0), 1)->valueint, 3000000);
+    assert_true(cJSON_IsFalse(cJSON_GetObjectItem(message_envelope(answer), "complete")));
+    message_close(answer);
+    assert_error(house, "{\"request\":\"put\",\"bytes\":1}", "bad_request");
+    assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\"}", "bad_request");
+    assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":0}", "bad_request");
+    answer = put_at_once(house, bytes, sizeof bytes, HASH, "");
+    assert_string_equal(code_in(answer), "bad_request"); /* another hash */
+    message_close(answer);
+    answer = put_at_once(house, bytes, sizeof bytes, hex, ",\"offset\":1");
+    assert_string_equal(code_in(answer), "bad_request");
+    message_close(answer);
+    const struct tensor_view odd = {.name = "piece", .dtype = DTYPE_F32, .dimensions = 1, .shape = {25}, .data = bytes, .bytes = 100};
+    answer = ask(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":100}", &odd);
+    assert_string_equal(code_in(answer), "bad_request");
+    message_close(answer);
+}
+
+static void without_the_token_no_piece_is_taken(void **state)
+{
+    struct house *house = *state;
+    static const uint8_t bytes[100];
+    char hex[SHA256_HEX_BYTES];
+    hash_of(bytes, sizeof bytes, hex);
+    strcpy(house->options.token, "secret");
+    struct message *answer = put_at_once(house, bytes, sizeof bytes, hex, "");
+    assert_string_equal(code_in(answer), "bad_request");
+    message_close(answer);
+    answer = get(house, "{\"request\":\"stats\",\"token\":\"secret\"}");
+    const cJSON *memory = cJSON_GetObjectItem(message_envelope(answer), "memory");
+    assert_int_equal(cJSON_GetObjectItem(memory, "blob_bytes")->valueint, 0);
+    message_close(answer);
+}
+
+/* The bytes of a slice of the pixels, by their number; -1: refused. */
+static int get_slice(struct house *house, const char *what, uint8_t *out)
+{
+    char envelope[200];
+    snprintf(envelope, sizeof envelope, "{\"request\":\"get\",\"job\":\"a\",\"tensor\":\"pixels\"%s}", what);
+    struct message *answer = ask(house, envelope, NULL);
+    int bytes = -1;
+    const struct tensor_view *piece = message_tensor(answer, "piece");
+    if (piece != NULL) {
+        bytes = (int)piece->bytes;
+        memcpy(out, piece->data, piece->bytes);
+    } else
+        assert_string_equal(code_in(answer), "bad_request");
+    message_close(answer);
+    return bytes;
+}
+
+static void a_result_is_got_in_slices_at_every_edge(void **state)
+{
+    struct house *house = *state;
+    enum { ALL = 1024 * 1024 * 3 };
+    static uint8_t slice[BLOBS_PIECE_BYTES];
+    assert_error(house, "{\"request\":\"get\",\"job\":\"a\",\"tensor\":\"pixels\"}", "not_found");
+    do_it(house, SUBMIT("a", ",\"width\":1024,\"height\":1024"));
+    assert_error(house, "{\"request\":\"get\",\"job\":\"a\",\"tensor\":\"pixels\"}", "busy");
+    start_worker(house);
+    follow_to_the_end(house, "a");
+    struct message *brief = get(house, "{\"request\":\"result\",\"job\":\"a\",\"pieces\":true}");
+    assert_int_equal(message_tensor_count(brief), 0);
+    const cJSON *tensor = cJSON_GetObjectItem(cJSON_GetObjectItem(message_envelope(brief), "tensors"), "pixels");
+    assert_string_equal(json_text(tensor, "dtype"), "U8");
+    assert_int_equal(cJSON_GetObjectItem(tensor, "bytes")->valueint, ALL);
+    message_close(brief);
+    static const struct {
+        const char *what;
+        int offset, bytes;
+    } slices[] = {
+        {"", 0, BLOBS_PIECE_BYTES},
+        {",\"offset\":1,\"length\":1", 1, 1},
+        {",\"offset\":3145727,\"length\":1", ALL - 1, 1},
+        {",\"offset\":3145700", 3145700, ALL - 3145700},
+        {",\"offset\":3145728", ALL, 0},
+        {",\"offset\":2097152,\"length\":1048576", 2097152, BLOBS_PIECE_BYTES},
+        {",\"offset\":12345,\"length\":1000", 12345, 1000},
+        {",\"offset\":3145729", 0, -1},
+        {",\"offset\":\"18446744073709551615\"", 0, -1},
+        {",\"length\":0", 0, -1},
+        {",\"length\":1048577", 0, -1},
+    };
+    for (size_t i = 0; i < sizeof slices / sizeof *slices; i++) {
+        int bytes = get_slice(house, slices[i].what, slice);
+        assert_int_equal(bytes, slices[i].bytes);
+        for (int at = 0; at < bytes; at++)
+            assert_int_equal(slice[at], fake_pixel(42, (size_t)(slices[i].offset + at)));
+    }
+    assert_error(house, "{\"request\":\"get\",\"job\":\"a\",\"tensor\":\"latents\"}", "bad_request");
+    assert_error(house, "{\"request\":\"get\",\"job\":\"a\"}", "bad_request");
+}
+
+static void a_small_result_comes_whole_also_to_who_wants_pieces(void **state)
+{
+    struct house *house = *state;
+    do_it(house, SUBMIT("a", ""));
+    start_worker(house);
+    follow_to_the_end(house, "a");
+    struct message *result = get(house, "{\"request\":\"result\",\"job\":\"a\",\"pieces\":true}");
+    assert_int_equal(message_tensor(result, "pixels")->bytes, 64 * 32 * 3);
+    message_close(result);
+}
+
+static void a_result_is_fetched_when_the_last_piece_was(void **state)
+{
+    struct house *house = *state;
+    static uint8_t slice[BLOBS_PIECE_BYTES];
+    do_it(house, SUBMIT("a", ",\"width\":1024,\"height\":1024"));
+    jobs_shut(house->jobs, false); /* as when the daemon is to end */
+    start_worker(house);
+    follow_to_the_end(house, "a");
+    do_it(house, "{\"request\":\"result\",\"job\":\"a\",\"pieces\":true}");
+    get_slice(house, ",\"offset\":2097152", slice);
+    get_slice(house, ",\"offset\":1048576", slice);
+    assert_int_equal(jobs_unfetched(house->jobs), 1);
+    get_slice(house, "", slice);
+    assert_int_equal(jobs_unfetched(house->jobs), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +557,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_wrong_is_answered_in_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused_and_let_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_the_token_nothing_is_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_repetition_is_one_however_its_tensor_comes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tensors_that_are_named_wrongly_are_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_put_without_a_piece_asks_and_a_wrong_one_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_the_token_no_piece_is_taken, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_result_is_got_in_slices_at_every_edge, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_small_result_comes_whole_also_to_who_wants_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_result_is_fetched_when_the_last_piece_was, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

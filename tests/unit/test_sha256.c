@@ -6,10 +6,12 @@
 #define sha256_start plain_start
 #define sha256_add plain_add
 #define sha256_finish plain_finish
+#define sha256_is_hex plain_is_hex
 #include "base/sha256.c"
 #undef sha256_start
 #undef sha256_add
 #undef sha256_finish
+#undef sha256_is_hex
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,9 +64,21 @@ static void pieces_of_any_length_come_to_the_same(void **state)
     }
 }
 
+static void hashes_are_64_lower_case_digits(void **state)
+{
+    (void)state;
+    assert_true(sha256_is_hex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
+    assert_false(sha256_is_hex(NULL));
+    assert_false(sha256_is_hex(""));
+    assert_false(sha256_is_hex("00000000000000000000000000000000000000000000000000000000000000000"));
+    assert_false(sha256_is_hex("E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"));
+    assert_false(sha256_is_hex("../../../../../../../../../../../../../../../../../../etc/passwd"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(published_examples_give_the_published_hashes),
-                                       cmocka_unit_test(pieces_of_any_length_come_to_the_same)};
+                                       cmocka_unit_test(pieces_of_any_length_come_to_the_same),
+                                       cmocka_unit_test(hashes_are_64_lower_case_digits)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

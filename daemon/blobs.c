@@ -1,0 +1,328 @@
+/* blobs.c: see blobs.h.
+ *
+ * Copying and hashing happen without the lock. What they work on stays: an entry that is in use (`users`) is freed by its
+ * last user, and a piece that somebody copies, or the front that somebody hashes, is left to them by everybody else.
+ * The hash grows with the pieces that lie one behind the other from the start, so that little is left to do at the end.
+ */
+#include "daemon/blobs.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/log.h"
+
+enum piece { PIECE_MISSING, PIECE_COMING, PIECE_HERE };
+
+struct entry {
+    struct blob_name name;
+    struct blob *bytes;
+    uint64_t pieces, here; /* how many there are, and how many have come */
+    uint64_t hashed;       /* pieces from the start */
+    struct sha256 sha;
+    bool is_hashing; /* somebody is at it */
+    bool is_complete, is_wrong;
+    int users; /* threads in blobs_put */
+    bool is_forgotten;
+    double touched_at;
+    struct entry *next;
+    uint8_t piece[]; /* enum piece */
+};
+
+struct blobs {
+    struct blobs_limits limits;
+    pthread_mutex_t lock;    /* guards the rest */
+    pthread_cond_t changed;  /* a piece came, or some were hashed */
+    struct entry *first;
+    int count;
+};
+
+int blobs_open(struct blobs **out, const struct blobs_limits *limits, struct error *error)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "blobs: out of memory");
+    (*out)->limits = *limits;
+    pthread_mutex_init(&(*out)->lock, NULL);
+    pthread_cond_init(&(*out)->changed, NULL);
+    return 0;
+}
+
+static void entry_free(struct entry *entry)
+{
+    blob_close(entry->bytes);
+    free(entry);
+}
+
+void blobs_close(struct blobs *blobs)
+{
+    if (blobs == NULL)
+        return;
+    while (blobs->first != NULL) {
+        struct entry *entry = blobs->first;
+        blobs->first = entry->next;
+        entry_free(entry);
+    }
+    pthread_cond_destroy(&blobs->changed);
+    pthread_mutex_destroy(&blobs->lock);
+    free(blobs);
+}
+
+/* --- Everything up to the next line of dashes is called with the lock held. ---------------- */
+
+static struct entry *find(struct blobs *blobs, const struct blob_name *name)
+{
+    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next)
+        if (entry->name.bytes == name->bytes && strcmp(entry->name.sha256, name->sha256) == 0)
+            return entry;
+    return NULL;
+}
+
+static void forget(struct blobs *blobs, struct entry *entry)
+{
+    struct entry **link = &blobs->first;
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    blobs->count--;
+    entry->is_forgotten = true;
+    if (entry->users == 0)
+        entry_free(entry);
+}
+
+static bool is_held(const struct entry *entry)
+{
+    return atomic_load(&entry->bytes->references) > 1;
+}
+
+static uint64_t counted_bytes(const struct blobs *blobs)
+{
+    uint64_t bytes = 0;
+    for (const struct entry *entry = blobs->first; entry != NULL; entry = entry->next)
+        if (!is_held(entry))
+            bytes += entry->name.bytes;
+    return bytes;
+}
+
+/* The one that was touched longest ago, among those that nobody uses and that were not touched for so long; or NULL. A
+ * blob that a job holds is of no use to forget, except that there are too many. */
+static struct entry *oldest(struct blobs *blobs, double seconds, bool held_too)
+{
+    const double before = clock_seconds() - seconds;
+    struct entry *oldest = NULL;
+    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next)
+        if (entry->users == 0 && entry->touched_at <= before && (held_too || !is_held(entry)) &&
+            (oldest == NULL || entry->touched_at < oldest->touched_at))
+            oldest = entry;
+    return oldest;
+}
+
+static bool fits(const struct blobs *blobs, uint64_t bytes)
+{
+    const uint64_t counted = counted_bytes(blobs);
+    return blobs->count < BLOBS_MOST && counted <= blobs->limits.bytes && bytes <= blobs->limits.bytes - counted;
+}
+
+static int make_room(struct blobs *blobs, const struct blob_name *name, struct error *error)
+{
+    if (name->bytes > blobs->limits.bytes)
+        return error_set(error, ERROR_TOO_LARGE, "bytes: a blob of %llu bytes can never be taken, all together may have %llu "
+                         "(lanced --blob-bytes)", (unsigned long long)name->bytes, (unsigned long long)blobs->limits.bytes);
+    while (!fits(blobs, name->bytes)) {
+        struct entry *entry = oldest(blobs, blobs->limits.left_alone_seconds, blobs->count >= BLOBS_MOST);
+        if (entry == NULL)
+            return error_set(error, ERROR_BUSY, "blob %.12s: has %.1f MB, and the %d blobs that are here have %.1f MB; %.1f MB in %d "
+                             "are allowed (lanced --blob-bytes); try again later", name->sha256, (double)name->bytes / 1e6,
+                             blobs->count, (double)counted_bytes(blobs) / 1e6, (double)blobs->limits.bytes / 1e6, BLOBS_MOST);
+        log_debug(NULL, "blob %.12s: forgotten, others need the room", entry->name.sha256);
+        forget(blobs, entry);
+    }
+    return 0;
+}
+
+static int create(struct blobs *blobs, const struct blob_name *name, struct entry **out, struct error *error)
+{
+    int status = make_room(blobs, name, error);
+    if (status != 0)
+        return status;
+    const uint64_t pieces = (name->bytes - 1) / BLOBS_PIECE_BYTES + 1;
+    struct entry *entry = calloc(1, sizeof *entry + pieces);
+    void *bytes = entry != NULL ? malloc(name->bytes) : NULL;
+    if (bytes == NULL || (entry->bytes = blob_open(bytes, name->bytes)) == NULL) {
+        free(entry);
+        return error_set(error, ERROR_NO_MEMORY, "blob %.12s: no memory for its %llu bytes", name->sha256,
+                         (unsigned long long)name->bytes);
+    }
+    entry->name = *name;
+    entry->pieces = pieces;
+    sha256_start(&entry->sha);
+    entry->next = blobs->first;
+    blobs->first = entry;
+    blobs->count++;
+    *out = entry;
+    return 0;
+}
+
+/* The size of a piece: the last one's is what remains. */
+static uint64_t piece_bytes(const struct blob_name *name, uint64_t piece)
+{
+    const uint64_t left = name->bytes - piece * BLOBS_PIECE_BYTES;
+    return left < BLOBS_PIECE_BYTES ? left : BLOBS_PIECE_BYTES;
+}
+
+static void add_missing(struct blob_state *state, uint64_t offset, uint64_t bytes)
+{
+    struct blob_range *last = state->range_count > 0 ? &state->missing[state->range_count - 1] : NULL;
+    if (last != NULL && last->offset + last->bytes == offset)
+        last->bytes += bytes;
+    else if (state->range_count < BLOBS_MOST_RANGES)
+        state->missing[state->range_count++] = (struct blob_range){offset, bytes};
+}
+
+static void describe(const struct entry *entry, struct blob_state *state)
+{
+    *state = (struct blob_state){.is_complete = entry->is_complete};
+    for (uint64_t i = 0; i < entry->pieces; i++)
+        if (entry->piece[i] == PIECE_MISSING)
+            add_missing(state, i * BLOBS_PIECE_BYTES, piece_bytes(&entry->name, i));
+}
+
+/* Copy a piece in, unless it is here or somebody else is at it; then wait for that. */
+static void take_piece(struct blobs *blobs, struct entry *entry, uint64_t piece, const void *data)
+{
+    while (entry->piece[piece] == PIECE_COMING)
+        pthread_cond_wait(&blobs->changed, &blobs->lock);
+    if (entry->piece[piece] == PIECE_HERE)
+        return;
+    entry->piece[piece] = PIECE_COMING;
+    pthread_mutex_unlock(&blobs->lock);
+    memcpy((char *)entry->bytes->data + piece * BLOBS_PIECE_BYTES, data, piece_bytes(&entry->name, piece));
+    pthread_mutex_lock(&blobs->lock);
+    entry->piece[piece] = PIECE_HERE;
+    entry->here++;
+    pthread_cond_broadcast(&blobs->changed);
+}
+
+/* All are hashed: the bytes are what their name says, or the blob is no more. */
+static void judge(struct blobs *blobs, struct entry *entry)
+{
+    char hex[SHA256_HEX_BYTES];
+    sha256_finish(&entry->sha, hex);
+    entry->is_complete = strcmp(hex, entry->name.sha256) == 0;
+    entry->is_wrong = !entry->is_complete;
+    if (entry->is_wrong && !entry->is_forgotten)
+        forget(blobs, entry);
+}
+
+/* Hash what lies behind the front, unless somebody else does; who has brought the last piece waits for the end. */
+static void hash_front(struct blobs *blobs, struct entry *entry)
+{
+    while (!entry->is_complete && !entry->is_wrong) {
+        if (entry->is_hashing) {
+            if (entry->here < entry->pieces)
+                return;
+            pthread_cond_wait(&blobs->changed, &blobs->lock);
+            continue;
+        }
+        if (entry->piece[entry->hashed] != PIECE_HERE)
+            return;
+        const uint64_t piece = entry->hashed;
+        entry->is_hashing = true;
+        pthread_mutex_unlock(&blobs->lock);
+        sha256_add(&entry->sha, (const char *)entry->bytes->data + piece * BLOBS_PIECE_BYTES, piece_bytes(&entry->name, piece));
+        pthread_mutex_lock(&blobs->lock);
+        entry->is_hashing = false;
+        if (++entry->hashed == entry->pieces)
+            judge(blobs, entry);
+        pthread_cond_broadcast(&blobs->changed);
+    }
+}
+
+static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *data, struct blob_state *state,
+               struct error *error)
+{
+    struct entry *entry = find(blobs, name);
+    int status = entry != NULL ? 0 : create(blobs, name, &entry, error);
+    if (status != 0)
+        return status;
+    entry->touched_at = clock_seconds();
+    entry->users++;
+    take_piece(blobs, entry, offset / BLOBS_PIECE_BYTES, data);
+    hash_front(blobs, entry);
+    entry->users--;
+    if (entry->is_wrong)
+        status = error_set(error, ERROR_BAD_REQUEST, "blob %.12s: the %llu bytes that came have another SHA-256, and are forgotten; "
+                           "put them again", name->sha256, (unsigned long long)name->bytes);
+    else
+        describe(entry, state);
+    if (entry->is_forgotten && entry->users == 0)
+        entry_free(entry);
+    return status;
+}
+
+/* --- For everybody ------------------------------------------------------------------------- */
+
+void blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_state *state)
+{
+    pthread_mutex_lock(&blobs->lock);
+    struct entry *entry = find(blobs, name);
+    if (entry != NULL) {
+        entry->touched_at = clock_seconds();
+        describe(entry, state);
+    } else {
+        *state = (struct blob_state){.range_count = 1, .missing = {{0, name->bytes}}};
+    }
+    pthread_mutex_unlock(&blobs->lock);
+}
+
+int blobs_put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *piece, uint64_t bytes,
+              struct blob_state *state, struct error *error)
+{
+    if (offset % BLOBS_PIECE_BYTES != 0 || offset >= name->bytes)
+        return error_set(error, ERROR_BAD_REQUEST, "offset: must be a multiple of %d below bytes, %llu, not %llu", BLOBS_PIECE_BYTES,
+                         (unsigned long long)name->bytes, (unsigned long long)offset);
+    const uint64_t wanted = piece_bytes(name, offset / BLOBS_PIECE_BYTES);
+    if (bytes != wanted)
+        return error_set(error, ERROR_BAD_REQUEST, "tensor \"piece\": must have %llu bytes at offset %llu, not %llu",
+                         (unsigned long long)wanted, (unsigned long long)offset, (unsigned long long)bytes);
+    pthread_mutex_lock(&blobs->lock);
+    int status = put(blobs, name, offset, piece, state, error);
+    pthread_mutex_unlock(&blobs->lock);
+    return status;
+}
+
+struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name)
+{
+    pthread_mutex_lock(&blobs->lock);
+    struct entry *entry = find(blobs, name);
+    struct blob *bytes = NULL;
+    if (entry != NULL)
+        entry->touched_at = clock_seconds();
+    if (entry != NULL && entry->is_complete)
+        bytes = blob_share(entry->bytes);
+    pthread_mutex_unlock(&blobs->lock);
+    return bytes;
+}
+
+void blobs_sweep(struct blobs *blobs)
+{
+    struct entry *entry;
+    pthread_mutex_lock(&blobs->lock);
+    while ((entry = oldest(blobs, blobs->limits.kept_seconds, true)) != NULL) {
+        log_debug(NULL, "blob %.12s: forgotten, nobody asked for it", entry->name.sha256);
+        forget(blobs, entry);
+    }
+    /* What jobs held counts again when they end. */
+    while (counted_bytes(blobs) > blobs->limits.bytes && (entry = oldest(blobs, blobs->limits.left_alone_seconds, false)) != NULL)
+        forget(blobs, entry);
+    pthread_mutex_unlock(&blobs->lock);
+}
+
+uint64_t blobs_bytes(struct blobs *blobs)
+{
+    pthread_mutex_lock(&blobs->lock);
+    const uint64_t bytes = counted_bytes(blobs);
+    pthread_mutex_unlock(&blobs->lock);
+    return bytes;
+}

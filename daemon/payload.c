@@ -1,0 +1,161 @@
+/* payload.c: see payload.h. */
+#include "daemon/payload.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct payload *)a)->tensor.name, ((const struct payload *)b)->tensor.name);
+}
+
+/* --- Tensors in the message ---------------------------------------------------------------- */
+
+static int read_inline(struct payload *payload, const struct tensor_view *tensor, struct error *error)
+{
+    payload->tensor = *tensor;
+    if ((uintptr_t)tensor->data % dtype_bytes(tensor->dtype) == 0)
+        return 0;
+    payload->aligned = malloc(tensor->bytes);
+    if (payload->aligned == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "tensor \"%.40s\": out of memory", tensor->name);
+    memcpy(payload->aligned, tensor->data, tensor->bytes);
+    payload->tensor.data = payload->aligned;
+    return 0;
+}
+
+/* --- Tensors in blobs ---------------------------------------------------------------------- */
+
+static int read_dtype(enum dtype *out, const char *name, const cJSON *item, struct error *error)
+{
+    const char *text = json_text(item, "dtype");
+    for (int dtype = 0; text != NULL && dtype < DTYPE_COUNT; dtype++)
+        if (strcmp(text, dtype_name((enum dtype)dtype)) == 0) {
+            *out = (enum dtype)dtype;
+            return 0;
+        }
+    return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": dtype must be a type of safetensors, such as \"U8\" or \"F32\"", name);
+}
+
+static int read_shape(struct tensor_view *tensor, const cJSON *item, struct error *error)
+{
+    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(item, "shape");
+    const int dimensions = cJSON_IsArray(shape) ? cJSON_GetArraySize(shape) : INT_MAX;
+    bool is_right = dimensions <= TENSOR_MAX_DIMENSIONS;
+    tensor->bytes = dtype_bytes(tensor->dtype);
+    for (int i = 0; is_right && i < dimensions; i++) {
+        is_right = json_uint64(cJSON_GetArrayItem(shape, i), &tensor->shape[i]) && tensor->shape[i] > 0 &&
+                   !__builtin_mul_overflow(tensor->bytes, tensor->shape[i], &tensor->bytes);
+        tensor->dimensions++;
+    }
+    if (!is_right)
+        return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": shape must be at most %d whole numbers from 1 on, for fewer "
+                         "than 2^64 bytes", tensor->name, TENSOR_MAX_DIMENSIONS);
+    return 0;
+}
+
+static int read_named(struct payload *payload, const cJSON *item, struct error *error)
+{
+    const char *blob = json_text(item, "blob"), *name = item->string;
+    if (!cJSON_IsObject(item))
+        return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\" must be {\"blob\", \"dtype\", \"shape\"}", name);
+    if (!sha256_is_hex(blob))
+        return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": blob must be a SHA-256, 64 lower-case hexadecimal digits", name);
+    memcpy(payload->blob, blob, SHA256_HEX_BYTES);
+    payload->tensor.name = name;
+    int status = read_dtype(&payload->tensor.dtype, name, item, error);
+    return status != 0 ? status : read_shape(&payload->tensor, item, error);
+}
+
+/* --- All ------------------------------------------------------------------------------------ */
+
+static int read_all(struct payloads *payloads, const struct message *message, const cJSON *named, struct error *error)
+{
+    for (size_t i = 0; i < message_tensor_count(message); i++) {
+        int status = read_inline(&payloads->list[payloads->count++], message_tensor_at(message, i), error);
+        if (status != 0)
+            return status;
+    }
+    const cJSON *item;
+    cJSON_ArrayForEach(item, named)
+    {
+        int status = read_named(&payloads->list[payloads->count++], item, error);
+        if (status != 0)
+            return status;
+    }
+    qsort(payloads->list, payloads->count, sizeof *payloads->list, by_name);
+    for (size_t i = 1; i < payloads->count; i++)
+        if (by_name(&payloads->list[i - 1], &payloads->list[i]) == 0)
+            return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": is there twice", payloads->list[i].tensor.name);
+    return 0;
+}
+
+int payloads_open(struct payloads *out, const struct message *message, struct error *error)
+{
+    *out = (struct payloads){0};
+    const cJSON *named = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "tensors");
+    if (named != NULL && !cJSON_IsObject(named))
+        return error_set(error, ERROR_BAD_REQUEST, "tensors: must be an object, {NAME: {\"blob\", \"dtype\", \"shape\"}}");
+    const size_t count = message_tensor_count(message) + (size_t)cJSON_GetArraySize(named);
+    if (count > MESSAGE_MAX_TENSORS)
+        return error_set(error, ERROR_BAD_REQUEST, "tensors: %zu are too many, at most %d are taken", count, MESSAGE_MAX_TENSORS);
+    if (count == 0)
+        return 0;
+    out->list = calloc(count, sizeof *out->list);
+    if (out->list == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
+    int status = read_all(out, message, named, error);
+    if (status != 0)
+        payloads_close(out);
+    return status;
+}
+
+void payloads_close(struct payloads *payloads)
+{
+    for (size_t i = 0; i < payloads->count; i++) {
+        blob_close(payloads->list[i].held);
+        free(payloads->list[i].aligned);
+    }
+    free(payloads->list);
+    *payloads = (struct payloads){0};
+}
+
+void payload_give(struct payload *payload, struct blob *blob)
+{
+    payload->held = blob;
+    payload->tensor.data = blob != NULL ? blob->data : NULL;
+}
+
+size_t payloads_missing_count(const struct payloads *payloads)
+{
+    size_t missing = 0;
+    for (size_t i = 0; i < payloads->count; i++)
+        missing += payloads->list[i].tensor.data == NULL;
+    return missing;
+}
+
+const struct tensor_view *payloads_find(const struct payloads *payloads, const char *name)
+{
+    for (size_t i = 0; i < payloads->count; i++)
+        if (strcmp(payloads->list[i].tensor.name, name) == 0)
+            return &payloads->list[i].tensor;
+    return NULL;
+}
+
+cJSON *payloads_missing(const struct payloads *payloads)
+{
+    cJSON *names = json_array();
+    for (size_t i = 0; i < payloads->count; i++)
+        if (payloads->list[i].tensor.data == NULL)
+            json_append(names, cJSON_CreateString(payloads->list[i].blob));
+    return names;
+}
+
+uint64_t payloads_bytes(const struct payloads *payloads)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < payloads->count; i++)
+        bytes += payloads->list[i].held != NULL || payloads->list[i].aligned != NULL ? payloads->list[i].tensor.bytes : 0;
+    return bytes;
+}
