@@ -279,6 +279,14 @@ static int read_on_term(struct options *options, const char *value, struct error
     return error_set(error, ERROR_BAD_REQUEST, "--on-term: must be finish or cancel, not \"%.40s\"", value);
 }
 
+static int read_log_level(struct options *options, const char *value, struct error *error)
+{
+    options->log_level = log_level_of(value);
+    if (options->log_level >= 0)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "--log-level: must be error, warning, info or debug, not \"%.40s\"", value);
+}
+
 static int read_option(struct options *options, int code, const char *value, struct error *error)
 {
     switch (code) {
@@ -332,11 +340,7 @@ static int read_option(struct options *options, int code, const char *value, str
         options->until_eof = true;
         return 0;
     case OPTION_LOG_LEVEL:
-        options->log_level = log_level_of(value);
-        if (options->log_level < 0)
-            return error_set(error, ERROR_BAD_REQUEST, "--log-level: must be error, warning, info or debug, not \"%.40s\"",
-                             value);
-        return 0;
+        return read_log_level(options, value, error);
     default:
         return error_set(error, ERROR_INTERNAL, "option %d is not handled", code);
     }

@@ -28,11 +28,16 @@ LONG_FUNCTIONS = {
     "kernels/cuda/product.cu: product_kernel",
 }
 WIDE_COMMENTS = {
+    "daemon/blobs.c",
+    "daemon/blobs.h",
     "daemon/daemon.c",
     "daemon/engine/parameters.h",
     "daemon/jobs/jobs.c",
     "daemon/jobs/jobs.h",
+    "daemon/payload.h",
+    "daemon/request.h",
     "daemon/request_digest.h",
+    "daemon/result_digest.h",
     "daemon/server.c",
     "daemon/server.h",
     "daemon/service/call.h",
