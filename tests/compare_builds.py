@@ -1,8 +1,9 @@
 """`make compare BASE=DIR`: whether this build gives the same bytes as another one, whose tree lies in DIR and is built.
 
-Every task is asked of both, of every weight form of the demo model: pixels, latents, latent states, tokens and texts,
-one line each, with the SHA-256 of what this build gave. Each daemon is spoken to with the Python client of its own
-tree, so that the two need not speak the same version of the protocol. Exit status 1 when something differs.
+Every task is asked of both, of every weight form of the demo model and its MLX releases: pixels, latents, latent
+states, tokens and texts, one line each, with the SHA-256 of what this build gave. Each daemon is spoken to with the
+Python client of its own tree, so that the two need not speak the same version of the protocol. Exit status 1 when
+something differs.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 TREE = Path(__file__).resolve().parent.parent
+DEMO = TREE / "demo"
+LOGS = TREE / "build" / "compare"
 FORMS = {
-    "bf16": "lance-demo",
-    "awq-128": "lance-demo-awq",
-    "awq-64": "lance-demo-awq64",
-    "nvfp4": "lance-demo-nvfp4",
+    "bf16": DEMO / "lance-demo",
+    "awq-128": DEMO / "lance-demo-awq",
+    "awq-64": DEMO / "lance-demo-awq64",
+    "nvfp4": DEMO / "lance-demo-nvfp4",
+    "mlx-4bit": LOGS / "mlx-4bit",  # these two are made here
+    "mlx": LOGS / "mlx",
 }
 CLIP = {"fps": 12.0, "resolution": "96x96"}
 Digests = dict[str, str]
@@ -76,8 +82,7 @@ def record(tree: Path) -> None:
     mask = np.linspace(0, 1, 36, dtype=np.float32).reshape(1, 1, 1, 6, 6)
     for form, folder in FORMS.items():
         results: dict[str, Any] = {}
-        log = Path(os.environ["COMPARE_LOGS"]) / f"{form}.log"
-        with private_daemon(tree / "build/lanced", TREE / "demo" / folder, log) as client:
+        with private_daemon(tree / "build/lanced", folder, LOGS / f"{form}.log") as client:
             for name, request in requests(clip[0], clip, mask).items():
                 params = dict(request)
                 before = results.get(params.pop("latents_of", ""))
@@ -91,15 +96,22 @@ def record(tree: Path) -> None:
 
 
 def of(tree: Path) -> dict[str, dict[str, Digests]]:
-    logs = TREE / "build" / "compare"
-    logs.mkdir(parents=True, exist_ok=True)
     modules = os.pathsep.join((str(tree), str(tree / "protocol/python")))
-    environment = {**os.environ, "PYTHONPATH": modules, "COMPARE_LOGS": str(logs)}
+    environment = {**os.environ, "PYTHONPATH": modules}
     command = [sys.executable, str(Path(__file__).resolve()), "--record", str(tree)]
     done = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"{tree}: the results could not be recorded; logs of its daemon are in {logs}")
+        raise SystemExit(f"{tree}: the results could not be recorded; logs of its daemon are in {LOGS}")
     return {form: tasks for line in done.stdout.splitlines() for form, tasks in json.loads(line).items()}
+
+
+def make_releases() -> None:
+    """The forms that the demo does not come in, of its model."""
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
+    program = TREE / "build/tests/make-release"
+    subprocess.run([program, FORMS["bf16"], FORMS["mlx-4bit"], "64"], check=True)
+    subprocess.run([program, FORMS["bf16"], FORMS["mlx"]], check=True)
 
 
 def main() -> None:
@@ -110,6 +122,7 @@ def main() -> None:
     if args.record:
         record(args.base)
         return
+    make_releases()
     there, here = of(args.base.resolve()), of(TREE)
     differing = compared = 0
     for form, tasks in here.items():

@@ -35,6 +35,7 @@ struct lance_model {
     uint64_t weight_bytes;
     uint64_t memory_at_rest; /* that the backend has in use without jobs and prefixes */
     struct prefix_cache *prefix_cache;
+    bool round_tables;       /* position tables are bf16 */
     uint64_t memory_limit_bytes; /* 0: none */
     uint64_t host_limit_bytes;   /* of a single job, where the backend has memory of its own; 0: none */
     uint64_t promised_bytes;     /* estimates of the jobs that are open */

@@ -37,6 +37,7 @@ static int open_parts(struct lance_model *m, const struct lance_model_options *o
     const bool rounded = options->position_tables == LANCE_TABLES_AUTO
                              ? !checkpoint_config(m->checkpoint)->tables_float32
                              : options->position_tables == LANCE_TABLES_BF16;
+    m->round_tables = rounded;
     code = tokenizer_open(&m->tokenizer, checkpoint_directory(m->checkpoint), error);
     if (!code)
         code = decoder_open(&m->decoder, m->kernels, m->checkpoint, rounded, error);

@@ -14,6 +14,7 @@
 #include "kernels/kernels.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -197,8 +198,9 @@ static struct lance_job *job_new(struct lance_model *model, const struct lance_r
     if (!job)
         return NULL;
     job->job = (struct job){.model = model, .kernels = model->kernels, .request = *request, .plan = *plan};
-    job->identity = (struct state_identity){
-        .build = lance_build(), .backend = model->kernels->name, .model = checkpoint_hash(model->checkpoint)};
+    job->identity = (struct state_identity){.build = lance_build(), .backend = model->kernels->name};
+    snprintf(job->identity.model, sizeof job->identity.model, "%s%s", checkpoint_hash(model->checkpoint),
+             model->round_tables ? " bf16 tables" : "");
     request_hash(request, job->identity.request);
     job_memory_plan(&job->job, &job->memory);
     return job;

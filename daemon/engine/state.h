@@ -16,7 +16,8 @@
 
 /* Which job, on what: a state is taken up only where all of it is the same. */
 struct state_identity {
-    const char *build, *backend, *model;
+    const char *build, *backend;
+    char model[80];   /* its hash, and how its position tables are held */
     char request[65]; /* hash of parameters and texts */
     char inputs[65];  /* and of what preparing made of the payloads; "": not known yet */
 };

@@ -1,7 +1,7 @@
 /* Tests of lance_job_save and lance_job_resume: a job of every task, written down after every step and taken up by a
  * fresh process, ends with the same bytes; and states that are damaged, or of something else, are refused in words.
  *
- * `test_resume --resume FOLDER CASE STATE` is the fresh process: it prints the digest of what comes out. */
+ * `test_resume --resume FOLDER CASE COUNT` is the fresh process: it prints the digest of what comes of each state. */
 #include "daemon/engine/lance.h"
 
 #include <fcntl.h>
@@ -120,20 +120,16 @@ static struct bytes read_all(const char *path)
     return file;
 }
 
-static int resume_here(char **arguments)
+/* Take up one state and say what comes out; 1: something is wrong. */
+static int resume_one(const struct lance_request *r, const char *path)
 {
     struct error error = {0};
     char hex[65];
-    const struct lance_request r = request_of(atoi(arguments[1]));
-    struct bytes state = read_all(arguments[2]);
+    struct bytes state = read_all(path);
     struct lance_job *job;
     struct lance_progress progress;
     struct lance_result result;
-    int status = kernels_cpu_open(&kernels, 1, CPU_AUTO, &error);
-    if (!status)
-        status = lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = arguments[0]}, &error);
-    if (!status)
-        status = lance_job_resume(&job, model, &r, state.data, state.size, &error);
+    int status = lance_job_resume(&job, model, r, state.data, state.size, &error);
     free(state.data);
     while (!status && (status = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
         status = 0;
@@ -144,40 +140,58 @@ static int resume_here(char **arguments)
     digest_of(&result, hex);
     printf("%s\n", hex);
     lance_job_close(job);
-    lance_model_close(model);
-    kernels->close(kernels);
     return 0;
 }
 
-/* What a fresh process makes of a state. */
-static void resume_elsewhere(int number, struct bytes state, char said[700])
+static int resume_here(char **arguments)
 {
-    char path[100], command[500], self[200];
-    snprintf(path, sizeof path, "%s/state", folder);
+    struct error error = {0};
+    char path[200];
+    const struct lance_request r = request_of(atoi(arguments[1]));
+    int status = kernels_cpu_open(&kernels, 1, CPU_AUTO, &error);
+    if (!status)
+        status = lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = arguments[0]}, &error);
+    if (status)
+        printf("%s\n", error.text);
+    for (int i = 0; !status && i < atoi(arguments[2]); i++) {
+        snprintf(path, sizeof path, "%.100s/state.%d", arguments[0], i);
+        status = resume_one(&r, path);
+        remove(path);
+    }
+    lance_model_close(model);
+    kernels->close(kernels);
+    return status;
+}
+
+static void write_state(struct bytes state, int number)
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/state.%d", folder, number);
     FILE *out = fopen(path, "wb");
     assert_non_null(out);
     assert_int_equal(fwrite(state.data, 1, state.size, out), state.size);
     assert_int_equal(fclose(out), 0);
+}
+
+/* A fresh process takes up the states that were written, and gives `want` for each. */
+static void assert_same_elsewhere(int number, int states, const char *want)
+{
+    char command[500], self[200], got[700];
     const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     assert_true(length > 0);
     self[length] = 0;
-    snprintf(command, sizeof command, "%s --resume %s %d %s", self, folder, number, path);
+    snprintf(command, sizeof command, "%s --resume %s %d %d", self, folder, number, states);
     FILE *process = popen(command, "r");
     assert_non_null(process);
-    said[0] = 0;
-    assert_non_null(fgets(said, 700, process));
-    said[strcspn(said, "\n")] = 0;
-    pclose(process);
-    remove(path);
-}
-
-static void assert_same_elsewhere(int number, struct bytes state, const char *want, const struct lance_progress *progress)
-{
-    char got[700];
-    resume_elsewhere(number, state, got);
-    if (strcmp(got, want) != 0)
-        fail_msg("%s after %s %d of %d: %s where %s is wanted", number < LANCE_TASK_COUNT ? lance_task_name(number) : names[number],
-                 lance_stage_name(progress->stage), progress->step, progress->steps, got, want);
+    for (int i = 0; i < states; i++) {
+        if (!fgets(got, sizeof got, process))
+            fail_msg("the other process ended");
+        got[strcspn(got, "\n")] = 0;
+        if (strcmp(got, want) != 0)
+            fail_msg("%s, state %d of %d: %s where %s is wanted",
+                     number < LANCE_TASK_COUNT ? lance_task_name(number) : names[number], i, states, got, want);
+    }
+    assert_int_equal(pclose(process), 0);
 }
 
 static void a_job_saved_at_any_step_gives_the_same_bytes_in_a_fresh_process(void **state)
@@ -186,22 +200,25 @@ static void a_job_saved_at_any_step_gives_the_same_bytes_in_a_fresh_process(void
     for (int number = 0; number < CASES; number++) {
         const struct lance_request r = request_of(number);
         struct lance_job *job = start(&r);
-        struct lance_progress progress = {0};
-        char want[65], got[65];
-        finish_to(start(&r), want);
+        struct lance_progress progress;
+        struct lance_result result;
+        struct error error;
+        char want[65];
+        int states = 0;
         for (int done = 0, status = LANCE_STEP_MORE; status == LANCE_STEP_MORE; done++) {
             struct bytes now = saved(job);
             if (number != BATCH || done % 6 == 0) /* its frames have many steps */
-                assert_same_elsewhere(number, now, want, &progress);
+                write_state(now, states++);
             free(now.data);
             status = step(job, &progress);
         }
-        struct lance_result result;
-        struct error error;
         assert_int_equal(lance_job_result(job, &result, &error), 0);
-        digest_of(&result, got); /* saving changes nothing */
-        assert_string_equal(got, want);
+        digest_of(&result, want);
         lance_job_close(job);
+        assert_same_elsewhere(number, states, want);
+        char unsaved[65];
+        finish_to(start(&r), unsaved); /* saving changes nothing */
+        assert_string_equal(unsaved, want);
     }
 }
 
@@ -552,6 +569,33 @@ static void another_request_is_refused_at_once_and_other_payloads_while_preparin
     free(whole.data);
 }
 
+static void a_model_that_holds_its_tables_otherwise_is_another(void **state)
+{
+    (void)state;
+    struct lance_model *const shared = model;
+    struct bytes whole = saved_in(LANCE_T2I, STAGE_DENOISE, 1);
+    const struct lance_request r = request_of(LANCE_T2I);
+    struct error error;
+    for (enum lance_position_tables tables = LANCE_TABLES_BF16; tables <= LANCE_TABLES_F32; tables++) {
+        const struct lance_model_options options = {.model_dir = folder, .position_tables = tables};
+        char usual[65], other[65];
+        assert_int_equal(lance_model_open(&model, kernels, &options, &error), 0);
+        finish_to(start(&r), other);
+        struct lance_model *const opened = model;
+        model = shared;
+        finish_to(start(&r), usual);
+        model = opened;
+        if (strcmp(usual, other) != 0)
+            assert_not_taken(&r, whole, ERROR_UNSUPPORTED, "the state is of another model");
+        else
+            finish_to(resume(&r, whole), other);
+        assert_true(tables != LANCE_TABLES_F32 || strcmp(usual, other) != 0); /* one of them is the usual one */
+        lance_model_close(model);
+        model = shared;
+    }
+    free(whole.data);
+}
+
 /* More text told than the tokens say: nothing after it could be told. */
 static void text_that_the_tokens_do_not_say_is_refused_where_the_text_goes_on(void **state)
 {
@@ -592,6 +636,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(damaged_and_foreign_states_are_refused_in_words),
         cmocka_unit_test(a_state_cut_off_anywhere_is_refused),
         cmocka_unit_test(another_request_is_refused_at_once_and_other_payloads_while_preparing),
+        cmocka_unit_test(a_model_that_holds_its_tables_otherwise_is_another),
         cmocka_unit_test(text_that_the_tokens_do_not_say_is_refused_where_the_text_goes_on),
     };
     return cmocka_run_group_tests(tests, open_model, close_engine);
