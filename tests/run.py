@@ -51,7 +51,7 @@ ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache")
 CUDA_TESTS_WITHOUT_RACES = ("test_cuda_elementwise", "test_cuda_graph", "test_cuda_lost", "test_cuda_memory",
                             "test_cuda_model", "test_cuda_plugin")
 # How long those tests that have a long form run in it.
-LONG_FORMS = {"LANCED_STRESS_SECONDS": "60"}
+LONG_FORMS = {"LANCED_STRESS_SECONDS": "60", "LANCED_LONG_LINE": "1"}
 # The quickest recorded cases that together go through every part: the ViT, a prefix, denoising, the VAE, an answer.
 EMULATED_CASES = ("t2i_nocfg.f32", "t2i_a.awq_g64.f32", "x2t_image_a.f32")
 
