@@ -55,6 +55,7 @@ struct job {
     char task[TASK_MAX_BYTES + 1];
     char client[CLIENT_MAX_BYTES + 1]; /* its name, by its own word; "": not said */
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
+    uint64_t number; /* among all that were ever submitted, from 1 on */
     struct waiter *waiters;
     struct job *next;
 };
@@ -477,7 +478,7 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
         link = &(*link)->next;
     *link = job;
     refresh_positions(jobs);
-    jobs->submitted++;
+    job->number = ++jobs->submitted;
     *status = (struct job_status){job->state, job->position};
     pthread_cond_signal(&jobs->work);
     return 0;
@@ -823,16 +824,23 @@ cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_byt
     return stats;
 }
 
-cJSON *jobs_list(struct jobs *jobs)
+cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more)
 {
     cJSON *list = json_array();
+    int count = 0;
+    *more = false;
     pthread_mutex_lock(&jobs->lock);
     const double now = clock_seconds();
     for (const struct job *job = jobs->first; job != NULL; job = job->next) {
-        if (job->released)
+        if (job->released || job->number <= after)
             continue;
+        *more = count == JOBS_LIST_MOST;
+        if (*more)
+            break;
+        count++;
         cJSON *entry = json_object();
         json_add_text(entry, "job", job->id);
+        json_add_number(entry, "number", (double)job->number);
         json_add_text(entry, "task", job->task);
         json_add_text(entry, "state", job_state_name(job->state));
         json_add_number(entry, "age_seconds", now - job->submitted_at);

@@ -145,8 +145,11 @@ void jobs_sweep(struct jobs *jobs);
 /* The "jobs" object of stats, which the caller frees; and the bytes that requests and results take. */
 cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes);
 
-/* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the caller frees. */
-cJSON *jobs_list(struct jobs *jobs);
+enum { JOBS_LIST_MOST = 1024 };
+
+/* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the caller frees.
+ * Those after the number `after`, JOBS_LIST_MOST at most: *more says that there are others behind them. */
+cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more);
 
 /* Count a submit that was refused before it reached the table. */
 void jobs_count_refused(struct jobs *jobs);

@@ -158,9 +158,13 @@ int handle_release(struct call *call, const cJSON *request, struct error *error)
 
 int handle_jobs(struct call *call, const cJSON *request, struct error *error)
 {
-    (void)request;
-    (void)error;
-    json_add(call->fields, "jobs", jobs_list(call->service->jobs));
+    uint64_t after;
+    bool more = false;
+    int status = call_read_whole(&after, request, "after", 0, UINT64_MAX, error);
+    if (status != 0)
+        return status;
+    json_add(call->fields, "jobs", jobs_list(call->service->jobs, after, &more));
+    json_add_bool(call->fields, "more", more);
     return 0;
 }
 

@@ -31,6 +31,7 @@ static const struct request_kind requests[] = {
     {"put", handle_put, NULL, NULL},
     {"get", handle_get, NULL, NULL},
 };
+enum { MOST_PREVIEW_BYTES = 2 << 20 }; /* in one answer; older pictures are left out */
 enum { BLOBS_KEPT_SECONDS = 600, BLOBS_LEFT_ALONE_SECONDS = 10 };
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 
@@ -44,6 +45,7 @@ cJSON *service_counts(const struct service *service)
 
 /* --- The answer --------------------------------------------------------------------------- */
 
+/* The newest previews that fit into an answer, or the piece of a tensor. */
 static size_t answer_tensors(const struct call *call, struct tensor_view tensors[JOBS_KEPT_PREVIEWS])
 {
     const struct job_news *news = &call->news;
@@ -51,9 +53,13 @@ static size_t answer_tensors(const struct call *call, struct tensor_view tensors
         tensors[0] = call->piece;
         return 1;
     }
-    for (int i = 0; i < news->preview_count; i++) {
+    uint64_t bytes = 0;
+    int first = news->preview_count;
+    while (first > 0 && bytes + news->previews[first - 1].rgb->bytes <= MOST_PREVIEW_BYTES)
+        bytes += news->previews[--first].rgb->bytes;
+    for (int i = first; i < news->preview_count; i++) {
         const struct job_preview *preview = &news->previews[i];
-        tensors[i] = (struct tensor_view){
+        tensors[i - first] = (struct tensor_view){
             .name = preview->name,
             .dtype = DTYPE_U8,
             .dimensions = 4,
@@ -62,7 +68,7 @@ static size_t answer_tensors(const struct call *call, struct tensor_view tensors
             .bytes = preview->rgb->bytes,
         };
     }
-    return (size_t)news->preview_count;
+    return (size_t)(news->preview_count - first);
 }
 
 static void encode_answer(struct call *call)

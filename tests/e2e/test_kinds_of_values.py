@@ -92,7 +92,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {
         {"task": "encode", "frames": 9, "fps": 12, "height": 64, "width": 64},
         {"task": TEXTS, "frames": WHOLE, "fps": NUMBERS, "height": WHOLE, "width": WHOLE},
     ),
-    "jobs": ({}, {}),
+    "jobs": ({}, {"after": WHOLE}),
     "wait": ({"job": "kinds"}, {"job": TEXTS, "after": WHOLE, "timeout_ms": WHOLE}),
     "result": ({"job": "kinds"}, {"job": TEXTS, "pieces": BOOLEANS}),
     "put": ({"blob": HASH, "bytes": 1}, {"blob": set(), "bytes": WHOLE - {"zero"}, "offset": WHOLE}),

@@ -63,7 +63,7 @@ static int set_up(void **state)
     options->lazy = true;
     options->backend.backend = BACKEND_CPU;
     options->jobs = (struct jobs_limits){
-        .queue = 10, .queue_bytes = 64 << 20, .results = 10, .result_bytes = 64 << 20, .result_seconds = 1000};
+        .queue = 2000, .queue_bytes = 64 << 20, .results = 10, .result_bytes = 64 << 20, .result_seconds = 1000};
     pthread_mutex_init(&house->lock, NULL);
     pthread_cond_init(&house->woken, NULL);
     assert_int_equal(jobs_open(&house->jobs, &options->jobs, &error), 0);
@@ -546,6 +546,36 @@ static void a_result_is_fetched_when_the_last_piece_was(void **state)
     assert_int_equal(jobs_unfetched(house->jobs), 0);
 }
 
+static void jobs_are_listed_in_pages(void **state)
+{
+    struct house *house = *state;
+    enum { ALL = JOBS_LIST_MOST + 3 };
+    char envelope[200];
+    for (int i = 0; i < ALL; i++) {
+        snprintf(envelope, sizeof envelope, "{\"request\":\"submit\",\"job\":\"j%d\",\"task\":\"t2i\",\"params\":{\"prompt\":\"\"}}", i);
+        do_it(house, envelope);
+    }
+    do_it(house, "{\"request\":\"release\",\"job\":\"j1\"}");
+    int listed = 0;
+    bool more = true;
+    for (int after = 0; more;) {
+        snprintf(envelope, sizeof envelope, "{\"request\":\"jobs\",\"after\":%d}", after);
+        struct message *answer = get(house, envelope);
+        const cJSON *job;
+        cJSON_ArrayForEach(job, cJSON_GetObjectItem(message_envelope(answer), "jobs"))
+        {
+            const int number = cJSON_GetObjectItem(job, "number")->valueint;
+            assert_true(number > after);
+            after = number;
+            listed++;
+        }
+        assert_true(message_bytes(answer) < 1 << 20);
+        more = cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "more"));
+        message_close(answer);
+    }
+    assert_int_equal(listed, ALL - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -564,6 +594,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_the_token_no_piece_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_result_is_got_in_slices_at_every_edge, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_small_result_comes_whole_also_to_who_wants_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(jobs_are_listed_in_pages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_result_is_fetched_when_the_last_piece_was, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -164,8 +164,13 @@ class Client:
 
     def jobs(self) -> list[dict[str, Any]]:
         """The daemon's jobs: job, task, state, age_seconds, asked_seconds, client, the beginning of the prompt."""
-        answer, _ = self.call("jobs")
-        return list(answer["jobs"])
+        jobs: list[dict[str, Any]] = []
+        more = True
+        while more:
+            answer, _ = self.call("jobs", after=jobs[-1].get("number", 0) if jobs else 0)
+            jobs += answer["jobs"]
+            more = bool(answer.get("more") and answer["jobs"])
+        return jobs
 
     def sampling(
         self, task: str, frames: int, fps: float | None = None, height: int | None = None, width: int | None = None
