@@ -352,6 +352,36 @@ def test_a_graph_that_names_its_daemon_is_sent_there(lanced: Lanced, tmp_path: P
     assert done.returncode == 0, done.stderr
 
 
+def test_graphs_of_another_pack_become_ours_paths_of_files_and_sounds_included(lanced: Lanced, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"lance_model": ["1", 0], "num_steps": 3, "cfg_scale": 4.0, "seed": 7}
+    graph: Graph = {
+        "1": node("LanceModelLoader", flavor="Lance_3B", precision="awq_int4"),
+        "2": node("LanceT2V", prompt="a circle", num_frames=5, height=64, width=64, **asked),
+        "3": node("PreviewAny", source=["2", 0]),
+        "4": node("LanceT2I", prompt="a circle", size="64x96", **asked),
+        "5": node("SaveImage", images=["4", 0], filename_prefix="theirs"),
+    }
+    outputs = told(lanced, graph, tmp_path)
+    assert outputs["3"]["text"] == outputs["2:file1"]["files"] == [str(tmp_path / "out/lance_00001_.mp4")]
+    assert pixels_of(outputs["5"]["files"][0]).shape == (64, 96, 3)
+    edited: dict[str, Any] = {
+        "video_frames": ["5", 0],
+        "video_fps": ["5", 2],
+        "video_audio": ["5", 1],
+        "instruction": "x",
+    }
+    graph = {
+        "1": graph["1"],
+        "4": node("LoadVideo", file="lance-square-moves.mp4"),
+        "5": node("GetVideoComponents", video=["4", 0]),
+        "6": node("LanceVideoEdit", **edited, **asked),
+        "7": node("CreateVideo", images=["6", 0], audio=["6", 1], fps=["6", 2]),
+        "8": node("SaveVideo", video=["7", 0], filename_prefix="edited", format="auto", codec="auto"),
+    }
+    planned = run(lanced, graph, tmp_path, "--dry-run")
+    assert "6 LancedVideoEdit (LancedVideoEdit): a job of the daemon, video_edit" in planned.stdout
+
+
 def test_latents_are_saved_with_graph_and_receipt_and_go_on_from_there(lanced: Lanced, tmp_path: Path) -> None:
     saved = node("SaveLatent", samples=["2", 1], filename_prefix="latents/kept")
     graph: Graph = {"1": MODEL, "2": picture(), "3": saved}

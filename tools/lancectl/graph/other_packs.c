@@ -175,7 +175,7 @@ static void move_links(cJSON *nodes, const cJSON *table, cJSON *node, const stru
         if (is_gone)
             cJSON_Delete(cJSON_DetachItemViaPointer(inputs_of(node), value));
         else if (link)
-            set(inputs_of(node), value->string, link);
+            cJSON_ReplaceItemInObjectCaseSensitive(inputs_of(node), value->string, link);
         else
             cJSON_SetNumberValue(cJSON_GetArrayItem(value, 1), output);
     }
