@@ -70,7 +70,7 @@ static void a_saved_job_goes_on_to_the_same_bytes(void **state)
     (void)state;
     for (int i = 0; i < TASKS; i++) {
         const struct lance_request r = request_of(tasks[i]);
-        struct lance_job *job = start(&r), *other;
+        struct lance_job *job = start(&r), *other = NULL;
         struct lance_progress progress;
         struct error error;
         void *saved;
