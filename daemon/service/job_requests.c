@@ -72,11 +72,11 @@ static int submit(struct call *call, struct job_status *status, struct error *er
     json_add(call->fields, "ignored", job_request_unknown(call->message));
     int result = open_request(call, &request, error);
     if (result == 0) {
-        request_digest(request, digest);
         if (!jobs_find(jobs, call->job, status)) /* else the table tells a repetition from a mistake */
             result = check(call, request, error);
         if (result == 0) {
             log_debug(call->job, "submitted: %s", lance_task_name(request->lance.task));
+            request_digest(request, digest); /* reads the tensors: not before it is worth it */
             const struct job_order order = {
                 .request = request,
                 .close = close_request,
