@@ -20,6 +20,8 @@ def test_what_is_installed_runs_and_is_taken_out_again(tmp_path: Path) -> None:
     for name in ("lanced", "lancectl"):
         said = subprocess.run([folder / "bin" / name, "--version"], check=True, capture_output=True, text=True).stdout
         assert said.startswith(f"{name} ")
+    graph = ["graph", str(ROOT / "workflows/api/t2i.json"), "--dry-run"]  # which needs the tables of nodes
+    assert subprocess.run([folder / "bin/lancectl", *graph], check=True, capture_output=True).stdout
     documents = folder / "share/doc/lanced"
     links = re.findall(r"\]\(([^)#]+)\)", (documents / "README.md").read_text())
     assert [link for link in links if "://" not in link and not (documents / link).exists()] == []
