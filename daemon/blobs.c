@@ -26,6 +26,7 @@ struct entry {
     int users; /* threads in blobs_put */
     bool is_forgotten;
     double touched_at;
+    bool was_held; /* by a job, and nobody has asked for it since: whoever put it has what it was put for */
     struct entry *next;
     uint8_t piece[]; /* enum piece */
 };
@@ -105,16 +106,27 @@ static uint64_t counted_bytes(const struct blobs *blobs)
     return bytes;
 }
 
-/* The one that was touched longest ago, among those that nobody uses and that were not touched for so long; or NULL. A
- * blob that a job holds is of no use to forget, except that there are too many. */
-static struct entry *oldest(struct blobs *blobs, double seconds, bool held_too)
+static void touch(struct entry *entry, bool is_held)
 {
-    const double before = clock_seconds() - seconds;
+    entry->touched_at = clock_seconds();
+    entry->was_held = is_held;
+}
+
+/* The one that was touched longest ago, among those that nobody uses and that may go: `kept_seconds` after that, or, to make
+ * room, `left_alone_seconds` and at once when its job is over; or NULL. A blob that a job holds is of no use to forget,
+ * except that there are too many. */
+static struct entry *oldest(struct blobs *blobs, bool to_make_room, bool held_too)
+{
+    const double now = clock_seconds();
     struct entry *oldest = NULL;
-    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next)
-        if (entry->users == 0 && entry->touched_at <= before && (held_too || !is_held(entry)) &&
+    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next) {
+        const double seconds = !to_make_room     ? blobs->limits.kept_seconds
+                               : entry->was_held ? 0
+                                                 : blobs->limits.left_alone_seconds;
+        if (entry->users == 0 && entry->touched_at <= now - seconds && (held_too || !is_held(entry)) &&
             (oldest == NULL || entry->touched_at < oldest->touched_at))
             oldest = entry;
+    }
     return oldest;
 }
 
@@ -130,7 +142,7 @@ static int make_room(struct blobs *blobs, const struct blob_name *name, struct e
         return error_set(error, ERROR_TOO_LARGE, "bytes: a blob of %llu bytes can never be taken, all together may have %llu "
                          "(lanced --blob-bytes)", (unsigned long long)name->bytes, (unsigned long long)blobs->limits.bytes);
     while (!fits(blobs, name->bytes)) {
-        struct entry *entry = oldest(blobs, blobs->limits.left_alone_seconds, blobs->count >= BLOBS_MOST);
+        struct entry *entry = oldest(blobs, true, blobs->count >= BLOBS_MOST);
         if (entry == NULL)
             return error_set(error, ERROR_BUSY, "blob %.12s: has %.1f MB, and the %d blobs that are here have %.1f MB; %.1f MB in %d "
                              "are allowed (lanced --blob-bytes); try again later", name->sha256, (double)name->bytes / 1e6,
@@ -246,7 +258,7 @@ static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offse
     int status = entry != NULL ? 0 : create(blobs, name, &entry, error);
     if (status != 0)
         return status;
-    entry->touched_at = clock_seconds();
+    touch(entry, false);
     entry->users++;
     take_piece(blobs, entry, offset / BLOBS_PIECE_BYTES, data);
     hash_front(blobs, entry);
@@ -268,7 +280,7 @@ void blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_st
     pthread_mutex_lock(&blobs->lock);
     struct entry *entry = find(blobs, name);
     if (entry != NULL) {
-        entry->touched_at = clock_seconds();
+        touch(entry, false);
         describe(entry, state);
     } else {
         *state = (struct blob_state){.range_count = 1, .missing = {{0, name->bytes}}};
@@ -298,7 +310,7 @@ struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name)
     struct entry *entry = find(blobs, name);
     struct blob *bytes = NULL;
     if (entry != NULL)
-        entry->touched_at = clock_seconds();
+        touch(entry, entry->is_complete);
     if (entry != NULL && entry->is_complete)
         bytes = blob_share(entry->bytes);
     pthread_mutex_unlock(&blobs->lock);
@@ -309,12 +321,12 @@ void blobs_sweep(struct blobs *blobs)
 {
     struct entry *entry;
     pthread_mutex_lock(&blobs->lock);
-    while ((entry = oldest(blobs, blobs->limits.kept_seconds, true)) != NULL) {
+    while ((entry = oldest(blobs, false, true)) != NULL) {
         log_debug(NULL, "blob %.12s: forgotten, nobody asked for it", entry->name.sha256);
         forget(blobs, entry);
     }
     /* What jobs held counts again when they end. */
-    while (counted_bytes(blobs) > blobs->limits.bytes && (entry = oldest(blobs, blobs->limits.left_alone_seconds, false)) != NULL)
+    while (counted_bytes(blobs) > blobs->limits.bytes && (entry = oldest(blobs, true, false)) != NULL)
         forget(blobs, entry);
     pthread_mutex_unlock(&blobs->lock);
 }

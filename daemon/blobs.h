@@ -26,7 +26,7 @@ enum {
 struct blobs_limits {
     uint64_t bytes;            /* all together, those that are still coming included, without those that a job holds; */
     double kept_seconds;       /* so long after somebody touched it one is forgotten; */
-    double left_alone_seconds; /* for so long not even when room is needed */
+    double left_alone_seconds; /* for so long not even when room is needed, unless a job has had it */
 };
 
 struct blobs;

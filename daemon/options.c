@@ -47,7 +47,6 @@ static const char usage[] =
     "  --queue N                       jobs that may wait (default 64),\n"
     "  --queue-bytes BYTES             with requests of at most so much memory together (default 1G)\n"
     "  --blob-bytes BYTES              and payloads that clients put before their jobs of at most so much (default 256M)\n"
-    "  --max-message BYTES             largest request (default 256M)\n"
     "  --results N                     ended jobs to keep until they are fetched and released (default 64),\n"
     "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
     "  --result-seconds S              for so long (default 600)\n"
@@ -63,7 +62,7 @@ static const char usage[] =
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
-    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_MAX_MESSAGE, OPTION_RESULTS, OPTION_RESULT_BYTES,
+    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS, OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
@@ -85,7 +84,6 @@ static const struct option long_options[] = {
     {"queue", required_argument, NULL, OPTION_QUEUE},
     {"queue-bytes", required_argument, NULL, OPTION_QUEUE_BYTES},
     {"blob-bytes", required_argument, NULL, OPTION_BLOB_BYTES},
-    {"max-message", required_argument, NULL, OPTION_MAX_MESSAGE},
     {"results", required_argument, NULL, OPTION_RESULTS},
     {"result-bytes", required_argument, NULL, OPTION_RESULT_BYTES},
     {"result-seconds", required_argument, NULL, OPTION_RESULT_SECONDS},
@@ -324,8 +322,6 @@ static int read_option(struct options *options, int code, const char *value, str
         return read_bytes(&options->blob_bytes, "blob-bytes", value, 1 << 20, error);
     case OPTION_QUEUE_BYTES:
         return read_bytes(&options->jobs.queue_bytes, "queue-bytes", value, 1 << 20, error);
-    case OPTION_MAX_MESSAGE:
-        return read_bytes(&options->max_message_bytes, "max-message", value, 64 << 10, error);
     case OPTION_RESULTS:
         return read_int(&options->jobs.results, "results", value, 1, 10000, error);
     case OPTION_RESULT_BYTES:
@@ -349,7 +345,6 @@ static int read_option(struct options *options, int code, const char *value, str
 int options_read(struct options *out, enum options_action *action, int argc, char **argv, struct error *error)
 {
     *out = (struct options){
-        .max_message_bytes = MESSAGE_DEFAULT_LIMIT_BYTES,
         .blob_bytes = UINT64_C(256) << 20,
         .prefix_cache_bytes = UINT64_C(1) << 30,
         .jobs = {.queue = 64, .queue_bytes = UINT64_C(1) << 30, .results = 64, .result_bytes = UINT64_C(1) << 30,

@@ -26,7 +26,6 @@ struct options {
     struct endpoint endpoint;
     char token[TOKEN_MAX_BYTES + 1]; /* "": none asked for */
     struct backend_options backend;
-    uint64_t max_message_bytes;
     uint64_t blob_bytes;             /* of payloads that no job has yet */
     uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */
     uint64_t prefix_cache_bytes;

@@ -93,7 +93,7 @@ static int choose(const struct clip_shape *shape, int indices[MOST_INDICES], str
     return count;
 }
 
-int sampling_answer(cJSON *answer, const cJSON *request, uint64_t message_bytes, struct error *error)
+int sampling_answer(cJSON *answer, const cJSON *request, uint64_t blob_bytes, struct error *error)
 {
     struct clip_shape shape;
     int indices[MOST_INDICES];
@@ -106,7 +106,7 @@ int sampling_answer(cJSON *answer, const cJSON *request, uint64_t message_bytes,
     json_add_number(answer, "max_seconds", SAMPLING_MAX_SECONDS);
     if (shape.height == 0)
         return 0;
-    code = sampling_fit(count, &shape.height, &shape.width, sampling_source_bytes(message_bytes), error);
+    code = sampling_fit(count, &shape.height, &shape.width, sampling_source_bytes(blob_bytes), error);
     json_add_number(answer, "height", shape.height);
     json_add_number(answer, "width", shape.width);
     return code;

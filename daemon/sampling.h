@@ -4,8 +4,8 @@
 
 #include "base/json.h"
 
-/* Add what PROTOCOL.md says to `answer`. message_bytes: the daemon's limit for a request.
+/* Add what PROTOCOL.md says to `answer`. blob_bytes: the most that a source can have.
  * ERROR_BAD_REQUEST names the field. */
-int sampling_answer(cJSON *answer, const cJSON *request, uint64_t message_bytes, struct error *error);
+int sampling_answer(cJSON *answer, const cJSON *request, uint64_t blob_bytes, struct error *error);
 
 #endif

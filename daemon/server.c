@@ -297,7 +297,7 @@ int server_open(struct server **out, const struct options *options, struct servi
     if (result == 0)
         result = open_contexts(server);
     status = result == 0 ? listener_open(&server->listener, server->socket, &options->endpoint,
-                                         options->max_message_bytes * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error)
+                                         MESSAGE_LIMIT_BYTES * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error)
                          : error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
     if (status != 0) {
         server_close(server);

@@ -313,7 +313,7 @@ static int encode_request(nng_msg **out, struct client *client, const char *requ
     if (client->message_limit_bytes != 0 && bytes > client->message_limit_bytes) {
         free(data);
         return error_set(error, ERROR_TOO_LARGE,
-                         "%s: the message has %llu bytes; lanced at %s accepts %llu (see its --max-message)", request,
+                         "%s: the message has %llu bytes; lanced at %s accepts %llu", request,
                          (unsigned long long)bytes, client->endpoint.url, (unsigned long long)client->message_limit_bytes);
     }
     if (nng_msg_alloc(out, bytes) != 0) {

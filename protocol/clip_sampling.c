@@ -42,7 +42,7 @@ int sampling_fit(int frames, int *height, int *width, uint64_t max_bytes, struct
     return 0;
 }
 
-uint64_t sampling_source_bytes(uint64_t message_bytes)
+uint64_t sampling_source_bytes(uint64_t blob_bytes)
 {
-    return message_bytes - message_bytes / 16; /* the rest is for the prompt */
+    return blob_bytes - blob_bytes / 16; /* the rest is for what goes with it */
 }

@@ -31,7 +31,7 @@ int sampling_frames(int count, double fps, int *indices, int capacity, struct er
  * shape. ERROR_TOO_LARGE when nothing is left of them. */
 int sampling_fit(int frames, int *height, int *width, uint64_t max_bytes, struct error *error);
 
-/* What a source may take of the daemon's limit for a request (limits.message_bytes of hello). */
-uint64_t sampling_source_bytes(uint64_t message_bytes);
+/* What a source may take of the daemon's limit for payloads (limits.blob_bytes of hello). */
+uint64_t sampling_source_bytes(uint64_t blob_bytes);
 
 #endif

@@ -41,7 +41,7 @@ int message_parse(struct message **out, const void *data, uint64_t bytes, uint64
     *out = NULL;
     if (limit_bytes != 0 && bytes > limit_bytes)
         return error_set(error, ERROR_TOO_LARGE,
-                         "message: %llu bytes are over the limit of %llu (lanced --max-message)",
+                         "message: %llu bytes are over the limit of %llu",
                          (unsigned long long)bytes, (unsigned long long)limit_bytes);
     struct message *message = calloc(1, sizeof *message);
     if (message == NULL)

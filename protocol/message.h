@@ -23,7 +23,7 @@ enum {
     MESSAGE_MAX_ENVELOPE_BYTES = 4 << 20, /* a prompt of 100,000 characters fits, escaped twice */
     MESSAGE_MAX_ENVELOPE_VALUES = 1 << 16,
     MESSAGE_MAX_TENSORS = 64,
-    MESSAGE_DEFAULT_LIMIT_BYTES = 256 << 20,
+    MESSAGE_LIMIT_BYTES = 4 << 20, /* of a whole message, either way */
     JOB_ID_MAX_BYTES = 64
 };
 

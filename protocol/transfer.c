@@ -17,12 +17,13 @@ struct transfer {
     uint64_t piece_bytes, moved_bytes, total_bytes;
 };
 
-/* limits.piece_bytes; 0: this daemon takes no pieces. */
-static uint64_t piece_bytes_of(const struct client *client)
+/* Begin a transfer: pieces are of limits.piece_bytes. */
+static int start(struct transfer *transfer, struct client *client, const struct transfer_watch *watch, struct error *error)
 {
-    uint64_t bytes;
+    *transfer = (struct transfer){.client = client, .watch = watch};
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(client), "limits");
-    return json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "piece_bytes"), &bytes) ? bytes : 0;
+    json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "piece_bytes"), &transfer->piece_bytes);
+    return transfer->piece_bytes > 0 ? 0 : error_set(error, ERROR_INTERNAL, "the daemon does not say how large a piece is");
 }
 
 static int tell(const struct transfer *transfer, struct error *error)
@@ -251,9 +252,10 @@ static int submit(struct transfer *transfer, const cJSON *fields, const struct p
 int transfer_submit(struct client *client, const cJSON *fields, const struct tensor_view *tensors, size_t count,
                     const struct transfer_watch *watch, struct error *error)
 {
-    struct transfer transfer = {.client = client, .watch = watch, .piece_bytes = piece_bytes_of(client)};
-    if (transfer.piece_bytes == 0)
-        return client_request(client, "submit", fields, tensors, count, NULL, error);
+    struct transfer transfer;
+    int status = start(&transfer, client, watch, error);
+    if (status != 0)
+        return status;
     if (count > MESSAGE_MAX_TENSORS)
         return error_set(error, ERROR_TOO_LARGE, "submit: %zu tensors; at most %d are accepted", count, MESSAGE_MAX_TENSORS);
     struct payloads *payloads = calloc(1, sizeof *payloads);
@@ -262,8 +264,8 @@ int transfer_submit(struct client *client, const cJSON *fields, const struct ten
     sort_out(payloads, tensors, count);
     cJSON *all = cJSON_Duplicate(fields, true);
     add_named(all, payloads);
-    int status = json_is_complete(all) ? submit(&transfer, all, payloads, error)
-                                       : error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
+    status = json_is_complete(all) ? submit(&transfer, all, payloads, error)
+                                   : error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     cJSON_Delete(all);
     free(payloads);
     return status;
@@ -359,22 +361,18 @@ int job_result_fetch(struct job_result **out, struct client *client, const char 
                      struct error *error)
 {
     *out = NULL;
-    struct transfer transfer = {.client = client, .watch = watch, .piece_bytes = piece_bytes_of(client)};
+    struct transfer transfer;
+    int status = start(&transfer, client, watch, error);
+    if (status != 0)
+        return status;
     struct job_result *result = calloc(1, sizeof *result);
     if (result == NULL)
         return error_set(error, ERROR_NO_MEMORY, "result: out of memory");
-    cJSON *fields = json_object();
-    json_add_text(fields, "job", job);
-    if (transfer.piece_bytes > 0)
-        json_add_bool(fields, "pieces", true);
-    int status = json_is_complete(fields) ? client_request(client, "result", fields, NULL, 0, &result->answer, error)
-                                          : error_set(error, ERROR_NO_MEMORY, "result: out of memory");
-    cJSON_Delete(fields);
+    status = client_job_request(client, "result", job, &result->answer, error);
     if (status == 0)
         status = make_room(result, &transfer.total_bytes, error);
-    if (status == 0 && result->count > 0)
-        status = transfer.piece_bytes > 0 ? get_all(&transfer, result, job, error)
-                                          : error_set(error, ERROR_INTERNAL, "result: the daemon does not say how large a piece is");
+    if (status == 0)
+        status = get_all(&transfer, result, job, error);
     if (status != 0) {
         job_result_close(result);
         return status;

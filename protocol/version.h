@@ -6,6 +6,6 @@
 #define LANCED_VERSION "0.1.0"
 
 /* Raised when an old client or daemon could misunderstand a new one; see PROTOCOL.md. */
-enum { PROTOCOL_VERSION = 1 };
+enum { PROTOCOL_VERSION = 2 };
 
 #endif

@@ -7,8 +7,8 @@ takes. For each way to connect (the nng library through pynng, and the client's 
 
   hello        one small request and its answer
   submit+wait  from submit until the end of a job that has next to nothing to do, less the time of the job's own steps
-  up           a request with N megabytes of pixels, read and refused by the daemon
-  down         a result with about N megabytes of pixels, made once by decode and fetched again and again
+  up           N megabytes that the daemon does not have, piece by piece, with their hash on either side
+  down         a result with about N megabytes of pixels, made once by decode and fetched again and again, in pieces
 
 Every figure is the best and the median of several tries: on a shared machine the rest is other people's work.
 Payloads also have the gigabytes for each second of processor time that both processes took together, which other
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import statistics
@@ -90,9 +91,11 @@ def job_overhead(client: Client) -> float:
         return time.perf_counter() - start - sum(steps)
 
 
-def refused(client: Client, source: np.ndarray[Any, Any]) -> None:
+def refused(client: Client, source: np.ndarray[Any, Any], number: int) -> None:
+    """Send a video that the daemon does not have, for a job that it refuses."""
+    source.reshape(-1)[:8] = np.frombuffer(number.to_bytes(8, "little"), np.uint8)
     try:
-        client.call("submit", {"source": source}, job="bench", task="encode", params={}, timeout=60.0)
+        client.submit("encode", source=source)
     except BadRequest:
         return
     raise SystemExit("the daemon took a video that it should refuse")
@@ -103,20 +106,19 @@ def measure(endpoint: str, peer: Callable[[str], Peer], megabytes: int) -> dict[
     source = np.random.default_rng(0).integers(0, 256, (TOO_MANY_FRAMES, height, SIDE, 3), dtype=np.uint8)
     pictures = max(1, round(megabytes * 1e6 / FRAME_BYTES))
     latents = np.zeros((min(pictures, 32), 48, 1, CELLS, CELLS), np.float32)
+    numbers = itertools.count(time.time_ns())
     with Client(endpoint, timeout=600.0, peer_factory=peer) as client:
         client.load()
         pid = client.hello().pid
         figures: dict[str, Any] = {
             "hello_ms": milliseconds(tries(client.hello, REQUESTS)),
             "submit_wait_ms": milliseconds(sorted(job_overhead(client) for _ in range(JOBS))),
-            "up_gb_per_s": payload(pid, source.nbytes, lambda: refused(client, source)),
+            "up_gb_per_s": payload(pid, source.nbytes, lambda: refused(client, source, next(numbers))),
         }
         with client.submit("decode", latents=latents) as job:
             pixels = job.result().pixels
             assert pixels is not None
-            figures["down_gb_per_s"] = payload(
-                pid, pixels.nbytes, lambda: client.call("result", timeout=60.0, job=job.id)
-            )
+            figures["down_gb_per_s"] = payload(pid, pixels.nbytes, job.result)
     return figures
 
 

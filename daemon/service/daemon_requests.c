@@ -29,7 +29,7 @@ int handle_hello(struct call *call, const cJSON *request, struct error *error)
     json_add_text(call->fields, "build", lance_build());
     json_add_number(call->fields, "pid", getpid());
     cJSON *limits = json_add_object(call->fields, "limits");
-    json_add_number(limits, "message_bytes", (double)options->max_message_bytes);
+    json_add_number(limits, "message_bytes", MESSAGE_LIMIT_BYTES);
     json_add_number(limits, "piece_bytes", BLOBS_PIECE_BYTES);
     json_add_number(limits, "blob_bytes", (double)options->blob_bytes);
     json_add_number(limits, "queue", options->jobs.queue);
@@ -128,5 +128,5 @@ int handle_parameters(struct call *call, const cJSON *request, struct error *err
 
 int handle_sampling(struct call *call, const cJSON *request, struct error *error)
 {
-    return sampling_answer(call->fields, request, call->service->options->max_message_bytes, error);
+    return sampling_answer(call->fields, request, call->service->options->blob_bytes, error);
 }

@@ -98,22 +98,13 @@ static int answer_in_brief(struct call *call, struct blob *whole, struct error *
 int handle_result(struct call *call, const cJSON *request, struct error *error)
 {
     struct blob *whole = NULL;
-    const cJSON *pieces = cJSON_GetObjectItemCaseSensitive(request, "pieces");
     int status = call_read_job(call, request, error);
-    if (status == 0 && pieces != NULL && !cJSON_IsBool(pieces))
-        status = error_set(error, ERROR_BAD_REQUEST, "pieces: must be true or false");
     if (status == 0)
         status = jobs_result(call->service->jobs, call->job, &whole, error);
-    if (status != 0)
-        return status;
-    if (cJSON_IsTrue(pieces)) {
+    if (status == 0)
         status = answer_in_brief(call, whole, error);
-        blob_close(whole);
-        return status;
-    }
-    call->answer = whole;
-    jobs_count_fetched(call->service->jobs, call->job, whole->bytes, whole->bytes);
-    return 0;
+    blob_close(whole);
+    return status;
 }
 
 /* What of which tensor a client asks for. */

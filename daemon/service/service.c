@@ -173,7 +173,7 @@ bool service_handle(struct call *call, const void *data, uint64_t bytes, void *o
     struct error error = {0};
     call->job[0] = '\0';
     call->kind = NULL;
-    int status = message_parse(&call->message, data, bytes, service->options->max_message_bytes, &error);
+    int status = message_parse(&call->message, data, bytes, MESSAGE_LIMIT_BYTES, &error);
     if (status != 0) {
         release(owner);
         atomic_fetch_add(&service->bad_messages, 1);

@@ -52,9 +52,9 @@ Message = tuple[bytes, Any, dict[str, Tensor]]
 
 
 def good_requests() -> dict[str, Message]:
-    hello = {"protocol": 1, "request": "hello", "client": "vectors 1"}
+    hello = {"protocol": 2, "request": "hello", "client": "vectors 1"}
     submit = {
-        "protocol": 1,
+        "protocol": 2,
         "request": "submit",
         "job": "fox-1",
         "task": "t2i",
@@ -67,7 +67,7 @@ def good_requests() -> dict[str, Message]:
     }
     noise: dict[str, Tensor] = {"noise": ("F32", [1, 1, 48], floats(*[i / 8 - 3 for i in range(48)]))}
     part = {
-        "protocol": 1,
+        "protocol": 2,
         "request": "submit",
         "job": "fox-2",
         "task": "t2i",
@@ -93,7 +93,7 @@ def good_requests() -> dict[str, Message]:
 
 def good_answers() -> dict[str, Message]:
     events = {
-        "protocol": 1,
+        "protocol": 2,
         "ok": True,
         "events": [
             {"sequence": 3, "event": "progress", "stage": "denoise", "step": 1, "steps": 30, "eta_seconds": None},
@@ -103,7 +103,7 @@ def good_answers() -> dict[str, Message]:
     }
     preview: dict[str, Tensor] = {"preview.4": ("U8", [1, 2, 3, 3], bytes(range(18)))}
     result = {
-        "protocol": 1,
+        "protocol": 2,
         "ok": True,
         "task": "x2t_image",
         "seed": 9007199254740992,
@@ -115,7 +115,7 @@ def good_answers() -> dict[str, Message]:
         "latents": ("F32", [1, 48, 0, 1, 1], b""),
         "token_ids": ("I32", [3], struct.pack("<3i", 1, -2, 2147483647)),
     }
-    failure = {"protocol": 1, "ok": False, "error": {"code": "busy", "message": "the queue is full"}}
+    failure = {"protocol": 2, "ok": False, "error": {"code": "busy", "message": "the queue is full"}}
     return {
         "events": (message(events, preview), events, preview),
         "result": (message(result, result_tensors), result, result_tensors),
@@ -124,7 +124,7 @@ def good_answers() -> dict[str, Message]:
 
 
 def bad_messages() -> dict[str, tuple[bytes, str, bool]]:
-    envelope = {"protocol": 1, "request": "hello"}
+    envelope = {"protocol": 2, "request": "hello"}
     tensor: dict[str, Tensor] = {"x": ("F32", [2], floats(1, 2))}
     whole = message(envelope, tensor)
     text = json.dumps(envelope)
@@ -159,7 +159,7 @@ def bad_messages() -> dict[str, tuple[bytes, str, bool]]:
         "metadata_no_text": (frame(padded(b'{"__metadata__": {"lance": {}}}')), "an envelope that is no string", False),
         "envelope_empty": (with_envelope(""), "an empty envelope", False),
         "envelope_no_object": (with_envelope("[1]"), "an envelope that is an array", False),
-        "envelope_cut": (with_envelope('{"protocol": 1'), "an envelope that is cut", False),
+        "envelope_cut": (with_envelope('{"protocol": 2'), "an envelope that is cut", False),
         "envelope_followed": (with_envelope("{} {}"), "two values in one envelope", False),
         "envelope_nul": (with_envelope('{"prompt": "a\\u0000b"}'), "an escaped NUL in a string", lenient),
         "envelope_nan": (with_envelope('{"guidance_scale": NaN}'), "NaN, which is no JSON", lenient),
@@ -176,7 +176,7 @@ def bad_messages() -> dict[str, tuple[bytes, str, bool]]:
 
 
 def main() -> None:
-    for old in [*HERE.glob("*.safetensors"), *HERE.glob("*.json")]:
+    for old in [*HERE.glob("good_*"), *HERE.glob("bad_*")]:
         old.unlink()
     for name, (data, envelope, tensors) in {**good_requests(), **good_answers()}.items():
         described = {

@@ -126,7 +126,7 @@ def test_a_daemon_of_another_protocol_says_both_versions(comfyui: ComfyUI, tmp_p
         form["1"]["inputs"]["endpoint"] = endpoint
         run = comfyui.run(form)
     assert run.status == "error"
-    assert f"speaks protocol {protocol} (version {version}), this client protocol 1 (lanced_client 0.1.0)" in run.error
+    assert f"speaks protocol {protocol} (version {version}), this client protocol 2 (lanced_client 0.1.0)" in run.error
     assert "update the older of the two" in run.error
 
 

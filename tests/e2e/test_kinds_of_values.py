@@ -94,7 +94,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], dict[str, set[str]]]] = {
     ),
     "jobs": ({}, {"after": WHOLE}),
     "wait": ({"job": "kinds"}, {"job": TEXTS, "after": WHOLE, "timeout_ms": WHOLE}),
-    "result": ({"job": "kinds"}, {"job": TEXTS, "pieces": BOOLEANS}),
+    "result": ({"job": "kinds"}, {"job": TEXTS}),
     "put": ({"blob": HASH, "bytes": 1}, {"blob": set(), "bytes": WHOLE - {"zero"}, "offset": WHOLE}),
     "get": ({"job": "kinds", "tensor": "pixels"}, {"job": TEXTS, "tensor": TEXTS, "offset": WHOLE, "length": WHOLE}),
     "cancel": ({"job": "kinds"}, {"job": TEXTS}),
@@ -124,7 +124,7 @@ def peer(lanced: Lanced) -> Iterator[SocketPeer]:
 def answer_to(peer: SocketPeer, envelope: dict[str, Any]) -> dict[str, Any]:
     answer, _ = decode(peer.request([encode(envelope)], ANSWER_SECONDS))
     if answer["ok"] and envelope["request"] == "submit":
-        decode(peer.request([encode({"protocol": 1, "request": "release", "job": envelope["job"]})], ANSWER_SECONDS))
+        decode(peer.request([encode({"protocol": 2, "request": "release", "job": envelope["job"]})], ANSWER_SECONDS))
     return answer
 
 
@@ -140,7 +140,7 @@ def test_a_field_of_another_kind_is_refused_by_name(peer: SocketPeer, request_na
     good, kinds = REQUESTS[request_name]
     may_be = {"protocol": NUMBERS, "request": TEXTS, **kinds}[field]
     for kind, value in VALUES.items():
-        answer = answer_to(peer, {"protocol": 1, "request": request_name, **good, field: value})
+        answer = answer_to(peer, {"protocol": 2, "request": request_name, **good, field: value})
         if kind not in may_be:
             assert_is_refused_by_name(answer, field, kind)
         else:
@@ -152,7 +152,7 @@ def test_a_field_of_another_kind_is_refused_by_name(peer: SocketPeer, request_na
 def test_a_parameter_of_another_kind_is_refused_by_name(peer: SocketPeer, task: str, parameter: str) -> None:
     for kind, value in VALUES.items():
         params = QUICK | {parameter: value}
-        answer = answer_to(peer, {"protocol": 1, "request": "submit", **SUBMIT, "task": task, "params": params})
+        answer = answer_to(peer, {"protocol": 2, "request": "submit", **SUBMIT, "task": task, "params": params})
         if kind not in PARAMETERS[parameter]:
             assert_is_refused_by_name(answer, parameter, kind)
         else:
@@ -173,7 +173,7 @@ def test_a_tensor_described_by_another_kind_of_value_is_a_bad_request(peer: Sock
     good = {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
     for value in VALUES.values():
         entry = {**good, field: value} if field in good else value
-        metadata = {"lance": '{"protocol":1,"request":"hello"}'}
+        metadata = {"lance": '{"protocol":2,"request":"hello"}'}
         text = json.dumps({"__metadata__": metadata, "x": entry})
         answer, _ = decode(peer.request([len(text).to_bytes(8, "little") + text.encode() + b"1234"], ANSWER_SECONDS))
         assert answer["error"]["code"] == "bad_request"

@@ -198,10 +198,10 @@ def test_status_and_models_are_told_to_people_and_programs(lanced: Lanced) -> No
     assert lanced.endpoint in status.stdout
     assert "lance-demo" in status.stdout
     assert status.stdout.count("backend") + status.stdout.count("cpu") == 1
-    assert re.search(r"^  limits.message_bytes +268\.4 MB$", status.stdout, re.MULTILINE)
+    assert re.search(r"^  limits.message_bytes +4\.2 MB$", status.stdout, re.MULTILINE)
     told = json.loads(lanced.lancectl("status", "--json").stdout)
     assert told["backend"]
-    assert told["limits"]["message_bytes"] == 256 << 20
+    assert told["limits"]["message_bytes"] == 4 << 20
     assert "* lance-demo" in lanced.lancectl("models").stdout
     assert json.loads(lanced.lancectl("models", "--json").stdout)["models"][0]["loaded"] is True
     assert "lance-demo" in lanced.lancectl("load", "lance-demo").stdout

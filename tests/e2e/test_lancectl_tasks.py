@@ -178,7 +178,7 @@ def test_of_a_long_video_only_sampled_frames_are_sent(lanced: Lanced, tmp_path: 
 def test_sources_larger_than_a_request_are_made_smaller(circle: Path, tmp_path: Path) -> None:
     with Image.open(circle) as picture:
         picture.resize((1600, 1600)).save(tmp_path / "large.png")
-    with Lanced("--max-message", "2M") as small:
+    with Lanced("--blob-bytes", "2M") as small:
         done = small.lancectl("ask", str(tmp_path / "large.png"), "Describe the image.", *SEEN)
     assert done.returncode == 0, done.stderr
     assert "instead of 1600x1600" in done.stderr

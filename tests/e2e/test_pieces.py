@@ -24,7 +24,7 @@ class Asking:
         self.peer = SocketPeer(endpoint)
 
     def answer(self, request: str, payload: dict[str, Any] | None = None, **fields: Any) -> tuple[dict[str, Any], Any]:
-        message = encode({"protocol": 1, "request": request, **fields}, payload)
+        message = encode({"protocol": 2, "request": request, **fields}, payload)
         return decode(self.peer.request([message], ANSWER_SECONDS))
 
     def get(self, request: str, payload: dict[str, Any] | None = None, **fields: Any) -> tuple[dict[str, Any], Any]:
@@ -51,7 +51,7 @@ class Asking:
         return name
 
     def pull(self, job: str) -> dict[str, Any]:
-        envelope, inline = self.get("result", job=job, pieces=True)
+        envelope, inline = self.get("result", job=job)
         tensors = dict(inline)
         for name, tensor in envelope["tensors"].items():
             data = b""
@@ -82,7 +82,7 @@ def named(blob: str, tensor: np.ndarray[Any, Any]) -> dict[str, Any]:
 def test_a_job_of_pieces_gives_the_bytes_of_one_in_two_messages(asking: Asking) -> None:
     asking.get("submit", {"latents": LATENTS}, **decode_job("whole"))
     assert asking.end_of("whole") == "done"
-    _, whole = asking.get("result", job="whole")
+    whole = asking.pull("whole")
 
     blob = asking.put(LATENTS.tobytes())
     asking.get("submit", **decode_job("pieces"), tensors=named(blob, LATENTS))

@@ -218,7 +218,7 @@ def test_a_small_stack_is_enough_for_the_most_nested_message(
     nested: Any = 1
     for _ in range(900):
         nested = [nested]
-    text = json.dumps({"protocol": 1, "request": "hello", "x": nested})
+    text = json.dumps({"protocol": 2, "request": "hello", "x": nested})
     with client_of(folder) as client:
         with pynng.Req0(dial=client.endpoint, send_timeout=5000, recv_timeout=5000) as peer:
             peer.send(safetensors.numpy.save({}, metadata={"lance": text}))

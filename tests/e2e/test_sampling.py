@@ -82,7 +82,7 @@ def test_a_wrong_field_is_refused_by_name(client: Client, fields: dict[str, Any]
 
 
 def test_frames_that_would_not_fit_into_a_request_are_made_smaller(client: Client) -> None:
-    limit = client.hello().limits["message_bytes"]
+    limit = client.hello().limits["blob_bytes"]
     small = client.sampling("video_edit", 69, 12.0, 360, 640)
     assert (small.height, small.width) == (360, 640)
     large = client.sampling("video_edit", 69, 12.0, 2160, 3840)

@@ -64,7 +64,7 @@ def with_header(header: Any, data: bytes = b"") -> bytes:
     return struct.pack("<Q", len(text)) + text + data
 
 
-HELLO = {"lance": '{"protocol":1,"request":"hello"}'}
+HELLO = {"lance": '{"protocol":2,"request":"hello"}'}
 
 NO_MESSAGES = {
     "one byte": b"x",
@@ -77,9 +77,9 @@ NO_MESSAGES = {
     "no envelope": with_header({}),
     "an envelope that is no JSON": envelope_of("{"),
     "an envelope that is a list": envelope_of("[]"),
-    "NaN in the envelope": envelope_of('{"protocol":1,"request":"hello","x":NaN}'),
-    "no request": envelope_of('{"protocol":1}'),
-    "a request that is a number": envelope_of('{"protocol":1,"request":7}'),
+    "NaN in the envelope": envelope_of('{"protocol":2,"request":"hello","x":NaN}'),
+    "no request": envelope_of('{"protocol":2}'),
+    "a request that is a number": envelope_of('{"protocol":2,"request":7}'),
     "no protocol": envelope_of('{"request":"hello"}'),
     "a tensor beyond the data": with_header(
         {"__metadata__": HELLO, "x": {"dtype": "U8", "shape": [9], "data_offsets": [0, 9]}}, b"12"
@@ -106,13 +106,13 @@ def test_what_is_no_message_is_refused_as_a_bad_request(lanced: Lanced, message:
 
 
 def test_every_bit_flip_in_a_message_is_survived(lanced: Lanced) -> None:
-    message = encode({"protocol": 1, "request": "stats"}, {"x": np.zeros(2, dtype=np.uint8)})
+    message = encode({"protocol": 2, "request": "stats"}, {"x": np.zeros(2, dtype=np.uint8)})
     with pynng.Req0(dial=lanced.endpoint, send_timeout=5000, recv_timeout=5000) as peer:
         for bit in range(0, 8 * len(message), 7):
             damaged = bytearray(message)
             damaged[bit // 8] ^= 1 << (bit % 8)
             peer.send(bytes(damaged))
-            assert decode(peer.recv())[0]["protocol"] == 1
+            assert decode(peer.recv())[0]["protocol"] == 2
 
 
 def test_another_protocol_is_told_both_versions(lanced: Lanced) -> None:
@@ -188,7 +188,7 @@ def test_several_frames_where_one_picture_is_wanted_are_refused(client: Client) 
 def test_nan_guidance_is_refused(lanced: Lanced) -> None:
     text = json.dumps(
         {
-            "protocol": 1,
+            "protocol": 2,
             "request": "submit",
             "job": "nan",
             "task": "t2i",
@@ -224,14 +224,14 @@ def test_unknown_jobs_are_not_found(client: Client) -> None:
 
 
 def test_a_message_over_the_limit_is_refused_with_the_numbers() -> None:
-    with Lanced("--max-message", "1M") as daemon:
-        big = encode({"protocol": 1, "request": "hello"}, {"x": np.zeros(1_500_000, dtype=np.uint8)})
+    with Lanced("--blob-bytes", "1M") as daemon:
+        big = encode({"protocol": 2, "request": "hello"}, {"x": np.zeros(4_500_000, dtype=np.uint8)})
         answer, _ = raw(daemon, big)
         assert answer["error"]["code"] == "too_large"
         with daemon.client() as client:
             with pytest.raises(TooLarge, match="1048576"):
                 client.submit("image_edit", source=np.zeros((1, 1024, 1024, 3), np.uint8), **REQUEST)
-            huge = encode({"protocol": 1, "request": "hello"}, {"x": np.zeros(9_000_000, dtype=np.uint8)})
+            huge = encode({"protocol": 2, "request": "hello"}, {"x": np.zeros(9_000_000, dtype=np.uint8)})
             with pynng.Req0(dial=daemon.endpoint, send_timeout=5000, recv_timeout=500) as peer:
                 peer.send(huge)
                 with pytest.raises(pynng.Timeout):
@@ -287,7 +287,7 @@ def test_rubbish_on_the_socket_and_peers_that_hang_up_are_survived(lanced: Lance
 def test_a_client_that_reads_no_answers_takes_nothing_from_the_others(lanced: Lanced, client: Client) -> None:
     picture = client.submit("t2i", **(REQUEST | {"width": 512, "height": 512, "num_inference_steps": 1}))
     picture.result()
-    message = encode({"protocol": 1, "request": "result", "job": picture.id})
+    message = encode({"protocol": 2, "request": "get", "job": picture.id, "tensor": "pixels"})
     peer = connect(lanced)
     peer.settimeout(0.5)
     peer.sendall(GREETING)

@@ -32,11 +32,11 @@ from lanced_client import (
 from lanced_client.wire import encode
 from scripted_daemon import scripted_daemon
 
-HELLO = {"version": "0.1.0", "generation": "first", "limits": {"message_bytes": 1000}}
+HELLO = {"version": "0.1.0", "generation": "first", "limits": {"message_bytes": 1000, "piece_bytes": 1 << 20}}
 
 
 def error(code: str, message: str) -> bytes:
-    return encode({"protocol": 1, "ok": False, "error": {"code": code, "message": message}})
+    return encode({"protocol": 2, "ok": False, "error": {"code": code, "message": message}})
 
 
 def test_importing_the_package_loads_no_torch() -> None:
@@ -60,16 +60,16 @@ def test_an_endpoint_that_is_none_is_a_connection_error(bad: str, peer_factory: 
 
 def test_another_protocol_version_is_named_with_both_versions(endpoint: str, peer_factory: Any) -> None:
     def answer(_: dict[str, Any]) -> bytes:
-        return encode({"protocol": 2, "ok": True, "version": "9.0"})
+        return encode({"protocol": 3, "ok": True, "version": "9.0"})
 
     with scripted_daemon(endpoint, answer), Client(endpoint, peer_factory=peer_factory) as client:
-        with pytest.raises(VersionMismatch, match=r"speaks protocol 2 \(version 9.0\).*protocol 1"):
+        with pytest.raises(VersionMismatch, match=r"speaks protocol 3 \(version 9.0\).*protocol 2"):
             client.hello()
 
 
 def test_another_version_of_the_same_protocol_works_and_is_told_once(endpoint: str, peer_factory: Any) -> None:
     def answer(_: dict[str, Any]) -> bytes:
-        return encode({"protocol": 1, "ok": True, "version": "9.0", "generation": "g"})
+        return encode({"protocol": 2, "ok": True, "version": "9.0", "generation": "g"})
 
     with scripted_daemon(endpoint, answer), Client(endpoint, peer_factory=peer_factory) as client:
         with pytest.warns(UserWarning, match=r"has version 9\.0, this client 0\.1\.0"):

@@ -20,7 +20,7 @@ def test_a_message_comes_back_as_it_was() -> None:
         "token_ids": np.array([1, -2], dtype=np.int32),
         "empty": np.zeros((0, 3), dtype=np.uint8),
     }
-    envelope = {"protocol": 1, "text": 'ein Fuchs im Schnee 🦊 雪 "quoted"\n'}
+    envelope = {"protocol": 2, "text": 'ein Fuchs im Schnee 🦊 雪 "quoted"\n'}
     answer, arrays = decode(encode(envelope, tensors))
     assert answer == envelope
     assert arrays.keys() == tensors.keys()
@@ -35,7 +35,7 @@ def test_a_part_of_a_larger_array_travels_as_it_looks() -> None:
 
 
 def test_every_truncation_is_refused() -> None:
-    message = encode({"protocol": 1}, {"x": np.ones(4, dtype=np.float32)})
+    message = encode({"protocol": 2}, {"x": np.ones(4, dtype=np.float32)})
     for length in range(len(message)):
         with pytest.raises(BadAnswer):
             decode(message[:length])
@@ -91,7 +91,7 @@ def test_a_tensor_that_lies_about_its_data_is_refused(entry: object, words: str)
 
 def test_what_is_written_the_safetensors_library_reads() -> None:
     tensors: Tensors = {"source": np.arange(9, dtype=np.uint8).reshape(3, 1, 3), "latents": np.ones((1, 2), ">f4")}
-    read = safetensors.numpy.load(encode({"protocol": 1}, tensors))
+    read = safetensors.numpy.load(encode({"protocol": 2}, tensors))
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(read[name], tensor)

@@ -27,7 +27,7 @@ def scripted_daemon(endpoint: str, answer: Answer) -> Iterator[None]:
                     request, _ = decode(listener.recv())
                     reply = answer(request)
                     if isinstance(reply, dict):
-                        reply = encode({"protocol": 1, "ok": True, **reply})
+                        reply = encode({"protocol": 2, "ok": True, **reply})
                     if reply is not None:
                         listener.send(reply)
 

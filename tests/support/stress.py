@@ -101,10 +101,8 @@ class Stress:
                 ending = event["event"] if event["event"] in ENDINGS else ""
         self._count(ending)
         if ending == "done":
-            _, tensors = client.call("result", job=job)
-            np.testing.assert_array_equal(tensors["pixels"], self._pixels[seed])
             _, piece = client.call("get", job=job, tensor="pixels")
-            assert piece["piece"].tobytes() == self._pixels[seed].tobytes()
+            assert piece["piece"].tobytes() == np.asarray(self._pixels[seed]).tobytes()
         elif not cancels:
             raise AssertionError(f"{job} ended as {ending}")
         client.call("release", job=job)
@@ -113,7 +111,7 @@ class Stress:
         """One of a few blobs that others put too, in some order."""
         data = chance.choice(BLOBS)
         piece_bytes = client.hello().limits["piece_bytes"]
-        fields = {"blob": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        fields: dict[str, Any] = {"blob": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         pieces = list(range(0, len(data), piece_bytes))
         for offset in chance.sample(pieces, len(pieces)):
             piece = np.frombuffer(data, np.uint8)[offset : offset + piece_bytes]

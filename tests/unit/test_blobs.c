@@ -216,6 +216,19 @@ static void what_was_touched_just_now_is_not_forgotten_for_others(void **state)
     blobs_close(blobs);
 }
 
+static void what_a_job_has_had_makes_room_at_once(void **state)
+{
+    (void)state;
+    struct blobs *blobs = open_store(SIZE + 100);
+    struct blob_state now;
+    struct error error;
+    for (int i = 0; i < PIECES; i++)
+        put(blobs, i, &now);
+    blob_close(blobs_hold(blobs, &name)); /* its job is over */
+    assert_int_equal(start_another(blobs, 1, 2 * PIECE, &error), 0);
+    blobs_close(blobs);
+}
+
 static void thousands_of_started_blobs_end_in_busy(void **state)
 {
     (void)state;
@@ -359,6 +372,7 @@ int main(void)
         cmocka_unit_test(pieces_off_the_grid_are_refused_with_what_is_right),
         cmocka_unit_test(a_size_beyond_the_limit_takes_no_memory),
         cmocka_unit_test(what_was_touched_just_now_is_not_forgotten_for_others),
+        cmocka_unit_test(what_a_job_has_had_makes_room_at_once),
         cmocka_unit_test(thousands_of_started_blobs_end_in_busy),
         cmocka_unit_test(who_holds_a_blob_keeps_it_when_the_store_is_gone),
         cmocka_unit_test(what_nobody_touched_for_long_is_forgotten),

@@ -79,10 +79,10 @@ static void assert_refuses(const char *envelope, const char *words)
 static void a_daemon_of_another_protocol_is_refused_with_both_versions(void **state)
 {
     (void)state;
-    assert_refuses("{\"protocol\":7,\"ok\":true,\"version\":\"9.9\"}", "speaks protocol 7, test 1.2.3 speaks 1; install both from the same release");
+    assert_refuses("{\"protocol\":7,\"ok\":true,\"version\":\"9.9\"}", "speaks protocol 7, test 1.2.3 speaks 2; install both from the same release");
     assert_refuses("{\"protocol\":7,\"ok\":false,\"version\":\"9.9\",\"error\":{\"code\":\"unsupported\",\"message\":\"no\"}}",
                    "lanced 9.9 at ");
-    assert_refuses("{\"ok\":true}", "speaks protocol none, test 1.2.3 speaks 1");
+    assert_refuses("{\"ok\":true}", "speaks protocol none, test 1.2.3 speaks 2");
 }
 
 static void a_daemon_of_another_version_with_the_same_protocol_is_served(void **state)
@@ -91,7 +91,7 @@ static void a_daemon_of_another_version_with_the_same_protocol_is_served(void **
     struct scripted daemon;
     struct client *client;
     struct error error;
-    start(&daemon, "{\"protocol\":1,\"ok\":true,\"version\":\"9.9\",\"generation\":\"g\"}");
+    start(&daemon, "{\"protocol\":2,\"ok\":true,\"version\":\"9.9\",\"generation\":\"g\"}");
     const struct client_options options = {.endpoint = daemon.endpoint, .name = "test 1.2.3"};
     assert_int_equal(client_open(&client, &options, &error), 0);
     assert_string_equal(json_text(client_hello(client), "version"), "9.9");
@@ -151,7 +151,7 @@ static void a_daemon_that_hangs_up_on_a_request_again_and_again_is_given_up(void
     struct scripted daemon;
     struct client *client;
     struct error error;
-    start(&daemon, "{\"protocol\":1,\"ok\":true,\"version\":\"9.9\",\"generation\":\"g\"}");
+    start(&daemon, "{\"protocol\":2,\"ok\":true,\"version\":\"9.9\",\"generation\":\"g\"}");
     const struct client_options options = {.endpoint = daemon.endpoint, .name = "test"};
     assert_int_equal(client_open(&client, &options, &error), 0);
     static const uint8_t data[2 * LARGEST_REQUEST_BYTES];

@@ -61,7 +61,7 @@ static struct job_request *open_request(const cJSON *vector, const char *model)
     json_add_text(envelope, "model", model);
     json_add(envelope, "params", cJSON_Duplicate(cJSON_GetObjectItem(vector, "params"), true));
     assert_int_equal(message_encode(&data, &bytes, envelope, tensors, count, &error), 0);
-    if (message_parse(&message, data, bytes, MESSAGE_DEFAULT_LIMIT_BYTES, &error))
+    if (message_parse(&message, data, bytes, MESSAGE_LIMIT_BYTES, &error))
         fail_msg("%s", error.text);
     message_adopt(message, data, free);
     struct payloads payloads;

@@ -305,14 +305,14 @@ static void wait_until_running(struct client *client, const char *job)
 static void hello_tells_who_answers(void **state)
 {
     struct fixture *fixture = *state;
-    START(fixture, "--max-message", "1M");
+    START(fixture);
     struct client *client = connect_to(fixture);
     const cJSON *hello = client_hello(client);
     assert_string_equal(json_text(hello, "version"), LANCED_VERSION);
     assert_int_equal(whole(hello, "protocol"), PROTOCOL_VERSION);
     assert_int_equal(whole(hello, "pid"), fixture->pid);
     assert_int_equal(strlen(json_text(hello, "generation")), 32);
-    assert_int_equal(whole(cJSON_GetObjectItem(hello, "limits"), "message_bytes"), 1 << 20);
+    assert_int_equal(whole(cJSON_GetObjectItem(hello, "limits"), "message_bytes"), MESSAGE_LIMIT_BYTES);
     assert_string_equal(json_text(hello, "default_model"), "fake");
     client_close(client);
 }
@@ -688,7 +688,7 @@ static void nonsense_is_answered_and_the_daemon_lives(void **state)
     /* Every prefix of a good message. */
     void *data;
     uint64_t bytes;
-    cJSON *envelope = json("{\"protocol\":1,\"request\":\"shutdown\"}");
+    cJSON *envelope = json("{\"protocol\":2,\"request\":\"shutdown\"}");
     assert_int_equal(message_encode(&data, &bytes, envelope, NULL, 0, &error), 0);
     cJSON_Delete(envelope);
     for (uint64_t length = 0; length + 1 < bytes; length += 3)
@@ -712,11 +712,11 @@ static void other_protocols_are_told_so(void **state)
         const char *envelope, *words;
         int code;
     } wrong[] = {
-        {"{\"protocol\":2,\"request\":\"hello\"}", "the client speaks protocol 2, lanced " LANCED_VERSION " speaks 1", ERROR_UNSUPPORTED},
+        {"{\"protocol\":1,\"request\":\"hello\"}", "the client speaks protocol 1, lanced " LANCED_VERSION " speaks 2", ERROR_UNSUPPORTED},
         {"{\"request\":\"hello\"}", "protocol: must be a number", ERROR_BAD_REQUEST},
         {"{\"protocol\":\"1\",\"request\":\"hello\"}", "protocol: must be a number", ERROR_BAD_REQUEST},
-        {"{\"protocol\":1}", "request: must be a string", ERROR_BAD_REQUEST},
-        {"{\"protocol\":1,\"request\":7}", "request: must be a string", ERROR_BAD_REQUEST},
+        {"{\"protocol\":2}", "request: must be a string", ERROR_BAD_REQUEST},
+        {"{\"protocol\":2,\"request\":7}", "request: must be a string", ERROR_BAD_REQUEST},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         cJSON *envelope = json("%s", wrong[i].envelope);
@@ -755,19 +755,19 @@ static void assert_connection_is_closed_on(const struct fixture *fixture, uint64
 static void a_message_over_the_limit_is_told_so_and_one_far_over_loses_its_connection(void **state)
 {
     struct fixture *fixture = *state;
-    START(fixture, "--max-message", "64K");
+    START(fixture);
     struct client *client = connect_to(fixture);
     struct error error;
-    char *large = calloc(1, 1 << 20);
+    char *large = calloc(1, 2 * MESSAGE_LIMIT_BYTES);
     assert_non_null(large);
-    assert_int_equal(send_raw(fixture, large, (64 << 10) + 1, 5000, &error), ERROR_TOO_LARGE);
-    assert_non_null(strstr(error.text, "65537 bytes are over the limit of 65536"));
-    assert_int_equal(send_raw(fixture, large, 128 << 10, 5000, &error), ERROR_TOO_LARGE);
-    assert_connection_is_closed_on(fixture, 1 << 20);
+    assert_int_equal(send_raw(fixture, large, MESSAGE_LIMIT_BYTES + 1, 5000, &error), ERROR_TOO_LARGE);
+    assert_non_null(strstr(error.text, "4194305 bytes are over the limit of 4194304"));
+    assert_int_equal(send_raw(fixture, large, 2 * MESSAGE_LIMIT_BYTES, 5000, &error), ERROR_TOO_LARGE);
+    assert_connection_is_closed_on(fixture, 4 * MESSAGE_LIMIT_BYTES);
     assert_connection_is_closed_on(fixture, UINT64_MAX);
     const struct tensor_view source = {
-        .name = "source", .dtype = DTYPE_U8, .dimensions = 4, .shape = {1, 256, 256, 3}, .data = large, .bytes = 256 * 256 * 3};
-    assert_refused(client, "submit", t2i("a", "a fox", ""), &source, ERROR_TOO_LARGE, "accepts 65536");
+        .name = "source", .dtype = DTYPE_U8, .dimensions = 4, .shape = {1, 1024, 2048, 3}, .data = large, .bytes = 1024 * 2048 * 3};
+    assert_refused(client, "submit", t2i("a", "a fox", ""), &source, ERROR_TOO_LARGE, "accepts 4194304");
     free(large);
     do_it(client, "submit", t2i("b", "a fox", ""));
     assert_done(client, "b");
@@ -797,7 +797,7 @@ static void clients_that_hang_up_while_asking_keep_the_daemon_neither_from_servi
     void *data;
     uint64_t bytes;
     struct error error;
-    cJSON *envelope = json("{\"protocol\":1,\"request\":\"stats\"}");
+    cJSON *envelope = json("{\"protocol\":2,\"request\":\"stats\"}");
     assert_int_equal(message_encode(&data, &bytes, envelope, NULL, 0, &error), 0);
     cJSON_Delete(envelope);
     unsigned char message[13 + 400] = {[0] = 1, [9] = 0x80, [12] = 1}, greeting[8];
@@ -836,7 +836,7 @@ static void clients_that_disappear_cost_nothing(void **state)
     void *data;
     uint64_t bytes;
     struct error error;
-    cJSON *envelope = json("{\"protocol\":1,\"request\":\"wait\",\"job\":\"a\",\"after\":1000,\"timeout_ms\":60000}");
+    cJSON *envelope = json("{\"protocol\":2,\"request\":\"wait\",\"job\":\"a\",\"after\":1000,\"timeout_ms\":60000}");
     assert_int_equal(message_encode(&data, &bytes, envelope, NULL, 0, &error), 0);
     cJSON_Delete(envelope);
     for (int i = 0; i < 300; i++) /* more than there are contexts */
@@ -1219,7 +1219,7 @@ static void wrong_command_lines_are_explained(void **state)
     } wrong[] = {
         {"--threads", "many", "--threads: must be a whole number from 1"},
         {"--queue", "0", "--queue: must be a whole number from 1"},
-        {"--max-message", "12X", "--max-message: must be a number of bytes"},
+        {"--blob-bytes", "12X", "--blob-bytes: must be a number of bytes"},
         {"--on-term", "explode", "--on-term: must be finish or cancel"},
         {"--model", "/nowhere/at/all", "--model /nowhere/at/all: No such file"},
         {"--endpoint", "tcp://0.0.0.0:8471", "is not a loopback address"},

@@ -58,7 +58,6 @@ static int set_up(void **state)
     snprintf(options->models[0].name, sizeof options->models[0].name, "fake");
     options->models[0].directory = "/nonexistent/fake"; /* any folder is a model for the fake engine */
     options->model_count = 1;
-    options->max_message_bytes = 1 << 20;
     options->blob_bytes = 8 << 20;
     options->lazy = true;
     options->backend.backend = BACKEND_CPU;
@@ -487,7 +486,7 @@ static void a_result_is_got_in_slices_at_every_edge(void **state)
     assert_error(house, "{\"request\":\"get\",\"job\":\"a\",\"tensor\":\"pixels\"}", "busy");
     start_worker(house);
     follow_to_the_end(house, "a");
-    struct message *brief = get(house, "{\"request\":\"result\",\"job\":\"a\",\"pieces\":true}");
+    struct message *brief = get(house, "{\"request\":\"result\",\"job\":\"a\"}");
     assert_int_equal(message_tensor_count(brief), 0);
     const cJSON *tensor = cJSON_GetObjectItem(cJSON_GetObjectItem(message_envelope(brief), "tensors"), "pixels");
     assert_string_equal(json_text(tensor, "dtype"), "U8");
@@ -519,13 +518,13 @@ static void a_result_is_got_in_slices_at_every_edge(void **state)
     assert_error(house, "{\"request\":\"get\",\"job\":\"a\"}", "bad_request");
 }
 
-static void a_small_result_comes_whole_also_to_who_wants_pieces(void **state)
+static void a_small_result_comes_whole(void **state)
 {
     struct house *house = *state;
     do_it(house, SUBMIT("a", ""));
     start_worker(house);
     follow_to_the_end(house, "a");
-    struct message *result = get(house, "{\"request\":\"result\",\"job\":\"a\",\"pieces\":true}");
+    struct message *result = get(house, "{\"request\":\"result\",\"job\":\"a\"}");
     assert_int_equal(message_tensor(result, "pixels")->bytes, 64 * 32 * 3);
     message_close(result);
 }
@@ -538,7 +537,7 @@ static void a_result_is_fetched_when_the_last_piece_was(void **state)
     jobs_shut(house->jobs, false); /* as when the daemon is to end */
     start_worker(house);
     follow_to_the_end(house, "a");
-    do_it(house, "{\"request\":\"result\",\"job\":\"a\",\"pieces\":true}");
+    do_it(house, "{\"request\":\"result\",\"job\":\"a\"}");
     get_slice(house, ",\"offset\":2097152", slice);
     get_slice(house, ",\"offset\":1048576", slice);
     assert_int_equal(jobs_unfetched(house->jobs), 1);
@@ -593,7 +592,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_put_without_a_piece_asks_and_a_wrong_one_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_the_token_no_piece_is_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_result_is_got_in_slices_at_every_edge, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_small_result_comes_whole_also_to_who_wants_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_small_result_comes_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(jobs_are_listed_in_pages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_result_is_fetched_when_the_last_piece_was, set_up, tear_down),
     };

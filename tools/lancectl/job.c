@@ -36,10 +36,9 @@ cJSON *job_params(const struct job *job, const struct arguments *arguments)
 
 uint64_t job_source_limit(const struct session *session)
 {
-    uint64_t limit;
+    uint64_t limit = 0;
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(session->client), "limits");
-    if (!json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "message_bytes"), &limit))
-        limit = MESSAGE_DEFAULT_LIMIT_BYTES;
+    json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "blob_bytes"), &limit);
     return sampling_source_bytes(limit);
 }
 

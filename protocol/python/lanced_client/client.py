@@ -346,8 +346,7 @@ class Client:
         limit = self._daemon.limits.get("message_bytes") if self._daemon else None
         if limit and message_bytes > limit:
             raise TooLarge(
-                f"the request has {message_bytes} bytes, lanced at {self.endpoint} takes {limit}:"
-                " send less, or start lanced with a higher limit"
+                f"the request has {message_bytes} bytes, lanced at {self.endpoint} takes {limit} in one message"
             )
 
     def _exchange(
@@ -453,7 +452,7 @@ class Job:
             self._received = None
         was_there, self._is_there = self._is_there, True
         try:
-            answer = self._submit(int(daemon.limits.get("piece_bytes", 0)), on_transfer)
+            answer = self._submit(int(daemon.limits["piece_bytes"]), on_transfer)
         except ConnectionFailed:
             raise
         except LanceError:  # refused
@@ -466,8 +465,6 @@ class Job:
             warnings.warn(f"lanced does not know these parameters: {', '.join(answer['ignored'])}", stacklevel=3)
 
     def _submit(self, piece_bytes: int, on_transfer: OnTransfer | None) -> dict[str, Any]:
-        if piece_bytes == 0:  # a daemon that takes tensors within the request alone
-            return self.client.call("submit", self._tensors, job=self.id, client=_NAME, **self._request)[0]
         blobs = self._blobs = self._blobs or Blobs(self._tensors)
         line = self.client._line(lambda: self._was_left)
         return submitted(
@@ -558,11 +555,10 @@ class Job:
         if isinstance(self.ended, CancelledEvent):
             raise Cancelled(f"job {self.id} was cancelled")
         try:
-            piece_bytes = int(self.client.hello().limits.get("piece_bytes", 0))
-            answer, tensors = self.client.call("result", job=self.id, pieces=True if piece_bytes else None)
-            if piece_bytes and "tensors" in answer:
-                self._received = self._received or Received(self.id, answer["tensors"], tensors)
-                tensors = self._received.receive(piece_bytes, self.client._line(lambda: self._was_left), on_transfer)
+            piece_bytes = int(self.client.hello().limits["piece_bytes"])
+            answer, tensors = self.client.call("result", job=self.id)
+            self._received = self._received or Received(self.id, answer["tensors"], tensors)
+            tensors = self._received.receive(piece_bytes, self.client._line(lambda: self._was_left), on_transfer)
         except NotFound as error:
             raise self._explain(error) from error
         self._received = None
