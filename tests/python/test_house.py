@@ -21,7 +21,6 @@ DECLARED_AND_DEFINED = ("base", "protocol", "kernels", "tools")
 LONG_FILES = {"tests/unit/test_server.c"}
 LONG_FUNCTIONS = {
     "comfyui_nodes/parts_nodes.py: define_schema",
-    "daemon/engine/model/checkpoint/pickle.c: step",
     "kernels/cuda/attention.cu: attention_kernel",
     "kernels/cuda/attention_wide.cu: attention_wide_kernel",
     "kernels/cuda/conv_product.cu: conv_product",

@@ -1,6 +1,7 @@
 /* make-release: another published form of a model folder, for comparisons by hand (tests/golden/releases.h).
  *
- *   make-release MODEL_DIR INTO_DIR [GROUP]   as converted for MLX; with GROUP quantised to 4 bits. A VAE in MODEL_DIR comes along
+ *   make-release MODEL_DIR INTO_DIR [GROUP]   as converted for MLX; with GROUP quantised to 4 bits. A VAE in MODEL_DIR
+ *                                           comes along
  */
 #include "tests/golden/releases.h"
 

@@ -418,26 +418,39 @@ static int refuse_opcode(struct machine *machine, uint8_t opcode)
                      machine->what, name, opcode);
 }
 
-static int step(struct machine *machine, uint8_t opcode)
+/* LONG1: a count of bytes, and the number in two's complement. */
+static int take_long(struct machine *machine, uint64_t *number)
 {
-    const struct value *values = NULL;
+    uint64_t bytes = 0;
+    int result = take_integer(machine, 1, &bytes);
+    if (!result && bytes > 8)
+        return pickle_fail(machine, "has a number over 64 bits");
+    if (!result)
+        result = take_integer(machine, (size_t)bytes, number);
+    if (!result && bytes && bytes < 8 && *number >> (8 * bytes - 1))
+        *number |= UINT64_MAX << 8 * bytes; /* extend the sign */
+    return result;
+}
+
+static int push_text(struct machine *machine)
+{
     const uint8_t *data = NULL;
-    size_t count = 0;
-    uint64_t number = 0;
-    struct value pair[2] = {{0}};
-    int result = 0;
-    if (!machine->nested && (opcode == OP_EMPTY_LIST || opcode == OP_APPEND || opcode == OP_APPENDS))
-        return refuse_opcode(machine, opcode);
-    switch (opcode) {
-    case OP_PROTO:
-        result = take_integer(machine, 1, &number);
-        if (!result && number != 2)
-            return error_set(machine->error, ERROR_BAD_FILE,
-                             "%s: data.pkl is in pickle protocol %d; torch.save() writes protocol 2", machine->what,
-                             (int)number);
+    uint64_t bytes = 0;
+    int result = take_integer(machine, 4, &bytes);
+    if (!result)
+        result = take(machine, (size_t)bytes, &data);
+    if (result)
         return result;
-    case OP_MARK:
-        return push(machine, (struct value){.kind = VALUE_MARK});
+    return push(machine, (struct value){.kind = VALUE_STRING, .count = (uint32_t)bytes, .string = (const char *)data});
+}
+
+/* Instructions that push a number, true, false or None. */
+static int step_scalar(struct machine *machine, uint8_t opcode)
+{
+    const uint8_t *data = NULL;
+    uint64_t number = 0;
+    int result = 0;
+    switch (opcode) {
     case OP_NONE:
         return push(machine, (struct value){.kind = VALUE_NONE});
     case OP_NEWTRUE:
@@ -448,32 +461,29 @@ static int step(struct machine *machine, uint8_t opcode)
         return result ? result : push(machine, (struct value){.kind = VALUE_FLOAT});
     case OP_BININT:
         result = take_integer(machine, 4, &number);
-        return result ? result : push(machine, (struct value){.kind = VALUE_INTEGER, .integer = (int32_t)(uint32_t)number});
+        number = (uint64_t)(int64_t)(int32_t)(uint32_t)number;
+        break;
     case OP_BININT1:
-    case OP_BININT2:
-        result = take_integer(machine, opcode == OP_BININT1 ? 1 : 2, &number);
-        return result ? result : push(machine, (struct value){.kind = VALUE_INTEGER, .integer = (int64_t)number});
-    case OP_LONG1:
         result = take_integer(machine, 1, &number);
-        if (!result && number > 8)
-            return pickle_fail(machine, "has a number over 64 bits");
-        count = (size_t)number;
-        if (!result)
-            result = take_integer(machine, count, &number);
-        if (result)
-            return result;
-        if (count && count < 8 && number >> (8 * count - 1))
-            number |= UINT64_MAX << 8 * count; /* two's complement: extend the sign */
-        return push(machine, (struct value){.kind = VALUE_INTEGER, .integer = (int64_t)number});
-    case OP_BINUNICODE:
-        result = take_integer(machine, 4, &number);
-        if (!result)
-            result = take(machine, (size_t)number, &data);
-        return result ? result
-                      : push(machine, (struct value){
-                                          .kind = VALUE_STRING, .count = (uint32_t)number, .string = (const char *)data});
-    case OP_GLOBAL:
-        return do_global(machine);
+        break;
+    case OP_BININT2:
+        result = take_integer(machine, 2, &number);
+        break;
+    default:
+        result = take_long(machine, &number);
+        break;
+    }
+    return result ? result : push(machine, (struct value){.kind = VALUE_INTEGER, .integer = (int64_t)number});
+}
+
+/* Instructions that make tuples, dicts and lists, and fill them. */
+static int step_container(struct machine *machine, uint8_t opcode)
+{
+    const struct value *values = NULL;
+    struct value pair[2] = {{0}};
+    size_t count = 0;
+    int result = 0;
+    switch (opcode) {
     case OP_EMPTY_TUPLE:
         return do_tuple(machine, NULL, 0);
     case OP_TUPLE1:
@@ -485,6 +495,8 @@ static int step(struct machine *machine, uint8_t opcode)
         return result ? result : do_tuple(machine, values, count);
     case OP_EMPTY_DICT:
         return push(machine, (struct value){.kind = VALUE_DICT, .index = machine->dicts++});
+    case OP_EMPTY_LIST:
+        return push(machine, (struct value){.kind = VALUE_LIST, .index = machine->dicts++});
     case OP_SETITEM:
         result = pop(machine, &pair[1]);
         if (!result)
@@ -493,14 +505,34 @@ static int step(struct machine *machine, uint8_t opcode)
     case OP_SETITEMS:
         result = pop_to_mark(machine, &values, &count);
         return result ? result : do_set_items(machine, values, count);
-    case OP_EMPTY_LIST:
-        return push(machine, (struct value){.kind = VALUE_LIST, .index = machine->dicts++});
     case OP_APPEND:
         result = pop(machine, &pair[0]);
         return result ? result : do_append(machine, pair, 1);
-    case OP_APPENDS:
+    default:
         result = pop_to_mark(machine, &values, &count);
         return result ? result : do_append(machine, values, count);
+    }
+}
+
+/* Everything else: marks, texts, the memo, names and calls. */
+static int step_other(struct machine *machine, uint8_t opcode)
+{
+    uint64_t number = 0;
+    int result = 0;
+    switch (opcode) {
+    case OP_PROTO:
+        result = take_integer(machine, 1, &number);
+        if (!result && number != 2)
+            return error_set(machine->error, ERROR_BAD_FILE,
+                             "%s: data.pkl is in pickle protocol %d; torch.save() writes protocol 2", machine->what,
+                             (int)number);
+        return result;
+    case OP_MARK:
+        return push(machine, (struct value){.kind = VALUE_MARK});
+    case OP_BINUNICODE:
+        return push_text(machine);
+    case OP_GLOBAL:
+        return do_global(machine);
     case OP_BINPUT:
     case OP_LONG_BINPUT:
         result = take_integer(machine, opcode == OP_BINPUT ? 1 : 4, &number);
@@ -517,6 +549,22 @@ static int step(struct machine *machine, uint8_t opcode)
         return do_build(machine);
     default:
         return refuse_opcode(machine, opcode);
+    }
+}
+
+static int step(struct machine *machine, uint8_t opcode)
+{
+    switch (opcode) {
+    case OP_NONE: case OP_NEWTRUE: case OP_NEWFALSE: case OP_BINFLOAT:
+    case OP_BININT: case OP_BININT1: case OP_BININT2: case OP_LONG1:
+        return step_scalar(machine, opcode);
+    case OP_EMPTY_LIST: case OP_APPEND: case OP_APPENDS:
+        return machine->nested ? step_container(machine, opcode) : refuse_opcode(machine, opcode);
+    case OP_EMPTY_TUPLE: case OP_TUPLE: case OP_TUPLE1: case OP_TUPLE2: case OP_TUPLE3:
+    case OP_EMPTY_DICT: case OP_SETITEM: case OP_SETITEMS:
+        return step_container(machine, opcode);
+    default:
+        return step_other(machine, opcode);
     }
 }
 
