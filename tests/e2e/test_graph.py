@@ -122,6 +122,7 @@ def test_settings_are_found_by_id_and_title_and_stand_in_the_picture(lanced: Lan
         ("2.width=50", "no multiple of 16"),
         ("2.width=5000", "16 to 1024 are accepted"),
         ("2.steps=many", '"many" is no whole number'),
+        ("2.steps=1e300", '"1e+300" is no whole number'),
         ("2.colour=red", 'LancedTextToImage has no input "colour"; it has lance_model, prompt'),
         ("9.seed=1", 'no node of the id or title "9"'),
         ("seed=1", "is not NODE.INPUT=VALUE"),

@@ -153,6 +153,42 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(tmp_path: Path) 
         assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_damaged_list_of_what_is_done_costs_work_and_no_bytes(tmp_path: Path) -> None:
+    assert apply(tmp_path / "whole").returncode == 0
+    command = [QUANT, "apply", "--model", MODEL, "--stats", STATISTICS, "--form", "awq-int4", "--threads", "1", "-o"]
+
+    def run_until_killed(output: Path) -> Path:
+        progress = output.with_name(f"{output.name}.partial") / "progress"
+        lines = progress.read_text().count("\n") if progress.exists() else 0
+        process = subprocess.Popen([*command, output], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (progress.exists() and progress.read_text().count("\n") > lines):
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        return progress
+
+    def weights_are_lost(progress: Path) -> None:
+        (progress.parent / "awq_state_dict.safetensors").unlink()
+        progress.write_text(progress.read_text().partition("\n")[0] + "\n31\n")
+
+    def zeros_as_after_a_power_cut(progress: Path) -> None:
+        progress.write_bytes(progress.read_bytes().partition(b"\n")[0] + b"\n" + bytes(3) + b"\n32\n")
+
+    def a_line_is_cut_off(progress: Path) -> None:
+        progress.write_text(progress.read_text().partition("\n")[0] + "\n3")
+        run_until_killed(tmp_path / a_line_is_cut_off.__name__)
+
+    for damage in (weights_are_lost, zeros_as_after_a_power_cut, a_line_is_cut_off):
+        output = tmp_path / damage.__name__
+        progress = run_until_killed(output)
+        assert progress.exists(), "the run had ended before it was killed"
+        damage(progress)
+        if not output.exists():
+            assert apply(output, "--form", "awq-int4", "--threads", "1").returncode == 0
+        name = "awq_state_dict.safetensors"
+        assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), damage.__name__
+
+
 def test_what_was_begun_with_other_statistics_is_begun_anew(tmp_path: Path) -> None:
     twice = tmp_path / "other.safetensors"
     assert quant("merge", STATISTICS, "-o", twice).returncode == 0
@@ -182,6 +218,19 @@ def test_what_was_begun_with_other_statistics_is_begun_anew(tmp_path: Path) -> N
     assert (tmp_path / "made/awq_state_dict.safetensors").read_bytes() == (
         tmp_path / "whole/awq_state_dict.safetensors"
     ).read_bytes()
+
+
+def test_statistics_whose_sum_no_file_can_hold_are_not_written(tmp_path: Path) -> None:
+    for name, total, tokens in (("numbers", 3e38, 1), ("tokens", 1.0, 2**63 - 1)):
+        entries: dict[str, Entry] = {
+            "layer.sum_abs": ("F32", [1], struct.pack("<f", total)),
+            "layer.tokens": ("I64", [], struct.pack("<q", tokens)),
+        }
+        path = write(tmp_path / f"{name}.safetensors", entries, {"lance_statistics": "1", "tasks": "[]"})
+        merged = quant("merge", path, path, "-o", tmp_path / "sum.safetensors")
+        assert merged.returncode == 1
+        assert "too large to be added up" in merged.stderr
+        assert not (tmp_path / "sum.safetensors").exists()
 
 
 def test_merged_statistics_are_weighted_by_their_tokens(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 /* output.c: see output.h.
  *
  * DIR.partial/progress has the identity in its first line, then one line with a number for each work that is done. A
- * line is written after the tensors of its work were brought to the disk. A last line that was cut off does not count.
+ * line is written after the tensors of its work were brought to the disk. What stands from a damaged line on does not count, and
+ * is taken away: the next line must not be its rest.
  */
 #include "tools/lance-quant/output.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -73,23 +75,39 @@ static int place(struct output *output, struct error *error)
     return 0;
 }
 
-/* Read what was done before; false when that is of other work, or not readable. */
-static bool read_progress(struct output *output, const char *path, const char *identity)
+/* The work that a line of the progress names; -1: the line was cut off or is no number. */
+static int work_of(const char *line)
+{
+    char *end = NULL;
+    const long work = isdigit((unsigned char)line[0]) ? strtol(line, &end, 10) : -1;
+    return end != NULL && *end == '\n' && work < MOST_WORKS ? (int)work : -1;
+}
+
+/* Read what was done before, up to a line that is damaged. Returns how many bytes of the file count; 0: it is of other
+ * work, or not readable. */
+static off_t read_progress(struct output *output, const char *path, const char *identity)
 {
     FILE *file = fopen(path, "r");
     char line[IDENTITY_BYTES + 2];
-    bool same = file != NULL && fgets(line, sizeof line, file) != NULL && strlen(line) == strlen(identity) + 1 &&
-                strncmp(line, identity, strlen(identity)) == 0;
-    while (same && fgets(line, sizeof line, file) != NULL && strchr(line, '\n') != NULL) {
-        const long work = strtol(line, NULL, 10);
-        if (work >= 0 && work < MOST_WORKS && !output->done[work]) {
-            output->done[work] = true;
-            output->done_count++;
-        }
+    const bool same = file != NULL && fgets(line, sizeof line, file) != NULL &&
+                      strlen(line) == strlen(identity) + 1 && strncmp(line, identity, strlen(identity)) == 0;
+    off_t counts = same ? ftello(file) : 0;
+    int work;
+    while (same && fgets(line, sizeof line, file) != NULL && (work = work_of(line)) >= 0) {
+        output->done_count += !output->done[work];
+        output->done[work] = true;
+        counts = ftello(file);
     }
     if (file != NULL)
         fclose(file);
-    return same;
+    return counts;
+}
+
+/* Whether the weights of an earlier run are there: they have their size before any work counts as done. */
+static bool has_weights(const struct output *output, const char *path)
+{
+    struct stat file;
+    return stat(path, &file) == 0 && (uint64_t)file.st_size == output->bytes;
 }
 
 static int check_room(const struct output *output, struct error *error)
@@ -132,14 +150,11 @@ static int open_files(struct output *output, const char *file, const char *ident
         status = path_in(progress, output->partial, progress_name, error);
     if (status != 0)
         return status;
-    const bool goes_on = read_progress(output, progress, identity);
-    if (!goes_on) {
-        memset(output->done, 0, sizeof output->done);
-        output->done_count = 0;
-    }
+    const off_t counts = has_weights(output, weights) ? read_progress(output, progress, identity) : 0;
+    const bool goes_on = counts > 0;
     output->weights = open(weights, O_RDWR | O_CREAT | O_CLOEXEC | (goes_on ? 0 : O_TRUNC), 0666);
-    output->progress = open(progress, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (goes_on ? 0 : O_TRUNC), 0666);
-    if (output->weights < 0 || output->progress < 0)
+    output->progress = open(progress, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (output->weights < 0 || output->progress < 0 || ftruncate(output->progress, counts) != 0)
         return system_failed(output->partial, error);
     status = check_room(output, error);
     if (status == 0 && ftruncate(output->weights, (off_t)output->bytes) != 0)

@@ -220,6 +220,22 @@ int statistics_open(struct statistics **out, const char *path, struct error *err
     return 0;
 }
 
+/* A sum that cannot be written, or read again, is told here. */
+static int add_to(struct layer *to, const struct layer *from, struct error *error)
+{
+    if (to->width != from->width)
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s has %d inputs in one file and %d in another: they are of different models", from->name,
+                         to->width, from->width);
+    bool fits = from->tokens <= INT64_MAX - to->tokens;
+    to->tokens += from->tokens;
+    for (int i = 0; i < to->width; i++) {
+        to->sum_abs[i] += from->sum_abs[i];
+        fits = fits && isfinite(to->sum_abs[i]);
+    }
+    return fits ? 0 : error_set(error, ERROR_BAD_FILE, "%s: its sums are too large to be added up", from->name);
+}
+
 int statistics_add(struct statistics *statistics, const struct statistics *other, struct error *error)
 {
     int status = 0;
@@ -230,15 +246,8 @@ int statistics_add(struct statistics *statistics, const struct statistics *other
         struct layer *to = find(statistics, from->name);
         if (to == NULL)
             status = add_layer(statistics, from->name, from->width, &to, error);
-        if (status == 0 && to->width != from->width)
-            status = error_set(error, ERROR_BAD_FILE,
-                               "%s has %d inputs in one file and %d in another: they are of different models",
-                               from->name, to->width, from->width);
-        if (status != 0)
-            return status;
-        to->tokens += from->tokens;
-        for (int i = 0; i < to->width; i++)
-            to->sum_abs[i] += from->sum_abs[i];
+        if (status == 0)
+            status = add_to(to, from, error);
     }
     return status;
 }

@@ -92,8 +92,12 @@ static int to_number(struct value *out, const struct value *from, bool is_whole,
         if (from->kind == VALUE_TEXT)
             fits = read_number(from->text, &out->number, &end) && !*end;
     }
-    return fits ? 0 : error_set(error, ERROR_BAD_REQUEST, "\"%.80s\" is no %s", from->kind == VALUE_TEXT ? from->text : "?",
-                                is_whole ? "whole number" : "number");
+    if (fits)
+        return 0;
+    char *text = value_print(from);
+    const int code = error_set(error, ERROR_BAD_REQUEST, "\"%.80s\" is no %s", text ? text : "", is_whole ? "whole number" : "number");
+    free(text);
+    return code;
 }
 
 int literal_convert(struct value **out, struct value *value, const struct node_input *input, struct error *error)
