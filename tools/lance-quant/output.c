@@ -1,8 +1,8 @@
 /* output.c: see output.h.
  *
  * DIR.partial/progress has the identity in its first line, then one line with a number for each work that is done. A
- * line is written after the tensors of its work were brought to the disk. What stands from a damaged line on does not count, and
- * is taken away: the next line must not be its rest.
+ * line is written after the tensors of its work were brought to the disk. What stands from a damaged line on does not
+ * count, and is taken away: the next line must not be its rest.
  */
 #include "tools/lance-quant/output.h"
 
