@@ -155,12 +155,13 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(tmp_path: Path) 
 
 def test_a_damaged_list_of_what_is_done_costs_work_and_no_bytes(tmp_path: Path) -> None:
     assert apply(tmp_path / "whole").returncode == 0
-    command = [QUANT, "apply", "--model", MODEL, "--stats", STATISTICS, "--form", "awq-int4", "--threads", "1", "-o"]
+    words = ("apply", "--model", MODEL, "--stats", STATISTICS, "--form", "awq-int4", "--threads", "1", "-o")
+    command = [str(word) for word in (QUANT, *words)]
 
     def run_until_killed(output: Path) -> Path:
         progress = output.with_name(f"{output.name}.partial") / "progress"
         lines = progress.read_text().count("\n") if progress.exists() else 0
-        process = subprocess.Popen([*command, output], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, str(output)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not (progress.exists() and progress.read_text().count("\n") > lines):
             time.sleep(0.001)
         process.kill()
