@@ -69,7 +69,8 @@ struct client {
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
-    int connections;
+    bool is_connected;
+    bool pipe_has_ended;        /* of the newest one */
     unsigned ended_connections; /* since the start */
     uint64_t disconnected_since_ms;
 };
@@ -84,17 +85,26 @@ static void on_finished(void *argument)
     pthread_mutex_unlock(&client->lock);
 }
 
+/* One pipe at a time: nng dials again when the one before is gone. Of each it tells the beginning (ADD_PRE) first, but that
+ * it is in use (ADD_POST) and its end (REM_POST) from two threads: of one that ends soon the end may be told before. Of
+ * one that it rejects it tells no ADD_POST. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     (void)pipe;
     struct client *client = argument;
     pthread_mutex_lock(&client->lock);
-    if (event == NNG_PIPE_EV_ADD_POST) {
-        client->connections++;
-    } else if (client->connections > 0) { /* nng also tells of the end of those it rejected */
-        client->ended_connections++;
-        if (--client->connections == 0)
+    if (event == NNG_PIPE_EV_ADD_PRE) {
+        client->pipe_has_ended = false;
+    } else if (event == NNG_PIPE_EV_ADD_POST) {
+        client->is_connected = !client->pipe_has_ended;
+        client->ended_connections += client->pipe_has_ended;
+    } else {
+        client->pipe_has_ended = true;
+        if (client->is_connected) {
+            client->is_connected = false;
+            client->ended_connections++;
             client->disconnected_since_ms = clock_ms();
+        }
     }
     pthread_cond_signal(&client->changed);
     pthread_mutex_unlock(&client->lock);
@@ -139,7 +149,7 @@ static int check_patience(struct client *client, struct error *error)
     struct patience *patience = &client->patience;
     const uint64_t now = clock_ms();
     pthread_mutex_lock(&client->lock);
-    const bool is_cut_off = client->connections == 0;
+    const bool is_cut_off = !client->is_connected;
     const uint64_t cut_off_ms = is_cut_off ? now - client->disconnected_since_ms : 0;
     const unsigned hang_ups = client->ended_connections - patience->ended_connections;
     pthread_mutex_unlock(&client->lock);
@@ -508,6 +518,8 @@ static int open_socket(struct client *client, struct error *error)
         result = nng_socket_set_ms(client->socket, NNG_OPT_RECONNMINT, TICK_MS);
     if (result == 0) /* results may be larger than anything the daemon accepts */
         result = nng_socket_set_size(client->socket, NNG_OPT_RECVMAXSZ, 0);
+    if (result == 0)
+        result = nng_pipe_notify(client->socket, NNG_PIPE_EV_ADD_PRE, on_pipe, client);
     if (result == 0)
         result = nng_pipe_notify(client->socket, NNG_PIPE_EV_ADD_POST, on_pipe, client);
     if (result == 0)

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pynng
 import pytest
 
 import lanced_client
@@ -29,6 +31,7 @@ from lanced_client import (
     Unsupported,
     VersionMismatch,
 )
+from lanced_client.transport import PynngPeer
 from lanced_client.wire import encode
 from scripted_daemon import scripted_daemon
 
@@ -285,6 +288,80 @@ def test_a_full_queue_of_the_kernel_is_tried_again(endpoint: str, peer_factory: 
         client.hello()
     for line in (listener, *callers):
         line.close()
+
+
+def test_a_daemon_that_ends_just_before_a_request_is_sent_is_gone_not_silent(endpoint: str, peer_factory: Any) -> None:
+    """A connection that stood a moment ago: nng alone would wait for the next one, for all of the timeout."""
+    peer = peer_factory(endpoint)
+    hello = encode({"protocol": 1, "request": "hello"})
+    with contextlib.ExitStack() as daemon:
+        daemon.enter_context(scripted_daemon(endpoint, lambda _: HELLO))
+        peer.request([hello], 5.0)
+
+        class Request(list[bytes]):  # is read when the connection was looked at
+            def __iter__(self) -> Iterator[bytes]:
+                daemon.close()
+                time.sleep(0.5)  # so that nng notices
+                return super().__iter__()
+
+        with pytest.raises(ConnectionFailed) as failed:
+            peer.request(Request([hello]), 5.0)
+    assert not isinstance(failed.value, AnswerTimeout)
+    peer.close()
+
+
+class EndFirst:
+    """The lock that pynng's callbacks take, for one pipe whose end is told before its use: libnng tells of these from
+    two threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._dialer: int | None = None  # the thread that tells of the beginning, and then of the use
+        self._end_was_told = threading.Event()
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        if self._dialer is None:
+            self._dialer = me
+        elif self._dialer == me:
+            assert self._end_was_told.wait(30)
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if threading.get_ident() != self._dialer:
+            self._end_was_told.set()
+
+
+def test_a_connection_whose_end_is_told_before_its_use_is_not_there(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Req0(pynng.Req0):  # type: ignore[misc]  # pynng has no types
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._pipe_notify_lock = EndFirst()
+
+    monkeypatch.setattr(pynng, "Req0", Req0)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(endpoint.removeprefix("ipc://"))
+        listener.listen()
+
+        def greet_two_and_end() -> None:
+            for _ in range(2):  # the client's look at who is there, and nng
+                line, _ = listener.accept()
+                with line:
+                    line.sendall(bytes([0, ord("S"), ord("P"), 0, 0, 0x31, 0, 0]))
+                    line.recv(8)
+            listener.close()
+
+        daemon = threading.Thread(target=greet_two_and_end)
+        daemon.start()
+        peer = PynngPeer(endpoint)
+        with pytest.raises(ConnectionFailed) as failed:
+            peer.request([encode({"protocol": 1, "request": "hello"})], 5.0)
+        daemon.join()
+    assert not isinstance(failed.value, AnswerTimeout)
+    peer.close()
 
 
 def test_an_event_that_is_missing_is_a_bad_answer(endpoint: str) -> None:

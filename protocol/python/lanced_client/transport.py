@@ -139,27 +139,31 @@ def _wait_readable(file: int, seconds: float) -> bool:
 
 class PynngPeer:
     """An nng REQ socket; nng reconnects and repeats the request by itself while it waits. It does not say where nobody
-    listens, and waits for ever: so a plain connection asks first, and the socket's pipes are looked at meanwhile."""
+    listens, and waits for ever: so a plain connection asks first, and whether the socket has one is watched meanwhile.
+
+    nng's threads tell of that (_on_begin, _on_end). The socket's own list of pipes is no guide: nng tells of a pipe's
+    use and of its end from two threads, and one that ended soon stays in the list for ever when these come the other
+    way round."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self._line = _Line(endpoint)
         self._socket: pynng.Req0 | None = None
+        self._is_connected = False
 
     def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
-        is_connected = False
+        was_connected = False
         try:
             line = self._connect(timeout)
-            is_connected = True
-            line.send_timeout = max(1, round(timeout * 1000))
-            line.send(b"".join(message))
+            was_connected = True
+            self._send(line, b"".join(message), timeout)
             self._wait(line, timeout, is_alive)
             return bytes(line.recv_msg().bytes)
         except (TimeoutError, pynng.exceptions.Timeout):
             raise _silent(self.endpoint, timeout) from None
         except (OSError, pynng.exceptions.NNGException) as error:
             self.close()
-            raise _unreachable(self.endpoint, getattr(error, "strerror", None) or error, is_connected) from error
+            raise _unreachable(self.endpoint, getattr(error, "strerror", None) or error, was_connected) from error
 
     def close(self) -> None:
         self._line.close()
@@ -168,25 +172,49 @@ class PynngPeer:
             self._socket = None
 
     def _connect(self, timeout: float) -> pynng.Req0:
-        if self._socket is not None and not self._socket.pipes:
+        if self._socket is not None and not self._is_connected:
             self.close()  # the daemon went away
         if self._socket is None:
             self._line.open(timeout)
             self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000)
+            self._socket.add_pre_pipe_connect_cb(self._on_begin)
+            self._socket.add_post_pipe_remove_cb(self._on_end)
             self._socket.dial(self.endpoint, block=True)
             self._line.close()
         return self._socket
+
+    def _on_begin(self, _: object) -> None:
+        self._is_connected = True
+
+    def _on_end(self, _: object) -> None:
+        self._is_connected = False
+
+    def _send(self, line: pynng.Req0, message: bytes, timeout: float) -> None:
+        """To nng, which takes nothing while it has no connection."""
+        deadline = time.monotonic() + timeout
+        line.send_timeout = round(_LOOK_SECONDS * 1000)
+        while True:
+            try:
+                line.send(message)
+                return
+            except pynng.exceptions.Timeout:
+                self._check_connection()
+                if time.monotonic() >= deadline:
+                    raise
 
     def _wait(self, line: pynng.Req0, timeout: float, is_alive: IsAlive | None) -> None:
         """Until the answer is there."""
         deadline = time.monotonic() + timeout
         while not _wait_readable(line.recv_fd, min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
-            if not line.pipes:
-                raise ConnectionResetError("the daemon closed the connection")
+            self._check_connection()
             if time.monotonic() >= deadline:
                 if is_alive is None or not is_alive():
                     raise TimeoutError
                 deadline = time.monotonic() + timeout
+
+    def _check_connection(self) -> None:
+        if not self._is_connected:
+            raise ConnectionResetError("the daemon closed the connection")
 
 
 class SocketPeer:
@@ -201,10 +229,10 @@ class SocketPeer:
         self._is_midway = False  # in a message, so that nothing else can follow on this connection
 
     def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
-        is_connected = False
+        was_connected = False
         try:
             line = self._line.open(timeout)
-            is_connected = True
+            was_connected = True
             line.settimeout(timeout)  # for each piece: what counts is silence
             return self._exchange(line, message, is_alive)
         except TimeoutError:
@@ -213,7 +241,7 @@ class SocketPeer:
             raise _silent(self.endpoint, timeout) from None
         except OSError as error:
             self.close()
-            raise _unreachable(self.endpoint, error.strerror or error, is_connected) from error
+            raise _unreachable(self.endpoint, error.strerror or error, was_connected) from error
         except BaseException:  # KeyboardInterrupt: the connection may be in the middle of a message
             self.close()
             raise
