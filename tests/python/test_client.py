@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import subprocess
 import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -331,6 +333,20 @@ class EndFirst:
         self._lock.release()
         if threading.get_ident() != self._dialer:
             self._end_was_told.set()
+
+
+def test_a_connection_that_nobody_closed_waits_for_no_garbage_collector(endpoint: str) -> None:
+    """It may run on a thread of nng's, where closing a socket waits for that thread for ever."""
+    gc.disable()
+    try:
+        with scripted_daemon(endpoint, lambda _: HELLO):
+            peer = PynngPeer(endpoint)
+            peer.request([encode({"protocol": 2, "request": "hello"})], 5.0)
+            is_there = weakref.ref(peer)
+            del peer
+            assert is_there() is None
+    finally:
+        gc.enable()
 
 
 def test_a_connection_whose_end_is_told_before_its_use_is_not_there(

@@ -137,19 +137,36 @@ def _wait_readable(file: int, seconds: float) -> bool:
     return bool(select.select([file], [], [], seconds)[0])
 
 
+class _Watch:
+    """Whether a pynng socket has a connection, as nng's threads tell. It knows nothing of the socket or its peer: in a
+    circle with them, one that nobody closed would be closed by the garbage collector, perhaps on a thread of nng's,
+    which then waits for itself for ever."""
+
+    def __init__(self) -> None:
+        self.is_connected = False
+
+    def begin(self, _: object) -> None:
+        self.is_connected = True
+
+    def end(self, _: object) -> None:
+        self.is_connected = False
+
+
 class PynngPeer:
     """An nng REQ socket; nng reconnects and repeats the request by itself while it waits. It does not say where nobody
     listens, and waits for ever: so a plain connection asks first, and whether the socket has one is watched meanwhile.
 
-    nng's threads tell of that (_on_begin, _on_end). The socket's own list of pipes is no guide: nng tells of a pipe's
-    use and of its end from two threads, and one that ended soon stays in the list for ever when these come the other
-    way round."""
+    The socket's own list of pipes is no guide: nng tells of a pipe's use and of its end from two threads, and one that
+    ended soon stays in the list for ever when these come the other way round."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self._line = _Line(endpoint)
         self._socket: pynng.Req0 | None = None
-        self._is_connected = False
+        self._watch = _Watch()
+
+    def __del__(self) -> None:
+        self.close()
 
     def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
         was_connected = False
@@ -172,22 +189,17 @@ class PynngPeer:
             self._socket = None
 
     def _connect(self, timeout: float) -> pynng.Req0:
-        if self._socket is not None and not self._is_connected:
+        if self._socket is not None and not self._watch.is_connected:
             self.close()  # the daemon went away
         if self._socket is None:
             self._line.open(timeout)
             self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000)
-            self._socket.add_pre_pipe_connect_cb(self._on_begin)
-            self._socket.add_post_pipe_remove_cb(self._on_end)
+            self._watch = _Watch()
+            self._socket.add_pre_pipe_connect_cb(self._watch.begin)
+            self._socket.add_post_pipe_remove_cb(self._watch.end)
             self._socket.dial(self.endpoint, block=True)
             self._line.close()
         return self._socket
-
-    def _on_begin(self, _: object) -> None:
-        self._is_connected = True
-
-    def _on_end(self, _: object) -> None:
-        self._is_connected = False
 
     def _send(self, line: pynng.Req0, message: bytes, timeout: float) -> None:
         """To nng, which takes nothing while it has no connection."""
@@ -213,7 +225,7 @@ class PynngPeer:
                 deadline = time.monotonic() + timeout
 
     def _check_connection(self) -> None:
-        if not self._is_connected:
+        if not self._watch.is_connected:
             raise ConnectionResetError("the daemon closed the connection")
 
 
