@@ -120,7 +120,7 @@ def test_a_daemon_that_cannot_be_started_from_here_is_named_with_what_to_do(comf
 @pytest.mark.parametrize("version", ["0.0.9", "9.0.0"])
 def test_a_daemon_of_another_protocol_says_both_versions(comfyui: ComfyUI, tmp_path: Path, version: str) -> None:
     endpoint = f"ipc://{tmp_path}/other.ipc"
-    protocol = 2 if version.startswith("9") else 0
+    protocol = 3 if version.startswith("9") else 0
     with scripted_daemon(endpoint, lambda request: {"protocol": protocol, "version": version, "ok": True}):
         form = api_form("t2i", seed=3008)
         form["1"]["inputs"]["endpoint"] = endpoint
