@@ -165,6 +165,14 @@ void sha256_finish(struct sha256 *sha, char hex[SHA256_HEX_BYTES])
         snprintf(hex + 8 * i, 9, "%08x", sha->state[i]);
 }
 
+void sha256_of(const void *data, size_t bytes, char hex[SHA256_HEX_BYTES])
+{
+    struct sha256 sha;
+    sha256_start(&sha);
+    sha256_add(&sha, data, bytes);
+    sha256_finish(&sha, hex);
+}
+
 bool sha256_is_hex(const char *text)
 {
     return text != NULL && strlen(text) == SHA256_HEX_BYTES - 1 && strspn(text, "0123456789abcdef") == SHA256_HEX_BYTES - 1;

@@ -19,6 +19,9 @@ void sha256_start(struct sha256 *sha);
 void sha256_add(struct sha256 *sha, const void *data, size_t bytes);
 void sha256_finish(struct sha256 *sha, char hex[SHA256_HEX_BYTES]);
 
+/* Of these bytes alone. */
+void sha256_of(const void *data, size_t bytes, char hex[SHA256_HEX_BYTES]);
+
 /* Whether `text` is a hash in 64 lower-case hex digits; NULL is not. */
 bool sha256_is_hex(const char *text);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,4 +160,20 @@ int whole_file_check(const char *path, struct error *error)
 {
     int code = check_is_file(path, error);
     return code ? code : whole_file_check_folder(path, error);
+}
+
+int whole_file_write(const char *path, const void *data, uint64_t bytes, struct error *error)
+{
+    struct whole_file file;
+    int code = whole_file_begin(&file, path, error);
+    if (code)
+        return code;
+    FILE *stream = fopen(file.temporary, "wbe");
+    bool is_written = stream && fwrite(data, 1, bytes, stream) == bytes;
+    int reason = errno;
+    if (stream && fclose(stream) != 0 && is_written) {
+        is_written = false;
+        reason = errno;
+    }
+    return whole_file_end(&file, is_written ? NULL : strerror(reason), error);
 }

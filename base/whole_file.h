@@ -7,6 +7,8 @@
 #ifndef LANCE_WHOLE_FILE_H
 #define LANCE_WHOLE_FILE_H
 
+#include <stdint.h>
+
 #include "base/error.h"
 
 enum { WHOLE_FILE_REASON_BYTES = 160 };
@@ -25,6 +27,9 @@ int whole_file_begin(struct whole_file *file, const char *path, struct error *er
  * called once after whole_file_begin succeeded, when the temporary file has been closed by
  * whoever wrote it. ERROR_IO. */
 int whole_file_end(struct whole_file *file, const char *failure, struct error *error);
+
+/* All of it at once: begin, write, end. ERROR_IO. */
+int whole_file_write(const char *path, const void *data, uint64_t bytes, struct error *error);
 
 /* The temporary name ".fox.png.XXXXXX" beside "fox.png", for mkstemp or mkdtemp; a long name is cut, so that
  * wherever a disk takes the name it takes this one. malloc'ed, NULL: out of memory. */

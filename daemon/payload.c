@@ -29,12 +29,8 @@ static int read_inline(struct payload *payload, const struct tensor_view *tensor
 
 static int read_dtype(enum dtype *out, const char *name, const cJSON *item, struct error *error)
 {
-    const char *text = json_text(item, "dtype");
-    for (int dtype = 0; text != NULL && dtype < DTYPE_COUNT; dtype++)
-        if (strcmp(text, dtype_name((enum dtype)dtype)) == 0) {
-            *out = (enum dtype)dtype;
-            return 0;
-        }
+    if (dtype_of_name(json_text(item, "dtype"), out))
+        return 0;
     return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": dtype must be a type of safetensors, such as \"U8\" or \"F32\"", name);
 }
 

@@ -26,14 +26,10 @@ __attribute__((format(printf, 2, 3))) static void add(struct sha256 *sha, const 
 static void add_tensor(struct sha256 *sha, const struct payload *payload)
 {
     const struct tensor_view *tensor = &payload->tensor;
-    struct sha256 bytes;
     char hex[SHA256_HEX_BYTES];
     memcpy(hex, payload->blob, sizeof hex); /* is called by its hash */
-    if (hex[0] == '\0') {
-        sha256_start(&bytes);
-        sha256_add(&bytes, tensor->data, (size_t)tensor->bytes);
-        sha256_finish(&bytes, hex);
-    }
+    if (hex[0] == '\0')
+        sha256_of(tensor->data, (size_t)tensor->bytes, hex);
     add(sha, "tensor ");
     sha256_add(sha, tensor->name, strlen(tensor->name));
     add(sha, " %s [", dtype_name(tensor->dtype));

@@ -58,6 +58,16 @@ const char *dtype_name(enum dtype dtype)
     return (unsigned)dtype < DTYPE_COUNT ? dtypes[dtype].name : "unknown";
 }
 
+bool dtype_of_name(const char *name, enum dtype *dtype)
+{
+    for (int d = 0; name && d < DTYPE_COUNT; d++)
+        if (!strcmp(dtypes[d].name, name)) {
+            *dtype = (enum dtype)d;
+            return true;
+        }
+    return false;
+}
+
 uint64_t tensor_elements(const struct tensor_view *tensor)
 {
     uint64_t elements = 1;
@@ -173,18 +183,6 @@ static bool read_integer(const cJSON *item, uint64_t *out)
     return true;
 }
 
-static bool read_dtype(const cJSON *item, enum dtype *out)
-{
-    if (!cJSON_IsString(item))
-        return false;
-    for (int d = 0; d < DTYPE_COUNT; d++)
-        if (!strcmp(dtypes[d].name, item->valuestring)) {
-            *out = (enum dtype)d;
-            return true;
-        }
-    return false;
-}
-
 static bool read_shape(const cJSON *item, struct tensor_view *tensor)
 {
     if (!cJSON_IsArray(item))
@@ -200,7 +198,7 @@ static bool read_shape(const cJSON *item, struct tensor_view *tensor)
 
 bool tensor_describe(struct tensor_view *tensor, const cJSON *entry)
 {
-    return cJSON_IsObject(entry) && read_dtype(cJSON_GetObjectItemCaseSensitive(entry, "dtype"), &tensor->dtype) &&
+    return cJSON_IsObject(entry) && dtype_of_name(json_text(entry, "dtype"), &tensor->dtype) &&
            read_shape(cJSON_GetObjectItemCaseSensitive(entry, "shape"), tensor) && tensor_size(tensor, &tensor->bytes);
 }
 
@@ -247,7 +245,7 @@ static int read_tensor(const cJSON *entry, const uint8_t *payload, uint64_t payl
     uint64_t begin = 0, end = 0, size = 0;
     if (defect)
         ;
-    else if (!read_dtype(dtype, &tensor->dtype))
+    else if (!dtype_of_name(cJSON_GetStringValue(dtype), &tensor->dtype))
         return error_set(error, ERROR_BAD_FILE, "%s: tensor \"%.200s\": unknown dtype \"%.40s\"", what, tensor->name,
                          cJSON_IsString(dtype) ? dtype->valuestring : "");
     else if (!read_shape(shape, tensor))

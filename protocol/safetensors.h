@@ -45,6 +45,9 @@ struct safetensors;
 size_t dtype_bytes(enum dtype dtype);
 const char *dtype_name(enum dtype dtype); /* "F32", "BF16", ... as in the format */
 
+/* The dtype of that name; false: there is none. NULL is allowed. */
+bool dtype_of_name(const char *name, enum dtype *dtype);
+
 /* Number of elements of a view (1 for a scalar). */
 uint64_t tensor_elements(const struct tensor_view *tensor);
 

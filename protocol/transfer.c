@@ -62,14 +62,6 @@ static void add_whole(cJSON *object, const char *name, uint64_t number)
 
 /* --- Sending ---------------------------------------------------------------------------- */
 
-static void hash_of(const struct tensor_view *tensor, char hex[65])
-{
-    struct sha256 sha;
-    sha256_start(&sha);
-    sha256_add(&sha, tensor->data, tensor->bytes);
-    sha256_finish(&sha, hex);
-}
-
 static cJSON *put_fields(const char *blob, const struct tensor_view *tensor, uint64_t offset)
 {
     cJSON *fields = json_object();
@@ -181,7 +173,7 @@ static int put(struct transfer *transfer, const char *blob, const struct tensor_
 /* The tensors of a request: some go within it, the others are named. */
 struct payloads {
     struct tensor_view inline_tensors[MESSAGE_MAX_TENSORS], named[MESSAGE_MAX_TENSORS];
-    char blobs[MESSAGE_MAX_TENSORS][65]; /* of `named` */
+    char blobs[MESSAGE_MAX_TENSORS][SHA256_HEX_BYTES]; /* of `named` */
     size_t inline_count, named_count;
 };
 
@@ -193,7 +185,7 @@ static void sort_out(struct payloads *payloads, const struct tensor_view *tensor
             payloads->inline_tensors[payloads->inline_count++] = tensors[i];
             room -= tensors[i].bytes;
         } else {
-            hash_of(&tensors[i], payloads->blobs[payloads->named_count]);
+            sha256_of(tensors[i].data, tensors[i].bytes, payloads->blobs[payloads->named_count]);
             payloads->named[payloads->named_count++] = tensors[i];
         }
 }

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/engine_fixture.h"
+#include "tests/unit/small_requests.h"
 
 static struct lance_model *plain, *caching; /* the same checkpoint without and with a prefix cache */
 static uint8_t first_pixels[6 * 60 * 80 * 3], other_pixels[6 * 60 * 80 * 3];
@@ -62,17 +63,12 @@ static int close_caching(void **state)
     return 0;
 }
 
-static struct lance_request small(enum lance_task task)
+/* A small request that looks at `first`, if at anything. */
+static struct lance_request small_of_first(enum lance_task task)
 {
-    struct lance_request r;
-    lance_request_init(&r, task);
-    r.prompt = "a red square";
-    r.width = 64;
-    r.height = 48;
-    r.num_inference_steps = 3;
-    r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
-    r.max_new_tokens = 6;
-    r.source = task == LANCE_T2I || task == LANCE_T2V ? NULL : &first;
+    struct lance_request r = small(task);
+    if (r.source)
+        r.source = &first;
     return r;
 }
 
@@ -142,7 +138,7 @@ static struct lance_prefixes counts(void)
 static void a_new_seed_of_the_same_prompt_runs_no_prefix(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_T2I);
+    struct lance_request r = small_of_first(LANCE_T2I);
     assert_int_equal(stages_with_cache(&r), PREFIX);
     const struct lance_prefixes before = counts();
     assert_int_equal(before.hits, 0);
@@ -157,7 +153,7 @@ static void a_new_question_about_the_same_picture_runs_no_vit(void **state)
 {
     (void)state;
     for (int task = LANCE_X2T_IMAGE; task <= LANCE_X2T_VIDEO; task++) {
-        struct lance_request r = small(task);
+        struct lance_request r = small_of_first(task);
         first.frames = task == LANCE_X2T_VIDEO ? 6 : 1;
         r.prompt = "What is red?";
         assert_int_equal(stages_with_cache(&r), VIT | PREFIX);
@@ -175,7 +171,7 @@ static void another_edit_of_the_same_picture_runs_neither_vit_nor_encoder(void *
 {
     (void)state;
     for (int task = LANCE_IMAGE_EDIT; task <= LANCE_VIDEO_EDIT; task++) {
-        struct lance_request r = small(task);
+        struct lance_request r = small_of_first(task);
         first.frames = task == LANCE_VIDEO_EDIT ? 6 : 1;
         assert_int_equal(stages_with_cache(&r), VIT | ENCODE | PREFIX);
         r.prompt = "make it blue";
@@ -192,7 +188,7 @@ static void another_edit_of_the_same_picture_runs_neither_vit_nor_encoder(void *
 static void i2v_encodes_its_first_frame_every_time(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_I2V);
+    struct lance_request r = small_of_first(LANCE_I2V);
     assert_int_equal(stages_with_cache(&r), ENCODE | PREFIX);
     assert_int_equal(stages_with_cache(&r), ENCODE);
 }
@@ -202,7 +198,7 @@ static void i2v_encodes_its_first_frame_every_time(void **state)
 static void another_picture_finds_the_system_prompt_only(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_X2T_IMAGE);
+    struct lance_request r = small_of_first(LANCE_X2T_IMAGE);
     stages_with_cache(&r);
     const struct lance_prefixes before = counts();
     r.source = &other;
@@ -214,7 +210,7 @@ static void another_picture_finds_the_system_prompt_only(void **state)
 static void another_size_of_the_same_picture_is_another_picture(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_X2T_IMAGE);
+    struct lance_request r = small_of_first(LANCE_X2T_IMAGE);
     stages_with_cache(&r);
     r.width = 128;
     assert_int_equal(stages_with_cache(&r), VIT | PREFIX);
@@ -223,7 +219,7 @@ static void another_size_of_the_same_picture_is_another_picture(void **state)
 static void guidance_only_adds_its_own_branch(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_T2I);
+    struct lance_request r = small_of_first(LANCE_T2I);
     r.guidance_scale = 1;
     stages_with_cache(&r);
     const struct lance_prefixes before = counts();
@@ -242,7 +238,7 @@ static void guidance_only_adds_its_own_branch(void **state)
 static void a_negative_prompt_is_found_again_and_shares_what_both_begin_with(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_IMAGE_EDIT);
+    struct lance_request r = small_of_first(LANCE_IMAGE_EDIT);
     r.negative_prompt = "blurred";
     assert_int_equal(stages_with_cache(&r), VIT | ENCODE | PREFIX);
     const struct lance_prefixes before = counts();
@@ -261,7 +257,7 @@ static void a_negative_prompt_is_found_again_and_shares_what_both_begin_with(voi
 static void a_small_bound_drops_the_oldest_first(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_X2T_IMAGE);
+    struct lance_request r = small_of_first(LANCE_X2T_IMAGE);
     stages_with_cache(&r);
     const uint64_t one_question = counts().bytes;
     lance_model_close(caching);
@@ -281,7 +277,7 @@ static void without_room_nothing_is_kept(void **state)
 {
     (void)state;
     struct lance_prefixes c;
-    struct lance_request r = small(LANCE_T2I);
+    struct lance_request r = small_of_first(LANCE_T2I);
     const uint64_t before = kernels->memory_in_use(kernels);
     for (int i = 0; i < 2; i++) {
         struct outcome o = run(plain, &r);
@@ -296,7 +292,7 @@ static void without_room_nothing_is_kept(void **state)
 static void kept_prefixes_give_way_to_jobs(void **state)
 {
     (void)state;
-    struct lance_request r = small(LANCE_T2I), large = small(LANCE_T2I);
+    struct lance_request r = small_of_first(LANCE_T2I), large = small_of_first(LANCE_T2I);
     struct lance_memory need;
     struct error error;
     large.width = large.height = 96;
@@ -318,7 +314,7 @@ static void kept_prefixes_give_way_to_jobs(void **state)
 static void jobs_side_by_side_share_what_they_have_in_common(void **state)
 {
     (void)state;
-    struct lance_request a = small(LANCE_X2T_IMAGE), b = small(LANCE_X2T_IMAGE);
+    struct lance_request a = small_of_first(LANCE_X2T_IMAGE), b = small_of_first(LANCE_X2T_IMAGE);
     b.prompt = "Where is the square, and how large is it?";
     struct outcome want_a = run(plain, &a), want_b = run(plain, &b);
     struct lance_job *jobs[2];
@@ -348,7 +344,7 @@ static void a_job_closed_at_any_step_spoils_nothing(void **state)
     (void)state;
     for (int task = LANCE_IMAGE_EDIT; task <= LANCE_X2T_IMAGE; task += LANCE_X2T_IMAGE - LANCE_IMAGE_EDIT)
         for (int stop = 0; stop < 12; stop++) {
-            struct lance_request r = small(task);
+            struct lance_request r = small_of_first(task);
             struct lance_job *job;
             struct lance_progress progress;
             struct error error;
@@ -368,7 +364,7 @@ static void an_unloaded_model_leaves_no_memory_behind(void **state)
     const uint64_t before = kernels->memory_in_use(kernels);
     struct lance_model *const shared = caching;
     caching = open_model(ROOMY, 0);
-    struct lance_request r = small(LANCE_IMAGE_EDIT);
+    struct lance_request r = small_of_first(LANCE_IMAGE_EDIT);
     stages_with_cache(&r);
     assert_true(counts().bytes > 0);
     lance_model_close(caching);

@@ -6,11 +6,13 @@
 #define sha256_start plain_start
 #define sha256_add plain_add
 #define sha256_finish plain_finish
+#define sha256_of plain_of
 #define sha256_is_hex plain_is_hex
 #include "base/sha256.c"
 #undef sha256_start
 #undef sha256_add
 #undef sha256_finish
+#undef sha256_of
 #undef sha256_is_hex
 
 #include <setjmp.h>

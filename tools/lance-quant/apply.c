@@ -12,7 +12,6 @@
 
 #include "base/clock.h"
 #include "base/mapped_file.h"
-#include "kernels/formats/numbers.h"
 #include "tools/lance-quant/meta.h"
 #include "tools/lance-quant/part_work.h"
 
@@ -27,11 +26,6 @@ struct work {
     double started;
     int before; /* works that an earlier run did */
 };
-
-static const char *file_name(const struct code_form *form)
-{
-    return form->format == WEIGHT_AWQ_INT4 ? "awq_state_dict.safetensors" : "nvfp4_state_dict.safetensors";
-}
 
 /* What the result depends on, as a line. */
 static void identity(const struct work *work, char line[128])
@@ -51,8 +45,8 @@ static void identity(const struct work *work, char line[128])
         statistics_digest(work->statistics, name, &digest);
     }
     sha256_finish(&digest, hex);
-    snprintf(line, 128, "lance-quant published %s %d %s", file_name(&work->options->form), work->options->form.group,
-             hex);
+    snprintf(line, 128, "lance-quant published %s %d %s", codes_weights_file(work->options->form.format),
+             work->options->form.group, hex);
 }
 
 static void report(const struct work *work, int done, int works)
@@ -68,21 +62,9 @@ static void report(const struct work *work, int done, int works)
 /* A tensor that is not quantised: floating-point numbers as bf16, others as they are. */
 static int copy_tensor(struct work *work, const struct tensor_view *tensor, struct error *error)
 {
-    if (tensor->dtype != DTYPE_F32 && tensor->dtype != DTYPE_F16 && tensor->dtype != DTYPE_F64)
-        return output_write(work->output, tensor->name, tensor->data, tensor->bytes, error);
-    const size_t n = (size_t)tensor_elements(tensor);
-    float *values = malloc(sizeof *values * n + 1);
-    uint16_t *rounded = malloc(sizeof *rounded * n + 1);
-    int status = values == NULL || rounded == NULL
-                     ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to copy it", tensor->name)
-                     : tensor_to_float(tensor, values, error);
-    for (size_t i = 0; i < n && status == 0; i++)
-        rounded[i] = float_to_bf16(values[i]);
-    if (status == 0)
-        status = output_write(work->output, tensor->name, rounded, sizeof *rounded * n, error);
-    free(values);
-    free(rounded);
-    return status;
+    return layout_is_floating(tensor->dtype)
+               ? output_write_bf16(work->output, tensor, NULL, error)
+               : output_write(work->output, tensor->name, tensor->data, tensor->bytes, error);
 }
 
 static int copy_others(struct work *work, struct error *error)
@@ -137,9 +119,7 @@ static int write_meta(struct work *work, struct error *error)
     char *text;
     int status = meta_text(&text, work->source, work->layers, work->statistics, &work->options->form, error);
     if (status == 0) {
-        status = output_text(work->output,
-                             work->options->form.format == WEIGHT_AWQ_INT4 ? "awq_meta.json" : "nvfp4_meta.json", text,
-                             error);
+        status = output_text(work->output, codes_meta_file(work->options->form.format), text, error);
         free(text);
     }
     return status;
@@ -168,8 +148,8 @@ int apply(const struct apply_options *options, const volatile int *interrupted, 
     if (status == 0) {
         warn_of_statistics(&work);
         identity(&work, line);
-        status = output_open(&work.output, options->output, file_name(&options->form), line, work.tensors, work.count,
-                             error);
+        status = output_open(&work.output, options->output, codes_weights_file(options->form.format), line,
+                             work.tensors, work.count, error);
     }
     if (status == 0)
         status = do_works(&work, interrupted, error);

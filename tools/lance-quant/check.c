@@ -19,6 +19,7 @@
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "kernels/formats/group.h"
 #include "kernels/formats/numbers.h"
+#include "tools/lance-quant/codes.h"
 
 enum { NAME_BYTES = 1024, PART_BYTES = 16, MOST_META_BYTES = 64 << 20, MOST_META_VALUES = 1 << 20, MOST_SHOWN = 20 };
 
@@ -246,12 +247,13 @@ static void print_tasks(const struct checkpoint *checkpoint)
 static int check_values(struct report *report, struct error *error)
 {
     char path[PATH_MAX];
-    const char *file = report->awq ? "awq_state_dict.safetensors" : "nvfp4_state_dict.safetensors";
+    const enum weight_format format = report->awq ? WEIGHT_AWQ_INT4 : WEIGHT_NVFP4;
+    const char *file = codes_weights_file(format);
     if (snprintf(path, sizeof path, "%s/%s", report->directory, file) >= (int)sizeof path)
         return error_set(error, ERROR_IO, "%s: the path is too long", report->directory);
     int status = safetensors_open(&report->file, path, error);
     if (status == 0)
-        status = read_meta(report, report->awq ? "awq_meta.json" : "nvfp4_meta.json", error);
+        status = read_meta(report, codes_meta_file(format), error);
     if (status != 0)
         return status;
     for (size_t i = 0; i < safetensors_count(report->file); i++)

@@ -11,6 +11,16 @@ enum { HIGHEST_CODE = INT4_CODES - 1 };
 static const float smallest_scale = 1e-8f, smallest_searched = 1e-5f; /* of encoding, and of the search */
 static const float highest_level = 6.0f;                              /* of FP4 */
 
+const char *codes_weights_file(enum weight_format format)
+{
+    return format == WEIGHT_AWQ_INT4 ? "awq_state_dict.safetensors" : "nvfp4_state_dict.safetensors";
+}
+
+const char *codes_meta_file(enum weight_format format)
+{
+    return format == WEIGHT_AWQ_INT4 ? "awq_meta.json" : "nvfp4_meta.json";
+}
+
 int codes_group(int in_features, int wanted)
 {
     static const int others[] = {128, 64, 32, 16};

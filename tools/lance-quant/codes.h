@@ -19,6 +19,10 @@ struct code_form {
 
 enum { NVFP4_GROUP = 16 };
 
+/* The published names of a form's files. */
+const char *codes_weights_file(enum weight_format format);
+const char *codes_meta_file(enum weight_format format);
+
 /* The group that divides a row: `wanted`, or else the first of 128, 64, 32 and 16 that does, or the whole row. */
 int codes_group(int in_features, int wanted);
 

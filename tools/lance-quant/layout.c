@@ -112,7 +112,7 @@ bool layout_is_copied(const struct tensor_view *tensor)
     return !is_of_a_part(tensor->name, true) && !is_of_a_part(tensor->name, false);
 }
 
-static bool is_floating(enum dtype dtype)
+bool layout_is_floating(enum dtype dtype)
 {
     return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_F64;
 }
@@ -180,7 +180,7 @@ int layout_tensors(const struct source *source, const struct code_form *form, st
         if (is_of_a_part(tensor->name, false))
             status = add_linear(&list, tensor, form, error);
         else
-            status = add(&list, tensor->name, "", is_floating(tensor->dtype) ? DTYPE_BF16 : tensor->dtype,
+            status = add(&list, tensor->name, "", layout_is_floating(tensor->dtype) ? DTYPE_BF16 : tensor->dtype,
                          tensor->dimensions, tensor->shape, error);
     }
     if (status != 0) {

@@ -41,4 +41,7 @@ void layout_free(struct tensor_view *tensors, size_t count);
  * norm in front of one. */
 bool layout_is_copied(const struct tensor_view *tensor);
 
+/* Whether these are floating-point numbers, which are written as bf16. */
+bool layout_is_floating(enum dtype dtype);
+
 #endif

@@ -20,9 +20,10 @@
 #include "protocol/version.h"
 #include "tools/lance-quant/apply.h"
 #include "tools/lance-quant/check.h"
+#include "tools/lance-quant/parallel.h"
 #include "tools/lance-quant/statistics.h"
 
-enum { EXIT_WRONG_COMMAND_LINE = 2, EXIT_INTERRUPTED = 130, MOST_THREADS = 64, DEFAULT_GROUP = 128 };
+enum { EXIT_WRONG_COMMAND_LINE = 2, EXIT_INTERRUPTED = 130, DEFAULT_GROUP = 128 };
 
 static const char usage[] =
     "lance-quant " LANCED_VERSION ": makes 4-bit checkpoints of Lance\n"
@@ -82,7 +83,7 @@ static bool read_form(const char *text, struct code_form *form)
 static int processors(void)
 {
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online < 1 ? 1 : online > MOST_THREADS ? MOST_THREADS : (int)online;
+    return online < 1 ? 1 : online > PARALLEL_MOST_THREADS ? PARALLEL_MOST_THREADS : (int)online;
 }
 
 static int command_apply(int argc, char **argv)
@@ -114,7 +115,7 @@ static int command_apply(int argc, char **argv)
                 return wrong("--group: must be 64 or 128");
             break;
         case 't':
-            if (!read_number(optarg, 1, MOST_THREADS, &options.threads))
+            if (!read_number(optarg, 1, PARALLEL_MOST_THREADS, &options.threads))
                 return wrong("--threads: must be from 1 to 64");
             break;
         default: complain(&error); return EXIT_WRONG_COMMAND_LINE;

@@ -17,6 +17,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "kernels/formats/numbers.h"
+
 enum { MOST_WORKS = 1 << 14, IDENTITY_BYTES = 256 };
 
 struct output {
@@ -89,8 +91,8 @@ static off_t read_progress(struct output *output, const char *path, const char *
 {
     FILE *file = fopen(path, "r");
     char line[IDENTITY_BYTES + 2];
-    const bool same = file != NULL && fgets(line, sizeof line, file) != NULL &&
-                      strlen(line) == strlen(identity) + 1 && strncmp(line, identity, strlen(identity)) == 0;
+    const bool same = file != NULL && fgets(line, sizeof line, file) != NULL && strlen(line) == strlen(identity) + 1 &&
+                      strncmp(line, identity, strlen(identity)) == 0;
     off_t counts = same ? ftello(file) : 0;
     int work;
     while (same && fgets(line, sizeof line, file) != NULL && (work = work_of(line)) >= 0) {
@@ -220,6 +222,29 @@ int output_write(struct output *output, const char *name, const void *data, uint
         return error_set(error, ERROR_INTERNAL, "%s: %llu bytes were made that have no place", name,
                          (unsigned long long)bytes);
     return write_at(output->weights, output->partial, data, bytes, output->offsets[*found - output->tensors], error);
+}
+
+int output_write_bf16(struct output *output, const struct tensor_view *tensor, const float *divisor,
+                      struct error *error)
+{
+    if (tensor->dtype == DTYPE_BF16 && divisor == NULL)
+        return output_write(output, tensor->name, tensor->data, tensor->bytes, error);
+    const size_t n = (size_t)tensor_elements(tensor);
+    float *values = malloc(sizeof *values * n + 1);
+    uint16_t *rounded = malloc(sizeof *rounded * n + 1);
+    int status = values == NULL || rounded == NULL
+                     ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to write it", tensor->name)
+                     : tensor_to_float(tensor, values, error);
+    for (size_t i = 0; i < n && status == 0; i++) {
+        rounded[i] = float_to_bf16(values[i]);
+        if (divisor != NULL)
+            rounded[i] = float_to_bf16(bf16_to_float(rounded[i]) / divisor[i]);
+    }
+    if (status == 0)
+        status = output_write(output, tensor->name, rounded, sizeof *rounded * n, error);
+    free(values);
+    free(rounded);
+    return status;
 }
 
 bool output_is_done(const struct output *output, int work)

@@ -25,6 +25,11 @@ void output_close(struct output *output);
 /* Write a tensor's bytes; for one in the list. */
 int output_write(struct output *output, const char *name, const void *data, uint64_t bytes, struct error *error);
 
+/* Write a tensor of floating-point numbers in bf16; with `divisor` [elements], each rounded to bf16, divided, and
+ * rounded again. Errors also: ERROR_NO_MEMORY. */
+int output_write_bf16(struct output *output, const struct tensor_view *tensor, const float *divisor,
+                      struct error *error);
+
 /* Whether the work of that number was done, and is on the disk; and that it is now. */
 bool output_is_done(const struct output *output, int work);
 int output_done(struct output *output, int work, struct error *error);

@@ -4,8 +4,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { MAX_THREADS = 64 };
-
 struct shared {
     parallel_work *work;
     void *context;
@@ -30,9 +28,9 @@ static void *take_items(void *argument)
 int parallel_run(int items, int threads, parallel_work *work, void *context)
 {
     struct shared shared = {.work = work, .context = context, .items = items};
-    pthread_t others[MAX_THREADS];
+    pthread_t others[PARALLEL_MOST_THREADS];
     int started = 0;
-    while (started + 1 < threads && started + 1 < items && started < MAX_THREADS &&
+    while (started + 1 < threads && started + 1 < items && started < PARALLEL_MOST_THREADS &&
            pthread_create(&others[started], NULL, take_items, &shared) == 0)
         started++; /* with fewer threads than asked for it takes longer, no more */
     take_items(&shared);

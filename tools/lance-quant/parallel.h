@@ -5,6 +5,8 @@
 #ifndef LANCE_QUANT_PARALLEL_H
 #define LANCE_QUANT_PARALLEL_H
 
+enum { PARALLEL_MOST_THREADS = 64 };
+
 /* Called once for each item from 0 to items - 1, in any order, from any thread. Returns 0 or an error code; after a
  * failure no further item is begun. */
 typedef int parallel_work(void *context, int item);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/formats/numbers.h"
 #include "tools/lance-quant/parallel.h"
 #include "tools/lance-quant/search.h"
 
@@ -112,35 +111,15 @@ static int encode_matrix(const struct matrix *matrix, const char *name, const st
     return status;
 }
 
-/* --- The norm in front --------------------------------------------------------------------------------- */
-
-/* Divided by the scale; NULL: as it is. In bf16. */
-static int write_norm(const struct tensor_view *norm, const float *scale, struct output *output, struct error *error)
-{
-    const size_t width = (size_t)tensor_elements(norm);
-    float *values = malloc(sizeof *values * width);
-    uint16_t *rounded = malloc(sizeof *rounded * width);
-    int status =
-        values == NULL || rounded == NULL ? no_memory(norm->name, error) : tensor_to_float(norm, values, error);
-    for (size_t i = 0; i < width && status == 0; i++) {
-        const float value = bf16_to_float(float_to_bf16(values[i]));
-        rounded[i] = float_to_bf16(scale != NULL ? value / scale[i] : value);
-    }
-    if (status == 0)
-        status = output_write(output, norm->name, rounded, sizeof *rounded * width, error);
-    free(values);
-    free(rounded);
-    return status;
-}
+/* --- The part --------------------------------------------------------------------------------------------- */
 
 int part_quantise(const struct part *part, const struct statistics *statistics, const struct code_form *form,
                   int threads, struct output *output, struct error *error)
 {
     if (part->count == 0)
-        return part->norm != NULL ? write_norm(part->norm, NULL, output, error) : 0;
+        return part->norm != NULL ? output_write_bf16(output, part->norm, NULL, error) : 0;
     const size_t width = (size_t)part->matrices[0].in_features;
-    float *mean = malloc(sizeof *mean * width), *scale = malloc(sizeof *scale * width), alpha;
-    double errors[SEARCH_GRID + 1];
+    float *mean = malloc(sizeof *mean * width), *scale = malloc(sizeof *scale * width);
     bool scaled = false;
     int status = mean == NULL || scale == NULL ? no_memory(part->names[0], error) : 0;
     if (status == 0 && part->norm != NULL)
@@ -148,10 +127,10 @@ int part_quantise(const struct part *part, const struct statistics *statistics, 
     if (status == 0 && scaled) {
         const struct search search = {part->matrices, part->count, mean, layout_form(form, &part->matrices[0]),
                                       threads};
-        status = search_scale(&search, scale, &alpha, errors, error);
+        status = search_scale(&search, scale, error);
     }
     if (status == 0 && part->norm != NULL)
-        status = write_norm(part->norm, scaled ? scale : NULL, output, error);
+        status = output_write_bf16(output, part->norm, scaled ? scale : NULL, error);
     for (int l = 0; l < part->count && status == 0; l++)
         status = encode_matrix(&part->matrices[l], part->names[l], form, scaled ? scale : NULL, threads, output, error);
     free(mean);

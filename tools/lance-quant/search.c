@@ -118,8 +118,7 @@ static void scale_of(const float *mean_abs, const float *sizes, int width, float
         scale[i] /= middle;
 }
 
-int search_scale(const struct search *search, float *scale, float *alpha, double errors[SEARCH_GRID + 1],
-                 struct error *error)
+int search_scale(const struct search *search, float *scale, struct error *error)
 {
     const int width = search->matrices[0].in_features;
     const size_t columns = (size_t)width;
@@ -136,17 +135,18 @@ int search_scale(const struct search *search, float *scale, float *alpha, double
             sample[i] *= fmaxf(search->mean_abs[i % columns], smallest);
         column_sizes(search, sizes + columns, sizes);
     }
+    double squared_error, least = 0;
     int best = 0;
     for (int step = 0; step <= SEARCH_GRID && status == 0; step++) {
         scale_of(search->mean_abs, sizes, width, (float)step / SEARCH_GRID, scale);
-        status = try_scale(search, sample, scale, sums, &errors[step]);
-        if (status == 0 && errors[step] < errors[best])
+        status = try_scale(search, sample, scale, sums, &squared_error);
+        if (status == 0 && (step == 0 || squared_error < least)) {
+            least = squared_error;
             best = step;
+        }
     }
-    if (status == 0) {
-        *alpha = (float)best / SEARCH_GRID;
-        scale_of(search->mean_abs, sizes, width, *alpha, scale);
-    }
+    if (status == 0)
+        scale_of(search->mean_abs, sizes, width, (float)best / SEARCH_GRID, scale);
     free(sample);
     free(sizes);
     free(sums);

@@ -20,10 +20,9 @@ struct search {
     int threads;
 };
 
-/* Fills `scale` [in_features]; *alpha is the exponent that was best and *errors [SEARCH_GRID + 1] what each gave: the
- * mean squared error of outputs, summed over the layers. Deterministic, whatever `threads`. Cost: (SEARCH_GRID + 1)
- * products of 512 rows with every matrix. Errors: ERROR_NO_MEMORY. */
-int search_scale(const struct search *search, float *scale, float *alpha, double errors[SEARCH_GRID + 1],
-                 struct error *error);
+/* Fills `scale` [in_features] with the one that changes the layers' outputs least: the mean squared error, summed over
+ * the layers. Deterministic, whatever `threads`. Cost: (SEARCH_GRID + 1) products of 512 rows with every matrix.
+ * Errors: ERROR_NO_MEMORY. */
+int search_scale(const struct search *search, float *scale, struct error *error);
 
 #endif

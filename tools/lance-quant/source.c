@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "tools/lance-quant/codes.h"
 
 enum { MOST_FILES = 64, MOST_INDEX_BYTES = 16 << 20, MOST_INDEX_VALUES = 1 << 18, SAMPLE_BYTES = 64 };
 
@@ -86,8 +87,8 @@ static int open_shards(struct source *source, const char *directory, const char 
 static int explain_missing(const char *directory, struct error *error)
 {
     char path[PATH_MAX];
-    if (path_in(path, directory, "awq_state_dict.safetensors") ||
-        path_in(path, directory, "nvfp4_state_dict.safetensors"))
+    if (path_in(path, directory, codes_weights_file(WEIGHT_AWQ_INT4)) ||
+        path_in(path, directory, codes_weights_file(WEIGHT_NVFP4)))
         return error_set(error, ERROR_BAD_FILE,
                          "%s is quantised already; take the release in bf16 or float32 that it was made from",
                          directory);

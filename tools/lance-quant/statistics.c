@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/json.h"
 #include "base/whole_file.h"
@@ -283,18 +282,6 @@ static void list_tensors(const struct statistics *statistics, struct tensor_view
     }
 }
 
-static int write_bytes(const char *path, const void *data, uint64_t bytes, struct error *error)
-{
-    struct whole_file file;
-    int status = whole_file_begin(&file, path, error);
-    if (status != 0)
-        return status;
-    FILE *stream = fopen(file.temporary, "wb");
-    const bool written = stream != NULL && fwrite(data, 1, (size_t)bytes, stream) == bytes;
-    const bool closed = stream != NULL && fclose(stream) == 0;
-    return whole_file_end(&file, written && closed ? NULL : "the disk took less than all of it", error);
-}
-
 int statistics_write(const struct statistics *statistics, const char *path, struct error *error)
 {
     const size_t count = 2 * (size_t)statistics->count;
@@ -309,7 +296,7 @@ int statistics_write(const struct statistics *statistics, const char *path, stru
         status = safetensors_write(&data, &bytes, tensors, count, keys, values, 2, error);
     }
     if (status == 0)
-        status = write_bytes(path, data, bytes, error);
+        status = whole_file_write(path, data, bytes, error);
     free(data);
     cJSON_free(tasks);
     free(names);

@@ -1,7 +1,6 @@
 /* latents.c: see latents.h. */
 #include "tools/lancectl/latents.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,22 +85,6 @@ int latents_read_receipt(char **receipt, const char *path, struct error *error)
     return *receipt ? 0 : error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl", path);
 }
 
-static int write_bytes(const char *path, const void *data, uint64_t bytes, struct error *error)
-{
-    struct whole_file file;
-    int code = whole_file_begin(&file, path, error);
-    if (code)
-        return code;
-    FILE *stream = fopen(file.temporary, "wbe");
-    bool is_written = stream && fwrite(data, 1, bytes, stream) == bytes;
-    int reason = errno;
-    if (stream && fclose(stream) != 0 && is_written) {
-        is_written = false;
-        reason = errno;
-    }
-    return whole_file_end(&file, is_written ? NULL : strerror(reason), error);
-}
-
 int latents_write_tensors(const char *path, const struct tensor_view *latents, const struct tensor_view *state, const char *const *keys,
                           const char *const *values, size_t texts, struct error *error)
 {
@@ -114,7 +97,7 @@ int latents_write_tensors(const char *path, const struct tensor_view *latents, c
     uint64_t bytes;
     int code = safetensors_write(&data, &bytes, tensors, count, keys, values, texts, error);
     if (!code) {
-        code = write_bytes(path, data, bytes, error);
+        code = whole_file_write(path, data, bytes, error);
         free(data);
     }
     return code;

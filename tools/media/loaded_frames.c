@@ -3,25 +3,19 @@
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/display.h>
 #include <libavutil/imgutils.h>
 #include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
-#include <math.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tools/media/clip.h"
 #include "tools/media/exif.h"
+#include "tools/media/libav_input.h"
 #include "tools/media/libav_reason.h"
 #include "tools/media/still.h"
-
-/* Kinds of file that hold their own frames: no playlists, which could name other files or hosts. */
-static const char accepted_formats[] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,ogg,gif,flv,asf,ivf,mpegvideo,h264,hevc,apng,png_pipe,jpeg_pipe,"
-                                       "webp_pipe,bmp_pipe,tiff_pipe,image2";
 
 enum {
     ALIGNED = 32,  /* widths at which libswscale's vector code has no odd ends */
@@ -65,25 +59,11 @@ static int turns_of_exif(const char *path)
     return orientation == 6 ? 1 : orientation == 3 ? 2 : orientation == 8 ? 3 : 0;
 }
 
-static int turns_of_stream(const AVStream *stream)
-{
-    const int32_t *matrix = (const int32_t *)av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, NULL);
-    const double degrees = matrix ? -av_display_rotation_get(matrix) : 0;
-    return isfinite(degrees) ? ((int)lrint(degrees / 90) % 4 + 4) % 4 : 0;
-}
-
 static int open_stream(struct loader *loader, const char *path, struct error *error)
 {
-    av_log_set_level(AV_LOG_QUIET);
-    char *url;
-    if (asprintf(&url, "file:%s", path) < 0)
+    int status = libav_input_open(&loader->file, path, LIBAV_INPUT_VIDEOS "," LIBAV_INPUT_PICTURES);
+    if (status == AVERROR(ENOMEM))
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    AVDictionary *options = NULL;
-    av_dict_set(&options, "format_whitelist", accepted_formats, 0);
-    av_dict_set(&options, "protocol_whitelist", "file", 0);
-    int status = avformat_open_input(&loader->file, url, NULL, &options);
-    av_dict_free(&options);
-    free(url);
     if (status >= 0)
         status = avformat_find_stream_info(loader->file, NULL);
     if (status < 0)
@@ -97,7 +77,7 @@ static int open_stream(struct loader *loader, const char *path, struct error *er
     }
     if (!loader->stream)
         return error_set(error, ERROR_BAD_FILE, "has no pictures in it");
-    loader->quarter_turns = turns_of_stream(loader->stream);
+    loader->quarter_turns = libav_quarter_turns(loader->stream);
     return 0;
 }
 

@@ -3,27 +3,17 @@
 
 #include <libavcodec/avcodec.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MATRIX_BYTES = 9 * sizeof(int32_t) }; /* of how a video is turned */
+#include "tools/media/libav_input.h"
 
-/* Kinds of file that hold their own streams: no playlists, which could name other files or hosts. */
-static const char accepted_formats[] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,ogg,gif,flv,asf,ivf,mpegvideo,h264,hevc,apng";
+enum { MATRIX_BYTES = 9 * sizeof(int32_t) }; /* of how a video is turned */
 
 int stream_copy_open(struct stream_copy *copy, const char *path, enum AVMediaType type, AVFormatContext *into)
 {
     *copy = (struct stream_copy){0};
-    char *url;
-    if (asprintf(&url, "file:%s", path) < 0)
-        return AVERROR(ENOMEM);
-    AVDictionary *options = NULL;
-    av_dict_set(&options, "format_whitelist", accepted_formats, 0);
-    av_dict_set(&options, "protocol_whitelist", "file", 0);
-    int status = avformat_open_input(&copy->file, url, NULL, &options);
-    av_dict_free(&options);
-    free(url);
+    int status = libav_input_open(&copy->file, path, LIBAV_INPUT_VIDEOS);
     if (status >= 0)
         status = avformat_find_stream_info(copy->file, NULL);
     if (status < 0)

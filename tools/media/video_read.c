@@ -4,20 +4,14 @@
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/display.h>
 #include <libswscale/swscale.h>
-#include <math.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tools/media/frame_rate.h"
+#include "tools/media/libav_input.h"
 #include "tools/media/libav_reason.h"
-
-/* Kinds of file that hold their own frames: no playlists, which could name other files or hosts. */
-static const char accepted_formats[] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,yuv4mpegpipe,mpegts,mpeg,ogg,gif,flv,asf,"
-                                       "ivf,mpegvideo,h264,hevc,apng";
 
 struct video_reader {
     AVFormatContext *file;
@@ -84,16 +78,9 @@ static int check_y4m_header(const char *path, double fps, struct error *error)
 /* Open the file and find its video. */
 static int open_container(struct video_reader *reader, const char *path, struct error *error)
 {
-    av_log_set_level(AV_LOG_QUIET);
-    char *url;
-    if (asprintf(&url, "file:%s", path) < 0)
+    int status = libav_input_open(&reader->file, path, LIBAV_INPUT_VIDEOS);
+    if (status == AVERROR(ENOMEM))
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    AVDictionary *options = NULL;
-    av_dict_set(&options, "format_whitelist", accepted_formats, 0);
-    av_dict_set(&options, "protocol_whitelist", "file", 0);
-    int status = avformat_open_input(&reader->file, url, NULL, &options);
-    av_dict_free(&options);
-    free(url);
     if (status < 0)
         return bad_video(error, "is no video that can be read", status);
     status = avformat_find_stream_info(reader->file, NULL);
@@ -135,9 +122,7 @@ static int reader_open(struct video_reader *reader, const char *path, struct err
         status = avcodec_open2(reader->codec, decoder, NULL);
     if (status < 0)
         return bad_video(error, "cannot be decoded", status);
-    const int32_t *matrix = (const int32_t *)av_stream_get_side_data(reader->stream, AV_PKT_DATA_DISPLAYMATRIX, NULL);
-    double degrees = matrix ? -av_display_rotation_get(matrix) : 0;
-    reader->quarter_turns = isfinite(degrees) ? ((int)lrint(degrees / 90) % 4 + 4) % 4 : 0;
+    reader->quarter_turns = libav_quarter_turns(reader->stream);
     return 0;
 }
 

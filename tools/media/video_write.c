@@ -85,6 +85,17 @@ static int set_texts(AVFormatContext *file, const struct video_extras *extras, A
     return status;
 }
 
+/* With the texts. A code of libav. */
+static int write_header(AVFormatContext *file, const struct video_extras *extras)
+{
+    AVDictionary *options = NULL;
+    int status = set_texts(file, extras, &options);
+    if (status >= 0)
+        status = avformat_write_header(file, &options);
+    av_dict_free(&options);
+    return status;
+}
+
 static int open_stream(struct video_writer *writer, const struct video_extras *extras)
 {
     writer->stream = avformat_new_stream(writer->file, NULL);
@@ -95,12 +106,8 @@ static int open_stream(struct video_writer *writer, const struct video_extras *e
     int status = avcodec_parameters_from_context(writer->stream->codecpar, writer->codec);
     if (status >= 0 && extras->sound)
         status = stream_copy_open(&writer->sound, extras->sound, AVMEDIA_TYPE_AUDIO, writer->file);
-    AVDictionary *options = NULL;
     if (status >= 0)
-        status = set_texts(writer->file, extras, &options);
-    if (status >= 0)
-        status = avformat_write_header(writer->file, &options);
-    av_dict_free(&options);
+        status = write_header(writer->file, extras);
     return status < 0 ? fail(writer, "container", status) : 0;
 }
 
@@ -251,12 +258,8 @@ static int copy_streams(struct video_writer *writer, struct stream_copy *video, 
         status = AVERROR(EINVAL);
     if (status >= 0)
         status = stream_copy_open(&writer->sound, from, AVMEDIA_TYPE_AUDIO, writer->file);
-    AVDictionary *options = NULL;
     if (status >= 0)
-        status = set_texts(writer->file, extras, &options);
-    if (status >= 0)
-        status = avformat_write_header(writer->file, &options);
-    av_dict_free(&options);
+        status = write_header(writer->file, extras);
     if (status >= 0)
         status = stream_copy_run(video, writer->file, 0);
     if (status < 0)
