@@ -78,10 +78,11 @@ static void encode_answer(struct call *call)
     size_t count = answer_tensors(call, tensors);
     void *data;
     uint64_t bytes;
-    if (message_encode(&data, &bytes, call->fields, tensors, count, &error) == 0) {
-        call->answer = blob_open(data, bytes);
+    int status = message_encode(&data, &bytes, call->fields, tensors, count, &error);
+    if (status == 0 && (call->answer = blob_open(data, bytes)) == NULL)
+        status = error_set(&error, ERROR_NO_MEMORY, "out of memory");
+    if (status == 0)
         return;
-    }
     log_error(NULL, "an answer cannot be written: %s", error.text);
     if (error.code == ERROR_NO_MEMORY)
         call->answer = blob_share(call->service->no_memory_answer);
