@@ -171,23 +171,24 @@ static void apply_groups(struct machine_memory *memory, struct search *search, c
 
 /* --- The machine ------------------------------------------------------------------------- */
 
-void machine_memory_read(struct machine_memory *out, const char *root)
+int machine_memory_read(struct machine_memory *out, const char *root, struct error *error)
 {
     *out = (struct machine_memory){0};
     char path[PATH_MAX];
     uint64_t total_kb, available_kb;
     snprintf(path, sizeof path, "%s/proc/meminfo", root);
     if (read_number(path, "MemTotal:", &total_kb) != 0 || read_number(path, "MemAvailable:", &available_kb) != 0)
-        return;
+        return 0;
     *out = (struct machine_memory){.total_bytes = total_kb << 10, .available_bytes = available_kb << 10};
     struct search *search = calloc(1, sizeof *search);
-    if (search == NULL) { /* where not even that is left, jobs get nothing */
-        out->available_bytes = 0;
-        return;
+    if (search == NULL) {
+        *out = (struct machine_memory){0};
+        return error_set(error, ERROR_NO_MEMORY, "out of memory while the machine's memory was looked at");
     }
     apply_groups(out, search, root, true);
     apply_groups(out, search, root, false); /* a hybrid machine has both, and the limits in either */
     free(search);
+    return 0;
 }
 
 /* What is left of `available` beside `taken` and a reserve: a share of `total`, at least 256 MiB, but no more than a

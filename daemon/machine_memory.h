@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "base/error.h"
+
 struct machine_memory {
     uint64_t total_bytes;
     uint64_t available_bytes; /* without swapping, page cache counted as free */
@@ -11,8 +13,8 @@ struct machine_memory {
 
 /* What this process can count on: /proc/meminfo, or less where its control group, or one that it lies in, allows
  * less; in the unified hierarchy, the older one, or both (hybrid). `root` is "" but in tests, which have their own
- * /proc and /sys below it. Zeros when the system does not say. */
-void machine_memory_read(struct machine_memory *out, const char *root);
+ * /proc and /sys below it. Zeros when the system does not say. ERROR_NO_MEMORY: nothing is known. */
+int machine_memory_read(struct machine_memory *out, const char *root, struct error *error);
 
 /* What is left for jobs beside `weight_bytes` that are yet to be loaded: the available memory without the weights
  * and a reserve of an eighth of the machine (at least 256 MiB, but at most a quarter) for requests, kept results,

@@ -10,16 +10,19 @@
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/machine_memory.h"
 
-uint64_t model_choice_budget(const struct options *options, uint64_t device_bytes)
+int model_choice_budget(uint64_t *budget_bytes, const struct options *options, uint64_t device_bytes, struct error *error)
 {
     uint64_t budget = device_bytes;
     if (budget == 0) {
         struct machine_memory machine;
-        machine_memory_read(&machine, "");
+        const int status = machine_memory_read(&machine, "", error);
+        if (status != 0)
+            return status;
         budget = machine.total_bytes > 0 ? machine.total_bytes - machine.total_bytes / 8 : UINT64_MAX;
     }
     bool is_capped = options->memory_limit_bytes != 0 && options->memory_limit_bytes < budget;
-    return is_capped ? options->memory_limit_bytes : budget;
+    *budget_bytes = is_capped ? options->memory_limit_bytes : budget;
+    return 0;
 }
 
 void model_facts_read(struct model_facts *facts, const struct options *options, int index, uint64_t budget_bytes)

@@ -87,7 +87,9 @@ static int open_model(struct worker *worker, int index, struct lance_model **mod
 {
     const struct options *options = worker->options;
     struct machine_memory machine;
-    machine_memory_read(&machine, ""); /* before the weights are there */
+    int status = machine_memory_read(&machine, "", error); /* before the weights are there */
+    if (status != 0)
+        return status;
     char cache_folder[CACHE_FOLDER_BYTES];
     cache_folder_make(cache_folder, sizeof cache_folder);
     const struct lance_model_options model_options = {
@@ -97,7 +99,7 @@ static int open_model(struct worker *worker, int index, struct lance_model **mod
         .cache_folder = cache_folder[0] != '\0' ? cache_folder : NULL,
         .prefix_cache_bytes = options->prefix_cache_bytes,
     };
-    int status = lance_model_open(model, worker->kernels, &model_options, error);
+    status = lance_model_open(model, worker->kernels, &model_options, error);
     if (status != 0)
         return status;
     struct lance_model_info info;
@@ -525,7 +527,12 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
         log_info(NULL, "backend %s (%s)", worker->kernels->name, why_not_cuda.text);
     snprintf(worker->status.backend, sizeof worker->status.backend, "%s", worker->kernels->name);
     struct kernels *kernels = worker->kernels;
-    worker->weights_budget_bytes = model_choice_budget(options, kernels->host_memory ? 0 : kernels->memory_available(kernels));
+    status = model_choice_budget(&worker->weights_budget_bytes, options, kernels->host_memory ? 0 : kernels->memory_available(kernels),
+                                 error);
+    if (status != 0) {
+        worker_close(worker);
+        return status;
+    }
     const double gain = backend_bf16_gain(worker->kernels, &options->backend);
     if (gain > 0.0) {
         snprintf(worker->status.advice, sizeof worker->status.advice,
