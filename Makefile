@@ -24,6 +24,9 @@
 #   make help           this list
 # Variables: CC, CFLAGS; NVCC, CUDA_ARCHS="90 120" to build for some cards only; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
 
+# What a plain `make` builds, whichever rule stands first below.
+.DEFAULT_GOAL = all
+
 ifeq ($(origin CC),default)
 CC = gcc
 endif

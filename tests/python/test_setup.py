@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -92,3 +93,9 @@ def test_the_tests_of_a_newcomer_need_no_second_compiler(tmp_path: Path) -> None
     demo, test, deep = (asked_for(what) for what in ("demo", "test", "test-deep"))
     assert test - demo == {"libcmocka-dev"}
     assert deep - test == {"g++", "clang"}
+
+
+def test_a_plain_make_builds_the_programs() -> None:
+    """The README's `make` and what stands behind it: the first rule of the Makefile once was a vocabulary file's."""
+    said = subprocess.run(["make", "-pnq"], cwd=SETUP.parents[1], capture_output=True, text=True).stdout
+    assert re.search(r"^\.DEFAULT_GOAL :?= all$", said, re.MULTILINE)
