@@ -209,6 +209,15 @@ static void follow_to_the_end(struct house *house, const char *job)
     }
 }
 
+/* How many calls are parked. */
+static int waiting(struct house *house)
+{
+    struct message *stats = get(house, "{\"request\":\"stats\"}");
+    int count = cJSON_GetObjectItem(message_envelope(stats), "waiting")->valueint;
+    message_close(stats);
+    return count;
+}
+
 /* --- Tests ------------------------------------------------------------------------------- */
 
 static void a_job_goes_from_hello_to_its_picture_without_a_socket(void **state)
@@ -235,9 +244,7 @@ static void a_wait_is_parked_and_woken_by_the_job_s_next_event(void **state)
     do_it(house, SUBMIT("a", ""));
     struct visit visit;
     assert_false(begin(house, &visit, "{\"request\":\"wait\",\"job\":\"a\",\"after\":1,\"timeout_ms\":60000}", NULL));
-    struct message *stats = get(house, "{\"request\":\"stats\"}");
-    assert_int_equal(cJSON_GetObjectItem(message_envelope(stats), "waiting")->valueint, 1);
-    message_close(stats);
+    assert_int_equal(waiting(house), 1);
     start_worker(house);
     wait_until_woken(&visit);
     assert_true(service_continue(&visit.call));
@@ -260,17 +267,49 @@ static void a_wait_whose_time_is_over_gets_an_empty_list(void **state)
     message_close(answer);
 }
 
-static void who_hangs_up_while_parked_gets_no_answer(void **state)
+static void who_hangs_up_while_parked_gets_no_answer_and_keeps_no_place(void **state)
 {
     struct house *house = *state;
     do_it(house, SUBMIT("a", ""));
-    struct visit visit;
-    assert_false(begin(house, &visit, "{\"request\":\"wait\",\"job\":\"a\",\"after\":1,\"timeout_ms\":60000}", NULL));
+    static const char *const that_park[] = {
+        "{\"request\":\"wait\",\"job\":\"a\",\"after\":1,\"timeout_ms\":60000}",
+        "{\"request\":\"load\"}",
+        "{\"request\":\"unload\"}", /* of the model that is to be loaded */
+    };
+    enum { COUNT = sizeof that_park / sizeof that_park[0] };
+    struct visit visits[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        assert_false(begin(house, &visits[i], that_park[i], NULL));
+    assert_int_equal(waiting(house), COUNT);
     service_client_gone(house->service, 1);
-    wait_until_woken(&visit);
-    assert_true(service_continue(&visit.call));
-    assert_null(visit.call.answer);
-    call_clear(&visit.call);
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(visits[i].is_woken);
+        assert_true(service_continue(&visits[i].call));
+        assert_null(visits[i].call.answer);
+        call_clear(&visits[i].call);
+    }
+    assert_int_equal(waiting(house), 0);
+}
+
+static void load_and_unload_find_no_place_among_as_many_as_may_be_parked(void **state)
+{
+    struct house *house = *state;
+    struct visit *visits = calloc(CALLS_MOST_PARKED, sizeof *visits);
+    for (int i = 0; i < CALLS_MOST_PARKED; i++)
+        assert_false(begin(house, &visits[i], i % 2 != 0 ? "{\"request\":\"unload\"}" : "{\"request\":\"load\"}", NULL));
+    assert_int_equal(waiting(house), CALLS_MOST_PARKED);
+    assert_error(house, "{\"request\":\"load\"}", "busy");
+    struct message *answer = get(house, "{\"request\":\"unload\"}");
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "pending")));
+    message_close(answer);
+    assert_int_equal(waiting(house), CALLS_MOST_PARKED);
+    service_client_gone(house->service, 1);
+    for (int i = 0; i < CALLS_MOST_PARKED; i++) {
+        assert_true(service_continue(&visits[i].call));
+        call_clear(&visits[i].call);
+    }
+    assert_int_equal(waiting(house), 0);
+    free(visits);
 }
 
 static void a_model_that_is_loading_parks_whoever_asks_for_it(void **state)
@@ -581,7 +620,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_job_goes_from_hello_to_its_picture_without_a_socket, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wait_is_parked_and_woken_by_the_job_s_next_event, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wait_whose_time_is_over_gets_an_empty_list, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(who_hangs_up_while_parked_gets_no_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_hangs_up_while_parked_gets_no_answer_and_keeps_no_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(load_and_unload_find_no_place_among_as_many_as_may_be_parked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_is_loading_parks_whoever_asks_for_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_wrong_is_answered_in_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused_and_let_go, set_up, tear_down),
