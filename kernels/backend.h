@@ -21,7 +21,8 @@ enum isa {
 int isa_of(const char *name);
 
 /* What products, attention and convolutions on the CPU round their factors to; sums are always float32. A card has bf16
- * only. DEFAULT is float32 that nobody asked for. AUTO is bf16 where the processor has AMX. */
+ * only. DEFAULT is float32 that nobody asked for. AUTO is bf16 where the processor has AMX, or an AVX512-BF16 that a
+ * short measurement finds much faster than float32. */
 enum precision { PRECISION_DEFAULT, PRECISION_FLOAT32, PRECISION_BF16, PRECISION_AUTO };
 
 /* "float32", "bf16", "auto"; -1 for anything else. */
@@ -40,8 +41,9 @@ struct backend_options {
  * the instruction set asked for has no bf16. */
 int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda, struct error *error);
 
-/* How many times as fast products in bf16 would be than on `k`, which backend_open has opened with these options:
- * measured in some milliseconds. 0 where the options decide on bf16 or against it, or it is not there, or no faster. */
+/* How many times as fast products would be than on `k`, which backend_open has opened with these options, in the bf16
+ * that AUTO would take: measured in some ten milliseconds of one thread. 0 where the options decide on bf16 or against
+ * it, or AUTO would not take it. */
 double backend_bf16_gain(struct kernels *k, const struct backend_options *options);
 
 #endif
