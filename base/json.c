@@ -197,43 +197,88 @@ void json_append(cJSON *array, cJSON *item)
         note_incomplete(array);
 }
 
+void json_append_text(cJSON *array, const char *text)
+{
+    json_append(array, json_from_text(text));
+}
+
+void json_append_number(cJSON *array, double number)
+{
+    json_append(array, json_from_number(number));
+}
+
 void json_add_text(cJSON *object, const char *name, const char *text)
 {
-    json_add(object, name, text != NULL ? cJSON_CreateString(text) : cJSON_CreateNull());
+    json_add(object, name, json_from_text(text));
 }
 
 void json_add_number(cJSON *object, const char *name, double number)
 {
-    json_add(object, name, cJSON_CreateNumber(number));
+    json_add(object, name, json_from_number(number));
 }
 
 void json_add_bool(cJSON *object, const char *name, bool value)
 {
-    json_add(object, name, cJSON_CreateBool(value));
+    json_add(object, name, json_from_bool(value));
 }
 
 void json_add_null(cJSON *object, const char *name)
 {
-    json_add(object, name, cJSON_CreateNull());
+    json_add(object, name, json_null());
 }
 
 cJSON *json_add_object(cJSON *object, const char *name)
 {
-    return add(object, name, cJSON_CreateObject());
+    return add(object, name, json_object());
 }
 
 cJSON *json_add_array(cJSON *object, const char *name)
 {
-    return add(object, name, cJSON_CreateArray());
+    return add(object, name, json_array());
+}
+
+cJSON *json_from_text(const char *text)
+{
+    return text != NULL ? cJSON_CreateString(text) : json_null();
+}
+
+cJSON *json_from_number(double number)
+{
+    return cJSON_CreateNumber(number);
+}
+
+cJSON *json_from_digits(const char *digits)
+{
+    return cJSON_CreateRaw(digits);
+}
+
+cJSON *json_from_bool(bool value)
+{
+    return cJSON_CreateBool(value);
+}
+
+cJSON *json_null(void)
+{
+    return cJSON_CreateNull();
+}
+
+cJSON *json_from_numbers(const double *numbers, int count)
+{
+    return cJSON_CreateDoubleArray(numbers, count);
+}
+
+cJSON *json_from_ints(const int *numbers, int count)
+{
+    return cJSON_CreateIntArray(numbers, count);
 }
 
 cJSON *json_from_uint64(uint64_t value)
 {
     if (value < first_misprinted)
-        return cJSON_CreateNumber((double)value);
+        return json_from_number((double)value);
     char digits[24];
     snprintf(digits, sizeof digits, "%llu", (unsigned long long)value);
-    return cJSON_CreateString(digits);
+    return json_from_text(digits);
 }
 
 bool json_is_complete(const cJSON *tree)
@@ -251,4 +296,9 @@ bool json_is_complete(const cJSON *tree)
 char *json_print(const cJSON *tree)
 {
     return json_is_complete(tree) ? cJSON_PrintUnformatted(tree) : NULL;
+}
+
+char *json_print_indented(const cJSON *tree)
+{
+    return json_is_complete(tree) ? cJSON_Print(tree) : NULL;
 }

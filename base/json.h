@@ -50,6 +50,9 @@ cJSON *json_array(void);
 void json_add(cJSON *object, const char *name, cJSON *item);
 void json_append(cJSON *array, cJSON *item);
 
+void json_append_text(cJSON *array, const char *text);
+void json_append_number(cJSON *array, double number);
+
 void json_add_text(cJSON *object, const char *name, const char *text); /* null for NULL */
 void json_add_number(cJSON *object, const char *name, double number);
 void json_add_bool(cJSON *object, const char *name, bool value);
@@ -57,13 +60,22 @@ void json_add_null(cJSON *object, const char *name);
 cJSON *json_add_object(cJSON *object, const char *name); /* belongs to `object`; NULL: out of memory */
 cJSON *json_add_array(cJSON *object, const char *name);
 
-/* A JSON number below 10^15, a decimal string from there on, for json_uint64. NULL: out of memory. */
-cJSON *json_from_uint64(uint64_t value);
+/* Items to be added. NULL: out of memory. */
+cJSON *json_from_text(const char *text); /* null for NULL */
+cJSON *json_from_number(double number);
+cJSON *json_from_digits(const char *digits); /* a number that is printed as it is written here */
+cJSON *json_from_bool(bool value);
+cJSON *json_null(void);
+cJSON *json_from_numbers(const double *numbers, int count);
+cJSON *json_from_ints(const int *numbers, int count);
+cJSON *json_from_uint64(uint64_t value); /* a JSON number below 10^15, from there on decimal digits, for json_uint64 */
 
 /* Whether the tree was made and nothing that was added is missing from it. */
 bool json_is_complete(const cJSON *tree);
 
-/* The tree as text, which the caller gives to cJSON_free. NULL: out of memory, now or while it was made. */
+/* The tree as text, on one line or on many, which the caller gives to cJSON_free. NULL: out of memory, now or while it
+ * was made. */
 char *json_print(const cJSON *tree);
+char *json_print_indented(const cJSON *tree);
 
 #endif

@@ -110,7 +110,7 @@ void model_facts_add(cJSON *model, const struct model_facts *facts)
     json_add_text(model, "made_for", facts->is_for_videos ? "videos" : "pictures");
     json_add_number(model, "file_bytes", (double)facts->file_bytes);
     json_add_bool(model, "fits", facts->fits);
-    json_add(model, "problem", facts->problem[0] != '\0' ? cJSON_CreateString(facts->problem) : cJSON_CreateNull());
+    json_add(model, "problem", facts->problem[0] != '\0' ? json_from_text(facts->problem) : json_null());
 }
 
 cJSON *model_choice_json(const struct options *options, uint64_t budget_bytes)

@@ -15,17 +15,17 @@ cJSON *parameter_default_json(const struct parameter *parameter, enum lance_task
 {
     const struct parameter_value *value = parameter_default(parameter, task);
     if (parameter->is_required || (parameter->is_open && value->text == NULL && value->numbers[0] == 0))
-        return cJSON_CreateNull();
+        return json_null();
     switch (parameter->kind) {
-    case PARAMETER_TEXT: return value->text != NULL ? cJSON_CreateString(value->text) : cJSON_CreateNull();
-    case PARAMETER_FLAG: return cJSON_CreateBool(value->numbers[0] != 0);
-    case PARAMETER_CHOICE: return cJSON_CreateString(parameter->choices[(int)value->numbers[0]]);
-    case PARAMETER_LIST: return cJSON_CreateDoubleArray(value->numbers, 2);
+    case PARAMETER_TEXT: return json_from_text(value->text);
+    case PARAMETER_FLAG: return json_from_bool(value->numbers[0] != 0);
+    case PARAMETER_CHOICE: return json_from_text(parameter->choices[(int)value->numbers[0]]);
+    case PARAMETER_LIST: return json_from_numbers(value->numbers, 2);
     case PARAMETER_INTEGER:
     case PARAMETER_WHOLE:
     case PARAMETER_NUMBER: break;
     }
-    return cJSON_CreateNumber(value->numbers[0]);
+    return json_from_number(value->numbers[0]);
 }
 
 /* `default`: that of the first task; `defaults`: those of tasks that have another one, where there are such. */
@@ -65,7 +65,7 @@ static void add_range(cJSON *json, const struct parameter *parameter)
         return;
     cJSON *choices = json_add_array(json, "choices");
     for (int i = 0; parameter->choices[i] != NULL; i++)
-        json_append(choices, cJSON_CreateString(parameter->choices[i]));
+        json_append_text(choices, parameter->choices[i]);
 }
 
 static void add_table(cJSON *object, const char *name, const struct parameter *table)
@@ -82,7 +82,7 @@ static void add_table(cJSON *object, const char *name, const struct parameter *t
         cJSON *tasks = json_add_array(row, "tasks");
         for (int task = 0; task < LANCE_TASK_COUNT; task++)
             if (parameter_is_for(p, (enum lance_task)task))
-                json_append(tasks, cJSON_CreateString(lance_task_name((enum lance_task)task)));
+                json_append_text(tasks, lance_task_name((enum lance_task)task));
         json_add_text(row, "help", p->help);
         json_append(rows, row);
     }

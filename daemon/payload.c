@@ -144,7 +144,7 @@ cJSON *payloads_missing(const struct payloads *payloads)
     cJSON *names = json_array();
     for (size_t i = 0; i < payloads->count; i++)
         if (payloads->list[i].tensor.data == NULL)
-            json_append(names, cJSON_CreateString(payloads->list[i].blob));
+            json_append_text(names, payloads->list[i].blob);
     return names;
 }
 

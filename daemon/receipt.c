@@ -13,7 +13,7 @@ cJSON *task_names_json(unsigned tasks)
     cJSON *names = json_array();
     for (int task = 0; task < LANCE_TASK_COUNT; task++)
         if (tasks & (1u << task))
-            json_append(names, cJSON_CreateString(lance_task_name((enum lance_task)task)));
+            json_append_text(names, lance_task_name((enum lance_task)task));
     return names;
 }
 
@@ -120,7 +120,7 @@ static cJSON *tensors_json(const struct tensor_view *tensors, size_t count)
         json_add_text(entry, "dtype", dtype_name(tensors[i].dtype));
         cJSON *shape = json_add_array(entry, "shape");
         for (int side = 0; side < tensors[i].dimensions; side++)
-            json_append(shape, cJSON_CreateNumber((double)tensors[i].shape[side]));
+            json_append_number(shape, (double)tensors[i].shape[side]);
         json_add_number(entry, "bytes", (double)tensors[i].bytes);
     }
     return json;

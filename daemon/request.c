@@ -22,7 +22,7 @@ enum { TABLES = sizeof tables / sizeof *tables };
 
 static int wrong(struct error *error, const char *name, const cJSON *value, const char *wanted)
 {
-    char *text = cJSON_PrintUnformatted(value);
+    char *text = json_print(value);
     int status = error_set(error, ERROR_BAD_REQUEST, "%s: must be %s, not %.60s", name, wanted, text != NULL ? text : "that");
     cJSON_free(text);
     return status;
@@ -350,7 +350,7 @@ cJSON *job_request_unknown(const struct message *message)
     cJSON_ArrayForEach(param, params)
     {
         if (!is_known(param->string))
-            json_append(names, cJSON_CreateString(param->string));
+            json_append_text(names, param->string);
     }
     return names;
 }
@@ -360,20 +360,20 @@ static cJSON *parameter_json(const struct parameter *parameter, const void *fiel
     switch (parameter->kind) {
     case PARAMETER_TEXT: {
         const char *text = *(const char *const *)field;
-        return text != NULL ? cJSON_CreateString(text) : cJSON_CreateNull();
+        return json_from_text(text);
     }
     case PARAMETER_INTEGER:
-        return cJSON_CreateNumber(*(const int *)field);
+        return json_from_number(*(const int *)field);
     case PARAMETER_WHOLE:
         return json_from_uint64(*(const uint64_t *)field);
     case PARAMETER_NUMBER:
-        return cJSON_CreateNumber(*(const double *)field);
+        return json_from_number(*(const double *)field);
     case PARAMETER_FLAG:
-        return cJSON_CreateBool(*(const bool *)field);
+        return json_from_bool(*(const bool *)field);
     case PARAMETER_LIST:
-        return cJSON_CreateDoubleArray(field, 2);
+        return json_from_numbers(field, 2);
     case PARAMETER_CHOICE:
-        return cJSON_CreateString(parameter->choices[*(const int *)field]);
+        return json_from_text(parameter->choices[*(const int *)field]);
     }
     return NULL;
 }

@@ -101,7 +101,7 @@ int sampling_answer(cJSON *answer, const cJSON *request, uint64_t blob_bytes, st
     const int count = code != 0 ? code : choose(&shape, indices, error);
     if (count < 0)
         return count;
-    json_add(answer, "indices", cJSON_CreateIntArray(indices, count));
+    json_add(answer, "indices", json_from_ints(indices, count));
     json_add_number(answer, "fps", SAMPLING_FPS);
     json_add_number(answer, "max_seconds", SAMPLING_MAX_SECONDS);
     if (shape.height == 0)

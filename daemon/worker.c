@@ -631,8 +631,8 @@ cJSON *worker_models(struct worker *worker)
         utf8_make_line(hint);
         cJSON *model = json_object();
         json_add_text(model, "name", choice->name);
-        json_add(model, "kind", is_known ? cJSON_CreateString(worker->known[i].kind) : cJSON_CreateNull());
-        json_add(model, "tasks", is_known ? task_names_json(worker->known[i].tasks) : cJSON_CreateNull());
+        json_add(model, "kind", is_known ? json_from_text(worker->known[i].kind) : json_null());
+        json_add(model, "tasks", is_known ? task_names_json(worker->known[i].tasks) : json_null());
         json_add_text(model, "path_hint", hint);
         json_add_bool(model, "loaded", worker->status.loaded == i);
         model_facts_add(model, &facts[i]);

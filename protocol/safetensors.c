@@ -465,10 +465,10 @@ static void add_tensor(cJSON *header, const struct tensor_view *tensor, uint64_t
     json_add_text(entry, "dtype", dtype_name(tensor->dtype));
     cJSON *shape = json_add_array(entry, "shape");
     for (int d = 0; d < tensor->dimensions; d++)
-        json_append(shape, cJSON_CreateNumber((double)tensor->shape[d]));
+        json_append_number(shape, (double)tensor->shape[d]);
     cJSON *offsets = json_add_array(entry, "data_offsets");
-    json_append(offsets, cJSON_CreateNumber((double)begin));
-    json_append(offsets, cJSON_CreateNumber((double)(begin + tensor->bytes)));
+    json_append_number(offsets, (double)begin);
+    json_append_number(offsets, (double)(begin + tensor->bytes));
 }
 
 /* The header as JSON text, malloc'ed. */

@@ -13,7 +13,7 @@ enum {
 
 void call_add_model(struct call *call, const struct worker_status *status)
 {
-    json_add(call->fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : cJSON_CreateNull());
+    json_add(call->fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : json_null());
 }
 
 int handle_models(struct call *call, const cJSON *request, struct error *error)

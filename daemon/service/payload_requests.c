@@ -35,8 +35,8 @@ static void add_state(cJSON *fields, const struct blob_state *state)
     cJSON *missing = json_add_array(fields, "missing");
     for (int i = 0; i < state->range_count; i++) {
         cJSON *range = json_array();
-        json_append(range, cJSON_CreateNumber((double)state->missing[i].offset));
-        json_append(range, cJSON_CreateNumber((double)state->missing[i].bytes));
+        json_append_number(range, (double)state->missing[i].offset);
+        json_append_number(range, (double)state->missing[i].bytes);
         json_append(missing, range);
     }
 }

@@ -358,13 +358,13 @@ static int write_mlx_config(const char *model_dir, const char *into_dir, int gro
     int result = model_file_json(&config, path, error);
     if (result)
         return result;
-    cJSON *block = group_size ? cJSON_AddObjectToObject(config, "quantization") : NULL;
+    cJSON *block = group_size ? json_add_object(config, "quantization") : NULL;
     if (block) {
-        cJSON_AddNumberToObject(block, "group_size", group_size);
-        cJSON_AddNumberToObject(block, "bits", 4);
-        cJSON_AddStringToObject(block, "mode", "affine");
+        json_add_number(block, "group_size", group_size);
+        json_add_number(block, "bits", 4);
+        json_add_text(block, "mode", "affine");
     }
-    char *text = cJSON_Print(config);
+    char *text = json_print_indented(config);
     result = text ? write_bytes(into_dir, "config.json", text, strlen(text), error)
                   : error_set(error, ERROR_NO_MEMORY, "no memory for config.json");
     cJSON_free(text);

@@ -133,6 +133,10 @@ def defines(text: str, name: str) -> bool:
     return re.search(rf"^\w[^;{{}}()]*\b{name}\([^;{{}}]*\)\s*\{{", text, re.M) is not None
 
 
+def unchecked_json(text: str) -> list[str]:
+    return re.findall(r"\bcJSON_(?:Add|Create|Insert|Parse|Print)\w*(?=\()", without_comments(text))
+
+
 def test_no_file_is_too_long() -> None:
     long = {source for source in sources() if text_of(source).count("\n") >= MOST_FILE_LINES}
     assert long <= LONG_FILES, long - LONG_FILES
@@ -157,9 +161,21 @@ def test_what_a_header_declares_the_file_of_its_name_defines() -> None:
     assert {header: names for header in headers if (names := declared_elsewhere(header))} == {}
 
 
+def test_json_is_made_and_read_through_the_checked_functions_alone() -> None:
+    """What cJSON makes may be missing for want of memory, and its reader bounds nothing: base/json.h does both."""
+    found = {
+        source: calls
+        for source in sources()
+        if Path(source).suffix in C_ENDINGS and not source.startswith(("base/json.c", "tests/unit/"))
+        if (calls := unchecked_json(text_of(source)))
+    }
+    assert found == {}
+
+
 def test_the_measures_see_what_they_are_for() -> None:
     body = "    x++; /* } */\n" * 60
     assert list(functions_of_c(f'static int f(int x)\n{{\n{body}    return "(";\n}}\n')) == [("f", 64)]
     assert wide_comments("int x; /* " + "a" * 120 + " */\n/* b\n" + "b" * 121 + " */\n" + "c" * 121) == [1, 3]
     assert list(functions_of_python("def f():\n" + "    x = 1\n" * 61)) == [("f", 62)]
+    assert unchecked_json('x = cJSON_CreateNumber(1); /* cJSON_Print(x) */ f("cJSON_Parse(")') == ["cJSON_CreateNumber"]
     assert defines("int f(int x)\n{\n", "f") and not defines("int f(int x);\nint g(void)\n{\n", "f")

@@ -111,7 +111,11 @@ static cJSON *make_tree(void)
     cJSON *inner = json_add_object(tree, "inner");
     json_add_null(inner, "null");
     cJSON *list = json_add_array(inner, "list");
-    json_append(list, cJSON_CreateNumber(7));
+    json_append_number(list, 7);
+    json_append_text(list, "seven");
+    json_append(list, json_from_digits("7.000000000000000000001"));
+    json_append(list, json_from_numbers((double[]){0.5, 1}, 2));
+    json_append(list, json_from_ints((int[]){1, 2}, 2));
     json_append(list, json_array());
     return tree;
 }
@@ -120,7 +124,7 @@ static void a_tree_is_printed_whole_or_not_at_all_wherever_memory_runs_out(void 
 {
     (void)state;
     static const char whole[] = "{\"text\":\"a fox\",\"nothing\":null,\"number\":1.5,\"yes\":true,\"seed\":\"18446744073709551615\","
-                                "\"inner\":{\"null\":null,\"list\":[7,[]]}}";
+                                "\"inner\":{\"null\":null,\"list\":[7,\"seven\",7.000000000000000000001,[0.5,1],[1,2],[]]}}";
     cJSON_InitHooks(&(cJSON_Hooks){allocate, free});
     int failures = 0;
     for (bool done = false; !done; failures++) {
@@ -137,6 +141,9 @@ static void a_tree_is_printed_whole_or_not_at_all_wherever_memory_runs_out(void 
             assert_string_equal(text, whole);
         else if (text != NULL) /* only the copy failed */
             assert_false(ran_out);
+        cJSON_free(text);
+        text = json_print_indented(tree);
+        assert_true(!ran_out || text == NULL);
         cJSON_free(text);
         cJSON_Delete(tree);
     }

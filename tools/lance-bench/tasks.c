@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cjson/cJSON.h>
-
+#include "base/json.h"
 #include "base/sha256.h"
 #include "daemon/engine/lance.h"
 #include "tools/lance-bench/machine.h"
@@ -210,47 +209,50 @@ static void print_task(const struct task *task, uint64_t weight_bytes)
 static cJSON *task_json(const struct task *task, uint64_t weight_bytes)
 {
     const struct run *run = &task->last;
-    cJSON *json = cJSON_CreateObject();
-    cJSON_AddStringToObject(json, "task", lance_task_name(task->task));
-    cJSON_AddStringToObject(json, "what", task->what);
-    cJSON_AddNumberToObject(json, "seconds", run->seconds);
-    cJSON_AddNumberToObject(json, "first_run_seconds", task->first_seconds);
-    cJSON *stages = cJSON_AddArrayToObject(json, "stages");
+    cJSON *json = json_object();
+    json_add_text(json, "task", lance_task_name(task->task));
+    json_add_text(json, "what", task->what);
+    json_add_number(json, "seconds", run->seconds);
+    json_add_number(json, "first_run_seconds", task->first_seconds);
+    cJSON *stages = json_add_array(json, "stages");
     for (int i = 0; i < run->stage_count; i++) {
-        cJSON *stage = cJSON_CreateObject();
-        cJSON_AddStringToObject(stage, "stage", lance_stage_name(run->stages[i].stage));
-        cJSON_AddNumberToObject(stage, "seconds", run->stages[i].seconds);
-        cJSON_AddNumberToObject(stage, "steps", run->stages[i].steps);
-        cJSON_AddItemToArray(stages, stage);
+        cJSON *stage = json_object();
+        json_add_text(stage, "stage", lance_stage_name(run->stages[i].stage));
+        json_add_number(stage, "seconds", run->stages[i].seconds);
+        json_add_number(stage, "steps", run->stages[i].steps);
+        json_append(stages, stage);
     }
     if (run->tokens) {
-        cJSON_AddNumberToObject(json, "tokens", run->tokens);
-        cJSON_AddNumberToObject(json, "tokens_per_second", writing_rate(run));
+        json_add_number(json, "tokens", run->tokens);
+        json_add_number(json, "tokens_per_second", writing_rate(run));
     } else {
-        cJSON_AddNumberToObject(json, "steps_per_second", denoising_rate(run));
+        json_add_number(json, "steps_per_second", denoising_rate(run));
     }
-    cJSON_AddNumberToObject(json, "peak_bytes", (double)run->peak_bytes);
-    cJSON_AddNumberToObject(json, "estimated_bytes", (double)run->estimated_bytes);
-    cJSON_AddNumberToObject(json, "peak_with_weights_bytes", (double)(run->peak_bytes + weight_bytes));
-    cJSON_AddStringToObject(json, "hash", run->hash);
-    cJSON_AddBoolToObject(json, "same", task->same);
-    cJSON_AddBoolToObject(json, "finite", run->finite);
+    json_add_number(json, "peak_bytes", (double)run->peak_bytes);
+    json_add_number(json, "estimated_bytes", (double)run->estimated_bytes);
+    json_add_number(json, "peak_with_weights_bytes", (double)(run->peak_bytes + weight_bytes));
+    json_add_text(json, "hash", run->hash);
+    json_add_bool(json, "same", task->same);
+    json_add_bool(json, "finite", run->finite);
     return json;
 }
 
 static int print_json(struct kernels *k, const struct lance_model_info *info, const struct tasks_options *o, cJSON *tasks)
 {
-    cJSON *json = cJSON_CreateObject();
-    cJSON_AddStringToObject(json, "backend", k->name);
-    cJSON_AddStringToObject(json, "model", info->name);
-    cJSON_AddStringToObject(json, "kind", info->kind);
-    cJSON_AddNumberToObject(json, "load_seconds", info->load_seconds);
-    cJSON_AddNumberToObject(json, "weight_bytes", (double)info->weight_bytes);
-    cJSON_AddNumberToObject(json, "memory_peak_bytes", (double)k->memory_peak(k));
-    cJSON_AddNumberToObject(json, "runs", o->runs);
-    cJSON_AddItemToObject(json, "tasks", tasks);
-    char *text = cJSON_Print(json);
-    puts(text ? text : "{}");
+    cJSON *json = json_object();
+    json_add_text(json, "backend", k->name);
+    json_add_text(json, "model", info->name);
+    json_add_text(json, "kind", info->kind);
+    json_add_number(json, "load_seconds", info->load_seconds);
+    json_add_number(json, "weight_bytes", (double)info->weight_bytes);
+    json_add_number(json, "memory_peak_bytes", (double)k->memory_peak(k));
+    json_add_number(json, "runs", o->runs);
+    json_add(json, "tasks", tasks);
+    char *text = json_print_indented(json);
+    if (text)
+        puts(text);
+    else
+        fprintf(stderr, "lance-bench: no memory for the result as JSON\n");
     cJSON_Delete(json);
     cJSON_free(text);
     return text ? 0 : 1;
@@ -270,7 +272,7 @@ static int run_tasks(struct kernels *k, struct lance_model *model, const struct 
     int done = 0;
     snprintf(resolution, sizeof resolution, "%dx%d", o->picture[1], o->picture[0]);
     lance_model_info(model, &info);
-    cJSON *tasks = cJSON_CreateArray();
+    cJSON *tasks = json_array();
     if (!o->json)
         printf("%s: %s, %.1f MB of weights on %s, loaded in %.2f s\n", info.name, info.kind, (double)info.weight_bytes / 1e6,
                k->name, info.load_seconds);
@@ -287,7 +289,7 @@ static int run_tasks(struct kernels *k, struct lance_model *model, const struct 
         good &= task.same && task.last.finite;
         done++;
         if (o->json)
-            cJSON_AddItemToArray(tasks, task_json(&task, info.weight_bytes));
+            json_append(tasks, task_json(&task, info.weight_bytes));
         else
             print_task(&task, info.weight_bytes);
         fflush(stdout);

@@ -24,8 +24,8 @@ static void add_matrix(cJSON *list, const struct part *part, int index, const st
 {
     const struct matrix *matrix = &part->matrices[index];
     cJSON *entry = json_add_object(list, matrix->tensor->name), *shape = json_add_array(entry, "shape");
-    json_append(shape, cJSON_CreateNumber(matrix->out_features));
-    json_append(shape, cJSON_CreateNumber(matrix->in_features));
+    json_append_number(shape, matrix->out_features);
+    json_append_number(shape, matrix->in_features);
     const int group = layout_form(form, matrix).group;
     if (form->format == WEIGHT_AWQ_INT4)
         json_add_number(entry, "n_bit", 4);
@@ -66,11 +66,11 @@ int meta_text(char **out, const struct source *source, int layers, const struct 
     json_add_number(meta, "plain_linears", counts.plain);
     cJSON *tasks = json_add_array(meta, "tasks_calibrated");
     for (int i = 0; i < statistics_tasks(statistics); i++)
-        json_append(tasks, cJSON_CreateString(statistics_task(statistics, i)));
+        json_append_text(tasks, statistics_task(statistics, i));
     if (!awq) {
         cJSON *levels = json_add_array(meta, "fp4_lut_pos");
         for (unsigned code = 0; code < FP4_CODES / 2; code++)
-            json_append(levels, cJSON_CreateNumber((double)fp4_to_float(code)));
+            json_append_number(levels, (double)fp4_to_float(code));
     }
     json_add(meta, "per_weight", per_weight);
     *out = status == 0 ? json_print(meta) : NULL;

@@ -257,7 +257,7 @@ static char *tasks_text(const struct statistics *statistics)
 {
     cJSON *list = json_array();
     for (int i = 0; i < statistics->task_count; i++)
-        json_append(list, cJSON_CreateString(statistics->tasks[i]));
+        json_append_text(list, statistics->tasks[i]);
     char *text = json_print(list);
     cJSON_Delete(list);
     return text;

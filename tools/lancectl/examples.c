@@ -18,7 +18,7 @@
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/say.h"
 
-enum { MAX_FILE_BYTES = 64 << 20 };
+static const struct json_limits limits = {64 << 20, 1 << 21, ERROR_TOO_LARGE, ERROR_BAD_FILE};
 
 /* ---- Understanding an entry ---- */
 
@@ -175,11 +175,11 @@ struct run {
 
 static void note_answer(struct run *run, const struct example *example, const char *answer)
 {
-    cJSON *note = cJSON_CreateObject();
-    cJSON_AddStringToObject(note, example->kind->source == SOURCE_VIDEO ? "video" : "image", example->source);
-    cJSON_AddStringToObject(note, "question", example->prompt);
-    cJSON_AddStringToObject(note, "answer", answer);
-    cJSON_AddItemToArray(run->answers, note);
+    cJSON *note = json_object();
+    json_add_text(note, example->kind->source == SOURCE_VIDEO ? "video" : "image", example->source);
+    json_add_text(note, "question", example->prompt);
+    json_add_text(note, "answer", answer);
+    json_append(run->answers, note);
 }
 
 static enum exit_code make_example(struct run *run, const cJSON *entry)
@@ -217,7 +217,7 @@ static enum exit_code make_example(struct run *run, const cJSON *entry)
         if (!arguments->json)
             say(stdout, "%s: %s\n", entry->string, answer);
     } else if (exit_code == EXIT_OK) {
-        cJSON_AddStringToObject(run->prompts, strrchr(output, '/') + 1, example.prompt);
+        json_add_text(run->prompts, strrchr(output, '/') + 1, example.prompt);
     }
     free(answer);
     free(source);
@@ -229,9 +229,9 @@ static enum exit_code make_example(struct run *run, const cJSON *entry)
 /* Write JSON into the folder, unless there is nothing in it. */
 static int write_notes(const struct run *run, const char *name, const cJSON *notes, struct error *error)
 {
-    if (cJSON_GetArraySize(notes) == 0)
+    if (notes && cJSON_GetArraySize(notes) == 0)
         return 0;
-    char *path = NULL, *text = cJSON_Print(notes);
+    char *path = NULL, *text = json_print_indented(notes);
     int code = 0;
     if (!text || asprintf(&path, "%s/%s", run->arguments->output, name) < 0)
         code = error_set(error, ERROR_NO_MEMORY, "no memory for %s", name);
@@ -253,10 +253,10 @@ static int read_examples(cJSON **out, const char *path, struct error *error)
     int code = mapped_file_open(&file, path, error);
     if (code)
         return code;
-    *out = file.bytes <= MAX_FILE_BYTES ? cJSON_ParseWithLength((const char *)file.data, file.bytes) : NULL;
+    code = json_parse(out, (const char *)file.data, file.bytes, &limits, path, error);
     mapped_file_close(&file);
-    if (*out && cJSON_IsObject(*out) && (*out)->child)
-        return 0;
+    if (code || (cJSON_IsObject(*out) && (*out)->child))
+        return code;
     cJSON_Delete(*out);
     return error_set(error, ERROR_BAD_FILE, "%s: is no JSON object with an entry per key, as the official example files are", path);
 }
@@ -277,8 +277,8 @@ enum exit_code examples_run(struct session *session, const struct arguments *arg
     }
     struct run run = {.session = session,
                       .arguments = arguments,
-                      .prompts = cJSON_CreateObject(),
-                      .answers = cJSON_CreateArray()};
+                      .prompts = json_object(),
+                      .answers = json_array()};
     int count = cJSON_GetArraySize(examples), at = 0;
     const cJSON *entry;
     cJSON_ArrayForEach(entry, examples)

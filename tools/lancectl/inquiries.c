@@ -19,7 +19,7 @@
 
 static enum exit_code print_json(const cJSON *object, bool is_formatted)
 {
-    char *text = is_formatted ? cJSON_Print(object) : cJSON_PrintUnformatted(object);
+    char *text = is_formatted ? json_print_indented(object) : json_print(object);
     if (text)
         say(stdout, "%s\n", text);
     cJSON_free(text);
@@ -141,7 +141,7 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
         static const char *const names[] = {"version", "generation", "backend", "pid", "model", "limits"};
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             if ((item = cJSON_GetObjectItemCaseSensitive(hello, names[i])) && !cJSON_HasObjectItem(both, names[i]))
-                cJSON_AddItemToObject(both, names[i], cJSON_Duplicate(item, true));
+                json_add(both, names[i], cJSON_Duplicate(item, true));
         enum exit_code exit_code = print_json(both, false);
         cJSON_Delete(both);
         return exit_code;
@@ -199,13 +199,13 @@ enum exit_code inquire(struct session *session, const struct arguments *argument
         [COMMAND_STATUS] = "stats", [COMMAND_JOBS] = "jobs", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
         [COMMAND_UNLOAD] = "unload", [COMMAND_CANCEL] = "cancel", [COMMAND_SHUTDOWN] = "shutdown",
     };
-    cJSON *fields = cJSON_CreateObject();
+    cJSON *fields = json_object();
     if (arguments->command == COMMAND_LOAD)
-        cJSON_AddStringToObject(fields, "model", arguments->operand);
+        json_add_text(fields, "model", arguments->operand);
     else if (arguments->command == COMMAND_CANCEL)
-        cJSON_AddStringToObject(fields, "job", arguments->operand);
+        json_add_text(fields, "job", arguments->operand);
     else if (arguments->command == COMMAND_SHUTDOWN)
-        cJSON_AddStringToObject(fields, "mode", arguments->cancel_jobs ? "cancel" : "finish");
+        json_add_text(fields, "mode", arguments->cancel_jobs ? "cancel" : "finish");
 
     struct error error;
     struct message *answer;
@@ -251,9 +251,10 @@ enum exit_code show_receipt(const struct arguments *arguments)
         complain(error.code, &error);
         return EXIT_NOT_READ;
     }
-    cJSON *object = arguments->json ? NULL : cJSON_Parse(receipt);
+    static const struct json_limits limits = {64 << 20, 1 << 21, ERROR_TOO_LARGE, ERROR_BAD_FILE};
+    cJSON *object = NULL;
     enum exit_code exit_code = EXIT_OK;
-    if (object)
+    if (!arguments->json && !json_parse(&object, receipt, strlen(receipt), &limits, "the receipt", &error))
         exit_code = print_json(object, true);
     else
         say(stdout, "%s\n", receipt);

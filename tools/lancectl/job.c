@@ -62,13 +62,12 @@ static bool on_sent(void *context, uint64_t moved_bytes, uint64_t total_bytes)
 
 static int submit(struct session *session, const struct job *job, const struct arguments *arguments, struct error *error)
 {
-    cJSON *fields = cJSON_CreateObject();
-    cJSON *params = job_params(job, arguments);
-    bool is_complete = fields && params && cJSON_AddStringToObject(fields, "job", job->id) &&
-                       cJSON_AddStringToObject(fields, "task", job->task);
-    if (!is_complete || !cJSON_AddItemToObject(fields, "params", params)) {
+    cJSON *fields = json_object();
+    json_add_text(fields, "job", job->id);
+    json_add_text(fields, "task", job->task);
+    json_add(fields, "params", job_params(job, arguments));
+    if (!json_is_complete(fields)) {
         cJSON_Delete(fields);
-        cJSON_Delete(params);
         return error_set(error, ERROR_NO_MEMORY, "submit: no memory");
     }
     struct tensor_view tensors[3];

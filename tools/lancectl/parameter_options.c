@@ -141,14 +141,14 @@ static cJSON *value_json(const struct known_parameter *parameter, const struct g
 {
     switch (parameter->kind) {
     case KNOWN_TEXT:
-    case KNOWN_CHOICE: return cJSON_CreateString(given->text);
+    case KNOWN_CHOICE: return json_from_text(given->text);
     case KNOWN_WHOLE: return json_from_uint64(given->whole);
-    case KNOWN_FLAG: return cJSON_CreateBool(strcmp(parameter->usual, "true") != 0);
-    case KNOWN_LIST: return cJSON_CreateDoubleArray(given->numbers, 2);
+    case KNOWN_FLAG: return json_from_bool(strcmp(parameter->usual, "true") != 0);
+    case KNOWN_LIST: return json_from_numbers(given->numbers, 2);
     case KNOWN_INTEGER:
     case KNOWN_NUMBER: break;
     }
-    return cJSON_CreateNumber(given->numbers[which]);
+    return json_from_number(given->numbers[which]);
 }
 
 void parameter_options_add(cJSON *params, const struct given_parameter given[PARAMETER_OPTIONS])

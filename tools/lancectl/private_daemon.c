@@ -178,9 +178,10 @@ void private_daemon_stop(struct private_daemon *daemon, struct client *client)
         return;
     interrupt_set_private_daemon(0);
     if (client) {
-        cJSON *fields = cJSON_CreateObject();
+        cJSON *fields = json_object();
         struct error unused;
-        if (fields && cJSON_AddStringToObject(fields, "mode", "cancel"))
+        json_add_text(fields, "mode", "cancel");
+        if (json_is_complete(fields))
             client_request(client, "shutdown", fields, NULL, 0, NULL, &unused);
         cJSON_Delete(fields);
     } else if (daemon->pid > 0) {

@@ -38,18 +38,15 @@ char *receipt_escape(const char *json)
 char *receipt_of_picture(const cJSON *result, int index)
 {
     const cJSON *given = cJSON_GetObjectItemCaseSensitive(result, "receipt");
-    cJSON *receipt = cJSON_IsObject(given) ? cJSON_Duplicate(given, true) : cJSON_CreateObject();
-    char *json = NULL, *escaped = NULL;
+    cJSON *receipt = cJSON_IsObject(given) ? cJSON_Duplicate(given, true) : json_object();
+    char *escaped = NULL;
     uint64_t seed;
-    bool is_complete = receipt != NULL;
-    if (is_complete && json_uint64(cJSON_GetObjectItemCaseSensitive(result, "seed"), &seed)) {
+    if (json_uint64(cJSON_GetObjectItemCaseSensitive(result, "seed"), &seed)) {
         cJSON_DeleteItemFromObjectCaseSensitive(receipt, "seed");
-        is_complete = cJSON_AddItemToObject(receipt, "seed", json_from_uint64(seed + (uint64_t)index));
+        json_add(receipt, "seed", json_from_uint64(seed + (uint64_t)index));
     }
-    if (is_complete)
-        is_complete = cJSON_AddNumberToObject(receipt, "batch_index", index) != NULL;
-    if (is_complete)
-        json = cJSON_PrintUnformatted(receipt);
+    json_add_number(receipt, "batch_index", index);
+    char *json = json_print(receipt);
     if (json)
         escaped = receipt_escape(json);
     cJSON_free(json);

@@ -75,19 +75,22 @@ static void say_how_to_fetch(const struct session *session, const char *job, con
 }
 
 /* With --json: one object. `name` and `value` (consumed) are what was made: "files" or "text". */
-static void print_object(const char *job, const struct job_result *result, const char *name, cJSON *value)
+static int print_object(const char *job, const struct job_result *result, const char *name, cJSON *value, struct error *error)
 {
-    cJSON *object = cJSON_CreateObject();
-    cJSON_AddStringToObject(object, "job", job);
-    cJSON_AddItemToObject(object, name, value);
+    cJSON *object = json_object();
+    json_add_text(object, "job", job);
+    json_add(object, name, value);
     const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(job_result_fields(result), "receipt");
     if (receipt)
-        cJSON_AddItemToObject(object, "receipt", cJSON_Duplicate(receipt, true));
-    char *text = cJSON_PrintUnformatted(object);
-    say(stdout, "%s\n", text ? text : "{}");
+        json_add(object, "receipt", cJSON_Duplicate(receipt, true));
+    char *text = json_print(object);
+    cJSON_Delete(object);
+    if (!text)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for the result as JSON");
+    say(stdout, "%s\n", text);
     fflush(stdout);
     cJSON_free(text);
-    cJSON_Delete(object);
+    return 0;
 }
 
 static int save_text(const struct job_result *result, const char *text, const struct saving *saving,
@@ -96,8 +99,8 @@ static int save_text(const struct job_result *result, const char *text, const st
     if (saving->answer && !(*saving->answer = strdup(text)))
         return error_set(error, ERROR_NO_MEMORY, "no memory for the answer");
     if (arguments->json)
-        print_object(saving->job, result, "text", cJSON_CreateString(text));
-    else if (!saving->text_is_shown && !saving->answer)
+        return print_object(saving->job, result, "text", json_from_text(text), error);
+    if (!saving->text_is_shown && !saving->answer)
         say(stdout, "%s\n", text);
     return 0;
 }
@@ -109,21 +112,23 @@ static int save_pixels(const struct job_result *result, const struct tensor_view
     if (frames && !arguments->quiet && frames->numbers[0] != (double)pixels->shape[1])
         fprintf(stderr, "%.0f frames were asked for and %llu made: a video has 4n+1\n", frames->numbers[0],
                 (unsigned long long)pixels->shape[1]);
-    cJSON *files = cJSON_CreateArray();
+    cJSON *files = json_array();
     int count = (int)pixels->shape[0], code = 0;
     for (int i = 0; i < count && !code; i++) {
         char *path = output_name(saving->output, i, count);
         code = path ? save_item(result, pixels, i, path, error)
                     : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
         if (!code)
-            cJSON_AddItemToArray(files, cJSON_CreateString(path));
+            json_append_text(files, path);
         free(path);
     }
     const cJSON *file;
     if (arguments->json) {
-        print_object(saving->job, result, "files", files);
-        return code;
+        int printed = print_object(saving->job, result, "files", files, code ? NULL : error);
+        return code ? code : printed;
     }
+    if (!code && !json_is_complete(files))
+        code = error_set(error, ERROR_NO_MEMORY, "no memory for the names of the files");
     cJSON_ArrayForEach(file, files) puts(file->valuestring);
     fflush(stdout);
     cJSON_Delete(files);
@@ -134,16 +139,14 @@ static int save_latents(const struct job_result *result, const struct saving *sa
                         struct error *error)
 {
     int code = latents_write(saving->output, result, error);
-    if (code)
+    if (code || !arguments->json) {
+        if (!code)
+            puts(saving->output);
         return code;
-    if (arguments->json) {
-        cJSON *files = cJSON_CreateArray();
-        cJSON_AddItemToArray(files, cJSON_CreateString(saving->output));
-        print_object(saving->job, result, "files", files);
-    } else {
-        puts(saving->output);
     }
-    return 0;
+    cJSON *files = json_array();
+    json_append_text(files, saving->output);
+    return print_object(saving->job, result, "files", files, error);
 }
 
 static bool on_progress(void *context, uint64_t moved_bytes, uint64_t total_bytes)

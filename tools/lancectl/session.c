@@ -30,11 +30,8 @@ int session_request(struct session *session, const char *request, cJSON *fields,
 /* Have a daemon that was there before use the model that the user named by its folder. */
 static int use_model(struct session *session, const char *model_dir, struct error *error)
 {
-    cJSON *fields = cJSON_CreateObject();
-    if (!fields || !cJSON_AddStringToObject(fields, "model", strrchr(model_dir, '/') + 1)) {
-        cJSON_Delete(fields);
-        return error_set(error, ERROR_NO_MEMORY, "load: no memory");
-    }
+    cJSON *fields = json_object();
+    json_add_text(fields, "model", strrchr(model_dir, '/') + 1);
     int code = session_request(session, "load", fields, NULL, error);
     return code ? error_prefix(error, "lanced at %s", client_endpoint(session->client)) : 0;
 }

@@ -8,26 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char *read_text(const char *path, struct error *error)
-{
-    FILE *file = fopen(path, "rb");
-    char *text = NULL;
-    size_t length = 0, room = 0;
-    while (file && !feof(file)) {
-        if (length + 65536 > room)
-            text = realloc(text, room = 2 * room + 65537);
-        if (!text)
-            abort();
-        length += fread(text + length, 1, 65536, file);
-    }
-    if (file)
-        fclose(file);
-    else
-        error_set(error, ERROR_IO, "%s cannot be read", path);
-    if (text)
-        text[length] = 0;
-    return text;
-}
+#include "daemon/engine/model/checkpoint/model_file.h"
 
 static const cJSON *member(const cJSON *object, const char *name) { return cJSON_GetObjectItemCaseSensitive(object, name); }
 
@@ -150,13 +131,9 @@ static int open_parts(struct golden *g, const char *cases, const char *inputs, s
 {
     char path[1024];
     snprintf(path, sizeof path, "%s/%s.json", cases, g->name);
-    char *text = read_text(path, error);
-    if (!text)
-        return ERROR_IO;
-    g->manifest = cJSON_Parse(text);
-    free(text);
-    if (!g->manifest)
-        return error_set(error, ERROR_BAD_FILE, "%s is not JSON", path);
+    int result = model_file_json(&g->manifest, path, error);
+    if (result)
+        return result;
     snprintf(g->base, sizeof g->base, "%s", string(g->manifest, "case"));
     snprintf(g->quant, sizeof g->quant, "%s", string(g->manifest, "quant"));
     snprintf(g->mode, sizeof g->mode, "%s", string(g->manifest, "mode"));
@@ -271,12 +248,7 @@ int golden_read_distances(cJSON **out, const char *dir, struct error *error)
 {
     char path[600];
     snprintf(path, sizeof path, "%s/distances.json", dir);
-    char *text = read_text(path, error);
-    if (!text)
-        return ERROR_IO;
-    *out = cJSON_Parse(text);
-    free(text);
-    return *out ? 0 : error_set(error, ERROR_BAD_FILE, "%s is not JSON", path);
+    return model_file_json(out, path, error);
 }
 
 double golden_distance(const struct golden *g, const char *name)

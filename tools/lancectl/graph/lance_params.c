@@ -49,10 +49,10 @@ static cJSON *item_of(const struct value *value, const cJSON *entry)
     if (values)
         return cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(values, value->text), true);
     switch (value->kind) {
-    case VALUE_TEXT: return cJSON_CreateString(value->text);
-    case VALUE_FLAG: return cJSON_CreateBool(value->flag);
-    case VALUE_WHOLE: return value->whole.is_negative ? cJSON_CreateNumber(value_number(value)) : json_from_uint64(value->whole.magnitude);
-    default: return cJSON_CreateNumber(value_number(value));
+    case VALUE_TEXT: return json_from_text(value->text);
+    case VALUE_FLAG: return json_from_bool(value->flag);
+    case VALUE_WHOLE: return value->whole.is_negative ? json_from_number(value_number(value)) : json_from_uint64(value->whole.magnitude);
+    default: return json_from_number(value_number(value));
     }
 }
 

@@ -248,7 +248,7 @@ static int give_receipt(struct work *work, int output, struct error *error)
         const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(job_result_fields(part_at(work, i).result), "receipt");
         json_append(list, receipt ? cJSON_Duplicate(receipt, true) : json_object());
     }
-    char *text = list ? cJSON_Print(parts_of(work) == 1 ? list->child : list) : NULL;
+    char *text = list ? json_print_indented(parts_of(work) == 1 ? list->child : list) : NULL;
     struct value *value = text ? value_of_text(text) : NULL;
     cJSON_free(text);
     cJSON_Delete(list);

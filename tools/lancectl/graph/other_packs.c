@@ -86,8 +86,8 @@ static cJSON *made_inputs(const cJSON *table, const cJSON *entry, const cJSON *t
     const char *size_name = json_text(entry, "size"), *size = size_name ? json_text(theirs, size_name) : NULL;
     int height, width;
     if (size && sscanf(size, "%6dx%6d", &height, &width) == 2) {
-        set(made, "height", cJSON_CreateNumber(height));
-        set(made, "width", cJSON_CreateNumber(width));
+        set(made, "height", json_from_number(height));
+        set(made, "width", json_from_number(width));
     }
     return made;
 }
@@ -129,15 +129,15 @@ static cJSON *link_to_file(cJSON *nodes, const cJSON *table, const char *id, int
     if (!member(nodes, name)) {
         cJSON *node = json_add_object(nodes, name), *what = json_array();
         json_add_text(node, "class_type", "LancedSaveFile");
-        json_append(what, cJSON_CreateString(id));
-        json_append(what, cJSON_CreateNumber(output));
+        json_append_text(what, id);
+        json_append_number(what, output);
         cJSON *inputs = cJSON_Duplicate(member(member(table, "defaults"), "LancedSaveFile"), true);
         json_add(inputs, "what", what);
         json_add(node, "inputs", inputs);
     }
     cJSON *link = json_array();
-    json_append(link, cJSON_CreateString(name));
-    json_append(link, cJSON_CreateNumber(0));
+    json_append_text(link, name);
+    json_append_number(link, 0);
     free(name);
     return link;
 }
@@ -198,7 +198,7 @@ static int convert(cJSON *nodes, const cJSON *table, struct problems *problems, 
         cJSON *theirs = cJSON_DetachItemFromObjectCaseSensitive(node, "inputs");
         moved[count++] = (struct moved){node->string, entry, theirs};
         json_add(node, "inputs", made_inputs(table, entry, theirs));
-        set(node, "class_type", cJSON_CreateString(json_text(entry, "becomes")));
+        set(node, "class_type", json_from_text(json_text(entry, "becomes")));
         wish_model(node, entry, theirs);
     }
     qsort(moved, count, sizeof *moved, compare_moved);

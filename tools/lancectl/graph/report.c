@@ -30,7 +30,7 @@ static void add(struct report *report, const struct graph_node *node, const char
     cJSON *list = cJSON_GetObjectItemCaseSensitive(entry, what);
     if (!list)
         list = json_add_array(entry, what);
-    json_append(list, cJSON_CreateString(text));
+    json_append_text(list, text);
 }
 
 void report_file(struct report *report, const struct graph_node *node, const char *path)

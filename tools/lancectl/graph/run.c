@@ -77,7 +77,7 @@ static int name_model(struct run *run, struct work *work, struct error *error)
 static int unload(struct run *run, struct work *work, struct error *error)
 {
     struct value *passed = work_value(work, "passed_through");
-    int code = session_request(&run->session, "unload", cJSON_CreateObject(), NULL, error);
+    int code = session_request(&run->session, "unload", json_object(), NULL, error);
     work->is_done = !code;
     return code ? code : work_give(work, 0, passed ? value_hold(passed) : value_new(VALUE_NOTHING), error);
 }
@@ -313,7 +313,7 @@ static int grant_wishes(struct run *run, struct error *error)
         const struct list *models = &run->nodes[i].output[0];
         if (!wish || !models->count)
             continue;
-        int code = answer ? 0 : session_request(&run->session, "models", cJSON_CreateObject(), &answer, error);
+        int code = answer ? 0 : session_request(&run->session, "models", json_object(), &answer, error);
         if (code)
             return code;
         const cJSON *model;

@@ -38,10 +38,10 @@ static cJSON *item_of(const char *value, const char *type, const cJSON *before)
     const bool is_flag = !strcmp(value, "true") || !strcmp(value, "false");
     const bool wants_number = type ? !strcmp(type, "INT") || !strcmp(type, "FLOAT") : cJSON_IsNumber(before) || cJSON_IsRaw(before);
     if (wants_number && read_number(value, &number, &end) && !*end)
-        return cJSON_CreateRaw(value);
+        return json_from_digits(value);
     if (is_flag && (type ? !strcmp(type, "BOOLEAN") : cJSON_IsBool(before)))
-        return cJSON_CreateBool(!strcmp(value, "true"));
-    return cJSON_CreateString(value);
+        return json_from_bool(!strcmp(value, "true"));
+    return json_from_text(value);
 }
 
 static void put(cJSON *node, const char *input, const char *value, const struct node_kind *kind)
