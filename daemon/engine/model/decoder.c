@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { UND, GEN, EXPERTS };
+
 enum {
-    EXPERTS = 2,          /* und, gen */
     LAYERS_PER_GRAPH = 3, /* a cancelled job has a few graphs of these still to run */
-    MLP_CHUNK_ROWS = 2048 /* rows of the MLP's wide activations alive at once */
+    MLP_CHUNK_ROWS = 2048, /* rows of the MLP's wide activations alive at once */
+    WATCHED_ROWS = 256     /* rows on the host at once, when someone watches */
 };
 
 static const char *const expert_suffix[EXPERTS] = {"", "_moe_gen"};
@@ -31,6 +33,9 @@ struct decoder {
     param *vectors;          /* all norm weights, one allocation */
     double *inverse_frequency; /* [head_dim/2], per pair of a head */
     int *axis;                 /* [head_dim/2], which position (0 frame, 1 row, 2 column) turns the pair */
+    linear_input_watch *watch; /* NULL: nobody watches */
+    void *watch_context;
+    float *watched;            /* [WATCHED_ROWS, width of the widest input] */
 };
 
 struct kv_cache {
@@ -66,20 +71,20 @@ static int open_expert(struct decoder *d, const struct checkpoint *checkpoint, i
     const int heads_width = d->heads * d->head_dim, kv_width = d->kv_heads * d->head_dim;
     const struct {
         struct linear **out;
-        const char *format;
-        int out_features, in_features;
+        enum linear_place place;
+        int index, out_features, in_features;
     } parts[] = {
-        {&expert->q, "language_model.model.layers.%d.self_attn.q_proj%s", heads_width, d->hidden},
-        {&expert->k, "language_model.model.layers.%d.self_attn.k_proj%s", kv_width, d->hidden},
-        {&expert->v, "language_model.model.layers.%d.self_attn.v_proj%s", kv_width, d->hidden},
-        {&expert->o, "language_model.model.layers.%d.self_attn.o_proj%s", d->hidden, heads_width},
-        {&expert->gate, "language_model.model.layers.%d.mlp%s.gate_proj", d->intermediate, d->hidden},
-        {&expert->up, "language_model.model.layers.%d.mlp%s.up_proj", d->intermediate, d->hidden},
-        {&expert->down, "language_model.model.layers.%d.mlp%s.down_proj", d->hidden, d->intermediate},
+        {&expert->q, PLACE_QKV, 0, heads_width, d->hidden},
+        {&expert->k, PLACE_QKV, 1, kv_width, d->hidden},
+        {&expert->v, PLACE_QKV, 2, kv_width, d->hidden},
+        {&expert->o, PLACE_O, 0, d->hidden, heads_width},
+        {&expert->gate, PLACE_GATE_UP, 0, d->intermediate, d->hidden},
+        {&expert->up, PLACE_GATE_UP, 1, d->intermediate, d->hidden},
+        {&expert->down, PLACE_DOWN, 0, d->hidden, d->intermediate},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char name[128];
-        snprintf(name, sizeof name, parts[i].format, layer, expert_suffix[e]);
+        char name[LINEAR_NAME_BYTES];
+        linear_input_name(name, parts[i].place, layer, e == GEN, parts[i].index);
         int code = open_linear(d, parts[i].out, checkpoint, name, parts[i].out_features, parts[i].in_features, error);
         if (code)
             return code;
@@ -228,11 +233,26 @@ void decoder_close(struct decoder *d)
     free(d->layers);
     free(d->inverse_frequency);
     free(d->axis);
+    free(d->watched);
     free(d);
 }
 
 int decoder_hidden_size(const struct decoder *d) { return d->hidden; }
 int decoder_vocab_size(const struct decoder *d) { return d->vocab; }
+
+int decoder_watch(struct decoder *d, linear_input_watch *watch, void *context, struct error *error)
+{
+    const int heads_width = d->heads * d->head_dim, widest = heads_width > d->intermediate ? heads_width : d->intermediate;
+    const size_t width = (size_t)(widest > d->hidden ? widest : d->hidden);
+    d->watch = NULL;
+    free(d->watched);
+    d->watched = watch ? malloc(WATCHED_ROWS * width * sizeof *d->watched) : NULL;
+    if (watch && !d->watched)
+        return error_set(error, ERROR_NO_MEMORY, "decoder: no memory to watch inputs of %zu columns", width);
+    d->watch = watch;
+    d->watch_context = context;
+    return 0;
+}
 
 /* ---- KV caches ---- */
 
@@ -470,6 +490,19 @@ static int attend(const struct pass *p, int layer, struct attention *problems)
     return count;
 }
 
+/* Show rows of an input to who watches. */
+static void show(const struct pass *p, enum linear_place place, int layer, int expert, act *x, int rows, int width)
+{
+    const struct decoder *d = p->decoder;
+    struct linear_input input = {.place = place, .layer = layer, .generation = expert == GEN, .width = width,
+                                 .time = p->block->gen_rows > 0 ? p->block->time : -1, .values = d->watched};
+    for (int done = 0; d->watch && done < rows; done += input.rows) {
+        input.rows = rows - done < WATCHED_ROWS ? rows - done : WATCHED_ROWS;
+        d->kernels->download(d->kernels, d->watched, row_of(d, x, done, width), (size_t)input.rows * (size_t)width);
+        d->watch(d->watch_context, &input);
+    }
+}
+
 static void attention_half(const struct pass *p, int layer, struct attention *problems)
 {
     const struct decoder *d = p->decoder;
@@ -486,6 +519,7 @@ static void attention_half(const struct pass *p, int layer, struct attention *pr
         act *h = row_of(d, w->h, r->first, d->hidden), *q = row_of(d, w->q, r->first, heads_width);
         act *key = row_of(d, keys, r->first, kv_width);
         k->rms_norm(k, row_of(d, w->x, r->first, d->hidden), r->rows, d->hidden, e->input_norm, d->eps, h);
+        show(p, PLACE_QKV, layer, r->expert, h, r->rows, d->hidden);
         const struct linear *const to_all[] = {e->q, e->k, e->v};
         act *const all[] = {q, key, row_of(d, values, r->first, kv_width)};
         k->linear_group(k, to_all, 3, h, r->rows, all);
@@ -495,8 +529,9 @@ static void attention_half(const struct pass *p, int layer, struct attention *pr
     k->attention(k, problems, attend(p, layer, problems));
     for (int i = 0; i < p->part_count; i++) {
         const struct expert_rows *r = &p->parts[i];
-        k->linear(k, d->layers[layer][r->expert].o, row_of(d, w->h, r->first, heads_width), r->rows,
-                  row_of(d, w->x, r->first, d->hidden), true);
+        act *h = row_of(d, w->h, r->first, heads_width);
+        show(p, PLACE_O, layer, r->expert, h, r->rows, heads_width);
+        k->linear(k, d->layers[layer][r->expert].o, h, r->rows, row_of(d, w->x, r->first, d->hidden), true);
     }
 }
 
@@ -512,10 +547,12 @@ static void mlp_half(const struct pass *p, int layer)
             int rows = mlp_rows(r->rows - done);
             act *x = row_of(d, w->x, r->first + done, d->hidden), *h = row_of(d, w->h, r->first + done, d->hidden);
             k->rms_norm(k, x, rows, d->hidden, e->post_attention_norm, d->eps, h);
+            show(p, PLACE_GATE_UP, layer, r->expert, h, rows, d->hidden);
             const struct linear *const to_both[] = {e->gate, e->up};
             act *const both[] = {w->gate, w->up};
             k->linear_group(k, to_both, 2, h, rows, both);
             k->swiglu(k, w->gate, w->up, (size_t)rows * (size_t)d->intermediate, w->gate);
+            show(p, PLACE_DOWN, layer, r->expert, w->gate, rows, d->intermediate);
             k->linear(k, e->down, w->gate, rows, x, true);
         }
     }
@@ -548,10 +585,10 @@ void decoder_run(const struct decoder *d, struct decoder_workspace *w, const str
     const int und = block->sequences * block->und_rows, gen = block->sequences * block->gen_rows;
     struct pass p = {.decoder = d, .workspace = w, .block = block, .rows = und + gen};
     if (und > 0)
-        p.parts[p.part_count++] = (struct expert_rows){.expert = 0, .first = 0, .rows = und, .table_row = 0};
+        p.parts[p.part_count++] = (struct expert_rows){.expert = UND, .first = 0, .rows = und, .table_row = 0};
     if (gen > 0)
         p.parts[p.part_count++] =
-            (struct expert_rows){.expert = 1, .first = und, .rows = gen, .table_row = block->gen_position_row};
+            (struct expert_rows){.expert = GEN, .first = und, .rows = gen, .table_row = block->gen_position_row};
     if (block->store) {
         p.stored_before = block->caches[0]->rows;
         block->caches[0]->rows += p.rows;
@@ -559,7 +596,7 @@ void decoder_run(const struct decoder *d, struct decoder_workspace *w, const str
     for (int first = 0; first < d->layer_count; first += LAYERS_PER_GRAPH) {
         int end = first + LAYERS_PER_GRAPH;
         struct layers layers = {&p, first, end < d->layer_count ? end : d->layer_count};
-        if (block->graph && !block->trace)
+        if (block->graph && !block->trace && !d->watch)
             k->graph_run(k, block->graph, first / LAYERS_PER_GRAPH, run_layers, &layers);
         else
             run_layers(&layers);

@@ -22,6 +22,7 @@
 
 #include "base/error.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
+#include "daemon/engine/model/linear_input.h"
 #include "kernels/kernels.h"
 
 struct decoder;
@@ -71,9 +72,15 @@ struct decoder_trace {
     float *last;
 };
 
+/* From now on show every input of the layers' matrices to `watch`, on the thread that runs the passes; NULL: no longer.
+ * Passes are slower meanwhile: nothing is replayed from graphs, and inputs are copied to the host, some hundred rows at
+ * a time. ERROR_NO_MEMORY. */
+int decoder_watch(struct decoder *decoder, linear_input_watch *watch, void *context, struct error *error);
+
 struct decoder_block {
     int sequences;
     int und_rows, gen_rows;          /* of each sequence */
+    float time;                      /* of the gen rows, in the schedule; for decoder_watch */
     int gen_position_row;            /* row of the workspace's rotary tables where the gen rows' begin; the und rows' at
                                       * 0 */
     struct kv_cache *const *caches;  /* [sequences] what comes before the block */

@@ -1,0 +1,15 @@
+/* tap.c: see tap.h. */
+#include "daemon/engine/tap.h"
+
+#include "daemon/engine/lance_model.h"
+#include "daemon/engine/model/decoder.h"
+
+int lance_tap_open(struct lance_model *model, linear_input_watch *watch, void *context, struct error *error)
+{
+    return decoder_watch(model->decoder, watch, context, error);
+}
+
+void lance_tap_close(struct lance_model *model)
+{
+    decoder_watch(model->decoder, NULL, NULL, NULL);
+}
