@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/mapped_file.h"
+#include "daemon/blobs.h"
 #include "daemon/instance.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/log.h"
@@ -33,7 +34,8 @@
 #include "protocol/nng_start.h"
 
 enum {
-    THREAD_STACK_BYTES = 4 << 20, /* twice what glibc takes where there is no limit */
+    THREAD_STACK_BYTES = 4 << 20,          /* twice what glibc takes where there is no limit */
+    MOST_BYTES_BESIDE_PIECE = 64 << 10,    /* in a message: its envelope, and what nng and malloc add */
     TICK_MS = 1000,
     ENDING_TICK_MS = 20,
     CLOSE_SECONDS = 5,
@@ -249,14 +251,17 @@ static void end_process(int signal)
 }
 
 /* Have what a stage of a job frees go back to the system at once. By default glibc comes to keep blocks of up to 32
- * MiB, and a job then takes the sum of its stages instead of the largest, which is what admission counts. Where
+ * MiB, and a job then takes the sum of its stages instead of the largest, which is what admission counts. But a message
+ * with a piece of a payload is kept, and the room of a few: fetched from the system anew for every piece, and cleared
+ * by it, they took longer than to be sent. Where
  * address space is limited (ulimit -v), it is not handed out to single threads, 64 MiB each, of which others then
  * get none. And every thread has the same stack: by default it is as large as `ulimit -s` says, which may be too
  * little to read a message, or too much. */
 static void set_memory(void)
 {
 #ifdef __GLIBC__
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_MMAP_THRESHOLD, BLOBS_PIECE_BYTES + MOST_BYTES_BESIDE_PIECE);
+    mallopt(M_TRIM_THRESHOLD, 4 * BLOBS_PIECE_BYTES);
     struct rlimit space;
     if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY)
         mallopt(M_ARENA_MAX, 1);
