@@ -249,8 +249,9 @@ static void post_preview(struct worker *worker, struct job *job, struct lance_jo
         return;
     memcpy(copy, rgb, bytes);
     struct blob *blob = blob_open(copy, bytes);
+    const struct job_preview preview = {.rgb = blob, .frames = frames, .height = height, .width = width};
     if (blob != NULL)
-        jobs_post_preview(worker->jobs, job, blob, frames, height, width);
+        jobs_post_preview(worker->jobs, job, &preview);
 }
 
 static const struct job_request *request_of(const struct job *job)
@@ -261,13 +262,13 @@ static const struct job_request *request_of(const struct job *job)
 static void post_step(struct worker *worker, struct job *job, struct lance_job *running,
                       const struct lance_progress *progress, struct pace *pace)
 {
-    jobs_post(worker->jobs, job, "progress", progress_json(progress, pace));
+    jobs_post(worker->jobs, job, EVENT_PROGRESS, progress_json(progress, pace));
     if (request_of(job)->lance.preview && progress->stage == STAGE_DENOISE)
         post_preview(worker, job, running);
     if (progress->text != NULL && progress->text[0] != '\0') {
         cJSON *fields = json_object();
         json_add_text(fields, "text", progress->text);
-        jobs_post(worker->jobs, job, "text", fields);
+        jobs_post(worker->jobs, job, EVENT_TEXT, fields);
     }
     log_debug(job_id(job), "%s %d/%d in %.4f s", lance_stage_name(progress->stage), progress->step, progress->steps,
               progress->seconds);
@@ -346,12 +347,12 @@ static int prepare_model(struct worker *worker, struct job *job, double *load_se
     } else if (before.loaded == index)
         return 0;
     double start = clock_seconds();
-    jobs_post(worker->jobs, job, "progress", load_progress_json(0, 0));
+    jobs_post(worker->jobs, job, EVENT_PROGRESS, load_progress_json(0, 0));
     status = load(worker, index, error);
     if (status != 0)
         return status;
     *load_seconds = clock_seconds() - start;
-    jobs_post(worker->jobs, job, "progress", load_progress_json(1, *load_seconds));
+    jobs_post(worker->jobs, job, EVENT_PROGRESS, load_progress_json(1, *load_seconds));
     return 0;
 }
 

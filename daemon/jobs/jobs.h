@@ -1,4 +1,5 @@
-/* jobs.h: the job table: the queue, every job's state and events, and the results that are kept.
+/* jobs.h: the face of daemon/jobs/: the table of jobs (table.c), which has the queue (queue.h), every job's state and
+ * events (job.h, events.h), and the results that are kept (results.h).
  *
  * A job is submitted by a client under an id of its choice, taken by the worker, which posts
  * its events and ends it, and forgotten when it is released, expires, or newer results need
@@ -15,7 +16,9 @@
 
 #include "base/error.h"
 #include "daemon/blob.h"
+#include "daemon/jobs/events.h"
 #include "daemon/jobs/limits.h"
+#include "daemon/jobs/observer.h"
 #include "daemon/waiter.h"
 
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
@@ -30,6 +33,10 @@ int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error 
 
 /* Nobody may use the table any more; parked waiters are dropped, not woken. */
 void jobs_close(struct jobs *jobs);
+
+/* Have everything told to `observer` that happens to a job, before the first one is submitted. It must outlive the
+ * table. Without one nobody is told. */
+void jobs_observe(struct jobs *jobs, const struct job_observer *observer);
 
 /* --- For clients ------------------------------------------------------------------- */
 
@@ -51,25 +58,12 @@ struct job_order {
     const char *task, *client, *prompt; /* for the list of jobs; the last two may be NULL. All texts are copied. */
 };
 
-/* Queue a job. A known id starts nothing and reports where that job is, if it was submitted with the same request. The order's request is owned by the table
- * from here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in bytes; shutting down; or the id's former job is
- * still being stopped), ERROR_NOT_FOUND (it is no repetition, and blobs are missing), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY. */
+/* Queue a job. A known id starts nothing and reports where that job is, if it was submitted with the same request. The
+ * order's request is owned by the table from here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in
+ * bytes; shutting down; or the id's former job is still being stopped), ERROR_NOT_FOUND (it is no repetition, and blobs
+ * are missing), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY. */
 int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status,
                 struct error *error);
-
-enum { JOBS_NEWS_MAX_EVENTS = 256, JOBS_KEPT_PREVIEWS = 4 };
-
-/* Events of a job, copied out of the table. */
-struct job_news {
-    cJSON *events; /* array; owned */
-    int preview_count;
-    struct job_preview {
-        char name[32]; /* "preview.<sequence>" */
-        struct blob *rgb;
-        int frames, height, width;
-    } previews[JOBS_KEPT_PREVIEWS];
-};
-void job_news_clear(struct job_news *news);
 
 /* The events after `after`. When there are none and the job has not ended, `waiter`, if not NULL, is parked until
  * there is one; *parked says so, and `news` is empty. The caller must then not touch the waiter before it is woken
@@ -83,12 +77,12 @@ void jobs_unpark(struct jobs *jobs, struct waiter *waiter);
 /* Wake the waiters of a client whose connection is gone. */
 void jobs_client_gone(struct jobs *jobs, uint32_t client);
 
-/* The encoded result message, one reference for the caller. Errors: ERROR_NOT_FOUND, ERROR_BUSY, ERROR_CANCELLED, or what the
- * job failed with. */
+/* The encoded result message, one reference for the caller. Errors: ERROR_NOT_FOUND, ERROR_BUSY, ERROR_CANCELLED, or
+ * what the job failed with. */
 int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct error *error);
 
-/* So many bytes of a result went to a client; `all` is what it has. A result that is fetched piece by piece is kept for longer,
- * and at its end the daemon waits for clients until nothing is left to be fetched. */
+/* So many bytes of a result went to a client; `all` is what it has. A result that is fetched piece by piece is kept for
+ * longer, and at its end the daemon waits for clients until nothing is left to be fetched. */
 void jobs_count_fetched(struct jobs *jobs, const char *id, uint64_t bytes, uint64_t all);
 
 /* Cancel a job. Errors: ERROR_NOT_FOUND. */
@@ -99,7 +93,8 @@ void jobs_release(struct jobs *jobs, const char *id);
 
 /* --- For the worker ------------------------------------------------------------------ */
 
-/* Wait for a job, for jobs_poke, or until a time (of clock.h; 0: for ever). Returns the job, which is running now, or NULL. */
+/* Wait for a job, for jobs_poke, or until a time (of clock.h; 0: for ever). Returns the job, which is running now, or
+ * NULL. */
 struct job *jobs_take(struct jobs *jobs, double until);
 
 /* Have the next or current jobs_take return NULL. */
@@ -111,14 +106,15 @@ double job_queue_seconds(const struct job *job); /* between submit and start */
 bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job);
 
 /* Have on_cancel(context) called when the running job is cancelled, at once if it already is: from the thread that
- * cancels, which holds the table, so it must be quick and not call back. NULL: no more; then it is not running either. */
+ * cancels, which holds the table, so it must be quick and not call back. NULL: no more; then it is not running
+ * either. */
 void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *context), void *context);
 
-/* Post an event: `fields` (owned from here on) without "sequence" and "event". */
-void jobs_post(struct jobs *jobs, struct job *job, const char *event, cJSON *fields);
+/* Post EVENT_PROGRESS or EVENT_TEXT: `fields` (owned from here on) without "sequence" and "event". */
+void jobs_post(struct jobs *jobs, struct job *job, enum job_event event, cJSON *fields);
 
-/* Post a preview event; takes one reference of `rgb`, u8 [frames, height, width, 3]. */
-void jobs_post_preview(struct jobs *jobs, struct job *job, struct blob *rgb, int frames, int height, int width);
+/* Post a preview; takes one reference of its `rgb`. Its name is made here. */
+void jobs_post_preview(struct jobs *jobs, struct job *job, const struct job_preview *preview);
 
 /* End a running job with its encoded result (ownership passes), or with the error it failed of
  * (ERROR_CANCELLED: it was cancelled). The job may be gone when this returns. */
@@ -147,8 +143,9 @@ cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_byt
 
 enum { JOBS_LIST_MOST = 1024 };
 
-/* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the caller frees.
- * Those after the number `after`, JOBS_LIST_MOST at most: *more says that there are others behind them. */
+/* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the
+ * caller frees. Those after the number `after`, JOBS_LIST_MOST at most: *more says that there are others behind
+ * them. */
 cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more);
 
 /* Count a submit that was refused before it reached the table. */

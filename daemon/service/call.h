@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/blob.h"
-#include "daemon/jobs/jobs.h"
+#include "daemon/jobs/events.h"
 #include "daemon/waiter.h"
 #include "protocol/message.h"
 

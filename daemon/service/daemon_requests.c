@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "daemon/blobs.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/parameters_json.h"

@@ -6,6 +6,7 @@
 
 #include "daemon/service/call.h"
 
+struct jobs;
 struct options;
 struct worker;
 struct worker_status;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "daemon/blobs.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/log.h"
 #include "daemon/request.h"
 #include "daemon/request_digest.h"

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "daemon/blobs.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/service/handling.h"
 
 enum { INLINE_BYTES = 64 << 10 }; /* a result's tensors come with it when they have no more bytes than this together */

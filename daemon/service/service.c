@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "daemon/blobs.h"
 #include "daemon/failure.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/service/handling.h"

@@ -14,6 +14,7 @@
 
 #include "daemon/service/call.h"
 
+struct jobs;
 struct options;
 struct worker;
 

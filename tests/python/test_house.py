@@ -31,8 +31,6 @@ WIDE_COMMENTS = {
     "daemon/blobs.h",
     "daemon/daemon.c",
     "daemon/engine/parameters.h",
-    "daemon/jobs/jobs.c",
-    "daemon/jobs/jobs.h",
     "daemon/payload.h",
     "daemon/request.h",
     "daemon/request_digest.h",

@@ -349,7 +349,7 @@ static void a_job_whose_last_event_had_no_memory_tells_it_all_the_same(void **st
     submit(jobs, "a");
     struct job *job = jobs_take(jobs, 0);
     cJSON_InitHooks(&(cJSON_Hooks){no_memory, free});
-    jobs_post(jobs, job, "progress", json_object());
+    jobs_post(jobs, job, EVENT_PROGRESS, json_object());
     jobs_end(jobs, job, make_blob(1), NULL);
     cJSON_InitHooks(NULL);
     assert_events(jobs, "a", 0, "queued0 started done");
@@ -364,11 +364,11 @@ static void a_job_that_lost_a_piece_of_its_answer_fails_for_want_of_memory(void 
     struct jobs *jobs = open_table(&roomy);
     submit(jobs, "a");
     struct job *job = jobs_take(jobs, 0);
-    jobs_post(jobs, job, "text", piece("one"));
+    jobs_post(jobs, job, EVENT_TEXT, piece("one"));
     cJSON_InitHooks(&(cJSON_Hooks){no_memory, free});
-    jobs_post(jobs, job, "text", piece(" two"));
+    jobs_post(jobs, job, EVENT_TEXT, piece(" two"));
     cJSON_InitHooks(NULL);
-    jobs_post(jobs, job, "text", piece(" three"));
+    jobs_post(jobs, job, EVENT_TEXT, piece(" three"));
     jobs_end(jobs, job, make_blob(1), NULL);
     assert_events(jobs, "a", 0, "queued0 started text text failed");
     struct blob *result;
@@ -458,7 +458,7 @@ static void at_most_256_events_come_at_once_and_four_pictures_are_kept(void **st
     submit(jobs, "a");
     struct job *job = jobs_take(jobs, 0);
     for (int i = 0; i < 10; i++)
-        jobs_post_preview(jobs, job, make_blob(12), 1, 2, 2);
+        jobs_post_preview(jobs, job, &(struct job_preview){.rgb = make_blob(12), .frames = 1, .height = 2, .width = 2});
     assert_int_equal(jobs_news(jobs, "a", 2, NULL, &parked, &news, &error), 0);
     assert_int_equal(cJSON_GetArraySize(news.events), 10);
     assert_int_equal(news.preview_count, JOBS_KEPT_PREVIEWS);
@@ -466,7 +466,7 @@ static void at_most_256_events_come_at_once_and_four_pictures_are_kept(void **st
     assert_string_equal(news.previews[3].name, "preview.12");
     job_news_clear(&news);
     for (int i = 0; i < 300; i++)
-        jobs_post(jobs, job, "progress", cJSON_CreateObject());
+        jobs_post(jobs, job, EVENT_PROGRESS, cJSON_CreateObject());
     assert_int_equal(jobs_news(jobs, "a", 0, NULL, &parked, &news, &error), 0);
     assert_int_equal(cJSON_GetArraySize(news.events), JOBS_NEWS_MAX_EVENTS);
     job_news_clear(&news);
@@ -570,6 +570,47 @@ static void a_shut_table_takes_nothing_and_cancels_when_told(void **state)
     jobs_close(jobs);
 }
 
+/* What an observer hears: the change's kind and job, with what comes with it. */
+static void write_down(void *context, const struct job_change *change)
+{
+    static const char *const names[] = {"accepted", "started", "told", "cancelling", "ended", "fetched", "forgotten"};
+    char *heard = context;
+    const char *with = change->order != NULL ? change->order->task
+                       : change->event != NULL ? json_text(change->event, "event") : change->is_released ? "released" : "-";
+    snprintf(heard + strlen(heard), 500 - strlen(heard), "%s %s%d %s%s; ", names[change->what], change->id, (int)change->sequence,
+             with, change->blob != NULL ? "+" : "");
+}
+
+static void everything_that_happens_to_a_job_passes_the_observer_in_order(void **state)
+{
+    (void)state;
+    char heard[500] = "";
+    const struct job_observer observer = {write_down, heard};
+    struct jobs *jobs = open_table(&roomy);
+    struct error error;
+    jobs_observe(jobs, &observer);
+    submit(jobs, "a");
+    submit(jobs, "a"); /* nothing happens to it */
+    struct job *job = jobs_take(jobs, 0);
+    jobs_post(jobs, job, EVENT_TEXT, piece("one"));
+    jobs_post_preview(jobs, job, &(struct job_preview){.rgb = make_blob(12), .frames = 1, .height = 2, .width = 2});
+    jobs_end(jobs, job, make_blob(100), NULL);
+    jobs_count_fetched(jobs, "a", 60, 100);
+    jobs_count_fetched(jobs, "a", 40, 100);
+    jobs_release(jobs, "a");
+    assert_string_equal(heard, "accepted a0 t2i; started a2 started; told a3 text; told a4 preview+; ended a5 done+; fetched a5 -; "
+                               "forgotten a5 released; ");
+    heard[0] = '\0';
+    submit(jobs, "b");
+    job = jobs_take(jobs, 0);
+    jobs_release(jobs, "b");
+    error_set(&error, ERROR_CANCELLED, "stopped");
+    jobs_end(jobs, job, NULL, &error);
+    assert_string_equal(heard, "accepted b0 t2i; started b2 started; cancelling b2 released; ended b3 cancelled; "
+                               "forgotten b3 released; ");
+    jobs_close(jobs);
+}
+
 static void *take_until_poked(void *argument)
 {
     struct jobs *jobs = argument;
@@ -577,7 +618,7 @@ static void *take_until_poked(void *argument)
     struct job *job;
     while ((job = jobs_take(jobs, 0)) != NULL) {
         for (int i = 0; i < 5; i++)
-            jobs_post(jobs, job, "progress", cJSON_CreateObject());
+            jobs_post(jobs, job, EVENT_PROGRESS, cJSON_CreateObject());
         jobs_end(jobs, job, make_blob(10), NULL);
         done++;
     }
@@ -629,6 +670,7 @@ int main(void)
         cmocka_unit_test(a_waiter_is_parked_until_something_happens_to_its_job),
         cmocka_unit_test(releasing_a_job_wakes_who_waits_for_it),
         cmocka_unit_test(a_shut_table_takes_nothing_and_cancels_when_told),
+        cmocka_unit_test(everything_that_happens_to_a_job_passes_the_observer_in_order),
         cmocka_unit_test(a_worker_and_clients_can_use_the_table_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "daemon/blobs.h"
+#include "daemon/jobs/jobs.h"
 #include "daemon/options.h"
 #include "daemon/service/service.h"
 #include "daemon/worker.h"

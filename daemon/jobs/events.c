@@ -1,0 +1,159 @@
+/* events.c: see events.h. */
+#include "daemon/jobs/events.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+enum { EVENT_COST_BYTES = 1024 }; /* what an event's JSON takes, roughly; for the limit on kept results */
+
+struct event {
+    cJSON *fields; /* "sequence" and "event" included */
+    struct blob *preview;
+    int frames, height, width;
+};
+
+const char *job_event_name(enum job_event event)
+{
+    static const char *const names[] = {"queued", "started", "progress", "preview",
+                                        "text",   "done",    "failed",   "cancelled"};
+    return names[event];
+}
+
+void job_news_clear(struct job_news *news)
+{
+    cJSON_Delete(news->events);
+    for (int i = 0; i < news->preview_count; i++)
+        blob_close(news->previews[i].rgb);
+    memset(news, 0, sizeof *news);
+}
+
+void events_open(struct events *events)
+{
+    *events = (struct events){.position = -1};
+}
+
+void events_close(struct events *events)
+{
+    for (size_t i = 0; i < events->count; i++) {
+        cJSON_Delete(events->list[i].fields);
+        blob_close(events->list[i].preview);
+    }
+    free(events->list);
+    events_open(events);
+}
+
+static uint64_t queued_events(const struct events *events)
+{
+    return events->position < 0 ? 0 : (uint64_t)(events->first_position - events->position) + 1;
+}
+
+uint64_t events_count(const struct events *events)
+{
+    return queued_events(events) + events->count;
+}
+
+void events_move_to(struct events *events, int position)
+{
+    if (events->position < 0)
+        events->first_position = position;
+    events->position = position;
+}
+
+cJSON *event_make(uint64_t sequence, enum job_event event, cJSON *fields)
+{
+    cJSON *made = json_object();
+    /* Sequence and name first, for whoever reads a captured message. */
+    json_add_number(made, "sequence", (double)sequence);
+    json_add_text(made, "event", job_event_name(event));
+    bool is_made = made != NULL && json_is_complete(fields);
+    for (cJSON *field; is_made && (field = fields->child) != NULL;)
+        json_add(made, field->string, cJSON_DetachItemViaPointer(fields, field));
+    cJSON_Delete(fields);
+    if (is_made && json_is_complete(made))
+        return made;
+    cJSON_Delete(made);
+    return NULL;
+}
+
+static cJSON *make_queued_event(const struct events *events, uint64_t sequence)
+{
+    cJSON *fields = json_object();
+    json_add_number(fields, "position", (double)events->first_position - (double)(sequence - 1));
+    return event_make(sequence, EVENT_QUEUED, fields);
+}
+
+static bool reserve(struct events *events)
+{
+    if (events->count < events->capacity)
+        return true;
+    size_t capacity = events->capacity != 0 ? 2 * events->capacity : 16;
+    struct event *list = realloc(events->list, capacity * sizeof *list);
+    if (list == NULL)
+        return false;
+    events->list = list;
+    events->capacity = capacity;
+    return true;
+}
+
+/* Drop the picture of the oldest event that still has one, if there are enough. */
+static void make_room_for_a_preview(struct events *events)
+{
+    int kept = 0;
+    for (size_t i = events->count; i-- > 0;) {
+        if (events->list[i].preview == NULL || ++kept < JOBS_KEPT_PREVIEWS)
+            continue;
+        blob_close(events->list[i].preview);
+        events->list[i].preview = NULL;
+    }
+}
+
+const cJSON *events_add(struct events *events, enum job_event event, cJSON *fields, const struct job_preview *preview)
+{
+    cJSON *made = event_make(events_count(events) + 1, event, fields);
+    if (made == NULL || !reserve(events)) {
+        cJSON_Delete(made);
+        blob_close(preview != NULL ? preview->rgb : NULL);
+        return NULL;
+    }
+    struct event added = {.fields = made};
+    if (preview != NULL) {
+        make_room_for_a_preview(events);
+        added = (struct event){made, preview->rgb, preview->frames, preview->height, preview->width};
+    }
+    events->list[events->count++] = added;
+    return made;
+}
+
+void events_copy(const struct events *events, uint64_t after, struct job_news *news)
+{
+    const uint64_t queued = queued_events(events), count = events_count(events);
+    news->events = json_array();
+    for (uint64_t i = after; i < count && i - after < JOBS_NEWS_MAX_EVENTS; i++) {
+        if (i < queued) {
+            json_append(news->events, make_queued_event(events, i + 1));
+            continue;
+        }
+        const struct event *event = &events->list[i - queued];
+        json_append(news->events, cJSON_Duplicate(event->fields, true));
+        if (event->preview == NULL)
+            continue;
+        struct job_preview *preview = &news->previews[news->preview_count++];
+        snprintf(preview->name, sizeof preview->name, "preview.%llu", (unsigned long long)(i + 1));
+        preview->rgb = blob_share(event->preview);
+        preview->frames = event->frames;
+        preview->height = event->height;
+        preview->width = event->width;
+    }
+}
+
+uint64_t events_bytes(const struct events *events)
+{
+    uint64_t bytes = events->count * EVENT_COST_BYTES;
+    for (size_t i = 0; i < events->count; i++)
+        if (events->list[i].preview != NULL)
+            bytes += events->list[i].preview->bytes;
+    return bytes;
+}

@@ -1,0 +1,189 @@
+/* job.c: see job.h. */
+#include "daemon/jobs/job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+
+const char *job_state_name(enum job_state state)
+{
+    static const char *const names[] = {"queued", "running", "done", "failed", "cancelled"};
+    return names[state];
+}
+
+bool job_has_ended(const struct job *job)
+{
+    return job->state >= JOB_DONE;
+}
+
+/* The one point that everything passes: see observer.h. */
+static void tell_observer(const struct job *job, struct job_change change)
+{
+    change.id = job->id;
+    change.number = job->number;
+    change.sequence = events_count(&job->events);
+    if (job->observer != NULL)
+        job->observer->happened(job->observer->context, &change);
+}
+
+/* The beginning of a text, whole characters of UTF-8. NULL is "". */
+static void copy_beginning(char *out, size_t most, const char *text)
+{
+    size_t length = text != NULL ? strnlen(text, most + 1) : 0;
+    if (length > most)
+        for (length = most; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80;)
+            length--;
+    if (length > 0)
+        memcpy(out, text, length);
+    out[length] = '\0';
+}
+
+struct job *job_open(const char *id, uint64_t number, const struct job_order *order,
+                     const struct job_observer *observer)
+{
+    struct job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return NULL;
+    snprintf(job->id, sizeof job->id, "%s", id);
+    snprintf(job->digest, sizeof job->digest, "%s", order->digest);
+    snprintf(job->task, sizeof job->task, "%s", order->task);
+    copy_beginning(job->client, CLIENT_MAX_BYTES, order->client);
+    copy_beginning(job->prompt, PROMPT_SHOWN_BYTES, order->prompt);
+    job->number = number;
+    job->observer = observer;
+    job->submitted_at = job->asked_at = clock_seconds();
+    job->request = order->request;
+    job->close_request = order->close;
+    job->request_bytes = order->bytes;
+    events_open(&job->events);
+    tell_observer(job, (struct job_change){.what = JOB_ACCEPTED, .order = order});
+    return job;
+}
+
+static void close_request(struct job *job)
+{
+    if (job->request != NULL)
+        job->close_request(job->request);
+    job->request = NULL;
+    job->request_bytes = 0;
+}
+
+void job_close(struct job *job)
+{
+    events_close(&job->events);
+    close_request(job);
+    blob_close(job->result);
+    free(job);
+}
+
+void job_forget(struct job *job)
+{
+    tell_observer(job, (struct job_change){.what = JOB_FORGOTTEN, .is_released = job->released});
+    waiter_wake_all(&job->waiters);
+    job_close(job);
+}
+
+void job_move_to(struct job *job, int position)
+{
+    if (job->events.position == position)
+        return;
+    events_move_to(&job->events, position);
+    waiter_wake_all(&job->waiters);
+}
+
+void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct job_preview *preview)
+{
+    struct blob *rgb = preview != NULL ? preview->rgb : NULL;
+    const cJSON *told = events_add(&job->events, event, fields, preview);
+    if (told != NULL)
+        tell_observer(job, (struct job_change){.what = event == EVENT_STARTED ? JOB_STARTED : JOB_TOLD, .event = told,
+                                               .blob = rgb});
+    else
+        job->text_lost |= event == EVENT_TEXT;
+    waiter_wake_all(&job->waiters);
+}
+
+void job_start(struct job *job)
+{
+    job->state = JOB_RUNNING;
+    job->started_at = clock_seconds();
+    job_tell(job, EVENT_STARTED, json_object(), NULL);
+}
+
+void job_want_cancel(struct job *job)
+{
+    job->cancel_wanted = true;
+    tell_observer(job, (struct job_change){.what = JOB_CANCELLING, .is_released = job->released});
+    if (job->on_cancel != NULL)
+        job->on_cancel(job->on_cancel_context);
+}
+
+static enum job_event last_event(const struct job *job)
+{
+    return job->state == JOB_DONE ? EVENT_DONE : job->state == JOB_FAILED ? EVENT_FAILED : EVENT_CANCELLED;
+}
+
+/* Fields of the last event of a job that has ended. */
+static cJSON *last_fields(const struct job *job)
+{
+    cJSON *fields = json_object();
+    if (job->state == JOB_FAILED) {
+        json_add_text(fields, "code", error_name(job->failure.code));
+        json_add_text(fields, "message", job->failure.text);
+    }
+    return fields;
+}
+
+void job_end(struct job *job, struct blob *result, const struct error *failure)
+{
+    struct error lost;
+    job->ended_at = job->kept_since = clock_seconds();
+    if (result != NULL && job->text_lost) {
+        error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for a piece of its answer", job->id);
+        blob_close(result);
+        result = NULL;
+        failure = &lost;
+    }
+    job->state = result != NULL ? JOB_DONE : failure->code == ERROR_CANCELLED ? JOB_CANCELLED : JOB_FAILED;
+    job->result = result;
+    if (result == NULL)
+        job->failure = *failure;
+    const cJSON *event = events_add(&job->events, last_event(job), last_fields(job), NULL);
+    job->has_last_event = event != NULL;
+    tell_observer(job, (struct job_change){.what = JOB_ENDED, .event = event, .blob = result,
+                                           .failure = result == NULL ? &job->failure : NULL});
+    close_request(job);
+    waiter_wake_all(&job->waiters);
+}
+
+void job_note_fetched(struct job *job, uint64_t bytes, uint64_t all)
+{
+    const bool was_fetched = job->fetched;
+    job->fetched_bytes += bytes;
+    job->fetched |= job->fetched_bytes >= all;
+    if (!job->fetched) /* it is under way */
+        job->kept_since = clock_seconds();
+    else if (!was_fetched)
+        tell_observer(job, (struct job_change){.what = JOB_FETCHED});
+}
+
+int job_copy_news(const struct job *job, uint64_t after, struct job_news *news, struct error *error)
+{
+    const uint64_t count = events_count(&job->events);
+    events_copy(&job->events, after, news);
+    /* One that there is no memory to keep is made anew for everybody who asks. */
+    if (job_has_ended(job) && !job->has_last_event && after <= count && count - after < JOBS_NEWS_MAX_EVENTS)
+        json_append(news->events, event_make(count + 1, last_event(job), last_fields(job)));
+    if (json_is_complete(news->events))
+        return 0;
+    job_news_clear(news);
+    return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory for its events", job->id);
+}
+
+uint64_t job_kept_bytes(const struct job *job)
+{
+    return events_bytes(&job->events) + (job->result != NULL ? job->result->bytes : 0);
+}

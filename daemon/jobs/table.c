@@ -1,0 +1,515 @@
+/* table.c: see jobs.h.
+ *
+ * One mutex, and the jobs in one list in the order of their submission, of which queue.h and results.h say who is next
+ * and who is to be forgotten.
+ */
+#include "daemon/jobs/jobs.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "daemon/jobs/job.h"
+#include "daemon/jobs/queue.h"
+#include "daemon/jobs/results.h"
+#include "daemon/log.h"
+
+struct jobs {
+    struct jobs_limits limits;
+    const struct job_observer *observer; /* NULL: none */
+    pthread_mutex_t lock; /* guards everything below */
+    pthread_cond_t work;  /* a job was queued, or a poke */
+    struct job *first;
+    bool poked;
+    bool shut;
+    double shut_at;
+    uint64_t submitted, done, failed, cancelled, refused, expired;
+};
+
+int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error *error)
+{
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "jobs: out of memory");
+    (*out)->limits = *limits;
+    pthread_mutex_init(&(*out)->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&(*out)->work, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    return 0;
+}
+
+void jobs_close(struct jobs *jobs)
+{
+    if (jobs == NULL)
+        return;
+    while (jobs->first != NULL) {
+        struct job *job = jobs->first;
+        jobs->first = job->next;
+        job_close(job);
+    }
+    pthread_cond_destroy(&jobs->work);
+    pthread_mutex_destroy(&jobs->lock);
+    free(jobs);
+}
+
+void jobs_observe(struct jobs *jobs, const struct job_observer *observer)
+{
+    jobs->observer = observer;
+}
+
+/* --- Everything up to the next line of dashes is called with the lock held. ---------------- */
+
+static struct job *find(struct jobs *jobs, const char *id)
+{
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        if (strcmp(job->id, id) == 0)
+            return job;
+    return NULL;
+}
+
+/* As a client sees it: a released job does not exist. */
+static struct job *find_for_client(struct jobs *jobs, const char *id, struct error *error)
+{
+    struct job *job = find(jobs, id);
+    if (job != NULL && !job->released)
+        return job;
+    error_set(error, ERROR_NOT_FOUND, "job %.64s: is not known; it was never submitted here, was released, or has expired",
+              id);
+    return NULL;
+}
+
+static void forget(struct jobs *jobs, struct job *job)
+{
+    struct job **link = &jobs->first;
+    while (*link != job)
+        link = &(*link)->next;
+    *link = job->next;
+    job_forget(job);
+}
+
+/* Forget ended jobs that are too old, or too many. */
+static void sweep(struct jobs *jobs)
+{
+    const char *why;
+    for (struct job *job; (job = results_overdue(jobs->first, &jobs->limits, &why)) != NULL; forget(jobs, job)) {
+        jobs->expired++;
+        log_debug(job->id, "forgotten: %s", why);
+    }
+}
+
+/* Give an active job its end. The job may be gone afterwards. */
+static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
+{
+    job_end(job, result, failure);
+    jobs->done += job->state == JOB_DONE;
+    jobs->cancelled += job->state == JOB_CANCELLED;
+    jobs->failed += job->state == JOB_FAILED;
+    if (job->released)
+        forget(jobs, job);
+    queue_tell_positions(jobs->first);
+    sweep(jobs);
+}
+
+static void cancel(struct jobs *jobs, struct job *job)
+{
+    if (job_has_ended(job) || job->cancel_wanted)
+        return;
+    job_want_cancel(job);
+    if (job->state == JOB_QUEUED) {
+        struct error failure;
+        error_set(&failure, ERROR_CANCELLED, "job %s: was cancelled", job->id);
+        log_info(job->id, "cancelled before it started");
+        end(jobs, job, NULL, &failure);
+    }
+}
+
+/* --- For clients ------------------------------------------------------------------- */
+
+bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, NULL);
+    if (job != NULL)
+        *status = (struct job_status){job->state, job->events.position};
+    pthread_mutex_unlock(&jobs->lock);
+    return job != NULL;
+}
+
+/* A repetition must ask for what the job of that id was submitted with. */
+static int repeat(struct job *job, const struct job_order *order, struct job_status *status, struct error *error)
+{
+    if (strcmp(job->digest, order->digest) != 0)
+        return error_set(error, ERROR_BAD_REQUEST, "job %s: is known with another request; a repetition must be the same request, and "
+                         "another request needs an id of its own", job->id);
+    job->asked_at = clock_seconds();
+    *status = (struct job_status){job->state, job->events.position};
+    return 0;
+}
+
+/* Sets *taken when the table has the order's request. */
+static int submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status, bool *taken,
+                  struct error *error)
+{
+    struct job *job = find(jobs, id);
+    if (job != NULL && job->released)
+        return error_set(error, ERROR_BUSY, "job %s: its former run is still being stopped; use another id or try again", id);
+    if (job != NULL)
+        return repeat(job, order, status, error);
+    if (!order->is_complete)
+        return error_set(error, ERROR_NOT_FOUND, "job %s: was forgotten a moment ago; submit it again", id);
+    if (jobs->shut)
+        return error_set(error, ERROR_BUSY, "job %s: lanced is shutting down and takes no more jobs", id);
+    int room = queue_check_room(jobs->first, &jobs->limits, id, order->bytes, error);
+    if (room != 0)
+        return room;
+    job = job_open(id, jobs->submitted + 1, order, jobs->observer);
+    if (job == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
+    *taken = true;
+    struct job **link = &jobs->first;
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = job;
+    jobs->submitted++;
+    queue_tell_positions(jobs->first);
+    *status = (struct job_status){job->state, job->events.position};
+    pthread_cond_signal(&jobs->work);
+    return 0;
+}
+
+int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status,
+                struct error *error)
+{
+    bool taken = false;
+    pthread_mutex_lock(&jobs->lock);
+    int result = submit(jobs, id, order, status, &taken, error);
+    if (result != 0)
+        jobs->refused++;
+    pthread_mutex_unlock(&jobs->lock);
+    if (!taken)
+        order->close(order->request);
+    return result;
+}
+
+int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *waiter, bool *parked,
+              struct job_news *news, struct error *error)
+{
+    memset(news, 0, sizeof *news);
+    *parked = false;
+    int status = 0;
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, error);
+    if (job != NULL)
+        job->asked_at = clock_seconds();
+    if (job == NULL)
+        status = ERROR_NOT_FOUND;
+    else if (waiter != NULL && after >= events_count(&job->events) && !job_has_ended(job)) {
+        *parked = true;
+        waiter_park(&job->waiters, waiter);
+    } else
+        status = job_copy_news(job, after, news, error);
+    pthread_mutex_unlock(&jobs->lock);
+    return status;
+}
+
+void jobs_unpark(struct jobs *jobs, struct waiter *waiter)
+{
+    pthread_mutex_lock(&jobs->lock);
+    waiter_leave(waiter);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_client_gone(struct jobs *jobs, uint32_t client)
+{
+    pthread_mutex_lock(&jobs->lock);
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        waiter_wake_client(&job->waiters, client);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct error *error)
+{
+    *out = NULL;
+    int status = 0;
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, error);
+    if (job == NULL)
+        status = ERROR_NOT_FOUND;
+    else if (!job_has_ended(job))
+        status = error_set(error, ERROR_BUSY, "job %s: is still %s; wait for its end", id, job_state_name(job->state));
+    else if (job->result == NULL) {
+        *error = job->failure;
+        status = job->failure.code;
+    } else {
+        *out = blob_share(job->result);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return status;
+}
+
+void jobs_count_fetched(struct jobs *jobs, const char *id, uint64_t bytes, uint64_t all)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find(jobs, id);
+    if (job != NULL)
+        job_note_fetched(job, bytes, all);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct error *error)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_for_client(jobs, id, error);
+    if (job != NULL) {
+        /* Ending a queued job may sweep it away. */
+        *state = job->state == JOB_QUEUED ? JOB_CANCELLED : job->state;
+        cancel(jobs, job);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return job != NULL ? 0 : ERROR_NOT_FOUND;
+}
+
+void jobs_release(struct jobs *jobs, const char *id)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find(jobs, id);
+    if (job != NULL)
+        job->released = true;
+    if (job != NULL && job_has_ended(job))
+        forget(jobs, job);
+    else if (job != NULL) {
+        waiter_wake_all(&job->waiters);
+        cancel(jobs, job);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* --- For the worker ------------------------------------------------------------------ */
+
+struct job *jobs_take(struct jobs *jobs, double until)
+{
+    struct job *job = NULL;
+    const struct timespec deadline = {(time_t)until, (long)((until - floor(until)) * 1e9)};
+    int waited = 0;
+    pthread_mutex_lock(&jobs->lock);
+    while (!jobs->poked) {
+        job = queue_next(jobs->first);
+        if (job != NULL || waited == ETIMEDOUT)
+            break;
+        waited = until > 0 ? pthread_cond_timedwait(&jobs->work, &jobs->lock, &deadline)
+                           : pthread_cond_wait(&jobs->work, &jobs->lock);
+    }
+    jobs->poked = false;
+    if (job != NULL)
+        job_start(job);
+    pthread_mutex_unlock(&jobs->lock);
+    return job;
+}
+
+void jobs_poke(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    jobs->poked = true;
+    pthread_cond_signal(&jobs->work);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* What these three read does not change while the worker has the job. */
+const char *job_id(const struct job *job)
+{
+    return job->id;
+}
+
+const void *job_request(const struct job *job)
+{
+    return job->request;
+}
+
+double job_queue_seconds(const struct job *job)
+{
+    return job->started_at - job->submitted_at;
+}
+
+bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job)
+{
+    pthread_mutex_lock(&jobs->lock);
+    bool wanted = job->cancel_wanted;
+    pthread_mutex_unlock(&jobs->lock);
+    return wanted;
+}
+
+void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *context), void *context)
+{
+    pthread_mutex_lock(&jobs->lock);
+    job->on_cancel = on_cancel;
+    job->on_cancel_context = context;
+    if (job->cancel_wanted && on_cancel != NULL)
+        on_cancel(context);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_post(struct jobs *jobs, struct job *job, enum job_event event, cJSON *fields)
+{
+    pthread_mutex_lock(&jobs->lock);
+    job_tell(job, event, fields, NULL);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_post_preview(struct jobs *jobs, struct job *job, const struct job_preview *preview)
+{
+    pthread_mutex_lock(&jobs->lock);
+    job_tell(job, EVENT_PREVIEW, json_object(), preview);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
+{
+    pthread_mutex_lock(&jobs->lock);
+    end(jobs, job, result, failure);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* --- For the daemon ------------------------------------------------------------------ */
+
+void jobs_shut(struct jobs *jobs, bool cancel_all)
+{
+    pthread_mutex_lock(&jobs->lock);
+    if (!jobs->shut) {
+        jobs->shut = true;
+        jobs->shut_at = clock_seconds();
+    }
+    struct job *job = jobs->first;
+    while (cancel_all && job != NULL) {
+        if (job_has_ended(job) || job->cancel_wanted) {
+            job = job->next;
+        } else {
+            cancel(jobs, job); /* may rearrange the list */
+            job = jobs->first;
+        }
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+bool jobs_is_shut(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    bool shut = jobs->shut;
+    pthread_mutex_unlock(&jobs->lock);
+    return shut;
+}
+
+int jobs_active(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    int count = queue_active(jobs->first);
+    pthread_mutex_unlock(&jobs->lock);
+    return count;
+}
+
+bool jobs_is_running(struct jobs *jobs)
+{
+    bool is_running = false;
+    pthread_mutex_lock(&jobs->lock);
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        is_running |= job->state == JOB_RUNNING;
+    pthread_mutex_unlock(&jobs->lock);
+    return is_running;
+}
+
+int jobs_unfetched(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    int count = jobs->shut ? results_unfetched(jobs->first, jobs->shut_at) : 0;
+    pthread_mutex_unlock(&jobs->lock);
+    return count;
+}
+
+/* Cancel the jobs that nobody waits for, if that is wanted. */
+static void cancel_orphans(struct jobs *jobs)
+{
+    const double before = clock_seconds() - jobs->limits.orphan_seconds;
+    struct job *job = jobs->limits.orphan_seconds > 0 ? jobs->first : NULL;
+    while (job != NULL) {
+        if (job_has_ended(job) || job->cancel_wanted || job->waiters != NULL || job->asked_at > before) {
+            job = job->next;
+            continue;
+        }
+        log_warning(job->id, "nobody has asked about it for %.0f seconds (--orphans): cancelled", jobs->limits.orphan_seconds);
+        cancel(jobs, job); /* may rearrange the list */
+        job = jobs->first;
+    }
+}
+
+void jobs_sweep(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    cancel_orphans(jobs);
+    sweep(jobs);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes)
+{
+    cJSON *stats = json_object();
+    pthread_mutex_lock(&jobs->lock);
+    *result_bytes = results_bytes(jobs->first);
+    *queue_bytes = queue_held_bytes(jobs->first);
+    const int waiting = queue_length(jobs->first), running = queue_active(jobs->first) - waiting;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {
+        {"submitted", jobs->submitted}, {"queued", (uint64_t)waiting},
+        {"running", (uint64_t)running}, {"done", jobs->done},
+        {"failed", jobs->failed}, {"cancelled", jobs->cancelled},
+        {"refused", jobs->refused}, {"expired", jobs->expired},
+    };
+    pthread_mutex_unlock(&jobs->lock);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        json_add_number(stats, counts[i].name, (double)counts[i].value);
+    return stats;
+}
+
+cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more)
+{
+    cJSON *list = json_array();
+    int count = 0;
+    *more = false;
+    pthread_mutex_lock(&jobs->lock);
+    const double now = clock_seconds();
+    for (const struct job *job = jobs->first; job != NULL; job = job->next) {
+        if (job->released || job->number <= after)
+            continue;
+        *more = count == JOBS_LIST_MOST;
+        if (*more)
+            break;
+        count++;
+        cJSON *entry = json_object();
+        json_add_text(entry, "job", job->id);
+        json_add_number(entry, "number", (double)job->number);
+        json_add_text(entry, "task", job->task);
+        json_add_text(entry, "state", job_state_name(job->state));
+        json_add_number(entry, "age_seconds", now - job->submitted_at);
+        json_add_number(entry, "asked_seconds", job->waiters != NULL ? 0 : now - job->asked_at);
+        json_add_text(entry, "client", job->client[0] != '\0' ? job->client : NULL);
+        json_add_text(entry, "prompt", job->prompt);
+        json_append(list, entry);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return list;
+}
+
+void jobs_count_refused(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    jobs->refused++;
+    pthread_mutex_unlock(&jobs->lock);
+}
