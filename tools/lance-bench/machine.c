@@ -17,7 +17,7 @@
 
 enum { MAX_THREADS = 256, SUMS = 10, STEPS = 2000000 };
 /* Of one thread: far more than its share of any cache, read a piece a round: short rounds find quiet moments. */
-static const size_t buffer_bytes = (size_t)192 << 20, piece_bytes = (size_t)16 << 20;
+static const size_t beyond_caches_bytes = (size_t)192 << 20, beyond_caches_piece_bytes = (size_t)16 << 20;
 
 double machine_now(void)
 {
@@ -32,7 +32,8 @@ struct share {
     pthread_barrier_t *start;
     double (*work)(struct share *share);
     const char *buffer;
-    size_t next_piece; /* where in the buffer the next round starts */
+    size_t buffer_bytes, piece_bytes; /* a round reads one piece, the next round the next one */
+    size_t next_piece;                /* where in the buffer the next round starts */
     volatile float kept;
     double amount, began, ended;
 };
@@ -90,44 +91,41 @@ MULTIPLY_ADDS(multiply_adds_avx512, __attribute__((target("avx512f"))), __m512, 
               _mm512_cvtss_f32)
 #endif
 
-/* The next piece of the buffer in STREAMS places at a time, each far enough from the others to be a stream of its own,
- * and each fetched ahead of the processor's own guess. Compiled for every width of registers. */
-enum { STREAMS = 8, AHEAD = 1024 };
-#define READ_FUNCTION(name, bytes, attribute)                                                                          \
+/* The next piece of the buffer in so many places at a time, each far enough from the others to be a stream of its own,
+ * fetched so many bytes ahead of the processor's own guess, or not (0). Which way is the fastest differs between
+ * machines, so several are tried, in the widest registers. */
+enum { MOST_STREAMS = 8, READ_WAYS = 3 };
+#define READ_FUNCTION(name, bytes, streams, ahead, attribute)                                                          \
     attribute static double name(struct share *share)                                                                  \
     {                                                                                                                  \
         typedef uint64_t words __attribute__((vector_size(bytes)));                                                    \
-        words sum[STREAMS] = {{0}};                                                                                    \
+        words sum[streams] = {{0}};                                                                                    \
         const char *from = share->buffer + share->next_piece;                                                          \
-        share->next_piece = (share->next_piece + piece_bytes) % buffer_bytes;                                          \
-        for (size_t i = 0; i < piece_bytes / STREAMS; i += 64)                                                         \
-            for (size_t s = 0; s < STREAMS; s++) {                                                                     \
-                const char *at = from + s * (piece_bytes / STREAMS) + i;                                               \
-                __builtin_prefetch(at + AHEAD);                                                                        \
+        const size_t stream_bytes = share->piece_bytes / (streams);                                                    \
+        share->next_piece = (share->next_piece + share->piece_bytes) % share->buffer_bytes;                            \
+        for (size_t i = 0; i < stream_bytes; i += 64)                                                                  \
+            for (size_t s = 0; s < (streams); s++) {                                                                   \
+                const char *at = from + s * stream_bytes + i;                                                          \
+                if (ahead)                                                                                             \
+                    __builtin_prefetch(at + (ahead));                                                                  \
                 for (size_t j = 0; j < 64; j += (bytes))                                                               \
                     sum[s] ^= *(const words *)(const void *)(at + j);                                                  \
             }                                                                                                          \
-        for (int s = 1; s < STREAMS; s++)                                                                              \
+        for (int s = 1; s < (streams); s++)                                                                            \
             sum[0] ^= sum[s];                                                                                          \
         share->kept = (float)(sum[0][0] ^ sum[0][1]);                                                                  \
-        return (double)piece_bytes;                                                                                    \
+        return (double)share->piece_bytes;                                                                             \
     }
-READ_FUNCTION(read_portable, 16, )
+#define READ_FUNCTIONS(name, bytes, attribute)                                                                         \
+    READ_FUNCTION(name##_8, bytes, MOST_STREAMS, 1024, attribute)                                                      \
+    READ_FUNCTION(name##_4, bytes, 4, 0, attribute)                                                                    \
+    READ_FUNCTION(name##_2, bytes, 2, 2048, attribute)                                                                 \
+    static double (*const name[READ_WAYS])(struct share *) = {name##_8, name##_4, name##_2};
+READ_FUNCTIONS(read_portable, 16, )
 #if defined(__x86_64__)
-READ_FUNCTION(read_avx2, 32, __attribute__((target("avx2"))))
-READ_FUNCTION(read_avx512, 64, __attribute__((target("avx512f"))))
+READ_FUNCTIONS(read_avx2, 32, __attribute__((target("avx2"))))
+READ_FUNCTIONS(read_avx512, 64, __attribute__((target("avx512f"))))
 #endif
-
-static double read_memory(struct share *share)
-{
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
-        return read_avx512(share);
-    if (__builtin_cpu_supports("avx2"))
-        return read_avx2(share);
-#endif
-    return read_portable(share);
-}
 
 static void *run_share(void *argument)
 {
@@ -140,12 +138,14 @@ static void *run_share(void *argument)
 }
 
 /* Work of all threads together, per second, from the first start to the last end. */
-static double round_rate(struct share *shares, int threads)
+static double round_rate(struct share *shares, int threads, double (*work)(struct share *))
 {
     pthread_barrier_t start;
     pthread_barrier_init(&start, NULL, (unsigned)threads);
-    for (int i = 0; i < threads; i++)
+    for (int i = 0; i < threads; i++) {
         shares[i].start = &start;
+        shares[i].work = work;
+    }
     int started = 1;
     while (started < threads && !pthread_create(&shares[started].thread, NULL, run_share, &shares[started]))
         started++;
@@ -168,26 +168,14 @@ static double round_rate(struct share *shares, int threads)
     return rate;
 }
 
-static double best_rate(int threads, double seconds, double (*work)(struct share *), bool with_buffer)
+/* The best round of `ways` kinds of work, in turns. */
+static double best_rate(struct share *shares, int threads, double seconds, double (*const *work)(struct share *), int ways)
 {
-    static struct share shares[MAX_THREADS];
-    if (threads > MAX_THREADS)
-        threads = MAX_THREADS;
-    char *buffer = NULL;
-    if (with_buffer) {
-        buffer = aligned_alloc(64, buffer_bytes * (size_t)threads);
-        if (!buffer)
-            return 0.0;
-        memset(buffer, 1, buffer_bytes * (size_t)threads);
-    }
-    for (int i = 0; i < threads; i++)
-        shares[i] = (struct share){.work = work, .buffer = buffer ? buffer + (size_t)i * buffer_bytes : NULL};
     double best = 0.0, end = machine_now() + seconds;
-    do {
-        double rate = round_rate(shares, threads);
+    for (int round = 0; round < ways || machine_now() < end; round++) {
+        const double rate = round_rate(shares, threads, work[round % ways]);
         best = rate > best ? rate : best;
-    } while (machine_now() < end);
-    free(buffer);
+    }
     return best;
 }
 
@@ -203,10 +191,34 @@ double machine_gflops(int threads, double seconds, const char *backend)
         work = strstr(backend, "avx512") ? multiply_adds_avx512 : strstr(backend, "avx2") ? multiply_adds_avx2 : work;
 #endif
     (void)backend;
-    return best_rate(threads, seconds, work, false) * 1e-9;
+    struct share shares[MAX_THREADS] = {{0}};
+    threads = threads < MAX_THREADS ? threads : MAX_THREADS;
+    return best_rate(shares, threads, seconds, &work, 1) * 1e-9;
 }
 
-double machine_read_gbs(int threads, double seconds)
+double machine_read_gbs(int threads, double seconds, size_t set_bytes)
 {
-    return best_rate(threads, seconds, read_memory, true) * 1e-9;
+    const size_t line = 64 * MOST_STREAMS; /* a piece is a whole number of lines in every stream */
+    struct share shares[MAX_THREADS];
+    threads = threads < MAX_THREADS ? threads : MAX_THREADS;
+    size_t bytes = set_bytes / (size_t)threads / line * line;
+    const bool cached = bytes > 0 && bytes < beyond_caches_bytes;
+    bytes = cached ? bytes : beyond_caches_bytes;
+    char *buffer = aligned_alloc(64, bytes * (size_t)threads);
+    if (buffer == NULL)
+        return 0.0;
+    memset(buffer, 1, bytes * (size_t)threads);
+    for (int i = 0; i < threads; i++)
+        shares[i] = (struct share){.buffer = buffer + (size_t)i * bytes, .buffer_bytes = bytes,
+                                   .piece_bytes = cached ? bytes : beyond_caches_piece_bytes};
+    double (*const *ways)(struct share *) = read_portable;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        ways = read_avx512;
+    else if (__builtin_cpu_supports("avx2"))
+        ways = read_avx2;
+#endif
+    const double rate = best_rate(shares, threads, seconds, ways, READ_WAYS) * 1e-9;
+    free(buffer);
+    return rate;
 }
