@@ -44,14 +44,14 @@ KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
 MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp -ltiff -lavif -lheif
 # The CUDA plugin takes error_set and error_prefix from the program that loads it.
 LIBS = -Wl,--as-needed -Wl,--export-dynamic-symbol=error_set -Wl,--export-dynamic-symbol=error_prefix \
-       -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lz -lm -ldl
+       -lnng -lcjson -lpng -lpcre2-8 -lutf8proc -lsqlite3 -lz -lm -ldl
 
 BASE_OBJECTS     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard base/*.c))
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
 GOLDEN_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/golden/*.c))
 ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/*.c daemon/engine/*/*.c daemon/engine/model/*/*.c))
-SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/jobs/*.c daemon/service/*.c)))
+SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/jobs/*.c daemon/journal/*.c daemon/service/*.c)))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))

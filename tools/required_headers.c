@@ -15,6 +15,9 @@
 #if !__has_include(<utf8proc.h>)
 #error "utf8proc is missing. On Debian: apt-get install libutf8proc-dev"
 #endif
+#if !__has_include(<sqlite3.h>)
+#error "SQLite is missing. On Debian: apt-get install libsqlite3-dev"
+#endif
 #if !__has_include(<cblas.h>)
 #error "OpenBLAS is missing. On Debian: apt-get install libopenblas-dev"
 #endif

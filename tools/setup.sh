@@ -11,7 +11,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev libutf8proc-dev libopenblas-dev"
+build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libopenblas-dev"
 media_packages="libjpeg-dev libwebp-dev libtiff-dev libavif-dev libheif-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev"
 python_packages="python3 python3-venv"
 test_packages="libcmocka-dev"

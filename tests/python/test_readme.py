@@ -17,6 +17,7 @@ FILE_BY_FILE = (
     "daemon/engine/model/checkpoint",
     "daemon/engine/model/tokenizer",
     "daemon/jobs",
+    "daemon/journal",
     "daemon/service",
     "kernels",
     "kernels/formats",

@@ -1,0 +1,201 @@
+/* contents.c: see contents.h. */
+#include "daemon/journal/contents.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { WRITE_BYTES = 8 << 20, READ_BYTES = 1 << 18 };
+static const char unfinished[] = "unfinished"; /* the one file that may be half written */
+
+struct contents {
+    int folder;
+    bool has_new_names;
+};
+
+static int failed(struct error *error, const char *what, const char *name)
+{
+    return error_set(error, ERROR_IO, "state folder: cannot %s contents/%.64s: %s", what, name, strerror(errno));
+}
+
+int contents_open(struct contents **out, int parent, struct error *error)
+{
+    *out = NULL;
+    if (mkdirat(parent, "contents", 0700) != 0 && errno != EEXIST)
+        return failed(error, "make", "");
+    const int folder = openat(parent, "contents", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (folder < 0 || fsync(parent) != 0) {
+        int status = failed(error, "open", "");
+        if (folder >= 0)
+            close(folder);
+        return status;
+    }
+    struct contents *contents = calloc(1, sizeof *contents);
+    if (contents == NULL) {
+        close(folder);
+        return error_set(error, ERROR_NO_MEMORY, "state folder: out of memory");
+    }
+    contents->folder = folder;
+    unlinkat(folder, unfinished, 0);
+    *out = contents;
+    return 0;
+}
+
+void contents_close(struct contents *contents)
+{
+    if (contents == NULL)
+        return;
+    close(contents->folder);
+    free(contents);
+}
+
+static bool write_all(int file, const char *data, uint64_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t written = write(file, data, bytes < WRITE_BYTES ? bytes : WRITE_BYTES);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return false;
+        data += written;
+        bytes -= (uint64_t)written;
+    }
+    return true;
+}
+
+int contents_write(struct contents *contents, const char *hash, const void *data, uint64_t bytes, struct error *error)
+{
+    const int file = openat(contents->folder, unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (file < 0)
+        return failed(error, "write", hash);
+    bool is_written = write_all(file, data, bytes) && fsync(file) == 0;
+    int reason = errno;
+    is_written = close(file) == 0 && is_written;
+    if (is_written && renameat(contents->folder, unfinished, contents->folder, hash) == 0) {
+        contents->has_new_names = true;
+        return 0;
+    }
+    errno = reason;
+    int status = failed(error, "write", hash);
+    unlinkat(contents->folder, unfinished, 0);
+    return status;
+}
+
+int contents_sync(struct contents *contents, struct error *error)
+{
+    if (contents->has_new_names && fsync(contents->folder) != 0)
+        return failed(error, "sync", "");
+    contents->has_new_names = false;
+    return 0;
+}
+
+void contents_remove(struct contents *contents, const char *hash)
+{
+    unlinkat(contents->folder, hash, 0);
+}
+
+/* Open a file that has so many bytes. */
+static int open_file(struct contents *contents, const char *hash, uint64_t bytes, int *file, struct error *error)
+{
+    struct stat info;
+    *file = openat(contents->folder, hash, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (*file < 0 && errno == ENOENT)
+        return error_set(error, ERROR_BAD_FILE, "state folder: contents/%.64s is missing", hash);
+    if (*file < 0)
+        return failed(error, "open", hash);
+    if (fstat(*file, &info) == 0 && (uint64_t)info.st_size == bytes)
+        return 0;
+    close(*file);
+    return error_set(error, ERROR_BAD_FILE, "state folder: contents/%.64s has %llu bytes, and should have %llu", hash,
+                     (unsigned long long)info.st_size, (unsigned long long)bytes);
+}
+
+static bool read_all(int file, char *data, uint64_t bytes)
+{
+    while (bytes > 0) {
+        ssize_t count = read(file, data, bytes < WRITE_BYTES ? bytes : WRITE_BYTES);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            return false;
+        data += count;
+        bytes -= (uint64_t)count;
+    }
+    return true;
+}
+
+int contents_read(struct contents *contents, const char *hash, uint64_t bytes, void **data, struct error *error)
+{
+    int file;
+    *data = NULL;
+    int status = open_file(contents, hash, bytes, &file, error);
+    if (status != 0)
+        return status;
+    *data = malloc(bytes > 0 ? bytes : 1);
+    if (*data == NULL)
+        status = error_set(error, ERROR_NO_MEMORY, "state folder: no memory for the %llu bytes of contents/%.64s",
+                           (unsigned long long)bytes, hash);
+    else if (!read_all(file, *data, bytes))
+        status = failed(error, "read", hash);
+    close(file);
+    if (status != 0) {
+        free(*data);
+        *data = NULL;
+    }
+    return status;
+}
+
+int contents_each(struct contents *contents, int (*each)(void *context, const char *hash, uint64_t bytes),
+                  void *context, struct error *error)
+{
+    const int copy = openat(contents->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy >= 0 ? fdopendir(copy) : NULL;
+    if (list == NULL) {
+        if (copy >= 0)
+            close(copy);
+        return failed(error, "list", "");
+    }
+    int status = 0;
+    for (struct dirent *entry; status == 0 && (entry = readdir(list)) != NULL;) {
+        struct stat info;
+        if (sha256_is_hex(entry->d_name) && fstatat(contents->folder, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0)
+            status = each(context, entry->d_name, (uint64_t)info.st_size);
+    }
+    closedir(list);
+    return status;
+}
+
+int contents_verify(struct contents *contents, const char *hash, uint64_t bytes, struct error *error)
+{
+    struct sha256 sha;
+    char found[SHA256_HEX_BYTES];
+    int file;
+    int status = open_file(contents, hash, bytes, &file, error);
+    if (status != 0)
+        return status;
+    char *piece = malloc(READ_BYTES);
+    sha256_start(&sha);
+    for (uint64_t left = bytes; piece != NULL && status == 0 && left > 0;) {
+        const uint64_t count = left < READ_BYTES ? left : READ_BYTES;
+        if (read_all(file, piece, count))
+            sha256_add(&sha, piece, count);
+        else
+            status = failed(error, "read", hash);
+        left -= count;
+    }
+    if (piece == NULL)
+        status = error_set(error, ERROR_NO_MEMORY, "state folder: out of memory");
+    sha256_finish(&sha, found);
+    if (status == 0 && strcmp(found, hash) != 0)
+        status =
+            error_set(error, ERROR_BAD_FILE, "state folder: contents/%.64s has other bytes than its name says", hash);
+    free(piece);
+    close(file);
+    return status;
+}

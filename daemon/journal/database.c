@@ -1,0 +1,189 @@
+/* database.c: see database.h. */
+#include "daemon/journal/database.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { APPLICATION_ID = 0x4c6e6364, BUSY_MS = 5000 }; /* "Lncd": what `file` may show, and what tells it from others' */
+
+/* What a job is, what it needs and what came of it. Times are seconds since 1970 as store.c counts them. Contents that
+ * nothing holds any more delete themselves, and leave the names of their files in `dropped` until these are gone: the
+ * count of references is a query, and stands here alone. */
+static const char schema[] =
+    "CREATE TABLE jobs ("
+    "  number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, digest TEXT NOT NULL, task TEXT NOT NULL, client "
+    "TEXT,"
+    "  prompt TEXT, state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),"
+    "  submitted REAL NOT NULL, started REAL, ended REAL,"
+    "  lives INTEGER NOT NULL DEFAULT 0,"    /* ends of the daemon that it has seen */
+    "  attempts INTEGER NOT NULL DEFAULT 0," /* times that it was begun, or gone on with, and did not end */
+    "  saved_step INTEGER, code TEXT, message TEXT, receipt TEXT, released INTEGER NOT NULL DEFAULT 0);"
+    "CREATE UNIQUE INDEX jobs_id ON jobs (id) WHERE released = 0;"
+    "CREATE INDEX jobs_unfinished ON jobs (state) WHERE state IN ('queued', 'running');"
+    "CREATE INDEX jobs_ended ON jobs (ended);"
+    "CREATE TABLE contents (hash TEXT PRIMARY KEY, bytes INTEGER NOT NULL, data BLOB) WITHOUT ROWID;" /* no data: a file
+                                                                                                       */
+    "CREATE TABLE holds ("
+    "  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,"
+    "  kind TEXT NOT NULL CHECK (kind IN ('request', 'payload', 'state', 'result')),"
+    "  content TEXT NOT NULL REFERENCES contents, PRIMARY KEY (job, kind, content)) WITHOUT ROWID;"
+    "CREATE INDEX holds_content ON holds (content);"
+    "CREATE TABLE cache (digest TEXT PRIMARY KEY, content TEXT NOT NULL REFERENCES contents, used INTEGER NOT NULL) "
+    "WITHOUT ROWID;"
+    "CREATE INDEX cache_content ON cache (content);"
+    "CREATE INDEX cache_used ON cache (used);"
+    "CREATE TABLE milestones ("
+    "  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, at REAL NOT NULL, what TEXT NOT NULL, step INTEGER);"
+    "CREATE INDEX milestones_job ON milestones (job);"
+    "CREATE TABLE dropped (hash TEXT PRIMARY KEY) WITHOUT ROWID;"
+    "CREATE TRIGGER holds_gone AFTER DELETE ON holds BEGIN"
+    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)"
+    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"
+    "CREATE TRIGGER cache_gone AFTER DELETE ON cache BEGIN"
+    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)"
+    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"
+    "CREATE TRIGGER contents_gone AFTER DELETE ON contents WHEN OLD.data IS NULL BEGIN"
+    "  INSERT OR IGNORE INTO dropped VALUES (OLD.hash); END;";
+
+/* The system's reason where SQLite has one, else its own. */
+static int failed(sqlite3 *database, int result, struct error *error)
+{
+    const int code = result & 0xff;
+    const int ours =
+        code == SQLITE_NOMEM                              ? ERROR_NO_MEMORY
+        : code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? ERROR_BAD_FILE
+        : code == SQLITE_BUSY || code == SQLITE_LOCKED    ? ERROR_BUSY
+        : code == SQLITE_ERROR || code == SQLITE_MISUSE || code == SQLITE_CONSTRAINT || code == SQLITE_RANGE
+            ? ERROR_INTERNAL
+            : ERROR_IO;
+    const char *path = database != NULL ? sqlite3_db_filename(database, "main") : NULL;
+    const int reason = database != NULL ? sqlite3_system_errno(database) : 0;
+    const bool of_the_system = reason != 0 && (code == SQLITE_IOERR || code == SQLITE_CANTOPEN);
+    return error_set(error, ours, "journal %s: %s%s%s", path != NULL ? path : "",
+                     database != NULL ? sqlite3_errmsg(database) : sqlite3_errstr(result), of_the_system ? ": " : "",
+                     of_the_system ? strerror(reason) : "");
+}
+
+static sqlite3_stmt *prepare(sqlite3 *database, struct error *error, const char *sql, const char *kinds, va_list values)
+{
+    sqlite3_stmt *query;
+    int result = sqlite3_prepare_v2(database, sql, -1, &query, NULL);
+    for (int i = 0; result == SQLITE_OK && kinds[i] != '\0'; i++) {
+        if (kinds[i] == 'i')
+            result = sqlite3_bind_int64(query, i + 1, va_arg(values, int64_t));
+        else if (kinds[i] == 'r')
+            result = sqlite3_bind_double(query, i + 1, va_arg(values, double));
+        else if (kinds[i] == 't')
+            result = sqlite3_bind_text(query, i + 1, va_arg(values, const char *), -1, SQLITE_STATIC);
+        else {
+            const void *data = va_arg(values, const void *);
+            result = sqlite3_bind_blob64(query, i + 1, data, va_arg(values, uint64_t), SQLITE_STATIC);
+        }
+    }
+    if (result == SQLITE_OK)
+        return query;
+    failed(database, result, error);
+    sqlite3_finalize(query);
+    return NULL;
+}
+
+sqlite3_stmt *database_query(sqlite3 *database, struct error *error, const char *sql, const char *kinds, ...)
+{
+    va_list values;
+    va_start(values, kinds);
+    sqlite3_stmt *query = prepare(database, error, sql, kinds, values);
+    va_end(values);
+    return query;
+}
+
+int database_next(sqlite3_stmt *query, struct error *error)
+{
+    int result = sqlite3_step(query);
+    if (result == SQLITE_ROW)
+        return 1;
+    return result == SQLITE_DONE ? 0 : failed(sqlite3_db_handle(query), result, error);
+}
+
+int database_run(sqlite3 *database, struct error *error, const char *sql, const char *kinds, ...)
+{
+    va_list values;
+    va_start(values, kinds);
+    sqlite3_stmt *query = prepare(database, error, sql, kinds, values);
+    va_end(values);
+    if (query == NULL)
+        return error->code;
+    int status = database_next(query, error);
+    sqlite3_finalize(query);
+    return status < 0 ? status : 0;
+}
+
+int database_number(sqlite3 *database, const char *sql, int64_t missing, int64_t *number, struct error *error)
+{
+    *number = missing;
+    sqlite3_stmt *query = database_query(database, error, sql, "");
+    if (query == NULL)
+        return error->code;
+    int status = database_next(query, error);
+    if (status == 1 && sqlite3_column_type(query, 0) != SQLITE_NULL)
+        *number = sqlite3_column_int64(query, 0);
+    sqlite3_finalize(query);
+    return status < 0 ? status : 0;
+}
+
+int database_script(sqlite3 *database, const char *sql, struct error *error)
+{
+    int result = sqlite3_exec(database, sql, NULL, NULL, NULL);
+    return result == SQLITE_OK ? 0 : failed(database, result, error);
+}
+
+/* A new file gets its schema; another one must have it. */
+static int judge_schema(sqlite3 *database, const char *path, bool read_only, struct error *error)
+{
+    int64_t version, application, tables;
+    int status = database_number(database, "PRAGMA user_version", 0, &version, error);
+    if (status == 0)
+        status = database_number(database, "PRAGMA application_id", 0, &application, error);
+    if (status == 0)
+        status = database_number(database, "SELECT count(*) FROM sqlite_master", 0, &tables, error);
+    if (status != 0)
+        return status;
+    if (tables != 0 && application != APPLICATION_ID)
+        return error_set(error, ERROR_BAD_FILE, "journal %s: is another program's database", path);
+    if (version > DATABASE_SCHEMA)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "journal %s: was written by a newer lanced (schema %d; this one knows %d); use that "
+                         "one, or another --state",
+                         path, (int)version, DATABASE_SCHEMA);
+    if (version == DATABASE_SCHEMA || read_only)
+        return 0;
+    char script[sizeof schema + 200];
+    snprintf(script, sizeof script, "BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;", schema,
+             APPLICATION_ID, DATABASE_SCHEMA);
+    return database_script(database, script, error);
+}
+
+int database_open(sqlite3 **out, const char *path, bool read_only, struct error *error)
+{
+    *out = NULL;
+    sqlite3 *database;
+    const int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (read_only ? 0 : SQLITE_OPEN_CREATE);
+    int result = sqlite3_open_v2(path, &database, flags, NULL);
+    int status = result == SQLITE_OK ? 0 : failed(database, result, error);
+    if (status == 0)
+        sqlite3_busy_timeout(database, BUSY_MS);
+    if (status == 0)
+        status = database_script(
+            database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;", error);
+    if (status == 0 && read_only)
+        status = database_script(database, "PRAGMA query_only = ON;", error);
+    if (status == 0)
+        status = judge_schema(database, path, read_only, error);
+    if (status != 0) {
+        sqlite3_close(database);
+        return status;
+    }
+    *out = database;
+    return 0;
+}

@@ -1,0 +1,45 @@
+/* database.h: the journal's SQLite database: opened, its schema made or judged, and statements run with their errors as
+ * ours.
+ *
+ * Write-ahead log, synchronous=FULL: what was committed is on the disk. A database belongs to one thread at a time; two
+ * may be open on one file, and readers never wait for the writer.
+ */
+#ifndef LANCE_DATABASE_H
+#define LANCE_DATABASE_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum { DATABASE_SCHEMA = 1 }; /* the version this lanced writes; PRAGMA user_version has the file's */
+
+/* Open `path`. A new file gets the schema, unless `read_only`. Errors: ERROR_UNSUPPORTED (of a newer lanced),
+ * ERROR_BAD_FILE (no database, damaged, another program's), ERROR_IO, ERROR_NO_MEMORY. */
+int database_open(sqlite3 **out, const char *path, bool read_only, struct error *error);
+
+/* Prepare a statement with its parameters: one letter of `kinds` for each: 'i' int64_t, 'r' double, 't' const char *
+ * (NULL allowed), 'b' const void * and uint64_t. Texts and bytes are borrowed until the statement is finalized. NULL on
+ * failure, which `error` tells. */
+sqlite3_stmt *database_query(sqlite3 *database, struct error *error, const char *sql, const char *kinds, ...);
+
+/* The next row: 1, or 0 when there is none; or an error code, negative. */
+int database_next(sqlite3_stmt *query, struct error *error);
+
+/* A statement without rows, from database_query to its end. */
+int database_run(sqlite3 *database, struct error *error, const char *sql, const char *kinds, ...);
+
+/* The first column of the first row; `missing` without one. ERROR_IO and so on as above. */
+int database_number(sqlite3 *database, const char *sql, int64_t missing, int64_t *number, struct error *error);
+
+/* Statements without parameters, several in a row. */
+int database_script(sqlite3 *database, const char *sql, struct error *error);
+
+/* A column as text, NULL for null; until the next row. */
+static inline const char *column_text(sqlite3_stmt *query, int column)
+{
+    return (const char *)sqlite3_column_text(query, column);
+}
+
+#endif

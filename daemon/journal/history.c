@@ -1,0 +1,118 @@
+/* history.c: see history.h. */
+#include "daemon/journal/history.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/journal/database.h"
+#include "daemon/journal/store.h"
+
+static const char history_sql[] =
+    "SELECT number, id, task, state, client, prompt, submitted, started, ended, attempts, code, message, released,"
+    " EXISTS (SELECT 1 FROM holds WHERE job = number AND kind = 'result'), receipt FROM jobs WHERE (? = 0 OR number < "
+    "?)"
+    " AND (? < 0 OR submitted >= ?) AND (? IS NULL OR task = ?) AND (? IS NULL OR prompt LIKE ? ESCAPE '\\')"
+    " AND (? = 0 OR state = 'failed') ORDER BY number DESC LIMIT ?";
+
+static void add_text(cJSON *entry, const char *name, sqlite3_stmt *query, int column)
+{
+    json_add_text(entry, name, column_text(query, column));
+}
+
+static void add_number(cJSON *entry, const char *name, sqlite3_stmt *query, int column)
+{
+    if (sqlite3_column_type(query, column) == SQLITE_NULL)
+        json_add_null(entry, name);
+    else
+        json_add_number(entry, name, sqlite3_column_double(query, column));
+}
+
+/* Receipts were written by a daemon; the bound is for a file that something else has changed. */
+static void add_receipt(cJSON *entry, const char *text)
+{
+    static const struct json_limits limits = {1 << 22, 1 << 16, ERROR_BAD_FILE, ERROR_BAD_FILE};
+    cJSON *receipt = NULL;
+    struct error unused;
+    if (text != NULL && json_parse(&receipt, text, strlen(text), &limits, "receipt", &unused) == 0)
+        json_add(entry, "receipt", receipt);
+    else
+        json_add_null(entry, "receipt");
+}
+
+static cJSON *read_job(sqlite3_stmt *query, bool receipts)
+{
+    cJSON *entry = json_object();
+    add_number(entry, "number", query, 0);
+    add_text(entry, "job", query, 1);
+    add_text(entry, "task", query, 2);
+    add_text(entry, "state", query, 3);
+    add_text(entry, "client", query, 4);
+    add_text(entry, "prompt", query, 5);
+    add_number(entry, "submitted", query, 6);
+    add_number(entry, "started", query, 7);
+    add_number(entry, "ended", query, 8);
+    add_number(entry, "attempts", query, 9);
+    add_text(entry, "code", query, 10);
+    add_text(entry, "message", query, 11);
+    json_add_bool(entry, "result", sqlite3_column_int(query, 13) != 0);
+    if (receipts)
+        add_receipt(entry, column_text(query, 14));
+    return entry;
+}
+
+/* A part of a text as LIKE wants it: %TEXT% with what means something there escaped. NULL: out of memory. */
+static char *pattern_of(const char *part)
+{
+    char *pattern = malloc(2 * strlen(part) + 3), *out = pattern;
+    if (pattern == NULL)
+        return NULL;
+    *out++ = '%';
+    for (; *part != '\0'; part++) {
+        if (strchr("%_\\", *part) != NULL)
+            *out++ = '\\';
+        *out++ = *part;
+    }
+    strcpy(out, "%");
+    return pattern;
+}
+
+static int read_all(sqlite3_stmt *query, bool receipts, cJSON *jobs, bool *more, struct error *error)
+{
+    int status;
+    for (int count = 0; (status = database_next(query, error)) == 1; count++) {
+        *more = count == HISTORY_MOST;
+        if (*more)
+            return 0;
+        json_append(jobs, read_job(query, receipts));
+    }
+    return status;
+}
+
+int history_read(struct store *store, const struct history_query *query, cJSON **jobs, bool *more, struct error *error)
+{
+    const char *task = query->task;
+    char *pattern = query->prompt != NULL ? pattern_of(query->prompt) : NULL;
+    *more = false;
+    *jobs = NULL;
+    if (query->prompt != NULL && pattern == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "history: out of memory");
+    const int64_t before = query->before < INT64_MAX ? (int64_t)query->before : INT64_MAX;
+    sqlite3 *reader = store_borrow_reader(store);
+    sqlite3_stmt *statement =
+        database_query(reader, error, history_sql, "iirrttttii", before, before, query->since, query->since, task, task,
+                       pattern, pattern, (int64_t)query->failed, (int64_t)(HISTORY_MOST + 1));
+    int status = statement != NULL ? 0 : error->code;
+    *jobs = json_array();
+    if (status == 0)
+        status = read_all(statement, query->receipts, *jobs, more, error);
+    sqlite3_finalize(statement);
+    store_return_reader(store);
+    free(pattern);
+    if (status == 0 && !json_is_complete(*jobs))
+        status = error_set(error, ERROR_NO_MEMORY, "history: out of memory");
+    if (status != 0) {
+        cJSON_Delete(*jobs);
+        *jobs = NULL;
+    }
+    return status;
+}

@@ -1,0 +1,25 @@
+/* history.h: what the journal knows of jobs that are over, and of those that are not, for the request "history". */
+#ifndef LANCE_HISTORY_H
+#define LANCE_HISTORY_H
+
+#include "base/json.h"
+
+struct store;
+
+enum { HISTORY_MOST = 1024 }; /* jobs in one answer */
+
+/* What is asked for; what is NULL or negative does not matter. */
+struct history_query {
+    uint64_t before; /* numbers below it; 0: from the newest on */
+    double since;    /* submitted then or later, seconds since 1970 */
+    const char *task;
+    const char *prompt; /* a part of it, large and small letters of ASCII alike */
+    bool failed;        /* those that failed alone */
+    bool receipts;      /* with what stands in the receipt */
+};
+
+/* The newest first: an array, which the caller frees. *more: there are others with smaller numbers. Any thread. Errors:
+ * ERROR_IO, ERROR_NO_MEMORY. */
+int history_read(struct store *store, const struct history_query *query, cJSON **jobs, bool *more, struct error *error);
+
+#endif

@@ -1,0 +1,531 @@
+/* journal.c: see journal.h.
+ *
+ * One thread takes all records that wait, writes them in one transaction of the store, and calls who waits for them. A
+ * record that fails alone does not take the others with it; where the transaction fails all have failed. Ends and
+ * releases must not be lost to a disk that is full for a while: they are kept, without results, and tried again.
+ */
+#include "daemon/journal/journal.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "daemon/journal/store.h"
+#include "daemon/log.h"
+
+enum { SWEEP_SECONDS = 10, MOST_KEPT = 4096 };
+
+enum kind { KIND_ACCEPT, KIND_START, KIND_SAVE, KIND_PAUSE, KIND_END, KIND_RELEASE, KIND_TOUCH };
+
+enum text {
+    TEXT_ID,
+    TEXT_DIGEST,
+    TEXT_TASK,
+    TEXT_CLIENT,
+    TEXT_PROMPT,
+    TEXT_REQUEST,
+    TEXT_STATE,
+    TEXT_CODE,
+    TEXT_MESSAGE,
+    TEXT_RECEIPT,
+    TEXT_COUNT
+};
+
+struct record {
+    enum kind kind;
+    uint64_t number;
+    int step;
+    char *text[TEXT_COUNT]; /* its own copies */
+    struct journal_payload *payloads;
+    size_t payload_count;
+    struct blob *bytes; /* a state or a result */
+    journal_done *done;
+    void *context;
+    double handed_over_at;
+    struct error failure;
+    struct record *next;
+};
+
+struct list {
+    struct record *first, **end;
+};
+
+struct journal {
+    struct store *store;
+    pthread_t thread;
+    bool has_thread;
+    struct list kept; /* the thread's: ends and releases to be tried again */
+    int kept_count;
+    double swept_at;
+
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t changed;
+    struct list waiting;
+    bool stopping;
+    struct journal_stats stats;
+};
+
+/* --- Records --------------------------------------------------------------------------- */
+
+static void list_clear(struct list *list)
+{
+    list->first = NULL;
+    list->end = &list->first;
+}
+
+static void list_add(struct list *list, struct record *record)
+{
+    record->next = NULL;
+    *list->end = record;
+    list->end = &record->next;
+}
+
+static struct record *list_take(struct list *list)
+{
+    struct record *record = list->first;
+    if (record == NULL)
+        return NULL;
+    list->first = record->next;
+    if (list->first == NULL)
+        list->end = &list->first;
+    return record;
+}
+
+static void record_free(struct record *record)
+{
+    for (int i = 0; i < TEXT_COUNT; i++)
+        free(record->text[i]);
+    for (size_t i = 0; i < record->payload_count; i++)
+        blob_close(record->payloads[i].bytes);
+    free(record->payloads);
+    blob_close(record->bytes);
+    free(record);
+}
+
+/* NULL: out of memory. */
+static struct record *record_make(enum kind kind, uint64_t number, journal_done *done, void *context)
+{
+    struct record *record = calloc(1, sizeof *record);
+    if (record == NULL)
+        return NULL;
+    record->kind = kind;
+    record->number = number;
+    record->done = done;
+    record->context = context;
+    record->handed_over_at = clock_seconds();
+    return record;
+}
+
+static bool set_text(struct record *record, enum text which, const char *text)
+{
+    record->text[which] = text != NULL ? strdup(text) : NULL;
+    return text == NULL || record->text[which] != NULL;
+}
+
+static uint64_t record_bytes(const struct record *record)
+{
+    uint64_t bytes = record->bytes != NULL ? record->bytes->bytes : 0;
+    for (size_t i = 0; i < record->payload_count; i++)
+        bytes += record->payloads[i].bytes->bytes;
+    return bytes + (record->text[TEXT_REQUEST] != NULL ? strlen(record->text[TEXT_REQUEST]) : 0);
+}
+
+static int out_of_memory(struct error *error)
+{
+    return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+}
+
+/* --- Writing --------------------------------------------------------------------------- */
+
+static int write_accept(struct journal *journal, const struct record *record, struct error *error)
+{
+    struct store_payload *payloads = calloc(record->payload_count + 1, sizeof *payloads);
+    if (payloads == NULL)
+        return out_of_memory(error);
+    for (size_t i = 0; i < record->payload_count; i++)
+        payloads[i] = (struct store_payload){record->payloads[i].sha256, record->payloads[i].bytes->data,
+                                             record->payloads[i].bytes->bytes};
+    const struct store_job job = {
+        .number = record->number,
+        .id = record->text[TEXT_ID],
+        .digest = record->text[TEXT_DIGEST],
+        .task = record->text[TEXT_TASK],
+        .client = record->text[TEXT_CLIENT],
+        .prompt = record->text[TEXT_PROMPT],
+        .request = record->text[TEXT_REQUEST],
+        .payloads = payloads,
+        .payload_count = record->payload_count,
+    };
+    int status = store_accept(journal->store, &job, error);
+    free(payloads);
+    return status;
+}
+
+static int write_end(struct journal *journal, struct record *record, struct error *error)
+{
+    struct store_end end = {
+        .state = record->text[TEXT_STATE],
+        .code = record->text[TEXT_CODE],
+        .message = record->text[TEXT_MESSAGE],
+        .receipt = record->text[TEXT_RECEIPT],
+        .cache_digest = record->text[TEXT_DIGEST],
+        .result = record->bytes != NULL ? record->bytes->data : NULL,
+        .result_bytes = record->bytes != NULL ? record->bytes->bytes : 0,
+    };
+    int status = store_end(journal->store, record->number, &end, error);
+    if (status == 0 || end.result == NULL)
+        return status;
+    log_warning(NULL, "journal: the result of job number %llu cannot be kept for a restart: %s",
+                (unsigned long long)record->number, error->text);
+    end.result = NULL;
+    return store_end(journal->store, record->number, &end, error);
+}
+
+static int write_record(struct journal *journal, struct record *record)
+{
+    struct error *error = &record->failure;
+    switch (record->kind) {
+    case KIND_ACCEPT: return write_accept(journal, record, error);
+    case KIND_START: return store_start(journal->store, record->number, error);
+    case KIND_SAVE:
+        return store_save(journal->store, record->number, record->step, record->bytes->data, record->bytes->bytes,
+                          error);
+    case KIND_PAUSE: return store_pause(journal->store, record->number, error);
+    case KIND_END: return write_end(journal, record, error);
+    case KIND_RELEASE: return store_release(journal->store, record->number, error);
+    case KIND_TOUCH: return store_touch_cached(journal->store, record->text[TEXT_DIGEST], error);
+    }
+    return 0;
+}
+
+/* All of a list in one transaction; each record knows then what became of it. */
+static void write_all(struct journal *journal, struct list *list)
+{
+    struct error error = {0};
+    int status = store_begin_batch(journal->store, &error);
+    for (struct record *record = list->first; status == 0 && record != NULL; record = record->next) {
+        record->failure = (struct error){0};
+        if (write_record(journal, record) == 0)
+            record->failure.code = 0;
+    }
+    if (status == 0)
+        status = store_end_batch(journal->store, &error);
+    for (struct record *record = list->first; status != 0 && record != NULL; record = record->next)
+        if (record->failure.code == 0)
+            record->failure = error;
+}
+
+static bool must_not_be_lost(const struct record *record)
+{
+    return record->kind == KIND_END || record->kind == KIND_RELEASE || record->kind == KIND_PAUSE;
+}
+
+/* Keep a record that failed for another try, or let it go. */
+static void put_away(struct journal *journal, struct record *record)
+{
+    if (record->failure.code == 0 || !must_not_be_lost(record) || journal->kept_count == MOST_KEPT) {
+        record_free(record);
+        return;
+    }
+    blob_close(record->bytes);
+    record->bytes = NULL;
+    record->done = NULL;
+    journal->kept_count++;
+    list_add(&journal->kept, record);
+}
+
+static void count(struct journal *journal, const struct list *list, double seconds)
+{
+    const double now = clock_seconds();
+    pthread_mutex_lock(&journal->lock);
+    struct journal_stats *stats = &journal->stats;
+    stats->transactions++;
+    stats->write_seconds += seconds;
+    if (seconds > stats->longest_write_seconds)
+        stats->longest_write_seconds = seconds;
+    for (const struct record *record = list->first; record != NULL; record = record->next) {
+        const double waited = now - record->handed_over_at;
+        stats->waiting--;
+        stats->records++;
+        stats->failures += record->failure.code != 0;
+        stats->bytes += record_bytes(record);
+        stats->wait_seconds += waited;
+        if (waited > stats->longest_wait_seconds)
+            stats->longest_wait_seconds = waited;
+    }
+    pthread_mutex_unlock(&journal->lock);
+}
+
+static void write_list(struct journal *journal, struct list *list)
+{
+    const double before = clock_seconds();
+    write_all(journal, list);
+    count(journal, list, clock_seconds() - before);
+    for (struct record *record; (record = list_take(list)) != NULL;) {
+        if (record->failure.code != 0)
+            log_warning(record->text[TEXT_ID], "%s", record->failure.text);
+        if (record->done != NULL)
+            record->done(record->context, &record->failure);
+        put_away(journal, record);
+    }
+}
+
+static void try_again(struct journal *journal)
+{
+    struct list list;
+    if (journal->kept.first == NULL)
+        return;
+    list = journal->kept;
+    list_clear(&journal->kept);
+    journal->kept_count = 0;
+    write_all(journal, &list);
+    for (struct record *record = list.first, *next; record != NULL; record = next) {
+        next = record->next;
+        put_away(journal, record);
+    }
+}
+
+static void sweep(struct journal *journal)
+{
+    struct error error;
+    if (clock_seconds() - journal->swept_at < SWEEP_SECONDS)
+        return;
+    journal->swept_at = clock_seconds();
+    try_again(journal);
+    int status = store_begin_batch(journal->store, &error);
+    if (status == 0)
+        status = store_sweep(journal->store, &error);
+    struct error unused;
+    if (status == 0)
+        status = store_end_batch(journal->store, &error);
+    else
+        store_end_batch(journal->store, &unused);
+    if (status != 0)
+        log_warning(NULL, "%s", error.text);
+}
+
+static void *run(void *argument)
+{
+    struct journal *journal = argument;
+    pthread_mutex_lock(&journal->lock);
+    for (;;) {
+        const double until = clock_seconds() + SWEEP_SECONDS;
+        const struct timespec deadline = {(time_t)until, 0};
+        if (journal->waiting.first == NULL && !journal->stopping)
+            pthread_cond_timedwait(&journal->changed, &journal->lock, &deadline);
+        struct list list = journal->waiting;
+        list_clear(&journal->waiting);
+        const bool is_last = journal->stopping && list.first == NULL;
+        pthread_mutex_unlock(&journal->lock);
+        if (is_last)
+            break;
+        if (list.first != NULL)
+            write_list(journal, &list);
+        sweep(journal);
+        pthread_mutex_lock(&journal->lock);
+    }
+    try_again(journal);
+    return NULL;
+}
+
+int journal_open(struct journal **out, struct store *store, struct error *error)
+{
+    *out = NULL;
+    struct journal *journal = calloc(1, sizeof *journal);
+    if (journal == NULL)
+        return out_of_memory(error);
+    journal->store = store;
+    journal->swept_at = clock_seconds();
+    list_clear(&journal->kept);
+    list_clear(&journal->waiting);
+    pthread_mutex_init(&journal->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&journal->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    journal->has_thread = pthread_create(&journal->thread, NULL, run, journal) == 0;
+    if (!journal->has_thread) {
+        journal_close(journal);
+        return error_set(error, ERROR_NO_MEMORY, "journal: cannot start its thread");
+    }
+    *out = journal;
+    return 0;
+}
+
+void journal_close(struct journal *journal)
+{
+    if (journal == NULL)
+        return;
+    pthread_mutex_lock(&journal->lock);
+    journal->stopping = true;
+    pthread_cond_signal(&journal->changed);
+    pthread_mutex_unlock(&journal->lock);
+    if (journal->has_thread)
+        pthread_join(journal->thread, NULL);
+    for (struct record *record; (record = list_take(&journal->kept)) != NULL;)
+        record_free(record);
+    pthread_cond_destroy(&journal->changed);
+    pthread_mutex_destroy(&journal->lock);
+    free(journal);
+}
+
+/* --- Handing over ------------------------------------------------------------------------ */
+
+/* With the lock held. */
+static void add(struct journal *journal, struct record *record)
+{
+    list_add(&journal->waiting, record);
+    journal->stats.waiting++;
+    pthread_cond_signal(&journal->changed);
+}
+
+/* `record` is complete, or there was no memory for it: then it is let go, and whoever waits hears so. */
+static void hand_over(struct journal *journal, struct record *record, bool is_complete, journal_done *done,
+                      void *context)
+{
+    struct error error;
+    if (record != NULL && is_complete) {
+        pthread_mutex_lock(&journal->lock);
+        add(journal, record);
+        pthread_mutex_unlock(&journal->lock);
+        return;
+    }
+    out_of_memory(&error);
+    log_warning(NULL, "%s", error.text);
+    if (record != NULL)
+        record_free(record);
+    if (done != NULL)
+        done(context, &error);
+}
+
+static bool copy_job(struct record *record, const struct journal_job *job)
+{
+    record->payloads = calloc(job->payload_count + 1, sizeof *record->payloads);
+    if (record->payloads == NULL)
+        return false;
+    for (size_t i = 0; i < job->payload_count; i++) {
+        record->payloads[i] = job->payloads[i];
+        blob_share(record->payloads[i].bytes);
+    }
+    record->payload_count = job->payload_count;
+    return set_text(record, TEXT_ID, job->id) && set_text(record, TEXT_DIGEST, job->digest) &&
+           set_text(record, TEXT_TASK, job->task) && set_text(record, TEXT_CLIENT, job->client) &&
+           set_text(record, TEXT_PROMPT, job->prompt) && set_text(record, TEXT_REQUEST, job->request);
+}
+
+int journal_accept(struct journal *journal, const struct journal_job *job, journal_done *done, void *context,
+                   struct error *error)
+{
+    struct record *record = record_make(KIND_ACCEPT, job->number, done, context);
+    if (record == NULL || !copy_job(record, job)) {
+        if (record != NULL)
+            record_free(record);
+        return out_of_memory(error);
+    }
+    pthread_mutex_lock(&journal->lock);
+    const uint64_t waiting = journal->stats.waiting;
+    if (waiting < JOURNAL_MOST_WAITING)
+        add(journal, record);
+    const double longest = journal->stats.longest_wait_seconds;
+    pthread_mutex_unlock(&journal->lock);
+    if (waiting < JOURNAL_MOST_WAITING)
+        return 0;
+    record_free(record);
+    return error_set(error, ERROR_BUSY,
+                     "journal: %llu entries wait for the disk, the longest took %.1f s; try again later",
+                     (unsigned long long)waiting, longest);
+}
+
+/* Somebody who waits for a record. */
+struct wait {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool is_done;
+    struct error failure;
+};
+
+static void end_wait(void *context, const struct error *failure)
+{
+    struct wait *wait = context;
+    pthread_mutex_lock(&wait->lock);
+    wait->failure = *failure;
+    wait->is_done = true;
+    pthread_cond_signal(&wait->changed);
+    pthread_mutex_unlock(&wait->lock);
+}
+
+int journal_start(struct journal *journal, uint64_t number, struct error *error)
+{
+    struct wait wait = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    hand_over(journal, record_make(KIND_START, number, end_wait, &wait), true, end_wait, &wait);
+    pthread_mutex_lock(&wait.lock);
+    while (!wait.is_done)
+        pthread_cond_wait(&wait.changed, &wait.lock);
+    pthread_mutex_unlock(&wait.lock);
+    if (wait.failure.code != 0)
+        *error = wait.failure;
+    return wait.failure.code;
+}
+
+void journal_save(struct journal *journal, uint64_t number, int step, struct blob *state)
+{
+    struct record *older;
+    struct blob *replaced = NULL;
+    pthread_mutex_lock(&journal->lock);
+    for (older = journal->waiting.first; older != NULL; older = older->next)
+        if (older->kind == KIND_SAVE && older->number == number)
+            break;
+    if (older != NULL) {
+        replaced = older->bytes;
+        older->bytes = state;
+        older->step = step;
+    }
+    pthread_mutex_unlock(&journal->lock);
+    blob_close(replaced);
+    if (older != NULL)
+        return;
+    struct record *record = record_make(KIND_SAVE, number, NULL, NULL);
+    if (record == NULL)
+        blob_close(state);
+    else
+        record->bytes = state;
+    hand_over(journal, record, true, NULL, NULL);
+}
+
+void journal_pause(struct journal *journal, uint64_t number)
+{
+    hand_over(journal, record_make(KIND_PAUSE, number, NULL, NULL), true, NULL, NULL);
+}
+
+void journal_end(struct journal *journal, uint64_t number, const struct journal_end *end, journal_done *done,
+                 void *context)
+{
+    struct record *record = record_make(KIND_END, number, done, context);
+    bool is_complete = record != NULL && set_text(record, TEXT_STATE, end->state) &&
+                       set_text(record, TEXT_CODE, end->code) && set_text(record, TEXT_MESSAGE, end->message) &&
+                       set_text(record, TEXT_RECEIPT, end->receipt) && set_text(record, TEXT_DIGEST, end->cache_digest);
+    if (is_complete && end->result != NULL)
+        record->bytes = blob_share(end->result);
+    hand_over(journal, record, is_complete, done, context);
+}
+
+void journal_release(struct journal *journal, uint64_t number)
+{
+    hand_over(journal, record_make(KIND_RELEASE, number, NULL, NULL), true, NULL, NULL);
+}
+
+void journal_touch_cached(struct journal *journal, const char *digest)
+{
+    struct record *record = record_make(KIND_TOUCH, 0, NULL, NULL);
+    hand_over(journal, record, record != NULL && set_text(record, TEXT_DIGEST, digest), NULL, NULL);
+}
+
+void journal_stats(struct journal *journal, struct journal_stats *out)
+{
+    pthread_mutex_lock(&journal->lock);
+    *out = journal->stats;
+    pthread_mutex_unlock(&journal->lock);
+}

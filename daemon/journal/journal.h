@@ -1,0 +1,89 @@
+/* journal.h: the thread that writes down what happens to jobs, so that it lasts, and tells when it does.
+ *
+ * Whoever reports something does not wait: it hands over a record and a function to be called once the record is on the
+ * disk, or cannot be. Records are written in the order in which they were handed over, all that have come meanwhile in
+ * one transaction. What nobody asks for is not counted in memory: payloads and results are shared (blob.h).
+ *
+ * Any thread may call anything here, under any lock; `done` is called from the journal's thread, or from the caller's
+ * when there is no memory for the record, and must not wait for the journal.
+ */
+#ifndef LANCE_JOURNAL_H
+#define LANCE_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "daemon/blob.h"
+
+struct journal;
+struct store;
+
+enum { JOURNAL_MOST_WAITING = 4096 }; /* jobs to be accepted that are not written yet; a further one is refused */
+
+/* failure->code is 0: it lasts. */
+typedef void journal_done(void *context, const struct error *failure);
+
+/* Start the thread on a store (store.h), which must outlive the journal and is changed by nobody else from now on. */
+int journal_open(struct journal **out, struct store *store, struct error *error);
+
+/* Write what was handed over, and end the thread. NULL is allowed. */
+void journal_close(struct journal *journal);
+
+struct journal_payload {
+    char sha256[SHA256_HEX_BYTES];
+    struct blob *bytes;
+};
+
+/* A job as it is accepted; texts are copied, blobs shared. */
+struct journal_job {
+    uint64_t number; /* never given before: store_last_number */
+    const char *id, *digest, *task;
+    const char *client, *prompt; /* or NULL */
+    const char *request;         /* JSON: what it can be made of again, with the payloads */
+    const struct journal_payload *payloads;
+    size_t payload_count;
+};
+
+/* Where these return an error, `done` is not called. ERROR_BUSY with the numbers: too many wait for the disk already.
+ */
+int journal_accept(struct journal *journal, const struct journal_job *job, journal_done *done, void *context,
+                   struct error *error);
+
+/* It is about to be stepped: returns when that lasts, since an attempt counts before anything can go wrong in it. */
+int journal_start(struct journal *journal, uint64_t number, struct error *error);
+
+/* A state that it can be gone on with from; takes one reference. One that is not written yet is replaced. */
+void journal_save(struct journal *journal, uint64_t number, int step, struct blob *state);
+
+/* It is laid aside by a daemon that ends in order: the attempt does not count. */
+void journal_pause(struct journal *journal, uint64_t number);
+
+struct journal_end {
+    const char *state;          /* "done", "failed", "cancelled" */
+    const char *code, *message; /* of a failure, or NULL */
+    const char *receipt;        /* JSON, or NULL */
+    struct blob *result;        /* shared; or NULL */
+    const char *cache_digest;   /* the name under which the result is kept for the same request, or NULL */
+};
+
+/* It has ended. Where its result cannot be kept, its end is, and a line of the log says so. An end that cannot be
+ * written is told to `done` (or NULL) and tried again later. */
+void journal_end(struct journal *journal, uint64_t number, const struct journal_end *end, journal_done *done,
+                 void *context);
+
+/* Nobody wants it any more. */
+void journal_release(struct journal *journal, uint64_t number);
+
+/* A cached result was used. */
+void journal_touch_cached(struct journal *journal, const char *digest);
+
+struct journal_stats {
+    uint64_t records, transactions, failures, bytes, waiting; /* `waiting` now, the others since the start */
+    double write_seconds, longest_write_seconds;              /* of transactions */
+    double wait_seconds, longest_wait_seconds;                /* of records, until they lasted */
+};
+void journal_stats(struct journal *journal, struct journal_stats *out);
+
+#endif

@@ -1,0 +1,679 @@
+/* store.c: see store.h.
+ *
+ * Two connections to one database: the journal thread's, and one behind a mutex for whoever looks something up.
+ * A content's file is written and its name fsynced before the row that names it is committed, and unlinked after the
+ * commit that took the row away: a crash in between leaves a file too many, which store_open takes away.
+ */
+#include "daemon/journal/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/journal/contents.h"
+#include "daemon/journal/database.h"
+#include "daemon/journal/state_folder.h"
+#include "daemon/log.h"
+
+enum {
+    IN_ROW_BYTES = 32 << 10, /* contents up to here lie in rows */
+    MOST_WRITTEN = 80,       /* contents of one record: the tensors of a message and the rest */
+    HISTORY_JOBS = 100000,   /* ended jobs that are remembered */
+    ODD_SECONDS = 60         /* that a clock may be behind without a word */
+};
+
+struct store {
+    struct state_folder *folder;
+    struct contents *contents;
+    struct journal_limits limits;
+    sqlite3 *database;                            /* the journal thread's */
+    double opened_at, opened_clock;               /* the time at the start, and the clock that counts on from there */
+    char written[MOST_WRITTEN][SHA256_HEX_BYTES]; /* files of the record that is being written, for when it fails */
+    int written_count;
+
+    pthread_mutex_t lock; /* guards the reader */
+    sqlite3 *reader;
+};
+
+static double wall_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static double now(const struct store *store)
+{
+    return store->opened_at + clock_seconds() - store->opened_clock;
+}
+
+/* --- Opening ------------------------------------------------------------------------- */
+
+/* SQLite would make it with the usual mode. */
+static int make_file(const struct store *store, struct error *error)
+{
+    const int file =
+        openat(state_folder_descriptor(store->folder), "journal.db", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (file < 0)
+        return error_set(error, ERROR_IO, "journal %s/journal.db: %s", state_folder_path(store->folder),
+                         strerror(errno));
+    close(file);
+    return 0;
+}
+
+static int open_databases(struct store *store, struct error *error)
+{
+    char *path;
+    if (asprintf(&path, "%s/journal.db", state_folder_path(store->folder)) < 0)
+        return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+    int status = make_file(store, error);
+    if (status == 0)
+        status = database_open(&store->database, path, false, error);
+    if (status == 0)
+        status = database_open(&store->reader, path, true, error);
+    free(path);
+    return status;
+}
+
+/* Times go on from the last one that was written, whatever the machine's clock says now. */
+static int set_time(struct store *store, double (*wall_clock)(void), struct error *error)
+{
+    int64_t last;
+    int status = database_number(
+        store->database,
+        "SELECT CAST(max(max(submitted), coalesce(max(started), 0), coalesce(max(ended), 0)) AS INTEGER) + 1 "
+        "FROM jobs",
+        0, &last, error);
+    store->opened_at = wall_clock != NULL ? wall_clock() : wall_seconds();
+    store->opened_clock = clock_seconds();
+    const double behind = (double)last - store->opened_at;
+    if (status != 0 || behind <= 0)
+        return status;
+    if (behind > ODD_SECONDS)
+        log_warning(NULL, "journal: the machine's clock is %.0f s behind the last entry; its times go on from there",
+                    behind);
+    store->opened_at = (double)last;
+    return 0;
+}
+
+/* Files whose rows are gone. */
+static int remove_dropped(struct store *store, struct error *error)
+{
+    sqlite3_stmt *query = database_query(store->database, error, "SELECT hash FROM dropped", "");
+    if (query == NULL)
+        return error->code;
+    int status, count = 0;
+    while ((status = database_next(query, error)) == 1) {
+        contents_remove(store->contents, column_text(query, 0));
+        count++;
+    }
+    sqlite3_finalize(query);
+    return status != 0 || count == 0 ? status : database_script(store->database, "DELETE FROM dropped", error);
+}
+
+static int remove_if_unknown(void *context, const char *hash, uint64_t bytes)
+{
+    struct store *store = context;
+    struct error error;
+    (void)bytes;
+    sqlite3_stmt *query =
+        database_query(store->database, &error, "SELECT 1 FROM contents WHERE hash = ? AND data IS NULL", "t", hash);
+    if (query == NULL)
+        return 0;
+    if (database_next(query, &error) == 0)
+        contents_remove(store->contents, hash);
+    sqlite3_finalize(query);
+    return 0;
+}
+
+int store_open(struct store **out, const char *path, const struct journal_limits *limits, double (*wall_clock)(void),
+               struct error *error)
+{
+    *out = NULL;
+    struct store *store = calloc(1, sizeof *store);
+    if (store == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+    store->limits = *limits;
+    pthread_mutex_init(&store->lock, NULL);
+    int status = state_folder_open(&store->folder, path, error);
+    if (status == 0)
+        status = open_databases(store, error);
+    if (status == 0)
+        status = contents_open(&store->contents, state_folder_descriptor(store->folder), error);
+    if (status == 0)
+        status = set_time(store, wall_clock, error);
+    if (status == 0)
+        status = remove_dropped(store, error);
+    if (status == 0)
+        status = contents_each(store->contents, remove_if_unknown, store, error);
+    if (status != 0) {
+        store_close(store);
+        return status;
+    }
+    *out = store;
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (store == NULL)
+        return;
+    sqlite3_close(store->reader);
+    sqlite3_close(store->database);
+    contents_close(store->contents);
+    state_folder_close(store->folder);
+    pthread_mutex_destroy(&store->lock);
+    free(store);
+}
+
+/* --- Batches and records --------------------------------------------------------------- */
+
+int store_begin_batch(struct store *store, struct error *error)
+{
+    return database_script(store->database, "BEGIN IMMEDIATE", error);
+}
+
+int store_end_batch(struct store *store, struct error *error)
+{
+    struct error unused;
+    int status = contents_sync(store->contents, error);
+    if (status == 0)
+        status = database_script(store->database, "COMMIT", error);
+    if (status != 0 && sqlite3_get_autocommit(store->database) == 0)
+        database_script(store->database, "ROLLBACK", &unused);
+    if (status != 0) /* what was written takes room that may be what was missing */
+        contents_each(store->contents, remove_if_unknown, store, &unused);
+    if (status == 0 && remove_dropped(store, &unused) != 0) /* the next one, or the next start, does it */
+        log_warning(NULL, "journal: %s", unused.text);
+    return status;
+}
+
+/* A record is all there or not at all: a savepoint around what makes it. */
+static int begin_record(struct store *store, struct error *error)
+{
+    store->written_count = 0;
+    return database_script(store->database, "SAVEPOINT record", error);
+}
+
+static int end_record(struct store *store, int status, struct error *error)
+{
+    struct error unused;
+    if (status == 0)
+        return database_script(store->database, "RELEASE record", error);
+    for (int i = 0; i < store->written_count; i++)
+        contents_remove(store->contents, store->written[i]);
+    if (sqlite3_get_autocommit(store->database) == 0) /* else SQLite has rolled back all there was */
+        database_script(store->database, "ROLLBACK TO record; RELEASE record", &unused);
+    return status;
+}
+
+static int is_known(struct store *store, const char *hash, bool *known, struct error *error)
+{
+    sqlite3_stmt *query = database_query(store->database, error, "SELECT 1 FROM contents WHERE hash = ?", "t", hash);
+    if (query == NULL)
+        return error->code;
+    int status = database_next(query, error);
+    sqlite3_finalize(query);
+    *known = status == 1;
+    return status < 0 ? status : 0;
+}
+
+static int write_content(struct store *store, const char *hash, const void *data, uint64_t bytes, struct error *error)
+{
+    if (bytes <= IN_ROW_BYTES)
+        return database_run(store->database, error, "INSERT INTO contents VALUES (?, ?, ?)", "tib", hash,
+                            (int64_t)bytes, bytes > 0 ? data : "", bytes);
+    if (store->written_count == MOST_WRITTEN)
+        return error_set(error, ERROR_TOO_LARGE, "journal: a job has more than %d payloads", MOST_WRITTEN);
+    int status = contents_write(store->contents, hash, data, bytes, error);
+    if (status != 0)
+        return status;
+    memcpy(store->written[store->written_count++], hash, SHA256_HEX_BYTES);
+    status = database_run(store->database, error, "DELETE FROM dropped WHERE hash = ?", "t", hash);
+    return status != 0 ? status
+                       : database_run(store->database, error, "INSERT INTO contents (hash, bytes) VALUES (?, ?)", "ti",
+                                      hash, (int64_t)bytes);
+}
+
+/* Have a job hold a content, which is written if it is not there. `hash` NULL: it is not known yet; `out` gets it. */
+static int hold(struct store *store, uint64_t number, const char *kind, const char *hash, const void *data,
+                uint64_t bytes, char out[SHA256_HEX_BYTES], struct error *error)
+{
+    char found[SHA256_HEX_BYTES];
+    bool known = false;
+    if (hash == NULL)
+        sha256_of(data, bytes, found);
+    else
+        snprintf(found, sizeof found, "%s", hash);
+    if (out != NULL)
+        memcpy(out, found, sizeof found);
+    int status = is_known(store, found, &known, error);
+    if (status == 0 && !known)
+        status = write_content(store, found, data, bytes, error);
+    return status != 0 ? status
+                       : database_run(store->database, error, "INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", "itt",
+                                      (int64_t)number, kind, found);
+}
+
+static int let_go(struct store *store, uint64_t number, const char *kinds, struct error *error)
+{
+    char sql[120];
+    snprintf(sql, sizeof sql, "DELETE FROM holds WHERE job = ? AND kind IN (%s)", kinds);
+    return database_run(store->database, error, sql, "i", (int64_t)number);
+}
+
+/* --- Changes ------------------------------------------------------------------------- */
+
+static int accept(struct store *store, const struct store_job *job, struct error *error)
+{
+    uint64_t bytes = strlen(job->request);
+    for (size_t i = 0; i < job->payload_count; i++)
+        bytes += job->payloads[i].bytes;
+    int status = state_folder_check(store->folder, bytes, error);
+    if (status == 0)
+        status = database_run(store->database, error,
+                              "INSERT INTO jobs (number, id, digest, task, client, prompt, state, submitted) "
+                              "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
+                              "itttttr", (int64_t)job->number, job->id, job->digest, job->task, job->client,
+                              job->prompt, now(store));
+    if (status == 0)
+        status = hold(store, job->number, "request", NULL, job->request, strlen(job->request), NULL, error);
+    for (size_t i = 0; status == 0 && i < job->payload_count; i++)
+        status = hold(store, job->number, "payload", job->payloads[i].sha256, job->payloads[i].data,
+                      job->payloads[i].bytes, NULL, error);
+    return status;
+}
+
+int store_accept(struct store *store, const struct store_job *job, struct error *error)
+{
+    int status = begin_record(store, error);
+    return status != 0 ? status : end_record(store, accept(store, job, error), error);
+}
+
+static int add_milestone(struct store *store, uint64_t number, const char *what, int step, struct error *error)
+{
+    return database_run(store->database, error, "INSERT INTO milestones VALUES (?, ?, ?, ?)", "irti", (int64_t)number,
+                        now(store), what, (int64_t)step);
+}
+
+int store_start(struct store *store, uint64_t number, struct error *error)
+{
+    int status = begin_record(store, error);
+    if (status != 0)
+        return status;
+    status = database_run(
+        store->database, error,
+        "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = coalesce(started, ?) WHERE number = ?",
+        "ri", now(store), (int64_t)number);
+    return end_record(store, status != 0 ? status : add_milestone(store, number, "started", 0, error), error);
+}
+
+int store_pause(struct store *store, uint64_t number, struct error *error)
+{
+    int status = begin_record(store, error);
+    if (status != 0)
+        return status;
+    status =
+        database_run(store->database, error,
+                     "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE number = ? AND state = 'running'",
+                     "i", (int64_t)number);
+    return end_record(store, status != 0 ? status : add_milestone(store, number, "paused", 0, error), error);
+}
+
+static int save(struct store *store, uint64_t number, int step, const void *state, uint64_t bytes, struct error *error)
+{
+    int status = state_folder_check(store->folder, bytes, error);
+    if (status == 0)
+        status = let_go(store, number, "'state'", error);
+    if (status == 0)
+        status = hold(store, number, "state", NULL, state, bytes, NULL, error);
+    if (status == 0)
+        status = database_run(store->database, error, "UPDATE jobs SET saved_step = ? WHERE number = ?", "ii",
+                              (int64_t)step, (int64_t)number);
+    if (status == 0)
+        status = database_run(store->database, error, "DELETE FROM milestones WHERE job = ? AND what = 'saved'", "i",
+                              (int64_t)number);
+    return status != 0 ? status : add_milestone(store, number, "saved", step, error);
+}
+
+int store_save(struct store *store, uint64_t number, int step, const void *state, uint64_t bytes, struct error *error)
+{
+    int status = begin_record(store, error);
+    return status != 0 ? status : end_record(store, save(store, number, step, state, bytes, error), error);
+}
+
+static int put_into_cache(struct store *store, const char *digest, const char *content, struct error *error)
+{
+    int status = database_run(store->database, error, "DELETE FROM cache WHERE digest = ?", "t", digest);
+    return status != 0 ? status
+                       : database_run(store->database, error,
+                                      "INSERT INTO cache VALUES (?, ?, (SELECT coalesce(max(used), 0) + 1 FROM cache))",
+                                      "tt", digest, content);
+}
+
+static int end(struct store *store, uint64_t number, const struct store_end *end, struct error *error)
+{
+    char hash[SHA256_HEX_BYTES];
+    int status =
+        database_run(store->database, error,
+                     "UPDATE jobs SET state = ?, ended = ?, code = ?, message = ?, receipt = ?, saved_step = NULL "
+                     "WHERE number = ?",
+                     "trttti", end->state, now(store), end->code, end->message, end->receipt, (int64_t)number);
+    if (status == 0 && end->result != NULL)
+        status = hold(store, number, "result", NULL, end->result, end->result_bytes, hash, error);
+    if (status == 0 && end->result != NULL && end->cache_digest != NULL &&
+        store->limits.cache_bytes >= end->result_bytes)
+        status = put_into_cache(store, end->cache_digest, hash, error);
+    if (status == 0)
+        status = let_go(store, number, "'request', 'payload', 'state'", error);
+    return status != 0
+               ? status
+               : database_run(
+                     store->database, error, /* nobody waits for the result of one that was released */
+                     "DELETE FROM holds WHERE job = (SELECT number FROM jobs WHERE number = ? AND released = 1)", "i",
+                     (int64_t)number);
+}
+
+int store_end(struct store *store, uint64_t number, const struct store_end *what, struct error *error)
+{
+    int status = begin_record(store, error);
+    return status != 0 ? status : end_record(store, end(store, number, what, error), error);
+}
+
+static int release(struct store *store, uint64_t number, struct error *error)
+{
+    int status = database_run(store->database, error,
+                              "UPDATE jobs SET released = 1, ended = coalesce(ended, ?), "
+                              "state = CASE WHEN ended IS NULL THEN 'cancelled' ELSE state END WHERE number = ?",
+                              "ri", now(store), (int64_t)number);
+    return status != 0 ? status : let_go(store, number, "'request', 'payload', 'state', 'result'", error);
+}
+
+int store_release(struct store *store, uint64_t number, struct error *error)
+{
+    int status = begin_record(store, error);
+    return status != 0 ? status : end_record(store, release(store, number, error), error);
+}
+
+int store_touch_cached(struct store *store, const char *digest, struct error *error)
+{
+    return database_run(store->database, error,
+                        "UPDATE cache SET used = (SELECT coalesce(max(used), 0) + 1 FROM cache) WHERE digest = ?", "t",
+                        digest);
+}
+
+/* The job whose result has waited for longest, when results are over their bytes; or one whose time is over. 0: none.
+ */
+static int next_to_expire(struct store *store, int64_t *number, struct error *error)
+{
+    sqlite3_stmt *query = database_query(
+        store->database, error,
+        "SELECT number FROM jobs WHERE released = 0 AND ended IS NOT NULL AND (ended < ? OR (number IN "
+        "  (SELECT job FROM holds WHERE kind = 'result') AND ? < (SELECT sum(bytes) FROM contents WHERE hash IN "
+        "  (SELECT content FROM holds WHERE kind = 'result')))) ORDER BY ended LIMIT 1",
+        "ri", now(store) - store->limits.result_seconds, (int64_t)store->limits.result_bytes);
+    if (query == NULL)
+        return error->code;
+    int status = database_next(query, error);
+    *number = status == 1 ? sqlite3_column_int64(query, 0) : 0;
+    sqlite3_finalize(query);
+    return status < 0 ? status : 0;
+}
+
+static int trim_cache(struct store *store, struct error *error)
+{
+    int64_t bytes;
+    for (;;) {
+        int status = database_number(store->database,
+                                     "SELECT sum(bytes) FROM contents WHERE hash IN (SELECT content FROM cache)", 0,
+                                     &bytes, error);
+        if (status != 0 || (uint64_t)bytes <= store->limits.cache_bytes)
+            return status;
+        status =
+            database_script(store->database,
+                            "DELETE FROM cache WHERE digest = (SELECT digest FROM cache ORDER BY used LIMIT 1)", error);
+        if (status != 0)
+            return status;
+    }
+}
+
+int store_sweep(struct store *store, struct error *error)
+{
+    int64_t number = 0;
+    int status;
+    while ((status = next_to_expire(store, &number, error)) == 0 && number != 0) {
+        log_info(NULL,
+                 "journal: job number %lld has waited for its client for too long, or its result is in the way of "
+                 "newer ones: "
+                 "forgotten",
+                 (long long)number);
+        status = release(store, (uint64_t)number, error);
+        if (status != 0)
+            return status;
+    }
+    if (status == 0)
+        status = trim_cache(store, error);
+    if (status == 0)
+        status = database_run(store->database, error,
+                              "DELETE FROM jobs WHERE released = 1 AND ended IS NOT NULL AND number <= "
+                              "(SELECT number FROM jobs ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                              "i", (int64_t)HISTORY_JOBS);
+    return status;
+}
+
+/* --- Looking up ---------------------------------------------------------------------- */
+
+static const char found_columns[] = "SELECT number, lives, attempts, saved_step, submitted, ended, id, digest, task, "
+                                    "state, client, prompt, code, message,"
+                                    " (SELECT content FROM holds WHERE job = number AND kind = 'result'),"
+                                    " (SELECT bytes FROM contents WHERE hash = (SELECT content FROM holds WHERE job = "
+                                    "number AND kind = 'result')) FROM jobs ";
+
+static char *copy(sqlite3_stmt *query, int column, bool *complete)
+{
+    const char *text = column_text(query, column);
+    char *copied = text != NULL ? strdup(text) : NULL;
+    *complete &= (text != NULL) == (copied != NULL);
+    return copied;
+}
+
+static int read_found(sqlite3_stmt *query, struct store_found *found, struct error *error)
+{
+    bool complete = true;
+    *found = (struct store_found){
+        .number = (uint64_t)sqlite3_column_int64(query, 0),
+        .lives = (uint64_t)sqlite3_column_int64(query, 1),
+        .attempts = (uint64_t)sqlite3_column_int64(query, 2),
+        .saved_step = sqlite3_column_type(query, 3) == SQLITE_NULL ? -1 : sqlite3_column_int(query, 3),
+        .submitted = sqlite3_column_double(query, 4),
+        .ended = sqlite3_column_double(query, 5),
+        .id = copy(query, 6, &complete),
+        .digest = copy(query, 7, &complete),
+        .task = copy(query, 8, &complete),
+        .state = copy(query, 9, &complete),
+        .client = copy(query, 10, &complete),
+        .prompt = copy(query, 11, &complete),
+        .code = copy(query, 12, &complete),
+        .message = copy(query, 13, &complete),
+        .result_bytes = (uint64_t)sqlite3_column_int64(query, 15),
+    };
+    if (column_text(query, 14) != NULL)
+        snprintf(found->result, sizeof found->result, "%s", column_text(query, 14));
+    if (complete)
+        return 0;
+    store_found_clear(found);
+    return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+}
+
+void store_found_clear(struct store_found *found)
+{
+    char *const texts[] = {found->id,     found->digest, found->task, found->state,
+                           found->client, found->prompt, found->code, found->message};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        free(texts[i]);
+    *found = (struct store_found){.saved_step = -1};
+}
+
+int store_find(struct store *store, const char *id, struct store_found *found, struct error *error)
+{
+    char sql[sizeof found_columns + 60];
+    *found = (struct store_found){.saved_step = -1};
+    snprintf(sql, sizeof sql, "%s WHERE id = ? AND released = 0", found_columns);
+    pthread_mutex_lock(&store->lock);
+    sqlite3_stmt *query = database_query(store->reader, error, sql, "t", id);
+    int status = query != NULL ? database_next(query, error) : error->code;
+    if (status == 0)
+        status = error_set(error, ERROR_NOT_FOUND, "job %.64s: is not in the journal", id);
+    else if (status == 1)
+        status = read_found(query, found, error);
+    sqlite3_finalize(query);
+    pthread_mutex_unlock(&store->lock);
+    return status;
+}
+
+int store_unfinished(struct store *store, int (*each)(void *context, const struct store_found *found), void *context,
+                     struct error *error)
+{
+    char sql[sizeof found_columns + 80];
+    snprintf(sql, sizeof sql, "%s WHERE state IN ('queued', 'running') AND released = 0 ORDER BY number",
+             found_columns);
+    int status = database_script(store->database,
+                                 "UPDATE jobs SET lives = lives + 1 WHERE state IN ('queued', 'running')", error);
+    sqlite3_stmt *query = status == 0 ? database_query(store->database, error, sql, "") : NULL;
+    if (query == NULL)
+        return error->code;
+    while ((status = database_next(query, error)) == 1) {
+        struct store_found found;
+        status = read_found(query, &found, error);
+        if (status == 0)
+            status = each(context, &found);
+        store_found_clear(&found);
+        if (status != 0)
+            break;
+    }
+    sqlite3_finalize(query);
+    return status;
+}
+
+int store_last_number(struct store *store, uint64_t *number, struct error *error)
+{
+    int64_t last = 0;
+    int status =
+        database_number(store->database, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'", 0, &last, error);
+    *number = (uint64_t)last;
+    return status;
+}
+
+/* The content of the row that a query gives: hash, bytes, data. *data stays NULL where it lies in a file. */
+static int read_row(sqlite3_stmt *query, const char *what, char hash[SHA256_HEX_BYTES], void **data, uint64_t *bytes,
+                    struct error *error)
+{
+    int status = query != NULL ? database_next(query, error) : error->code;
+    *data = NULL;
+    if (status == 0)
+        return error_set(error, ERROR_NOT_FOUND, "journal: %s is not kept", what);
+    if (status < 0)
+        return status;
+    snprintf(hash, SHA256_HEX_BYTES, "%s", column_text(query, 0));
+    *bytes = (uint64_t)sqlite3_column_int64(query, 1);
+    if (sqlite3_column_type(query, 2) == SQLITE_NULL)
+        return 0;
+    if (*bytes != (uint64_t)sqlite3_column_bytes(query, 2))
+        return error_set(error, ERROR_BAD_FILE, "journal: content %.12s has another size than its row says", hash);
+    *data = calloc(1, *bytes + 1); /* a zero behind a text */
+    if (*data == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+    if (*bytes > 0)
+        memcpy(*data, sqlite3_column_blob(query, 2), *bytes);
+    return 0;
+}
+
+static int read_by(struct store *store, const char *sql, const char *kinds, const char *name, const char *what,
+                   uint64_t number, void **data, uint64_t *bytes, struct error *error)
+{
+    pthread_mutex_lock(&store->lock);
+    sqlite3_stmt *query = database_query(store->reader, error, sql, kinds, name, (int64_t)number);
+    char hash[SHA256_HEX_BYTES];
+    int status = read_row(query, what, hash, data, bytes, error);
+    sqlite3_finalize(query);
+    pthread_mutex_unlock(&store->lock);
+    return status == 0 && *data == NULL ? contents_read(store->contents, hash, *bytes, data, error) : status;
+}
+
+int store_read(struct store *store, uint64_t number, const char *kind, void **data, uint64_t *bytes,
+               struct error *error)
+{
+    int status = read_by(
+        store,
+        "SELECT hash, bytes, data FROM contents WHERE hash = (SELECT content FROM holds WHERE kind = ? AND job = ?)",
+        "ti", kind, kind, number, data, bytes, error);
+    if (status != 0 || strcmp(kind, "request") != 0)
+        return status;
+    char *text = realloc(*data, *bytes + 1);
+    if (text == NULL) {
+        free(*data);
+        *data = NULL;
+        return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+    }
+    text[*bytes] = '\0';
+    *data = text;
+    return 0;
+}
+
+int store_read_content(struct store *store, const char *sha256, void **data, uint64_t *bytes, struct error *error)
+{
+    return read_by(store, "SELECT hash, bytes, data FROM contents WHERE hash = ?", "t", sha256, sha256, 0, data, bytes,
+                   error);
+}
+
+int store_cached(struct store *store, const char *digest, void **data, uint64_t *bytes, struct error *error)
+{
+    return read_by(store,
+                   "SELECT hash, bytes, data FROM contents WHERE hash = (SELECT content FROM cache WHERE digest = ?)",
+                   "t", digest, "the result", 0, data, bytes, error);
+}
+
+struct sqlite3 *store_borrow_reader(struct store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    return store->reader;
+}
+
+void store_return_reader(struct store *store)
+{
+    pthread_mutex_unlock(&store->lock);
+}
+
+int store_sizes(struct store *store, struct store_sizes *sizes, struct error *error)
+{
+    const struct {
+        const char *sql;
+        uint64_t *out;
+    } numbers[] = {
+        {"SELECT count(*) FROM jobs", &sizes->jobs},
+        {"SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND released = 0", &sizes->unfinished},
+        {"SELECT count(*) FROM contents", &sizes->contents},
+        {"SELECT sum(bytes) FROM contents", &sizes->content_bytes},
+        {"SELECT count(*) FROM holds WHERE kind = 'result'", &sizes->results},
+        {"SELECT sum(bytes) FROM contents WHERE hash IN (SELECT content FROM holds WHERE kind = 'result')",
+         &sizes->result_bytes},
+        {"SELECT count(*) FROM cache", &sizes->cached},
+        {"SELECT sum(bytes) FROM contents WHERE hash IN (SELECT content FROM cache)", &sizes->cached_bytes},
+    };
+    int status = 0;
+    *sizes = (struct store_sizes){0};
+    pthread_mutex_lock(&store->lock);
+    for (size_t i = 0; status == 0 && i < sizeof numbers / sizeof numbers[0]; i++) {
+        int64_t number = 0;
+        status = database_number(store->reader, numbers[i].sql, 0, &number, error);
+        *numbers[i].out = (uint64_t)number;
+    }
+    pthread_mutex_unlock(&store->lock);
+    return status;
+}

@@ -1,0 +1,213 @@
+/* test_journal.c: the thread that writes: what it tells whom, in which order, and what becomes of ends when the disk is
+ * full. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "daemon/journal/journal.h"
+#include "daemon/journal/store.h"
+
+enum { LARGE = 100000, JOBS = 200 };
+
+static const struct journal_limits limits = {.result_bytes = 1 << 30, .result_seconds = 1e6};
+static char folder[] = "/tmp/lanced-journal-XXXXXX";
+static struct store *store;
+static struct journal *journal;
+static struct error error;
+static struct blob *large;
+
+static void reopen(void)
+{
+    journal_close(journal);
+    store_close(store);
+    assert_int_equal(store_open(&store, folder, &limits, NULL, &error), 0);
+    assert_int_equal(journal_open(&journal, store, &error), 0);
+}
+
+static int open_all(void **state)
+{
+    (void)state;
+    strcpy(folder + sizeof folder - 7, "XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    store = NULL;
+    journal = NULL;
+    reopen();
+    large = blob_open(calloc(1, LARGE), LARGE);
+    return 0;
+}
+
+static int close_all(void **state)
+{
+    char command[sizeof folder + 16];
+    (void)state;
+    journal_close(journal);
+    store_close(store);
+    blob_close(large);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+/* What became of a record: 1 is not known yet. */
+struct outcome {
+    atomic_int code;
+    atomic_int place; /* among all that were told */
+};
+static atomic_int told;
+
+static void note(void *context, const struct error *failure)
+{
+    struct outcome *outcome = context;
+    atomic_store(&outcome->place, atomic_fetch_add(&told, 1));
+    atomic_store(&outcome->code, failure->code);
+}
+
+static int wait_for(struct outcome *outcome)
+{
+    while (atomic_load(&outcome->code) == 1)
+        usleep(100);
+    return atomic_load(&outcome->code);
+}
+
+static void accept(uint64_t number, struct outcome *outcome, bool with_payload)
+{
+    char id[20];
+    struct journal_payload payload = {.bytes = large};
+    snprintf(id, sizeof id, "job-%llu", (unsigned long long)number);
+    sha256_of(large->data, large->bytes, payload.sha256);
+    const struct journal_job job = {.number = number,
+                                    .id = id,
+                                    .digest = "d",
+                                    .task = "t2i",
+                                    .request = "{}",
+                                    .payloads = &payload,
+                                    .payload_count = with_payload};
+    *outcome = (struct outcome){1, 0};
+    if (journal_accept(journal, &job, note, outcome, &error) != 0)
+        fail_msg("%s", error.text);
+}
+
+static void all_that_is_handed_over_lasts_and_is_told_in_order(void **state)
+{
+    static struct outcome outcomes[JOBS];
+    (void)state;
+    atomic_store(&told, 0);
+    for (uint64_t i = 0; i < JOBS; i++)
+        accept(i + 1, &outcomes[i], i % 10 == 0);
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(wait_for(&outcomes[i]), 0);
+        assert_int_equal(outcomes[i].place, i);
+    }
+    struct journal_stats stats;
+    journal_stats(journal, &stats);
+    assert_int_equal(stats.records, JOBS);
+    assert_int_equal(stats.waiting, 0);
+    assert_true(stats.transactions < JOBS); /* those that waited together were written together */
+    reopen();
+    struct store_found found;
+    assert_int_equal(store_find(store, "job-200", &found, &error), 0);
+    store_found_clear(&found);
+}
+
+static void what_is_told_to_have_begun_counts_as_an_attempt(void **state)
+{
+    struct outcome outcome;
+    struct store_found found;
+    (void)state;
+    accept(1, &outcome, false);
+    assert_int_equal(journal_start(journal, 1, &error), 0);
+    assert_int_equal(store_find(store, "job-1", &found, &error), 0);
+    assert_int_equal(found.attempts, 1);
+    assert_string_equal(found.state, "running");
+    store_found_clear(&found);
+}
+
+static void closing_writes_what_was_handed_over(void **state)
+{
+    struct outcome outcome;
+    struct store_found found;
+    const struct journal_end end = {.state = "done", .result = large, .cache_digest = NULL};
+    (void)state;
+    accept(1, &outcome, true);
+    journal_save(journal, 1, 3, blob_share(large));
+    journal_end(journal, 1, &end, NULL, NULL);
+    reopen();
+    assert_int_equal(store_find(store, "job-1", &found, &error), 0);
+    assert_string_equal(found.state, "done");
+    assert_int_equal(found.result_bytes, LARGE);
+    store_found_clear(&found);
+}
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+static void a_result_that_has_no_room_leaves_the_end_of_its_job(void **state)
+{
+    struct outcome outcome;
+    struct store_found found;
+    struct blob *result = blob_open(malloc(10 * LARGE), 10 * LARGE);
+    const struct journal_end end = {.state = "done", .result = result};
+    (void)state;
+    memset(result->data, 7, result->bytes);
+    accept(1, &outcome, false);
+    assert_int_equal(wait_for(&outcome), 0);
+    limit_files(8 * LARGE); /* the log of the database has room, the result has not */
+    outcome.code = 1;
+    journal_end(journal, 1, &end, note, &outcome);
+    assert_int_equal(wait_for(&outcome), 0);
+    limit_files(RLIM_INFINITY);
+    assert_int_equal(store_find(store, "job-1", &found, &error), 0);
+    assert_string_equal(found.state, "done");
+    assert_int_equal(found.result_bytes, 0);
+    store_found_clear(&found);
+    blob_close(result);
+}
+
+static void an_end_that_a_full_disk_refused_is_written_when_there_is_room_again(void **state)
+{
+    struct outcome outcome, ended = {1, 0};
+    struct store_found found;
+    const struct journal_end end = {.state = "done", .result = large};
+    (void)state;
+    accept(1, &outcome, false);
+    assert_int_equal(wait_for(&outcome), 0);
+    limit_files(1);
+    journal_end(journal, 1, &end, note, &ended);
+    assert_int_equal(wait_for(&ended), ERROR_IO);
+    accept(2, &outcome, false);
+    assert_int_equal(wait_for(&outcome), ERROR_IO);
+    limit_files(RLIM_INFINITY);
+    reopen();
+    assert_int_equal(store_find(store, "job-1", &found, &error), 0);
+    assert_string_equal(found.state, "done");
+    store_found_clear(&found);
+    assert_int_equal(store_find(store, "job-2", &found, &error), ERROR_NOT_FOUND);
+}
+
+int main(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
+    const struct CMUnitTest tests[] = {
+        TEST(all_that_is_handed_over_lasts_and_is_told_in_order),
+        TEST(what_is_told_to_have_begun_counts_as_an_attempt),
+        TEST(closing_writes_what_was_handed_over),
+        TEST(a_result_that_has_no_room_leaves_the_end_of_its_job),
+        TEST(an_end_that_a_full_disk_refused_is_written_when_there_is_room_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
