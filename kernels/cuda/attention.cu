@@ -63,194 +63,273 @@ __device__ inline void load_rows(bf16 *shared, int capacity, int rows, int head_
     }
 }
 
-/* A warp has PIECES times 16 rows. ALIGNED: all rows begin at multiples of 16 bytes and head_dim is a multiple of 8. */
+/* The rows of a problem that a block owns, all of one key head, and the steps of KEYS keys that it takes. */
+struct share {
+    int kv_head, first_row, rows;
+    int step, end;
+};
+
+__device__ __forceinline__ struct share share_of_block(const struct batch &b, const struct attention_problem &p,
+                                                       int block_rows)
+{
+    struct share mine;
+    int block = (int)blockIdx.x - p.first_block;
+    mine.kv_head = block / p.row_blocks;
+    mine.first_row = block % p.row_blocks * block_rows;
+    mine.rows = p.rows - mine.first_row < block_rows ? p.rows - mine.first_row : block_rows;
+    int steps = (visible_keys(p, mine.first_row + mine.rows - 1) + KEYS - 1) / KEYS;
+    mine.step = (int)((long long)steps * (int)blockIdx.y / b.splits);
+    mine.end = (int)((long long)steps * ((int)blockIdx.y + 1) / b.splits);
+    return mine;
+}
+
+/* How many keys the row of a block sees; rows past the end see what the last one sees. */
+__device__ __forceinline__ int seen_by_row(const struct attention_problem &p, const struct share &mine, int row)
+{
+    return visible_keys(p, mine.first_row + (row < mine.rows ? row : mine.rows - 1));
+}
+
+/* A warp has PIECES times 16 rows. What one lane holds of its state: of every piece the rows g and g + 8 of a sum
+ * (mma.cuh). */
+template <int DIM, int PIECES> struct softmax_state {
+    int seen[PIECES][2];           /* keys that the row sees */
+    float sum[PIECES][DIM / 8][4]; /* of weighted values */
+    float maximum[PIECES][2];      /* of the scores so far, not yet scaled */
+    float total[PIECES][2];        /* of the weights, in this lane's columns */
+};
+
+template <int DIM, int PIECES>
+__device__ __forceinline__ void begin_rows(const struct attention_problem &p, const struct share &mine, int warp_row,
+                                           struct softmax_state<DIM, PIECES> &state)
+{
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            state.seen[i][half] = seen_by_row(p, mine, warp_row + 16 * i + 8 * half + lane / 4);
+            state.maximum[i][half] = -INFINITY;
+        }
+}
+
+/* score += queries keys^T, for the warp's rows from warp_row of the block on. */
+template <int DIM, int PIECES>
+__device__ __forceinline__ void add_scores(float (&score)[PIECES][KEYS / 8][4], const bf16 *queries, int warp_row,
+                                           const bf16 *keys)
+{
+    constexpr int STRIDE = DIM + 8;
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < DIM; k += 16) {
+        uint32_t a[PIECES][4];
+#pragma unroll
+        for (int i = 0; i < PIECES; i++)
+            load_matrices(a[i], queries + (warp_row + 16 * i + lane % 16) * STRIDE + k + lane / 16 * 8);
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j += 2) {
+            uint32_t two[4];
+            load_matrices(two, keys + (8 * j + lane % 8 + lane / 16 * 8) * STRIDE + k + lane / 8 % 2 * 8);
+            const uint32_t b[2][2] = {{two[0], two[1]}, {two[2], two[3]}};
+#pragma unroll
+            for (int i = 0; i < PIECES; i++) {
+                mma_16x8x16(score[i][j], a[i], b[0]);
+                mma_16x8x16(score[i][j + 1], a[i], b[1]);
+            }
+        }
+    }
+}
+
+/* Scores of keys that a row does not see become -infinity. */
+template <int PIECES>
+__device__ __forceinline__ void hide_unseen(float (&score)[PIECES][KEYS / 8][4], const int (&seen)[PIECES][2],
+                                            int first_key)
+{
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (first_key + 8 * j + lane % 4 * 2 + e % 2 >= seen[i][e / 2])
+                    score[i][j][e] = -INFINITY;
+}
+
+/* The softmax's step for one row of a piece: its weights, and its sums scaled to the new maximum. */
+template <int DIM>
+__device__ __forceinline__ void weigh_row(const float (&score)[KEYS / 8][4], int half, float scale_log2, float &maximum,
+                                          float &total, float (&sum)[DIM / 8][4], uint32_t (&weight)[KEYS / 16][4])
+{
+    float top = maximum;
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++)
+        top = fmaxf(top, fmaxf(score[j][2 * half], score[j][2 * half + 1]));
+    top = max_of_four(top);
+    /* Products rounded by themselves, never fused with the difference: the same maximum gives a factor of exactly 1,
+     * step after step. No key seen yet: every weight is 0. */
+    float reference = top == -INFINITY ? 0.0f : __fmul_rn(top, scale_log2);
+    float factor = exp2_fast(__fmul_rn(maximum, scale_log2) - reference);
+    maximum = top;
+    total *= factor;
+#pragma unroll
+    for (int d = 0; d < DIM / 8; d++) {
+        sum[d][2 * half] *= factor;
+        sum[d][2 * half + 1] *= factor;
+    }
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++) {
+        float first = exp2_fast(fmaf(score[j][2 * half], scale_log2, -reference));
+        float second = exp2_fast(fmaf(score[j][2 * half + 1], scale_log2, -reference));
+        total += first;
+        total += second;
+        weight[j / 2][half + j % 2 * 2] = pack_act2(first, second);
+    }
+}
+
+/* sum += weights values; the weights are the left fragments. */
+template <int DIM, int PIECES>
+__device__ __forceinline__ void add_values(float (&sum)[PIECES][DIM / 8][4],
+                                           const uint32_t (&weight)[PIECES][KEYS / 16][4], const bf16 *values)
+{
+    constexpr int STRIDE = DIM + 8;
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < KEYS; k += 16) {
+#pragma unroll
+        for (int d = 0; d < DIM / 8; d += 2) {
+            uint32_t two[4];
+            load_matrices_transposed(two, values + (k + lane % 16) * STRIDE + 8 * d + lane / 16 * 8);
+            const uint32_t b[2][2] = {{two[0], two[1]}, {two[2], two[3]}};
+#pragma unroll
+            for (int i = 0; i < PIECES; i++) {
+                mma_16x8x16(sum[i][d], weight[i][k / 16], b[0]);
+                mma_16x8x16(sum[i][d + 1], weight[i][k / 16], b[1]);
+            }
+        }
+    }
+}
+
+/* What one row came to over a part of the keys, for combine_kernel: number `at` among the rows of all parts. */
+template <int DIM>
+__device__ __forceinline__ void store_partial(const struct batch &b, size_t at, float scaled_maximum, float total,
+                                              const float (&sum)[DIM / 8][4], int half)
+{
+    int lane = (int)threadIdx.x % 32;
+    if (lane % 4 == 0) {
+        b.statistics[2 * at] = scaled_maximum;
+        b.statistics[2 * at + 1] = total;
+    }
+#pragma unroll
+    for (int d = 0; d < DIM / 8; d++)
+        *(float2 *)(b.partial + at * DIM + 8 * d + lane % 4 * 2) = make_float2(sum[d][2 * half], sum[d][2 * half + 1]);
+}
+
+/* One row of the result. */
+template <int DIM, bool ALIGNED>
+__device__ __forceinline__ void store_row(bf16 *out, int head_dim, float total, const float (&sum)[DIM / 8][4], int half)
+{
+    int lane = (int)threadIdx.x % 32;
+    float factor = total > 0.0f ? 1.0f / total : 0.0f;
+#pragma unroll
+    for (int d = 0; d < DIM / 8; d++) {
+        int column = 8 * d + lane % 4 * 2;
+        float v0 = sum[d][2 * half] * factor, v1 = sum[d][2 * half + 1] * factor;
+        if (ALIGNED) {
+            if (column < head_dim)
+                store_act2(out + column, v0, v1);
+            continue;
+        }
+        if (column < head_dim)
+            store_act(out + column, v0);
+        if (column + 1 < head_dim)
+            store_act(out + column + 1, v1);
+    }
+}
+
+/* All rows of a warp, from warp_row of the block on, go where they belong. */
+template <int DIM, int PIECES, bool ALIGNED>
+__device__ __forceinline__ void store_rows(const struct batch &b, const struct attention_problem &p,
+                                           const struct share &mine, int block_rows, int warp_row,
+                                           const struct softmax_state<DIM, PIECES> &state)
+{
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float total = sum_of_four(state.total[i][half]);
+            int row = warp_row + 16 * i + 8 * half + lane / 4;
+            if (row >= mine.rows)
+                continue;
+            if (b.partial) {
+                size_t at = (size_t)blockIdx.y * (size_t)b.rows + (size_t)blockIdx.x * block_rows + (size_t)row;
+                store_partial<DIM>(b, at, __fmul_rn(state.maximum[i][half], p.scale_log2), total, state.sum[i], half);
+                continue;
+            }
+            bf16 *out = p.out + place_of_row(p, mine.kv_head, mine.first_row + row, p.out_stride);
+            store_row<DIM, ALIGNED>(out, p.head_dim, total, state.sum[i], half);
+        }
+}
+
+/* ALIGNED: all rows begin at multiples of 16 bytes and head_dim is a multiple of 8. */
 template <int DIM, int WARPS, int PIECES, bool ALIGNED>
 __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_constant__ struct batch batch)
 {
     constexpr int ROWS = WARPS * PIECES * 16, THREADS = WARPS * 32, STRIDE = DIM + 8;
     DYNAMIC_SHARED(bf16, shared);
     bf16 *queries = shared, *keys = queries + ROWS * STRIDE, *values = keys + KEYS * STRIDE;
-
     const struct attention_problem &p = batch.problem[problem_of(batch, (int)blockIdx.x)];
-    int block = (int)blockIdx.x - p.first_block;
-    int kv_head = block / p.row_blocks, first_row = block % p.row_blocks * ROWS;
-    int rows = p.rows - first_row < ROWS ? p.rows - first_row : ROWS;
-    int lane = (int)threadIdx.x % 32, warp_row = (int)threadIdx.x / 32 * PIECES * 16;
+    const struct share mine = share_of_block(batch, p, ROWS);
+    int warp_row = (int)threadIdx.x / 32 * PIECES * 16;
 
-    int steps = (visible_keys(p, first_row + rows - 1) + KEYS - 1) / KEYS;
-    int step = (int)((long long)steps * (int)blockIdx.y / batch.splits);
-    int end = (int)((long long)steps * ((int)blockIdx.y + 1) / batch.splits);
-
-    auto query_row = [&](int row) {
-        int query = (first_row + row) / p.group, head = kv_head * p.group + (first_row + row) % p.group;
-        return p.q + (size_t)query * (size_t)p.q_stride + (size_t)head * (size_t)p.head_dim;
-    };
     struct key_cursor cursor = {0, 0}; /* at the step's first key or before */
-    auto load_keys = [&](bf16 *to, int number, bool values_wanted) {
+    auto load_keys = [&](bf16 *to, int step, bool values_wanted) {
         struct key_cursor at = cursor;
-        load_rows<DIM, THREADS, ALIGNED>(to, KEYS, p.keys - number * KEYS, p.head_dim, p.q, [&](int row) {
-            int key = number * KEYS + row;
-            advance(p, &at, key);
-            const bf16 *base = values_wanted ? p.segment[at.segment].values : p.segment[at.segment].keys;
-            return base + (size_t)(key - at.first_key) * (size_t)p.segment[at.segment].stride +
-                   (size_t)kv_head * (size_t)p.head_dim;
+        load_rows<DIM, THREADS, ALIGNED>(to, KEYS, p.keys - step * KEYS, p.head_dim, p.q, [&](int row) {
+            return place_of_key(p, &at, mine.kv_head, step * KEYS + row, values_wanted);
         });
         copy_async_commit();
     };
 
-    /* What this lane's rows see: rows g and g + 8 of every piece. Rows past the end see what the last one sees. */
-    int seen[PIECES][2];
-#pragma unroll
-    for (int i = 0; i < PIECES; i++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int row = warp_row + 16 * i + 8 * half + lane / 4;
-            seen[i][half] = visible_keys(p, first_row + (row < rows ? row : rows - 1));
-        }
-    /* All its rows at least that. */
-    int warp_sees = visible_keys(p, first_row + (warp_row < rows ? warp_row : rows - 1));
+    struct softmax_state<DIM, PIECES> state = {};
+    begin_rows(p, mine, warp_row, state);
+    int warp_sees = seen_by_row(p, mine, warp_row); /* all rows of the warp see at least that */
 
-    float sum[PIECES][DIM / 8][4] = {}, maximum[PIECES][2], total[PIECES][2] = {};
-#pragma unroll
-    for (int i = 0; i < PIECES; i++)
-        maximum[i][0] = maximum[i][1] = -INFINITY;
-
-    load_rows<DIM, THREADS, ALIGNED>(queries, ROWS, rows, p.head_dim, p.q, query_row);
-    if (step < end) {
-        advance(p, &cursor, step * KEYS);
-        load_keys(keys, step, false);
+    load_rows<DIM, THREADS, ALIGNED>(queries, ROWS, mine.rows, p.head_dim, p.q, [&](int row) {
+        return p.q + place_of_row(p, mine.kv_head, mine.first_row + row, p.q_stride);
+    });
+    if (mine.step < mine.end) {
+        advance(p, &cursor, mine.step * KEYS);
+        load_keys(keys, mine.step, false);
     }
-    for (; step < end; step++) {
+    for (int step = mine.step; step < mine.end; step++) {
         copy_async_wait<0>();
         __syncthreads(); /* keys (and queries) are there, and the last step's values are no longer read */
         load_keys(values, step, true);
 
         float score[PIECES][KEYS / 8][4] = {};
-#pragma unroll
-        for (int k = 0; k < DIM; k += 16) {
-            uint32_t a[PIECES][4];
-#pragma unroll
-            for (int i = 0; i < PIECES; i++)
-                load_matrices(a[i], queries + (warp_row + 16 * i + lane % 16) * STRIDE + k + lane / 16 * 8);
-#pragma unroll
-            for (int j = 0; j < KEYS / 8; j += 2) {
-                uint32_t two[4];
-                load_matrices(two, keys + (8 * j + lane % 8 + lane / 16 * 8) * STRIDE + k + lane / 8 % 2 * 8);
-                const uint32_t b[2][2] = {{two[0], two[1]}, {two[2], two[3]}};
-#pragma unroll
-                for (int i = 0; i < PIECES; i++) {
-                    mma_16x8x16(score[i][j], a[i], b[0]);
-                    mma_16x8x16(score[i][j + 1], a[i], b[1]);
-                }
-            }
-        }
-
-        if ((step + 1) * KEYS > warp_sees) {
-#pragma unroll
-            for (int i = 0; i < PIECES; i++)
-#pragma unroll
-                for (int j = 0; j < KEYS / 8; j++)
-#pragma unroll
-                    for (int e = 0; e < 4; e++)
-                        if (step * KEYS + 8 * j + lane % 4 * 2 + e % 2 >= seen[i][e / 2])
-                            score[i][j][e] = -INFINITY;
-        }
-        uint32_t weight[PIECES][KEYS / 16][4]; /* the left fragments of the product with the values */
+        add_scores<DIM>(score, queries, warp_row, keys);
+        if ((step + 1) * KEYS > warp_sees)
+            hide_unseen(score, state.seen, step * KEYS);
+        uint32_t weight[PIECES][KEYS / 16][4];
 #pragma unroll
         for (int i = 0; i < PIECES; i++)
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float top = maximum[i][half];
-#pragma unroll
-                for (int j = 0; j < KEYS / 8; j++)
-                    top = fmaxf(top, fmaxf(score[i][j][2 * half], score[i][j][2 * half + 1]));
-                top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-                top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-                /* Products rounded by themselves, never fused with the difference: the same maximum gives a factor of
-                 * exactly 1, step after step. No key seen yet: every weight is 0. */
-                float reference = top == -INFINITY ? 0.0f : __fmul_rn(top, p.scale_log2);
-                float factor = exp2_fast(__fmul_rn(maximum[i][half], p.scale_log2) - reference);
-                maximum[i][half] = top;
-                total[i][half] *= factor;
-#pragma unroll
-                for (int d = 0; d < DIM / 8; d++) {
-                    sum[i][d][2 * half] *= factor;
-                    sum[i][d][2 * half + 1] *= factor;
-                }
-#pragma unroll
-                for (int j = 0; j < KEYS / 8; j++) {
-                    float first = exp2_fast(fmaf(score[i][j][2 * half], p.scale_log2, -reference));
-                    float second = exp2_fast(fmaf(score[i][j][2 * half + 1], p.scale_log2, -reference));
-                    total[i][half] += first;
-                    total[i][half] += second;
-                    weight[i][j / 2][half + j % 2 * 2] = pack_act2(first, second);
-                }
-            }
+            for (int half = 0; half < 2; half++)
+                weigh_row<DIM>(score[i], half, p.scale_log2, state.maximum[i][half], state.total[i][half], state.sum[i],
+                               weight[i]);
 
         copy_async_wait<0>();
         __syncthreads(); /* values are there, and the keys are no longer read */
-        if (step + 1 < end) {
+        if (step + 1 < mine.end) {
             advance(p, &cursor, (step + 1) * KEYS);
             load_keys(keys, step + 1, false);
         }
-#pragma unroll
-        for (int k = 0; k < KEYS; k += 16) {
-#pragma unroll
-            for (int d = 0; d < DIM / 8; d += 2) {
-                uint32_t two[4];
-                load_matrices_transposed(two, values + (k + lane % 16) * STRIDE + 8 * d + lane / 16 * 8);
-                const uint32_t b[2][2] = {{two[0], two[1]}, {two[2], two[3]}};
-#pragma unroll
-                for (int i = 0; i < PIECES; i++) {
-                    mma_16x8x16(sum[i][d], weight[i][k / 16], b[0]);
-                    mma_16x8x16(sum[i][d + 1], weight[i][k / 16], b[1]);
-                }
-            }
-        }
+        add_values<DIM>(state.sum, weight, values);
     }
     copy_async_commit(); /* nothing may be under way at the end: the queries, when there was no step */
     copy_async_wait<0>();
-
-#pragma unroll
-    for (int i = 0; i < PIECES; i++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float all = total[i][half];
-            all += __shfl_xor_sync(0xffffffffu, all, 1);
-            all += __shfl_xor_sync(0xffffffffu, all, 2);
-            int row = warp_row + 16 * i + 8 * half + lane / 4;
-            if (row >= rows)
-                continue;
-            if (batch.partial) {
-                size_t at = (size_t)blockIdx.y * (size_t)batch.rows + (size_t)blockIdx.x * ROWS + (size_t)row;
-                if (lane % 4 == 0) {
-                    batch.statistics[2 * at] = __fmul_rn(maximum[i][half], p.scale_log2);
-                    batch.statistics[2 * at + 1] = all;
-                }
-#pragma unroll
-                for (int d = 0; d < DIM / 8; d++)
-                    *(float2 *)(batch.partial + at * DIM + 8 * d + lane % 4 * 2) =
-                        make_float2(sum[i][d][2 * half], sum[i][d][2 * half + 1]);
-                continue;
-            }
-            float factor = all > 0.0f ? 1.0f / all : 0.0f;
-            int query = (first_row + row) / p.group, head = kv_head * p.group + (first_row + row) % p.group;
-            bf16 *out = p.out + (size_t)query * (size_t)p.out_stride + (size_t)head * (size_t)p.head_dim;
-#pragma unroll
-            for (int d = 0; d < DIM / 8; d++) {
-                int column = 8 * d + lane % 4 * 2;
-                float v0 = sum[i][d][2 * half] * factor, v1 = sum[i][d][2 * half + 1] * factor;
-                if (ALIGNED) {
-                    if (column < p.head_dim)
-                        store_act2(out + column, v0, v1);
-                    continue;
-                }
-                if (column < p.head_dim)
-                    store_act(out + column, v0);
-                if (column + 1 < p.head_dim)
-                    store_act(out + column + 1, v1);
-            }
-        }
+    store_rows<DIM, PIECES, ALIGNED>(batch, p, mine, ROWS, warp_row, state);
 }
 
 /* Joins what the parts of the keys came to; a warp takes a row. */
@@ -280,8 +359,7 @@ __global__ void __launch_bounds__(COMBINE_WARPS * 32)
             if (lane + 32 * i < dim)
                 value[i] = fmaf(factor, batch.partial[at * (size_t)dim + (size_t)(lane + 32 * i)], value[i]);
     }
-    int query = row / p.group, head = kv_head * p.group + row % p.group;
-    bf16 *out = p.out + (size_t)query * (size_t)p.out_stride + (size_t)head * (size_t)p.head_dim;
+    bf16 *out = p.out + place_of_row(p, kv_head, row, p.out_stride);
 #pragma unroll
     for (int i = 0; i < 4; i++)
         if (lane + 32 * i < p.head_dim)

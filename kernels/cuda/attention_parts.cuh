@@ -45,6 +45,36 @@ __device__ inline void advance(const struct attention_problem &p, struct key_cur
         at->first_key += p.segment[at->segment++].rows;
 }
 
+/* Where a row's first element lies in the queries or in the result, whose rows are `stride` apart. */
+__device__ __forceinline__ size_t place_of_row(const struct attention_problem &p, int kv_head, int row, int stride)
+{
+    int query = row / p.group, head = kv_head * p.group + row % p.group;
+    return (size_t)query * (size_t)stride + (size_t)head * (size_t)p.head_dim;
+}
+
+/* Where a key, or its value, begins; `at` goes forward to it. */
+__device__ __forceinline__ const bf16 *place_of_key(const struct attention_problem &p, struct key_cursor *at, int kv_head,
+                                                    int key, bool values_wanted)
+{
+    advance(p, at, key);
+    const bf16 *base = values_wanted ? p.segment[at->segment].values : p.segment[at->segment].keys;
+    return base + (size_t)(key - at->first_key) * (size_t)p.segment[at->segment].stride +
+           (size_t)kv_head * (size_t)p.head_dim;
+}
+
+/* Over the four lanes that hold a row of a fragment (mma.cuh). */
+__device__ __forceinline__ float max_of_four(float value)
+{
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 1));
+    return fmaxf(value, __shfl_xor_sync(0xffffffffu, value, 2));
+}
+
+__device__ __forceinline__ float sum_of_four(float value)
+{
+    value += __shfl_xor_sync(0xffffffffu, value, 1);
+    return value + __shfl_xor_sync(0xffffffffu, value, 2);
+}
+
 /* A problem with heads of up to 128 dimensions, by our own kernels. attention.cu */
 void attention_own(struct cuda_state *state, const struct attention_problem *problem);
 

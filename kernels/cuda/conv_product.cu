@@ -40,140 +40,181 @@ template <int CHUNK> __device__ inline void copy_chunk(bf16 *to, const bf16 *fro
         copy_async_8(to, from, valid);
 }
 
+/* What one thread copies: its place along the depth, which it steps without division, and what lies there for each of
+ * the rows it copies for (row, row + ROW_STEP, ...). */
+template <int CHUNK> struct copier {
+    static constexpr int chunks = DEPTH / CHUNK;       /* of a row */
+    static constexpr int row_step = THREADS / chunks;  /* rows that one round of copies covers */
+    static constexpr int rounds = ROWS / row_step;
+
+    int row, k;              /* in the tile */
+    int depth, depth_end;
+    int channel, t, h, w;    /* of the tap */
+    conv_corner corner[rounds];
+    const bf16 *under[rounds];
+};
+
+/* Bring `channel` back below in_channels, tap by tap. */
+template <int CHUNK> __device__ __forceinline__ void next_taps(const conv_problem &p, copier<CHUNK> &c)
+{
+    while (c.channel >= p.in_channels) {
+        c.channel -= p.in_channels;
+        if (++c.w == p.kernel_w) {
+            c.w = 0;
+            if (++c.h == p.kernel_h) {
+                c.h = 0;
+                c.t++;
+            }
+        }
+    }
+    if (c.depth < c.depth_end)
+#pragma unroll
+        for (int i = 0; i < c.rounds; i++)
+            c.under[i] = conv_under_tap(p, c.corner[i], c.t, c.h, c.w);
+}
+
+template <int CHUNK>
+__device__ __forceinline__ void start_copier(const conv_problem &p, copier<CHUNK> &c, int first_pixel, int last_pixel)
+{
+    const int thread = threadIdx.x;
+    c.row = thread / c.chunks;
+    c.k = thread % c.chunks * CHUNK;
+    c.t = conv_first_tap(p, last_pixel);
+    c.h = c.w = 0;
+    c.channel = c.k;
+    c.depth = c.t * p.kernel_h * p.kernel_w * p.in_channels + c.k;
+    c.depth_end = p.kernel_t * p.kernel_h * p.kernel_w * p.in_channels;
+#pragma unroll
+    for (int i = 0; i < c.rounds; i++)
+        c.corner[i] = conv_corner_of(p, min(first_pixel + c.row + i * c.row_step, last_pixel));
+    next_taps(p, c);
+}
+
+/* Start the copies of one step into a stage's tiles, left [ROWS, DEPTH] and right [COLUMNS, DEPTH], and step on. */
+template <int COLUMNS, int CHUNK>
+__device__ __forceinline__ void copy_tiles(const conv_problem &p, copier<CHUNK> &c, bf16 *left, bf16 *right,
+                                           int first_column)
+{
+    constexpr int column_rounds = (COLUMNS + c.row_step - 1) / c.row_step;
+    bool inside = c.depth < c.depth_end;
+#pragma unroll
+    for (int i = 0; i < c.rounds; i++) {
+        bool valid = inside && c.under[i];
+        copy_chunk<CHUNK>(left + place(c.row + i * c.row_step, c.k), valid ? c.under[i] + c.channel : p.x, valid);
+    }
+#pragma unroll
+    for (int i = 0; i < column_rounds; i++) {
+        int row = c.row + i * c.row_step, column = first_column + row;
+        bool valid = inside && column < p.out_channels;
+        if (row < COLUMNS)
+            copy_chunk<CHUNK>(right + place(row, c.k),
+                              valid ? p.weight + (long long)column * c.depth_end + c.depth : p.weight, valid);
+    }
+    c.depth += DEPTH;
+    c.channel += DEPTH;
+    if (c.channel >= p.in_channels)
+        next_taps(p, c);
+}
+
+/* sum += left right^T: a warp's part, from warp_row and warp_column on, of a stage's tiles. */
+template <int ROW_TILES, int COLUMN_TILES>
+__device__ __forceinline__ void multiply(float (&sum)[ROW_TILES][COLUMN_TILES][4], const bf16 *left, const bf16 *right,
+                                         int warp_row, int warp_column)
+{
+    const int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < DEPTH; k += 16) {
+        uint32_t a[ROW_TILES][4], b[COLUMN_TILES / 2][4];
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++) /* matrices: rows 0-7, rows 8-15, then the same 8 deeper */
+            load_matrices(a[i], left + place(warp_row + i * 16 + lane % 16, k + lane / 16 * 8));
+#pragma unroll
+        for (int j = 0; j < COLUMN_TILES / 2; j++) /* columns 0-7 in both halves of the depth, then columns 8-15 */
+            load_matrices(b[j], right + place(warp_column + j * 16 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8));
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+            for (int j = 0; j < COLUMN_TILES; j++) {
+                uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+                mma_16x8x16(sum[i][j], a[i], pair);
+            }
+    }
+}
+
+/* Two neighbouring results of a pixel, the second only where there is such a channel. */
+__device__ __forceinline__ void store_two(const conv_problem &p, bf16 *out, bool in_pairs, bool has_second, float first,
+                                          float second)
+{
+    if (in_pairs) {
+        const float2 old = p.add ? load_act2(out) : make_float2(0.0f, 0.0f);
+        store_act2(out, old.x + first, old.y + second);
+        return;
+    }
+    store_act(out, p.add ? load_act(out) + first : first);
+    if (has_second)
+        store_act(out + 1, p.add ? load_act(out + 1) + second : second);
+}
+
+/* A warp's sums, with bias and what was there before, go to `out` from first_pixel and first_column on. */
+template <int ROW_TILES, int COLUMN_TILES>
+__device__ __forceinline__ void store_sums(const conv_problem &p, const float (&sum)[ROW_TILES][COLUMN_TILES][4],
+                                           int first_pixel, int last_pixel, int first_column)
+{
+    const int lane = (int)threadIdx.x % 32;
+    const bool in_pairs = p.out_channels % 2 == 0 && reinterpret_cast<uintptr_t>(p.out) % 4 == 0;
+#pragma unroll
+    for (int j = 0; j < COLUMN_TILES; j++) {
+        const int column = first_column + j * 8 + lane % 4 * 2;
+        const bool has_first = column < p.out_channels, has_second = column + 1 < p.out_channels;
+        const float first_bias = p.bias && has_first ? p.bias[column] : 0.0f;
+        const float second_bias = p.bias && has_second ? p.bias[column + 1] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < ROW_TILES; i++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) { /* of the 16 rows of an mma */
+                const int pixel = first_pixel + i * 16 + half * 8 + lane / 4;
+                if (pixel <= last_pixel && has_first)
+                    store_two(p, p.out + static_cast<long long>(pixel) * p.out_channels + column, in_pairs, has_second,
+                              sum[i][j][half * 2] + first_bias, sum[i][j][half * 2 + 1] + second_bias);
+            }
+    }
+}
+
 template <int COLUMNS, int CHUNK> __global__ void __launch_bounds__(THREADS, 2) conv_product(const conv_problem p)
 {
     using tile = layout<COLUMNS>;
-    constexpr int chunks = DEPTH / CHUNK;         /* of a row */
-    constexpr int row_step = THREADS / chunks;    /* rows that one round of copies covers */
-    constexpr int rounds = ROWS / row_step;
-    constexpr int column_rounds = (COLUMNS + row_step - 1) / row_step;
     DYNAMIC_SHARED(bf16, left); /* [STAGES][ROWS, DEPTH], and after it [STAGES][COLUMNS, DEPTH] */
     bf16 *right = left + STAGES * ROWS * DEPTH;
 
-    const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
+    const int warp = (int)threadIdx.x / 32;
     const int first_pixel = (int)blockIdx.x * ROWS, first_column = (int)blockIdx.y * COLUMNS;
     const int last_pixel = min(first_pixel + ROWS, p.pixels) - 1;
-    const int depth_end = p.kernel_t * p.kernel_h * p.kernel_w * p.in_channels;
-    const int first_t = conv_first_tap(p, last_pixel);
-    const int depth_first = first_t * p.kernel_h * p.kernel_w * p.in_channels;
-    const int steps = (depth_end - depth_first + DEPTH - 1) / DEPTH;
-
-    /* This thread's place along the depth, and what lies there for each of its rows. */
-    const int copy_row = thread / chunks, copy_k = thread % chunks * CHUNK;
-    int depth = depth_first + copy_k;
-    int channel = copy_k, t = first_t, h = 0, w = 0;
-    conv_corner corner[rounds];
-    const bf16 *under[rounds];
-#pragma unroll
-    for (int i = 0; i < rounds; i++)
-        corner[i] = conv_corner_of(p, min(first_pixel + copy_row + i * row_step, last_pixel));
-
-    auto next_taps = [&] { /* brings `channel` back below in_channels */
-        while (channel >= p.in_channels) {
-            channel -= p.in_channels;
-            if (++w == p.kernel_w) {
-                w = 0;
-                if (++h == p.kernel_h) {
-                    h = 0;
-                    t++;
-                }
-            }
-        }
-        if (depth < depth_end)
-#pragma unroll
-            for (int i = 0; i < rounds; i++)
-                under[i] = conv_under_tap(p, corner[i], t, h, w);
-    };
-    next_taps();
-
-    auto copy_tiles = [&](int stage) { /* and step on along the depth */
-        bool inside = depth < depth_end;
-#pragma unroll
-        for (int i = 0; i < rounds; i++) {
-            bool valid = inside && under[i];
-            copy_chunk<CHUNK>(left + stage * ROWS * DEPTH + place(copy_row + i * row_step, copy_k),
-                              valid ? under[i] + channel : p.x, valid);
-        }
-#pragma unroll
-        for (int i = 0; i < column_rounds; i++) {
-            int row = copy_row + i * row_step, column = first_column + row;
-            bool valid = inside && column < p.out_channels;
-            if (row < COLUMNS)
-                copy_chunk<CHUNK>(right + stage * COLUMNS * DEPTH + place(row, copy_k),
-                                  valid ? p.weight + (long long)column * depth_end + depth : p.weight, valid);
-        }
-        depth += DEPTH;
-        channel += DEPTH;
-        if (channel >= p.in_channels)
-            next_taps();
-    };
-
     const int warp_row = warp / tile::warps_across * tile::warp_rows;
     const int warp_column = warp % tile::warps_across * tile::warp_columns;
-    float sum[tile::row_tiles][tile::column_tiles][4] = {};
 
-    auto multiply = [&](int stage) {
-#pragma unroll
-        for (int k = 0; k < DEPTH; k += 16) {
-            uint32_t a[tile::row_tiles][4], b[tile::column_tiles / 2][4];
-#pragma unroll
-            for (int i = 0; i < tile::row_tiles; i++) /* matrices: rows 0-7, rows 8-15, then the same 8 deeper */
-                load_matrices(a[i], left + stage * ROWS * DEPTH + place(warp_row + i * 16 + lane % 16, k + lane / 16 * 8));
-#pragma unroll
-            for (int j = 0; j < tile::column_tiles / 2; j++) /* columns 0-7 in both halves of
-                                                              * the depth, then columns 8-15 */
-                load_matrices(b[j], right + stage * COLUMNS * DEPTH +
-                                        place(warp_column + j * 16 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8));
-#pragma unroll
-            for (int i = 0; i < tile::row_tiles; i++)
-#pragma unroll
-                for (int j = 0; j < tile::column_tiles; j++) {
-                    uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-                    mma_16x8x16(sum[i][j], a[i], pair);
-                }
-        }
+    copier<CHUNK> c;
+    start_copier(p, c, first_pixel, last_pixel);
+    const int steps = (c.depth_end - (c.depth - c.k) + DEPTH - 1) / DEPTH;
+    auto copy_to = [&](int stage) {
+        copy_tiles<COLUMNS>(p, c, left + stage * ROWS * DEPTH, right + stage * COLUMNS * DEPTH, first_column);
     };
 
+    float sum[tile::row_tiles][tile::column_tiles][4] = {};
     for (int step = 0; step < STAGES - 1; step++) {
         if (step < steps)
-            copy_tiles(step);
+            copy_to(step);
         copy_async_commit();
     }
     for (int step = 0; step < steps; step++) {
         copy_async_wait<STAGES - 2>();
         __syncthreads(); /* this step's tiles are there for all, and all are done with the stage filled next */
         if (step + STAGES - 1 < steps)
-            copy_tiles((step + STAGES - 1) % STAGES);
+            copy_to((step + STAGES - 1) % STAGES);
         copy_async_commit();
-        multiply(step % STAGES);
+        const int stage = step % STAGES;
+        multiply(sum, left + stage * ROWS * DEPTH, right + stage * COLUMNS * DEPTH, warp_row, warp_column);
     }
-
-    const bool in_pairs = p.out_channels % 2 == 0 && reinterpret_cast<uintptr_t>(p.out) % 4 == 0;
-#pragma unroll
-    for (int j = 0; j < tile::column_tiles; j++) {
-        const int column = first_column + warp_column + j * 8 + lane % 4 * 2;
-        const bool has_first = column < p.out_channels, has_second = column + 1 < p.out_channels;
-        const float first_bias = p.bias && has_first ? p.bias[column] : 0.0f;
-        const float second_bias = p.bias && has_second ? p.bias[column + 1] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < tile::row_tiles; i++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) { /* of the 16 rows of an mma */
-                const int pixel = first_pixel + warp_row + i * 16 + half * 8 + lane / 4;
-                if (pixel > last_pixel || !has_first)
-                    continue;
-                bf16 *out = p.out + static_cast<long long>(pixel) * p.out_channels + column;
-                float first = sum[i][j][half * 2] + first_bias, second = sum[i][j][half * 2 + 1] + second_bias;
-                if (in_pairs) {
-                    const float2 old = p.add ? load_act2(out) : make_float2(0.0f, 0.0f);
-                    store_act2(out, old.x + first, old.y + second);
-                } else {
-                    store_act(out, p.add ? load_act(out) + first : first);
-                    if (has_second)
-                        store_act(out + 1, p.add ? load_act(out + 1) + second : second);
-                }
-            }
-    }
+    store_sums(p, sum, first_pixel + warp_row, last_pixel, first_column + warp_column);
 }
 
 /* How many channels one copy can move: 8, 4, or 0 when not even 4. */

@@ -43,6 +43,88 @@ __device__ inline void load_slice(bf16 *shared, const bf16 *matrix, int stride, 
     }
 }
 
+/* Where a block's tile begins in `out`. */
+struct corner {
+    int row, column;
+};
+
+/* Blocks that run together share rows and columns: SWEEP_ROWS tiles of rows before the next tile of columns. */
+template <int TILE_ROWS, int TILE_COLUMNS>
+__device__ __forceinline__ struct corner tile_of_block(int row_tiles, int column_tiles)
+{
+    int sweep = (int)blockIdx.x / (SWEEP_ROWS * column_tiles), within = (int)blockIdx.x % (SWEEP_ROWS * column_tiles);
+    int sweep_rows = row_tiles - sweep * SWEEP_ROWS < SWEEP_ROWS ? row_tiles - sweep * SWEEP_ROWS : SWEEP_ROWS;
+    return {(sweep * SWEEP_ROWS + within % sweep_rows) * TILE_ROWS, within / sweep_rows * TILE_COLUMNS};
+}
+
+/* sum += left right^T, a warp's part of a slice: left and right point at the first of its rows of each. */
+template <int ROW_PIECES, int COLUMN_PIECES>
+__device__ __forceinline__ void multiply_slice(float (&sum)[ROW_PIECES][COLUMN_PIECES][4], const bf16 *left,
+                                               const bf16 *right)
+{
+    int lane = (int)threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < DEPTH; k += 16) {
+        uint32_t a[ROW_PIECES][4], b[COLUMN_PIECES][2];
+#pragma unroll
+        for (int i = 0; i < ROW_PIECES; i++)
+            load_matrices(a[i], left + (16 * i + lane % 16) * STRIDE + k + lane / 16 * 8);
+#pragma unroll
+        for (int j = 0; j < COLUMN_PIECES; j += 2) {
+            uint32_t two[4];
+            load_matrices(two, right + (8 * j + lane % 8 + lane / 16 * 8) * STRIDE + k + lane / 8 % 2 * 8);
+            b[j][0] = two[0], b[j][1] = two[1], b[j + 1][0] = two[2], b[j + 1][1] = two[3];
+        }
+#pragma unroll
+        for (int i = 0; i < ROW_PIECES; i++)
+#pragma unroll
+            for (int j = 0; j < COLUMN_PIECES; j++)
+                mma_16x8x16(sum[i][j], a[i], b[j]);
+    }
+}
+
+/* Two neighbouring results of a row, the second only where the row goes on. */
+__device__ __forceinline__ void store_two(const struct product &p, bf16 *out, bool in_pairs, bool has_second, float v0,
+                                          float v1)
+{
+    if (in_pairs && has_second) {
+        if (p.add) {
+            float2 old = load_act2(out);
+            v0 += old.x;
+            v1 += old.y;
+        }
+        store_act2(out, v0, v1);
+        return;
+    }
+    store_act(out, p.add ? v0 + load_act(out) : v0);
+    if (has_second)
+        store_act(out + 1, p.add ? v1 + load_act(out + 1) : v1);
+}
+
+/* A warp's sums, with bias and what was there before, go to `out` from `first` on. */
+template <int ROW_PIECES, int COLUMN_PIECES>
+__device__ __forceinline__ void store_sums(const struct product &p, const float (&sum)[ROW_PIECES][COLUMN_PIECES][4],
+                                           struct corner first)
+{
+    int lane = (int)threadIdx.x % 32;
+    bool pairs = p.out_stride % 2 == 0 && (uintptr_t)p.out % 4 == 0;
+#pragma unroll
+    for (int j = 0; j < COLUMN_PIECES; j++) {
+        int column = first.column + 8 * j + lane % 4 * 2;
+        float bias0 = p.bias && column < p.columns ? p.bias[column] : 0.0f;
+        float bias1 = p.bias && column + 1 < p.columns ? p.bias[column + 1] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < ROW_PIECES; i++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = first.row + 16 * i + lane / 4 + 8 * half;
+                if (row < p.rows && column < p.columns)
+                    store_two(p, p.out + (size_t)row * (size_t)p.out_stride + column, pairs, column + 1 < p.columns,
+                              sum[i][j][2 * half] + bias0, sum[i][j][2 * half + 1] + bias1);
+            }
+    }
+}
+
 /* A warp's part of a tile is [WARP_ROWS, WARP_COLUMNS]. */
 template <int TILE_ROWS, int TILE_COLUMNS, int WARP_ROWS, int WARP_COLUMNS, int VECTOR>
 __global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_COLUMNS) * 32)
@@ -50,28 +132,22 @@ __global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_C
 {
     constexpr int warps_across = TILE_COLUMNS / WARP_COLUMNS;
     constexpr int threads = TILE_ROWS / WARP_ROWS * warps_across * 32;
-    constexpr int row_pieces = WARP_ROWS / 16, column_pieces = WARP_COLUMNS / 8;
     DYNAMIC_SHARED(bf16, shared);
     bf16 *left = shared, *right = shared + STAGES * TILE_ROWS * STRIDE;
 
-    /* Blocks that run together share rows and columns: SWEEP_ROWS tiles of rows before the next tile of columns. */
-    int sweep = (int)blockIdx.x / (SWEEP_ROWS * column_tiles), within = (int)blockIdx.x % (SWEEP_ROWS * column_tiles);
-    int sweep_rows = row_tiles - sweep * SWEEP_ROWS < SWEEP_ROWS ? row_tiles - sweep * SWEEP_ROWS : SWEEP_ROWS;
-    int first_row = (sweep * SWEEP_ROWS + within % sweep_rows) * TILE_ROWS;
-    int first_column = within / sweep_rows * TILE_COLUMNS;
-
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    struct corner tile = tile_of_block<TILE_ROWS, TILE_COLUMNS>(row_tiles, column_tiles);
+    int warp = (int)threadIdx.x / 32;
     int warp_row = warp / warps_across * WARP_ROWS, warp_column = warp % warps_across * WARP_COLUMNS;
     int slices = (p.depth + DEPTH - 1) / DEPTH;
-    float sum[row_pieces][column_pieces][4] = {};
+    float sum[WARP_ROWS / 16][WARP_COLUMNS / 8][4] = {};
 
     auto load = [&](int slice) {
         if (slice < slices) {
             int stage = slice % STAGES;
-            load_slice<TILE_ROWS, threads, VECTOR>(left + stage * TILE_ROWS * STRIDE, p.left, p.left_stride, first_row,
+            load_slice<TILE_ROWS, threads, VECTOR>(left + stage * TILE_ROWS * STRIDE, p.left, p.left_stride, tile.row,
                                                    p.rows, slice * DEPTH, p.depth);
             load_slice<TILE_COLUMNS, threads, 8>(right + stage * TILE_COLUMNS * STRIDE, p.right, p.right_stride,
-                                                 first_column, p.columns, slice * DEPTH, p.right_stride);
+                                                 tile.column, p.columns, slice * DEPTH, p.right_stride);
         }
         copy_async_commit(); /* empty past the end, so that the count of groups stays right */
     };
@@ -81,58 +157,11 @@ __global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_C
         copy_async_wait<STAGES - 2>();
         __syncthreads(); /* this slice has arrived for all, and all have left the buffer filled next */
         load(slice + STAGES - 1);
-        const bf16 *left_slice = left + slice % STAGES * TILE_ROWS * STRIDE;
-        const bf16 *right_slice = right + slice % STAGES * TILE_COLUMNS * STRIDE;
-#pragma unroll
-        for (int k = 0; k < DEPTH; k += 16) {
-            uint32_t a[row_pieces][4], b[column_pieces][2];
-#pragma unroll
-            for (int i = 0; i < row_pieces; i++)
-                load_matrices(a[i], left_slice + (warp_row + 16 * i + lane % 16) * STRIDE + k + lane / 16 * 8);
-#pragma unroll
-            for (int j = 0; j < column_pieces; j += 2) {
-                uint32_t two[4];
-                load_matrices(two, right_slice + (warp_column + 8 * j + lane % 8 + lane / 16 * 8) * STRIDE + k +
-                                       lane / 8 % 2 * 8);
-                b[j][0] = two[0], b[j][1] = two[1], b[j + 1][0] = two[2], b[j + 1][1] = two[3];
-            }
-#pragma unroll
-            for (int i = 0; i < row_pieces; i++)
-#pragma unroll
-                for (int j = 0; j < column_pieces; j++)
-                    mma_16x8x16(sum[i][j], a[i], b[j]);
-        }
+        int stage = slice % STAGES;
+        multiply_slice(sum, left + (stage * TILE_ROWS + warp_row) * STRIDE,
+                       right + (stage * TILE_COLUMNS + warp_column) * STRIDE);
     }
-
-    bool pairs = p.out_stride % 2 == 0 && (uintptr_t)p.out % 4 == 0;
-#pragma unroll
-    for (int j = 0; j < column_pieces; j++) {
-        int column = first_column + warp_column + 8 * j + lane % 4 * 2;
-        float bias0 = p.bias && column < p.columns ? p.bias[column] : 0.0f;
-        float bias1 = p.bias && column + 1 < p.columns ? p.bias[column + 1] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < row_pieces; i++)
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                int row = first_row + warp_row + 16 * i + lane / 4 + 8 * half;
-                if (row >= p.rows || column >= p.columns)
-                    continue;
-                float v0 = sum[i][j][2 * half] + bias0, v1 = sum[i][j][2 * half + 1] + bias1;
-                bf16 *out = p.out + (size_t)row * (size_t)p.out_stride + column;
-                if (pairs && column + 1 < p.columns) {
-                    if (p.add) {
-                        float2 old = load_act2(out);
-                        v0 += old.x;
-                        v1 += old.y;
-                    }
-                    store_act2(out, v0, v1);
-                } else {
-                    store_act(out, p.add ? v0 + load_act(out) : v0);
-                    if (column + 1 < p.columns)
-                        store_act(out + 1, p.add ? v1 + load_act(out + 1) : v1);
-                }
-            }
-    }
+    store_sums(p, sum, {tile.row + warp_row, tile.column + warp_column});
 }
 
 template <int TILE_ROWS, int TILE_COLUMNS, int WARP_ROWS, int WARP_COLUMNS, int VECTOR>

@@ -21,10 +21,6 @@ DECLARED_AND_DEFINED = ("base", "protocol", "kernels", "tools")
 LONG_FILES = {"tests/unit/test_server.c"}
 LONG_FUNCTIONS = {
     "comfyui_nodes/parts_nodes.py: define_schema",
-    "kernels/cuda/attention.cu: attention_kernel",
-    "kernels/cuda/attention_wide.cu: attention_wide_kernel",
-    "kernels/cuda/conv_product.cu: conv_product",
-    "kernels/cuda/product.cu: product_kernel",
 }
 WIDE_COMMENTS = {
     "daemon/blobs.c",
