@@ -75,6 +75,40 @@ class LancedEncode(io.ComfyNode):
         return io.NodeOutput(latent_of(np.concatenate([result.latents for result in results])))
 
 
+def part_of_schedule_inputs() -> list[io.Input]:
+    """Which steps a sampler does, and what noise it starts from and leaves: as KSampler and KSampler (Advanced)."""
+    return [
+        io.Float.Input(
+            "denoise",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="How much of the latent is made anew; lower values keep more of it.",
+        ),
+        io.Combo.Input(
+            "add_noise",
+            options=["enable", "disable"],
+            default="enable",
+            tooltip="disable: the latent comes from another sampler that returned it with leftover noise.",
+        ),
+        io.Int.Input("start_at_step", default=0, min=0, max=MAX_STEPS, tooltip="The first step that is done."),
+        io.Int.Input(
+            "end_at_step",
+            default=MAX_STEPS,
+            min=0,
+            max=MAX_STEPS,
+            tooltip="The first step that is not done any more; past the last step: all are.",
+        ),
+        io.Combo.Input(
+            "return_with_leftover_noise",
+            options=["disable", "enable"],
+            default="disable",
+            tooltip="enable: an early end leaves the noise of that moment, for another sampler to go on.",
+        ),
+    ]
+
+
 class LancedSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -95,34 +129,7 @@ class LancedSampler(io.ComfyNode):
                 prompt_input("What the picture or video shows; with a source: what to change in it."),
                 *sampling_inputs("the result follows the prompt"),
                 seed_input("The noise, drawn as KSampler draws it."),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="How much of the latent is made anew; lower values keep more of it.",
-                ),
-                io.Combo.Input(
-                    "add_noise",
-                    options=["enable", "disable"],
-                    default="enable",
-                    tooltip="disable: the latent comes from another sampler that returned it with leftover noise.",
-                ),
-                io.Int.Input("start_at_step", default=0, min=0, max=MAX_STEPS, tooltip="The first step that is done."),
-                io.Int.Input(
-                    "end_at_step",
-                    default=MAX_STEPS,
-                    min=0,
-                    max=MAX_STEPS,
-                    tooltip="The first step that is not done any more; past the last step: all are.",
-                ),
-                io.Combo.Input(
-                    "return_with_leftover_noise",
-                    options=["disable", "enable"],
-                    default="disable",
-                    tooltip="enable: an early end leaves the noise of that moment, for another sampler to go on.",
-                ),
+                *part_of_schedule_inputs(),
                 fps_input("Frames per second of a source that is an IMAGE batch; a VIDEO knows its own."),
                 io.MultiType.Input(
                     "source",

@@ -38,7 +38,10 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN_DATA = Path("tests/golden/data")
 STAGE_LIMIT_SECONDS = 1800
 # Of the unit tests, those that take longest: they begin first, so that none of them runs alone at the end.
-LONGEST_TESTS = ("test_server", "test_job", "test_prefix_cache", "test_releases", "test_cuda_graph", "test_cuda_memory")
+LONGEST_TESTS = (
+    "test_server", "test_server_connections", "test_server_process", "test_job", "test_prefix_cache", "test_releases",
+    "test_cuda_graph", "test_cuda_memory",
+)
 # Slow under the thread sanitizer, and what they test starts no thread (libav's own, in tests of videos, it cannot
 # judge).
 SINGLE_THREADED_TESTS = (

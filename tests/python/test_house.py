@@ -18,10 +18,8 @@ MOST_COLUMNS = 120
 DECLARED_AND_DEFINED = ("base", "protocol", "kernels", "tools")
 
 # What does not hold yet. These lists only get shorter.
-LONG_FILES = {"tests/unit/test_server.c"}
-LONG_FUNCTIONS = {
-    "comfyui_nodes/parts_nodes.py: define_schema",
-}
+LONG_FILES: set[str] = set()
+LONG_FUNCTIONS: set[str] = set()
 WIDE_COMMENTS = {
     "daemon/blobs.c",
     "daemon/blobs.h",
@@ -39,7 +37,6 @@ WIDE_COMMENTS = {
     "daemon/worker.h",
     "protocol/client.c",
     "protocol/known_parameters.h",
-    "tests/unit/test_server.c",
 }
 
 
