@@ -66,7 +66,7 @@ CUDA_OBJECTS      = $(patsubst %,$(CUDA_BUILD)/%.o,$(notdir $(CUDA_SOURCES)))
 EMULATED_OBJECTS  = $(patsubst %,$(BUILD)/emulated/%.o,$(notdir $(CUDA_SOURCES) $(wildcard tests/cuda_emulation/*.cpp)))
 EMULATED_PLUGIN   = $(BUILD)/tests/liblanced_cuda_emulated.so
 
-# tools/media (pictures and videos as files) is no program of its own: lancectl is linked with it.
+# tools/media (pictures and videos as files) is no program of its own: lancectl and lance-quant are linked with it.
 MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
 # The parts of the tools, apart from each program's main.c, for their unit tests; but lance-quant's, of which two have lancectl's names.
 TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c tools/lance-quant/%,$(wildcard tools/*/*.c tools/*/*/*.c)))
@@ -138,9 +138,9 @@ define program # path of the program, folder of its sources, libraries
 $(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c $(2)/*/*.c)) $(3)
 	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$(filter %.o %.a,$$^) -o $$@ $$(LIBS)
 endef
-$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(CLIENT_LIBRARIES),$(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(LIBRARIES)))))
+$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(CLIENT_LIBRARIES),$(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(if $(filter %/lance-quant,$(tool)),$(BUILD)/libmedia.a) $(LIBRARIES)))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
-$(BUILD)/lancectl $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
+$(BUILD)/lancectl $(BUILD)/lance-quant $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
 # Linear algebra, for the quantiser alone.
 $(BUILD)/lance-quant: LIBS += -lopenblas
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES) | $(RECORDED_TOKENIZER)

@@ -1,6 +1,7 @@
 /* test_lancectl_tasks.c: the command lines of all tasks, what they ask for, where results go, and example files. */
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/examples.h"
+#include "tools/media/example_file.h"
 #include "tools/lancectl/job.h"
 #include "tools/lancectl/output.h"
 

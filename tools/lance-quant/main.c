@@ -1,5 +1,6 @@
 /* main.c: lance-quant makes 4-bit checkpoints of Lance.
  *
+ *   lance-quant calibrate --model DIR --task TASK --examples FILE | --prompts FILE [--pictures DIR] ... -o FILE
  *   lance-quant apply --model DIR --stats FILE --form awq-int4|nvfp4 [--group 64|128] [--threads N] -o DIR
  *   lance-quant merge STATS... -o FILE
  *   lance-quant check DIR
@@ -9,24 +10,35 @@
  */
 #include <cblas.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/command_line.h"
 #include "base/mapped_file.h"
 #include "protocol/version.h"
 #include "tools/lance-quant/apply.h"
+#include "tools/lance-quant/calibrate_command.h"
 #include "tools/lance-quant/check.h"
+#include "tools/lance-quant/command.h"
 #include "tools/lance-quant/parallel.h"
 #include "tools/lance-quant/statistics.h"
 
-enum { EXIT_WRONG_COMMAND_LINE = 2, EXIT_INTERRUPTED = 130, DEFAULT_GROUP = 128 };
+enum { DEFAULT_GROUP = 128 };
 
 static const char usage[] =
     "lance-quant " LANCED_VERSION ": makes 4-bit checkpoints of Lance\n"
+    "\n"
+    "  lance-quant calibrate --model DIR --task TASK --examples FILE | --prompts FILE [...] -o STATS.safetensors\n"
+    "      runs jobs of a release and counts what goes into its linear layers\n"
+    "      --task TASK       t2i, t2v, i2v, image_edit, video_edit, x2t_image, x2t_video; several share the next file\n"
+    "      --examples FILE   an example file of the official code\n"
+    "      --prompts FILE    a prompt or question a line; with --pictures DIR, what they start from, in turn by name\n"
+    "      --samples N       of each task [all]\n"
+    "      --steps N, --size WxH, --frames N, --resolution NAME (of sources), --seed N [each task's own, seed 42]\n"
+    "      --no-moments      without products of inputs, which --recipe best wants: a much smaller file\n"
+    "      --resume          go on after Ctrl-C (which ends after the sample that runs; twice: at once)\n"
+    "      --vae FILE, --vit FILE, --backend auto|cpu|cuda, --threads N [all processors]\n"
     "\n"
     "  lance-quant apply --model DIR --stats FILE --form FORM -o DIR\n"
     "      quantises the release in bf16 or float32 in a folder; called again after it was cut off, it goes on\n"
@@ -44,46 +56,11 @@ static const char usage[] =
     "\n"
     "  lance-quant help, lance-quant --version\n";
 
-static volatile int interrupted;
-
-static void on_signal(int signal)
-{
-    (void)signal;
-    interrupted = 1;
-}
-
-static int complain(const struct error *error)
-{
-    fprintf(stderr, "lance-quant: %s\n", error->text);
-    return error->code == ERROR_CANCELLED ? EXIT_INTERRUPTED : EXIT_FAILURE;
-}
-
-static int wrong(const char *what)
-{
-    fprintf(stderr, "lance-quant: %s; lance-quant help explains it\n", what);
-    return EXIT_WRONG_COMMAND_LINE;
-}
-
-/* A whole number from low to high; false for another text. */
-static bool read_number(const char *text, long low, long high, int *out)
-{
-    char *end;
-    const long number = strtol(text, &end, 10);
-    *out = (int)number;
-    return end != text && *end == '\0' && number >= low && number <= high;
-}
-
 static bool read_form(const char *text, struct code_form *form)
 {
     const bool awq = strcmp(text, "awq-int4") == 0;
     form->format = awq ? WEIGHT_AWQ_INT4 : WEIGHT_NVFP4;
     return awq || strcmp(text, "nvfp4") == 0;
-}
-
-static int processors(void)
-{
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online < 1 ? 1 : online > PARALLEL_MOST_THREADS ? PARALLEL_MOST_THREADS : (int)online;
 }
 
 static int command_apply(int argc, char **argv)
@@ -97,7 +74,7 @@ static int command_apply(int argc, char **argv)
         {"output", required_argument, NULL, 'o'},
         {0},
     };
-    struct apply_options options = {.threads = processors()};
+    struct apply_options options = {.threads = command_processors()};
     struct error error;
     bool has_form = false;
     int group = 0;
@@ -108,26 +85,26 @@ static int command_apply(int argc, char **argv)
         case 'o': options.output = optarg; break;
         case 'f':
             if (!(has_form = read_form(optarg, &options.form)))
-                return wrong("--form: must be awq-int4 or nvfp4");
+                return command_wrong("--form: must be awq-int4 or nvfp4");
             break;
         case 'g':
-            if (!read_number(optarg, 64, 128, &group) || (group != 64 && group != 128))
-                return wrong("--group: must be 64 or 128");
+            if (!command_number(optarg, 64, 128, &group) || (group != 64 && group != 128))
+                return command_wrong("--group: must be 64 or 128");
             break;
         case 't':
-            if (!read_number(optarg, 1, PARALLEL_MOST_THREADS, &options.threads))
-                return wrong("--threads: must be from 1 to 64");
+            if (!command_number(optarg, 1, PARALLEL_MOST_THREADS, &options.threads))
+                return command_wrong("--threads: must be from 1 to 64");
             break;
-        default: complain(&error); return EXIT_WRONG_COMMAND_LINE;
+        default: command_complain(&error); return EXIT_WRONG_COMMAND_LINE;
         }
     }
     if (optind < argc || options.model == NULL || options.statistics == NULL || options.output == NULL || !has_form)
-        return wrong("apply needs --model, --stats, --form and -o, and nothing else");
+        return command_wrong("apply needs --model, --stats, --form and -o, and nothing else");
     if (group != 0 && options.form.format == WEIGHT_NVFP4)
-        return wrong("--group: NVFP4 has groups of 16");
+        return command_wrong("--group: NVFP4 has groups of 16");
     options.form.group = options.form.format == WEIGHT_NVFP4 ? NVFP4_GROUP : group != 0 ? group : DEFAULT_GROUP;
-    if (apply(&options, &interrupted, &error) != 0)
-        return complain(&error);
+    if (apply(&options, &command_interrupted, &error) != 0)
+        return command_complain(&error);
     printf("%s: put it beside the release that it was made from, whose tokenizer, ViT and VAE it uses\n",
            options.output);
     return EXIT_SUCCESS;
@@ -146,7 +123,7 @@ static int merge(char **files, int count, const char *output, struct error *erro
         statistics_close(other);
     }
     if (status == 0)
-        status = statistics_write(sum, output, error);
+        status = statistics_write(sum, output, NULL, error);
     if (status == 0)
         printf("%s: %d layers, %d of them with tokens, %d tasks\n", output, statistics_layers(sum),
                statistics_layers_seen(sum), statistics_tasks(sum));
@@ -161,17 +138,17 @@ static int command_merge(int argc, char **argv)
     struct error error;
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
         if (c != 'o') {
-            complain(&error);
+            command_complain(&error);
             return EXIT_WRONG_COMMAND_LINE;
         }
         output = optarg;
     }
     if (optind >= argc || output == NULL)
-        return wrong("merge needs at least one file of statistics, and -o");
+        return command_wrong("merge needs at least one file of statistics, and -o");
     const size_t length = strlen(output);
     if (length <= 12 || strcmp(output + length - 12, ".safetensors") != 0)
-        return wrong("-o: the name of the statistics must end in .safetensors");
-    return merge(argv + optind, argc - optind, output, &error) != 0 ? complain(&error) : EXIT_SUCCESS;
+        return command_wrong("-o: the name of the statistics must end in .safetensors");
+    return merge(argv + optind, argc - optind, output, &error) != 0 ? command_complain(&error) : EXIT_SUCCESS;
 }
 
 static int command_check(int argc, char **argv)
@@ -179,24 +156,24 @@ static int command_check(int argc, char **argv)
     struct error error;
     int problems;
     if (argc != 3 || argv[2][0] == '-')
-        return wrong("check needs one folder");
+        return command_wrong("check needs one folder");
     if (check(argv[2], &problems, &error) != 0)
-        return complain(&error);
+        return command_complain(&error);
     return problems > 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
-    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error like a full disk */
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    command_watch_signals();
     mapped_files_guard();
     openblas_set_num_threads(1); /* parallel.h has the threads */
     opterr = 0;
     optind = 2;
     if (strcmp(command, "apply") == 0)
         return command_apply(argc, argv);
+    if (strcmp(command, "calibrate") == 0)
+        return calibrate_command(argc, argv);
     if (strcmp(command, "merge") == 0)
         return command_merge(argc, argv);
     if (strcmp(command, "check") == 0)
@@ -205,5 +182,5 @@ int main(int argc, char **argv)
         return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     if (strcmp(command, "--version") == 0)
         return puts("lance-quant " LANCED_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    return wrong(*command ? "there is no such command" : "needs a command: apply, merge or check");
+    return command_wrong(*command ? "there is no such command" : "needs a command: calibrate, apply, merge or check");
 }

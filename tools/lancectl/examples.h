@@ -1,10 +1,7 @@
 /* examples.h: the command run: makes every entry of an example file of the official code.
  *
- * Such a file is one JSON object. Its keys name the outputs; a value is a prompt, or an object
- * with "interleave_array" (texts, and paths of pictures or videos), "element_dtype_array"
- * ("text", "image", "video") and "istarget_in_interleave". A text may be [system prompt,
- * question, expected answer]. Files are named as the official script does: the key as a number of
- * six digits, with .png or .mp4; prompts go into prompt.json, answers into result.json.
+ * tools/media/example_file.h says what is in such a file. Files are named as the official script does: the key as a
+ * number of six digits, with .png or .mp4; prompts go into prompt.json, answers into result.json.
  */
 #ifndef LANCECTL_EXAMPLES_H
 #define LANCECTL_EXAMPLES_H
@@ -29,10 +26,6 @@ int example_parse(struct example *out, const cJSON *entry, const char *task, str
 
 /* The output of a key without its extension, such as "000003" of "3.png"; malloc'ed, NULL: out of memory. */
 char *example_name(const char *key);
-
-/* Where a path of an example file is: below `root` if given, else below the file's folder or the nearest folder above
- * it that has it. malloc'ed; NULL: out of memory. */
-char *example_source_path(const char *path, const char *examples, const char *root);
 
 /* Make all entries. One that fails does not keep the others from being made. Prints its own errors. */
 enum exit_code examples_run(struct session *session, const struct arguments *arguments);

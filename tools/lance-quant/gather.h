@@ -1,0 +1,27 @@
+/* gather.h: adds up the inputs of a model's linear layers, as a tap (daemon/engine/tap.h) shows them, into statistics.
+ *
+ * Used by one thread, which is the one that steps jobs; its own threads live for one call. The sums are the same with
+ * any number of threads: each belongs to one, which adds in the order of the rows.
+ */
+#ifndef LANCE_QUANT_GATHER_H
+#define LANCE_QUANT_GATHER_H
+
+#include "daemon/engine/tap.h"
+#include "tools/lance-quant/statistics.h"
+
+struct gather;
+
+/* `statistics` is counted into, and outlives it. With `moments`, products of inputs as well. ERROR_NO_MEMORY. */
+int gather_open(struct gather **out, struct statistics *statistics, bool moments, int threads, struct error *error);
+void gather_close(struct gather *gather); /* NULL is allowed */
+
+/* For lance_tap_open, with the gather as its context. */
+void gather_watch(void *context, const struct linear_input *input);
+
+/* 0, or what went wrong since it was opened: statistics of other shapes, no memory, inputs that are no numbers. */
+int gather_check(const struct gather *gather, struct error *error);
+
+/* Rows that layer 0 saw, of both experts: tokens that went through the model. */
+uint64_t gather_tokens(const struct gather *gather);
+
+#endif
