@@ -155,6 +155,66 @@ static void a_large_file_is_read_once_and_again_when_it_changed(void **state)
     each_file(kept, unlink);
 }
 
+/* A pipe in the place of what is kept, which nobody writes into. */
+static int put_a_pipe(const char *path)
+{
+    return unlink(path) || mkfifo(path, 0600);
+}
+
+static void what_is_kept_is_a_file_or_nothing(void **state)
+{
+    (void)state;
+    char first[65], again[65];
+    const char *path = file_of("large", LARGE_BYTES, 'a');
+    name_of(first, path);
+    each_file(kept, put_a_pipe);
+    alarm(30); /* who opens it to read waits for a writer */
+    name_of(again, path);
+    alarm(0);
+    assert_string_equal(again, first);
+    each_file(kept, unlink);
+}
+
+static void a_file_whose_name_goes_while_it_is_read_is_read_all_the_same(void **state)
+{
+    (void)state;
+    struct identity *identity;
+    struct error error = {0};
+    char hex[65], expected[65];
+    name_of(expected, file_of("goes", LARGE_BYTES, 'a'));
+    each_file(kept, unlink);
+    assert_int_equal(identity_open(&identity, kept, &error), 0);
+    const char *path = file_of("goes", LARGE_BYTES, 'a');
+    assert_int_equal(identity_add(identity, "weights 0", path, &error), 0);
+    assert_int_equal(unlink(path), 0); /* opened, not read yet */
+    assert_int_equal(identity_wait(identity, hex, &error), 0);
+    assert_string_equal(hex, expected);
+    identity_close(identity);
+    each_file(kept, unlink);
+}
+
+static void bytes_that_change_behind_the_back_of_their_time_are_read_again(void **state)
+{
+    (void)state;
+    struct identity *identity;
+    struct error error = {0};
+    struct stat before;
+    char hex[65], expected[65];
+    const char *path = file_of("sly", LARGE_BYTES, 'a');
+    assert_int_equal(identity_open(&identity, kept, &error), 0);
+    assert_int_equal(identity_add(identity, "weights 0", path, &error), 0);
+    assert_int_equal(stat(path, &before), 0);
+    file_of("sly", LARGE_BYTES, 'b');
+    const struct timespec times[2] = {before.st_atim, before.st_mtim};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_int_equal(identity_wait(identity, hex, &error), 0);
+    identity_close(identity);
+    name_of(expected, path); /* nothing is kept under the file as it was */
+    assert_string_equal(hex, expected);
+    assert_int_equal(each_file(kept, NULL), 1);
+    each_file(kept, unlink);
+}
+
 static void small_files_leave_nothing_behind(void **state)
 {
     (void)state;
@@ -198,6 +258,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_name_is_the_hash_of_a_line_for_each_file),
         cmocka_unit_test(a_large_file_is_read_once_and_again_when_it_changed),
+        cmocka_unit_test(what_is_kept_is_a_file_or_nothing),
+        cmocka_unit_test(a_file_whose_name_goes_while_it_is_read_is_read_all_the_same),
+        cmocka_unit_test(bytes_that_change_behind_the_back_of_their_time_are_read_again),
         cmocka_unit_test(small_files_leave_nothing_behind),
         cmocka_unit_test(a_file_that_changes_or_is_not_there_is_named),
         cmocka_unit_test(one_that_nobody_waits_for_ends_early),

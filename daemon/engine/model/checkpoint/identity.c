@@ -19,6 +19,7 @@
 enum {
     MOST_THREADS = 4,
     READ_BYTES = 1 << 20,
+    MOST_READS = 3, /* of one file, whose name or rights somebody changes meanwhile */
     KEPT_FROM_BYTES = 16 << 20 /* a smaller file is hashed anew in no time */
 };
 
@@ -57,7 +58,8 @@ int identity_add(struct identity *identity, const char *role, const char *path, 
         return error_set(error, ERROR_NO_MEMORY, "%s: no memory to hash it", path);
     identity->files = files;
     struct hashed_file *file = &files[identity->count++];
-    *file = (struct hashed_file){.role = strdup(role), .path = strdup(path), .descriptor = open(path, O_RDONLY | O_CLOEXEC)};
+    *file = (struct hashed_file){.role = strdup(role), .path = strdup(path), 
+                                 .descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (!file->role || !file->path)
         return error_set(error, ERROR_NO_MEMORY, "%s: no memory to hash it", path);
     if (file->descriptor < 0 || fstat(file->descriptor, &file->opened))
@@ -88,11 +90,12 @@ static bool recall(const struct identity *identity, struct hashed_file *file)
     char path[PATH_MAX], text[66] = "";
     if (!is_kept(identity, file) || !name_in_cache(path, identity, file))
         return false;
-    FILE *kept = fopen(path, "re");
-    const size_t read = kept ? fread(text, 1, sizeof text - 1, kept) : 0;
-    if (kept)
-        fclose(kept);
-    if (read != 65 || text[64] != '\n' || strspn(text, "0123456789abcdef") != 64)
+    /* O_NONBLOCK: opening a pipe that somebody left there must not hang. */
+    const int kept = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    const ssize_t bytes = kept >= 0 ? pread(kept, text, sizeof text - 1, 0) : 0;
+    if (kept >= 0)
+        close(kept);
+    if (bytes != 65 || text[64] != '\n' || strspn(text, "0123456789abcdef") != 64)
         return false;
     memcpy(file->hex, text, 64);
     file->hex[64] = '\0';
@@ -113,15 +116,32 @@ static void remember(const struct identity *identity, const struct hashed_file *
 
 /* ---- Hashing ---- */
 
-static bool is_unchanged(const struct hashed_file *file)
+static bool is_same_time(const struct timespec *one, const struct timespec *other)
 {
-    struct stat now;
-    const struct stat *then = &file->opened;
-    return !fstat(file->descriptor, &now) && now.st_size == then->st_size && now.st_mtim.tv_sec == then->st_mtim.tv_sec &&
-           now.st_mtim.tv_nsec == then->st_mtim.tv_nsec;
+    return one->tv_sec == other->tv_sec && one->tv_nsec == other->tv_nsec;
 }
 
-static int read_all(struct identity *identity, struct hashed_file *file, uint8_t *buffer)
+/* Whether nothing was done to a file. *only_status: something was that may have left its bytes alone, as taking its name away
+ * does; or that put the time of its bytes back. The file is then, from now on, as it is found. */
+static bool is_unchanged(struct hashed_file *file, bool *only_status)
+{
+    struct stat now;
+    const struct stat then = file->opened;
+    *only_status = false;
+    if (fstat(file->descriptor, &now) || now.st_size != then.st_size || !is_same_time(&now.st_mtim, &then.st_mtim))
+        return false;
+    *only_status = !is_same_time(&now.st_ctim, &then.st_ctim);
+    file->opened = now;
+    return !*only_status;
+}
+
+static int refuse_changed(struct hashed_file *file)
+{
+    return error_set(&file->failure, ERROR_BAD_FILE, "%s: changed while it was read; try again when it is whole (files that are "
+                     "renamed into place always are)", file->path);
+}
+
+static int read_once(struct identity *identity, struct hashed_file *file, uint8_t *buffer)
 {
     struct sha256 sha;
     off_t at = 0;
@@ -134,11 +154,21 @@ static int read_all(struct identity *identity, struct hashed_file *file, uint8_t
             return error_set(&file->failure, ERROR_IO, "%s: cannot be read: %s", file->path, strerror(errno));
         sha256_add(&sha, buffer, (size_t)bytes);
     }
-    if (at != file->opened.st_size || !is_unchanged(file))
-        return error_set(&file->failure, ERROR_BAD_FILE, "%s: changed while it was read; try again when it is whole (files that are "
-                         "renamed into place always are)", file->path);
+    if (at != file->opened.st_size)
+        return refuse_changed(file);
     sha256_finish(&sha, file->hex);
     return 0;
+}
+
+static int read_all(struct identity *identity, struct hashed_file *file, uint8_t *buffer)
+{
+    bool again = true;
+    for (int reads = 0; again && reads < MOST_READS; reads++) {
+        int code = read_once(identity, file, buffer);
+        if (code || is_unchanged(file, &again))
+            return code;
+    }
+    return refuse_changed(file);
 }
 
 static void hash_file(struct identity *identity, struct hashed_file *file)
