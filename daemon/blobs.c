@@ -136,11 +136,17 @@ static bool fits(const struct blobs *blobs, uint64_t bytes)
     return blobs->count < BLOBS_MOST && counted <= blobs->limits.bytes && bytes <= blobs->limits.bytes - counted;
 }
 
+/* Whether there could be room for a blob, were it the only one. */
+static int check_size(const struct blobs *blobs, const struct blob_name *name, struct error *error)
+{
+    if (name->bytes <= blobs->limits.bytes)
+        return 0;
+    return error_set(error, ERROR_TOO_LARGE, "bytes: a blob of %llu bytes can never be taken, all together may have %llu "
+                     "(lanced --blob-bytes)", (unsigned long long)name->bytes, (unsigned long long)blobs->limits.bytes);
+}
+
 static int make_room(struct blobs *blobs, const struct blob_name *name, struct error *error)
 {
-    if (name->bytes > blobs->limits.bytes)
-        return error_set(error, ERROR_TOO_LARGE, "bytes: a blob of %llu bytes can never be taken, all together may have %llu "
-                         "(lanced --blob-bytes)", (unsigned long long)name->bytes, (unsigned long long)blobs->limits.bytes);
     while (!fits(blobs, name->bytes)) {
         struct entry *entry = oldest(blobs, true, blobs->count >= BLOBS_MOST);
         if (entry == NULL)
@@ -155,7 +161,9 @@ static int make_room(struct blobs *blobs, const struct blob_name *name, struct e
 
 static int create(struct blobs *blobs, const struct blob_name *name, struct entry **out, struct error *error)
 {
-    int status = make_room(blobs, name, error);
+    int status = check_size(blobs, name, error);
+    if (status == 0)
+        status = make_room(blobs, name, error);
     if (status != 0)
         return status;
     const uint64_t pieces = (name->bytes - 1) / BLOBS_PIECE_BYTES + 1;
@@ -275,8 +283,11 @@ static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offse
 
 /* --- For everybody ------------------------------------------------------------------------- */
 
-void blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_state *state)
+int blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_state *state, struct error *error)
 {
+    int status = check_size(blobs, name, error);
+    if (status != 0)
+        return status;
     pthread_mutex_lock(&blobs->lock);
     struct entry *entry = find(blobs, name);
     if (entry != NULL) {
@@ -286,6 +297,7 @@ void blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_st
         *state = (struct blob_state){.range_count = 1, .missing = {{0, name->bytes}}};
     }
     pthread_mutex_unlock(&blobs->lock);
+    return 0;
 }
 
 int blobs_put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *piece, uint64_t bytes,

@@ -6,8 +6,8 @@
 
 enum { CACHE_FOLDER_BYTES = 4096 };
 
-/* Make the folder (mode 0700) if need be, and write its path; "" where there is none to be had, as for a service without
- * a home, or where the folder is somebody else's, a link, or open to others for writing. */
+/* Make the folder (mode 0700) if need be, and write its path; "" where there is none to be had, as for a service
+ * without a home, or where the folder is somebody else's, a link, or open to others for writing. */
 void cache_folder_make(char *path, size_t bytes);
 
 #endif

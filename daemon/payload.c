@@ -148,6 +148,20 @@ cJSON *payloads_missing(const struct payloads *payloads)
     return names;
 }
 
+uint64_t payloads_missing_bytes(const struct payloads *payloads)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < payloads->count; i++) {
+        const struct payload *payload = &payloads->list[i];
+        size_t first = 0;
+        while (strcmp(payloads->list[first].blob, payload->blob) != 0)
+            first++;
+        if (payload->tensor.data == NULL && first == i && __builtin_add_overflow(bytes, payload->tensor.bytes, &bytes))
+            return UINT64_MAX;
+    }
+    return bytes;
+}
+
 uint64_t payloads_bytes(const struct payloads *payloads)
 {
     uint64_t bytes = 0;

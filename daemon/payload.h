@@ -39,6 +39,9 @@ size_t payloads_missing_count(const struct payloads *payloads);
 /* The names of their blobs: a JSON array, which the caller frees; incomplete or NULL: out of memory. */
 cJSON *payloads_missing(const struct payloads *payloads);
 
+/* What the missing ones have together, one that is named twice once; 2^64 - 1 for more. */
+uint64_t payloads_missing_bytes(const struct payloads *payloads);
+
 /* What they keep in memory beside the message. */
 uint64_t payloads_bytes(const struct payloads *payloads);
 

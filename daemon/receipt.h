@@ -12,7 +12,7 @@
 struct receipt_facts {
     const char *job;
     const char *backend;
-    const char *request; /* job_request_hash */
+    const char *request; /* its hash (request_digest.h) */
     struct lance_model_info model;
     double queue_seconds;
     double load_seconds; /* negative: the model was there */

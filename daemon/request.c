@@ -328,6 +328,20 @@ void job_request_close(struct job_request *request)
     free(request);
 }
 
+int job_request_check_numbers(const struct job_request *request, struct error *error)
+{
+    for (size_t i = 0; i < request->payloads.count; i++) {
+        const struct tensor_view *tensor = &request->payloads.list[i].tensor;
+        const float *values = tensor->dtype == DTYPE_F32 ? tensor->data : NULL;
+        const uint64_t count = values != NULL ? tensor_elements(tensor) : 0;
+        for (uint64_t at = 0; at < count; at++)
+            if (!isfinite(values[at]))
+                return error_set(error, ERROR_BAD_REQUEST, "%.40s: value %llu of %llu is %g; accepted are finite numbers",
+                                 tensor->name, (unsigned long long)at, (unsigned long long)count, (double)values[at]);
+    }
+    return 0;
+}
+
 uint64_t job_request_bytes(const struct job_request *request)
 {
     return sizeof *request + (request->message != NULL ? message_bytes(request->message) : 0) + payloads_bytes(&request->payloads);

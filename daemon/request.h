@@ -1,7 +1,7 @@
 /* request.h: the parameters of a `submit` message, as the engine wants them.
  *
  * Only form is checked here: names, kinds of values, shapes of tensors. What the values may be, the engine decides
- * (lance_request_check, and the stage that prepares a job). No tensor is copied or looked into.
+ * (lance_request_check, and the stage that prepares a job), but for numbers that are none. No tensor is copied.
  */
 #ifndef LANCE_REQUEST_H
 #define LANCE_REQUEST_H
@@ -14,7 +14,7 @@
 /* Parameters that are the server's alone: they change nothing of the result. */
 extern const struct parameter server_parameters[];
 
-/* One job's request. Immutable once opened. */
+/* One job's request. Immutable once opened and hashed. */
 struct job_request {
     struct message *message;  /* owns the strings that `lance` points to, */
     struct payloads payloads; /* and these the pixels and numbers */
@@ -22,6 +22,7 @@ struct job_request {
     struct lance_media source;
     struct lance_latents latents, state, mask;
     const char *model; /* name asked for, or NULL */
+    char hash[SHA256_HEX_BYTES]; /* job_request_hash, before the request is shared (request_digest.h) */
 };
 
 /* The name of a model that a message may carry, NULL without one. ERROR_BAD_REQUEST when it is no text. */
@@ -31,6 +32,9 @@ int request_read_model(const char **name, const cJSON *envelope, struct error *e
  * bytes missing it can be compared with others, but not run. Errors: ERROR_BAD_REQUEST naming the parameter or tensor; ERROR_NO_MEMORY. */
 int job_request_open(struct job_request **out, struct message *message, struct payloads *payloads, struct error *error);
 void job_request_close(struct job_request *request); /* NULL is allowed */
+
+/* Look through all numbers of the tensors that are here: ERROR_BAD_REQUEST names the first one that is NaN or infinite. */
+int job_request_check_numbers(const struct job_request *request, struct error *error);
 
 /* What it keeps in memory: the message and its tensors. */
 uint64_t job_request_bytes(const struct job_request *request);

@@ -40,7 +40,7 @@ static void add_tensor(struct sha256 *sha, const struct payload *payload)
 
 /* ---- Names ---- */
 
-void job_request_hash(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES])
+void job_request_hash(struct job_request *request)
 {
     struct sha256 sha;
     sha256_start(&sha);
@@ -48,16 +48,14 @@ void job_request_hash(const struct job_request *request, char hex[REQUEST_DIGEST
     parameters_hash(&sha, &request->lance);
     for (size_t i = 0; i < request->payloads.count; i++) /* by name: their order in a message means nothing */
         add_tensor(&sha, &request->payloads.list[i]);
-    sha256_finish(&sha, hex);
+    sha256_finish(&sha, request->hash);
 }
 
 void request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_BYTES])
 {
     struct sha256 sha;
-    char asked[REQUEST_DIGEST_BYTES];
-    job_request_hash(request, asked);
     sha256_start(&sha);
-    add(&sha, "request %s\n", asked);
+    add(&sha, "request %s\n", request->hash);
     if (request->model != NULL)
         sha256_add(&sha, request->model, strlen(request->model));
     sha256_finish(&sha, hex);

@@ -365,12 +365,10 @@ static int encode_result(struct worker *worker, struct job *job, struct lance_jo
         return status;
     struct worker_status snapshot;
     worker_status(worker, &snapshot);
-    char request[REQUEST_DIGEST_BYTES];
-    job_request_hash(job_request(job), request);
     const struct receipt_facts facts = {
         .job = job_id(job),
         .backend = snapshot.backend,
-        .request = request,
+        .request = request_of(job)->hash,
         .model = snapshot.info,
         .queue_seconds = job_queue_seconds(job),
         .load_seconds = load_seconds,

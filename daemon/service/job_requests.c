@@ -52,12 +52,19 @@ static int check(struct call *call, const struct job_request *request, struct er
     const size_t missing = payloads_missing_count(&request->payloads);
     int model;
     int status = worker_choose_model(service->worker, request->model, request->lance.task, &model, error);
+    const uint64_t missing_bytes = payloads_missing_bytes(&request->payloads), most_bytes = service->options->blob_bytes;
+    if (status == 0 && missing_bytes > most_bytes)
+        return error_set(error, ERROR_TOO_LARGE, "job %s: the blobs that its tensors name and that are not here have %llu bytes, and can "
+                         "never be here together: %llu are allowed (lanced --blob-bytes)", call->job,
+                         (unsigned long long)missing_bytes, (unsigned long long)most_bytes);
     if (status == 0 && missing > 0) {
         call->missing_blobs = payloads_missing(&request->payloads);
         status = error_set(error, ERROR_NOT_FOUND, "job %s: %zu of the blobs that its tensors name are not here; put them and submit "
                            "it again", call->job, missing);
     }
-    return status != 0 ? status : worker_check(service->worker, model, &request->lance, error);
+    if (status == 0)
+        status = worker_check(service->worker, model, &request->lance, error);
+    return status != 0 ? status : job_request_check_numbers(request, error);
 }
 
 static void close_request(void *request)
@@ -77,7 +84,8 @@ static int submit(struct call *call, struct job_status *status, struct error *er
             result = check(call, request, error);
         if (result == 0) {
             log_debug(call->job, "submitted: %s", lance_task_name(request->lance.task));
-            request_digest(request, digest); /* reads the tensors: not before it is worth it */
+            job_request_hash(request); /* reads the tensors: not before it is worth it */
+            request_digest(request, digest);
             const struct job_order order = {
                 .request = request,
                 .close = close_request,

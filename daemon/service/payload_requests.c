@@ -57,7 +57,7 @@ int handle_put(struct call *call, const cJSON *request, struct error *error)
     if (status == 0 && piece != NULL)
         status = blobs_put(blobs, &name, offset, piece->data, piece->bytes, &state, error);
     else if (status == 0)
-        blobs_ask(blobs, &name, &state);
+        status = blobs_ask(blobs, &name, &state, error);
     if (status == 0)
         add_state(call->fields, &state);
     return status;
@@ -65,11 +65,11 @@ int handle_put(struct call *call, const cJSON *request, struct error *error)
 
 /* --- result, get --------------------------------------------------------------------------------- */
 
-static uint64_t tensor_bytes(const struct safetensors *result)
+static uint64_t tensor_bytes(const struct message *result)
 {
     uint64_t bytes = 0;
-    for (size_t i = 0; i < safetensors_count(result); i++)
-        bytes += safetensors_at(result, i)->bytes;
+    for (size_t i = 0; i < message_tensor_count(result); i++)
+        bytes += message_tensor_at(result, i)->bytes;
     return bytes;
 }
 
@@ -78,12 +78,11 @@ static int answer_in_brief(struct call *call, struct blob *whole, struct error *
 {
     struct message *message;
     void *data;
-    uint64_t bytes, of_tensors = 0;
+    uint64_t bytes;
     int status = message_parse(&message, whole->data, whole->bytes, 0, error);
     if (status != 0)
         return status;
-    for (size_t i = 0; i < message_tensor_count(message); i++)
-        of_tensors += message_tensor_at(message, i)->bytes;
+    const uint64_t of_tensors = tensor_bytes(message);
     if (of_tensors <= INLINE_BYTES) {
         call->answer = blob_share(whole);
         jobs_count_fetched(call->service->jobs, call->job, of_tensors, of_tensors);
@@ -150,7 +149,7 @@ int handle_get(struct call *call, const cJSON *request, struct error *error)
 {
     struct jobs *jobs = call->service->jobs;
     struct slice slice;
-    struct safetensors *result = NULL;
+    struct message *result = NULL;
     uint64_t bytes = 0;
     int status = call_read_job(call, request, error);
     if (status == 0)
@@ -158,16 +157,16 @@ int handle_get(struct call *call, const cJSON *request, struct error *error)
     if (status == 0)
         status = jobs_result(jobs, call->job, &call->piece_of, error);
     if (status == 0)
-        status = safetensors_parse(&result, call->piece_of->data, call->piece_of->bytes, "result", error);
+        status = message_parse(&result, call->piece_of->data, call->piece_of->bytes, 0, error);
     if (status != 0)
         return status;
-    const struct tensor_view *tensor = safetensors_find(result, slice.tensor);
+    const struct tensor_view *tensor = message_tensor(result, slice.tensor);
     if (tensor == NULL)
         status = error_set(error, ERROR_BAD_REQUEST, "tensor: \"%.40s\" is none of the result's tensors", slice.tensor);
     else
         status = answer_slice(call, tensor, &slice, &bytes, error);
     if (status == 0)
         jobs_count_fetched(jobs, call->job, bytes, tensor_bytes(result));
-    safetensors_close(result);
+    message_close(result);
     return status;
 }

@@ -154,6 +154,7 @@ LOADED: Graph = {
 }
 CIRCLE_OF_LINKS = {"4": node("StringReplace", string=["4", 0], find="a", replace="b")}
 HALF_A_SIZE: dict[str, Any] = {"prompt": "", "resolution": "image_256res", "width": 64, "height": 0, "batch_size": 1}
+PROMPT_AS_FOLDER = "%LancedTextToImage.prompt%/x"
 OUT_OF_INPUTS = "leads out of the folder of inputs"
 WRONG: list[tuple[str, Any, str, int]] = [
     ("no JSON", '{"1": ', "not valid JSON", 6),
@@ -165,6 +166,8 @@ WRONG: list[tuple[str, Any, str, int]] = [
     ("another pack's node", PICTURE | {"7": node("KSampler")}, "KSampler (node 7) is no node that lancectl can run", 2),
     ("a circle", changed(n2_prompt=["4", 0]) | CIRCLE_OF_LINKS, "in a circle", 2),
     ("a link to nowhere", changed(n3_images=["8", 0]), 'linked to node "8", which is not there', 2),
+    ("a number for a node's id", changed(n3_images=[2, 0]), 'node 2, which is no text, as ids of nodes are: "2"', 2),
+    ("a list for a node's id", changed(n3_images=[["2"], 0]), 'linked to node ["2"], which is no text', 2),
     ("a link to no output", changed(n3_images=["2", 7]), "linked to output 7", 2),
     ("a link to half an output", changed(n3_images=["2", 0.5]), "linked to output 0.5", 2),
     ("a link of another type", changed(n3_images=["2", 1]), "has to be IMAGE, and node 2 gives LATENT", 2),
@@ -177,6 +180,8 @@ WRONG: list[tuple[str, Any, str, int]] = [
     ("a seed below zero", changed(n2_seed=-1), "are accepted", 2),
     ("nothing that shows", {"1": MODEL, "2": picture()}, "no node that saves or shows", 2),
     ("a prefix that climbs", changed(n3_filename_prefix="a/../../x"), "leads out of the folder of outputs", 2),
+    ("a prefix whose date climbs", changed(n3_filename_prefix="%date:..%/x"), '"../x" leads out of the folder', 2),
+    ("a prefix whose input climbs", changed(n2_prompt="..", n3_filename_prefix=PROMPT_AS_FOLDER), '"../x" leads', 2),
     ("a missing picture", LOADED | {"1": node("LoadImage", image="none.png")}, "No such file", 6),
     ("a picture elsewhere", LOADED | {"1": node("LoadImage", image="../input/lance-circle.png")}, OUT_OF_INPUTS, 2),
     ("a picture from the root", LOADED | {"1": node("LoadImage", image="/etc/passwd")}, OUT_OF_INPUTS, 2),
@@ -221,7 +226,10 @@ def test_everything_that_is_wrong_is_told_at_once(lanced: Lanced, tmp_path: Path
     done = run(lanced, changed(n2_steps=0, n2_seed="x", n3_images=["8", 0]), tmp_path)
     assert all(words in done.stderr for words in ("steps is 0", 'seed "x"', 'node "8"'))
     twice = json.dumps(PICTURE)[:-1] + ', "2": ' + json.dumps(picture()) + "}"
-    assert "node 2 is there twice" in run(lanced, twice, tmp_path).stderr
+    assert run(lanced, twice, tmp_path).stderr.count("node 2 is there twice") == 1
+    wrong = json.dumps(changed(n2_steps=0))[:-1]
+    twice = run(lanced, wrong + ', "2": ' + json.dumps(picture(steps=0)) + "}", tmp_path).stderr
+    assert twice.count("steps is 0") == 1
     many = {str(key): node("SaveImage", images=[f"none{key}", 0], filename_prefix="x") for key in range(100)}
     done = run(lanced, many, tmp_path)
     assert len(done.stderr.splitlines()) < 30

@@ -231,6 +231,9 @@ def test_a_message_over_the_limit_is_refused_with_the_numbers() -> None:
         with daemon.client() as client:
             with pytest.raises(TooLarge, match="1048576"):
                 client.submit("image_edit", source=np.zeros((1, 1024, 1024, 3), np.uint8), **REQUEST)
+            half = np.zeros((1, 48, 1, 60, 60), np.float32)
+            with pytest.raises(TooLarge, match="1382400 bytes, and can never be here together: 1048576"):
+                client.submit("t2i", latents=half, latent_state=half + 1, **REQUEST)
             huge = encode({"protocol": 2, "request": "hello"}, {"x": np.zeros(9_000_000, dtype=np.uint8)})
             with pynng.Req0(dial=daemon.endpoint, send_timeout=5000, recv_timeout=500) as peer:
                 peer.send(huge)

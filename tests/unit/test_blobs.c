@@ -55,6 +55,12 @@ static int put_piece(struct blobs *blobs, int piece, struct blob_state *state, s
     return blobs_put(blobs, &name, (uint64_t)piece * PIECE, payload + (size_t)piece * PIECE, bytes_of_piece(piece), state, error);
 }
 
+static void ask(struct blobs *blobs, const struct blob_name *which, struct blob_state *state)
+{
+    struct error error;
+    assert_int_equal(blobs_ask(blobs, which, state, &error), 0);
+}
+
 static void put(struct blobs *blobs, int piece, struct blob_state *state)
 {
     struct error error;
@@ -105,14 +111,14 @@ static void what_is_missing_is_told_as_ranges(void **state)
     (void)state;
     struct blobs *blobs = open_store(SIZE);
     struct blob_state now;
-    blobs_ask(blobs, &name, &now);
+    ask(blobs, &name, &now);
     assert_missing(&now, "0+4195304 ");
     assert_int_equal(blobs_bytes(blobs), 0); /* asking takes nothing */
     put(blobs, 1, &now);
     put(blobs, 3, &now);
     assert_missing(&now, "0+1048576 2097152+1048576 4194304+1000 ");
     assert_null(blobs_hold(blobs, &name));
-    blobs_ask(blobs, &name, &now);
+    ask(blobs, &name, &now);
     assert_false(now.is_complete);
     assert_missing(&now, "0+1048576 2097152+1048576 4194304+1000 ");
     blobs_close(blobs);
@@ -149,7 +155,7 @@ static void another_size_under_the_same_hash_is_another_blob(void **state)
     for (int i = 0; i < PIECES; i++)
         put(blobs, i, &now);
     assert_here(blobs);
-    blobs_ask(blobs, &longer, &now);
+    ask(blobs, &longer, &now);
     assert_false(now.is_complete);
     blobs_close(blobs);
 }
@@ -181,6 +187,8 @@ static void a_size_beyond_the_limit_takes_no_memory(void **state)
         struct blob_name large = name;
         large.bytes = huge[i];
         assert_int_equal(blobs_put(blobs, &large, 0, payload, PIECE, &now, &error), ERROR_TOO_LARGE);
+        assert_non_null(strstr(error.text, "4195304"));
+        assert_int_equal(blobs_ask(blobs, &large, &now, &error), ERROR_TOO_LARGE);
         assert_non_null(strstr(error.text, "4195304"));
     }
     assert_int_equal(blobs_bytes(blobs), 0);

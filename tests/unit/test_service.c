@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -367,6 +368,8 @@ static void without_the_token_nothing_is_told(void **state)
 
 /* --- Payloads in pieces -------------------------------------------------------------------- */
 
+#define HASH "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
 static void hash_of(const void *data, size_t bytes, char hex[SHA256_HEX_BYTES])
 {
     struct sha256 sha;
@@ -417,6 +420,47 @@ static void a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing(void **
     follow_to_the_end(house, "a");
 }
 
+/* One that wants blobs whose bytes, 8 MiB at most, can never be there at once would wait for room for ever. */
+static void a_job_whose_blobs_never_fit_together_is_refused_at_once(void **state)
+{
+    struct house *house = *state;
+    static const char other[] = "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const struct {
+        const char *noise_hash;
+        int rows; /* of 192 bytes each */
+        const char *code;
+    } requests[] = {{other, 21846, "too_large"}, {other, 21845, "not_found"}, {HASH, 21846, "not_found"}};
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        char envelope[900];
+        snprintf(envelope, sizeof envelope,
+                 "{\"request\":\"submit\",\"job\":\"a\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a fox\","
+                 "\"noise_source\":\"client\",\"width\":16,\"height\":%d},\"tensors\":{"
+                 "\"latents\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":[1,48,1,%d,1]},"
+                 "\"noise\":{\"blob\":\"%s\",\"dtype\":\"F32\",\"shape\":[1,%d,48]}}}",
+                 16 * requests[i].rows, requests[i].rows, requests[i].noise_hash, requests[i].rows);
+        assert_error(house, envelope, requests[i].code);
+    }
+}
+
+/* NaN and infinity cannot be written in JSON: they come in tensors. */
+static void a_number_that_is_none_is_refused_when_it_is_submitted(void **state)
+{
+    struct house *house = *state;
+    static float noise[4 * 48];
+    const struct tensor_view tensor = {.name = "noise", .dtype = DTYPE_F32, .dimensions = 3, .shape = {1, 4, 48}, .data = noise,
+                                       .bytes = sizeof noise};
+    noise[17] = -INFINITY;
+    struct message *answer = ask(house, SUBMIT("a", ",\"noise_source\":\"client\",\"width\":32,\"height\":32"), &tensor);
+    assert_string_equal(code_in(answer), "bad_request");
+    assert_string_equal(json_text(cJSON_GetObjectItem(message_envelope(answer), "error"), "message"),
+                        "noise: value 17 of 192 is -inf; accepted are finite numbers");
+    message_close(answer);
+    noise[17] = 0;
+    message_close(ask(house, SUBMIT("a", ",\"noise_source\":\"client\",\"width\":32,\"height\":32"), &tensor));
+    start_worker(house);
+    follow_to_the_end(house, "a");
+}
+
 static void a_repetition_is_one_however_its_tensor_comes(void **state)
 {
     struct house *house = *state;
@@ -438,7 +482,6 @@ static void tensors_that_are_named_wrongly_are_refused(void **state)
     struct house *house = *state;
     static const char *const wrong[] = {
         "[]", "1", "{\"noise\":1}", "{\"noise\":{}}", "{\"noise\":{\"blob\":\"12\",\"dtype\":\"F32\",\"shape\":[1]}}",
-#define HASH "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F33\",\"shape\":[1]}}",
         "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\"}}",
         "{\"noise\":{\"blob\":\"" HASH "\",\"dtype\":\"F32\",\"shape\":{}}}",
@@ -468,6 +511,8 @@ static void a_put_without_a_piece_asks_and_a_wrong_one_is_refused(void **state)
     assert_int_equal(cJSON_GetArrayItem(cJSON_GetArrayItem(missing, 0), 1)->valueint, 3000000);
     assert_true(cJSON_IsFalse(cJSON_GetObjectItem(message_envelope(answer), "complete")));
     message_close(answer);
+    assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":8388609}", "too_large");
+    assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":\"18446744073709551615\"}", "too_large");
     assert_error(house, "{\"request\":\"put\",\"bytes\":1}", "bad_request");
     assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\"}", "bad_request");
     assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":0}", "bad_request");
@@ -628,6 +673,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused_and_let_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_the_token_nothing_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_job_whose_blobs_never_fit_together_is_refused_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_number_that_is_none_is_refused_when_it_is_submitted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_repetition_is_one_however_its_tensor_comes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tensors_that_are_named_wrongly_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_put_without_a_piece_asks_and_a_wrong_one_is_refused, set_up, tear_down),

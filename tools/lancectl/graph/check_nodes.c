@@ -39,7 +39,14 @@ static void read_link(struct checking *checking, struct graph_node *node, int in
     const struct node_input *input = &node->kind->input[index];
     const cJSON *source = cJSON_GetArrayItem(item, 0);
     const double output = cJSON_GetArrayItem(item, 1)->valuedouble;
-    const struct place key = {.id = cJSON_IsString(source) ? source->valuestring : ""};
+    if (!cJSON_IsString(source)) {
+        char *text = json_print(source);
+        problem(checking->problems, "node %s (%s): %s is linked to node %.60s, which is no text, as ids of nodes are: \"%.60s\"", node->id,
+                node->title, input->name, text ? text : "?", cJSON_IsNumber(source) && text ? text : "1");
+        cJSON_free(text);
+        return;
+    }
+    const struct place key = {.id = source->valuestring};
     const struct place *found = bsearch(&key, checking->places, (size_t)checking->graph->count, sizeof key, compare_places);
     if (!found) {
         problem(checking->problems, "node %s (%s): %s is linked to node \"%.60s\", which is not there", node->id, node->title, input->name, key.id);
@@ -58,26 +65,35 @@ static void read_link(struct checking *checking, struct graph_node *node, int in
     node->input[index] = (struct graph_input){.is_linked = true, .node = found->node, .output = (int)output};
 }
 
-/* A file that is read, or the beginning of names of files that are written. */
-static void check_names(struct checking *checking, const struct graph_node *node, int index)
+/* A file that is read. */
+static void check_file(struct checking *checking, const struct graph_node *node, int index)
 {
     struct error error;
     const struct node_input *input = &node->kind->input[index];
     const struct value *value = node->input[index].value;
-    if (json_text(input->entry, "file")) {
-        char *path;
-        int code = input_file_find(&path, value->text, checking->folders, &error);
-        if (code == ERROR_BAD_FILE)
-            problem_file(checking->problems, "node %s (%s): %s", node->id, node->title, error.text);
-        else if (code)
-            problem(checking->problems, "node %s (%s): %s %s", node->id, node->title, input->name, error.text);
-        free(path);
-    }
+    if (!json_text(input->entry, "file"))
+        return;
+    char *path;
+    int code = input_file_find(&path, value->text, checking->folders, &error);
+    if (code == ERROR_BAD_FILE)
+        problem_file(checking->problems, "node %s (%s): %s", node->id, node->title, error.text);
+    else if (code)
+        problem(checking->problems, "node %s (%s): %s %s", node->id, node->title, input->name, error.text);
+    free(path);
+}
+
+/* The beginning of names of files that are written; values of all nodes may stand in it. */
+static void check_saved_name(struct checking *checking, const struct graph_node *node, int index)
+{
+    struct error error;
+    const struct node_input *input = &node->kind->input[index];
+    const struct value *value = node->input[index].value;
     const char *becomes = json_text(input->entry, "becomes");
-    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(input->entry, "names_files")) || (becomes && !strcmp(becomes, "name") && node->kind->does &&
-                                                                                         !strcmp(node->kind->does, "save_file")))
-        if (save_name_check(value->text, &error))
-            problem(checking->problems, "node %s (%s): %s %s", node->id, node->title, input->name, error.text);
+    const bool saves = becomes && !strcmp(becomes, "name") && node->kind->does && !strcmp(node->kind->does, "save_file");
+    if (!value || (!saves && !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(input->entry, "names_files"))))
+        return;
+    if (save_name_check(value->text, checking->graph, &error))
+        problem(checking->problems, "node %s (%s): %s %s", node->id, node->title, input->name, error.text);
 }
 
 static int read_input(struct checking *checking, struct graph_node *node, int index, struct error *error)
@@ -102,7 +118,7 @@ static int read_input(struct checking *checking, struct graph_node *node, int in
     if (code)
         problem(checking->problems, "node %s (%s): %s %s", node->id, node->title, input->name, error->text);
     else
-        check_names(checking, node, index);
+        check_file(checking, node, index);
     return 0;
 }
 
@@ -145,6 +161,9 @@ int check_nodes(struct graph *graph, const struct graph_folders *folders, struct
             code = read_input(&checking, &graph->nodes[i], input, error);
         check_own_size(&checking, &graph->nodes[i]);
     }
+    for (int i = 0; !code && i < graph->count; i++)
+        for (int input = 0; input < graph->nodes[i].kind->inputs; input++)
+            check_saved_name(&checking, &graph->nodes[i], input);
     free(places);
     return code;
 }

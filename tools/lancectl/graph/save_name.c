@@ -13,14 +13,6 @@
 #include "base/json.h"
 #include "tools/lancectl/graph/input_file.h"
 
-int save_name_check(const char *prefix, struct error *error)
-{
-    char *below = path_below(prefix);
-    const bool is_inside = below != NULL;
-    free(below);
-    return is_inside ? 0 : error_set(error, ERROR_BAD_REQUEST, "\"%.200s\" leads out of the folder of outputs", prefix);
-}
-
 /* ---- What stands between percent signs ---- */
 
 /* A date in the front end's letters: d, dd, M, MM, yy, yyyy, h, hh, m, mm, s, ss. */
@@ -162,14 +154,34 @@ static int next_counter(const char *folder, const char *name)
     return (int)largest + 1;
 }
 
+/* The path below the folder of outputs that a prefix stands for, malloc'ed. */
+static int find_below(char **below, const char *prefix, const struct graph *graph, int width, int height, struct error *error)
+{
+    char *expanded = expand(prefix, graph, width, height);
+    int code = 0;
+    *below = expanded ? path_below(expanded) : NULL;
+    if (!expanded)
+        code = error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
+    else if (!*below)
+        code = error_set(error, ERROR_BAD_REQUEST, "\"%.200s\" leads out of the folder of outputs", expanded);
+    free(expanded);
+    return code;
+}
+
+int save_name_check(const char *prefix, const struct graph *graph, struct error *error)
+{
+    char *below;
+    int code = find_below(&below, prefix, graph, 0, 0, error); /* sizes are digits, whichever they are */
+    free(below);
+    return code;
+}
+
 int save_name_open(struct save_name *out, const char *prefix, const struct graph *graph, const char *output_folder, int width, int height,
                    struct error *error)
 {
     *out = (struct save_name){0};
-    char *expanded = expand(prefix, graph, width, height), *below = expanded ? path_below(expanded) : NULL;
-    int code = expanded ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
-    if (!code && !below)
-        code = error_set(error, ERROR_BAD_REQUEST, "\"%.200s\" leads out of the folder of outputs", expanded);
+    char *below;
+    int code = find_below(&below, prefix, graph, width, height, error);
     if (!code) {
         char *slash = strrchr(below, '/');
         const int folder = slash ? (int)(slash - below) : 0;
@@ -179,7 +191,6 @@ int save_name_open(struct save_name *out, const char *prefix, const struct graph
             code = error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
         }
     }
-    free(expanded);
     free(below);
     if (!code)
         code = make_folders(out->folder, error);

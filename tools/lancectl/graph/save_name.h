@@ -12,8 +12,8 @@ struct save_name {
     int counter;  /* of the first file */
 };
 
-/* Whether a prefix stays in the folder of outputs. ERROR_BAD_REQUEST otherwise. */
-int save_name_check(const char *prefix, struct error *error);
+/* Whether what a prefix stands for stays in the folder of outputs. ERROR_BAD_REQUEST otherwise; ERROR_NO_MEMORY. */
+int save_name_check(const char *prefix, const struct graph *graph, struct error *error);
 
 /* Replace in a prefix what ComfyUI's front end and ComfyUI replace - %date:yyyy-MM-dd% (%date% alone is that),
  * %NODE.INPUT% (a node by its class or its title), %width%, %height%, %year%, ... %second% - and find the next

@@ -121,8 +121,8 @@ static bool is_same_time(const struct timespec *one, const struct timespec *othe
     return one->tv_sec == other->tv_sec && one->tv_nsec == other->tv_nsec;
 }
 
-/* Whether nothing was done to a file. *only_status: something was that may have left its bytes alone, as taking its name away
- * does; or that put the time of its bytes back. The file is then, from now on, as it is found. */
+/* Whether nothing was done to a file. *only_status: something was that may have left its bytes alone, as taking its
+ * name away does, or that put the time of its bytes back. The file is then, from now on, as it is found. */
 static bool is_unchanged(struct hashed_file *file, bool *only_status)
 {
     struct stat now;
