@@ -85,7 +85,8 @@ RECORDED_TOKENIZER = $(addprefix tests/golden/data/tiny/downloads/Lance_3B/,voca
 $(RECORDED_TOKENIZER): %: %.gz
 	gzip -dc $< >$@.part && mv $@.part $@
 
-all: $(LIBRARIES) $(PROGRAMS) $(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_TOKENIZER)
+# The archive in ComfyUI's registry comes without the tests.
+all: $(LIBRARIES) $(PROGRAMS) $(if $(wildcard tests),$(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_TOKENIZER))
 
 $(BUILD)/libbase.a: $(BASE_OBJECTS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
@@ -289,13 +290,13 @@ PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 # What each of them runs stands at the top of tests/run.py.
 test-deep: TEST_RUN = --deep
 test test-deep:
-	@tools/setup.sh $(if $(TEST_RUN),test-deep,test)
-	@[ -z "$(COMFYUI)" ] || tools/setup.sh comfyui
+	@sh tools/setup.sh $(if $(TEST_RUN),test-deep,test)
+	@[ -z "$(COMFYUI)" ] || sh tools/setup.sh comfyui
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS) $(TEST_RUN)
 
 # Where memory, threads or processes are short, and where allocations fail: every level and every call site, some 20 minutes.
 faults:
-	@tools/setup.sh test
+	@sh tools/setup.sh test
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing_memory
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m limits
@@ -304,12 +305,12 @@ faults:
 # a venv in the checkout). Screenshots and the measured figures go into build/comfyui/.
 test-comfyui:
 	@[ -n "$(COMFYUI)" ] || { echo "usage: make test-comfyui COMFYUI=DIR [COMFYUI_PYTHON=FILE]" >&2; exit 2; }
-	@tools/setup.sh comfyui
+	@sh tools/setup.sh comfyui
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -c tests/pytest.ini -v tests/comfyui
 
 demo demo-scores:
-	@tools/setup.sh demo
+	@sh tools/setup.sh demo
 	@$(MAKE) -q --no-print-directory all >/dev/null 2>&1 || echo "building lanced"
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python .venv/bin/python -m demo.$(if $(filter demo,$@),demo,measure)
@@ -325,7 +326,7 @@ bench-peers: $(BUILD)/lance-bench
 	@python3 tools/bench_peers.py $(BENCH_PEERS)
 
 bench-wire:
-	@tools/setup.sh demo
+	@sh tools/setup.sh demo
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python .venv/bin/python tools/wire_bench.py --start
 

@@ -57,7 +57,7 @@ def start(endpoint: str) -> None:
         if binary is None:
             raise ConnectionFailed(
                 f"no lanced answers at {endpoint}, and there is none to start. One command builds it, with the compiler"
-                f" and libraries that it needs: cd {shlex.quote(str(CLONE))} && tools/setup.sh demo && make"
+                f" and libraries that it needs: cd {shlex.quote(str(CLONE))} && sh tools/setup.sh demo && make"
             )
         if not models:
             raise ConnectionFailed(

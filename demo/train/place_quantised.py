@@ -27,10 +27,12 @@ def main() -> None:
         save_file(weights, directory / f"{stem}_state_dict.safetensors", metadata={"format": "pt"})
         meta = (args.made / made / f"{stem}_meta.json").read_text()
         (directory / f"{stem}_meta.json").write_text(meta.rstrip() + "\n")
-        for shared in sorted(args.model.iterdir()):
-            link = directory / shared.name
+        # Files alone: a link to a folder would be an empty one in a zip file, such as ComfyUI's registry has.
+        for shared in sorted(path.relative_to(args.model) for path in args.model.rglob("*") if path.is_file()):
+            link = directory / shared
             if shared.name != "model.safetensors" and not link.is_symlink():
-                link.symlink_to(Path("..") / args.model.name / shared.name)
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(Path(*[".."] * len(shared.parts), args.model.name, shared))
         print(directory)
 
 

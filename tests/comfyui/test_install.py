@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from comfyui_server import ROOT, ComfyUI
 from lanced_process import LANCED, Lanced
+from published_pack import unpack_published_pack
 from workflow_files import api_form
 
 ANOTHER_SYSTEM = ROOT / "tests/support/another_system.py"
@@ -21,16 +21,8 @@ ComfyUIOf = Callable[..., ComfyUI]
 
 @pytest.fixture
 def shipped(tmp_path: Path) -> Path:
-    """A copy of what is published: the tracked files without those that .comfyignore names."""
-    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=True).stdout
-    ignored = tuple(
-        line for line in (ROOT / ".comfyignore").read_text().splitlines() if line and not line.startswith("#")
-    )
     copy = tmp_path / "shipped"
-    for name in filter(None, listed.decode().split("\0")):
-        if not name.startswith(ignored) and (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name, follow_symlinks=False)
+    unpack_published_pack(copy)
     return copy
 
 
@@ -50,7 +42,7 @@ def test_a_pack_without_a_daemon_names_the_one_command(
         run = comfyui.run(api_form("t2i", steps=2))
     assert run.status == "error"
     assert run.error_type == "lance.Refused"
-    assert f"cd {shipped} && tools/setup.sh demo && make" in run.error
+    assert f"cd {shipped} && sh tools/setup.sh demo && make" in run.error
     assert (shipped / "tools/setup.sh").is_file()
     assert (shipped / "Makefile").is_file()
 
@@ -63,8 +55,11 @@ def test_an_installed_lanced_is_found(
     (programs / "lanced").symlink_to(LANCED)
     path = f"{programs}:/usr/bin:/bin"
     with comfyui_of(tmp_path / "base", own_endpoint, pack=shipped, PATH=path) as comfyui:
-        run = comfyui.run(api_form("t2i", steps=2))
-    assert run.status == "success", run.error
+        made = comfyui.run(api_form("t2i", steps=2))
+        comfyui.upload(ROOT / "workflows/input/lance-circle.png")
+        asked = comfyui.run(api_form("ask_image"))
+    assert made.status == "success", made.error
+    assert asked.status == "success", asked.error
 
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])

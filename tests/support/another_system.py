@@ -6,6 +6,7 @@ library without what that system has not; ComfyUI itself, and the packages that 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -50,7 +51,8 @@ class _Without(types.ModuleType):
 
 def begin() -> None:
     for name in BUILT_FOR_ALL:
-        importlib.import_module(name)
+        with contextlib.suppress(ModuleNotFoundError):  # the nodes do without pynng
+            importlib.import_module(name)
     for name in (*MISSING[SYSTEM], *GONE):
         _as_it_is[name] = importlib.import_module(name)
     sys.modules.update({name: _Without(_as_it_is[name], missing) for name, missing in MISSING[SYSTEM].items()})
