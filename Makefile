@@ -10,6 +10,7 @@
 #   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
 #   make compare BASE=DIR           whether every task and weight form gives the bytes that another tree's build gives
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
+#   make test-farm      lance-farm on a real Slurm and a real OpenJobDescription, which it installs, and all its other tests
 #   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine, and what a request and its payload cost
 #   make bench-wire     the latter alone: between the Python client and lanced
@@ -309,6 +310,12 @@ test-comfyui:
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -c tests/pytest.ini -v tests/comfyui
 
+# lance-farm with real schedulers, each test skipped by name where one cannot be installed.
+test-farm:
+	@tools/setup.sh farm
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@.venv/bin/python -m pytest -c tests/pytest.ini -v tests/farm
+
 demo demo-scores:
 	@sh tools/setup.sh demo
 	@$(MAKE) -q --no-print-directory all >/dev/null 2>&1 || echo "building lanced"
@@ -361,6 +368,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults test-comfyui demo demo-scores bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults test-comfyui test-farm demo demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -13,7 +13,8 @@ Stages of `make test-deep`, which look at the same code more closely and take se
   emulated  a few recorded results through those kernels
   asan    all unit tests, built with the address and undefined-behaviour sanitizers
   tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's
-  python-deep  the tests of tests/e2e that are marked "deep", and the long forms of those marked "long_form"
+  python-deep  the tests of tests/e2e and tests/farm that are marked "deep", and the long forms of those marked
+          "long_form"
 
 `--all` runs both, one after the other, as .ci/run does. Programs that do not depend on each other run --jobs at a time.
 Prints what failed and what was skipped, and closes with one line: "N passed, N failed, N skipped".
@@ -257,7 +258,7 @@ def pytest(stage: str, folders: list[str], marked: str, **environment: str) -> C
 
 def python_tests(jobs: int) -> Count:
     del jobs
-    folders = ["tests/python", "tests/e2e"]
+    folders = ["tests/python", "tests/e2e", "tests/farm"]
     if os.environ.get("COMFYUI"):
         return pytest("python", [*folders, "tests/comfyui"], "not deep")
     count = pytest("python", folders, "not deep")
@@ -267,7 +268,7 @@ def python_tests(jobs: int) -> Count:
 
 def python_deep(jobs: int) -> Count:
     del jobs
-    return pytest("python-deep", ["tests/e2e"], "deep or long_form", **(LONG_FORMS | os.environ))
+    return pytest("python-deep", ["tests/e2e", "tests/farm"], "deep or long_form", **(LONG_FORMS | os.environ))
 
 
 def group_by_reason(skipped: list[str]) -> dict[str, list[str]]:

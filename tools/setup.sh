@@ -4,6 +4,7 @@
 #   tools/setup.sh demo   to build, and to run the demo and the Python client
 #   tools/setup.sh test   the same, and what the tests need
 #   tools/setup.sh test-deep   the same, and more compilers
+#   tools/setup.sh farm   the same as test, and the schedulers that lance-farm is tested on (its tests do without)
 #   tools/setup.sh comfyui   the same, and what the tests in a real ComfyUI need (a browser too; they do without)
 #
 # Two steps: Debian packages (apt-get, with sudo when not root), then a private Python environment in .venv.
@@ -16,16 +17,18 @@ media_packages="libjpeg-dev libwebp-dev libtiff-dev libavif-dev libheif-dev liba
 python_packages="python3 python3-venv"
 test_packages="libcmocka-dev"
 deep_packages="g++ clang"
+farm_packages="slurm-wlm munge"
 browser_packages="chromium chromium-driver fonts-dejavu-core"
 
 case "${1:-}" in
+farm) packages="$build_packages $media_packages $python_packages $test_packages" requirements=requirements-dev.txt ;;
 demo) packages="$build_packages $media_packages $python_packages" requirements=requirements.txt ;;
 test) packages="$build_packages $media_packages $python_packages $test_packages" requirements=requirements-dev.txt ;;
 test-deep)
     packages="$build_packages $media_packages $python_packages $test_packages $deep_packages"
     requirements=requirements-dev.txt ;;
 comfyui) packages="$build_packages $media_packages $python_packages" requirements=requirements-comfyui.txt ;;
-*) echo "usage: tools/setup.sh demo|test|test-deep|comfyui" >&2; exit 2 ;;
+*) echo "usage: tools/setup.sh demo|test|test-deep|farm|comfyui" >&2; exit 2 ;;
 esac
 
 say() { echo "setup: $*"; }
@@ -108,4 +111,14 @@ install_python
 if [ "$1" = comfyui ] && ! command -v chromedriver >/dev/null; then
     packages=$browser_packages
     (install_packages) || say "going on without Chromium: what needs a browser will be skipped"
+fi
+if [ "$1" = farm ]; then
+    packages=$farm_packages
+    (install_packages) || say "going on without Slurm: its tests will be skipped"
+    packages=$browser_packages
+    (install_packages) || say "going on without Chromium: the page's test will be skipped"
+    if [ ! -x build/openjd/bin/openjd ]; then
+        python=$(find_python) && "$python" -m venv build/openjd && build/openjd/bin/python -m pip install -qq --disable-pip-version-check openjd-cli ||
+            say "going on without OpenJobDescription: its tests will be skipped"
+    fi
 fi

@@ -28,6 +28,7 @@ FILE_BY_FILE = (
     "tools/lancectl",
     "tools/lance-quant",
     "tools/media",
+    "tools/lance-farm/lance_farm",
     "demo",
 )
 

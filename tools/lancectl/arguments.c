@@ -24,7 +24,8 @@ enum {
     GENERATES = ONE_PICTURE | ONE_VIDEO | ON(RUN),
     STARTS_FROM = ON(I2V) | ON(EDIT) | ON(VIDEO_EDIT) | ON(ASK) | ON(RUN),
     TASKS = GENERATES | ON(ASK),
-    MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH),
+    MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(GRAPHS),
+    PUTS_TOGETHER = ON(SHEET) | ON(CLIP),
     ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
 };
 
@@ -44,6 +45,9 @@ static const struct {
     [COMMAND_DECODE] = {"decode", "a file of latents", NULL, false},
     [COMMAND_RUN] = {"run", NULL, NULL, false},
     [COMMAND_GRAPH] = {"graph", "a workflow of ComfyUI in its API form", NULL, false},
+    [COMMAND_GRAPHS] = {"graphs", NULL, NULL, false},
+    [COMMAND_SHEET] = {"sheet", NULL, NULL, false},
+    [COMMAND_CLIP] = {"clip", NULL, NULL, false},
     [COMMAND_FETCH] = {"fetch", NULL, "a job id", false},
     [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
     [COMMAND_STATUS] = {"status", NULL, NULL, false},
@@ -59,7 +63,7 @@ static const struct {
 
 enum option_id {
     OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW,
-    OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET, OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_CANCEL, OPTION_HELP,
+    OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET, OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_HELP,
     OPTION_VERSION,
     OPTION_PARAMETERS, /* and after it the others of parameter_options.h, in their order */
     OPTION_END = OPTION_PARAMETERS + PARAMETER_OPTIONS
@@ -79,10 +83,10 @@ static const struct own_option {
     {"precision", required_argument, OPTION_PRECISION, MAKES},
     {"json", no_argument, OPTION_JSON, ASKS_DAEMON | ON(SHOW)},
     {"quiet", no_argument, OPTION_QUIET, ASKS_DAEMON},
-    {"output", required_argument, OPTION_OUTPUT, GENERATES | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(FETCH)},
+    {"output", required_argument, OPTION_OUTPUT, GENERATES | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(FETCH) | PUTS_TOGETHER},
     {"preview", required_argument, OPTION_PREVIEW, ONE_PICTURE | ONE_VIDEO},
     {"job", required_argument, OPTION_JOB, ONE_PICTURE | ONE_VIDEO | ON(ASK) | ON(ENCODE) | ON(DECODE)},
-    {"fps", required_argument, OPTION_FPS, ON(VIDEO_EDIT) | ON(ASK) | ON(RUN) | ON(ENCODE)},
+    {"fps", required_argument, OPTION_FPS, ON(VIDEO_EDIT) | ON(ASK) | ON(RUN) | ON(ENCODE) | ON(CLIP)},
     {"upright", no_argument, OPTION_UPRIGHT, STARTS_FROM | ON(ENCODE)},
     {"init-latent", required_argument, OPTION_INIT_LATENT, ONE_PICTURE | ONE_VIDEO},
     {"examples", required_argument, OPTION_EXAMPLES, ON(RUN)},
@@ -91,6 +95,8 @@ static const struct own_option {
     {"set", required_argument, OPTION_SET, ON(GRAPH)},
     {"input-dir", required_argument, OPTION_INPUT_DIR, ON(GRAPH)},
     {"dry-run", no_argument, OPTION_DRY_RUN, ON(GRAPH)},
+    {"columns", required_argument, OPTION_COLUMNS, ON(SHEET)},
+    {"cell", required_argument, OPTION_CELL, ON(SHEET)},
     {"cancel", no_argument, OPTION_CANCEL, ON(SHUTDOWN)},
     {"help", no_argument, OPTION_HELP, ~0u},
     {"version", no_argument, OPTION_VERSION, ~0u},
@@ -168,6 +174,17 @@ static int parse_silence(struct arguments *out, const char *text, struct error *
     return code;
 }
 
+/* A whole number from `least` to `most`. */
+static int parse_size(int *out, const char *name, const char *text, int least, int most, struct error *error)
+{
+    double number;
+    int code = parse_whole(&number, name, text, error);
+    if (!code && !(number >= least && number <= most))
+        code = error_set(error, ERROR_BAD_REQUEST, "--%s: \"%s\" is not from %d to %d", name, text, least, most);
+    *out = code ? 0 : (int)number;
+    return code;
+}
+
 static int parse_option(struct arguments *out, enum option_id id, const char *value, struct error *error)
 {
     const int place = (int)id - OPTION_PARAMETERS;
@@ -202,6 +219,8 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
         return utf8_is_valid(value, strlen(value)) ? 0 : error_set(error, ERROR_BAD_REQUEST, "--set has to be UTF-8 text");
     case OPTION_INPUT_DIR: out->input_dir = value; return 0;
     case OPTION_DRY_RUN: out->dry_run = true; return 0;
+    case OPTION_COLUMNS: return parse_size(&out->columns, "columns", value, 1, SHEET_MOST_COLUMNS, error);
+    case OPTION_CELL: return parse_size(&out->cell, "cell", value, SHEET_LEAST_CELL, SHEET_MOST_CELL, error);
     case OPTION_CANCEL: out->cancel_jobs = true; return 0;
     case OPTION_JOB:
         if (!job_id_is_valid(value))
@@ -257,6 +276,10 @@ static int check_output(const struct arguments *out, struct error *error)
         return out->output ? 0 : error_set(error, ERROR_BAD_REQUEST, "run needs -o FOLDER");
     if (out->command == COMMAND_GRAPH)
         return out->output || out->dry_run ? 0 : error_set(error, ERROR_BAD_REQUEST, "graph needs -o FOLDER");
+    if (out->command == COMMAND_SHEET && kind != OUTPUT_PNG)
+        return error_set(error, ERROR_BAD_REQUEST, "sheet needs -o FILE.png");
+    if (out->command == COMMAND_CLIP && kind != OUTPUT_MP4 && kind != OUTPUT_WEBM && kind != OUTPUT_Y4M && kind != OUTPUT_FOLDER)
+        return error_set(error, ERROR_BAD_REQUEST, "clip needs -o FILE.mp4, or .webm, .y4m or / (a folder of PNGs)");
     if (out->command == COMMAND_ENCODE && kind != OUTPUT_LATENT)
         return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .latent, the format for latents", out->output)
                            : error_set(error, ERROR_BAD_REQUEST, "encode needs -o FILE.latent");
@@ -281,6 +304,11 @@ static int take_operands(struct arguments *out, int count, char **operands, stru
     const char *source = commands[out->command].source;
     if (out->command == COMMAND_HELP)
         return count ? parse_command(&out->topic, operands[0], error) : 0;
+    if ((1u << out->command) & PUTS_TOGETHER) {
+        out->files = operands;
+        out->file_count = count;
+        return count ? check_output(out, error) : error_set(error, ERROR_BAD_REQUEST, "%s needs pictures or videos", name);
+    }
     int most = (source != NULL) + (wanted != NULL), least = most - commands[out->command].operand_is_optional;
     if (count < least)
         return error_set(error, ERROR_BAD_REQUEST, "%s needs %s%s%s", name, source ? source : wanted,

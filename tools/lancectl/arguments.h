@@ -12,11 +12,11 @@
 
 enum command {
     COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,
-    COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_GRAPH, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
+    COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_GRAPH, COMMAND_GRAPHS, COMMAND_SHEET, COMMAND_CLIP, COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
 };
 
-enum { MAX_SETTINGS = 256 };
+enum { MAX_SETTINGS = 256, SHEET_MOST_COLUMNS = 256, SHEET_LEAST_CELL = 16, SHEET_MOST_CELL = 1024 /* pixels */ };
 
 struct arguments {
     enum command command;
@@ -41,6 +41,10 @@ struct arguments {
     const char *init_latent; /* a file of latents, or NULL */
     double fps;              /* of the source, instead of its own; 0: not given */
     bool upright;            /* pictures are turned as their EXIF asks */
+
+    char *const *files; /* sheet, clip: what is put together, in this order */
+    int file_count;
+    int columns, cell;  /* sheet; 0: not given */
 
     const char *examples, *task, *root; /* run; the last two may be NULL */
 

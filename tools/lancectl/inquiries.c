@@ -138,7 +138,7 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(hello, "model");
     if (arguments->json) {
         cJSON *both = cJSON_Duplicate(stats, true), *item;
-        static const char *const names[] = {"version", "generation", "backend", "pid", "model", "limits"};
+        static const char *const names[] = {"version", "generation", "backend", "build", "pid", "model", "limits"};
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
             if ((item = cJSON_GetObjectItemCaseSensitive(hello, names[i])) && !cJSON_HasObjectItem(both, names[i]))
                 json_add(both, names[i], cJSON_Duplicate(item, true));

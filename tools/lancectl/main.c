@@ -6,6 +6,7 @@
 
 #include "protocol/version.h"
 #include "tools/lancectl/arguments.h"
+#include "tools/lancectl/clip.h"
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/examples.h"
 #include "tools/lancectl/exit_codes.h"
@@ -15,6 +16,7 @@
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/result.h"
 #include "tools/lancectl/session.h"
+#include "tools/lancectl/sheet.h"
 #include "tools/lancectl/task.h"
 
 static enum exit_code run_with_daemon(const struct arguments *arguments)
@@ -81,6 +83,12 @@ int main(int argc, char **argv)
         return flushed(show_receipt(&arguments));
     case COMMAND_GRAPH:
         return flushed(graph_command(&arguments));
+    case COMMAND_GRAPHS:
+        return flushed(graphs_command(&arguments));
+    case COMMAND_SHEET:
+        return flushed(sheet_command(&arguments));
+    case COMMAND_CLIP:
+        return flushed(clip_command(&arguments));
     default:
         return flushed(run_with_daemon(&arguments));
     }

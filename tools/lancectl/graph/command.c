@@ -11,6 +11,7 @@
 #include "tools/lancectl/graph/graph_open.h"
 #include "tools/lancectl/graph/run.h"
 #include "tools/lancectl/graph/save_name.h"
+#include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/say.h"
 
 /* ---- What would be run ---- */
@@ -137,4 +138,48 @@ enum exit_code graph_command(const struct arguments *arguments)
     free(input);
     free(output);
     return exit_code;
+}
+
+/* ---- Many graphs ---- */
+
+enum { MAX_LINE_BYTES = 1 << 20 };
+
+/* Do what one line asks. */
+static enum exit_code run_line(const struct arguments *arguments, const char *line, size_t bytes)
+{
+    static const struct json_limits limits = {MAX_LINE_BYTES, 64, ERROR_TOO_LARGE, ERROR_BAD_REQUEST};
+    struct error error;
+    cJSON *wish;
+    int code = json_parse(&wish, line, bytes, &limits, "a line of graphs", &error);
+    if (code) {
+        complain(code, &error);
+        return EXIT_USAGE;
+    }
+    struct arguments one = *arguments;
+    one.json = true;
+    one.source = json_text(wish, "workflow");
+    one.output = json_text(wish, "output");
+    one.input_dir = json_text(wish, "input_dir");
+    one.dry_run = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(wish, "dry_run"));
+    enum exit_code exit_code = EXIT_USAGE;
+    if (one.source && (one.output || one.dry_run))
+        exit_code = graph_command(&one);
+    else
+        fprintf(stderr, "lancectl: a line of graphs has to name a workflow and an output\n");
+    cJSON_Delete(wish);
+    return exit_code;
+}
+
+enum exit_code graphs_command(const struct arguments *arguments)
+{
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t bytes;
+    while (!interrupt_signal() && (bytes = getline(&line, &room, stdin)) > 0) {
+        const enum exit_code exit_code = run_line(arguments, line, (size_t)bytes);
+        printf("{\"exit_code\":%d}\n", exit_code);
+        fflush(stdout);
+    }
+    free(line);
+    return interrupt_signal() ? (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal()) : EXIT_OK;
 }

@@ -1,0 +1,7 @@
+"""python -m lance_farm."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

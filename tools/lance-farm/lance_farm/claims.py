@@ -1,0 +1,121 @@
+"""Who does which task: a file per task, which moves by rename, so that of several workers one gets it.
+
+    todo/000017.2            task 17 waits for its second try
+    running/000017.2.WORKER  WORKER does it
+    failed/000017            it is not tried any more: {"reason", "tries", "worker"}
+
+A task with a result has none of them. Between two of these steps a worker may die: then the task is found where it
+was, tried again, and found done. Listing a folder is one request to a file server, whatever the number of tasks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .files import moved, names_in, read_json, write_json
+
+MOST_TRIES = 3
+_RUNNING_PARTS = 3  # of a name in running/
+
+
+@dataclass(frozen=True)
+class Claim:
+    number: int
+    attempt: int  # from 1
+    worker: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:06}.{self.attempt}.{self.worker}"
+
+
+class Claims:
+    def __init__(self, folder: Path, worker: str = "") -> None:
+        """worker: the name of who claims; letters, digits, dashes and underscores."""
+        self._todo, self._running, self._failed = (folder / name for name in ("todo", "running", "failed"))
+        self._worker = worker
+        self._listed: list[str] = []
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """Tasks that wait from now on."""
+        for number in numbers:
+            (self._todo / f"{number:06}.1").touch()
+
+    def take(self) -> Claim | None:
+        """A task that waits; None: there is none. Workers begin at different places of the list, so that few of them
+        want the same one, and list anew when theirs is at its end."""
+        for is_new in (False, True):
+            if is_new:
+                listed = names_in(self._todo)
+                start = zlib.crc32(self._worker.encode()) % len(listed) if listed else 0
+                self._listed = (listed[start:] + listed[:start])[::-1]
+            while self._listed:
+                if claim := self._take(self._listed.pop()):
+                    return claim
+        return None
+
+    def take_this(self, number: int) -> Claim | None:
+        """That task, if it waits or has failed."""
+        with contextlib.suppress(FileNotFoundError):
+            (self._failed / f"{number:06}").rename(self._todo / f"{number:06}.1")
+        waiting = [name for name in names_in(self._todo) if name.startswith(f"{number:06}.")]
+        return self._take(waiting[0]) if waiting else None
+
+    def _take(self, name: str) -> Claim | None:
+        number, _, attempt = name.partition(".")
+        claim = Claim(int(number), int(attempt), self._worker)
+        return claim if moved(self._todo / name, self._running / claim.name) else None
+
+    def running(self) -> list[Claim]:
+        parts = [name.split(".") for name in names_in(self._running)]
+        return [Claim(int(part[0]), int(part[1]), part[2]) for part in parts if len(part) == _RUNNING_PARTS]
+
+    def waiting(self) -> dict[int, int]:
+        """The next try of each task that waits."""
+        return {int(name[:6]): int(name[7:]) for name in names_in(self._todo)}
+
+    def failed(self) -> dict[int, dict[str, Any]]:
+        return {int(name): read_json(self._failed / name) for name in names_in(self._failed)}
+
+    def failed_numbers(self) -> list[int]:
+        return [int(name) for name in names_in(self._failed)]
+
+    def end(self, claim: Claim) -> None:
+        """The task has its result."""
+        (self._running / claim.name).unlink(missing_ok=True)
+        (self._failed / f"{claim.number:06}").unlink(missing_ok=True)
+
+    def take_over(self, claim: Claim) -> Claim | None:
+        """The claim of a worker that is gone, as this one's; None: somebody else was faster, or it was done."""
+        mine = Claim(claim.number, claim.attempt, self._worker)
+        return mine if moved(self._running / claim.name, self._running / mine.name) else None
+
+    def give_back(self, claim: Claim) -> None:
+        """The task was not done, for no fault of its own."""
+        with contextlib.suppress(FileNotFoundError):
+            (self._running / claim.name).rename(self._todo / f"{claim.number:06}.{claim.attempt}")
+
+    def try_again(self, claim: Claim, reason: str) -> bool:
+        """The task went wrong, or its worker is gone: it waits for its next try, or has failed. Whether it waits."""
+        if claim.attempt < MOST_TRIES:
+            with contextlib.suppress(FileNotFoundError):
+                (self._running / claim.name).rename(self._todo / f"{claim.number:06}.{claim.attempt + 1}")
+            return True
+        self.fail(claim, reason)
+        return False
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """The task is not tried any more."""
+        told = {"reason": reason, "tries": claim.attempt, "worker": claim.worker}
+        write_json(self._failed / f"{claim.number:06}", told)
+        (self._running / claim.name).unlink(missing_ok=True)
+
+    def retry(self, number: int) -> None:
+        """A task that has failed waits again, for its first try."""
+        (self._todo / f"{number:06}.1").touch()
+        (self._failed / f"{number:06}").unlink(missing_ok=True)

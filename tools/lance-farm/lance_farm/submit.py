@@ -1,0 +1,173 @@
+"""submit: says what a job's results come from, and has a scheduler start workers; cancel stops them; retry puts tasks
+back."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .beats import is_gone_here, machine_id
+from .claims import Claims
+from .errors import FarmError
+from .files import names_in, read_json, write_json
+from .job import LEASE_SECONDS, Job, difference
+from .programs import Daemon, Facts, facts_of
+from .results import Results
+
+SCHEDULERS = ("slurm", "openjd", "local")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What submit was told."""
+
+    to: str
+    model: str
+    workers: int = 1
+    lease: float = LEASE_SECONDS
+    endpoint: str = ""  # of the daemon to ask; empty: one is started here for it
+    first_worker: bool = False  # the first worker's daemon decides
+    cards: list[str] = field(default_factory=list)  # local: CUDA_VISIBLE_DEVICES of the workers, in turn
+    daemon_options: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)  # the scheduler's own
+
+
+def submit(job: Job, wish: Wish) -> str:
+    """Start workers; what was done, in a line. FarmError, and nothing was started."""
+    before = job.identity
+    if not wish.first_worker or before:
+        _settle(job, wish)
+    (job / "cancelled").unlink(missing_ok=True)
+    missing = len(job.tasks) - len(Results(job.folder).numbers())
+    if not missing:
+        return f"all {len(job.tasks)} tasks have their results; nothing to start"
+    how = {"slurm": _to_slurm, "local": _to_local, "openjd": _to_openjd}[wish.to]
+    told = how(job, wish)
+    submitted = {"t": time.time(), "wish": asdict(wish), "again": before is not None} | told
+    write_json(job / "submits" / f"{time.time_ns()}-{uuid.uuid4().hex[:4]}.json", submitted)
+    again = " once more (the same results count, no task is done twice)" if before else ""
+    return f"submitted{again}: {missing} tasks, {told['words']}"
+
+
+def _settle(job: Job, wish: Wish) -> None:
+    facts = facts_of(wish.endpoint) if wish.endpoint else _facts_here(Path(wish.model), wish.daemon_options)
+    identity = job.settle(facts, wish.lease)
+    if what := difference(identity.facts, facts):
+        raise FarmError(f"this job was submitted before, and what is asked now {what}; prepare another job for it")
+
+
+def _facts_here(model: Path, options: Sequence[str]) -> Facts:
+    daemon = Daemon(model, options)
+    facts = daemon.facts
+    daemon.end()
+    return facts
+
+
+def _command() -> list[str]:
+    """How this very program is run."""
+    return [sys.executable, "-m", "lance_farm"]
+
+
+def _environment() -> dict[str, str]:
+    package = str(Path(__file__).resolve().parent.parent)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))}
+
+
+def _worker_options(wish: Wish) -> list[str]:
+    return ["--model", wish.model, *(f"--daemon-option={option}" for option in wish.daemon_options)]
+
+
+def _to_slurm(job: Job, wish: Wish) -> dict[str, Any]:
+    if not shutil.which("sbatch"):
+        raise FarmError("sbatch is not in PATH: is this a login node of Slurm?")
+    environment = os.environ | _environment() | {
+        "LANCE_FARM": shlex.join(_command()),
+        "LANCE_FARM_JOB": str(job.folder),
+        "LANCE_FARM_OPTIONS": shlex.join(_worker_options(wish)),
+    }  # fmt: skip
+    command = ["sbatch", "--parsable", f"--array=1-{wish.workers}", f"--output={job / 'log'}/slurm-%A_%a.out"]
+    done = subprocess.run(
+        [*command, *wish.options, str(job / "slurm.sh")], env=environment, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise FarmError(f"sbatch refused: {done.stderr.strip()}")
+    number = done.stdout.strip().partition(";")[0]
+    return {"slurm": number, "words": f"Slurm job {number}, {wish.workers} workers"}
+
+
+def _to_local(job: Job, wish: Wish) -> dict[str, Any]:
+    pids = []
+    for place in range(wish.workers):
+        card = {"CUDA_VISIBLE_DEVICES": wish.cards[place % len(wish.cards)]} if wish.cards else {}
+        with (job / "log" / f"local-{time.time_ns()}.out").open("wb") as out:
+            process = subprocess.Popen(
+                [*_command(), "worker", str(job.folder), *_worker_options(wish)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | _environment() | card,
+            )
+        pids.append(process.pid)
+    return {"pids": pids, "machine": machine_id(), "words": f"{wish.workers} workers on this machine"}
+
+
+def _to_openjd(job: Job, wish: Wish) -> dict[str, Any]:
+    """OpenJobDescription has no one queue: the line that this machine runs it with, and what Deadline Cloud takes."""
+    parameters = [f"JobFolder={job.folder}", f"Model={wish.model}"]
+    line = ["openjd", "run", str(job / "openjd.json"), "--step", "Tasks"]
+    for parameter in parameters:
+        line += ["-p", parameter]
+    return {"words": "run it with: " + shlex.join([*line, *wish.options])}
+
+
+def cancel(job: Job) -> str:
+    """Have all workers end: they see a file in the job's folder within seconds; schedulers are told besides."""
+    (job / "cancelled").touch()
+    told = []
+    for submitted in (read_json(job / "submits" / name) for name in names_in(job / "submits")):
+        if submitted.get("slurm") and shutil.which("scancel"):
+            subprocess.run(["scancel", str(submitted["slurm"])], capture_output=True)
+            told.append(f"Slurm job {submitted['slurm']}")
+    for worker in workers_of(job):
+        if worker.get("state") != "ended" and worker.get("machine") == machine_id() and not is_gone_here(worker):
+            os.kill(int(worker["pid"]), signal.SIGTERM)
+    return f"cancelled{': ' + ', '.join(told) if told else ''}; running tasks stop within a step"
+
+
+def retry(job: Job, damaged: bool) -> str:
+    """Failed tasks wait again, and with `damaged` those whose results are not what their receipts say."""
+    claims, results = Claims(job.folder), Results(job.folder)
+    (job / "cancelled").unlink(missing_ok=True)
+    numbers = claims.failed_numbers()
+    identity = job.identity
+    if damaged and identity:
+        for number in results.numbers():
+            if results.problem(number, identity.digest(job.tasks[number].request)):
+                results.set_aside(number)
+                numbers.append(number)
+    for number in numbers:
+        claims.retry(number)
+    return f"{len(numbers)} tasks wait again"
+
+
+def resubmit(job: Job) -> str:
+    """As the last time."""
+    listed = names_in(job / "submits")
+    if not listed:
+        raise FarmError("this job was not submitted yet")
+    return submit(job, Wish(**read_json(job / "submits" / listed[-1])["wish"]))
+
+
+def workers_of(job: Job) -> list[dict[str, Any]]:
+    return [read_json(job / "workers" / name) for name in names_in(job / "workers")]
