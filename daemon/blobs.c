@@ -75,7 +75,7 @@ void blobs_close(struct blobs *blobs)
 static struct entry *find(struct blobs *blobs, const struct blob_name *name)
 {
     for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next)
-        if (entry->name.bytes == name->bytes && strcmp(entry->name.sha256, name->sha256) == 0)
+        if (entry->name.bytes == name->bytes && strcmp(entry->name.text, name->text) == 0)
             return entry;
     return NULL;
 }
@@ -97,6 +97,12 @@ static bool is_held(const struct entry *entry)
     return atomic_load(&entry->bytes->references) > 1;
 }
 
+/* Called as its client chose, who has not hashed it. */
+static bool is_chosen(const struct entry *entry)
+{
+    return !sha256_is_hex(entry->name.text);
+}
+
 static uint64_t counted_bytes(const struct blobs *blobs)
 {
     uint64_t bytes = 0;
@@ -112,17 +118,23 @@ static void touch(struct entry *entry, bool is_held)
     entry->was_held = is_held;
 }
 
-/* The one that was touched longest ago, among those that nobody uses and that may go: `kept_seconds` after that, or, to make
- * room, `left_alone_seconds` and at once when its job is over; or NULL. A blob that a job holds is of no use to forget,
- * except that there are too many. */
+/* For so long after it was touched a blob may not go. Under a chosen name nobody asks for it again once a job has had it, but
+ * who sends the same submit again. */
+static double kept_seconds(const struct blobs_limits *limits, const struct entry *entry, bool to_make_room)
+{
+    if (to_make_room)
+        return entry->was_held ? 0 : limits->left_alone_seconds;
+    return is_chosen(entry) && entry->was_held && !is_held(entry) ? limits->left_alone_seconds : limits->kept_seconds;
+}
+
+/* The one that was touched longest ago, among those that nobody uses and that may go, or NULL. A blob that a job holds is of
+ * no use to forget, except that there are too many. */
 static struct entry *oldest(struct blobs *blobs, bool to_make_room, bool held_too)
 {
     const double now = clock_seconds();
     struct entry *oldest = NULL;
     for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next) {
-        const double seconds = !to_make_room     ? blobs->limits.kept_seconds
-                               : entry->was_held ? 0
-                                                 : blobs->limits.left_alone_seconds;
+        const double seconds = kept_seconds(&blobs->limits, entry, to_make_room);
         if (entry->users == 0 && entry->touched_at <= now - seconds && (held_too || !is_held(entry)) &&
             (oldest == NULL || entry->touched_at < oldest->touched_at))
             oldest = entry;
@@ -151,9 +163,9 @@ static int make_room(struct blobs *blobs, const struct blob_name *name, struct e
         struct entry *entry = oldest(blobs, true, blobs->count >= BLOBS_MOST);
         if (entry == NULL)
             return error_set(error, ERROR_BUSY, "blob %.12s: has %.1f MB, and the %d blobs that are here have %.1f MB; %.1f MB in %d "
-                             "are allowed (lanced --blob-bytes); try again later", name->sha256, (double)name->bytes / 1e6,
+                             "are allowed (lanced --blob-bytes); try again later", name->text, (double)name->bytes / 1e6,
                              blobs->count, (double)counted_bytes(blobs) / 1e6, (double)blobs->limits.bytes / 1e6, BLOBS_MOST);
-        log_debug(NULL, "blob %.12s: forgotten, others need the room", entry->name.sha256);
+        log_debug(NULL, "blob %.12s: forgotten, others need the room", entry->name.text);
         forget(blobs, entry);
     }
     return 0;
@@ -168,10 +180,9 @@ static int create(struct blobs *blobs, const struct blob_name *name, struct entr
         return status;
     const uint64_t pieces = (name->bytes - 1) / BLOBS_PIECE_BYTES + 1;
     struct entry *entry = calloc(1, sizeof *entry + pieces);
-    void *bytes = entry != NULL ? malloc(name->bytes) : NULL;
-    if (bytes == NULL || (entry->bytes = blob_open(bytes, name->bytes)) == NULL) {
+    if (entry == NULL || (entry->bytes = blob_make(name->bytes)) == NULL) {
         free(entry);
-        return error_set(error, ERROR_NO_MEMORY, "blob %.12s: no memory for its %llu bytes", name->sha256,
+        return error_set(error, ERROR_NO_MEMORY, "blob %.12s: no memory for its %llu bytes", name->text,
                          (unsigned long long)name->bytes);
     }
     entry->name = *name;
@@ -227,9 +238,9 @@ static void take_piece(struct blobs *blobs, struct entry *entry, uint64_t piece,
 /* All are hashed: the bytes are what their name says, or the blob is no more. */
 static void judge(struct blobs *blobs, struct entry *entry)
 {
-    char hex[SHA256_HEX_BYTES];
-    sha256_finish(&entry->sha, hex);
-    entry->is_complete = strcmp(hex, entry->name.sha256) == 0;
+    char *hash = entry->bytes->sha256;
+    sha256_finish(&entry->sha, hash);
+    entry->is_complete = is_chosen(entry) || strcmp(hash, entry->name.text) == 0;
     entry->is_wrong = !entry->is_complete;
     if (entry->is_wrong && !entry->is_forgotten)
         forget(blobs, entry);
@@ -273,7 +284,7 @@ static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offse
     entry->users--;
     if (entry->is_wrong)
         status = error_set(error, ERROR_BAD_REQUEST, "blob %.12s: the %llu bytes that came have another SHA-256, and are forgotten; "
-                           "put them again", name->sha256, (unsigned long long)name->bytes);
+                           "put them again", name->text, (unsigned long long)name->bytes);
     else
         describe(entry, state);
     if (entry->is_forgotten && entry->users == 0)
@@ -334,7 +345,7 @@ void blobs_sweep(struct blobs *blobs)
     struct entry *entry;
     pthread_mutex_lock(&blobs->lock);
     while ((entry = oldest(blobs, false, true)) != NULL) {
-        log_debug(NULL, "blob %.12s: forgotten, nobody asked for it", entry->name.sha256);
+        log_debug(NULL, "blob %.12s: forgotten, nobody asked for it", entry->name.text);
         forget(blobs, entry);
     }
     /* What jobs held counts again when they end. */

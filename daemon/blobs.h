@@ -1,4 +1,5 @@
-/* blobs.h: payloads of requests that have not been submitted yet, put piece by piece under the SHA-256 of all their bytes.
+/* blobs.h: payloads of requests that have not been submitted yet, put piece by piece under the SHA-256 of all their bytes, or
+ * under a name that the client chose (blob.h).
  *
  * The store knows bytes and their hash, nothing of what they mean. What it keeps is bounded: a blob's size is admitted
  * before anything is allocated for it. A job that has got hold of a blob shares its bytes (blob.h), and the store may
@@ -26,14 +27,16 @@ enum {
 struct blobs_limits {
     uint64_t bytes;            /* all together, those that are still coming included, without those that a job holds; */
     double kept_seconds;       /* so long after somebody touched it one is forgotten; */
-    double left_alone_seconds; /* for so long not even when room is needed, unless a job has had it */
+    double left_alone_seconds; /* for so long not even when room is needed, unless a job has had it; and no longer than this
+                                * when one has had it and nobody else can know its name */
 };
 
 struct blobs;
 
-/* Which bytes: a hash and a size. Those of one hash and another size are something else. */
+/* Which bytes: what they are called (blob_name_is_right) and how many they are. Those of one name and another size are something
+ * else. */
 struct blob_name {
-    char sha256[SHA256_HEX_BYTES];
+    char text[BLOB_NAME_BYTES];
     uint64_t bytes;
 };
 
@@ -54,12 +57,12 @@ int blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_sta
 
 /* Take in the piece at `offset`, a multiple of BLOBS_PIECE_BYTES; `bytes` must be that many, or what remains. Returns when
  * it is taken in, and with the last one when the hash is known. Errors: ERROR_BAD_REQUEST (another offset or size; or the
- * bytes have another hash: then all of them are forgotten), ERROR_TOO_LARGE (it can never fit), ERROR_BUSY (not now),
+ * bytes have another hash than they are called by: then all of them are forgotten), ERROR_TOO_LARGE (it can never fit), ERROR_BUSY (not now),
  * ERROR_NO_MEMORY. */
 int blobs_put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *piece, uint64_t bytes,
               struct blob_state *state, struct error *error);
 
-/* The bytes of a complete blob, one reference for the caller; NULL: it is not here, or not complete. */
+/* The bytes of a complete blob, with their hash, one reference for the caller; NULL: it is not here, or not complete. */
 struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name);
 
 /* Forget what nobody has touched for long enough. Call now and then. */

@@ -56,9 +56,9 @@ static int read_named(struct payload *payload, const cJSON *item, struct error *
     const char *blob = json_text(item, "blob"), *name = item->string;
     if (!cJSON_IsObject(item))
         return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\" must be {\"blob\", \"dtype\", \"shape\"}", name);
-    if (!sha256_is_hex(blob))
-        return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": blob must be a SHA-256, 64 lower-case hexadecimal digits", name);
-    memcpy(payload->blob, blob, SHA256_HEX_BYTES);
+    if (!blob_name_is_right(blob))
+        return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": blob must be " BLOB_NAME_RULE, name);
+    memcpy(payload->blob, blob, strlen(blob) + 1);
     payload->tensor.name = name;
     int status = read_dtype(&payload->tensor.dtype, name, item, error);
     return status != 0 ? status : read_shape(&payload->tensor, item, error);
@@ -129,6 +129,14 @@ size_t payloads_missing_count(const struct payloads *payloads)
     for (size_t i = 0; i < payloads->count; i++)
         missing += payloads->list[i].tensor.data == NULL;
     return missing;
+}
+
+size_t payloads_unknown_count(const struct payloads *payloads)
+{
+    size_t unknown = 0;
+    for (size_t i = 0; i < payloads->count; i++)
+        unknown += payloads->list[i].tensor.data == NULL && !sha256_is_hex(payloads->list[i].blob);
+    return unknown;
 }
 
 const struct tensor_view *payloads_find(const struct payloads *payloads, const char *name)

@@ -12,7 +12,7 @@
 
 struct payload {
     struct tensor_view tensor; /* .data is NULL as long as its blob is not here; else aligned for its numbers */
-    char blob[SHA256_HEX_BYTES]; /* what it is called; "": the tensor came in the message */
+    char blob[BLOB_NAME_BYTES]; /* what it is called; "": the tensor came in the message */
     struct blob *held;         /* its bytes */
     void *aligned;             /* a copy of what lay askew */
 };
@@ -33,8 +33,9 @@ void payload_give(struct payload *payload, struct blob *blob);
 /* The tensor of that name, or NULL. */
 const struct tensor_view *payloads_find(const struct payloads *payloads, const char *name);
 
-/* How many payloads are without bytes. */
+/* How many payloads are without bytes, and of how many not even the hash is known. */
 size_t payloads_missing_count(const struct payloads *payloads);
+size_t payloads_unknown_count(const struct payloads *payloads);
 
 /* The names of their blobs: a JSON array, which the caller frees; incomplete or NULL: out of memory. */
 cJSON *payloads_missing(const struct payloads *payloads);

@@ -27,8 +27,11 @@ static void add_tensor(struct sha256 *sha, const struct payload *payload)
 {
     const struct tensor_view *tensor = &payload->tensor;
     char hex[SHA256_HEX_BYTES];
-    memcpy(hex, payload->blob, sizeof hex); /* is called by its hash */
-    if (hex[0] == '\0')
+    if (payload->held != NULL)
+        memcpy(hex, payload->held->sha256, sizeof hex);
+    else if (sha256_is_hex(payload->blob))
+        memcpy(hex, payload->blob, sizeof hex);
+    else
         sha256_of(tensor->data, (size_t)tensor->bytes, hex);
     add(sha, "tensor ");
     sha256_add(sha, tensor->name, strlen(tensor->name));

@@ -24,7 +24,7 @@ static void hold_blobs(struct payloads *payloads, struct blobs *blobs)
     for (size_t i = 0; i < payloads->count; i++) {
         struct payload *payload = &payloads->list[i];
         struct blob_name name = {.bytes = payload->tensor.bytes};
-        memcpy(name.sha256, payload->blob, sizeof name.sha256);
+        memcpy(name.text, payload->blob, sizeof name.text);
         if (payload->blob[0] != '\0')
             payload_give(payload, blobs_hold(blobs, &name));
     }
@@ -45,11 +45,17 @@ static int open_request(struct call *call, struct job_request **request, struct 
     return status;
 }
 
+static int refuse_missing(struct call *call, const struct job_request *request, struct error *error)
+{
+    call->missing_blobs = payloads_missing(&request->payloads);
+    return error_set(error, ERROR_NOT_FOUND, "job %s: %zu of the blobs that its tensors name are not here; put them and submit "
+                     "it again", call->job, payloads_missing_count(&request->payloads));
+}
+
 /* Have a request that is no repetition checked by those who know what the table does not. */
 static int check(struct call *call, const struct job_request *request, struct error *error)
 {
     struct service *service = call->service;
-    const size_t missing = payloads_missing_count(&request->payloads);
     int model;
     int status = worker_choose_model(service->worker, request->model, request->lance.task, &model, error);
     const uint64_t missing_bytes = payloads_missing_bytes(&request->payloads), most_bytes = service->options->blob_bytes;
@@ -57,11 +63,8 @@ static int check(struct call *call, const struct job_request *request, struct er
         return error_set(error, ERROR_TOO_LARGE, "job %s: the blobs that its tensors name and that are not here have %llu bytes, and can "
                          "never be here together: %llu are allowed (lanced --blob-bytes)", call->job,
                          (unsigned long long)missing_bytes, (unsigned long long)most_bytes);
-    if (status == 0 && missing > 0) {
-        call->missing_blobs = payloads_missing(&request->payloads);
-        status = error_set(error, ERROR_NOT_FOUND, "job %s: %zu of the blobs that its tensors name are not here; put them and submit "
-                           "it again", call->job, missing);
-    }
+    if (status == 0 && payloads_missing_count(&request->payloads) > 0)
+        status = refuse_missing(call, request, error);
     if (status == 0)
         status = worker_check(service->worker, model, &request->lance, error);
     return status != 0 ? status : job_request_check_numbers(request, error);
@@ -80,8 +83,10 @@ static int submit(struct call *call, struct job_status *status, struct error *er
     json_add(call->fields, "ignored", job_request_unknown(call->message));
     int result = open_request(call, &request, error);
     if (result == 0) {
-        if (!jobs_find(jobs, call->job, status)) /* else the table tells a repetition from a mistake */
+        if (!jobs_find(jobs, call->job, status))
             result = check(call, request, error);
+        else if (payloads_unknown_count(&request->payloads) > 0) /* else the table tells a repetition from a mistake */
+            result = refuse_missing(call, request, error);
         if (result == 0) {
             log_debug(call->job, "submitted: %s", lance_task_name(request->lance.task));
             job_request_hash(request); /* reads the tensors: not before it is worth it */

@@ -11,11 +11,11 @@ enum { INLINE_BYTES = 64 << 10 }; /* a result's tensors come with it when they h
 
 static int read_name(struct blob_name *name, const cJSON *request, struct error *error)
 {
-    const char *hash = json_text(request, "blob");
+    const char *text = json_text(request, "blob");
     const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(request, "bytes");
-    if (!sha256_is_hex(hash))
-        return error_set(error, ERROR_BAD_REQUEST, "blob: must be a SHA-256, 64 lower-case hexadecimal digits");
-    memcpy(name->sha256, hash, sizeof name->sha256);
+    if (!blob_name_is_right(text))
+        return error_set(error, ERROR_BAD_REQUEST, "blob: must be " BLOB_NAME_RULE);
+    memcpy(name->text, text, strlen(text) + 1);
     if (!json_uint64(bytes, &name->bytes) || name->bytes == 0)
         return error_set(error, ERROR_BAD_REQUEST, "bytes: must be a whole number from 1 on, the size of the whole blob");
     return 0;

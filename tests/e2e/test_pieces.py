@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,9 +41,9 @@ class Asking:
                 after, name = event["sequence"], event["event"]
         return name
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes, name: str = "") -> str:
         piece_bytes = self.get("hello")[0]["limits"]["piece_bytes"]
-        name = hashlib.sha256(data).hexdigest()
+        name = name or hashlib.sha256(data).hexdigest()
         state, _ = self.get("put", blob=name, bytes=len(data))
         while not state["complete"]:
             offset = state["missing"][-1][0]
@@ -93,3 +94,27 @@ def test_a_job_of_pieces_gives_the_bytes_of_one_in_two_messages(asking: Asking) 
         np.testing.assert_array_equal(pieces[name], tensor)
     for job in ("whole", "pieces"):
         asking.get("release", job=job)
+
+
+def test_a_job_is_the_same_whatever_its_blob_is_called(asking: Asking) -> None:
+    asked = set()
+    for job, name in (("hash", ""), ("chosen", "put-latents.1")):
+        asking.get("submit", **decode_job(job), tensors=named(asking.put(LATENTS.tobytes(), name), LATENTS))
+        assert asking.end_of(job) == "done"
+        asked.add(asking.get("result", job=job)[0]["receipt"]["request"])
+        asking.get("release", job=job)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_what_the_daemon_has_is_put_again_only_where_that_is_as_quick_as_its_hash(is_local: bool) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with Lanced(endpoint=None if is_local else f"tcp://127.0.0.1:{port}") as daemon, daemon.client() as client:
+        puts = []
+        for _ in range(2):
+            client.decode(LATENTS)
+            puts.append(client.stats()["requests"]["put"])
+    first = 2  # the question, and the piece
+    assert puts == [first, 2 * first if is_local else first]

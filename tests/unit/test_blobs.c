@@ -23,7 +23,7 @@ static struct blob_name name_of(const void *data, uint64_t bytes)
     struct sha256 sha;
     sha256_start(&sha);
     sha256_add(&sha, data, bytes);
-    sha256_finish(&sha, out.sha256);
+    sha256_finish(&sha, out.text);
     return out;
 }
 
@@ -200,7 +200,7 @@ static int start_another(struct blobs *blobs, int number, uint64_t bytes, struct
 {
     struct blob_state now;
     struct blob_name other = name;
-    snprintf(other.sha256, sizeof other.sha256, "%064x", number);
+    snprintf(other.text, sizeof other.text, "%064x", number);
     other.bytes = bytes;
     return blobs_put(blobs, &other, 0, payload, bytes < PIECE ? bytes : PIECE, &now, error);
 }
@@ -300,6 +300,60 @@ static void the_oldest_goes_first_when_others_need_the_room(void **state)
     blobs_close(blobs);
 }
 
+/* Have all of the payload there under another name. */
+static void put_as(struct blobs *blobs, const char *text)
+{
+    struct blob_state now;
+    struct error error;
+    struct blob_name chosen = {.bytes = SIZE};
+    snprintf(chosen.text, sizeof chosen.text, "%s", text);
+    for (int i = PIECES - 1; i >= 0; i--)
+        assert_int_equal(blobs_put(blobs, &chosen, (uint64_t)i * PIECE, payload + (size_t)i * PIECE, bytes_of_piece(i), &now, &error), 0);
+    assert_true(now.is_complete);
+}
+
+static struct blob *hold(struct blobs *blobs, const char *text)
+{
+    struct blob_name wanted = {.bytes = SIZE};
+    snprintf(wanted.text, sizeof wanted.text, "%s", text);
+    return blobs_hold(blobs, &wanted);
+}
+
+static void bytes_that_nobody_has_hashed_are_hashed_here(void **state)
+{
+    (void)state;
+    struct blobs *blobs = open_store(4 * SIZE);
+    put_as(blobs, "put-fox");
+    struct blob *blob = hold(blobs, "put-fox");
+    assert_memory_equal(blob->data, payload, SIZE);
+    assert_string_equal(blob->sha256, name.text);
+    assert_null(hold(blobs, name.text));
+    blob_close(blob);
+    blobs_close(blobs);
+}
+
+static void a_chosen_name_is_forgotten_soon_after_its_job_and_a_hash_is_not(void **state)
+{
+    (void)state;
+    struct blobs *blobs;
+    struct error error;
+    const struct blobs_limits limits = {4 * SIZE, 600, 0};
+    assert_int_equal(blobs_open(&blobs, &limits, &error), 0);
+    const char *names[] = {"put-fox", name.text};
+    for (int i = 0; i < 2; i++) {
+        put_as(blobs, names[i]);
+        blobs_sweep(blobs);
+        struct blob *job = hold(blobs, names[i]);
+        blobs_sweep(blobs);
+        blob_close(hold(blobs, names[i]));
+        assert_int_equal(blobs_bytes(blobs), 0); /* a job has it */
+        blob_close(job);
+        blobs_sweep(blobs);
+        assert_int_equal(blobs_bytes(blobs), i == 0 ? 0 : SIZE);
+    }
+    blobs_close(blobs);
+}
+
 /* --- Several clients at once ------------------------------------------------------------- */
 
 enum { CLIENTS = 6, ROUNDS = 20 };
@@ -385,6 +439,8 @@ int main(void)
         cmocka_unit_test(who_holds_a_blob_keeps_it_when_the_store_is_gone),
         cmocka_unit_test(what_nobody_touched_for_long_is_forgotten),
         cmocka_unit_test(the_oldest_goes_first_when_others_need_the_room),
+        cmocka_unit_test(bytes_that_nobody_has_hashed_are_hashed_here),
+        cmocka_unit_test(a_chosen_name_is_forgotten_soon_after_its_job_and_a_hash_is_not),
         cmocka_unit_test(clients_that_put_the_same_blob_at_once_all_see_it_complete),
         cmocka_unit_test(a_client_with_wrong_bytes_leaves_nothing_wrong_behind),
     };

@@ -477,6 +477,29 @@ static void a_repetition_is_one_however_its_tensor_comes(void **state)
     assert_error(house, envelope, "bad_request");
 }
 
+static void a_tensor_under_a_chosen_name_is_told_by_its_bytes_all_the_same(void **state)
+{
+    struct house *house = *state;
+    static float noise[8 * 48] = {1, 2, 3};
+    char hex[SHA256_HEX_BYTES], envelope[500];
+    hash_of(noise, sizeof noise, hex);
+    message_close(put_at_once(house, noise, sizeof noise, "put-fox.1", ""));
+    submit_with_noise(envelope, "a", "put-fox.1");
+    do_it(house, envelope);
+    submit_with_noise(envelope, "a", hex);
+    do_it(house, envelope); /* a repetition, whose hash says so */
+    submit_with_noise(envelope, "a", "put-fox.2");
+    struct message *answer = ask(house, envelope, NULL); /* perhaps another, of which nothing is known */
+    assert_string_equal(cJSON_GetArrayItem(cJSON_GetObjectItem(message_envelope(answer), "missing_blobs"), 0)->valuestring, "put-fox.2");
+    message_close(answer);
+    message_close(put_at_once(house, noise, sizeof noise, "put-fox.2", ""));
+    do_it(house, envelope);
+    noise[0] = 7;
+    message_close(put_at_once(house, noise, sizeof noise, "put-fox.3", ""));
+    submit_with_noise(envelope, "a", "put-fox.3");
+    assert_error(house, envelope, "bad_request");
+}
+
 static void tensors_that_are_named_wrongly_are_refused(void **state)
 {
     struct house *house = *state;
@@ -513,6 +536,13 @@ static void a_put_without_a_piece_asks_and_a_wrong_one_is_refused(void **state)
     message_close(answer);
     assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":8388609}", "too_large");
     assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":\"18446744073709551615\"}", "too_large");
+    static const char *const names[] = {"", "put-", "put- ", "put-1/2", "fox", "Put-1",
+                                        "put-0123456789012345678901234567890123456789012345678901234567890"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char envelope[200];
+        snprintf(envelope, sizeof envelope, "{\"request\":\"put\",\"blob\":\"%s\",\"bytes\":1}", names[i]);
+        assert_error(house, envelope, "bad_request");
+    }
     assert_error(house, "{\"request\":\"put\",\"bytes\":1}", "bad_request");
     assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\"}", "bad_request");
     assert_error(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":0}", "bad_request");
@@ -675,6 +705,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_job_whose_blobs_never_fit_together_is_refused_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_number_that_is_none_is_refused_when_it_is_submitted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_tensor_under_a_chosen_name_is_told_by_its_bytes_all_the_same, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_repetition_is_one_however_its_tensor_comes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tensors_that_are_named_wrongly_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_put_without_a_piece_asks_and_a_wrong_one_is_refused, set_up, tear_down),

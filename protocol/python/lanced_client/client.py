@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from .endpoint import check_trust, default_endpoint
+from .endpoint import check_trust, default_endpoint, is_local
 from .errors import (
     AnswerTimeout,
     BadAnswer,
@@ -465,7 +465,7 @@ class Job:
             warnings.warn(f"lanced does not know these parameters: {', '.join(answer['ignored'])}", stacklevel=3)
 
     def _submit(self, piece_bytes: int, on_transfer: OnTransfer | None) -> dict[str, Any]:
-        blobs = self._blobs = self._blobs or Blobs(self._tensors)
+        blobs = self._blobs = self._blobs or Blobs(self._tensors, is_local(self.client.endpoint))
         line = self.client._line(lambda: self._was_left)
         return submitted(
             lambda: line.ask(

@@ -14,11 +14,16 @@ def default_endpoint() -> str:
     return os.environ.get("LANCED_ENDPOINT") or f"ipc://{_default_folder()}/lanced.ipc"
 
 
+def is_local(endpoint: str) -> bool:
+    """Whether it is reached through this machine's memory: what goes there takes no line."""
+    return endpoint.startswith("ipc://")
+
+
 def check_trust(endpoint: str) -> None:
     """Unsupported when the folder of the default endpoint is there and not this user's alone: who made it could answer
     as a daemon, and would learn tokens, prompts and pictures."""
     folder = endpoint.removeprefix("ipc://").rpartition("/")[0]
-    if not endpoint.startswith("ipc://") or not hasattr(os, "getuid") or folder != _default_folder():
+    if not is_local(endpoint) or not hasattr(os, "getuid") or folder != _default_folder():
         return
     try:
         info = os.lstat(folder)

@@ -1,7 +1,7 @@
 """Payloads in pieces: a request's large tensors on their way to the daemon, a result's on their way back.
 
-No message is large. A tensor goes as a blob, under the SHA-256 of its bytes, in pieces of the size that the daemon asks
-for (`put`), and the daemon says which of them it lacks; a result comes the same way (`get`). Several pieces are in
+No message is large. A tensor goes as a blob in pieces of the size that the daemon asks for (`put`), and the daemon says
+which of them it lacks; a result comes the same way (`get`). Several pieces are in
 flight, each with a thread and a connection of its own, so a line that breaks costs the pieces whose answers were lost,
 and the limit on silence counts anew with every answer to any of them. Progress is told on the caller's thread.
 """
@@ -13,6 +13,7 @@ import math
 import queue
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -164,9 +165,11 @@ class _Report:
 
 
 class Blobs:
-    """The large tensors of a request, named by their bytes. The arrays stay the caller's, and as they are."""
+    """The large tensors of a request. The arrays stay the caller's, and as they are. Within the machine (`is_local`)
+    they get names by chance: there bytes are sent as fast as they are hashed. Elsewhere they are called by their hash,
+    for the daemon may have them."""
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: Tensors, is_local: bool) -> None:
         self.inline: Tensors = {}  # these go within the request,
         self.named: dict[str, dict[str, Any]] = {}  # and these are its field `tensors`
         self._data: dict[str, memoryview] = {}
@@ -177,7 +180,7 @@ class Blobs:
                 room -= array.nbytes
                 continue
             data = bytes_of(array)
-            blob = hashlib.sha256(data).hexdigest()
+            blob = f"put-{uuid.uuid4().hex}" if is_local else hashlib.sha256(data).hexdigest()
             self._data[blob] = data
             self.named[name] = {"blob": blob, "dtype": dtype_name(name, array), "shape": list(array.shape)}
 
@@ -207,15 +210,19 @@ def _send(blob: str, data: memoryview, piece_bytes: int, line: Line, report: _Re
         report.add(max(0, there - known))
         known = max(known, there)
 
-        def put(piece: tuple[int, int]) -> int:
+        def put(piece: tuple[int, int]) -> tuple[int, bool]:
             offset, length = piece
             view = np.frombuffer(data[offset : offset + length], np.uint8)
-            line.ask("put", {"piece": view}, blob=blob, bytes=len(data), offset=offset)
-            return length
+            answer, _ = line.ask("put", {"piece": view}, blob=blob, bytes=len(data), offset=offset)
+            return length, answer.get("complete") is True
 
-        for length in _in_flight(put, pieces, line):
+        is_complete = False
+        for length, is_last in _in_flight(put, pieces, line):
+            is_complete = is_complete or is_last
             known += length
             report.add(length)
+        if is_complete:
+            return
     raise BadAnswer(f"the daemon does not keep the pieces of a tensor of {len(data)} bytes")
 
 
