@@ -23,6 +23,7 @@ from ..protocol.python.lanced_client import (
     Progress,
     Queued,
     Result,
+    Started,
     Text,
     Transfer,
 )
@@ -152,6 +153,8 @@ class _Display:
     def take(self, event: Event) -> None:
         if isinstance(event, Preview) and event.pixels is not None:
             self._preview.set_frames(event.pixels)  # goes out with the next step, so that each step is told once
+        elif isinstance(event, Started):
+            self._answer = ""  # a daemon that was started again tells it from the beginning
         elif isinstance(event, Text):
             self._answer += event.text
             show_text(self._answer, self._node_id)

@@ -27,8 +27,10 @@
 #include "daemon/blobs.h"
 #include "daemon/instance.h"
 #include "daemon/jobs/jobs.h"
+#include "daemon/journal/check.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
+#include "daemon/recorder.h"
 #include "daemon/server.h"
 #include "daemon/worker.h"
 #include "protocol/nng_start.h"
@@ -52,6 +54,7 @@ struct daemon {
     struct options options;
     struct instance *instance;
     struct jobs *jobs;
+    struct recorder *recorder; /* NULL without --state */
     struct worker *worker;
     struct service *service;
     struct server *server;
@@ -164,6 +167,16 @@ static void finish_jobs(struct daemon *daemon)
     }
 }
 
+/* Jobs outlive this process, where that is asked for. */
+static int open_recorder(struct daemon *daemon, struct error *error)
+{
+    const struct options *options = &daemon->options;
+    if (options->state_folder == NULL)
+        return 0;
+    int status = recorder_open(&daemon->recorder, options->state_folder, &options->journal, daemon->jobs, error);
+    return status != 0 ? status : recorder_recover(daemon->recorder, error);
+}
+
 static int serve(struct daemon *daemon, struct error *error)
 {
     const struct options *options = &daemon->options;
@@ -173,9 +186,11 @@ static int serve(struct daemon *daemon, struct error *error)
     if (status == 0)
         status = jobs_open(&daemon->jobs, &options->jobs, error);
     if (status == 0)
-        status = worker_open(&daemon->worker, options, daemon->jobs, on_fatal, daemon, error);
+        status = open_recorder(daemon, error);
     if (status == 0)
-        status = service_open(&daemon->service, options, daemon->jobs, daemon->worker, on_shutdown, daemon, error);
+        status = worker_open(&daemon->worker, options, daemon->jobs, recorder_attempts(daemon->recorder), on_fatal, daemon, error);
+    if (status == 0)
+        status = service_open(&daemon->service, options, daemon->jobs, daemon->recorder, daemon->worker, on_shutdown, daemon, error);
     if (status == 0)
         status = server_open(&daemon->server, options, daemon->service, error);
     if (status == 0) /* not before: a port that is in use is told at once, not after a model was loaded for nothing */
@@ -282,6 +297,16 @@ static int flush_output(void)
     return EXIT_ERROR;
 }
 
+/* lanced --state DIR --check */
+static int check(const struct options *options)
+{
+    struct error error;
+    int status = journal_check(options->state_folder, &options->journal, stdout, &error);
+    if (status != 0)
+        log_say(error.text);
+    return status != 0 ? EXIT_ERROR : flush_output();
+}
+
 int daemon_run(int argc, char **argv)
 {
     set_memory();
@@ -295,6 +320,8 @@ int daemon_run(int argc, char **argv)
     }
     if (action == OPTIONS_EXIT)
         return flush_output();
+    if (daemon.options.check)
+        return check(&daemon.options);
     log_set_level((enum log_level)daemon.options.log_level);
     allow_many_files();
     int status = open_files(&daemon, &error);
@@ -311,6 +338,7 @@ int daemon_run(int argc, char **argv)
     alarm(exit_status == EXIT_DEVICE_LOST ? CLOSE_SECONDS : 0); /* who knows what the driver of a broken card does */
     service_close(daemon.service);
     worker_close(daemon.worker);
+    recorder_close(daemon.recorder);
     jobs_close(daemon.jobs);
     instance_close(daemon.instance);
     if (status == 0)

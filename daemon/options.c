@@ -52,6 +52,13 @@ static const char usage[] =
     "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
     "  --result-seconds S              for so long (default 600)\n"
     "  --orphans SECONDS               cancel a job that no client has asked about for so long (default 0: never)\n"
+    "  --state DIR                     keep jobs in DIR, on a disk of this machine: what was accepted is done, whatever\n"
+    "                                  becomes of this process, and results wait for their clients there,\n"
+    "  --keep-bytes BYTES              in at most so much (default 2G),\n"
+    "  --keep-days N                   for so long (default 7)\n"
+    "  --save-seconds S                how often the state of a job that runs is kept there, to go on from (default 30;\n"
+    "  --save-steps N                  0: never), and after how many steps (default 0: by time alone)\n"
+    "  --check                         with --state: say whether all that is kept is whole, and end\n"
     "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels)\n"
     "  --until-eof                     end, as with SIGTERM, when standard input closes: for a program that starts\n"
     "                                  lanced for itself and may die before it can stop it\n"
@@ -64,7 +71,8 @@ enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS, OPTION_RESULT_BYTES,
-    OPTION_RESULT_SECONDS, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
+    OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS,
+    OPTION_CHECK, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
 static const struct option long_options[] = {
@@ -88,6 +96,12 @@ static const struct option long_options[] = {
     {"results", required_argument, NULL, OPTION_RESULTS},
     {"result-bytes", required_argument, NULL, OPTION_RESULT_BYTES},
     {"result-seconds", required_argument, NULL, OPTION_RESULT_SECONDS},
+    {"state", required_argument, NULL, OPTION_STATE},
+    {"keep-bytes", required_argument, NULL, OPTION_KEEP_BYTES},
+    {"keep-days", required_argument, NULL, OPTION_KEEP_DAYS},
+    {"save-seconds", required_argument, NULL, OPTION_SAVE_SECONDS},
+    {"save-steps", required_argument, NULL, OPTION_SAVE_STEPS},
+    {"check", no_argument, NULL, OPTION_CHECK},
     {"orphans", required_argument, NULL, OPTION_ORPHANS},
     {"on-term", required_argument, NULL, OPTION_ON_TERM},
     {"until-eof", no_argument, NULL, OPTION_UNTIL_EOF},
@@ -286,8 +300,35 @@ static int read_log_level(struct options *options, const char *value, struct err
     return error_set(error, ERROR_BAD_REQUEST, "--log-level: must be error, warning, info or debug, not \"%.40s\"", value);
 }
 
+/* --state and what belongs to it. */
+static int read_state_option(struct options *options, int code, const char *value, struct error *error)
+{
+    uint64_t days;
+    switch (code) {
+    case OPTION_STATE:
+        options->state_folder = value;
+        return value[0] != '\0' ? 0 : error_set(error, ERROR_BAD_REQUEST, "--state: must be a folder");
+    case OPTION_KEEP_BYTES:
+        return read_bytes(&options->journal.result_bytes, "keep-bytes", value, 1 << 20, error);
+    case OPTION_KEEP_DAYS:
+        if (read_number(&days, "keep-days", value, 1, 3650, error) != 0)
+            return error->code;
+        options->journal.result_seconds = (double)days * 86400;
+        return 0;
+    case OPTION_SAVE_SECONDS:
+        return read_seconds(&options->save_seconds, "save-seconds", value, 0, error);
+    case OPTION_SAVE_STEPS:
+        return read_int(&options->save_steps, "save-steps", value, 0, 1000000, error);
+    default:
+        options->check = true;
+        return 0;
+    }
+}
+
 static int read_option(struct options *options, int code, const char *value, struct error *error)
 {
+    if (code >= OPTION_STATE && code <= OPTION_CHECK)
+        return read_state_option(options, code, value, error);
     switch (code) {
     case OPTION_MODEL:
         return add_model(options, value, error);
@@ -350,6 +391,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
         .prefix_cache_bytes = UINT64_C(1) << 30,
         .jobs = {.queue = 64, .queue_bytes = UINT64_C(1) << 30, .results = 64, .result_bytes = UINT64_C(1) << 30,
                  .result_seconds = 600},
+        .journal = {.result_bytes = UINT64_C(2) << 30, .result_seconds = 7 * 86400},
+        .save_seconds = 30,
         .log_level = LOG_LEVEL_INFO,
     };
     *action = OPTIONS_RUN;
@@ -369,6 +412,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     if (status == 0 && optind < argc)
         status = error_set(error, ERROR_BAD_REQUEST, "\"%s\": lanced takes options only; did you mean --model %s?",
                            argv[optind], argv[optind]);
+    if (status == 0 && out->check)
+        return out->state_folder != NULL ? 0 : error_set(error, ERROR_BAD_REQUEST, "--check: needs --state DIR");
     if (status == 0 && out->model_count == 0 && out->odd_model.code != 0) {
         *error = out->odd_model;
         status = error->code;

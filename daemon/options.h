@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "daemon/jobs/limits.h"
+#include "daemon/journal/limits.h"
 #include "kernels/backend.h"
 #include "protocol/endpoint.h"
 
@@ -30,6 +31,11 @@ struct options {
     uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */
     uint64_t prefix_cache_bytes;
     struct jobs_limits jobs;
+    const char *state_folder;        /* where jobs outlive the daemon; NULL: nowhere */
+    bool check;                      /* look through it instead of serving */
+    struct journal_limits journal;
+    double save_seconds;             /* a job's state is kept when so long has passed since the last time, */
+    int save_steps;                  /* and after every so many steps; 0: not for that reason */
     double idle_unload_seconds;      /* 0: never */
     bool lazy;                       /* load the default model at the first job instead of at start */
     bool cancel_on_term;

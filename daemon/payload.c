@@ -123,6 +123,31 @@ void payload_give(struct payload *payload, struct blob *blob)
     payload->tensor.data = blob != NULL ? blob->data : NULL;
 }
 
+static int name_payload(struct payload *payload, struct error *error)
+{
+    void *copy = malloc(payload->tensor.bytes + 1);
+    if (copy != NULL)
+        memcpy(copy, payload->tensor.data, payload->tensor.bytes);
+    struct blob *blob = copy != NULL ? blob_open(copy, payload->tensor.bytes) : NULL;
+    if (blob == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "tensor \"%.40s\": out of memory", payload->tensor.name);
+    sha256_of(blob->data, blob->bytes, blob->sha256);
+    memcpy(payload->blob, blob->sha256, sizeof blob->sha256);
+    free(payload->aligned);
+    payload->aligned = NULL;
+    payload_give(payload, blob);
+    return 0;
+}
+
+int payloads_name(struct payloads *payloads, struct error *error)
+{
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < payloads->count; i++)
+        if (payloads->list[i].blob[0] == '\0')
+            status = name_payload(&payloads->list[i], error);
+    return status;
+}
+
 size_t payloads_missing_count(const struct payloads *payloads)
 {
     size_t missing = 0;

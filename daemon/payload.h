@@ -30,6 +30,10 @@ void payloads_close(struct payloads *payloads);
 /* Give a payload the bytes of its blob, one reference of which it takes over. NULL: they are not here. */
 void payload_give(struct payload *payload, struct blob *blob);
 
+/* Give those that came in the message names and bytes of their own, as if they had been put before. Before anybody looks at
+ * their bytes. Errors: ERROR_NO_MEMORY. */
+int payloads_name(struct payloads *payloads, struct error *error);
+
 /* The tensor of that name, or NULL. */
 const struct tensor_view *payloads_find(const struct payloads *payloads, const char *name);
 

@@ -80,6 +80,12 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     else
         add_seconds(receipt, "load_seconds", facts->load_seconds);
     add_seconds(receipt, "total_seconds", facts->total_seconds);
+    if (facts->attempt > 0) {
+        json_add_number(receipt, "attempt", facts->attempt);
+        json_add_bool(receipt, "resumed", facts->is_resumed);
+        if (facts->no_state != NULL && facts->no_state[0] != '\0')
+            json_add_text(receipt, "state_not_used", facts->no_state);
+    }
     json_add_number(receipt, "peak_bytes", (double)result->peak_bytes);
     json_add_number(receipt, "estimated_bytes", (double)result->estimated_bytes);
     return receipt;

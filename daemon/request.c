@@ -325,6 +325,7 @@ void job_request_close(struct job_request *request)
         return;
     payloads_close(&request->payloads);
     message_close(request->message);
+    cJSON_free(request->record);
     free(request);
 }
 

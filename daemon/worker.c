@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
+#include "daemon/attempts.h"
 #include "daemon/cache_folder.h"
 #include "daemon/log.h"
 #include "daemon/machine_memory.h"
@@ -30,6 +31,7 @@ enum { WANT_NOTHING = -1, WANT_UNLOAD = -2 }; /* otherwise the index of a model 
 struct worker {
     const struct options *options;
     struct jobs *jobs;
+    const struct attempts *at_jobs; /* NULL: no journal is kept */
     void (*on_fatal)(void *context, enum worker_end why);
     void *context;
     struct kernels *kernels;
@@ -306,10 +308,46 @@ static void log_notice(struct worker *worker, struct job *job)
     notice[0] = '\0';
 }
 
+/* How a job came to be at this attempt. */
+struct beginning {
+    double started_at, load_seconds;
+    int attempt; /* 0: no journal is kept */
+    bool is_resumed;
+    char no_state[sizeof((struct error *)0)->text];
+};
+
+/* When a job's state was kept last, or it began. */
+struct saved {
+    double at;
+    int step;
+};
+
+/* Keep the job's state where it is time for it. Of the stages that begin again in any case, and of texts, whose pieces
+ * are told once, nothing is kept. */
+static void save(struct worker *worker, struct job *job, struct lance_job *running, const struct lance_progress *progress,
+                 struct saved *saved)
+{
+    const struct options *options = worker->options;
+    const bool is_due =
+        (options->save_seconds > 0 && clock_seconds() - saved->at >= options->save_seconds) ||
+        (options->save_steps > 0 && progress->total_step - saved->step >= options->save_steps);
+    if (worker->at_jobs == NULL || !is_due || (progress->stage != STAGE_DENOISE && progress->stage != STAGE_DECODE))
+        return;
+    void *state;
+    size_t bytes;
+    struct error error;
+    if (lance_job_save(running, &state, &bytes, &error) == 0)
+        worker->at_jobs->save(worker->at_jobs->context, job_number(job), progress->total_step, state, bytes);
+    else
+        log_warning(job_id(job), "its state cannot be kept: %s", error.text);
+    *saved = (struct saved){clock_seconds(), progress->total_step};
+}
+
 /* Step a started job to its end. */
 static int step_to_end(struct worker *worker, struct job *job, struct lance_job *running, struct error *error)
 {
     struct pace pace = {0};
+    struct saved saved = {clock_seconds(), 0};
     for (;;) {
         if (jobs_cancel_wanted(worker->jobs, job) || is_stopping(worker))
             return error_set(error, ERROR_CANCELLED, "job %s: was cancelled", job_id(job));
@@ -326,7 +364,26 @@ static int step_to_end(struct worker *worker, struct job *job, struct lance_job 
         post_step(worker, job, running, &progress, &pace);
         if (status == LANCE_STEP_DONE)
             return 0;
+        save(worker, job, running, &progress, &saved);
     }
+}
+
+/* Start a job, from the state that an earlier attempt has left if it can be used. */
+static int start_job(struct worker *worker, struct job *job, void *state, size_t state_bytes, struct lance_job **running,
+                     struct beginning *beginning, struct error *error)
+{
+    const struct lance_request *request = &request_of(job)->lance;
+    struct error why;
+    if (state != NULL && lance_job_resume(running, worker->model, request, state, state_bytes, &why) == 0) {
+        beginning->is_resumed = true;
+        log_info(job_id(job), "goes on from a saved state");
+        return 0;
+    }
+    if (state != NULL) {
+        snprintf(beginning->no_state, sizeof beginning->no_state, "%s", why.text);
+        log_warning(job_id(job), "begins anew: %s", why.text);
+    }
+    return lance_job_start(running, worker->model, request, error);
 }
 
 /* Have the job's model loaded; says so in the job's events when it was not. */
@@ -356,8 +413,8 @@ static int prepare_model(struct worker *worker, struct job *job, double *load_se
     return 0;
 }
 
-static int encode_result(struct worker *worker, struct job *job, struct lance_job *running, double load_seconds,
-                         double started_at, struct blob **out, struct error *error)
+static int encode_result(struct worker *worker, struct job *job, struct lance_job *running, const struct beginning *beginning,
+                         struct blob **out, struct error *error)
 {
     struct lance_result result = {0};
     int status = lance_job_result(running, &result, error);
@@ -371,8 +428,11 @@ static int encode_result(struct worker *worker, struct job *job, struct lance_jo
         .request = request_of(job)->hash,
         .model = snapshot.info,
         .queue_seconds = job_queue_seconds(job),
-        .load_seconds = load_seconds,
-        .total_seconds = clock_seconds() - started_at,
+        .load_seconds = beginning->load_seconds,
+        .total_seconds = clock_seconds() - beginning->started_at,
+        .attempt = beginning->attempt,
+        .is_resumed = beginning->is_resumed,
+        .no_state = beginning->no_state,
     };
     pthread_mutex_lock(&worker->lock);
     if (result.peak_bytes > worker->status.job_peak_bytes)
@@ -381,32 +441,47 @@ static int encode_result(struct worker *worker, struct job *job, struct lance_jo
     return receipt_encode(out, &request_of(job)->lance, &result, &facts, error);
 }
 
+/* Everything of a job up to its result. */
+static int do_job(struct worker *worker, struct job *job, struct beginning *beginning, struct blob **result,
+                  struct error *error)
+{
+    struct lance_job *running = NULL;
+    void *state = NULL;
+    size_t state_bytes = 0;
+    int status = 0;
+    if (worker->is_lost)
+        return error_set(error, ERROR_INTERNAL, "%s has failed in an earlier job, and lanced ends because of that; send the "
+                         "job to a new one", worker->kernels->name);
+    if (worker->at_jobs != NULL)
+        status = worker->at_jobs->start(worker->at_jobs->context, job_number(job), &state, &state_bytes, &beginning->attempt, error);
+    if (status == 0)
+        status = prepare_model(worker, job, &beginning->load_seconds, error);
+    if (status == 0)
+        status = start_job(worker, job, state, state_bytes, &running, beginning, error);
+    free(state);
+    if (status == 0) {
+        jobs_on_cancel(worker->jobs, job, abort_running, running);
+        status = step_to_end(worker, job, running, error);
+        jobs_on_cancel(worker->jobs, job, NULL, NULL);
+    }
+    if (status == 0)
+        status = check_files(error);
+    if (status == 0)
+        status = encode_result(worker, job, running, beginning, result, error);
+    lance_job_close(running); /* frees the device's memory before the client hears of the end */
+    return status;
+}
+
 static void run_job(struct worker *worker, struct job *job)
 {
-    double started_at = clock_seconds(), load_seconds = -1;
+    struct beginning beginning = {.started_at = clock_seconds(), .load_seconds = -1};
     struct error error = {0};
-    struct lance_job *running = NULL;
     struct blob *result = NULL;
     char id[JOB_ID_MAX_BYTES + 1];
     snprintf(id, sizeof id, "%s", job_id(job));
 
-    const struct lance_request *request = &request_of(job)->lance;
-    log_info(id, "started: %s, after %.2f s in the queue", lance_task_name(request->task), job_queue_seconds(job));
-    int status = worker->is_lost ? error_set(&error, ERROR_INTERNAL, "%s has failed in an earlier job, and lanced ends because of "
-                                             "that; send the job to a new one", worker->kernels->name)
-                                 : prepare_model(worker, job, &load_seconds, &error);
-    if (status == 0)
-        status = lance_job_start(&running, worker->model, request, &error);
-    if (status == 0) {
-        jobs_on_cancel(worker->jobs, job, abort_running, running);
-        status = step_to_end(worker, job, running, &error);
-        jobs_on_cancel(worker->jobs, job, NULL, NULL);
-    }
-    if (status == 0)
-        status = check_files(&error);
-    if (status == 0)
-        status = encode_result(worker, job, running, load_seconds, started_at, &result, &error);
-    lance_job_close(running); /* frees the device's memory before the client hears of the end */
+    log_info(id, "started: %s, after %.2f s in the queue", lance_task_name(request_of(job)->lance.task), job_queue_seconds(job));
+    int status = do_job(worker, job, &beginning, &result, &error);
     if (mapped_files_check(NULL) != 0) /* the next job reads the files anew */
         unload(worker);
     if (worker->model != NULL)
@@ -414,7 +489,7 @@ static void run_job(struct worker *worker, struct job *job)
     worker->idle_since = clock_seconds();
     jobs_end(worker->jobs, job, result, &error);
 
-    double seconds = clock_seconds() - started_at;
+    double seconds = clock_seconds() - beginning.started_at;
     if (status == 0)
         log_info(id, "done in %.2f s", seconds);
     else if (status == ERROR_CANCELLED)
@@ -498,7 +573,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-int worker_open(struct worker **out, const struct options *options, struct jobs *jobs,
+int worker_open(struct worker **out, const struct options *options, struct jobs *jobs, const struct attempts *attempts,
                 void (*on_fatal)(void *context, enum worker_end why), void *context, struct error *error)
 {
     *out = NULL;
@@ -507,6 +582,7 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
         return error_set(error, ERROR_NO_MEMORY, "worker: out of memory");
     worker->options = options;
     worker->jobs = jobs;
+    worker->at_jobs = attempts;
     worker->on_fatal = on_fatal;
     worker->context = context;
     worker->wanted = worker->doing = WANT_NOTHING;

@@ -14,6 +14,7 @@
 #include "daemon/options.h"
 #include "daemon/waiter.h"
 
+struct attempts;
 struct worker;
 
 /* Why the daemon is of no use. */
@@ -22,9 +23,9 @@ enum worker_end {
     WORKER_DEVICE_LOST /* the device failed and needs a new process; jobs that are taken from now on fail at once */
 };
 
-/* Open the backend. `options` and `jobs` must outlive the worker. on_fatal(context, why) will be called from the thread, once,
+/* Open the backend. `options`, `jobs` and `attempts` (NULL: no journal is kept) must outlive the worker. on_fatal(context, why) will be called from the thread, once,
  * when the daemon is of no use. */
-int worker_open(struct worker **out, const struct options *options, struct jobs *jobs,
+int worker_open(struct worker **out, const struct options *options, struct jobs *jobs, const struct attempts *attempts,
                 void (*on_fatal)(void *context, enum worker_end why), void *context, struct error *error);
 
 /* Start the thread, which loads the default model first unless the options say otherwise. Once; until then whatever is

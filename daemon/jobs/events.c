@@ -52,7 +52,7 @@ static uint64_t queued_events(const struct events *events)
 
 uint64_t events_count(const struct events *events)
 {
-    return queued_events(events) + events->count;
+    return events->base + queued_events(events) + events->count;
 }
 
 void events_move_to(struct events *events, int position)
@@ -78,11 +78,12 @@ cJSON *event_make(uint64_t sequence, enum job_event event, cJSON *fields)
     return NULL;
 }
 
-static cJSON *make_queued_event(const struct events *events, uint64_t sequence)
+/* The one of that place among the events, from 0 on. */
+static cJSON *make_queued_event(const struct events *events, uint64_t place)
 {
     cJSON *fields = json_object();
-    json_add_number(fields, "position", (double)events->first_position - (double)(sequence - 1));
-    return event_make(sequence, EVENT_QUEUED, fields);
+    json_add_number(fields, "position", (double)events->first_position - (double)place);
+    return event_make(events->base + place + 1, EVENT_QUEUED, fields);
 }
 
 static bool reserve(struct events *events)
@@ -129,11 +130,12 @@ const cJSON *events_add(struct events *events, enum job_event event, cJSON *fiel
 
 void events_copy(const struct events *events, uint64_t after, struct job_news *news)
 {
-    const uint64_t queued = queued_events(events), count = events_count(events);
+    const uint64_t queued = queued_events(events), count = queued + events->count;
+    const uint64_t first = after > events->base ? after - events->base : 0;
     news->events = json_array();
-    for (uint64_t i = after; i < count && i - after < JOBS_NEWS_MAX_EVENTS; i++) {
+    for (uint64_t i = first; i < count && i - first < JOBS_NEWS_MAX_EVENTS; i++) {
         if (i < queued) {
-            json_append(news->events, make_queued_event(events, i + 1));
+            json_append(news->events, make_queued_event(events, i));
             continue;
         }
         const struct event *event = &events->list[i - queued];
@@ -141,7 +143,7 @@ void events_copy(const struct events *events, uint64_t after, struct job_news *n
         if (event->preview == NULL)
             continue;
         struct job_preview *preview = &news->previews[news->preview_count++];
-        snprintf(preview->name, sizeof preview->name, "preview.%llu", (unsigned long long)(i + 1));
+        snprintf(preview->name, sizeof preview->name, "preview.%llu", (unsigned long long)(events->base + i + 1));
         preview->rgb = blob_share(event->preview);
         preview->frames = event->frames;
         preview->height = event->height;

@@ -47,6 +47,7 @@ struct job_news {
 void job_news_clear(struct job_news *news);
 
 struct events {
+    uint64_t base; /* the number that the first one comes after: 0, or what a former daemon may have told */
     int first_position, position; /* in the queue, from the first to the present one; -1: none yet */
     struct event *list;           /* all the others */
     size_t count, capacity;

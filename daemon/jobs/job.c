@@ -19,14 +19,36 @@ bool job_has_ended(const struct job *job)
     return job->state >= JOB_DONE;
 }
 
+static void close_request(struct job *job)
+{
+    if (job->request != NULL)
+        job->close_request(job->request);
+    job->request = NULL;
+    job->request_bytes = 0;
+}
+
+void job_refuse(struct job *job, const struct error *why)
+{
+    job->is_refused = true;
+    job->state = JOB_FAILED;
+    job->failure = *why;
+    job->kept_since = clock_seconds();
+    close_request(job);
+}
+
 /* The one point that everything passes: see observer.h. */
-static void tell_observer(const struct job *job, struct job_change change)
+static enum job_word tell_observer(struct job *job, struct job_change change)
 {
     change.id = job->id;
     change.number = job->number;
     change.sequence = events_count(&job->events);
-    if (job->observer != NULL)
-        job->observer->happened(job->observer->context, &change);
+    struct error why = {0};
+    if (job->observer == NULL)
+        return JOB_GOES_ON;
+    enum job_word word = job->observer->happened(job->observer->context, &change, &why);
+    if (word == JOB_REFUSED)
+        job_refuse(job, &why);
+    return word;
 }
 
 /* The beginning of a text, whole characters of UTF-8. NULL is "". */
@@ -59,16 +81,10 @@ struct job *job_open(const char *id, uint64_t number, const struct job_order *or
     job->close_request = order->close;
     job->request_bytes = order->bytes;
     events_open(&job->events);
-    tell_observer(job, (struct job_change){.what = JOB_ACCEPTED, .order = order});
+    job->events.base = order->events_base;
+    if (order->number == 0) /* else it has been accepted before */
+        job->is_pending = tell_observer(job, (struct job_change){.what = JOB_ACCEPTED, .order = order}) == JOB_WAITS;
     return job;
-}
-
-static void close_request(struct job *job)
-{
-    if (job->request != NULL)
-        job->close_request(job->request);
-    job->request = NULL;
-    job->request_bytes = 0;
 }
 
 void job_close(struct job *job)
@@ -140,22 +156,31 @@ static cJSON *last_fields(const struct job *job)
 void job_end(struct job *job, struct blob *result, const struct error *failure)
 {
     struct error lost;
-    job->ended_at = job->kept_since = clock_seconds();
     if (result != NULL && job->text_lost) {
         error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for a piece of its answer", job->id);
         blob_close(result);
         result = NULL;
         failure = &lost;
     }
-    job->state = result != NULL ? JOB_DONE : failure->code == ERROR_CANCELLED ? JOB_CANCELLED : JOB_FAILED;
     job->result = result;
     if (result == NULL)
         job->failure = *failure;
-    const cJSON *event = events_add(&job->events, last_event(job), last_fields(job), NULL);
-    job->has_last_event = event != NULL;
-    tell_observer(job, (struct job_change){.what = JOB_ENDED, .event = event, .blob = result,
-                                           .failure = result == NULL ? &job->failure : NULL});
+    job->is_ending = true;
+    const struct job_change change = {.what = JOB_ENDED, .blob = result, .failure = result == NULL ? &job->failure : NULL};
+    const enum job_word word = tell_observer(job, change);
     close_request(job);
+    if (word == JOB_GOES_ON)
+        job_tell_end(job);
+}
+
+void job_tell_end(struct job *job)
+{
+    job->is_ending = false;
+    job->ended_at = job->kept_since = clock_seconds();
+    job->state = job->result != NULL                    ? JOB_DONE
+                 : job->failure.code == ERROR_CANCELLED ? JOB_CANCELLED
+                                                        : JOB_FAILED;
+    job->has_last_event = events_add(&job->events, last_event(job), last_fields(job), NULL) != NULL;
     waiter_wake_all(&job->waiters);
 }
 

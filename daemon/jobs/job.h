@@ -29,6 +29,9 @@ struct job {
     char client[CLIENT_MAX_BYTES + 1];   /* its name, by its own word; "": not said */
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
 
+    bool is_pending;        /* accepted, but that does not last yet: it is not begun, and its submission not answered */
+    bool is_refused;        /* that it was accepted could not be written down (`failure`): for its submitters alone */
+    bool is_ending;         /* its end is known, but does not last yet: it is not told */
     bool cancel_wanted;
     void (*on_cancel)(void *context);
     void *on_cancel_context;
@@ -73,8 +76,15 @@ void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct
 /* Note that its end is wanted, and tell whoever runs it. */
 void job_want_cancel(struct job *job);
 
-/* Give it its end: its result (owned from here on), or what it failed of. Its request is closed. */
+/* It could not be written down: it is no job any more, and those who submitted it can ask why. */
+void job_refuse(struct job *job, const struct error *why);
+
+/* Give it its end: its result (owned from here on), or what it failed of. Its request is closed. Where the observer has
+ * it wait, it is_ending then, until job_tell_end. */
 void job_end(struct job *job, struct blob *result, const struct error *failure);
+
+/* Tell the end that it was given. */
+void job_tell_end(struct job *job);
 
 /* So many bytes of its result, which has `all`, went to a client. */
 void job_note_fetched(struct job *job, uint64_t bytes, uint64_t all);

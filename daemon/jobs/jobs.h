@@ -56,14 +56,23 @@ struct job_order {
     bool is_complete;   /* all its bytes are here; else it can only be compared */
     const char *digest; /* of what it asks for, as request_digest.h says; equal requests have equal ones */
     const char *task, *client, *prompt; /* for the list of jobs; the last two may be NULL. All texts are copied. */
+    uint64_t number;      /* of a job that a former daemon accepted (jobs_restore); else 0 */
+    uint64_t events_base; /* what its events may have been numbered to */
 };
 
 /* Queue a job. A known id starts nothing and reports where that job is, if it was submitted with the same request. The
  * order's request is owned by the table from here on, whatever happens. Errors: ERROR_BUSY (queue full, in jobs or in
  * bytes; shutting down; or the id's former job is still being stopped), ERROR_NOT_FOUND (it is no repetition, and blobs
- * are missing), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY. */
-int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status,
-                struct error *error);
+ * are missing), ERROR_BAD_REQUEST (the id is known with another request), ERROR_NO_MEMORY.
+ * Where an observer has the job wait, `waiter` is parked until the job's acceptance lasts, and *parked says so: go on
+ * with jobs_submitted then. `waiter` NULL: there is no time to wait, ERROR_BUSY. */
+int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct waiter *waiter, bool *parked,
+                struct job_status *status, struct error *error);
+
+/* What became of a submission whose waiter was woken (after jobs_unpark). Errors: those of jobs_submit, and what kept
+ * the job from being written down. */
+int jobs_submitted(struct jobs *jobs, const char *id, struct waiter *waiter, bool *parked, struct job_status *status,
+                   struct error *error);
 
 /* The events after `after`. When there are none and the job has not ended, `waiter`, if not NULL, is parked until
  * there is one; *parked says so, and `news` is empty. The caller must then not touch the waiter before it is woken
@@ -101,6 +110,7 @@ struct job *jobs_take(struct jobs *jobs, double until);
 void jobs_poke(struct jobs *jobs);
 
 const char *job_id(const struct job *job);
+uint64_t job_number(const struct job *job);
 const void *job_request(const struct job *job); /* of its order */
 double job_queue_seconds(const struct job *job); /* between submit and start */
 bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job);
@@ -119,6 +129,26 @@ void jobs_post_preview(struct jobs *jobs, struct job *job, const struct job_prev
 /* End a running job with its encoded result (ownership passes), or with the error it failed of
  * (ERROR_CANCELLED: it was cancelled). The job may be gone when this returns. */
 void jobs_end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure);
+
+/* --- For who keeps a journal ----------------------------------------------------------- */
+
+/* Jobs get numbers above this one. */
+void jobs_number_from(struct jobs *jobs, uint64_t last);
+
+/* Queue a job that a former daemon accepted: order->number, after what is there. Its request is owned by the table from
+ * here on. Errors: ERROR_NO_MEMORY. */
+int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *order, struct error *error);
+
+/* Know of a job that ended before, unless its id is known: with its result (one reference, owned from here on, whatever
+ * happens), or what it failed of. The order has no request. Errors: ERROR_NO_MEMORY. */
+int jobs_recall(struct jobs *jobs, const char *id, const struct job_order *order, struct blob *result,
+                const struct error *failure, struct error *error);
+
+/* The acceptance of a job lasts, or cannot be made to: then the job is no more, and its submitters are told why. */
+void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error *failure);
+
+/* The end of a job lasts, or has to be told without. */
+void jobs_settle_ended(struct jobs *jobs, uint64_t number);
 
 /* --- For the daemon ------------------------------------------------------------------ */
 

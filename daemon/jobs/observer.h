@@ -21,7 +21,8 @@ enum job_happening {
     JOB_STARTED,    /* the worker has taken it up, and is about to begin */
     JOB_TOLD,       /* .event: progress, a preview (.blob), a piece of text */
     JOB_CANCELLING, /* its end is wanted, by who cancels or releases it (.is_released) */
-    JOB_ENDED,      /* .blob is its result, or NULL and .failure says why; its request is closed right after */
+    JOB_ENDED,      /* .blob is its result, or NULL and .failure says why; its request is closed right
+                     * after, and its end told to clients when the observer's word allows it */
     JOB_FETCHED,    /* all of its result went to a client */
     JOB_FORGOTTEN   /* nobody can ask for it any more: .is_released by a client, or else expired */
 };
@@ -38,8 +39,15 @@ struct job_change {
     bool is_released;
 };
 
+/* What the observer says to a job's acceptance and to its end; nobody asks what it says to the rest. */
+enum job_word {
+    JOB_GOES_ON,
+    JOB_WAITS,  /* until jobs_settle_accepted or jobs_settle_ended: it is not answered nor begun, or not told */
+    JOB_REFUSED /* it cannot be accepted; *why says why */
+};
+
 struct job_observer {
-    void (*happened)(void *context, const struct job_change *change);
+    enum job_word (*happened)(void *context, const struct job_change *change, struct error *why);
     void *context;
 };
 

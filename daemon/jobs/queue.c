@@ -4,7 +4,7 @@
 struct job *queue_next(struct job *first)
 {
     struct job *job = first;
-    while (job != NULL && job->state != JOB_QUEUED)
+    while (job != NULL && (job->state != JOB_QUEUED || job->is_pending || job->is_ending))
         job = job->next;
     return job;
 }
@@ -13,7 +13,7 @@ void queue_tell_positions(struct job *first)
 {
     int ahead = 0;
     for (struct job *job = first; job != NULL; job = job->next) {
-        if (job_has_ended(job))
+        if (job_has_ended(job) || job->is_ending)
             continue;
         if (job->state == JOB_QUEUED)
             job_move_to(job, ahead);

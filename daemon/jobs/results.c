@@ -8,7 +8,7 @@ struct job *results_overdue(struct job *first, const struct jobs_limits *limits,
     struct job *oldest = NULL, *newest = NULL;
     int kept = 0;
     for (struct job *job = first; job != NULL; job = job->next) {
-        if (!job_has_ended(job))
+        if (!job_has_ended(job) || job->is_refused)
             continue;
         kept++;
         if (oldest == NULL || job->kept_since < oldest->kept_since)

@@ -28,8 +28,11 @@ struct jobs {
     bool poked;
     bool shut;
     double shut_at;
+    uint64_t last_number; /* given to a job */
     uint64_t submitted, done, failed, cancelled, refused, expired;
 };
+
+enum { REFUSED_SECONDS = 10 }; /* that a job which could not be written down is known to those who submitted it */
 
 int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error *error)
 {
@@ -79,7 +82,7 @@ static struct job *find(struct jobs *jobs, const char *id)
 static struct job *find_for_client(struct jobs *jobs, const char *id, struct error *error)
 {
     struct job *job = find(jobs, id);
-    if (job != NULL && !job->released)
+    if (job != NULL && !job->released && !job->is_refused)
         return job;
     error_set(error, ERROR_NOT_FOUND, "job %.64s: is not known; it was never submitted here, was released, or has expired",
               id);
@@ -95,20 +98,34 @@ static void forget(struct jobs *jobs, struct job *job)
     job_forget(job);
 }
 
-/* Forget ended jobs that are too old, or too many. */
+/* A job's place among the others is at the end. */
+static void append(struct jobs *jobs, struct job *job)
+{
+    struct job **link = &jobs->first;
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = job;
+}
+
+/* Forget ended jobs that are too old, or too many, and those that never came to be. */
 static void sweep(struct jobs *jobs)
 {
     const char *why;
+    const double before = clock_seconds() - REFUSED_SECONDS;
+    for (struct job *job = jobs->first, *next; job != NULL; job = next) {
+        next = job->next;
+        if (job->is_refused && job->kept_since < before)
+            forget(jobs, job);
+    }
     for (struct job *job; (job = results_overdue(jobs->first, &jobs->limits, &why)) != NULL; forget(jobs, job)) {
         jobs->expired++;
         log_debug(job->id, "forgotten: %s", why);
     }
 }
 
-/* Give an active job its end. The job may be gone afterwards. */
-static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
+/* What follows from an end that is told now. The job may be gone afterwards. */
+static void note_end(struct jobs *jobs, struct job *job)
 {
-    job_end(job, result, failure);
     jobs->done += job->state == JOB_DONE;
     jobs->cancelled += job->state == JOB_CANCELLED;
     jobs->failed += job->state == JOB_FAILED;
@@ -118,9 +135,19 @@ static void end(struct jobs *jobs, struct job *job, struct blob *result, const s
     sweep(jobs);
 }
 
+/* Give an active job its end. The job may be gone afterwards. */
+static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
+{
+    job_end(job, result, failure);
+    if (job_has_ended(job))
+        note_end(jobs, job);
+    else
+        queue_tell_positions(jobs->first);
+}
+
 static void cancel(struct jobs *jobs, struct job *job)
 {
-    if (job_has_ended(job) || job->cancel_wanted)
+    if (job_has_ended(job) || job->is_ending || job->cancel_wanted)
         return;
     job_want_cancel(job);
     if (job->state == JOB_QUEUED) {
@@ -154,11 +181,28 @@ static int repeat(struct job *job, const struct job_order *order, struct job_sta
     return 0;
 }
 
+/* Whether a job's acceptance lasts; else its submitter waits, if there is time. */
+static int settle_or_park(struct job *job, struct waiter *waiter, bool *parked, struct error *error)
+{
+    if (!job->is_pending)
+        return 0;
+    if (waiter == NULL)
+        return error_set(error, ERROR_BUSY, "job %s: is being written down, which takes its time; submit it again", job->id);
+    *parked = true;
+    waiter_park(&job->waiters, waiter);
+    return 0;
+}
+
 /* Sets *taken when the table has the order's request. */
-static int submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status, bool *taken,
-                  struct error *error)
+static int submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job **out, bool *taken,
+                  struct job_status *status, struct error *error)
 {
     struct job *job = find(jobs, id);
+    if (job != NULL && job->is_refused) {
+        forget(jobs, job); /* another try */
+        job = NULL;
+    }
+    *out = job;
     if (job != NULL && job->released)
         return error_set(error, ERROR_BUSY, "job %s: its former run is still being stopped; use another id or try again", id);
     if (job != NULL)
@@ -170,14 +214,18 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
     int room = queue_check_room(jobs->first, &jobs->limits, id, order->bytes, error);
     if (room != 0)
         return room;
-    job = job_open(id, jobs->submitted + 1, order, jobs->observer);
+    job = job_open(id, jobs->last_number + 1, order, jobs->observer);
     if (job == NULL)
         return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
     *taken = true;
-    struct job **link = &jobs->first;
-    while (*link != NULL)
-        link = &(*link)->next;
-    *link = job;
+    if (job->is_refused) {
+        *error = job->failure;
+        job_close(job);
+        return error->code;
+    }
+    *out = job;
+    append(jobs, job);
+    jobs->last_number++;
     jobs->submitted++;
     queue_tell_positions(jobs->first);
     *status = (struct job_status){job->state, job->events.position};
@@ -185,17 +233,41 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
     return 0;
 }
 
-int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job_status *status,
-                struct error *error)
+int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order, struct waiter *waiter, bool *parked,
+                struct job_status *status, struct error *error)
 {
     bool taken = false;
+    struct job *job = NULL;
+    *parked = false;
     pthread_mutex_lock(&jobs->lock);
-    int result = submit(jobs, id, order, status, &taken, error);
+    int result = submit(jobs, id, order, &job, &taken, status, error);
+    if (result == 0)
+        result = settle_or_park(job, waiter, parked, error);
     if (result != 0)
         jobs->refused++;
     pthread_mutex_unlock(&jobs->lock);
     if (!taken)
         order->close(order->request);
+    return result;
+}
+
+int jobs_submitted(struct jobs *jobs, const char *id, struct waiter *waiter, bool *parked, struct job_status *status,
+                   struct error *error)
+{
+    int result = 0;
+    *parked = false;
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find(jobs, id);
+    if (job == NULL || job->released)
+        result = error_set(error, ERROR_NOT_FOUND, "job %s: was released before it was accepted", id);
+    else if (job->is_refused) {
+        *error = job->failure;
+        result = job->failure.code;
+    } else {
+        *status = (struct job_status){job->state, job->events.position};
+        result = settle_or_park(job, waiter, parked, error);
+    }
+    pthread_mutex_unlock(&jobs->lock);
     return result;
 }
 
@@ -322,10 +394,15 @@ void jobs_poke(struct jobs *jobs)
     pthread_mutex_unlock(&jobs->lock);
 }
 
-/* What these three read does not change while the worker has the job. */
+/* What these four read does not change while the worker has the job. */
 const char *job_id(const struct job *job)
 {
     return job->id;
+}
+
+uint64_t job_number(const struct job *job)
+{
+    return job->number;
 }
 
 const void *job_request(const struct job *job)
@@ -377,6 +454,86 @@ void jobs_end(struct jobs *jobs, struct job *job, struct blob *result, const str
     pthread_mutex_unlock(&jobs->lock);
 }
 
+/* --- For who keeps a journal ----------------------------------------------------------- */
+
+void jobs_number_from(struct jobs *jobs, uint64_t last)
+{
+    jobs->last_number = last;
+}
+
+int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *order, struct error *error)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = job_open(id, order->number, order, jobs->observer);
+    if (job != NULL) {
+        append(jobs, job);
+        queue_tell_positions(jobs->first);
+        pthread_cond_signal(&jobs->work);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    if (job != NULL)
+        return 0;
+    order->close(order->request);
+    return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
+}
+
+int jobs_recall(struct jobs *jobs, const char *id, const struct job_order *order, struct blob *result,
+                const struct error *failure, struct error *error)
+{
+    int status = 0;
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find(jobs, id) == NULL ? job_open(id, order->number, order, jobs->observer) : NULL;
+    if (job != NULL) {
+        append(jobs, job);
+        job->result = result;
+        if (result == NULL)
+            job->failure = *failure;
+        job_tell_end(job);
+        sweep(jobs);
+    } else {
+        blob_close(result);
+        if (find(jobs, id) == NULL)
+            status = error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return status;
+}
+
+/* With the lock held. */
+static struct job *find_number(struct jobs *jobs, uint64_t number)
+{
+    for (struct job *job = jobs->first; job != NULL; job = job->next)
+        if (job->number == number)
+            return job;
+    return NULL;
+}
+
+void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error *failure)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_number(jobs, number);
+    if (job != NULL && job->is_pending) {
+        job->is_pending = false;
+        if (failure->code != 0)
+            job_refuse(job, failure);
+        waiter_wake_all(&job->waiters);
+        queue_tell_positions(jobs->first);
+        pthread_cond_signal(&jobs->work);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_settle_ended(struct jobs *jobs, uint64_t number)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_number(jobs, number);
+    if (job != NULL && job->is_ending) {
+        job_tell_end(job);
+        note_end(jobs, job);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
 /* --- For the daemon ------------------------------------------------------------------ */
 
 void jobs_shut(struct jobs *jobs, bool cancel_all)
@@ -388,7 +545,7 @@ void jobs_shut(struct jobs *jobs, bool cancel_all)
     }
     struct job *job = jobs->first;
     while (cancel_all && job != NULL) {
-        if (job_has_ended(job) || job->cancel_wanted) {
+        if (job_has_ended(job) || job->is_ending || job->cancel_wanted) {
             job = job->next;
         } else {
             cancel(jobs, job); /* may rearrange the list */
@@ -438,7 +595,7 @@ static void cancel_orphans(struct jobs *jobs)
     const double before = clock_seconds() - jobs->limits.orphan_seconds;
     struct job *job = jobs->limits.orphan_seconds > 0 ? jobs->first : NULL;
     while (job != NULL) {
-        if (job_has_ended(job) || job->cancel_wanted || job->waiters != NULL || job->asked_at > before) {
+        if (job_has_ended(job) || job->is_ending || job->cancel_wanted || job->waiters != NULL || job->asked_at > before) {
             job = job->next;
             continue;
         }
@@ -486,7 +643,7 @@ cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more)
     pthread_mutex_lock(&jobs->lock);
     const double now = clock_seconds();
     for (const struct job *job = jobs->first; job != NULL; job = job->next) {
-        if (job->released || job->number <= after)
+        if (job->released || job->is_refused || job->number <= after)
             continue;
         *more = count == JOBS_LIST_MOST;
         if (*more)

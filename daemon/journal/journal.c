@@ -63,6 +63,7 @@ struct journal {
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
     struct list waiting;
+    const struct record *written; /* the first of those that are being written */
     bool stopping;
     struct journal_stats stats;
 };
@@ -255,6 +256,7 @@ static void count(struct journal *journal, const struct list *list, double secon
         if (waited > stats->longest_wait_seconds)
             stats->longest_wait_seconds = waited;
     }
+    journal->written = NULL;
     pthread_mutex_unlock(&journal->lock);
 }
 
@@ -262,12 +264,12 @@ static void write_list(struct journal *journal, struct list *list)
 {
     const double before = clock_seconds();
     write_all(journal, list);
-    count(journal, list, clock_seconds() - before);
+    count(journal, list, clock_seconds() - before); /* and forgets what was written */
     for (struct record *record; (record = list_take(list)) != NULL;) {
         if (record->failure.code != 0)
             log_warning(record->text[TEXT_ID], "%s", record->failure.text);
         if (record->done != NULL)
-            record->done(record->context, &record->failure);
+            record->done(record->context, record->number, &record->failure);
         put_away(journal, record);
     }
 }
@@ -316,6 +318,7 @@ static void *run(void *argument)
         if (journal->waiting.first == NULL && !journal->stopping)
             pthread_cond_timedwait(&journal->changed, &journal->lock, &deadline);
         struct list list = journal->waiting;
+        journal->written = list.first;
         list_clear(&journal->waiting);
         const bool is_last = journal->stopping && list.first == NULL;
         pthread_mutex_unlock(&journal->lock);
@@ -382,23 +385,26 @@ static void add(struct journal *journal, struct record *record)
     pthread_cond_signal(&journal->changed);
 }
 
-/* `record` is complete, or there was no memory for it: then it is let go, and whoever waits hears so. */
-static void hand_over(struct journal *journal, struct record *record, bool is_complete, journal_done *done,
-                      void *context)
+/* `record` is complete, or there was no memory for it: then it is let go. */
+static int hand_over(struct journal *journal, struct record *record, bool is_complete, struct error *error)
+{
+    if (record == NULL || !is_complete) {
+        if (record != NULL)
+            record_free(record);
+        return out_of_memory(error);
+    }
+    pthread_mutex_lock(&journal->lock);
+    add(journal, record);
+    pthread_mutex_unlock(&journal->lock);
+    return 0;
+}
+
+/* Of what nobody waits for. */
+static void hand_over_quietly(struct journal *journal, struct record *record, bool is_complete)
 {
     struct error error;
-    if (record != NULL && is_complete) {
-        pthread_mutex_lock(&journal->lock);
-        add(journal, record);
-        pthread_mutex_unlock(&journal->lock);
-        return;
-    }
-    out_of_memory(&error);
-    log_warning(NULL, "%s", error.text);
-    if (record != NULL)
-        record_free(record);
-    if (done != NULL)
-        done(context, &error);
+    if (hand_over(journal, record, is_complete, &error) != 0)
+        log_warning(NULL, "%s", error.text);
 }
 
 static bool copy_job(struct record *record, const struct journal_job *job)
@@ -447,8 +453,9 @@ struct wait {
     struct error failure;
 };
 
-static void end_wait(void *context, const struct error *failure)
+static void end_wait(void *context, uint64_t number, const struct error *failure)
 {
+    (void)number;
     struct wait *wait = context;
     pthread_mutex_lock(&wait->lock);
     wait->failure = *failure;
@@ -460,7 +467,9 @@ static void end_wait(void *context, const struct error *failure)
 int journal_start(struct journal *journal, uint64_t number, struct error *error)
 {
     struct wait wait = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    hand_over(journal, record_make(KIND_START, number, end_wait, &wait), true, end_wait, &wait);
+    int status = hand_over(journal, record_make(KIND_START, number, end_wait, &wait), true, error);
+    if (status != 0)
+        return status;
     pthread_mutex_lock(&wait.lock);
     while (!wait.is_done)
         pthread_cond_wait(&wait.changed, &wait.lock);
@@ -492,16 +501,16 @@ void journal_save(struct journal *journal, uint64_t number, int step, struct blo
         blob_close(state);
     else
         record->bytes = state;
-    hand_over(journal, record, true, NULL, NULL);
+    hand_over_quietly(journal, record, true);
 }
 
 void journal_pause(struct journal *journal, uint64_t number)
 {
-    hand_over(journal, record_make(KIND_PAUSE, number, NULL, NULL), true, NULL, NULL);
+    hand_over_quietly(journal, record_make(KIND_PAUSE, number, NULL, NULL), true);
 }
 
-void journal_end(struct journal *journal, uint64_t number, const struct journal_end *end, journal_done *done,
-                 void *context)
+int journal_end(struct journal *journal, uint64_t number, const struct journal_end *end, journal_done *done,
+                void *context, struct error *error)
 {
     struct record *record = record_make(KIND_END, number, done, context);
     bool is_complete = record != NULL && set_text(record, TEXT_STATE, end->state) &&
@@ -509,18 +518,33 @@ void journal_end(struct journal *journal, uint64_t number, const struct journal_
                        set_text(record, TEXT_RECEIPT, end->receipt) && set_text(record, TEXT_DIGEST, end->cache_digest);
     if (is_complete && end->result != NULL)
         record->bytes = blob_share(end->result);
-    hand_over(journal, record, is_complete, done, context);
+    return hand_over(journal, record, is_complete, error);
 }
 
 void journal_release(struct journal *journal, uint64_t number)
 {
-    hand_over(journal, record_make(KIND_RELEASE, number, NULL, NULL), true, NULL, NULL);
+    hand_over_quietly(journal, record_make(KIND_RELEASE, number, NULL, NULL), true);
+}
+
+static bool has_release(const struct record *record, uint64_t number)
+{
+    while (record != NULL && (record->kind != KIND_RELEASE || record->number != number))
+        record = record->next;
+    return record != NULL;
+}
+
+bool journal_releases(struct journal *journal, uint64_t number)
+{
+    pthread_mutex_lock(&journal->lock);
+    bool releases = has_release(journal->waiting.first, number) || has_release(journal->written, number);
+    pthread_mutex_unlock(&journal->lock);
+    return releases;
 }
 
 void journal_touch_cached(struct journal *journal, const char *digest)
 {
     struct record *record = record_make(KIND_TOUCH, 0, NULL, NULL);
-    hand_over(journal, record, record != NULL && set_text(record, TEXT_DIGEST, digest), NULL, NULL);
+    hand_over_quietly(journal, record, record != NULL && set_text(record, TEXT_DIGEST, digest));
 }
 
 void journal_stats(struct journal *journal, struct journal_stats *out)

@@ -4,8 +4,8 @@
  * disk, or cannot be. Records are written in the order in which they were handed over, all that have come meanwhile in
  * one transaction. What nobody asks for is not counted in memory: payloads and results are shared (blob.h).
  *
- * Any thread may call anything here, under any lock; `done` is called from the journal's thread, or from the caller's
- * when there is no memory for the record, and must not wait for the journal.
+ * Any thread may call anything here, under any lock. `done` is called from the journal's thread, and must not wait for
+ * the journal; where a function returns an error it is not called.
  */
 #ifndef LANCE_JOURNAL_H
 #define LANCE_JOURNAL_H
@@ -23,7 +23,7 @@ struct store;
 enum { JOURNAL_MOST_WAITING = 4096 }; /* jobs to be accepted that are not written yet; a further one is refused */
 
 /* failure->code is 0: it lasts. */
-typedef void journal_done(void *context, const struct error *failure);
+typedef void journal_done(void *context, uint64_t number, const struct error *failure);
 
 /* Start the thread on a store (store.h), which must outlive the journal and is changed by nobody else from now on. */
 int journal_open(struct journal **out, struct store *store, struct error *error);
@@ -70,11 +70,14 @@ struct journal_end {
 
 /* It has ended. Where its result cannot be kept, its end is, and a line of the log says so. An end that cannot be
  * written is told to `done` (or NULL) and tried again later. */
-void journal_end(struct journal *journal, uint64_t number, const struct journal_end *end, journal_done *done,
-                 void *context);
+int journal_end(struct journal *journal, uint64_t number, const struct journal_end *end, journal_done *done,
+                void *context, struct error *error);
 
 /* Nobody wants it any more. */
 void journal_release(struct journal *journal, uint64_t number);
+
+/* Whether a release of it has been handed over that may not have been written yet. */
+bool journal_releases(struct journal *journal, uint64_t number);
 
 /* A cached result was used. */
 void journal_touch_cached(struct journal *journal, const char *digest);

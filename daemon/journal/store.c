@@ -626,6 +626,21 @@ int store_read(struct store *store, uint64_t number, const char *kind, void **da
     return 0;
 }
 
+int store_attempts(struct store *store, uint64_t number, uint64_t *attempts, struct error *error)
+{
+    pthread_mutex_lock(&store->lock);
+    sqlite3_stmt *query =
+        database_query(store->reader, error, "SELECT attempts FROM jobs WHERE number = ?", "i", (int64_t)number);
+    int status = query != NULL ? database_next(query, error) : error->code;
+    if (status == 1)
+        *attempts = (uint64_t)sqlite3_column_int64(query, 0);
+    else if (status == 0)
+        status = error_set(error, ERROR_NOT_FOUND, "journal: job number %llu is not known", (unsigned long long)number);
+    sqlite3_finalize(query);
+    pthread_mutex_unlock(&store->lock);
+    return status < 0 ? status : 0;
+}
+
 int store_read_content(struct store *store, const char *sha256, void **data, uint64_t *bytes, struct error *error)
 {
     return read_by(store, "SELECT hash, bytes, data FROM contents WHERE hash = ?", "t", sha256, sha256, 0, data, bytes,

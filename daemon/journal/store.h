@@ -110,6 +110,9 @@ int store_last_number(struct store *store, uint64_t *number, struct error *error
 int store_read(struct store *store, uint64_t number, const char *kind, void **data, uint64_t *bytes,
                struct error *error);
 
+/* How often a job was begun. ERROR_NOT_FOUND. */
+int store_attempts(struct store *store, uint64_t number, uint64_t *attempts, struct error *error);
+
 /* A payload of a job by its hash, malloc'ed. Likewise. */
 int store_read_content(struct store *store, const char *sha256, void **data, uint64_t *bytes, struct error *error);
 

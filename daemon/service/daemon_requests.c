@@ -10,6 +10,7 @@
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/parameters_json.h"
+#include "daemon/recorder.h"
 #include "daemon/sampling.h"
 #include "daemon/service/handling.h"
 #include "daemon/worker.h"
@@ -85,6 +86,8 @@ int handle_stats(struct call *call, const cJSON *request, struct error *error)
     json_add_number(answer, "steps", (double)status.steps);
     json_add_number(answer, "busy_seconds", status.busy_seconds);
     json_add_number(answer, "last_step_seconds", status.last_step_seconds);
+    if (service->recorder != NULL)
+        json_add(answer, "journal", recorder_stats(service->recorder));
     cJSON *memory = json_add_object(answer, "memory");
     json_add_number(memory, "resident_bytes", (double)resident_bytes());
     json_add_number(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);

@@ -8,6 +8,7 @@
 
 struct jobs;
 struct options;
+struct recorder;
 struct worker;
 struct worker_status;
 
@@ -16,6 +17,7 @@ enum { CALL_PARKED = 1 }; /* a handler's result beside 0 and error codes; nobody
 struct service {
     const struct options *options;
     struct jobs *jobs;
+    struct recorder *recorder; /* NULL: no journal is kept */
     struct worker *worker;
     struct blobs *blobs; /* the service's own */
     void (*on_shutdown)(void *context, bool cancel);
@@ -64,8 +66,11 @@ void unpark_model(struct call *call);
 
 /* job_requests.c */
 request_handler handle_submit, handle_wait, handle_cancel, handle_release, handle_jobs;
+int resume_submit(struct call *call, struct error *error);
 int resume_wait(struct call *call, struct error *error);
-void unpark_wait(struct call *call);
+void unpark_job(struct call *call);
+/* Have the table know the call's job if it ended before, where a journal is kept. */
+void call_recall(struct call *call);
 
 /* payload_requests.c */
 request_handler handle_put, handle_result, handle_get;

@@ -1,16 +1,19 @@
-/* job_requests.c: submit, wait, cancel, release, jobs. Only wait parks, until the job has news. */
+/* job_requests.c: submit, wait, cancel, release, jobs. Wait parks until the job has news, and submit, where a
+ * journal is kept, until the job is in it. */
 #include <string.h>
 
 #include "base/clock.h"
 #include "daemon/blobs.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/log.h"
+#include "daemon/recorder.h"
 #include "daemon/request.h"
 #include "daemon/request_digest.h"
+#include "daemon/request_record.h"
 #include "daemon/service/handling.h"
 #include "daemon/worker.h"
 
-enum { LONGEST_WAIT_MS = 60000 };
+enum { LONGEST_WAIT_MS = 60000, LONGEST_SUBMIT_SECONDS = 60 };
 
 static void add_job_status(struct call *call, const struct job_status *status)
 {
@@ -38,11 +41,18 @@ static int open_request(struct call *call, struct job_request **request, struct 
     if (status != 0)
         return status;
     hold_blobs(&payloads, call->service->blobs);
-    status = job_request_open(request, call->message, &payloads, error);
-    payloads_close(&payloads);
+    const bool is_recorded = call->service->recorder != NULL;
+    status = is_recorded ? payloads_name(&payloads, error) : 0;
     if (status == 0)
-        call->message = NULL;
-    return status;
+        status = job_request_open(request, call->message, &payloads, error);
+    payloads_close(&payloads);
+    if (status != 0)
+        return status;
+    call->message = NULL;
+    if (!is_recorded || ((*request)->record = request_record_write(*request)) != NULL)
+        return 0;
+    job_request_close(*request);
+    return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", call->job);
 }
 
 static int refuse_missing(struct call *call, const struct job_request *request, struct error *error)
@@ -75,7 +85,16 @@ static void close_request(void *request)
     job_request_close(request);
 }
 
-static int submit(struct call *call, struct job_status *status, struct error *error)
+/* The jobs table knows the job, or the journal what became of it. */
+void call_recall(struct call *call)
+{
+    struct job_status unused;
+    if (call->service->recorder != NULL && !jobs_find(call->service->jobs, call->job, &unused))
+        recorder_recall(call->service->recorder, call->job);
+}
+
+/* *parked: nobody may touch the call any more. */
+static int submit(struct call *call, struct job_status *status, bool *parked, struct error *error)
 {
     struct jobs *jobs = call->service->jobs;
     struct job_request *request;
@@ -101,7 +120,7 @@ static int submit(struct call *call, struct job_status *status, struct error *er
                 .client = json_text(message_envelope(request->message), "client"),
                 .prompt = request->lance.prompt,
             };
-            return jobs_submit(jobs, call->job, &order, status, error);
+            return jobs_submit(jobs, call->job, &order, call_waiter(call), parked, status, error);
         }
         job_request_close(request);
     }
@@ -110,23 +129,39 @@ static int submit(struct call *call, struct job_status *status, struct error *er
     return result;
 }
 
-int handle_submit(struct call *call, const cJSON *request, struct error *error)
+static int answer_submit(struct call *call, int status, const struct job_status *job, const struct error *error)
 {
-    struct service *service = call->service;
-    struct job_status job;
-    int status = call_read_job(call, request, error);
-    if (status == 0)
-        status = submit(call, &job, error);
     if (status != 0) {
         if (call->missing_blobs == NULL)
             log_info(call->job[0] != '\0' ? call->job : NULL, "refused: %s", error->text);
         return status;
     }
     struct worker_status snapshot;
-    worker_status(service->worker, &snapshot);
-    add_job_status(call, &job);
+    worker_status(call->service->worker, &snapshot);
+    add_job_status(call, job);
     call_add_model(call, &snapshot);
     return 0;
+}
+
+int handle_submit(struct call *call, const cJSON *request, struct error *error)
+{
+    struct job_status job;
+    bool parked = false;
+    int status = call_read_job(call, request, error);
+    if (status == 0) {
+        call_recall(call);
+        call->until = clock_seconds() + LONGEST_SUBMIT_SECONDS;
+        status = submit(call, &job, &parked, error);
+    }
+    return parked ? CALL_PARKED : answer_submit(call, status, &job, error);
+}
+
+int resume_submit(struct call *call, struct error *error)
+{
+    struct job_status job;
+    bool parked;
+    int status = jobs_submitted(call->service->jobs, call->job, call_waiter(call), &parked, &job, error);
+    return parked ? CALL_PARKED : answer_submit(call, status, &job, error);
 }
 
 int resume_wait(struct call *call, struct error *error)
@@ -147,6 +182,7 @@ int handle_wait(struct call *call, const cJSON *request, struct error *error)
         status = call_read_whole(&timeout_ms, request, "timeout_ms", 0, LONGEST_WAIT_MS, error);
     if (status != 0)
         return status;
+    call_recall(call);
     call->until = clock_seconds() + (double)timeout_ms / 1000;
     return resume_wait(call, error);
 }
@@ -156,6 +192,8 @@ int handle_cancel(struct call *call, const cJSON *request, struct error *error)
     enum job_state state;
     int status = call_read_job(call, request, error);
     if (status == 0)
+        call_recall(call);
+    if (status == 0)
         status = jobs_cancel(call->service->jobs, call->job, &state, error);
     if (status == 0)
         json_add_text(call->fields, "state", job_state_name(state));
@@ -164,10 +202,15 @@ int handle_cancel(struct call *call, const cJSON *request, struct error *error)
 
 int handle_release(struct call *call, const cJSON *request, struct error *error)
 {
+    struct service *service = call->service;
+    struct job_status unused;
     int status = call_read_job(call, request, error);
-    if (status == 0)
-        jobs_release(call->service->jobs, call->job);
-    return status;
+    if (status != 0)
+        return status;
+    if (service->recorder != NULL && !jobs_find(service->jobs, call->job, &unused))
+        recorder_release(service->recorder, call->job);
+    jobs_release(service->jobs, call->job);
+    return 0;
 }
 
 int handle_jobs(struct call *call, const cJSON *request, struct error *error)
@@ -182,7 +225,7 @@ int handle_jobs(struct call *call, const cJSON *request, struct error *error)
     return 0;
 }
 
-void unpark_wait(struct call *call)
+void unpark_job(struct call *call)
 {
     jobs_unpark(call->service->jobs, &call->waiter);
 }

@@ -99,8 +99,10 @@ int handle_result(struct call *call, const cJSON *request, struct error *error)
 {
     struct blob *whole = NULL;
     int status = call_read_job(call, request, error);
-    if (status == 0)
+    if (status == 0) {
+        call_recall(call);
         status = jobs_result(call->service->jobs, call->job, &whole, error);
+    }
     if (status == 0)
         status = answer_in_brief(call, whole, error);
     blob_close(whole);
@@ -154,8 +156,10 @@ int handle_get(struct call *call, const cJSON *request, struct error *error)
     int status = call_read_job(call, request, error);
     if (status == 0)
         status = read_slice(&slice, request, error);
-    if (status == 0)
+    if (status == 0) {
+        call_recall(call);
         status = jobs_result(jobs, call->job, &call->piece_of, error);
+    }
     if (status == 0)
         status = message_parse(&result, call->piece_of->data, call->piece_of->bytes, 0, error);
     if (status != 0)

@@ -19,8 +19,8 @@ static const struct request_kind requests[] = {
     {"models", handle_models, NULL, NULL},
     {"load", handle_load, resume_load, unpark_model},
     {"unload", handle_unload, resume_unload, unpark_model},
-    {"submit", handle_submit, NULL, NULL},
-    {"wait", handle_wait, resume_wait, unpark_wait},
+    {"submit", handle_submit, resume_submit, unpark_job},
+    {"wait", handle_wait, resume_wait, unpark_job},
     {"result", handle_result, NULL, NULL},
     {"cancel", handle_cancel, NULL, NULL},
     {"release", handle_release, NULL, NULL},
@@ -256,8 +256,8 @@ const struct blob *service_no_memory_answer(const struct service *service)
     return service->no_memory_answer;
 }
 
-int service_open(struct service **out, const struct options *options, struct jobs *jobs, struct worker *worker,
-                 void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error)
+int service_open(struct service **out, const struct options *options, struct jobs *jobs, struct recorder *recorder,
+                 struct worker *worker, void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error)
 {
     *out = NULL;
     struct service *service = calloc(1, sizeof *service);
@@ -265,6 +265,7 @@ int service_open(struct service **out, const struct options *options, struct job
         return error_set(error, ERROR_NO_MEMORY, "service: out of memory");
     service->options = options;
     service->jobs = jobs;
+    service->recorder = recorder;
     service->worker = worker;
     service->on_shutdown = on_shutdown;
     service->context = context;

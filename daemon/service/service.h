@@ -16,12 +16,13 @@
 
 struct jobs;
 struct options;
+struct recorder;
 struct worker;
 
 /* on_shutdown(context, cancel) is called, from any thread, when a client asks the daemon to end. Everything given must
  * outlive the service. Errors: ERROR_NO_MEMORY. */
-int service_open(struct service **out, const struct options *options, struct jobs *jobs, struct worker *worker,
-                 void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
+int service_open(struct service **out, const struct options *options, struct jobs *jobs, struct recorder *recorder,
+                 struct worker *worker, void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
 void service_close(struct service *service); /* when no call is on its way any more; NULL is allowed */
 
 /* The answer for when there is no memory for any other; borrowed. */

@@ -64,8 +64,9 @@ struct outcome {
 };
 static atomic_int told;
 
-static void note(void *context, const struct error *failure)
+static void note(void *context, uint64_t number, const struct error *failure)
 {
+    (void)number;
     struct outcome *outcome = context;
     atomic_store(&outcome->place, atomic_fetch_add(&told, 1));
     atomic_store(&outcome->code, failure->code);
@@ -139,7 +140,7 @@ static void closing_writes_what_was_handed_over(void **state)
     (void)state;
     accept(1, &outcome, true);
     journal_save(journal, 1, 3, blob_share(large));
-    journal_end(journal, 1, &end, NULL, NULL);
+    assert_int_equal(journal_end(journal, 1, &end, NULL, NULL, &error), 0);
     reopen();
     assert_int_equal(store_find(store, "job-1", &found, &error), 0);
     assert_string_equal(found.state, "done");
@@ -167,7 +168,7 @@ static void a_result_that_has_no_room_leaves_the_end_of_its_job(void **state)
     assert_int_equal(wait_for(&outcome), 0);
     limit_files(8 * LARGE); /* the log of the database has room, the result has not */
     outcome.code = 1;
-    journal_end(journal, 1, &end, note, &outcome);
+    assert_int_equal(journal_end(journal, 1, &end, note, &outcome, &error), 0);
     assert_int_equal(wait_for(&outcome), 0);
     limit_files(RLIM_INFINITY);
     assert_int_equal(store_find(store, "job-1", &found, &error), 0);
@@ -186,7 +187,7 @@ static void an_end_that_a_full_disk_refused_is_written_when_there_is_room_again(
     accept(1, &outcome, false);
     assert_int_equal(wait_for(&outcome), 0);
     limit_files(1);
-    journal_end(journal, 1, &end, note, &ended);
+    assert_int_equal(journal_end(journal, 1, &end, note, &ended, &error), 0);
     assert_int_equal(wait_for(&ended), ERROR_IO);
     accept(2, &outcome, false);
     assert_int_equal(wait_for(&outcome), ERROR_IO);

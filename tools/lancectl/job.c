@@ -127,6 +127,10 @@ static bool on_event(void *context, const cJSON *event, const struct tensor_view
     struct watch *watch = context;
     const char *name = event ? json_text(event, "event") : NULL;
     const char *text = name && !strcmp(name, "text") ? json_text(event, "text") : NULL;
+    if (watch->has_text && name && !strcmp(name, "started")) { /* a daemon that was started again tells it anew */
+        say(stdout, "\n");
+        watch->has_text = false;
+    }
     watch->job_failed = watch->job_failed || (name && !strcmp(name, "failed"));
     if (watch->shows_text && text)
         show_text(watch, text);

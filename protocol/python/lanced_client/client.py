@@ -75,6 +75,7 @@ GONE_SECONDS = 3.0  # how long nobody may listen before a job counts as lost
 _SECOND_OPINION_SECONDS = 5.0  # how long a hello on another connection may take
 _LONGEST_SECONDS = 1800.0  # for one answer of a daemon that lives
 _LOAD_SECONDS = 1800.0  # a large checkpoint from a slow disk
+_EVENTS_OF_A_LIFE = 1_000_000_000
 _LONG_POLL_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.02
 _MOST_BREAKS = 8  # of the connection, during one request
@@ -502,7 +503,9 @@ class Job:
         self._last_answer, self._gone_since = time.monotonic(), None
         events = [event_of(entry, tensors) for entry in answer["events"]]
         for event in events:
-            if event.sequence != self._after + 1:
+            # A daemon that was started again goes on behind the next multiple.
+            is_first_of_a_life = event.sequence > self._after and event.sequence % _EVENTS_OF_A_LIFE == 1
+            if event.sequence != self._after + 1 and not is_first_of_a_life:
                 raise BadAnswer(f"event {event.sequence} came after event {self._after}")
             self._after = event.sequence
             if isinstance(event, ENDINGS):

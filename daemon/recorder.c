@@ -1,0 +1,380 @@
+/* recorder.c: see recorder.h. */
+#include "daemon/recorder.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/jobs/jobs.h"
+#include "daemon/journal/journal.h"
+#include "daemon/journal/store.h"
+#include "daemon/log.h"
+#include "daemon/request_digest.h"
+#include "daemon/request_record.h"
+
+/* Events are numbered anew in each life of the daemon, from here times the number of lives on: more than any job tells.
+ */
+enum { EVENTS_OF_A_LIFE = 1000000000 };
+
+struct recorder {
+    struct store *store;
+    struct journal *journal;
+    struct jobs *jobs;
+    struct job_observer observer;
+    struct attempts attempts;
+};
+
+/* --- What happens to jobs ---------------------------------------------------------------- */
+
+static void on_accepted(void *context, uint64_t number, const struct error *failure)
+{
+    struct recorder *recorder = context;
+    jobs_settle_accepted(recorder->jobs, number, failure);
+}
+
+/* One that could not be written is told all the same, and written later (journal.h). */
+static void on_ended(void *context, uint64_t number, const struct error *failure)
+{
+    struct recorder *recorder = context;
+    (void)failure;
+    jobs_settle_ended(recorder->jobs, number);
+}
+
+static enum job_word note_accepted(struct recorder *recorder, const struct job_change *change, struct error *why)
+{
+    const struct job_request *request = change->order->request;
+    struct journal_payload payloads[MESSAGE_MAX_TENSORS];
+    for (size_t i = 0; i < request->payloads.count; i++) {
+        payloads[i].bytes = request->payloads.list[i].held;
+        memcpy(payloads[i].sha256, payloads[i].bytes->sha256, sizeof payloads[i].sha256);
+    }
+    const struct journal_job job = {
+        .number = change->number,
+        .id = change->id,
+        .digest = change->order->digest,
+        .task = change->order->task,
+        .client = change->order->client,
+        .prompt = change->order->prompt,
+        .request = request->record,
+        .payloads = payloads,
+        .payload_count = request->payloads.count,
+    };
+    return journal_accept(recorder->journal, &job, on_accepted, recorder, why) == 0 ? JOB_WAITS : JOB_REFUSED;
+}
+
+/* The receipt of a result, as text; NULL without one. */
+static char *receipt_of(const struct blob *result)
+{
+    struct message *message;
+    struct error unused;
+    if (result == NULL || message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
+        return NULL;
+    const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "receipt");
+    char *text = receipt != NULL ? json_print(receipt) : NULL;
+    message_close(message);
+    return text;
+}
+
+static enum job_word note_ended(struct recorder *recorder, const struct job_change *change)
+{
+    struct error error;
+    const struct error *failure = change->failure;
+    char *receipt = receipt_of(change->blob);
+    const struct journal_end end = {
+        .state = failure == NULL                    ? "done"
+                 : failure->code == ERROR_CANCELLED ? "cancelled"
+                                                    : "failed",
+        .code = failure != NULL ? error_name(failure->code) : NULL,
+        .message = failure != NULL ? failure->text : NULL,
+        .receipt = receipt,
+        .result = change->blob,
+    };
+    int status = journal_end(recorder->journal, change->number, &end, on_ended, recorder, &error);
+    cJSON_free(receipt);
+    if (status != 0)
+        log_warning(change->id, "%s", error.text);
+    return status == 0 ? JOB_WAITS : JOB_GOES_ON;
+}
+
+static enum job_word on_happened(void *context, const struct job_change *change, struct error *why)
+{
+    struct recorder *recorder = context;
+    if (change->what == JOB_ACCEPTED)
+        return note_accepted(recorder, change, why);
+    if (change->what == JOB_ENDED)
+        return note_ended(recorder, change);
+    if (change->what == JOB_FORGOTTEN && change->is_released)
+        journal_release(recorder->journal, change->number);
+    return JOB_GOES_ON;
+}
+
+/* --- Taking up again --------------------------------------------------------------------- */
+
+static int fetch_payload(void *context, const char *sha256, struct blob **blob, struct error *error)
+{
+    struct recorder *recorder = context;
+    void *data;
+    uint64_t bytes;
+    int status = store_read_content(recorder->store, sha256, &data, &bytes, error);
+    if (status != 0)
+        return status;
+    *blob = blob_open(data, bytes);
+    if (*blob == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "job: out of memory");
+    snprintf((*blob)->sha256, sizeof(*blob)->sha256, "%s", sha256);
+    return 0;
+}
+
+static void close_request(void *request)
+{
+    job_request_close(request);
+}
+
+static int read_request(struct recorder *recorder, uint64_t number, struct job_request **request, struct error *error)
+{
+    void *text;
+    uint64_t bytes;
+    *request = NULL;
+    int status = store_read(recorder->store, number, "request", &text, &bytes, error);
+    if (status == 0)
+        status = request_record_read(request, text, fetch_payload, recorder, error);
+    if (status != 0) {
+        free(text);
+        return status;
+    }
+    (*request)->record = text;
+    job_request_hash(*request);
+    return 0;
+}
+
+/* What recovery has come to. */
+struct recovery {
+    struct recorder *recorder;
+    struct recovered_failure {
+        uint64_t number;
+        struct error why;
+    } * failures; /* of jobs that are not taken up; written when the journal's thread runs */
+    size_t failure_count;
+    struct error error; /* why it cannot go on */
+};
+
+/* A job ends without having been in the table: its client hears of it when it asks. */
+static int fail(struct recovery *recovery, const struct store_found *found, const struct error *why)
+{
+    log_warning(found->id, "failed: %s", why->text);
+    void *more = realloc(recovery->failures, (recovery->failure_count + 1) * sizeof *recovery->failures);
+    if (more == NULL)
+        return error_set(&recovery->error, ERROR_NO_MEMORY, "journal: out of memory");
+    recovery->failures = more;
+    recovery->failures[recovery->failure_count++] = (struct recovered_failure){found->number, *why};
+    return 0;
+}
+
+static int take_up(void *context, const struct store_found *found)
+{
+    struct recovery *recovery = context;
+    struct recorder *recorder = recovery->recorder;
+    struct error error = {0};
+    struct job_request *request;
+    if (found->attempts >= RECORDER_MOST_ATTEMPTS) {
+        error_set(&error, ERROR_INTERNAL,
+                  "job %s: was being stepped at three ends of the daemon, and is not tried again", found->id);
+        return fail(recovery, found, &error);
+    }
+    if (read_request(recorder, found->number, &request, &error) != 0) {
+        error_prefix(&error, "job %s: cannot be taken up again", found->id);
+        return fail(recovery, found, &error);
+    }
+    const struct job_order order = {
+        .request = request,
+        .close = close_request,
+        .bytes = job_request_bytes(request),
+        .is_complete = true,
+        .digest = found->digest,
+        .task = found->task,
+        .client = found->client,
+        .prompt = found->prompt,
+        .number = found->number,
+        .events_base = found->lives * EVENTS_OF_A_LIFE,
+    };
+    log_info(found->id, "is in the queue again%s", found->saved_step >= 0 ? ", to go on from a saved state" : "");
+    return jobs_restore(recorder->jobs, found->id, &order, &recovery->error);
+}
+
+/* Write the ends of jobs that were not taken up. */
+static int write_failures(struct recovery *recovery)
+{
+    int status = 0;
+    for (size_t i = 0; status == 0 && i < recovery->failure_count; i++) {
+        const struct recovered_failure *failure = &recovery->failures[i];
+        const struct journal_end end = {
+            .state = "failed", .code = error_name(failure->why.code), .message = failure->why.text};
+        status = journal_end(recovery->recorder->journal, failure->number, &end, NULL, NULL, &recovery->error);
+    }
+    return status;
+}
+
+int recorder_recover(struct recorder *recorder, struct error *error)
+{
+    struct recovery recovery = {.recorder = recorder};
+    uint64_t last = 0;
+    int status = store_last_number(recorder->store, &last, &recovery.error);
+    if (status == 0) {
+        jobs_number_from(recorder->jobs, last);
+        status = store_unfinished(recorder->store, take_up, &recovery, &recovery.error);
+    }
+    if (status == 0)
+        status = journal_open(&recorder->journal, recorder->store, &recovery.error);
+    if (status == 0)
+        status = write_failures(&recovery);
+    free(recovery.failures);
+    if (status != 0)
+        *error = recovery.error;
+    return status;
+}
+
+void recorder_recall(struct recorder *recorder, const char *id)
+{
+    struct store_found found;
+    struct error error, failure = {0};
+    struct blob *result = NULL;
+    void *data = NULL;
+    uint64_t bytes = 0;
+    if (store_find(recorder->store, id, &found, &error) != 0)
+        return;
+    const bool is_done = strcmp(found.state, "done") == 0;
+    const bool has_ended = found.ended > 0 && !journal_releases(recorder->journal, found.number);
+    if (has_ended && is_done && store_read(recorder->store, found.number, "result", &data, &bytes, &error) == 0)
+        result = blob_open(data, bytes);
+    if (is_done && result == NULL)
+        error_set(&failure, ERROR_NOT_FOUND, "job %s: is done, but its result is not kept: %s", id, error.text);
+    else if (!is_done)
+        error_set(&failure, found.code != NULL ? error_code_of(found.code) : ERROR_INTERNAL, "%s",
+                  found.message != NULL ? found.message : "the job failed");
+    const struct job_order order = {
+        .digest = found.digest,
+        .task = found.task,
+        .client = found.client,
+        .prompt = found.prompt,
+        .number = found.number,
+        .events_base = (found.lives + 1) * EVENTS_OF_A_LIFE,
+    };
+    if (has_ended && jobs_recall(recorder->jobs, id, &order, result, &failure, &error) != 0)
+        log_warning(id, "%s", error.text);
+    store_found_clear(&found);
+}
+
+void recorder_release(struct recorder *recorder, const char *id)
+{
+    struct store_found found;
+    struct error unused;
+    if (store_find(recorder->store, id, &found, &unused) != 0)
+        return;
+    journal_release(recorder->journal, found.number);
+    store_found_clear(&found);
+}
+
+/* --- The worker --------------------------------------------------------------------------- */
+
+static int start(void *context, uint64_t number, void **state, size_t *bytes, int *attempt, struct error *error)
+{
+    struct recorder *recorder = context;
+    uint64_t length = 0, attempts = 0;
+    struct error why;
+    *state = NULL;
+    *bytes = 0;
+    int status = journal_start(recorder->journal, number, error);
+    if (status == 0)
+        status = store_attempts(recorder->store, number, &attempts, error);
+    if (status != 0)
+        return status;
+    *attempt = (int)attempts;
+    if (store_read(recorder->store, number, "state", state, &length, &why) != 0 && why.code != ERROR_NOT_FOUND)
+        log_warning(NULL, "a job is begun anew: %s", why.text);
+    *bytes = length;
+    return 0;
+}
+
+static void save(void *context, uint64_t number, int step, void *state, size_t bytes)
+{
+    struct recorder *recorder = context;
+    struct blob *blob = blob_open(state, bytes);
+    if (blob != NULL)
+        journal_save(recorder->journal, number, step, blob);
+}
+
+const struct attempts *recorder_attempts(const struct recorder *recorder)
+{
+    return recorder != NULL ? &recorder->attempts : NULL;
+}
+
+/* --- Asking ------------------------------------------------------------------------------- */
+
+int recorder_history(struct recorder *recorder, const struct history_query *query, cJSON **jobs, bool *more,
+                     struct error *error)
+{
+    return history_read(recorder->store, query, jobs, more, error);
+}
+
+cJSON *recorder_stats(struct recorder *recorder)
+{
+    struct journal_stats stats;
+    struct store_sizes sizes = {0};
+    struct error unused;
+    cJSON *json = json_object();
+    journal_stats(recorder->journal, &stats);
+    store_sizes(recorder->store, &sizes, &unused);
+    const struct {
+        const char *name;
+        double value;
+    } values[] = {
+        {"records", (double)stats.records},
+        {"transactions", (double)stats.transactions},
+        {"failures", (double)stats.failures},
+        {"bytes", (double)stats.bytes},
+        {"waiting", (double)stats.waiting},
+        {"write_seconds", stats.write_seconds},
+        {"longest_write_seconds", stats.longest_write_seconds},
+        {"wait_seconds", stats.wait_seconds},
+        {"longest_wait_seconds", stats.longest_wait_seconds},
+        {"jobs", (double)sizes.jobs},
+        {"unfinished", (double)sizes.unfinished},
+        {"results", (double)sizes.results},
+        {"result_bytes", (double)sizes.result_bytes},
+        {"content_bytes", (double)sizes.content_bytes},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        json_add_number(json, values[i].name, values[i].value);
+    return json;
+}
+
+/* --- Life ---------------------------------------------------------------------------------- */
+
+int recorder_open(struct recorder **out, const char *path, const struct journal_limits *limits, struct jobs *jobs,
+                  struct error *error)
+{
+    *out = NULL;
+    struct recorder *recorder = calloc(1, sizeof *recorder);
+    if (recorder == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+    recorder->jobs = jobs;
+    recorder->observer = (struct job_observer){on_happened, recorder};
+    recorder->attempts = (struct attempts){recorder, start, save};
+    int status = store_open(&recorder->store, path, limits, NULL, error);
+    if (status != 0) {
+        recorder_close(recorder);
+        return status;
+    }
+    jobs_observe(jobs, &recorder->observer);
+    *out = recorder;
+    return 0;
+}
+
+void recorder_close(struct recorder *recorder)
+{
+    if (recorder == NULL)
+        return;
+    journal_close(recorder->journal);
+    store_close(recorder->store);
+    free(recorder);
+}

@@ -1,0 +1,205 @@
+"""lanced --state: what was accepted is done, whatever becomes of the process, with the same bytes and once."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanced_client import Failed, InternalError, LanceError, NotFound, Progress
+from lanced_client.client import Job
+from lanced_process import LANCED, REQUEST, Lanced
+
+# Some 2 s of work, in steps of milliseconds.
+FILM: dict[str, Any] = REQUEST | {"width": 128, "height": 128, "num_inference_steps": 400}
+JOBS = 8
+KILLS = 6
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def quiet_film() -> Iterator[np.ndarray[Any, Any]]:
+    with Lanced() as daemon, daemon.client() as client:
+        yield pixels_of(client.submit("t2i", **FILM))
+
+
+def pixels_of(job: Job) -> np.ndarray[Any, Any]:
+    pixels = job.result().pixels
+    assert pixels is not None
+    return pixels
+
+
+def kill_and_start(daemon: Lanced) -> None:
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+    daemon.start()
+
+
+def follow_to_step(job: Job, step: int) -> None:
+    while not any(isinstance(event, Progress) and event.total_step >= step for event in job.poll(1.0)):
+        assert job.ended is None
+
+
+def check(state: Path) -> str:
+    answer = subprocess.run([str(LANCED), "--state", str(state), "--check"], capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+def test_a_job_goes_on_from_its_saved_state_when_the_daemon_was_killed_and_gives_the_same_bytes(
+    state: Path, quiet_film: np.ndarray[Any, Any]
+) -> None:
+    with Lanced("--state", str(state), "--save-steps", "20") as daemon, daemon.client() as client:
+        job = client.submit("t2i", **FILM)
+        follow_to_step(job, 100)
+        kill_and_start(daemon)
+        steps = [event.step for event in job.events() if isinstance(event, Progress) and event.stage == "denoise"]
+        assert steps[0] > 20  # who waits just goes on waiting, and sees it go on
+        result = job.result()
+        assert np.array_equal(result.pixels, quiet_film)
+        receipt = result.receipt
+        assert (receipt["attempt"], receipt["resumed"]) == (2, True)
+        assert client.submit("t2i", job_id=job.id, **FILM).result().receipt == receipt  # a repetition starts nothing
+
+
+def test_without_a_saved_state_it_begins_anew_and_gives_the_same_bytes(
+    state: Path, quiet_film: np.ndarray[Any, Any]
+) -> None:
+    with Lanced("--state", str(state), "--save-seconds", "0") as daemon, daemon.client() as client:
+        job = client.submit("t2i", **FILM)
+        follow_to_step(job, 100)
+        kill_and_start(daemon)
+        result = job.result()
+        assert np.array_equal(result.pixels, quiet_film)
+        assert (result.receipt["attempt"], result.receipt["resumed"]) == (2, False)
+
+
+def test_payloads_and_results_outlive_the_daemon_and_a_release_takes_them_away(
+    state: Path, peer_factory: Any
+) -> None:
+    source = np.random.default_rng(3).integers(0, 256, (1, 512, 512, 3), np.uint8)
+    question = {"prompt": "What is it?", "source": source, "max_new_tokens": 5}
+    with Lanced("--state", str(state)) as daemon, daemon.client(peer_factory) as client:
+        job = client.submit("x2t_image", **question)
+        kill_and_start(daemon)
+        answer = job.result()
+        kill_and_start(daemon)
+        assert job.result().text == answer.text
+        assert "1 with" in check_after_end(daemon, state).split("waiting for their clients: ")[1]
+        daemon.start()
+        job.release()
+        with pytest.raises(NotFound):
+            client.call("result", job=job.id)
+        assert "0 with" in check_after_end(daemon, state).split("waiting for their clients: ")[1]
+        assert not list((state / "contents").iterdir())
+        daemon.start()
+
+
+def check_after_end(daemon: Lanced, state: Path) -> str:
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.process.wait(30)
+    return check(state)
+
+
+def test_of_jobs_under_kills_each_ends_once_with_its_bytes(state: Path) -> None:
+    requests = [REQUEST | {"seed": seed, "num_inference_steps": 40} for seed in range(JOBS)]
+    with Lanced() as daemon, daemon.client() as client:
+        expected = [pixels_of(client.submit("t2i", **request)) for request in requests]
+    chance = random.Random(5)
+    with Lanced("--state", str(state), "--save-steps", "5") as daemon, daemon.client() as client:
+        jobs = [client.submit("t2i", **request) for request in requests]
+        got: list[Any] = [None] * JOBS
+        endings: list[int] = [0] * JOBS
+
+        def follow(index: int) -> None:
+            with daemon.client() as own:
+                job = own.submit("t2i", job_id=jobs[index].id, **requests[index])
+                endings[index] = sum(event.event in ("done", "failed", "cancelled") for event in job.events())
+                got[index] = pixels_of(job)
+
+        followers = [threading.Thread(target=follow, args=(index,)) for index in range(JOBS)]
+        for follower in followers:
+            follower.start()
+        for _ in range(KILLS):
+            time.sleep(chance.uniform(0.0, 0.3))
+            kill_and_start(daemon)
+        for follower in followers:
+            follower.join(60)
+        assert endings == [1] * JOBS
+        assert all(np.array_equal(pixels, wanted) for pixels, wanted in zip(got, expected, strict=True))
+        assert "of which 0 were accepted" in check_after_end(daemon, state)
+        daemon.start()
+
+
+def test_a_job_that_kills_the_daemon_is_tried_three_times_and_the_queue_behind_it_is_done(state: Path) -> None:
+    with Lanced("--state", str(state), "--save-seconds", "0") as daemon, daemon.client() as client:
+        poison = client.submit("t2i", **FILM)
+        behind = client.submit("t2i", **REQUEST)
+        for _ in range(3):
+            follow_to_step(poison, 3)
+            kill_and_start(daemon)
+        pixels_of(behind)
+        with pytest.raises(InternalError, match="was being stepped at three ends of the daemon"):
+            poison.result()
+        assert isinstance(poison.ended, Failed)
+
+
+def test_a_folder_that_vanishes_is_told_at_submit_and_ends_nothing(state: Path) -> None:
+    with Lanced("--state", str(state)) as daemon, daemon.client() as client:
+        running = client.submit("t2i", **FILM)
+        follow_to_step(running, 3)
+        shutil.move(state, f"{state}.away")
+        with pytest.raises(LanceError, match="is gone"):
+            client.submit("t2i", **REQUEST)
+        pixels_of(running)
+        shutil.move(f"{state}.away", state)
+        pixels_of(client.submit("t2i", **REQUEST))
+
+
+def test_a_full_disk_is_told_at_submit_with_the_numbers(tmp_path: Path) -> None:
+    state = tmp_path / "small"
+    state.mkdir()
+    mount = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=18m none {state} && exec "$@"', "sh"]
+    if subprocess.run([*mount, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespace of its own to be had here")
+    daemon = Lanced("--state", str(state))
+    daemon.command = [*mount, *daemon.command]
+    source = np.random.default_rng(3).integers(0, 256, (1, 1024, 1024, 3), np.uint8)
+    with daemon, daemon.client() as client:
+        pixels_of(client.submit("t2i", **REQUEST))
+        with pytest.raises(LanceError, match=r"has [\d.]+ MB free; the job needs [\d.]+ MB"):
+            client.submit("x2t_image", prompt="What is it?", source=source)
+        pixels_of(client.submit("t2i", **REQUEST))
+
+
+def test_no_token_is_ever_written_down(state: Path) -> None:
+    token = "a-token-that-is-a-secret-0123456789"
+    with Lanced("--state", str(state), token=token, environment={"LANCED_TOKEN": token}) as daemon:
+        with daemon.client() as client:
+            pixels_of(client.submit("t2i", **REQUEST))
+    found = [path for path in state.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    assert found == []
+
+
+def test_another_daemon_cannot_have_the_same_folder(state: Path, tmp_path: Path) -> None:
+    with Lanced("--state", str(state)):
+        other = subprocess.run(
+            [*Lanced("--state", str(state)).command, "--endpoint", f"ipc://{tmp_path}/other.ipc"],
+            capture_output=True, text=True, timeout=60, env=os.environ,
+        )
+        assert other.returncode == 1
+        assert "another lanced has it" in other.stderr
