@@ -40,8 +40,10 @@ def test_200_tasks_of_three_workflows_end_once_each_whatever_dies(cluster: Clust
 
 def test_cancel_ends_slurms_job_and_its_workers(cluster: Cluster, tmp_path: Path) -> None:
     job = prepared(tmp_path, "--seeds", "1..4", workflow=write_workflow(tmp_path, width=256, height=256, steps=1000))
-    arguments = ["--to", "slurm", "--model", DEMO_MODEL, "--workers", "2", "--", "--job-name=mine", "--time=10"]
-    assert farm("submit", job.folder, *arguments, **cluster.environment).returncode == 0
+    wish: list[str | Path] = ["--to", "slurm", "--model", DEMO_MODEL, "--workers", "2"]
+    assert (
+        farm("submit", job.folder, *wish, "--", "--job-name=mine", "--time=10", **cluster.environment).returncode == 0
+    )
     wait_until(lambda: bool(status_of(job)["running"]))
     assert "mine" in cluster.ask("squeue", "-h", "-o", "%j")
     wait_until(lambda: any(worker.get("task") for worker in workers(job)))
@@ -54,7 +56,7 @@ def test_cancel_ends_slurms_job_and_its_workers(cluster: Cluster, tmp_path: Path
 
 def test_what_sbatch_refuses_is_said_and_starts_nothing(cluster: Cluster, tmp_path: Path) -> None:
     job = prepared(tmp_path, "--seeds", "1..2")
-    wish = ["--to", "slurm", "--model", DEMO_MODEL, "--", "--partition=none"]
+    wish: list[str | Path] = ["--to", "slurm", "--model", DEMO_MODEL, "--", "--partition=none"]
     done = farm("submit", job.folder, *wish, **cluster.environment)
     assert done.returncode == 2
     assert "sbatch refused" in done.stderr and "invalid partition" in done.stderr

@@ -4,7 +4,7 @@ job.json        what prepare was told; a line for each input file
 workflow.json   the graph
 tasks.jsonl     a line per task: number, values, labels, request
 inputs/         the files that tasks name, by the hash of their content
-slurm.sh, openjd.json    for the schedulers
+slurm.sh, openjd/    for the schedulers
 identity.json   from submit on: the model's hash, backend and build that all results come from
 todo/ running/ failed/ results/    each task is in one of them (claims.py, results.py)
 workers/        a file for each worker that says that it lives (beats.py)
@@ -26,7 +26,7 @@ from .files import read_json, write_first
 from .programs import Facts
 from .workflow import Graph, canonical, read_workflow, with_values
 
-FOLDERS = ("inputs", "todo", "running", "failed", "results", "workers", "log", "work", "submits")
+FOLDERS = ("inputs", "todo", "running", "failed", "results", "workers", "log", "work", "submits", "openjd")
 FORMAT = 1
 LEASE_SECONDS = 90.0  # over the minute for which NFS may show an old file
 

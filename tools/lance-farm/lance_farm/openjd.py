@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .beats import Beat, Watch
-from .claims import MOST_TRIES, Claim, Claims
+from .claims import Claim, Claims
 from .errors import EXIT_DONE, EXIT_TASKS_FAILED, FarmError, NodeError
 from .files import read_json, write_json
 from .job import LEASE_SECONDS, Identity, Job, difference
@@ -189,28 +189,23 @@ class Chunk:
         """To the session's daemon, another one than before."""
         if self._graphs:
             self._graphs.close()
-        self._endpoint = _await_daemon(self._session, self._endpoint, RESTART_SECONDS, None)["endpoint"]
+        told = _await_daemon(self._session, self._endpoint, RESTART_SECONDS, None)
+        self._endpoint = told["endpoint"]
         self._graphs = Graphs(self._endpoint)
-        self._beat.tell(state="working", backend=self._identity.facts.backend)
+        self._beat.tell(state="working", backend=self._identity.facts.backend, daemon=told["daemon"])
 
     def do(self, number: int) -> str:
-        """Do a task, up to MOST_TRIES times; why it failed, or empty."""
+        """Do a task, again where another try may go better; why it failed, or empty."""
         if not self._graphs:
             self._connect()
         claim = self._claim(number)
         if claim is None:
             is_done = not Results(self._job.folder).problem(number, self._digest(number))
             return "" if is_done else "somebody else does it"
-        while True:
-            reason = self._try(claim)
-            if not reason:
-                return ""
-            if claim.attempt >= MOST_TRIES or self._is_ended:
-                return reason
-            again = self._claims.take_this(number)
-            if again is None:
-                return reason
-            claim = again
+        while claim:
+            reason, waits = self._try(claim)
+            claim = self._claims.take_this(number) if waits and not self._is_ended else None
+        return reason
 
     def _digest(self, number: int) -> str:
         return self._identity.digest(self._job.tasks[number].request)
@@ -222,7 +217,8 @@ class Chunk:
                 claim = self._claims.take_over(other)
         return claim
 
-    def _try(self, claim: Claim) -> str:
+    def _try(self, claim: Claim) -> tuple[str, bool]:
+        """Why it went wrong, or empty; and whether it waits for another try."""
         assert self._graphs
         self._beat.tell(task=claim.number)
         self._log.write("began", task=claim.number, attempt=claim.attempt)
@@ -233,7 +229,7 @@ class Chunk:
             waits = False
             if self._is_ended:
                 self._claims.give_back(claim)
-                return "stopped"
+                return "stopped", True
             if error.may_work:
                 waits = self._claims.try_again(claim, reason)
             else:
@@ -243,14 +239,14 @@ class Chunk:
                 say("status", f"task {claim.number}, try {claim.attempt}: {reason}")
             if error.is_daemon_gone:
                 self._connect()
-            return reason
+            return reason, waits
         except FarmError:
             self._claims.give_back(claim)
             raise
         self._claims.end(claim)
         self._log.write("found" if done.was_there else "done", task=claim.number, attempt=claim.attempt,
                         seconds=round(done.seconds, 4), job_seconds=done.receipt.get("job_seconds"))  # fmt: skip
-        return ""
+        return "", False
 
 
 def run_tasks(job: Job, text: str, session: Path) -> int:

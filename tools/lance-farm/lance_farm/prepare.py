@@ -89,7 +89,7 @@ def prepare(
     ]
     write_whole(output / "tasks.jsonl", "".join(lines))
     write_whole(output / "slurm.sh", slurm_script())
-    write_whole(output / "openjd.json", openjd_template(output.resolve().name, len(tasks), chunk))
+    write_whole(output / "openjd" / "template.json", openjd_template(output.resolve().name, len(tasks), chunk))
     Claims(output).add(task.number for task in tasks)
     write_json(output / "job.json", {"format": FORMAT, "runner": runner, "tasks": len(tasks), "chunk": chunk,
                                      "inputs": files})  # fmt: skip

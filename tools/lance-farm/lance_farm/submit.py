@@ -109,26 +109,38 @@ def _to_local(job: Job, wish: Wish) -> dict[str, Any]:
     pids = []
     for place in range(wish.workers):
         card = {"CUDA_VISIBLE_DEVICES": wish.cards[place % len(wish.cards)]} if wish.cards else {}
-        with (job / "log" / f"local-{time.time_ns()}.out").open("wb") as out:
-            process = subprocess.Popen(
-                [*_command(), "worker", str(job.folder), *_worker_options(wish)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=os.environ | _environment() | card,
-            )
-        pids.append(process.pid)
+        command = [*_command(), "worker", str(job.folder), *_worker_options(wish)]
+        pids.append(_start(command, job / "log" / f"local-{time.time_ns()}.out", card))
     return {"pids": pids, "machine": machine_id(), "words": f"{wish.workers} workers on this machine"}
 
 
 def _to_openjd(job: Job, wish: Wish) -> dict[str, Any]:
-    """OpenJobDescription has no one queue: the line that this machine runs it with, and what Deadline Cloud takes."""
-    parameters = [f"JobFolder={job.folder}", f"Model={wish.model}"]
-    line = ["openjd", "run", str(job / "openjd.json"), "--step", "Tasks"]
-    for parameter in parameters:
-        line += ["-p", parameter]
-    return {"words": "run it with: " + shlex.join([*line, *wish.options])}
+    """OpenJobDescription has no one queue: job/openjd becomes a bundle for those that there are, and where its own
+    command line is installed, that runs the job on this machine."""
+    parameters = {"JobFolder": str(job.folder), "Model": wish.model}
+    values = [{"name": name, "value": value} for name, value in parameters.items()]
+    write_json(job / "openjd" / "parameter_values.json", {"parameterValues": values})
+    if not shutil.which("openjd"):
+        return {"words": f"openjd is not in PATH; a farm takes it with: deadline bundle submit {job / 'openjd'}"}
+    line = ["openjd", "run", str(job / "openjd" / "template.json"), "--step", "Tasks", *wish.options]
+    for name, value in parameters.items():
+        line += ["-p", f"{name}={value}"]
+    log = job / "log" / f"openjd-{time.time_ns()}.out"
+    pid = _start(line, log, {})
+    return {"pids": [pid], "machine": machine_id(), "words": f"openjd run, whose log is {log}"}
+
+
+def _start(command: Sequence[str], log: Path, environment: dict[str, str]) -> int:
+    """Start a process that goes on when this one ends; its pid."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | _environment() | environment,
+        ).pid
 
 
 def cancel(job: Job) -> str:
