@@ -25,6 +25,7 @@ from .wire import Tensors, array_of, bytes_of, dtype_name
 
 IN_FLIGHT = 4  # pieces on their way at the same time, at most
 INLINE_BYTES = 64 << 10  # a request's tensors up to this, together, go within its message
+_HASHED_BYTES = 1 << 20  # in next to no time
 _LONGEST_SECONDS = 1800.0  # without any answer to a transfer, of a daemon that answers others
 _ROUNDS = 16  # of asking what the daemon lacks of a blob; it names at most 64 ranges at once
 _TICK_SECONDS = 0.1
@@ -165,9 +166,9 @@ class _Report:
 
 
 class Blobs:
-    """The large tensors of a request. The arrays stay the caller's, and as they are. Within the machine (`is_local`)
-    they get names by chance: there bytes are sent as fast as they are hashed. Elsewhere they are called by their hash,
-    for the daemon may have them."""
+    """The large tensors of a request. The arrays stay the caller's, and as they are. They are called by their hash, for
+    the daemon may have them; but within the machine (`is_local`), where bytes are sent as fast as they are hashed, the
+    largest get names by chance."""
 
     def __init__(self, tensors: Tensors, is_local: bool) -> None:
         self.inline: Tensors = {}  # these go within the request,
@@ -180,7 +181,8 @@ class Blobs:
                 room -= array.nbytes
                 continue
             data = bytes_of(array)
-            blob = f"put-{uuid.uuid4().hex}" if is_local else hashlib.sha256(data).hexdigest()
+            is_hashed = not is_local or array.nbytes <= _HASHED_BYTES
+            blob = hashlib.sha256(data).hexdigest() if is_hashed else f"put-{uuid.uuid4().hex}"
             self._data[blob] = data
             self.named[name] = {"blob": blob, "dtype": dtype_name(name, array), "shape": list(array.shape)}
 

@@ -33,6 +33,7 @@ except ImportError:
 _LOOK_SECONDS = 0.1  # how often to look whether a connection still stands, where nothing tells
 _QUEUE_SECONDS = 0.02  # until the next try where the kernel's queue of connections is full
 _PIECE_BYTES = 1 << 20
+_SEND_BUFFER_BYTES = 2 << 20  # for a piece of a payload, or what the system allows: to wait while one leaves takes time
 
 Parts = Sequence[bytes | memoryview]  # of one message, one after the other
 IsAlive = Callable[[], bool]
@@ -112,6 +113,7 @@ class _Line:
             if not hasattr(socket, "AF_UNIX"):
                 raise OSError("this system's Python has no local sockets: use a tcp:// endpoint")
             line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             try:
                 line.settimeout(timeout)
                 line.connect(address)
