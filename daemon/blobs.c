@@ -340,6 +340,15 @@ struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name)
     return bytes;
 }
 
+void blobs_drop(struct blobs *blobs, const struct blob_name *name)
+{
+    pthread_mutex_lock(&blobs->lock);
+    struct entry *entry = find(blobs, name);
+    if (entry != NULL && is_chosen(entry))
+        forget(blobs, entry);
+    pthread_mutex_unlock(&blobs->lock);
+}
+
 void blobs_sweep(struct blobs *blobs)
 {
     struct entry *entry;

@@ -65,6 +65,9 @@ int blobs_put(struct blobs *blobs, const struct blob_name *name, uint64_t offset
 /* The bytes of a complete blob, with their hash, one reference for the caller; NULL: it is not here, or not complete. */
 struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name);
 
+/* Forget a blob with a chosen name, whose client will not ask for it again; one that is called by its hash stays. */
+void blobs_drop(struct blobs *blobs, const struct blob_name *name);
+
 /* Forget what nobody has touched for long enough. Call now and then. */
 void blobs_sweep(struct blobs *blobs);
 

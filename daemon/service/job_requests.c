@@ -21,15 +21,31 @@ static void add_job_status(struct call *call, const struct job_status *status)
     json_add_number(call->fields, "position", status->position);
 }
 
+static struct blob_name name_of(const struct payload *payload)
+{
+    struct blob_name name = {.bytes = payload->tensor.bytes};
+    memcpy(name.text, payload->blob, sizeof name.text);
+    return name;
+}
+
 /* Get hold of the blobs that a request names. */
 static void hold_blobs(struct payloads *payloads, struct blobs *blobs)
 {
     for (size_t i = 0; i < payloads->count; i++) {
-        struct payload *payload = &payloads->list[i];
-        struct blob_name name = {.bytes = payload->tensor.bytes};
-        memcpy(name.text, payload->blob, sizeof name.text);
-        if (payload->blob[0] != '\0')
-            payload_give(payload, blobs_hold(blobs, &name));
+        const struct blob_name name = name_of(&payloads->list[i]);
+        if (name.text[0] != '\0')
+            payload_give(&payloads->list[i], blobs_hold(blobs, &name));
+    }
+}
+
+/* A request was refused. Unless it may be taken when it comes again, its blobs need not stay for that. */
+static void drop_blobs(const struct payloads *payloads, struct blobs *blobs, int why)
+{
+    const bool is_final = why == ERROR_BAD_REQUEST || why == ERROR_TOO_LARGE || why == ERROR_UNSUPPORTED;
+    for (size_t i = 0; is_final && i < payloads->count; i++) {
+        const struct blob_name name = name_of(&payloads->list[i]);
+        if (payloads->list[i].held != NULL)
+            blobs_drop(blobs, &name);
     }
 }
 
@@ -45,6 +61,7 @@ static int open_request(struct call *call, struct job_request **request, struct 
     status = is_recorded ? payloads_name(&payloads, error) : 0;
     if (status == 0)
         status = job_request_open(request, call->message, &payloads, error);
+    drop_blobs(&payloads, call->service->blobs, status);
     payloads_close(&payloads);
     if (status != 0)
         return status;
@@ -122,6 +139,7 @@ static int submit(struct call *call, struct job_status *status, bool *parked, st
             };
             return jobs_submit(jobs, call->job, &order, call_waiter(call), parked, status, error);
         }
+        drop_blobs(&request->payloads, call->service->blobs, result);
         job_request_close(request);
     }
     if (call->missing_blobs == NULL)

@@ -500,6 +500,24 @@ static void a_tensor_under_a_chosen_name_is_told_by_its_bytes_all_the_same(void 
     assert_error(house, envelope, "bad_request");
 }
 
+static void the_bytes_of_a_refused_request_stay_only_under_their_hash(void **state)
+{
+    struct house *house = *state;
+    static float noise[8 * 48] = {INFINITY};
+    char hex[SHA256_HEX_BYTES], envelope[500];
+    hash_of(noise, sizeof noise, hex);
+    const char *names[] = {"put-fox", hex};
+    for (int i = 0; i < 2; i++) {
+        message_close(put_at_once(house, noise, sizeof noise, names[i], ""));
+        submit_with_noise(envelope, "a", names[i]);
+        assert_error(house, envelope, "bad_request");
+        snprintf(envelope, sizeof envelope, "{\"request\":\"put\",\"blob\":\"%s\",\"bytes\":%zu}", names[i], sizeof noise);
+        struct message *answer = get(house, envelope);
+        assert_int_equal(cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "complete")), i);
+        message_close(answer);
+    }
+}
+
 static void tensors_that_are_named_wrongly_are_refused(void **state)
 {
     struct house *house = *state;
@@ -706,6 +724,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_job_whose_blobs_never_fit_together_is_refused_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_number_that_is_none_is_refused_when_it_is_submitted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_tensor_under_a_chosen_name_is_told_by_its_bytes_all_the_same, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_bytes_of_a_refused_request_stay_only_under_their_hash, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_repetition_is_one_however_its_tensor_comes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tensors_that_are_named_wrongly_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_put_without_a_piece_asks_and_a_wrong_one_is_refused, set_up, tear_down),
