@@ -5,6 +5,7 @@
 #   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
 #   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and the long forms of tests; .ci/run runs both
 #   make faults         allocations that fail and limits that are low, at every place and level
+#   make chaos          the daemon killed 200 times under load, and the power gone at 100 moments: nothing accepted is lost, some 8 minutes
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
 #   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
@@ -80,6 +81,8 @@ TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(BUILD)/libserver.a $
 PROGRAMS  = $(BUILD)/lanced $(TOOLS)
 # Preloaded by tests, it makes allocations of a program fail.
 FAILING_MEMORY = $(BUILD)/tests/libfailing_memory.so
+# The same: it writes down what a program does to its files.
+RECORDED_WRITES = $(BUILD)/tests/librecorded_writes.so
 
 # The tokenizer of the recorded cases is kept compressed.
 RECORDED_TOKENIZER = $(addprefix tests/golden/data/tiny/downloads/Lance_3B/,vocab.json merges.txt)
@@ -87,7 +90,7 @@ $(RECORDED_TOKENIZER): %: %.gz
 	gzip -dc $< >$@.part && mv $@.part $@
 
 # The archive in ComfyUI's registry comes without the tests.
-all: $(LIBRARIES) $(PROGRAMS) $(if $(wildcard tests),$(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_TOKENIZER))
+all: $(LIBRARIES) $(PROGRAMS) $(if $(wildcard tests),$(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_WRITES) $(RECORDED_TOKENIZER))
 
 $(BUILD)/libbase.a: $(BASE_OBJECTS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
@@ -128,7 +131,7 @@ $(BUILD)/headers: tools/required_headers.c
 	@mkdir -p $(@D)
 	@touch $@
 
-$(FAILING_MEMORY): tests/faults/failing_memory.c
+$(FAILING_MEMORY) $(RECORDED_WRITES): $(BUILD)/tests/lib%.so: tests/faults/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -fno-builtin -fPIC -shared $< -o $@ -ldl
 
@@ -302,6 +305,13 @@ faults:
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing_memory
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m limits
 
+# The journal: ends of the process, and of the machine.
+chaos:
+	@tools/setup.sh test
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@KILLS=200 POWER_LOSSES=100 PYTHONPATH=protocol/python:tests/support .venv/bin/python -m pytest -c tests/pytest.ini -q -s \
+	    tests/e2e/test_journal.py tests/e2e/test_power_loss.py
+
 # The nodes in a real ComfyUI: COMFYUI is its checkout, COMFYUI_PYTHON a Python that has what ComfyUI requires (default: that of
 # a venv in the checkout). Screenshots and the measured figures go into build/comfyui/.
 test-comfyui:
@@ -368,6 +378,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults test-comfyui test-farm demo demo-scores bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults chaos test-comfyui test-farm demo demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

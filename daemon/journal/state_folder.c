@@ -12,6 +12,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
+
 struct state_folder {
     char *path;
     int descriptor, lock; /* -1: not open */
@@ -43,6 +45,16 @@ static int check_file_system(const struct state_folder *folder, struct error *er
     return 0;
 }
 
+/* A folder that was made lasts when its own folder knows it. */
+static void sync_parent(const struct state_folder *folder)
+{
+    const int parent = openat(folder->descriptor, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent >= 0 && fsync(parent) != 0)
+        log_debug(NULL, "state folder %s: %s", folder->path, strerror(errno));
+    if (parent >= 0)
+        close(parent);
+}
+
 static int open_folder(struct state_folder *folder, struct error *error)
 {
     struct stat info;
@@ -57,6 +69,7 @@ static int open_folder(struct state_folder *folder, struct error *error)
     if ((info.st_mode & 077) != 0 && fchmod(folder->descriptor, 0700) != 0)
         return error_set(error, ERROR_IO, "state folder %s: is open to others, and its mode cannot be made 0700: %s",
                          folder->path, strerror(errno));
+    sync_parent(folder);
     return 0;
 }
 

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanced_client import Failed, InternalError, LanceError, NotFound, Progress
+from lanced_client import Client, Failed, InternalError, LanceError, NotFound, Progress
 from lanced_client.client import Job
 from lanced_process import LANCED, REQUEST, Lanced
 
 # Some 2 s of work, in steps of milliseconds.
 FILM: dict[str, Any] = REQUEST | {"width": 128, "height": 128, "num_inference_steps": 400}
-JOBS = 8
-KILLS = 6
+SMALL: dict[str, Any] = {key: value for key, value in REQUEST.items() if key != "seed"} | {"num_inference_steps": 40}
+CLIENTS = 4
+KILLS = int(os.environ.get("KILLS", "8"))  # `make chaos` has 200
 
 
 @pytest.fixture
@@ -115,33 +116,73 @@ def check_after_end(daemon: Lanced, state: Path) -> str:
     return check(state)
 
 
+class Load:
+    """Clients that have small jobs done one after another, whatever becomes of the daemon."""
+
+    def __init__(self, daemon: Lanced, expected: list[np.ndarray[Any, Any]]) -> None:
+        self.daemon, self.expected = daemon, expected
+        self.is_over = threading.Event()
+        self.ended = 0  # jobs
+        self.hit = 0  # of them, by an end of the daemon
+        self.repeated_steps = 0
+        self.faults: list[str] = []
+        self.clients = [threading.Thread(target=self._follow, args=(index,)) for index in range(CLIENTS)]
+
+    def _follow(self, index: int) -> None:
+        chance = random.Random(index)
+        try:
+            with self.daemon.client() as client:
+                while not self.is_over.is_set():
+                    self._do_one(client, chance.randrange(len(self.expected)))
+        except LanceError as error:
+            self.faults.append(f"{type(error).__name__}: {error}")
+
+    def _do_one(self, client: Client, seed: int) -> None:
+        job = client.submit("t2i", **SMALL, seed=seed)
+        endings, last = 0, 0
+        for event in job.events():
+            endings += event.event in ("done", "failed", "cancelled")
+            if isinstance(event, Progress) and event.stage == "denoise":
+                self.repeated_steps += max(0, last - event.step + 1)
+                last = event.step
+        result = job.result()
+        if endings != 1 or not np.array_equal(result.pixels, self.expected[seed]):
+            self.faults.append(f"job {job.id} ended {endings} times, or with other bytes")
+        job.release()
+        self.hit += result.receipt["attempt"] > 1
+        self.ended += 1
+
+    def __enter__(self) -> Load:
+        for client in self.clients:
+            client.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+        for client in self.clients:
+            client.join(120)
+
+    def wait_for_more(self, jobs: int) -> None:
+        wanted, deadline = self.ended + jobs, time.monotonic() + 60
+        while self.ended < wanted and not self.faults and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+
 def test_of_jobs_under_kills_each_ends_once_with_its_bytes(state: Path) -> None:
-    requests = [REQUEST | {"seed": seed, "num_inference_steps": 40} for seed in range(JOBS)]
     with Lanced() as daemon, daemon.client() as client:
-        expected = [pixels_of(client.submit("t2i", **request)) for request in requests]
+        expected = [pixels_of(client.submit("t2i", **SMALL, seed=seed)) for seed in range(8)]
     chance = random.Random(5)
-    with Lanced("--state", str(state), "--save-steps", "5") as daemon, daemon.client() as client:
-        jobs = [client.submit("t2i", **request) for request in requests]
-        got: list[Any] = [None] * JOBS
-        endings: list[int] = [0] * JOBS
-
-        def follow(index: int) -> None:
-            with daemon.client() as own:
-                job = own.submit("t2i", job_id=jobs[index].id, **requests[index])
-                endings[index] = sum(event.event in ("done", "failed", "cancelled") for event in job.events())
-                got[index] = pixels_of(job)
-
-        followers = [threading.Thread(target=follow, args=(index,)) for index in range(JOBS)]
-        for follower in followers:
-            follower.start()
-        for _ in range(KILLS):
-            time.sleep(chance.uniform(0.0, 0.3))
-            kill_and_start(daemon)
-        for follower in followers:
-            follower.join(60)
-        assert endings == [1] * JOBS
-        assert all(np.array_equal(pixels, wanted) for pixels, wanted in zip(got, expected, strict=True))
-        assert "of which 0 were accepted" in check_after_end(daemon, state)
+    with Lanced("--state", str(state), "--save-steps", "5") as daemon:
+        with Load(daemon, expected) as load:
+            for _ in range(KILLS):
+                load.wait_for_more(2)  # so that no job is hit three times
+                time.sleep(chance.uniform(0.0, 0.1))
+                kill_and_start(daemon)
+        assert load.faults == []
+        print(f"{KILLS} kills, {load.ended} jobs, {load.hit} of them hit, {load.repeated_steps} steps repeated")
+        told = check_after_end(daemon, state)
+        assert f"jobs: {load.ended}, of which 0 were accepted" in told
+        assert "waiting for their clients: 0 with" in told
         daemon.start()
 
 
