@@ -12,7 +12,7 @@
 #   make compare BASE=DIR           whether every task and weight form gives the bytes that another tree's build gives
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
 #   make test-farm      lance-farm on a real Slurm and a real OpenJobDescription, which it installs, and all its other tests
-#   make fuzz           libFuzzer programs of the file readers, in build-fuzz/ (clang, libclang-rt-14-dev)
+#   make fuzz MINUTES=N whatever reads bytes from outside, given inputs that libFuzzer makes up, so many minutes in all (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine, and what a request and its payload cost
 #   make bench-wire     the latter alone: between the Python client and lanced
 #   make bench-peers    the CPU's operators beside PyTorch's and llama.cpp's, which it installs into build/peers
@@ -59,7 +59,7 @@ TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 ALL_OBJECTS = $(BASE_OBJECTS) $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
-              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tools/*/*/*.c tests/tools/*/*.c tests/unit/*.c)) $(EMULATED_OBJECTS)
+              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tools/*/*/*.c tests/tools/*/*.c tests/unit/*.c tests/fuzz/*.c)) $(EMULATED_OBJECTS)
 
 # kernels/cuda twice: by nvcc for cards, and by a plain C++ compiler for tests that run it on the CPU (tests/cuda_emulation).
 CUDA_SOURCES      = $(wildcard kernels/cuda/*.cu kernels/cuda/*.c)
@@ -279,14 +279,19 @@ compare: all
 	@[ -n "$(BASE)" ] || { echo "usage: make compare BASE=DIR (a tree of another commit, built)" >&2; exit 2; }
 	@.venv/bin/python tests/compare_builds.py "$(BASE)"
 
-# libFuzzer targets of the file readers; tests/fuzz/README.md says how to run them.
-FUZZ_SOURCES = base/error.c base/json.c base/mapped_file.c protocol/safetensors.c base/utf8.c daemon/engine/model/checkpoint/zip.c daemon/engine/model/checkpoint/pickle.c daemon/engine/model/checkpoint/pth.c daemon/engine/state.c daemon/engine/stage.c
-FUZZERS = $(patsubst tests/fuzz/%.c,build-fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz: $(FUZZERS)
-build-fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
-	@mkdir -p $(@D)
-	clang -O1 -g -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-	      $^ -o $@ -lcjson -lutf8proc -lz -lm
+# Programs that any input may be given to: tests/fuzz/README.md. Here they run over given files, for make test; in
+# build-fuzz/ with libFuzzer, which looks for inputs of its own.
+FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_DRIVER = $(BUILD)/tests/fuzz/replay.o
+fuzz-programs: $(FUZZERS)
+$(FUZZERS): LIBS += $(MEDIA_LIBS)
+$(FUZZERS): %: %.o $(filter %.o,$(FUZZ_DRIVER)) $(TEST_LIBRARIES)
+	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ $(filter-out %.o,$(FUZZ_DRIVER)) -o $@ $(LIBS)
+MINUTES ?= 10
+fuzz:
+	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g" SAN=fuzzer-no-link,address,undefined BUILD=build-fuzz \
+	    FUZZ_DRIVER=-fsanitize=fuzzer fuzz-programs
+	@python3 tests/fuzz/run.py --minutes $(MINUTES) $(FUZZ)
 
 # -jN for the makes below, unless the caller's make already shares its own jobs with them.
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
@@ -378,6 +383,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz test test-deep faults chaos test-comfyui test-farm demo demo-scores bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm demo demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
