@@ -12,6 +12,7 @@
 #   make compare BASE=DIR           whether every task and weight form gives the bytes that another tree's build gives
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
 #   make test-farm      lance-farm on a real Slurm and a real OpenJobDescription, which it installs, and all its other tests
+#   make farm-report    the same at length, measured: the figures and the timeline of docs/farm.md, in build/farm
 #   make fuzz MINUTES=N whatever reads bytes from outside, given inputs that libFuzzer makes up, so many minutes in all (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine, and what a request and its payload cost
 #   make bench-wire     the latter alone: between the Python client and lanced
@@ -326,10 +327,11 @@ test-comfyui:
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -c tests/pytest.ini -v tests/comfyui
 
 # lance-farm with real schedulers, each test skipped by name where one cannot be installed.
-test-farm:
+test-farm farm-report:
 	@tools/setup.sh farm
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
-	@.venv/bin/python -m pytest -c tests/pytest.ini -v tests/farm
+	@if [ $@ = test-farm ]; then .venv/bin/python -m pytest -c tests/pytest.ini -v tests/farm; \
+	 else PYTHONPATH=tools/lance-farm:protocol/python:tests/support .venv/bin/python tests/farm/report.py; fi
 
 demo demo-scores:
 	@sh tools/setup.sh demo
@@ -383,6 +385,6 @@ clean:
 	rm -rf build build-* demo/out
 
 FORCE:
-.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm demo demo-scores bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm farm-report demo demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

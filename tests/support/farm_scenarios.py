@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,9 @@ def busy_workers(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     return [one for one in told if one.get("task") and one.get("state") != "ended" and is_there(one["pid"])]
 
 
-def run_with_troubles(cluster: Cluster, jobs: Sequence[Job], workers_each: int) -> list[str]:
+def run_with_troubles(cluster: Cluster, jobs: Sequence[Job], workers_each: int) -> list[tuple[float, str]]:
     """Submit the jobs; midway kill two slurmd, a worker and a lanced with kill -9, and drain a node. Returns when
-    every task has ended, with what was done when."""
+    every task has ended, with what was done when (seconds of the clock)."""
     told = []
     for job in jobs:
         arguments = ["--to", "slurm", "--model", str(DEMO_MODEL), "--lease", LEASE, "--workers", str(workers_each)]
@@ -83,7 +84,7 @@ def run_with_troubles(cluster: Cluster, jobs: Sequence[Job], workers_each: int) 
 
     def at(part: float, what: str) -> None:
         wait_until(lambda: done(jobs) >= part * total, 600)
-        told.append(f"{done(jobs)} of {total} done: {what}")
+        told.append((time.time(), what))
 
     at(0.1, "slurmd of n2 killed")
     cluster.kill_node("n2")

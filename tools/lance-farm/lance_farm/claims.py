@@ -11,7 +11,7 @@ was, tried again, and found done. Listing a folder is one request to a file serv
 from __future__ import annotations
 
 import contextlib
-import zlib
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from .files import moved, names_in, read_json, write_json
 
 MOST_TRIES = 3
+MOST_MISSES = 4
 _RUNNING_PARTS = 3  # of a name in running/
 
 
@@ -47,17 +48,22 @@ class Claims:
             (self._todo / f"{number:06}.1").touch()
 
     def take(self) -> Claim | None:
-        """A task that waits; None: there is none. Workers begin at different places of the list, so that few of them
-        want the same one, and list anew when theirs is at its end."""
-        for is_new in (False, True):
-            if is_new:
-                listed = names_in(self._todo)
-                start = zlib.crc32(self._worker.encode()) % len(listed) if listed else 0
-                self._listed = (listed[start:] + listed[:start])[::-1]
-            while self._listed:
-                if claim := self._take(self._listed.pop()):
-                    return claim
-        return None
+        """A task that waits; None: there is none. Each worker goes through the list from a place of its own, so that
+        few want the same task; one that finds several taken lists anew, since the others have been busy."""
+        misses = 0
+        while True:
+            if misses >= MOST_MISSES or not self._listed:
+                self._listed, misses = self._list_anew(), 0
+            if not self._listed:
+                return None
+            if claim := self._take(self._listed.pop()):
+                return claim
+            misses += 1
+
+    def _list_anew(self) -> list[str]:
+        listed = names_in(self._todo)
+        start = random.randrange(len(listed)) if listed else 0
+        return (listed[start:] + listed[:start])[::-1]
 
     def take_this(self, number: int) -> Claim | None:
         """That task, if it waits or has failed."""

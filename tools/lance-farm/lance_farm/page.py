@@ -48,7 +48,7 @@ h1 { font-size: 16px; margin: 0; } input, select { font: inherit; padding: 4px 8
 input { flex: 1; min-width: 180px; max-width: 420px; } #shown { color: GrayText; }
 table { border-collapse: collapse; width: 100%; }
 td, th { padding: 6px 12px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.n {  font-variant-numeric: tabular-nums; white-space: nowrap; }
 .t { display: inline-block; background-repeat: no-repeat; margin: 0 4px 4px 0; border-radius: 4px; }
 .failed, .damaged { color: var(--bad); } .done { color: var(--good); } .waiting { color: GrayText; }
 dl { margin: 0; display: grid; grid-template-columns: auto 1fr; gap: 0 8px; }
@@ -123,17 +123,21 @@ def _row(entry: Entry, place: int) -> str:
     return (
         f'<tr {data} data-number="{entry.number}" data-seconds="{seconds or 0}">'
         f'<td class="n">{entry.number}<br><span class="{entry.state}">{entry.state}</span></td>'
-        f"<td>{made}</td><td><dl>{asked}{_seeds(entry)}</dl></td>"
+        f"<td>{made}</td><td><dl>{asked}{_of_receipts(entry)}</dl></td>"
         f'<td class="n">{f"{seconds:.2f}" if seconds else ""}</td><td>{escape(where)}<br>{escape(backend)}</td></tr>'
     )
 
 
-def _seeds(entry: Entry) -> str:
-    """Where no column says them."""
-    if any("seed" in name for name in entry.labels):
-        return ""
-    seeds = [str(receipt["params"].get("seed", "")) for receipt in entry.receipt.get("receipts", [])]
-    return f"<dt>seed</dt><dd>{escape(', '.join(seeds))}</dd>" if any(seeds) else ""
+def _of_receipts(entry: Entry) -> str:
+    """Prompts and seeds, where no column says them."""
+    jobs = entry.receipt.get("receipts", [])
+    told = {"prompt": [job.get("prompt") for job in jobs], "seed": [job["params"].get("seed") for job in jobs]}
+    parts = []
+    for name, values in told.items():
+        listed = ", ".join(str(value) for value in values if value not in (None, ""))
+        if listed and not any(name in label for label in entry.labels):
+            parts.append(f"<dt>{name}</dt><dd>{escape(listed)}</dd>")
+    return "".join(parts)
 
 
 def _made(entry: Entry, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def status_of(job: Job) -> dict[str, Any]:
     running = {claim.number: claim for claim in claimed if claim.number not in done}
     failed = {number: told for number, told in failures.items() if number not in done}
     workers = workers_of(job)
-    alive = [worker for worker in workers if _is_alive(job, worker)]
+    alive = _alive(job, workers)
     left = len(job.tasks) - len(done) - len(failed)
     return {
         "tasks": len(job.tasks),
@@ -48,23 +49,30 @@ def status_of(job: Job) -> dict[str, Any]:
     }
 
 
-def _is_alive(job: Job, worker: dict[str, Any]) -> bool:
-    """By the file server's clock: when did it last write its file, compared with a file that is written now?"""
-    if worker.get("state") == "ended" or not worker or is_gone_here(worker):
-        return False
+def _alive(job: Job, workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By the file server's clock: those whose file was written less than the lease ago."""
     identity = job.identity
-    return _age(job / "workers" / f"{worker['worker']}.json") < (identity.lease_seconds if identity else LEASE_SECONDS)
+    lease = identity.lease_seconds if identity else LEASE_SECONDS
+    now = _time_there(job / "workers")
+    alive = []
+    for worker in workers:
+        if not worker or worker.get("state") == "ended" or is_gone_here(worker):
+            continue
+        if now - (job / "workers" / f"{worker['worker']}.json").stat().st_mtime < lease:
+            alive.append(worker)
+    return alive
 
 
-def _age(path: Path) -> float:
-    probe = path.with_name(f".age-{time.time_ns()}")
+def _time_there(folder: Path) -> float:
+    """What the file server's clock says, from a file that is written now."""
+    probe = folder / f".now-{uuid.uuid4().hex[:8]}"
     try:
         probe.touch()
-        age = probe.stat().st_mtime - path.stat().st_mtime
+        now = probe.stat().st_mtime
         probe.unlink()
     except OSError:
-        return time.time() - path.stat().st_mtime  # a folder that may only be read
-    return age
+        return time.time()  # a folder that may only be read
+    return now
 
 
 def _seconds_left(job: Job, left: int, workers: int) -> float | None:
@@ -79,15 +87,15 @@ def _seconds_left(job: Job, left: int, workers: int) -> float | None:
 def _problems(job: Job, workers: list[dict[str, Any]], alive: list[dict[str, Any]], left: int) -> list[str]:
     """A line for each thing that somebody should know."""
     lines: list[str] = []
+    identity, names_alive = job.identity, {worker["worker"] for worker in alive}
     for worker in workers:
         host = worker.get("host", "?")
         if worker.get("reason"):
             lines.append(f"{host} ({worker['worker']}): {worker['reason']}")
-        elif worker.get("state") != "ended" and worker not in alive:
+        elif worker.get("state") != "ended" and worker.get("worker") not in names_alive:
             lines.append(f"{host} ({worker.get('worker')}): died; its task is taken by others")
         if worker.get("clock_off"):
             lines.append(f"{host}: its clock is {worker['clock_off']:+.0f} s off; nothing depends on it")
-        identity = job.identity
         if identity and worker.get("backend") and worker["backend"] != identity.facts.backend:
             lines.append(f"{host}: {difference(identity.facts, _with_backend(identity.facts, worker['backend']))}")
     submits = names_in(job / "submits")
