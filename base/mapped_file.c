@@ -24,9 +24,18 @@ static struct {
     atomic_uintptr_t end;
     atomic_bool lost;
     char *path; /* NULL: no memory for it */
+    const void *owner;
     struct stat opened; /* what the system said of the file when it was mapped */
 } guarded[MOST_GUARDED];
 static pthread_mutex_t guarded_lock = PTHREAD_MUTEX_INITIALIZER; /* for all but the handler */
+static _Thread_local const void *owner_of_new; /* of what this thread maps */
+
+const void *mapped_files_belong_to(const void *owner)
+{
+    const void *before = owner_of_new;
+    owner_of_new = owner;
+    return before;
+}
 
 static void note(const struct mapped_file *mapped, const char *path, const struct stat *opened)
 {
@@ -34,6 +43,7 @@ static void note(const struct mapped_file *mapped, const char *path, const struc
     for (int i = 0; i < MOST_GUARDED; i++)
         if (atomic_load(&guarded[i].begin) == 0) {
             guarded[i].path = strdup(path);
+            guarded[i].owner = owner_of_new;
             guarded[i].opened = *opened;
             atomic_store(&guarded[i].lost, false);
             atomic_store(&guarded[i].end, (uintptr_t)mapped->data + (uintptr_t)mapped->bytes);
@@ -80,12 +90,17 @@ void mapped_files_guard(void)
     sigaction(SIGBUS, &action, NULL);
 }
 
-int mapped_files_check(struct error *error)
+static bool is_mapped(int i, const void *owner)
+{
+    return atomic_load(&guarded[i].begin) != 0 && guarded[i].owner == owner;
+}
+
+int mapped_files_check(const void *owner, struct error *error)
 {
     int result = 0;
     pthread_mutex_lock(&guarded_lock);
     for (int i = 0; i < MOST_GUARDED && result == 0; i++)
-        if (atomic_load(&guarded[i].begin) != 0 && atomic_load(&guarded[i].lost))
+        if (is_mapped(i, owner) && atomic_load(&guarded[i].lost))
             result = error_set(error, ERROR_BAD_FILE,
                                "%s: was cut off, or can no longer be read, while it was in use; put it back and try again",
                                guarded[i].path != NULL ? guarded[i].path : "a mapped file");
@@ -106,12 +121,12 @@ static enum mapped_change change_of(const char *path, const struct stat *opened)
     return is_same ? MAPPED_SAME : MAPPED_REWRITTEN;
 }
 
-enum mapped_change mapped_files_change(struct error *why)
+enum mapped_change mapped_files_change(const void *owner, struct error *why)
 {
     enum mapped_change worst = MAPPED_SAME;
     pthread_mutex_lock(&guarded_lock);
     for (int i = 0; i < MOST_GUARDED; i++) {
-        if (atomic_load(&guarded[i].begin) == 0)
+        if (!is_mapped(i, owner))
             continue;
         enum mapped_change change = change_of(guarded[i].path, &guarded[i].opened);
         if (change <= worst)

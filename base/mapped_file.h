@@ -34,7 +34,11 @@ void mapped_file_let_go(const void *data, uint64_t bytes);
  * thread is started. */
 void mapped_files_guard(void);
 
-/* What became of the files that are mapped, by inode, size and time of the last change; the worst of it. */
+/* Whose the files are that this thread maps from now on: any pointer, by which the next two tell files apart; NULL:
+ * nobody's. Returns whose they were before. */
+const void *mapped_files_belong_to(const void *owner);
+
+/* What became of an owner's files, by inode, size and time of the last change; the worst of it. */
 enum mapped_change {
     MAPPED_SAME,
     MAPPED_REPLACED,  /* the name leads to another file; what is mapped is whole */
@@ -43,9 +47,9 @@ enum mapped_change {
 
 /* `why` (NULL is allowed) names the file. A look at each file's name, cheap enough to come before every job. Any
  * thread. */
-enum mapped_change mapped_files_change(struct error *why);
+enum mapped_change mapped_files_change(const void *owner, struct error *why);
 
-/* ERROR_BAD_FILE, naming the file, when part of a file that is still mapped was lost. Any thread. */
-int mapped_files_check(struct error *error);
+/* ERROR_BAD_FILE, naming the file, when part of an owner's file that is still mapped was lost. Any thread. */
+int mapped_files_check(const void *owner, struct error *error);
 
 #endif

@@ -188,9 +188,9 @@ static int serve(struct daemon *daemon, struct error *error)
     if (status == 0)
         status = open_recorder(daemon, error);
     if (status == 0)
-        status = worker_open(&daemon->worker, options, daemon->jobs, recorder_attempts(daemon->recorder), on_fatal, daemon, error);
+        status = worker_open(&daemon->worker, options, daemon->jobs, daemon->recorder, on_fatal, daemon, error);
     if (status == 0)
-        status = service_open(&daemon->service, options, daemon->jobs, daemon->recorder, daemon->worker, on_shutdown, daemon, error);
+        status = service_open(&daemon->service, options, worker_rooms(daemon->worker), on_shutdown, daemon, error);
     if (status == 0)
         status = server_open(&daemon->server, options, daemon->service, error);
     if (status == 0) /* not before: a port that is in use is told at once, not after a model was loaded for nothing */

@@ -1,6 +1,6 @@
 /* waiter.h: a request that is parked until something happens.
  *
- * The owner of the something (the job table, the worker) keeps a list of waiters under its
+ * The owner of the something (the job table, loading.c) keeps a list of waiters under its
  * own lock. It calls park() when it puts a waiter on its list and wake() when it takes it off,
  * both with that lock held, so neither may call back. A waiter is on one list at most.
  */

@@ -6,22 +6,24 @@
 
 #include "base/clock.h"
 #include "daemon/blobs.h"
+#include "daemon/device.h"
 #include "daemon/jobs/jobs.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/parameters_json.h"
 #include "daemon/recorder.h"
+#include "daemon/residency.h"
+#include "daemon/runner.h"
 #include "daemon/sampling.h"
 #include "daemon/service/handling.h"
-#include "daemon/worker.h"
 
 int handle_hello(struct call *call, const cJSON *request, struct error *error)
 {
     (void)error;
     struct service *service = call->service;
     const struct options *options = service->options;
-    struct worker_status status;
-    worker_status(service->worker, &status);
+    struct residency_status status;
+    residency_status(service->rooms.residency, &status);
     const char *client = json_text(request, "client");
     log_debug(NULL, "hello from %.80s", client != NULL ? client : "a client without a name");
 
@@ -41,7 +43,7 @@ int handle_hello(struct call *call, const cJSON *request, struct error *error)
     json_add_number(limits, "result_seconds", options->jobs.result_seconds);
     call_add_model(call, &status);
     json_add_text(call->fields, "default_model", options->models[0].name);
-    json_add_bool(call->fields, "shutting_down", jobs_is_shut(service->jobs));
+    json_add_bool(call->fields, "shutting_down", jobs_is_shut(service->rooms.jobs));
     return 0;
 }
 
@@ -62,18 +64,20 @@ int handle_stats(struct call *call, const cJSON *request, struct error *error)
     (void)request;
     (void)error;
     struct service *service = call->service;
-    struct worker_status status;
-    worker_status(service->worker, &status);
+    struct residency_status status;
+    residency_status(service->rooms.residency, &status);
+    struct runner_counts counts;
+    runner_counts(service->rooms.runner, &counts);
     uint64_t queue_bytes, result_bytes;
-    cJSON *jobs = jobs_stats(service->jobs, &queue_bytes, &result_bytes), *answer = call->fields;
+    cJSON *jobs = jobs_stats(service->rooms.jobs, &queue_bytes, &result_bytes), *answer = call->fields;
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
 
     json_add_text(answer, "version", LANCED_VERSION);
     json_add_text(answer, "generation", service->generation);
     json_add_text(answer, "backend", status.backend);
-    if (status.advice[0])
-        json_add_text(answer, "advice", status.advice);
+    if (service->rooms.device->advice[0])
+        json_add_text(answer, "advice", service->rooms.device->advice);
     json_add_number(answer, "uptime_seconds", clock_seconds() - service->started_at);
     json_add_number(answer, "loads", (double)status.loads);
     json_add_number(answer, "unloads", (double)status.unloads);
@@ -83,11 +87,11 @@ int handle_stats(struct call *call, const cJSON *request, struct error *error)
     json_add(answer, "requests", service_counts(service));
     json_add_number(answer, "bad_messages", (double)atomic_load(&service->bad_messages));
     json_add_number(answer, "waiting", atomic_load(&service->parked));
-    json_add_number(answer, "steps", (double)status.steps);
-    json_add_number(answer, "busy_seconds", status.busy_seconds);
-    json_add_number(answer, "last_step_seconds", status.last_step_seconds);
-    if (service->recorder != NULL)
-        json_add(answer, "journal", recorder_stats(service->recorder));
+    json_add_number(answer, "steps", (double)counts.steps);
+    json_add_number(answer, "busy_seconds", counts.busy_seconds);
+    json_add_number(answer, "last_step_seconds", counts.last_step_seconds);
+    if (service->rooms.recorder != NULL)
+        json_add(answer, "journal", recorder_stats(service->rooms.recorder));
     cJSON *memory = json_add_object(answer, "memory");
     json_add_number(memory, "resident_bytes", (double)resident_bytes());
     json_add_number(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
@@ -99,7 +103,7 @@ int handle_stats(struct call *call, const cJSON *request, struct error *error)
     json_add_number(memory, "queue_bytes", (double)queue_bytes);
     json_add_number(memory, "result_bytes", (double)result_bytes);
     json_add_number(memory, "blob_bytes", (double)blobs_bytes(service->blobs));
-    json_add_number(memory, "job_peak_bytes", (double)status.job_peak_bytes);
+    json_add_number(memory, "job_peak_bytes", (double)counts.job_peak_bytes);
     json_add_number(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
     cJSON *prefixes = json_add_object(answer, "prefix_cache");
     json_add_number(prefixes, "hits", (double)status.prefixes.hits);

@@ -4,21 +4,17 @@
 
 #include <stdatomic.h>
 
+#include "daemon/rooms.h"
 #include "daemon/service/call.h"
 
-struct jobs;
 struct options;
-struct recorder;
-struct worker;
-struct worker_status;
+struct residency_status;
 
 enum { CALL_PARKED = 1 }; /* a handler's result beside 0 and error codes; nobody may touch the call after that */
 
 struct service {
     const struct options *options;
-    struct jobs *jobs;
-    struct recorder *recorder; /* NULL: no journal is kept */
-    struct worker *worker;
+    struct rooms rooms;
     struct blobs *blobs; /* the service's own */
     void (*on_shutdown)(void *context, bool cancel);
     void *context;
@@ -58,11 +54,12 @@ request_handler handle_hello, handle_stats, handle_shutdown, handle_parameters, 
 
 /* model_requests.c */
 /* The field `model` of an answer. */
-void call_add_model(struct call *call, const struct worker_status *status);
+void call_add_model(struct call *call, const struct residency_status *status);
 request_handler handle_models, handle_load, handle_unload;
 int resume_load(struct call *call, struct error *error);
 int resume_unload(struct call *call, struct error *error);
 void unpark_model(struct call *call);
+void models_client_gone(struct service *service, uint32_t client); /* wakes its parked calls */
 
 /* job_requests.c */
 request_handler handle_submit, handle_wait, handle_cancel, handle_release, handle_jobs;

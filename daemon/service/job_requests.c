@@ -10,8 +10,8 @@
 #include "daemon/request.h"
 #include "daemon/request_digest.h"
 #include "daemon/request_record.h"
+#include "daemon/residency.h"
 #include "daemon/service/handling.h"
-#include "daemon/worker.h"
 
 enum { LONGEST_WAIT_MS = 60000, LONGEST_SUBMIT_SECONDS = 60 };
 
@@ -57,7 +57,7 @@ static int open_request(struct call *call, struct job_request **request, struct 
     if (status != 0)
         return status;
     hold_blobs(&payloads, call->service->blobs);
-    const bool is_recorded = call->service->recorder != NULL;
+    const bool is_recorded = call->service->rooms.recorder != NULL;
     status = is_recorded ? payloads_name(&payloads, error) : 0;
     if (status == 0)
         status = job_request_open(request, call->message, &payloads, error);
@@ -84,7 +84,7 @@ static int check(struct call *call, const struct job_request *request, struct er
 {
     struct service *service = call->service;
     int model;
-    int status = worker_choose_model(service->worker, request->model, request->lance.task, &model, error);
+    int status = residency_choose(service->rooms.residency, request->model, request->lance.task, &model, error);
     const uint64_t missing_bytes = payloads_missing_bytes(&request->payloads), most_bytes = service->options->blob_bytes;
     if (status == 0 && missing_bytes > most_bytes)
         return error_set(error, ERROR_TOO_LARGE, "job %s: the blobs that its tensors name and that are not here have %llu bytes, and can "
@@ -93,7 +93,7 @@ static int check(struct call *call, const struct job_request *request, struct er
     if (status == 0 && payloads_missing_count(&request->payloads) > 0)
         status = refuse_missing(call, request, error);
     if (status == 0)
-        status = worker_check(service->worker, model, &request->lance, error);
+        status = residency_check(service->rooms.residency, model, &request->lance, error);
     return status != 0 ? status : job_request_check_numbers(request, error);
 }
 
@@ -106,14 +106,14 @@ static void close_request(void *request)
 void call_recall(struct call *call)
 {
     struct job_status unused;
-    if (call->service->recorder != NULL && !jobs_find(call->service->jobs, call->job, &unused))
-        recorder_recall(call->service->recorder, call->job);
+    if (call->service->rooms.recorder != NULL && !jobs_find(call->service->rooms.jobs, call->job, &unused))
+        recorder_recall(call->service->rooms.recorder, call->job);
 }
 
 /* *parked: nobody may touch the call any more. */
 static int submit(struct call *call, struct job_status *status, bool *parked, struct error *error)
 {
-    struct jobs *jobs = call->service->jobs;
+    struct jobs *jobs = call->service->rooms.jobs;
     struct job_request *request;
     char digest[REQUEST_DIGEST_BYTES];
     json_add(call->fields, "ignored", job_request_unknown(call->message));
@@ -154,8 +154,8 @@ static int answer_submit(struct call *call, int status, const struct job_status 
             log_info(call->job[0] != '\0' ? call->job : NULL, "refused: %s", error->text);
         return status;
     }
-    struct worker_status snapshot;
-    worker_status(call->service->worker, &snapshot);
+    struct residency_status snapshot;
+    residency_status(call->service->rooms.residency, &snapshot);
     add_job_status(call, job);
     call_add_model(call, &snapshot);
     return 0;
@@ -178,14 +178,14 @@ int resume_submit(struct call *call, struct error *error)
 {
     struct job_status job;
     bool parked;
-    int status = jobs_submitted(call->service->jobs, call->job, call_waiter(call), &parked, &job, error);
+    int status = jobs_submitted(call->service->rooms.jobs, call->job, call_waiter(call), &parked, &job, error);
     return parked ? CALL_PARKED : answer_submit(call, status, &job, error);
 }
 
 int resume_wait(struct call *call, struct error *error)
 {
     bool parked;
-    int status = jobs_news(call->service->jobs, call->job, call->after, call_waiter(call), &parked, &call->news,
+    int status = jobs_news(call->service->rooms.jobs, call->job, call->after, call_waiter(call), &parked, &call->news,
                            error);
     return parked ? CALL_PARKED : status;
 }
@@ -212,7 +212,7 @@ int handle_cancel(struct call *call, const cJSON *request, struct error *error)
     if (status == 0)
         call_recall(call);
     if (status == 0)
-        status = jobs_cancel(call->service->jobs, call->job, &state, error);
+        status = jobs_cancel(call->service->rooms.jobs, call->job, &state, error);
     if (status == 0)
         json_add_text(call->fields, "state", job_state_name(state));
     return status;
@@ -225,9 +225,9 @@ int handle_release(struct call *call, const cJSON *request, struct error *error)
     int status = call_read_job(call, request, error);
     if (status != 0)
         return status;
-    if (service->recorder != NULL && !jobs_find(service->jobs, call->job, &unused))
-        recorder_release(service->recorder, call->job);
-    jobs_release(service->jobs, call->job);
+    if (service->rooms.recorder != NULL && !jobs_find(service->rooms.jobs, call->job, &unused))
+        recorder_release(service->rooms.recorder, call->job);
+    jobs_release(service->rooms.jobs, call->job);
     return 0;
 }
 
@@ -238,12 +238,12 @@ int handle_jobs(struct call *call, const cJSON *request, struct error *error)
     int status = call_read_whole(&after, request, "after", 0, UINT64_MAX, error);
     if (status != 0)
         return status;
-    json_add(call->fields, "jobs", jobs_list(call->service->jobs, after, &more));
+    json_add(call->fields, "jobs", jobs_list(call->service->rooms.jobs, after, &more));
     json_add_bool(call->fields, "more", more);
     return 0;
 }
 
 void unpark_job(struct call *call)
 {
-    jobs_unpark(call->service->jobs, &call->waiter);
+    jobs_unpark(call->service->rooms.jobs, &call->waiter);
 }

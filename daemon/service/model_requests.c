@@ -1,30 +1,66 @@
-/* model_requests.c: models, load, unload. The last two may park: the worker turns to them between two jobs. */
+/* model_requests.c: models, load, unload. The last two may park: see loading.h. */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "base/clock.h"
+#include "base/utf8.h"
+#include "daemon/loading.h"
 #include "daemon/options.h"
 #include "daemon/receipt.h"
 #include "daemon/request.h"
+#include "daemon/residency.h"
 #include "daemon/service/handling.h"
-#include "daemon/worker.h"
 
 enum {
     LOAD_WAIT_MS = 30 * 60 * 1000,
     UNLOAD_WAIT_MS = 2000 /* it is done when a step has ended, or the job that has just begun */
 };
 
-void call_add_model(struct call *call, const struct worker_status *status)
+void call_add_model(struct call *call, const struct residency_status *status)
 {
     json_add(call->fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : json_null());
+}
+
+/* What is said of one offered model, which the caller frees. */
+static cJSON *model_json(const struct options *options, struct residency *residency, int index)
+{
+    const struct model_choice *choice = &options->models[index];
+    const char *slash = strrchr(choice->directory, '/');
+    struct model_facts facts;
+    char hint[NAME_MAX + 1], kind[32]; /* folders may have any bytes in their names */
+    unsigned tasks;
+    model_facts_read(&facts, options, index, residency_budget_bytes(residency));
+    const bool is_known = residency_knows(residency, index, kind, &tasks);
+    snprintf(hint, sizeof hint, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : choice->directory);
+    utf8_make_line(hint);
+    cJSON *model = json_object();
+    json_add_text(model, "name", choice->name);
+    json_add_text(model, "kind", is_known ? kind : NULL);
+    json_add(model, "tasks", is_known ? task_names_json(tasks) : json_null());
+    json_add_text(model, "path_hint", hint);
+    json_add_bool(model, "loaded", residency_is_loaded(residency, index));
+    model_facts_add(model, &facts);
+    return model;
+}
+
+static cJSON *models_json(const struct options *options, struct residency *residency)
+{
+    cJSON *models = json_array();
+    for (int i = 0; i < options->model_count; i++)
+        json_append(models, model_json(options, residency, i));
+    return models;
 }
 
 int handle_models(struct call *call, const cJSON *request, struct error *error)
 {
     (void)request;
     (void)error;
-    struct worker_status status;
-    worker_status(call->service->worker, &status);
+    struct residency_status status;
+    residency_status(call->service->rooms.residency, &status);
     json_add_text(call->fields, "backend", status.backend);
-    json_add(call->fields, "models", worker_models(call->service->worker));
-    json_add(call->fields, "automatic", worker_automatic(call->service->worker));
+    json_add(call->fields, "models", models_json(call->service->options, call->service->rooms.residency));
+    json_add(call->fields, "automatic", model_choice_json(call->service->options, residency_budget_bytes(call->service->rooms.residency)));
     return 0;
 }
 
@@ -33,13 +69,13 @@ int resume_load(struct call *call, struct error *error)
 {
     struct service *service = call->service;
     bool parked;
-    int status = worker_load(service->worker, call->model, &call->ticket, call_waiter(call), &parked, error);
+    int status = loading_load(service->rooms.loading, call->model, &call->ticket, call_waiter(call), &parked, error);
     if (parked)
         return CALL_PARKED;
     if (status != 0)
         return status;
-    struct worker_status snapshot;
-    worker_status(service->worker, &snapshot);
+    struct residency_status snapshot;
+    residency_status(service->rooms.residency, &snapshot);
     call_add_model(call, &snapshot);
     return 0;
 }
@@ -53,7 +89,7 @@ int handle_load(struct call *call, const cJSON *request, struct error *error)
     if (status == 0)
         status = call_read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
     if (status == 0)
-        status = worker_choose_model(service->worker, name != NULL ? name : service->options->models[0].name, LANCE_T2I,
+        status = residency_choose(service->rooms.residency, name != NULL ? name : service->options->models[0].name, LANCE_T2I,
                                      &call->model, error);
     if (status != 0)
         return status;
@@ -62,7 +98,7 @@ int handle_load(struct call *call, const cJSON *request, struct error *error)
     return resume_load(call, error);
 }
 
-static int add_unloaded(struct call *call, enum worker_unload state)
+static int add_unloaded(struct call *call, enum unloading state)
 {
     if (state == UNLOAD_PARKED)
         return CALL_PARKED;
@@ -76,16 +112,21 @@ int handle_unload(struct call *call, const cJSON *request, struct error *error)
     (void)request;
     (void)error;
     call->until = clock_seconds() + UNLOAD_WAIT_MS / 1000.0;
-    return add_unloaded(call, worker_unload(call->service->worker, &call->ticket, call_waiter(call)));
+    return add_unloaded(call, loading_unload(call->service->rooms.loading, &call->ticket, call_waiter(call)));
 }
 
 int resume_unload(struct call *call, struct error *error)
 {
     (void)error;
-    return add_unloaded(call, worker_unload_again(call->service->worker, call->ticket, call_waiter(call)));
+    return add_unloaded(call, loading_unload_again(call->service->rooms.loading, call->ticket, call_waiter(call)));
 }
 
 void unpark_model(struct call *call)
 {
-    worker_unpark(call->service->worker, &call->waiter);
+    loading_unpark(call->service->rooms.loading, &call->waiter);
+}
+
+void models_client_gone(struct service *service, uint32_t client)
+{
+    loading_client_gone(service->rooms.loading, client);
 }

@@ -85,7 +85,7 @@ static int answer_in_brief(struct call *call, struct blob *whole, struct error *
     const uint64_t of_tensors = tensor_bytes(message);
     if (of_tensors <= INLINE_BYTES) {
         call->answer = blob_share(whole);
-        jobs_count_fetched(call->service->jobs, call->job, of_tensors, of_tensors);
+        jobs_count_fetched(call->service->rooms.jobs, call->job, of_tensors, of_tensors);
     } else if ((status = message_encode(&data, &bytes, message_envelope(message), NULL, 0, error)) == 0) {
         call->answer = blob_open(data, bytes);
         if (call->answer == NULL)
@@ -101,7 +101,7 @@ int handle_result(struct call *call, const cJSON *request, struct error *error)
     int status = call_read_job(call, request, error);
     if (status == 0) {
         call_recall(call);
-        status = jobs_result(call->service->jobs, call->job, &whole, error);
+        status = jobs_result(call->service->rooms.jobs, call->job, &whole, error);
     }
     if (status == 0)
         status = answer_in_brief(call, whole, error);
@@ -149,7 +149,7 @@ static int answer_slice(struct call *call, const struct tensor_view *tensor, con
 
 int handle_get(struct call *call, const cJSON *request, struct error *error)
 {
-    struct jobs *jobs = call->service->jobs;
+    struct jobs *jobs = call->service->rooms.jobs;
     struct slice slice;
     struct message *result = NULL;
     uint64_t bytes = 0;

@@ -12,7 +12,6 @@
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/service/handling.h"
-#include "daemon/worker.h"
 
 static const struct request_kind requests[] = {
     {"hello", handle_hello, NULL, NULL},
@@ -242,8 +241,8 @@ void service_forget(struct call *call)
 
 void service_client_gone(struct service *service, uint32_t client)
 {
-    jobs_client_gone(service->jobs, client);
-    worker_client_gone(service->worker, client);
+    jobs_client_gone(service->rooms.jobs, client);
+    models_client_gone(service, client);
 }
 
 void service_sweep(struct service *service)
@@ -256,17 +255,15 @@ const struct blob *service_no_memory_answer(const struct service *service)
     return service->no_memory_answer;
 }
 
-int service_open(struct service **out, const struct options *options, struct jobs *jobs, struct recorder *recorder,
-                 struct worker *worker, void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error)
+int service_open(struct service **out, const struct options *options, const struct rooms *rooms,
+                 void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error)
 {
     *out = NULL;
     struct service *service = calloc(1, sizeof *service);
     if (service == NULL)
         return error_set(error, ERROR_NO_MEMORY, "service: out of memory");
     service->options = options;
-    service->jobs = jobs;
-    service->recorder = recorder;
-    service->worker = worker;
+    service->rooms = *rooms;
     service->on_shutdown = on_shutdown;
     service->context = context;
     service->started_at = clock_seconds();

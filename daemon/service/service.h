@@ -1,9 +1,9 @@
 /* service.h: the requests of PROTOCOL.md as functions: a message goes in, an answer comes out, at once or later.
  *
- * A door (server.c is one) brings messages from somewhere and takes answers back. It owns a `struct call` for each request
- * that is on its way, and knows nothing of what is in it; the service knows nothing of sockets.
+ * A door (server.c is one) brings messages from somewhere and takes answers back. It owns a `struct call` for each
+ * request that is on its way, and knows nothing of what is in it; the service knows nothing of sockets.
  *
- * Requests are parsed and answers encoded without any lock. What is shared lies in the job table and the worker, each behind
+ * Requests are parsed and answers encoded without any lock. What is shared lies in the rooms (rooms.h), each behind
  * its own mutex; the service's counters are atomic.
  */
 #ifndef LANCE_SERVICE_H
@@ -14,15 +14,13 @@
 
 #include "daemon/service/call.h"
 
-struct jobs;
 struct options;
-struct recorder;
-struct worker;
+struct rooms;
 
 /* on_shutdown(context, cancel) is called, from any thread, when a client asks the daemon to end. Everything given must
  * outlive the service. Errors: ERROR_NO_MEMORY. */
-int service_open(struct service **out, const struct options *options, struct jobs *jobs, struct recorder *recorder,
-                 struct worker *worker, void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
+int service_open(struct service **out, const struct options *options, const struct rooms *rooms,
+                 void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
 void service_close(struct service *service); /* when no call is on its way any more; NULL is allowed */
 
 /* The answer for when there is no memory for any other; borrowed. */
@@ -38,7 +36,8 @@ void call_clear(struct call *call);
  * Returns whether the call is finished; else it is parked. */
 bool service_handle(struct call *call, const void *data, uint64_t bytes, void *owner, void (*release)(void *owner));
 
-/* Go on with a parked call that was woken or whose time is over. Returns whether it is finished; else it is parked again. */
+/* Go on with a parked call that was woken or whose time is over. Returns whether it is finished; else it is parked
+ * again. */
 bool service_continue(struct call *call);
 
 /* Answer a call with an error, whatever was asked. */

@@ -33,8 +33,6 @@ WIDE_COMMENTS = {
     "daemon/server.h",
     "daemon/service/call.h",
     "daemon/service/handling.h",
-    "daemon/service/service.h",
-    "daemon/worker.h",
     "protocol/client.c",
     "protocol/known_parameters.h",
 }

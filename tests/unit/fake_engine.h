@@ -6,7 +6,7 @@
  *   "fail N"    step N fails
  *   "refuse"    lance_request_check refuses it
  * A model folder that holds a file "slow" takes half a second to load; one that holds a file "broken"
- * does not load.
+ * does not load. A file "weights" is kept mapped as long as the model is open.
  */
 #ifndef TESTS_FAKE_ENGINE_H
 #define TESTS_FAKE_ENGINE_H
@@ -17,12 +17,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/mapped_file.h"
 #include "daemon/engine/lance.h"
 
 enum { FAKE_PREVIEW_SIDE = 4 };
 
 struct lance_model {
     struct lance_model_info info;
+    struct mapped_file weights;
 };
 
 struct lance_job {
@@ -64,6 +66,10 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
     *out = calloc(1, sizeof **out);
     if (*out == NULL)
         return error_set(error, ERROR_NO_MEMORY, "fake model");
+    char weights[512];
+    snprintf(weights, sizeof weights, "%s/weights", options->model_dir);
+    if (fake_has_file(options->model_dir, "weights") && mapped_file_open(&(*out)->weights, weights, error) != 0)
+        return error->code;
     struct lance_model_info *info = &(*out)->info;
     snprintf(info->kind, sizeof info->kind, "fake");
     snprintf(info->hash, sizeof info->hash, "%064d", 7);
@@ -78,6 +84,7 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
 
 void lance_model_close(struct lance_model *model)
 {
+    mapped_file_close(&model->weights);
     free(model);
 }
 

@@ -69,7 +69,7 @@ static int set_up(void **state)
     pthread_cond_init(&house->woken, NULL);
     assert_int_equal(jobs_open(&house->jobs, &options->jobs, &error), 0);
     assert_int_equal(worker_open(&house->worker, options, house->jobs, NULL, on_fatal, house, &error), 0);
-    assert_int_equal(service_open(&house->service, options, house->jobs, NULL, house->worker, on_shutdown, house, &error), 0);
+    assert_int_equal(service_open(&house->service, options, worker_rooms(house->worker), on_shutdown, house, &error), 0);
     *state = house;
     return 0;
 }

@@ -1,0 +1,458 @@
+/* residency.c: see residency.h.
+ *
+ * Two locks, never held together:
+ *   lock         the snapshot that other threads read
+ *   models_lock  held for writing while the worker's thread puts a model in its place or takes it away, for reading
+ *                while another thread has a request checked by it
+ * The worker's thread itself reads `model` without a lock: nobody else writes it.
+ */
+#include "daemon/residency.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mapped_file.h"
+#include "daemon/cache_folder.h"
+#include "daemon/log.h"
+#include "daemon/machine_memory.h"
+#include "kernels/kernels.h"
+
+/* An offered model; the owner of its mapped files. */
+struct resident {
+    struct lance_model *model; /* NULL: not in memory */
+    int holds;                 /* this and the next are the worker's thread's own */
+    double used_at;
+
+    bool is_loaded; /* this and the rest are guarded by `lock` */
+    struct lance_model_info info;
+    struct lance_prefixes prefixes;
+    struct lance_held held;
+    uint64_t memory_limit_bytes;
+    char kind[32]; /* learnt when it was loaded first, with the next; "": never */
+    unsigned tasks;
+    uint64_t failed_attempt; /* number of the last load of it that failed; 0: none, */
+    struct error failure;    /* and why */
+};
+
+struct residency {
+    const struct options *options;
+    struct kernels *kernels;
+    int most;
+    uint64_t budget_bytes;
+    void (*on_load)(void *context);
+    void *context;
+    pthread_rwlock_t models_lock;
+    struct resident residents[OPTIONS_MAX_MODELS];
+
+    pthread_mutex_t lock; /* guards the rest */
+    int loaded, last;     /* as in residency_status */
+    char backend[400];
+    uint64_t attempts, loads, unloads;
+};
+
+int residency_open(struct residency **out, const struct options *options, struct kernels *kernels, int most,
+                   struct error *error)
+{
+    struct residency *residency = *out = calloc(1, sizeof *residency);
+    if (residency == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "models: out of memory");
+    residency->options = options;
+    residency->kernels = kernels;
+    residency->most = most;
+    residency->loaded = -1;
+    snprintf(residency->backend, sizeof residency->backend, "%s", kernels->name);
+    pthread_mutex_init(&residency->lock, NULL);
+    pthread_rwlock_init(&residency->models_lock, NULL);
+    int status = model_choice_budget(&residency->budget_bytes, options,
+                                     kernels->host_memory ? 0 : kernels->memory_available(kernels), error);
+    if (status == 0)
+        return 0;
+    residency_close(residency);
+    *out = NULL;
+    return status;
+}
+
+void residency_close(struct residency *residency)
+{
+    if (residency == NULL)
+        return;
+    residency_unload(residency);
+    pthread_rwlock_destroy(&residency->models_lock);
+    pthread_mutex_destroy(&residency->lock);
+    free(residency);
+}
+
+void residency_on_load(struct residency *residency, void (*on_load)(void *context), void *context)
+{
+    residency->on_load = on_load;
+    residency->context = context;
+}
+
+/* --- For the worker's thread -------------------------------------------------------------- */
+
+static void put_model(struct residency *residency, int index, struct lance_model *model)
+{
+    pthread_rwlock_wrlock(&residency->models_lock);
+    residency->residents[index].model = model;
+    pthread_rwlock_unlock(&residency->models_lock);
+}
+
+/* The model in memory that was used last, or -1. */
+static int latest(const struct residency *residency)
+{
+    int latest = -1;
+    for (int i = 0; i < residency->options->model_count; i++) {
+        const struct resident *resident = &residency->residents[i];
+        if (resident->model != NULL && (latest < 0 || resident->used_at >= residency->residents[latest].used_at))
+            latest = i;
+    }
+    return latest;
+}
+
+static void unload(struct residency *residency, int index)
+{
+    struct resident *resident = &residency->residents[index];
+    struct lance_model *model = resident->model;
+    put_model(residency, index, NULL);
+    lance_model_close(model);
+    log_info(NULL, "model %s unloaded", residency->options->models[index].name);
+    pthread_mutex_lock(&residency->lock);
+    resident->is_loaded = false;
+    residency->loaded = latest(residency);
+    residency->unloads++;
+    pthread_mutex_unlock(&residency->lock);
+}
+
+void residency_unload(struct residency *residency)
+{
+    for (int i = 0; i < residency->options->model_count; i++)
+        if (residency->residents[i].model != NULL && residency->residents[i].holds == 0)
+            unload(residency, i);
+}
+
+/* Unload models until there is room for one more. */
+static int make_room(struct residency *residency, struct error *error)
+{
+    for (;;) {
+        int count = 0, oldest = -1;
+        for (int i = 0; i < residency->options->model_count; i++) {
+            const struct resident *resident = &residency->residents[i];
+            count += resident->model != NULL;
+            if (resident->model != NULL && resident->holds == 0 &&
+                (oldest < 0 || resident->used_at < residency->residents[oldest].used_at))
+                oldest = i;
+        }
+        if (count < residency->most)
+            return 0;
+        if (oldest < 0)
+            return error_set(error, ERROR_BUSY, "models: the %d that are in memory are in use; try again later", count);
+        unload(residency, oldest);
+    }
+}
+
+/* Open a model, with its memory limit: what the command line says, or what the machine has left beside the weights. */
+static int open_model(struct residency *residency, int index, struct lance_model **model, uint64_t *memory_limit_bytes,
+                      struct error *error)
+{
+    const struct options *options = residency->options;
+    struct machine_memory machine;
+    int status = machine_memory_read(&machine, "", error); /* before the weights are there */
+    if (status != 0)
+        return status;
+    char cache_folder[CACHE_FOLDER_BYTES];
+    cache_folder_make(cache_folder, sizeof cache_folder);
+    const struct lance_model_options model_options = {
+        .model_dir = options->models[index].directory,
+        .vae_path = options->vae_path,
+        .vit_path = options->vit_path,
+        .cache_folder = cache_folder[0] != '\0' ? cache_folder : NULL,
+        .prefix_cache_bytes = options->prefix_cache_bytes,
+    };
+    const void *before = mapped_files_belong_to(&residency->residents[index]);
+    status = lance_model_open(model, residency->kernels, &model_options, error);
+    mapped_files_belong_to(before);
+    if (status != 0)
+        return status;
+    struct lance_model_info info;
+    lance_model_info(*model, &info);
+    struct kernels *kernels = residency->kernels;
+    *memory_limit_bytes = options->memory_limit_bytes != 0 ? options->memory_limit_bytes
+                          : kernels->host_memory ? machine_memory_for_jobs(&machine, info.weight_bytes)
+                                                 : device_memory_for_jobs(kernels->memory_available(kernels));
+    lance_model_limit_memory(*model, *memory_limit_bytes);
+    lance_model_limit_host_memory(*model, machine_memory_for_jobs(&machine, 0));
+    return 0;
+}
+
+static void say_loaded(const struct lance_model *model, const struct lance_model_info *info, uint64_t memory_limit_bytes)
+{
+    log_info(NULL, "model %s loaded in %.2f s: %s, %d layers of %d, %.1f MB of weights, hash %.12s", info->name,
+             info->load_seconds, info->kind, info->layers, info->hidden_size, (double)info->weight_bytes / 1e6, info->hash);
+    if (*lance_model_warnings(model))
+        log_warning(NULL, "model %s: %s", info->name, lance_model_warnings(model));
+    if (memory_limit_bytes != 0)
+        log_info(NULL, "jobs may take %.1f MB of memory beside the weights", (double)memory_limit_bytes / 1e6);
+}
+
+static void note_loaded(struct residency *residency, int index, const struct lance_model_info *info,
+                        uint64_t memory_limit_bytes)
+{
+    struct resident *resident = &residency->residents[index];
+    resident->used_at = clock_seconds();
+    pthread_mutex_lock(&residency->lock);
+    residency->attempts++;
+    residency->loads++;
+    residency->loaded = residency->last = index;
+    resident->is_loaded = true;
+    resident->info = *info;
+    resident->memory_limit_bytes = memory_limit_bytes;
+    snprintf(resident->kind, sizeof resident->kind, "%s", info->kind);
+    resident->tasks = info->tasks;
+    pthread_mutex_unlock(&residency->lock);
+    residency_note(residency, index);
+}
+
+static void note_failed(struct residency *residency, int index, const struct error *failure)
+{
+    pthread_mutex_lock(&residency->lock);
+    residency->residents[index].failed_attempt = ++residency->attempts;
+    residency->residents[index].failure = *failure;
+    pthread_mutex_unlock(&residency->lock);
+}
+
+int residency_load(struct residency *residency, int index, struct error *error)
+{
+    if (residency->residents[index].model != NULL)
+        return 0;
+    const struct model_choice *choice = &residency->options->models[index];
+    struct lance_model *model = NULL;
+    struct lance_model_info info = {0};
+    uint64_t memory_limit_bytes = 0;
+    int status = make_room(residency, error);
+    if (status == 0) {
+        log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
+        status = open_model(residency, index, &model, &memory_limit_bytes, error);
+    }
+    if (status == 0 && (status = residency_check_files(residency, index, error)) != 0)
+        lance_model_close(model);
+    if (status == 0) {
+        lance_model_info(model, &info);
+        snprintf(info.name, sizeof info.name, "%s", choice->name); /* the name clients know it by */
+        put_model(residency, index, model);
+        say_loaded(model, &info, memory_limit_bytes);
+        note_loaded(residency, index, &info, memory_limit_bytes);
+    } else {
+        log_error(NULL, "model %s: %s", choice->name, error->text);
+        note_failed(residency, index, error);
+    }
+    if (residency->on_load != NULL)
+        residency->on_load(residency->context);
+    return status;
+}
+
+struct lance_model *residency_hold(struct residency *residency, int index)
+{
+    residency->residents[index].holds++;
+    pthread_mutex_lock(&residency->lock);
+    residency->loaded = index;
+    pthread_mutex_unlock(&residency->lock);
+    return residency->residents[index].model;
+}
+
+void residency_let_go(struct residency *residency, int index)
+{
+    struct resident *resident = &residency->residents[index];
+    resident->used_at = clock_seconds();
+    if (--resident->holds == 0 && residency_check_lost(residency, index, NULL) != 0)
+        unload(residency, index); /* the next job reads the files anew */
+    else
+        residency_note(residency, index);
+}
+
+void residency_drop_changed(struct residency *residency, int index, const char *job)
+{
+    struct error why;
+    struct resident *resident = &residency->residents[index];
+    if (resident->model == NULL || resident->holds > 0 || mapped_files_change(resident, &why) == MAPPED_SAME)
+        return;
+    log_warning(job, "%s: the model is loaded again", why.text);
+    unload(residency, index);
+}
+
+int residency_check_lost(const struct residency *residency, int index, struct error *error)
+{
+    return mapped_files_check(&residency->residents[index], error);
+}
+
+int residency_check_files(const struct residency *residency, int index, struct error *error)
+{
+    if (residency_check_lost(residency, index, error) != 0)
+        return error->code;
+    if (mapped_files_change(&residency->residents[index], error) != MAPPED_REWRITTEN)
+        return 0;
+    struct error why = *error;
+    return error_set(error, ERROR_BAD_FILE, "%s; try again when it is whole (files that are renamed into place always are)", why.text);
+}
+
+void residency_note(struct residency *residency, int index)
+{
+    struct resident *resident = &residency->residents[index];
+    struct lance_prefixes prefixes;
+    struct lance_held held;
+    lance_model_prefixes(resident->model, &prefixes);
+    lance_model_held(resident->model, &held);
+    pthread_mutex_lock(&residency->lock);
+    snprintf(residency->backend, sizeof residency->backend, "%s", residency->kernels->name);
+    resident->prefixes = prefixes;
+    resident->held = held;
+    pthread_mutex_unlock(&residency->lock);
+}
+
+/* When a model will have been idle for long enough; 0: never, or not while it is held. */
+static double idle_end_of(const struct residency *residency, int index)
+{
+    const struct resident *resident = &residency->residents[index];
+    const double seconds = residency->options->idle_unload_seconds;
+    return resident->model != NULL && resident->holds == 0 && seconds > 0 ? resident->used_at + seconds : 0;
+}
+
+double residency_idle_end(const struct residency *residency)
+{
+    double first = 0;
+    for (int i = 0; i < residency->options->model_count; i++) {
+        const double end = idle_end_of(residency, i);
+        if (end > 0 && (first <= 0 || end < first))
+            first = end;
+    }
+    return first;
+}
+
+void residency_unload_idle(struct residency *residency)
+{
+    for (int i = 0; i < residency->options->model_count; i++) {
+        const double end = idle_end_of(residency, i);
+        if (end <= 0 || clock_seconds() < end)
+            continue;
+        log_info(NULL, "no job for %.0f s", residency->options->idle_unload_seconds);
+        unload(residency, i);
+    }
+}
+
+/* --- For any thread ------------------------------------------------------------------------ */
+
+void residency_status(struct residency *residency, struct residency_status *out)
+{
+    *out = (struct residency_status){0};
+    pthread_mutex_lock(&residency->lock);
+    out->loaded = residency->loaded;
+    out->last = residency->last;
+    out->loads = residency->loads;
+    out->unloads = residency->unloads;
+    snprintf(out->backend, sizeof out->backend, "%s", residency->backend);
+    if (out->loaded >= 0) {
+        const struct resident *resident = &residency->residents[out->loaded];
+        out->info = resident->info;
+        out->prefixes = resident->prefixes;
+        out->held = resident->held;
+    }
+    out->memory_limit_bytes = residency->residents[out->loaded >= 0 ? out->loaded : out->last].memory_limit_bytes;
+    pthread_mutex_unlock(&residency->lock);
+}
+
+void residency_info(struct residency *residency, int index, struct lance_model_info *out)
+{
+    pthread_mutex_lock(&residency->lock);
+    *out = residency->residents[index].info;
+    pthread_mutex_unlock(&residency->lock);
+}
+
+uint64_t residency_attempts(struct residency *residency)
+{
+    pthread_mutex_lock(&residency->lock);
+    uint64_t attempts = residency->attempts;
+    pthread_mutex_unlock(&residency->lock);
+    return attempts;
+}
+
+bool residency_is_loaded(struct residency *residency, int index)
+{
+    pthread_mutex_lock(&residency->lock);
+    bool is_loaded = residency->residents[index].is_loaded;
+    pthread_mutex_unlock(&residency->lock);
+    return is_loaded;
+}
+
+bool residency_has_failed(struct residency *residency, int index, uint64_t since, struct error *error)
+{
+    pthread_mutex_lock(&residency->lock);
+    const struct resident *resident = &residency->residents[index];
+    bool has_failed = resident->failed_attempt > since;
+    if (has_failed)
+        *error = resident->failure;
+    pthread_mutex_unlock(&residency->lock);
+    return has_failed;
+}
+
+bool residency_knows(struct residency *residency, int index, char kind[32], unsigned *tasks)
+{
+    pthread_mutex_lock(&residency->lock);
+    const struct resident *resident = &residency->residents[index];
+    snprintf(kind, sizeof resident->kind, "%s", resident->kind);
+    *tasks = resident->tasks;
+    pthread_mutex_unlock(&residency->lock);
+    return kind[0] != '\0';
+}
+
+uint64_t residency_budget_bytes(const struct residency *residency)
+{
+    return residency->budget_bytes;
+}
+
+int residency_find(struct residency *residency, const char *name, int *index, struct error *error)
+{
+    const struct options *options = residency->options;
+    if (name == NULL) {
+        pthread_mutex_lock(&residency->lock);
+        *index = residency->loaded >= 0 ? residency->loaded : residency->last;
+        pthread_mutex_unlock(&residency->lock);
+        return 0;
+    }
+    for (*index = 0; *index < options->model_count; ++*index)
+        if (strcmp(options->models[*index].name, name) == 0)
+            return 0;
+    char offered[400] = "";
+    for (int i = 0; i < options->model_count; i++) {
+        size_t at = strlen(offered);
+        snprintf(offered + at, sizeof offered - at, "%s%s", i > 0 ? ", " : "", options->models[i].name);
+    }
+    return error_set(error, ERROR_NOT_FOUND, "model: \"%.64s\" is not offered here; offered: %s", name, offered);
+}
+
+int residency_choose(struct residency *residency, const char *name, enum lance_task task, int *index, struct error *error)
+{
+    if (name == NULL || strcmp(name, MODEL_AUTOMATIC) != 0)
+        return residency_find(residency, name, index, error);
+    struct residency_status status;
+    residency_status(residency, &status);
+    if (status.loaded >= 0 && task_is_of_vae(task)) {
+        *index = status.loaded; /* all have the same VAE: no reason to load another */
+        return 0;
+    }
+    *index = model_choose_offered(residency->options, residency->budget_bytes, task);
+    return 0;
+}
+
+int residency_check(struct residency *residency, int index, const struct lance_request *request, struct error *error)
+{
+    /* A model that is put in its place or taken away right now is no reason to wait: the job itself is checked
+     * again. */
+    if (pthread_rwlock_tryrdlock(&residency->models_lock) != 0)
+        return 0;
+    const struct lance_model *model = residency->residents[index].model;
+    int result = model != NULL ? lance_request_check(model, request, error) : 0;
+    pthread_rwlock_unlock(&residency->models_lock);
+    return result;
+}

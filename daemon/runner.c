@@ -1,0 +1,388 @@
+/* runner.c: see runner.h. A job is opened (its model, then lance_job_start), stepped to its last step, and ended. */
+#include "daemon/runner.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "daemon/attempts.h"
+#include "daemon/log.h"
+#include "daemon/receipt.h"
+#include "daemon/request.h"
+#include "kernels/kernels.h"
+
+/* What is known of the stage a job is in, for the time left. */
+struct pace {
+    enum lance_stage stage;
+    double seconds;
+};
+
+/* A job that is open. */
+struct run {
+    struct job *job;
+    char id[JOB_ID_MAX_BYTES + 1];
+    const struct job_request *request;
+    int model;               /* index, while it is held; else -1 */
+    struct lance_job *lance; /* NULL: not started */
+    double started_at;
+    double load_seconds; /* negative: the model was there */
+    struct pace pace;
+    int attempt; /* 0: no journal is kept */
+    bool is_resumed;
+    char no_state[sizeof((struct error *)0)->text]; /* why it began anew although it had been saved */
+    double saved_at; /* when its state was kept last, or it began, and the steps that were done */
+    int saved_step;
+    struct run *next;
+};
+
+struct runner {
+    const struct options *options;
+    struct jobs *jobs;
+    struct residency *residency;
+    struct kernels *kernels;
+    const struct attempts *attempts; /* NULL: no journal is kept */
+    struct run *open; /* the thread's own */
+    atomic_bool is_stopping;
+    pthread_mutex_t lock; /* guards the rest */
+    struct runner_counts counts;
+};
+
+int runner_open(struct runner **out, const struct options *options, struct jobs *jobs, struct residency *residency,
+                struct kernels *kernels, const struct attempts *attempts, struct error *error)
+{
+    struct runner *runner = *out = calloc(1, sizeof *runner);
+    if (runner == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "runner: out of memory");
+    runner->options = options;
+    runner->jobs = jobs;
+    runner->residency = residency;
+    runner->kernels = kernels;
+    runner->attempts = attempts;
+    pthread_mutex_init(&runner->lock, NULL);
+    return 0;
+}
+
+void runner_close(struct runner *runner)
+{
+    if (runner == NULL)
+        return;
+    pthread_mutex_destroy(&runner->lock);
+    free(runner);
+}
+
+/* --- What is posted --------------------------------------------------------------------- */
+
+static cJSON *progress_json(const struct lance_progress *progress, struct pace *pace)
+{
+    if (pace->stage != progress->stage)
+        *pace = (struct pace){.stage = progress->stage};
+    pace->seconds += progress->seconds;
+    /* Preparing says nothing of the stages after it. */
+    const bool tells = progress->steps > 0 && progress->step > 0 && progress->stage != STAGE_PREPARE;
+    cJSON *fields = json_object();
+    json_add_text(fields, "stage", lance_stage_name(progress->stage));
+    json_add_number(fields, "step", progress->step);
+    json_add_number(fields, "steps", progress->steps);
+    json_add_number(fields, "total_step", progress->total_step);
+    json_add_number(fields, "total_steps", progress->total_steps);
+    if (tells)
+        json_add_number(fields, "eta_seconds", pace->seconds / progress->step *
+                                                   (progress->steps - progress->step + progress->later_steps));
+    else
+        json_add_null(fields, "eta_seconds");
+    json_add_number(fields, "step_seconds", progress->seconds);
+    return fields;
+}
+
+static cJSON *load_progress_json(int step, double seconds)
+{
+    cJSON *fields = json_object();
+    json_add_text(fields, "stage", "load");
+    json_add_number(fields, "step", step);
+    json_add_number(fields, "steps", 1);
+    json_add_number(fields, "total_step", 0);
+    json_add_number(fields, "total_steps", 0);
+    json_add_null(fields, "eta_seconds");
+    json_add_number(fields, "step_seconds", seconds);
+    return fields;
+}
+
+/* Copy the engine's preview into an event. Without one (or without memory) there is none. */
+static void post_preview(struct runner *runner, const struct run *run)
+{
+    const uint8_t *rgb;
+    int frames, height, width;
+    struct error unused;
+    if (lance_job_preview(run->lance, &rgb, &frames, &height, &width, &unused) != 0)
+        return;
+    size_t bytes = (size_t)frames * (size_t)height * (size_t)width * 3;
+    void *copy = malloc(bytes);
+    if (copy == NULL)
+        return;
+    memcpy(copy, rgb, bytes);
+    struct blob *blob = blob_open(copy, bytes);
+    const struct job_preview preview = {.rgb = blob, .frames = frames, .height = height, .width = width};
+    if (blob != NULL)
+        jobs_post_preview(runner->jobs, run->job, &preview);
+}
+
+static void post_step(struct runner *runner, struct run *run, const struct lance_progress *progress)
+{
+    jobs_post(runner->jobs, run->job, EVENT_PROGRESS, progress_json(progress, &run->pace));
+    if (run->request->lance.preview && progress->stage == STAGE_DENOISE)
+        post_preview(runner, run);
+    if (progress->text != NULL && progress->text[0] != '\0') {
+        cJSON *fields = json_object();
+        json_add_text(fields, "text", progress->text);
+        jobs_post(runner->jobs, run->job, EVENT_TEXT, fields);
+    }
+    log_debug(run->id, "%s %d/%d in %.4f s", lance_stage_name(progress->stage), progress->step, progress->steps,
+              progress->seconds);
+}
+
+/* What the backend wants the log to say. */
+static void log_notice(const struct runner *runner, const struct run *run)
+{
+    char *notice = runner->kernels->notice;
+    if (notice[0] != '\0')
+        log_warning(run->id, "%s: %s", runner->kernels->name, notice);
+    notice[0] = '\0';
+}
+
+/* --- A job's beginning -------------------------------------------------------------------- */
+
+/* Have the job's model in memory, and hold it; says so in the job's events when it was not there. */
+static int hold_model(struct runner *runner, struct run *run, struct lance_model **model, struct error *error)
+{
+    int index;
+    int status = residency_choose(runner->residency, run->request->model, run->request->lance.task, &index, error);
+    if (status != 0)
+        return status;
+    residency_drop_changed(runner->residency, index, run->id);
+    if (!residency_is_loaded(runner->residency, index)) {
+        double start = clock_seconds();
+        jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(0, 0));
+        status = residency_load(runner->residency, index, error);
+        if (status != 0)
+            return status;
+        run->load_seconds = clock_seconds() - start;
+        jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(1, run->load_seconds));
+    }
+    run->model = index;
+    *model = residency_hold(runner->residency, index);
+    return 0;
+}
+
+/* Start a job, from the state that an earlier attempt has left if it can be used. */
+static int start_or_resume(struct run *run, struct lance_model *model, const void *state, size_t bytes, struct error *error)
+{
+    struct error why;
+    if (state != NULL && lance_job_resume(&run->lance, model, &run->request->lance, state, bytes, &why) == 0) {
+        run->is_resumed = true;
+        log_info(run->id, "goes on from a saved state");
+        return 0;
+    }
+    if (state != NULL) {
+        snprintf(run->no_state, sizeof run->no_state, "%s", why.text);
+        log_warning(run->id, "begins anew: %s", why.text);
+    }
+    return lance_job_start(&run->lance, model, &run->request->lance, error);
+}
+
+/* From any thread. */
+static void abort_running(void *running)
+{
+    lance_job_abort(running);
+}
+
+/* Start a job on its model. */
+static int start(struct runner *runner, struct run *run, struct error *error)
+{
+    if (runner->kernels->lost)
+        return error_set(error, ERROR_INTERNAL, "%s has failed in an earlier job, and lanced ends because of that; send the job "
+                         "to a new one", runner->kernels->name);
+    const struct attempts *attempts = runner->attempts;
+    struct lance_model *model;
+    void *state = NULL;
+    size_t bytes = 0;
+    int status = 0;
+    if (attempts != NULL)
+        status = attempts->start(attempts->context, job_number(run->job), &state, &bytes, &run->attempt, error);
+    if (status == 0)
+        status = hold_model(runner, run, &model, error);
+    if (status == 0)
+        status = start_or_resume(run, model, state, bytes, error);
+    free(state);
+    if (status == 0)
+        jobs_on_cancel(runner->jobs, run->job, abort_running, run->lance);
+    run->saved_at = clock_seconds();
+    return status;
+}
+
+/* --- Its end --------------------------------------------------------------------------------- */
+
+static int encode_result(struct runner *runner, const struct run *run, struct blob **out, struct error *error)
+{
+    struct lance_result result = {0};
+    int status = lance_job_result(run->lance, &result, error);
+    if (status != 0)
+        return status;
+    struct receipt_facts facts = {
+        .job = run->id,
+        .backend = runner->kernels->name,
+        .request = run->request->hash,
+        .queue_seconds = job_queue_seconds(run->job),
+        .load_seconds = run->load_seconds,
+        .total_seconds = clock_seconds() - run->started_at,
+        .attempt = run->attempt,
+        .is_resumed = run->is_resumed,
+        .no_state = run->no_state,
+    };
+    residency_info(runner->residency, run->model, &facts.model);
+    pthread_mutex_lock(&runner->lock);
+    if (result.peak_bytes > runner->counts.job_peak_bytes)
+        runner->counts.job_peak_bytes = result.peak_bytes;
+    pthread_mutex_unlock(&runner->lock);
+    return receipt_encode(out, &run->request->lance, &result, &facts, error);
+}
+
+static void say_end(const struct run *run, int status, const struct error *error)
+{
+    const double seconds = clock_seconds() - run->started_at;
+    if (status == 0)
+        log_info(run->id, "done in %.2f s", seconds);
+    else if (status == ERROR_CANCELLED)
+        log_info(run->id, "cancelled after %.2f s", seconds);
+    else
+        log_warning(run->id, "failed after %.2f s: %s: %s", seconds, error_name(error->code), error->text);
+}
+
+/* End an open job: with its result when its last step is done (`status` 0), or else with the error. */
+static void end(struct runner *runner, struct run *run, int status, struct error *error)
+{
+    struct blob *result = NULL;
+    if (run->lance != NULL)
+        jobs_on_cancel(runner->jobs, run->job, NULL, NULL);
+    if (status == 0)
+        status = residency_check_files(runner->residency, run->model, error);
+    if (status == 0)
+        status = encode_result(runner, run, &result, error);
+    lance_job_close(run->lance); /* frees the device's memory before the client hears of the end */
+    if (run->model >= 0)
+        residency_let_go(runner->residency, run->model);
+    jobs_end(runner->jobs, run->job, result, error);
+    say_end(run, status, error);
+    struct run **link = &runner->open;
+    while (*link != run)
+        link = &(*link)->next;
+    *link = run->next;
+    free(run);
+}
+
+/* --- Turns ------------------------------------------------------------------------------------ */
+
+/* Take the next job and start it. */
+static void open_next(struct runner *runner, double until)
+{
+    struct job *job = jobs_take(runner->jobs, until);
+    if (job == NULL)
+        return;
+    struct error error = {0};
+    struct run *run = calloc(1, sizeof *run);
+    if (run == NULL) {
+        error_set(&error, ERROR_NO_MEMORY, "job %s: out of memory", job_id(job));
+        jobs_end(runner->jobs, job, NULL, &error);
+        return;
+    }
+    *run = (struct run){.job = job, .request = job_request(job), .model = -1, .started_at = clock_seconds(), .load_seconds = -1,
+                        .next = runner->open};
+    snprintf(run->id, sizeof run->id, "%s", job_id(job));
+    runner->open = run;
+    log_info(run->id, "started: %s, after %.2f s in the queue", lance_task_name(run->request->lance.task), job_queue_seconds(job));
+    int status = start(runner, run, &error);
+    if (status != 0)
+        end(runner, run, status, &error);
+}
+
+static void count_step(struct runner *runner, double seconds)
+{
+    pthread_mutex_lock(&runner->lock);
+    runner->counts.steps++;
+    runner->counts.busy_seconds += seconds;
+    runner->counts.last_step_seconds = seconds;
+    pthread_mutex_unlock(&runner->lock);
+}
+
+/* Keep the job's state where it is time for it. Of the stages that begin again in any case, and of texts, whose pieces
+ * are told once, nothing is kept. */
+static void save(const struct runner *runner, struct run *run, const struct lance_progress *progress)
+{
+    const struct options *options = runner->options;
+    const bool is_due = (options->save_seconds > 0 && clock_seconds() - run->saved_at >= options->save_seconds) ||
+                        (options->save_steps > 0 && progress->total_step - run->saved_step >= options->save_steps);
+    if (runner->attempts == NULL || !is_due || (progress->stage != STAGE_DENOISE && progress->stage != STAGE_DECODE))
+        return;
+    void *state;
+    size_t bytes;
+    struct error error;
+    if (lance_job_save(run->lance, &state, &bytes, &error) == 0)
+        runner->attempts->save(runner->attempts->context, job_number(run->job), progress->total_step, state, bytes);
+    else
+        log_warning(run->id, "its state cannot be kept: %s", error.text);
+    run->saved_at = clock_seconds();
+    run->saved_step = progress->total_step;
+}
+
+/* Do one step of a job. As lance_job_step. */
+static int step(struct runner *runner, struct run *run, struct error *error)
+{
+    if (jobs_cancel_wanted(runner->jobs, run->job) || atomic_load(&runner->is_stopping))
+        return error_set(error, ERROR_CANCELLED, "job %s: was cancelled", run->id);
+    struct lance_progress progress = {0};
+    double before = clock_seconds();
+    int status = lance_job_step(run->lance, &progress, error);
+    count_step(runner, clock_seconds() - before);
+    residency_note(runner->residency, run->model);
+    log_notice(runner, run);
+    if (status >= 0 && residency_check_lost(runner->residency, run->model, error) != 0)
+        status = error->code;
+    if (status >= 0)
+        post_step(runner, run, &progress);
+    if (status == LANCE_STEP_MORE)
+        save(runner, run, &progress);
+    return status;
+}
+
+void runner_turn(struct runner *runner, double until)
+{
+    struct error error = {0};
+    struct run *run = runner->open;
+    if (run == NULL) {
+        open_next(runner, until);
+        return;
+    }
+    int status = step(runner, run, &error);
+    if (status != LANCE_STEP_MORE)
+        end(runner, run, status, &error);
+}
+
+bool runner_has_open(const struct runner *runner)
+{
+    return runner->open != NULL;
+}
+
+void runner_stop(struct runner *runner)
+{
+    atomic_store(&runner->is_stopping, true);
+}
+
+void runner_counts(struct runner *runner, struct runner_counts *out)
+{
+    pthread_mutex_lock(&runner->lock);
+    *out = runner->counts;
+    pthread_mutex_unlock(&runner->lock);
+}

@@ -1,0 +1,203 @@
+/* test_residency.c: which models are in memory when there is room for two, and whose files have changed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "daemon/device.h"
+#include "daemon/residency.h"
+#include "tests/unit/fake_engine.h"
+
+enum { A, B, C, BROKEN, MODELS };
+
+struct fixture {
+    struct options options;
+    struct device device;
+    struct residency *residency;
+    char folder[64], folders[MODELS][80];
+    int loads; /* that on_load was called for */
+};
+
+static void write_weights(struct fixture *fixture, int index, const char *text)
+{
+    char path[120];
+    snprintf(path, sizeof path, "%s/weights", fixture->folders[index]);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void on_load(void *context)
+{
+    ((struct fixture *)context)->loads++;
+}
+
+static int set_up(void **state)
+{
+    static const char *const names[MODELS] = {"a", "b", "c", "broken"};
+    struct fixture *fixture = *state = calloc(1, sizeof *fixture);
+    struct error error;
+    strcpy(fixture->folder, "/tmp/lanced-residency-XXXXXX");
+    assert_non_null(mkdtemp(fixture->folder));
+    for (int i = 0; i < MODELS; i++) {
+        snprintf(fixture->folders[i], sizeof fixture->folders[i], "%s/%s", fixture->folder, names[i]);
+        assert_int_equal(mkdir(fixture->folders[i], 0700), 0);
+        write_weights(fixture, i, "what was there first");
+        snprintf(fixture->options.models[i].name, sizeof fixture->options.models[i].name, "%s", names[i]);
+        fixture->options.models[i].directory = fixture->folders[i];
+    }
+    char broken[120];
+    snprintf(broken, sizeof broken, "%s/broken", fixture->folders[BROKEN]);
+    assert_int_equal(mkdir(broken, 0700), 0);
+    fixture->options.model_count = MODELS;
+    fixture->options.backend.backend = BACKEND_CPU;
+    assert_int_equal(device_open(&fixture->device, &fixture->options, &error), 0);
+    assert_int_equal(residency_open(&fixture->residency, &fixture->options, fixture->device.kernels, 2, &error), 0);
+    residency_on_load(fixture->residency, on_load, fixture);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    char command[100];
+    residency_close(fixture->residency);
+    device_close(&fixture->device);
+    snprintf(command, sizeof command, "rm -rf %s", fixture->folder);
+    int removed = system(command);
+    free(fixture);
+    return removed;
+}
+
+static void load(struct fixture *fixture, int index)
+{
+    struct error error;
+    if (residency_load(fixture->residency, index, &error) != 0)
+        fail_msg("%s", error.text);
+}
+
+/* The names of the models in memory, such as "ac". */
+static void assert_in_memory(struct fixture *fixture, const char *expected)
+{
+    char found[MODELS + 1] = "";
+    for (int i = 0; i < MODELS; i++)
+        if (residency_is_loaded(fixture->residency, i))
+            strncat(found, fixture->options.models[i].name, 1);
+    assert_string_equal(found, expected);
+}
+
+static int latest_of(struct fixture *fixture)
+{
+    struct residency_status status;
+    residency_status(fixture->residency, &status);
+    return status.loaded;
+}
+
+static void the_model_that_was_not_used_for_longest_makes_room(void **state)
+{
+    struct fixture *fixture = *state;
+    load(fixture, A);
+    load(fixture, B);
+    assert_in_memory(fixture, "ab");
+    residency_hold(fixture->residency, A);
+    residency_let_go(fixture->residency, A);
+    assert_int_equal(latest_of(fixture), A);
+    load(fixture, C);
+    assert_in_memory(fixture, "ac");
+    assert_int_equal(fixture->loads, 3);
+    residency_unload(fixture->residency);
+    assert_in_memory(fixture, "");
+    assert_int_equal(latest_of(fixture), -1);
+}
+
+static void a_model_that_is_held_stays(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    load(fixture, A);
+    load(fixture, B);
+    residency_hold(fixture->residency, A);
+    load(fixture, C);
+    assert_in_memory(fixture, "ac");
+    residency_hold(fixture->residency, C);
+    assert_int_equal(residency_load(fixture->residency, B, &error), ERROR_BUSY);
+    assert_non_null(strstr(error.text, "the 2 that are in memory are in use"));
+    residency_unload(fixture->residency);
+    assert_in_memory(fixture, "ac");
+    residency_let_go(fixture->residency, A);
+    load(fixture, B);
+    assert_in_memory(fixture, "bc");
+    residency_let_go(fixture->residency, C);
+}
+
+static void a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error, why;
+    load(fixture, A);
+    const uint64_t before = residency_attempts(fixture->residency);
+    assert_int_equal(residency_load(fixture->residency, BROKEN, &error), ERROR_BAD_FILE);
+    assert_true(residency_has_failed(fixture->residency, BROKEN, before, &why));
+    assert_string_equal(why.text, error.text);
+    assert_false(residency_has_failed(fixture->residency, A, 0, &why));
+    assert_false(residency_has_failed(fixture->residency, BROKEN, before + 1, &why)); /* it may be whole by now */
+    assert_in_memory(fixture, "a");
+}
+
+static void files_that_change_concern_their_model_alone(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error = {0};
+    load(fixture, A);
+    load(fixture, B);
+    write_weights(fixture, A, "something else");
+    assert_int_equal(residency_check_files(fixture->residency, B, &error), 0);
+    assert_int_equal(residency_check_files(fixture->residency, A, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "a/weights: was rewritten while it was in use"));
+    residency_drop_changed(fixture->residency, B, "job");
+    assert_in_memory(fixture, "ab");
+    residency_drop_changed(fixture->residency, A, "job");
+    assert_in_memory(fixture, "b");
+    load(fixture, A);
+    assert_int_equal(residency_check_files(fixture->residency, A, &error), 0);
+}
+
+static void each_model_is_unloaded_when_it_has_been_idle_for_long_enough(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_true(residency_idle_end(fixture->residency) <= 0);
+    load(fixture, A);
+    assert_true(residency_idle_end(fixture->residency) <= 0); /* the options say so */
+    fixture->options.idle_unload_seconds = 0.05;
+    residency_hold(fixture->residency, A);
+    load(fixture, B);
+    fake_sleep(60);
+    residency_unload_idle(fixture->residency);
+    assert_in_memory(fixture, "a");
+    residency_let_go(fixture->residency, A);
+    assert_true(residency_idle_end(fixture->residency) > 0);
+    residency_unload_idle(fixture->residency);
+    assert_in_memory(fixture, "a"); /* its job has just ended */
+    fake_sleep(60);
+    residency_unload_idle(fixture->residency);
+    assert_in_memory(fixture, "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(the_model_that_was_not_used_for_longest_makes_room, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_model_that_is_held_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(files_that_change_concern_their_model_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(each_model_is_unloaded_when_it_has_been_idle_for_long_enough, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
