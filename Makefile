@@ -345,14 +345,15 @@ bench: $(BUILD)/lance-bench
 	@echo
 	@$(MAKE) -s --no-print-directory bench-wire
 
-# What a request and its payload cost between the Python client and lanced with the demo model.
 bench-peers: $(BUILD)/lance-bench
 	@python3 tools/bench_peers.py $(BENCH_PEERS)
 
+# What a request and its payload cost between the Python client and lanced with the demo model. BESIDE=DIR: and those of
+# another tree that is built, in turn.
 bench-wire:
 	@sh tools/setup.sh demo
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
-	@PYTHONPATH=protocol/python .venv/bin/python tools/wire_bench.py --start
+	@PYTHONPATH=protocol/python .venv/bin/python tools/wire_bench.py --start $(if $(BESIDE),--beside $(BESIDE))
 
 # ---- install ----
 BINARY_DIR = $(DESTDIR)$(PREFIX)/bin

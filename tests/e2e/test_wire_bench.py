@@ -33,6 +33,21 @@ def test_the_benchmark_of_the_wire_measures_both_transports_and_leaves_nothing_b
     assert (memory["queue_bytes"], client.stats()["jobs"]["queued"]) == (0, 0)
 
 
+def test_another_tree_is_measured_beside_this_one() -> None:
+    command = [sys.executable, str(ROOT / "tools/wire_bench.py"), "--start", "--beside", str(ROOT), "--megabytes", "1"]
+    done = subprocess.run(
+        [*command, "--json"],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "protocol/python")},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    for measured in json.loads(done.stdout).values():
+        for figure in measured.values():
+            assert figure["beside"].keys() == figure.keys() - {"beside", "times_as_fast"}
+            assert 0.2 < figure["times_as_fast"] < 5  # it is the same
+
+
 def test_make_bench_ends_with_it() -> None:
     said = subprocess.run(["make", "-n", "bench"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert said.index("lance-bench") < said.index("bench-wire")

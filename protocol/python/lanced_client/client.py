@@ -352,7 +352,7 @@ class Client:
 
     def _exchange(
         self, message: Parts, timeout: float, patience: float, is_alive: IsAlive | None
-    ) -> bytes | memoryview:
+    ) -> bytearray | memoryview:
         """Tries again while nobody listens: at least once, for the daemon may have been restarted since, and for
         `patience` seconds; and where the connection breaks, unless it does so again and again."""
         with self._lock:

@@ -40,7 +40,7 @@ IsAlive = Callable[[], bool]
 
 
 class Peer(Protocol):
-    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytearray | memoryview:
         """Send a message and return the answer.
 
         ConnectionFailed when nobody is there, ConnectionLost when the connection broke. AnswerTimeout after `timeout`
@@ -170,14 +170,15 @@ class PynngPeer:
     def __del__(self) -> None:
         self.close()
 
-    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytearray | memoryview:
         was_connected = False
         try:
             line = self._connect(timeout)
             was_connected = True
             self._send(line, b"".join(message), timeout)
             self._wait(line, timeout, is_alive)
-            return bytes(line.recv_msg().bytes)
+            answer = line.recv_msg()
+            return bytearray(answer._buffer)  # one copy, in which its arrays lie
         except (TimeoutError, pynng.exceptions.Timeout):
             raise _silent(self.endpoint, timeout) from None
         except (OSError, pynng.exceptions.NNGException) as error:
@@ -242,7 +243,7 @@ class SocketPeer:
         self._id = secrets.randbits(31)
         self._is_midway = False  # in a message, so that nothing else can follow on this connection
 
-    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytes | memoryview:
+    def request(self, message: Parts, timeout: float, is_alive: IsAlive | None = None) -> bytearray | memoryview:
         was_connected = False
         try:
             line = self._line.open(timeout)
