@@ -65,10 +65,10 @@ class _Encoded:
 
 
 def finished_preview(pixels: np.ndarray[Any, Any], fps: float) -> ComfyPreview:
-    """u8 [frames, height, width, 3], to take the place of the last coarse preview: the picture, or the frames moving,
-    small. Front ends look at what they get, not at the kind that they are told."""
+    """u8 [frames, height, width, 3], to take the place of the last coarse preview: the picture as it is, or the frames
+    moving, small. Front ends look at what they get, not at the kind that they are told."""
     if len(pixels) == 1:
-        return "JPEG", Image.fromarray(pixels[0]), MAX_PIXELS
+        return "JPEG", Image.fromarray(pixels[0]), None  # its size stands below it
     scale = min(1.0, MAX_PIXELS / max(pixels.shape[1:3]))
     size = [max(1, round(side * scale)) for side in pixels.shape[2:0:-1]]
     first, *others = [Image.fromarray(frame).resize(size) for frame in pixels]

@@ -66,18 +66,22 @@ static void explain(const struct model_facts *facts, int count, enum lance_task 
     const bool is_right = facts->is_for_videos == wants_video_release(task);
     const char *use = wants_video_release(task) ? "videos" : "pictures";
     const char *bits = facts->is_four_bit ? "4-bit" : "not 4-bit";
-    const double gigabytes = (double)facts->file_bytes / 1e9;
+    char size[32];
+    if (facts->file_bytes < SMALL_BYTES)
+        snprintf(size, sizeof size, "%.0f MB", (double)facts->file_bytes / 1e6);
+    else
+        snprintf(size, sizeof size, "%.1f GB", (double)facts->file_bytes / 1e9);
     if (facts->problem[0] != '\0')
         snprintf(why, why_bytes, "no model here is whole; this one: %s", facts->problem);
     else if (!facts->fits)
-        snprintf(why, why_bytes, "%s, %.1f GB: more than the memory that is there", bits, gigabytes);
+        snprintf(why, why_bytes, "%s, %s: more than the memory that is there", bits, size);
     else if (!is_right)
-        snprintf(why, why_bytes, "%s, %.1f GB, fits; made for %s: no model for %s that fits is here", bits, gigabytes,
+        snprintf(why, why_bytes, "%s, %s, fits; made for %s: no model for %s that fits is here", bits, size,
                  facts->is_for_videos ? "videos" : "pictures", use);
     else if (count == 1)
-        snprintf(why, why_bytes, "%s, %.1f GB, fits; the only model here", bits, gigabytes);
+        snprintf(why, why_bytes, "%s, %s, fits; the only model here", bits, size);
     else
-        snprintf(why, why_bytes, "%s, %.1f GB, fits, for %s", bits, gigabytes, use);
+        snprintf(why, why_bytes, "%s, %s, fits, for %s", bits, size, use);
 }
 
 int model_choose(const struct model_facts *facts, int count, enum lance_task task, char *why, size_t why_bytes)

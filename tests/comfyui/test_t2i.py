@@ -155,7 +155,8 @@ def test_after_the_run_the_node_shows_the_finished_picture(comfyui: ComfyUI, pro
     run = comfyui.run(with_inputs(prompt, seed=1009, steps=5))
     (picture,) = saved_pixels(comfyui, run.outputs["3"])
     with Image.open(io.BytesIO(run.previews[-1])) as last:
-        shown = np.asarray(last.convert("RGB").resize((128, 128)), np.float32)
+        assert last.size == (128, 128), "the front end says the size below it"
+        shown = np.asarray(last.convert("RGB"), np.float32)
     assert np.abs(shown - picture).mean() < 6, "the finished one as a JPEG, no coarse preview"
 
 

@@ -75,6 +75,7 @@ def test_a_broken_folder_is_not_taken_and_says_what_it_lacks(tmp_path: Path) -> 
     shutil.copytree(DEMO_MODEL, tmp_path / "whole")
     answer = offered((*models, tmp_path / "whole"))
     assert answer["automatic"]["t2i"]["model"] == "whole"
+    assert " MB, fits" in answer["automatic"]["t2i"]["why"], "not 0.0 GB"
     problems = {entry["name"]: entry["problem"] for entry in answer["models"]}
     assert "vocab.json" in problems["Lance_3B"]
     assert problems["whole"] is None
