@@ -36,7 +36,8 @@ static int mistakes(const char *word, size_t length, const char *name)
             int least = rows[i - 1][j - 1] + !same;
             least = rows[i - 1][j] + 1 < least ? rows[i - 1][j] + 1 : least;
             least = rows[i][j - 1] + 1 < least ? rows[i][j - 1] + 1 : least;
-            if (i > 1 && j > 1 && word[i - 1] == name[j - 2] && word[i - 2] == name[j - 1] && rows[i - 2][j - 2] + 1 < least)
+            if (i > 1 && j > 1 && word[i - 1] == name[j - 2] && word[i - 2] == name[j - 1] &&
+                rows[i - 2][j - 2] + 1 < least)
                 least = rows[i - 2][j - 2] + 1;
             rows[i][j] = least;
         }

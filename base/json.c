@@ -78,7 +78,8 @@ static int scan(const char *text, size_t bytes, const struct json_limits *limits
         else if (c == '{' || c == '[') {
             values++;
             if (++depth > MAX_NESTING)
-                return error_set(error, limits->bad, "%s: nested more than %d levels deep at byte %zu", what, MAX_NESTING, i);
+                return error_set(error, limits->bad, "%s: nested more than %d levels deep at byte %zu", what,
+                                 MAX_NESTING, i);
             if (c == '{')
                 member = (struct member){0};
         } else if (c == '}' || c == ']')

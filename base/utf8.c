@@ -13,8 +13,8 @@ static utf8proc_ssize_t next_character(utf8proc_int32_t *character, const char *
 /* Whether it could steer a terminal, or turn around what stands beside it. */
 static bool is_control(utf8proc_int32_t character)
 {
-    return character < 0x20 || (character >= 0x7f && character <= 0x9f) || (character >= 0x202a && character <= 0x202e) ||
-           (character >= 0x2066 && character <= 0x2069);
+    return character < 0x20 || (character >= 0x7f && character <= 0x9f) ||
+           (character >= 0x202a && character <= 0x202e) || (character >= 0x2066 && character <= 0x2069);
 }
 
 bool utf8_is_valid(const char *text, size_t bytes)

@@ -139,8 +139,10 @@ static int check_folder_of(const char *target, const char *path, struct error *e
     else if (!S_ISDIR(info.st_mode))
         code = error_set(error, ERROR_IO, "cannot write %s: %s is not a folder", path, folder);
     else if (stat(target, &info) && errno == ENAMETOOLONG)
-        code = error_set(error, ERROR_IO, "cannot write a file with a name of %zu bytes: names have at most %ld there, "
-                         "and paths %d: %.200s", length - base, pathconf(folder, _PC_NAME_MAX), PATH_MAX - 1, target + base);
+        code = error_set(error, ERROR_IO,
+                         "cannot write a file with a name of %zu bytes: names have at most %ld there, "
+                         "and paths %d: %.200s",
+                         length - base, pathconf(folder, _PC_NAME_MAX), PATH_MAX - 1, target + base);
     free(folder);
     return code;
 }

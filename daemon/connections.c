@@ -51,8 +51,11 @@ bool connections_add(struct connections *connections, uint32_t client)
         return true;
     }
     if (!atomic_exchange(&connections->is_short_said, true))
-        log_warning(NULL, "file descriptors run out (%llu are allowed, and every connection takes one): new connections are refused "
-                    "until others end; ulimit -n allows more", descriptor_limit());
+        log_warning(
+            NULL,
+            "file descriptors run out (%llu are allowed, and every connection takes one): new connections are refused "
+            "until others end; ulimit -n allows more",
+            descriptor_limit());
     remember(&connections->late, client);
     return !descriptors_are_short(KEPT_FOR_FILES);
 }
@@ -76,6 +79,8 @@ int connections_admit(const struct connections *connections, uint32_t client, st
 {
     if (!remembers(&connections->late, client) || !descriptors_are_short(KEPT_FOR_WORDS))
         return 0;
-    return error_set(error, ERROR_BUSY, "lanced has no file descriptors left for more connections (%llu are allowed, ulimit -n); "
-                     "end other clients, or ask again later", descriptor_limit());
+    return error_set(error, ERROR_BUSY,
+                     "lanced has no file descriptors left for more connections (%llu are allowed, ulimit -n); "
+                     "end other clients, or ask again later",
+                     descriptor_limit());
 }

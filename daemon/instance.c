@@ -32,8 +32,10 @@ static int take_lock(struct instance *instance, struct error *error)
         ssize_t length = read(instance->lock_fd, pid, sizeof pid - 1);
         pid[length > 0 ? (size_t)length : 0] = '\0';
         pid[strcspn(pid, "\n")] = '\0';
-        return error_set(error, ERROR_BUSY, "endpoint ipc://%s: another lanced (process %s) serves it; stop that one or use another --endpoint",
-                         instance->socket_path, pid[0] != '\0' ? pid : "unknown");
+        return error_set(
+            error, ERROR_BUSY,
+            "endpoint ipc://%s: another lanced (process %s) serves it; stop that one or use another --endpoint",
+            instance->socket_path, pid[0] != '\0' ? pid : "unknown");
     }
     char pid[24];
     int length = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
@@ -50,7 +52,8 @@ static int clear_stale_socket(const struct instance *instance, struct error *err
     if (lstat(path, &info) != 0)
         return errno == ENOENT ? 0 : error_set(error, ERROR_IO, "endpoint: %s: %s", path, strerror(errno));
     if (!S_ISSOCK(info.st_mode))
-        return error_set(error, ERROR_IO, "endpoint: %s exists and is no socket; remove it or use another --endpoint", path);
+        return error_set(error, ERROR_IO, "endpoint: %s exists and is no socket; remove it or use another --endpoint",
+                         path);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     memcpy(address.sun_path, path, strlen(path) + 1); /* endpoint_resolve saw that it fits */
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -59,7 +62,8 @@ static int clear_stale_socket(const struct instance *instance, struct error *err
     bool refused = connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED;
     close(fd);
     if (!refused)
-        return error_set(error, ERROR_BUSY, "endpoint ipc://%s: another program serves it; use another --endpoint", path);
+        return error_set(error, ERROR_BUSY, "endpoint ipc://%s: another program serves it; use another --endpoint",
+                         path);
     if (unlink(path) != 0)
         return error_set(error, ERROR_IO, "endpoint: cannot remove the stale socket %s: %s", path, strerror(errno));
     return 0;

@@ -75,7 +75,8 @@ static enum owner owner_of_name(const struct listener *listener)
     struct stat info;
     if (lstat(listener->endpoint->path, &info) != 0)
         return OWNER_NOBODY;
-    return listener->door.is_open && info.st_dev == listener->device && info.st_ino == listener->inode ? OWNER_THIS : OWNER_OTHER;
+    return listener->door.is_open && info.st_dev == listener->device && info.st_ino == listener->inode ? OWNER_THIS
+                                                                                                       : OWNER_OTHER;
 }
 
 /* Where nng is to listen: at the endpoint itself (tcp), or beside it. */
@@ -100,7 +101,8 @@ static int take_name(struct listener *listener, const char *own, struct error *e
     else if (result == 0 && (result = link(own, path)) == 0) /* unlike rename, it replaces nobody's */
         unlink(own);
     if (result != 0 && errno == EEXIST)
-        return error_set(error, ERROR_BUSY, "endpoint %s: is in use, by another lanced or another program", listener->endpoint->url);
+        return error_set(error, ERROR_BUSY, "endpoint %s: is in use, by another lanced or another program",
+                         listener->endpoint->url);
     if (result != 0)
         return error_set(error, ERROR_IO, "endpoint %s: %s", listener->endpoint->url, strerror(errno));
     listener->device = info.st_dev;
@@ -141,7 +143,8 @@ static int open_door(struct door *door, const struct listener *listener, struct 
     }
     shut_door(door);
     if (result == NNG_EADDRINUSE)
-        return error_set(error, ERROR_BUSY, "endpoint %s: is in use, by another lanced or another program", endpoint->url);
+        return error_set(error, ERROR_BUSY, "endpoint %s: is in use, by another lanced or another program",
+                         endpoint->url);
     return error_set(error, ERROR_IO, "endpoint %s: %s", endpoint->url, nng_strerror(result));
 }
 
@@ -227,9 +230,11 @@ static bool has_name(struct listener *listener)
         return true;
     }
     if (!listener->name_is_lost)
-        log_error(NULL, "endpoint %s: the socket of this name is not this lanced's any more (%s), so that nobody new finds it; it "
-                  "goes on for those that are connected", listener->endpoint->url,
-                  owner == OWNER_OTHER ? "another program took it" : error.text);
+        log_error(
+            NULL,
+            "endpoint %s: the socket of this name is not this lanced's any more (%s), so that nobody new finds it; it "
+            "goes on for those that are connected",
+            listener->endpoint->url, owner == OWNER_OTHER ? "another program took it" : error.text);
     listener->name_is_lost = true;
     return false;
 }

@@ -10,7 +10,8 @@
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/machine_memory.h"
 
-int model_choice_budget(uint64_t *budget_bytes, const struct options *options, uint64_t device_bytes, struct error *error)
+int model_choice_budget(uint64_t *budget_bytes, const struct options *options, uint64_t device_bytes,
+                        struct error *error)
 {
     uint64_t budget = device_bytes;
     if (budget == 0) {

@@ -25,7 +25,8 @@ struct model_facts {
 
 /* What the weights may take: the machine's memory without an eighth, or what the device has (`device_bytes` not 0); no
  * more than --memory, where that is given. UINT64_MAX when it is not known. ERROR_NO_MEMORY. */
-int model_choice_budget(uint64_t *budget_bytes, const struct options *options, uint64_t device_bytes, struct error *error);
+int model_choice_budget(uint64_t *budget_bytes, const struct options *options, uint64_t device_bytes,
+                        struct error *error);
 
 /* Look at one offered model. */
 void model_facts_read(struct model_facts *facts, const struct options *options, int index, uint64_t budget_bytes);

@@ -6,8 +6,9 @@
 const char *parameter_kind_name(enum parameter_kind kind)
 {
     static const char *const names[] = {
-        [PARAMETER_TEXT] = "text",     [PARAMETER_INTEGER] = "integer", [PARAMETER_WHOLE] = "whole", [PARAMETER_NUMBER] = "number",
-        [PARAMETER_FLAG] = "flag",     [PARAMETER_CHOICE] = "choice",   [PARAMETER_LIST] = "list"};
+        [PARAMETER_TEXT] = "text",     [PARAMETER_INTEGER] = "integer", [PARAMETER_WHOLE] = "whole",
+        [PARAMETER_NUMBER] = "number", [PARAMETER_FLAG] = "flag",       [PARAMETER_CHOICE] = "choice",
+        [PARAMETER_LIST] = "list"};
     return names[kind];
 }
 
@@ -42,7 +43,8 @@ static void add_defaults(cJSON *json, const struct parameter *parameter)
             json_add(json, "default", parameter_default_json(parameter, (enum lance_task)task));
         } else if (value != first) {
             others = others != NULL ? others : json_add_object(json, "defaults");
-            json_add(others, lance_task_name((enum lance_task)task), parameter_default_json(parameter, (enum lance_task)task));
+            json_add(others, lance_task_name((enum lance_task)task),
+                     parameter_default_json(parameter, (enum lance_task)task));
         }
     }
 }

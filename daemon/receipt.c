@@ -150,7 +150,8 @@ int receipt_encode(struct blob **out, const struct lance_request *request, const
     if (result->latent_state != NULL)
         add_tensor(tensors, &count, "latent_state", DTYPE_F32, result->latent_state, 5, latents_shape);
     if (result->token_ids != NULL)
-        add_tensor(tensors, &count, "token_ids", DTYPE_I32, result->token_ids, 1, (uint64_t[]){(uint64_t)result->tokens});
+        add_tensor(tensors, &count, "token_ids", DTYPE_I32, result->token_ids, 1,
+                   (uint64_t[]){(uint64_t)result->tokens});
 
     cJSON *envelope = envelope_json(request, result, facts);
     json_add(envelope, "tensors", tensors_json(tensors, count));

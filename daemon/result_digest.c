@@ -8,7 +8,8 @@ static void add(struct sha256 *sha, const char *text)
     sha256_add(sha, text, strlen(text));
 }
 
-void result_digest(const char *request, const char *model, const char *backend, const char *build, char hex[SHA256_HEX_BYTES])
+void result_digest(const char *request, const char *model, const char *backend, const char *build,
+                   char hex[SHA256_HEX_BYTES])
 {
     struct sha256 sha;
     sha256_start(&sha);

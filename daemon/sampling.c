@@ -43,7 +43,8 @@ static int read_fps(double *out, const cJSON *request, struct error *error)
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "fps");
     *out = cJSON_IsNumber(item) ? item->valuedouble : 0;
     if (item != NULL && !(cJSON_IsNumber(item) && *out >= SAMPLING_MIN_CLIP_FPS && *out <= SAMPLING_MAX_CLIP_FPS))
-        return error_set(error, ERROR_BAD_REQUEST, "fps: must be a number from %g to %g", SAMPLING_MIN_CLIP_FPS, SAMPLING_MAX_CLIP_FPS);
+        return error_set(error, ERROR_BAD_REQUEST, "fps: must be a number from %g to %g", SAMPLING_MIN_CLIP_FPS,
+                         SAMPLING_MAX_CLIP_FPS);
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* server.c: see server.h.
  *
  * Threads: nng's own threads, and the parking's (parking.h), run everything here; none ever waits for a client.
- * The socket is one nng REP socket with CONTEXTS contexts, each with a call of the service (service.h). Each is a little
- * state machine:
+ * The socket is one nng REP socket with CONTEXTS contexts, each with a call of the service (service.h). Each is a
+ * little state machine:
  *
  *     RECEIVING  nng has its aio. A request came: the service answers it (-> SENDING) or parks it
  *     parked     nng has nothing of it, until the service is to go on with it. Then: answer
@@ -158,7 +158,8 @@ static struct context *context_of(struct call *call)
     return (struct context *)((char *)call - offsetof(struct context, call));
 }
 
-/* A connection may end before its request is parked: on_pipe_gone remembers it first, then looks through the parked ones. */
+/* A connection may end before its request is parked: on_pipe_gone remembers it first, then looks through the parked
+ * ones. */
 static void park(struct call *call)
 {
     struct context *context = context_of(call);
@@ -312,15 +313,17 @@ int server_open(struct server **out, const struct options *options, struct servi
 void server_check(struct server *server)
 {
     bool ended_one = listener_check(server->listener);
-    /* nng 1.5 never finishes an ended connection, nor any after it, when it was closed between two reads of one message: it
-     * takes a client that sends several requests at once and hangs up without reading. Service goes on, but every connection that
-     * ends keeps its file descriptor. */
+    /* nng 1.5 never finishes an ended connection, nor any after it, when it was closed between two reads of one
+     * message: it takes a client that sends several requests at once and hangs up without reading. Service goes on, but
+     * every connection that ends keeps its file descriptor. */
     unsigned gone = connections_ended(&server->connections);
     server->checks_without_end = gone != server->gone_at_last_check ? 0 : server->checks_without_end + ended_one;
     server->gone_at_last_check = gone;
     if (ended_one && server->checks_without_end == STUCK_CHECKS)
-        log_warning(NULL, "ended connections are not cleaned up any more (a fault of nng 1.5 that a client set off by hanging up "
-                          "in the middle of a request); restart lanced when convenient");
+        log_warning(
+            NULL,
+            "ended connections are not cleaned up any more (a fault of nng 1.5 that a client set off by hanging up "
+            "in the middle of a request); restart lanced when convenient");
 }
 
 void server_close(struct server *server)

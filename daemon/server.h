@@ -7,8 +7,8 @@
 struct options;
 struct server;
 
-/* Listen at the options' endpoint, and bring the service what comes, from now on. Everything given must outlive the server.
- * Errors: ERROR_IO, ERROR_BUSY (address in use), ERROR_NO_MEMORY. */
+/* Listen at the options' endpoint, and bring the service what comes, from now on. Everything given must outlive the
+ * server. Errors: ERROR_IO, ERROR_BUSY (address in use), ERROR_NO_MEMORY. */
 int server_open(struct server **out, const struct options *options, struct service *service, struct error *error);
 
 /* To be called about once a second, by the thread that opened the server: see listener.h. */

@@ -22,8 +22,8 @@ int backend_of(const char *name)
 
 int isa_of(const char *name)
 {
-    static const char *const names[] = {"auto", "portable", "avx2", "avx512", "avx512-bf16", "amx", "avx512-bf16-emulated",
-                                        "amx-emulated"};
+    static const char *const names[] = {
+        "auto", "portable", "avx2", "avx512", "avx512-bf16", "amx", "avx512-bf16-emulated", "amx-emulated"};
     return find(name, names, sizeof names / sizeof *names);
 }
 
@@ -107,7 +107,8 @@ static int open_bf16(struct kernels **out, const struct backend_options *options
     if (isa != ISA_AUTO && isa < ISA_AVX512_BF16)
         return error_set(error, ERROR_BAD_REQUEST, "bf16 on the CPU needs AMX or AVX512-BF16, which the limit of its "
                          "instruction set (--isa, LANCED_ISA) leaves out");
-    int status = isa == ISA_AVX512_BF16 ? ERROR_UNSUPPORTED : kernels_cpu_open(out, options->threads, CPU_AMX_BF16, error);
+    int status =
+        isa == ISA_AVX512_BF16 ? ERROR_UNSUPPORTED : kernels_cpu_open(out, options->threads, CPU_AMX_BF16, error);
     if (status == ERROR_UNSUPPORTED && options->precision == PRECISION_BF16) {
         struct error second;
         status = kernels_cpu_open(out, options->threads, CPU_AVX512_BF16, &second);
@@ -140,7 +141,8 @@ static int open_cpu(struct kernels **out, const struct backend_options *options,
     return status;
 }
 
-int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda, struct error *error)
+int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda,
+                 struct error *error)
 {
     struct error unwanted;
     struct error *why = why_not_cuda ? why_not_cuda : &unwanted;

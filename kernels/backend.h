@@ -39,7 +39,8 @@ struct backend_options {
  * NULL) says why, its code being ERROR_NOT_FOUND when there is just no plugin; it is empty, with code 0, otherwise.
  * Errors: those of kernels_cpu_open and kernels_cuda_load; ERROR_BAD_REQUEST when LANCED_ISA names nothing known, or
  * the instruction set asked for has no bf16. */
-int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda, struct error *error);
+int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda,
+                 struct error *error);
 
 /* How many times as fast products would be than on `k`, which backend_open has opened with these options, in the bf16
  * that AUTO would take: measured in some ten milliseconds of one thread. 0 where the options decide on bf16 or against

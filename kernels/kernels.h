@@ -166,7 +166,8 @@ struct kernels {
     /* y [rows, out] = x [rows, in] W^T + bias, or y += that when `add`. */
     void (*linear)(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add);
     /* y[i] = x W[i]^T + bias for `count` matrices, at most LINEAR_GROUP, with the same in_features. */
-    void (*linear_group)(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows, act *const *y);
+    void (*linear_group)(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows,
+                         act *const *y);
     /* y [rows, in_features of table] = table[ids[row]]; ids are host memory, already range-checked. */
     void (*embed)(struct kernels *k, const struct linear *table, const int32_t *ids, int rows, act *y);
 

@@ -39,8 +39,10 @@ static int find(char *path, size_t size, struct error *error)
         if (snprintf(path, size, "%s%s/" PLUGIN, folder, places[i]) < (int)size && !access(path, R_OK))
             return 0;
     return error_set(error, ERROR_NOT_FOUND,
-                     "no CUDA plugin: " PLUGIN " is neither in %s nor in ../lib/lanced from there; build it with 'make cuda', "
-                     "or name it in LANCED_CUDA_PLUGIN", folder);
+                     "no CUDA plugin: " PLUGIN
+                     " is neither in %s nor in ../lib/lanced from there; build it with 'make cuda', "
+                     "or name it in LANCED_CUDA_PLUGIN",
+                     folder);
 }
 
 int kernels_cuda_load(struct kernels **out, int device, struct error *error)

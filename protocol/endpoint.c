@@ -71,22 +71,25 @@ int endpoint_resolve(struct endpoint *out, const char *given, struct error *erro
                              "endpoint: \"%s\" needs an absolute path, such as ipc:///run/lanced/lanced.ipc", given);
         size_t folder = (size_t)(strrchr(path, '/') - path);
         if (strlen(path) > longest || folder + ENDPOINT_OWN_NAME_BYTES > longest)
-            return error_set(error, ERROR_BAD_REQUEST, "endpoint: the socket path %s is too long (at most %zu bytes, %zu of them for "
-                             "its folder)", path, longest, longest - ENDPOINT_OWN_NAME_BYTES);
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "endpoint: the socket path %s is too long (at most %zu bytes, %zu of them for "
+                             "its folder)",
+                             path, longest, longest - ENDPOINT_OWN_NAME_BYTES);
         strcpy(out->path, path);
         return 0;
     }
     if (strncmp(given, "tcp://", 6) == 0) {
         const char *address = given + 6;
         if (!has_port(address))
-            return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" needs a host and a port, such as tcp://127.0.0.1:8471",
-                             given);
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "endpoint: \"%s\" needs a host and a port, such as tcp://127.0.0.1:8471", given);
         if (!is_loopback(address))
-            return error_set(error, ERROR_UNSUPPORTED,
-                             "endpoint: %s is not a loopback address. Without TLS, which this version does not have, lanced "
-                             "serves this machine only; to reach it from another one, forward the port: "
-                             "ssh -L 8471:127.0.0.1:8471 HOST",
-                             given);
+            return error_set(
+                error, ERROR_UNSUPPORTED,
+                "endpoint: %s is not a loopback address. Without TLS, which this version does not have, lanced "
+                "serves this machine only; to reach it from another one, forward the port: "
+                "ssh -L 8471:127.0.0.1:8471 HOST",
+                given);
         return 0;
     }
     return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" must begin with ipc:// or tcp://", given);
@@ -111,8 +114,8 @@ static bool is_private_folder(const struct stat *info)
 static int refuse_folder(const char *folder, struct error *error)
 {
     return error_set(error, ERROR_IO,
-                     "endpoint: %s must be a folder of yours that nobody else can enter; remove it, or: chmod 700 %s", folder,
-                     folder);
+                     "endpoint: %s must be a folder of yours that nobody else can enter; remove it, or: chmod 700 %s",
+                     folder, folder);
 }
 
 int endpoint_prepare(const struct endpoint *endpoint, struct error *error)

@@ -15,7 +15,9 @@ const struct known_parameter known_parameters[] = {
      .tasks = "t2i t2v i2v image_edit video_edit ",
      .accepted = "at most 65536 bytes",
      .usual = "",
-     .help = "what guidance leads away from: the unconditional branch has this text in the prompt's place, with the positions of a prompt of its own, whatever `uncond_positions` says; empty: no text at all, as the official script (only that has been trained)"},
+     .help = "what guidance leads away from: the unconditional branch has this text in the prompt's place, with the "
+             "positions of a prompt of its own, whatever `uncond_positions` says; empty: no text at all, as the "
+             "official script (only that has been trained)"},
     {.name = "system_prompt",
      .kind = KNOWN_TEXT,
      .tasks = "t2i t2v i2v image_edit video_edit x2t_image x2t_video ",
@@ -89,7 +91,8 @@ const struct known_parameter known_parameters[] = {
      .choices = (const char *const[]){"torch_cpu", "torch_cuda", "comfyui", "client", NULL},
      .accepted = "torch_cpu, torch_cuda, comfyui, client",
      .usual = "torch_cpu",
-     .help = "who draws the noise: PyTorch's CPU generator, its CUDA generator as the official script, KSampler's order of the CPU generator, or the client, with the tensor `noise`"},
+     .help = "who draws the noise: PyTorch's CPU generator, its CUDA generator as the official script, KSampler's "
+             "order of the CPU generator, or the client, with the tensor `noise`"},
     {.name = "uncond_positions",
      .kind = KNOWN_CHOICE,
      .tasks = "t2i t2v i2v image_edit video_edit ",
@@ -108,7 +111,9 @@ const struct known_parameter known_parameters[] = {
      .tasks = "t2i t2v i2v image_edit video_edit ",
      .accepted = "0.0001 to 1",
      .usual = "1",
-     .help = "strength, from near 0 (keep the latents) to 1 (ignore them): the steps are the last `num_inference_steps` of a schedule of `num_inference_steps` / `denoise` steps, rounded down, as with KSampler"},
+     .help = "strength, from near 0 (keep the latents) to 1 (ignore them): the steps are the last "
+             "`num_inference_steps` of a schedule of `num_inference_steps` / `denoise` steps, rounded down, as with "
+             "KSampler"},
     {.name = "start_step",
      .kind = KNOWN_INTEGER,
      .tasks = "t2i t2v i2v image_edit video_edit ",
@@ -136,10 +141,13 @@ const struct known_parameter known_parameters[] = {
     {.name = "resolution",
      .kind = KNOWN_TEXT,
      .tasks = "i2v image_edit video_edit x2t_image x2t_video encode ",
-     .choices = (const char *const[]){"image_256res", "image_512res", "image_768res", "video_192p", "video_360p", "video_480p", NULL},
+     .choices = (const char *const[]){"image_256res", "image_512res", "image_768res", "video_192p",
+                                      "video_360p", "video_480p", NULL},
      .accepted = "image_256res, image_512res, image_768res, video_192p, video_360p, video_480p",
      .usual = "video_480p for i2v, video_edit, x2t_video; image_768res for image_edit, x2t_image",
-     .help = "how large the source is worked on: a preset of the official script, HEIGHTxWIDTH with sides from 28 to 1152, or HEIGHTxWIDTH/HEIGHTxWIDTH with another size for the ViT; `encode` takes the source as it is unless it is given"},
+     .help = "how large the source is worked on: a preset of the official script, HEIGHTxWIDTH with sides from 28 to "
+             "1152, or HEIGHTxWIDTH/HEIGHTxWIDTH with another size for the ViT; `encode` takes the source as it is "
+             "unless it is given"},
     {.name = "source_latent_mean",
      .kind = KNOWN_FLAG,
      .tasks = "i2v image_edit video_edit encode ",

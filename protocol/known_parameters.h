@@ -1,5 +1,5 @@
-/* known_parameters.h: what a client in C knows of the parameters of `submit` without a daemon to ask: protocol/parameters.json
- * as a table. `make parameters` writes known_parameters.c from the engine's own table.
+/* known_parameters.h: what a client in C knows of the parameters of `submit` without a daemon to ask:
+ * protocol/parameters.json as a table. `make parameters` writes known_parameters.c from the engine's own table.
  *
  * Constant data; any thread.
  */

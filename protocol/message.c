@@ -27,7 +27,8 @@ static int parse_envelope(struct message *message, struct error *error)
     const char *text = safetensors_metadata(message->tensors, envelope_key);
     if (text == NULL)
         return error_set(error, ERROR_BAD_REQUEST,
-                         "message: the safetensors metadata has no entry \"%s\" holding the JSON envelope", envelope_key);
+                         "message: the safetensors metadata has no entry \"%s\" holding the JSON envelope",
+                         envelope_key);
     int status = json_parse(&message->envelope, text, strlen(text), &envelope_limits, "message: the envelope", error);
     if (status != 0)
         return status;

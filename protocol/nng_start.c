@@ -113,13 +113,17 @@ int nng_start(const char *program, struct error *error)
     pthread_t threads[NNG_MOST_PER_CPU + NNG_OTHER_THREADS + SPARE_THREADS];
     int reason = try_threads(wanted, threads, &started);
     if (reason != 0)
-        return error_set(error, ERROR_NO_MEMORY,
-                         "nng needs %d threads and some memory beside them; %d could be started: %s; raise the limit of "
-                         "processes (pids.max, ulimit -u) or of address space (ulimit -v)", wanted, started, strerror(reason));
+        return error_set(
+            error, ERROR_NO_MEMORY,
+            "nng needs %d threads and some memory beside them; %d could be started: %s; raise the limit of "
+            "processes (pids.max, ulimit -u) or of address space (ulimit -v)",
+            wanted, started, strerror(reason));
     program_name = program;
     int result = start_guarded(START_SECONDS + (unsigned)(TRIALS_PER_START * (clock_seconds() - began)));
     if (result != 0)
-        return error_set(error, ERROR_NO_MEMORY, "nng cannot start: %s; raise the limit of processes (pids.max, ulimit -u) "
-                         "or of address space (ulimit -v)", nng_strerror(result));
+        return error_set(error, ERROR_NO_MEMORY,
+                         "nng cannot start: %s; raise the limit of processes (pids.max, ulimit -u) "
+                         "or of address space (ulimit -v)",
+                         nng_strerror(result));
     return 0;
 }

@@ -87,7 +87,8 @@ static enum presence_of look(struct presence *presence)
  * this process lacks itself. */
 static bool says_nothing(int reason)
 {
-    return reason == EAGAIN || reason == EINTR || reason == EMFILE || reason == ENFILE || reason == ENOMEM || reason == ENOBUFS;
+    return reason == EAGAIN || reason == EINTR || reason == EMFILE || reason == ENFILE || reason == ENOMEM ||
+           reason == ENOBUFS;
 }
 
 enum presence_of presence_check(struct presence *presence, const struct endpoint *endpoint, int *reason)

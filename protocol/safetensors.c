@@ -139,7 +139,8 @@ int tensor_to_float(const struct tensor_view *tensor, float *out, struct error *
         }
         return 0;
     default:
-        return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\": has dtype %s where floating-point numbers are needed",
+        return error_set(error, ERROR_BAD_FILE,
+                         "tensor \"%.200s\": has dtype %s where floating-point numbers are needed",
                          tensor->name ? tensor->name : "", dtype_name(tensor->dtype));
     }
 }
@@ -229,7 +230,8 @@ static int read_tensor(const cJSON *entry, const uint8_t *payload, uint64_t payl
     const char *defect = NULL;
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL;
     if (!cJSON_IsObject(entry))
-        return error_set(error, ERROR_BAD_FILE, "%s: tensor \"%.200s\": not described by an object", what, tensor->name);
+        return error_set(error, ERROR_BAD_FILE, "%s: tensor \"%.200s\": not described by an object", what,
+                         tensor->name);
     for (const cJSON *field = entry->child; field; field = field->next) {
         const cJSON **place = !strcmp(field->string, "dtype")          ? &dtype
                               : !strcmp(field->string, "shape")        ? &shape
@@ -253,9 +255,10 @@ static int read_tensor(const cJSON *entry, const uint8_t *payload, uint64_t payl
     else if (!read_offsets(offsets, &begin, &end))
         defect = "has bad data_offsets";
     else if (end > payload_bytes)
-        return error_set(error, ERROR_BAD_FILE,
-                         "%s: tensor \"%.200s\": ends at byte %llu of the data, but the file has only %llu: it is truncated",
-                         what, tensor->name, (unsigned long long)end, (unsigned long long)payload_bytes);
+        return error_set(
+            error, ERROR_BAD_FILE,
+            "%s: tensor \"%.200s\": ends at byte %llu of the data, but the file has only %llu: it is truncated", what,
+            tensor->name, (unsigned long long)end, (unsigned long long)payload_bytes);
     else if (!tensor_size(tensor, &size) || size != end - begin)
         defect = "has a shape that does not fit its length in bytes";
     if (defect)
@@ -358,7 +361,8 @@ static int parse_header(struct safetensors *file, const char *what, struct error
     const uint8_t *payload = header + header_bytes;
     uint64_t payload_bytes = file->bytes - LENGTH_BYTES - header_bytes;
     if (header_bytes == 0 || header[0] != '{')
-        return error_set(error, ERROR_BAD_FILE, "%s: not a safetensors file (its header does not start with '{')", what);
+        return error_set(error, ERROR_BAD_FILE, "%s: not a safetensors file (its header does not start with '{')",
+                         what);
     char name[PATH_MAX + 40];
     snprintf(name, sizeof name, "%s: its safetensors header", what);
     int result = json_parse(&file->header, (const char *)header, (size_t)header_bytes, &header_limits, name, error);
@@ -544,7 +548,8 @@ int safetensors_header(void **out, uint64_t *out_bytes, const struct tensor_view
     uint8_t *header;
     int result = payload_size(tensors, count, &payload_bytes, error);
     if (!result)
-        result = make_header(&header, out_bytes, tensors, count, metadata_keys, metadata_values, metadata_count, 0, error);
+        result =
+            make_header(&header, out_bytes, tensors, count, metadata_keys, metadata_values, metadata_count, 0, error);
     if (!result)
         *out = header;
     return result;

@@ -18,12 +18,14 @@ struct transfer {
 };
 
 /* Begin a transfer: pieces are of limits.piece_bytes. */
-static int start(struct transfer *transfer, struct client *client, const struct transfer_watch *watch, struct error *error)
+static int start(struct transfer *transfer, struct client *client, const struct transfer_watch *watch,
+                 struct error *error)
 {
     *transfer = (struct transfer){.client = client, .watch = watch};
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(client), "limits");
     json_uint64(cJSON_GetObjectItemCaseSensitive(limits, "piece_bytes"), &transfer->piece_bytes);
-    return transfer->piece_bytes > 0 ? 0 : error_set(error, ERROR_INTERNAL, "the daemon does not say how large a piece is");
+    return transfer->piece_bytes > 0 ? 0
+                                     : error_set(error, ERROR_INTERNAL, "the daemon does not say how large a piece is");
 }
 
 static int tell(const struct transfer *transfer, struct error *error)
@@ -110,14 +112,15 @@ static bool read_range(const cJSON *range, const struct tensor_view *tensor, uin
 {
     uint64_t length;
     if (cJSON_GetArraySize(range) != 2 || !json_uint64(cJSON_GetArrayItem(range, 0), begin) ||
-        !json_uint64(cJSON_GetArrayItem(range, 1), &length) || *begin > tensor->bytes || length > tensor->bytes - *begin)
+        !json_uint64(cJSON_GetArrayItem(range, 1), &length) || *begin > tensor->bytes ||
+        length > tensor->bytes - *begin)
         return false;
     *end = *begin + length;
     return true;
 }
 
-static int put_missing(struct transfer *transfer, const char *blob, const struct tensor_view *tensor, const cJSON *missing,
-                       struct error *error)
+static int put_missing(struct transfer *transfer, const char *blob, const struct tensor_view *tensor,
+                       const cJSON *missing, struct error *error)
 {
     const cJSON *range;
     uint64_t begin, end;
@@ -206,7 +209,8 @@ static void add_named(cJSON *fields, const struct payloads *payloads)
 }
 
 /* Send those blobs that the daemon, refusing the request, says it lacks. */
-static int put_refused(struct transfer *transfer, const struct payloads *payloads, const cJSON *missing, struct error *error)
+static int put_refused(struct transfer *transfer, const struct payloads *payloads, const cJSON *missing,
+                       struct error *error)
 {
     bool wanted[MESSAGE_MAX_TENSORS] = {false};
     transfer->moved_bytes = transfer->total_bytes = 0;
@@ -227,11 +231,12 @@ static int put_refused(struct transfer *transfer, const struct payloads *payload
 static int submit(struct transfer *transfer, const cJSON *fields, const struct payloads *payloads, struct error *error)
 {
     for (int round = 0; round < ROUNDS; round++) {
-        int status = client_request(transfer->client, "submit", fields, payloads->inline_tensors, payloads->inline_count, NULL,
-                                    error);
+        int status = client_request(transfer->client, "submit", fields, payloads->inline_tensors,
+                                    payloads->inline_count, NULL, error);
         if (status != ERROR_NOT_FOUND)
             return status;
-        cJSON *missing = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(client_refusal(transfer->client), "missing_blobs"), true);
+        cJSON *missing =
+            cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(client_refusal(transfer->client), "missing_blobs"), true);
         if (missing != NULL)
             status = put_refused(transfer, payloads, missing, error);
         cJSON_Delete(missing);
@@ -249,7 +254,8 @@ int transfer_submit(struct client *client, const cJSON *fields, const struct ten
     if (status != 0)
         return status;
     if (count > MESSAGE_MAX_TENSORS)
-        return error_set(error, ERROR_TOO_LARGE, "submit: %zu tensors; at most %d are accepted", count, MESSAGE_MAX_TENSORS);
+        return error_set(error, ERROR_TOO_LARGE, "submit: %zu tensors; at most %d are accepted", count,
+                         MESSAGE_MAX_TENSORS);
     struct payloads *payloads = calloc(1, sizeof *payloads);
     if (payloads == NULL)
         return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
@@ -337,11 +343,12 @@ static int make_room(struct job_result *result, uint64_t *total_bytes, struct er
         struct tensor_view *tensor = &result->tensors[result->count];
         if (result->count == JOB_RESULT_MOST_TENSORS || !tensor_describe(tensor, entry) ||
             tensor->bytes >> TAG_OFFSET_BITS != 0)
-            return error_set(error, ERROR_INTERNAL, "result: tensor \"%.40s\" is described in a way that is not understood",
-                             entry->string);
+            return error_set(error, ERROR_INTERNAL,
+                             "result: tensor \"%.40s\" is described in a way that is not understood", entry->string);
         uint8_t *data = malloc(tensor->bytes > 0 ? tensor->bytes : 1);
         if (data == NULL)
-            return error_set(error, ERROR_NO_MEMORY, "result: out of memory for a tensor of %" PRIu64 " bytes", tensor->bytes);
+            return error_set(error, ERROR_NO_MEMORY, "result: out of memory for a tensor of %" PRIu64 " bytes",
+                             tensor->bytes);
         tensor->name = entry->string;
         tensor->data = result->data[result->count++] = data;
         *total_bytes += tensor->bytes;
@@ -349,8 +356,8 @@ static int make_room(struct job_result *result, uint64_t *total_bytes, struct er
     return 0;
 }
 
-int job_result_fetch(struct job_result **out, struct client *client, const char *job, const struct transfer_watch *watch,
-                     struct error *error)
+int job_result_fetch(struct job_result **out, struct client *client, const char *job,
+                     const struct transfer_watch *watch, struct error *error)
 {
     *out = NULL;
     struct transfer transfer;

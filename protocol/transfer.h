@@ -31,8 +31,8 @@ struct job_result;
 
 /* Fetch a job's result with all its tensors; close it with job_result_close. Errors as of
  * client_request, and ERROR_CANCELLED. */
-int job_result_fetch(struct job_result **out, struct client *client, const char *job, const struct transfer_watch *watch,
-                     struct error *error);
+int job_result_fetch(struct job_result **out, struct client *client, const char *job,
+                     const struct transfer_watch *watch, struct error *error);
 void job_result_close(struct job_result *result); /* NULL is allowed */
 
 /* Belong to the result. */

@@ -55,17 +55,21 @@ int job_memory_check_fit(const struct lance_memory *memory, const struct lance_m
     const uint64_t limit = model->memory_limit_bytes, need = job_memory_need(memory, model);
     const uint64_t host_limit = model->host_limit_bytes, host_need = memory->host_bytes;
     if (!model->kernels->host_memory && host_limit && host_need > host_limit)
-        return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of the host's memory beside the GPU's; the limit is %.1f MB. "
-                         "Ask for a smaller size, fewer frames or a smaller batch", (double)host_need / 1e6, (double)host_limit / 1e6);
+        return error_set(error, ERROR_TOO_LARGE,
+                         "the job needs %.1f MB of the host's memory beside the GPU's; the limit is %.1f MB. "
+                         "Ask for a smaller size, fewer frames or a smaller batch",
+                         (double)host_need / 1e6, (double)host_limit / 1e6);
     if (!limit || need <= limit)
         return 0;
-    return error_set(error, ERROR_TOO_LARGE, "the job needs %.1f MB of memory beside the weights; the limit is %.1f MB. Ask for a "
-                     "smaller size, fewer frames or a smaller batch", (double)need / 1e6, (double)limit / 1e6);
+    return error_set(error, ERROR_TOO_LARGE,
+                     "the job needs %.1f MB of memory beside the weights; the limit is %.1f MB. Ask for a "
+                     "smaller size, fewer frames or a smaller batch",
+                     (double)need / 1e6, (double)limit / 1e6);
 }
 
 /* The memory of a request's job, which is not started. */
-static int plan_request(const struct lance_model *model, const struct lance_request *request, struct lance_memory *memory,
-                        struct error *error)
+static int plan_request(const struct lance_model *model, const struct lance_request *request,
+                        struct lance_memory *memory, struct error *error)
 {
     struct job job = {.model = (struct lance_model *)(uintptr_t)model, .kernels = model->kernels, .request = *request};
     struct job_memory all;

@@ -277,8 +277,8 @@ int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, str
  * saved in. `state` may come from anywhere and is not needed afterwards. Errors beside those of lance_job_start:
  * ERROR_BAD_FILE (damaged), ERROR_UNSUPPORTED (of another build, backend or model), ERROR_BAD_REQUEST (of another
  * request; of other payloads the first stage's end tells). */
-int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request, const void *state,
-                     size_t bytes, struct error *error);
+int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
+                     const void *state, size_t bytes, struct error *error);
 
 /* Release everything the job holds, finished or not. NULL is allowed. */
 void lance_job_close(struct lance_job *job);

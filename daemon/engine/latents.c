@@ -20,17 +20,19 @@
 
 /* ---- checks ---- */
 
-static int check_shape(const char *name, const struct lance_latents *given, int batch, int channels, struct token_grid grid,
-                       struct error *error)
+static int check_shape(const char *name, const struct lance_latents *given, int batch, int channels,
+                       struct token_grid grid, struct error *error)
 {
     const bool fits = (given->batch == batch || (channels == 1 && given->batch == 1)) && given->channels == channels &&
                       given->frames == grid.frames && given->height == grid.height && given->width == grid.width;
     if (fits)
         return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "%s are [%d, %d, %d, %d, %d]; this job takes [%s%d, %d, %d, %d, %d] (batch, channels, "
-                     "latent frames, rows, columns; a cell is %d x %d pixels)", name, given->batch, given->channels,
-                     given->frames, given->height, given->width, channels == 1 && batch > 1 ? "1 or " : "", batch, channels,
-                     grid.frames, grid.height, grid.width, VAE_SPATIAL_STRIDE, VAE_SPATIAL_STRIDE);
+    return error_set(error, ERROR_BAD_REQUEST,
+                     "%s are [%d, %d, %d, %d, %d]; this job takes [%s%d, %d, %d, %d, %d] (batch, channels, "
+                     "latent frames, rows, columns; a cell is %d x %d pixels)",
+                     name, given->batch, given->channels, given->frames, given->height, given->width,
+                     channels == 1 && batch > 1 ? "1 or " : "", batch, channels, grid.frames, grid.height, grid.width,
+                     VAE_SPATIAL_STRIDE, VAE_SPATIAL_STRIDE);
 }
 
 static size_t values_of(const struct lance_latents *l)
@@ -46,20 +48,26 @@ static int check_mask(const struct lance_request *r, struct error *error)
     for (size_t i = 0; i < count; i++) {
         const float m = mask->values[i];
         if (!(m >= 0 && m <= 1))
-            return error_set(error, ERROR_BAD_REQUEST, "latent_mask: value %zu of %zu is %g; accepted are numbers from 0 (keep) to 1 "
-                             "(generate)", i, count, (double)m);
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "latent_mask: value %zu of %zu is %g; accepted are numbers from 0 (keep) to 1 "
+                             "(generate)",
+                             i, count, (double)m);
         if (!r->add_noise && m != 0 && m != 1)
-            return error_set(error, ERROR_BAD_REQUEST, "latent_mask: value %zu of %zu is %g; without add_noise accepted are only 0 "
-                             "(keep) and 1 (generate)", i, count, (double)m);
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "latent_mask: value %zu of %zu is %g; without add_noise accepted are only 0 "
+                             "(keep) and 1 (generate)",
+                             i, count, (double)m);
         generates |= m != 0;
     }
     if (!generates)
-        return error_set(error, ERROR_BAD_REQUEST, "latent_mask is 0 everywhere, which leaves nothing to generate; accepted are masks "
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "latent_mask is 0 everywhere, which leaves nothing to generate; accepted are masks "
                          "with values from 0 (keep) to 1 (generate)");
     return 0;
 }
 
-int latents_check(struct token_grid target, const struct lance_model *model, const struct lance_request *r, struct error *error)
+int latents_check(struct token_grid target, const struct lance_model *model, const struct lance_request *r,
+                  struct error *error)
 {
     const int channels = model->latent_tokens ? latent_tokens_channels(model->latent_tokens) : 0;
     int code = 0;
@@ -67,7 +75,8 @@ int latents_check(struct token_grid target, const struct lance_model *model, con
         code = check_shape("latents", r->latents, r->batch_size, channels, target, error);
     if (!code && r->latent_state)
         code = check_shape("latent_state", r->latent_state, r->batch_size, channels, target, error);
-    if (!code && r->latent_mask && !(code = check_shape("latent_mask", r->latent_mask, r->batch_size, 1, target, error)))
+    if (!code && r->latent_mask &&
+        !(code = check_shape("latent_mask", r->latent_mask, r->batch_size, 1, target, error)))
         code = check_mask(r, error);
     return code;
 }
@@ -85,7 +94,8 @@ int latents_kept_frames(const struct lance_latents *mask)
 
 /* ---- layouts ---- */
 
-void latents_frame_rows(const float *values, size_t cells, size_t channels, size_t first_cell, size_t count, float *rows)
+void latents_frame_rows(const float *values, size_t cells, size_t channels, size_t first_cell, size_t count,
+                        float *rows)
 {
     for (size_t cell = 0; cell < count; cell++)
         for (size_t c = 0; c < channels; c++)
@@ -119,7 +129,8 @@ static int copy_mask(struct latents *l, const struct lance_latents *mask, struct
     if (!l->mask || !l->kept || !l->kept_noise)
         return error_set(error, ERROR_NO_MEMORY, "no memory for a mask of %zu cells", rows);
     for (size_t item = 0; item < l->batch; item++)
-        memcpy(l->mask + item * l->cells, mask->values + (mask->batch == 1 ? 0 : item * l->cells), l->cells * sizeof *l->mask);
+        memcpy(l->mask + item * l->cells, mask->values + (mask->batch == 1 ? 0 : item * l->cells),
+               l->cells * sizeof *l->mask);
     return 0;
 }
 
@@ -134,8 +145,8 @@ static float noised(float x0, float noise, float t)
 }
 
 /* What the client's latents say of a row: x0, or x_t where they are noisy. */
-static void given_row(const struct latents *l, const struct lance_model *model, const struct lance_request *r, size_t row,
-                      float *values)
+static void given_row(const struct latents *l, const struct lance_model *model, const struct lance_request *r,
+                      size_t row, float *values)
 {
     const size_t channels = l->channels, item = row / l->cells * l->cells * channels, cell = row % l->cells;
     const float t = r->add_noise || is_clean(l, row) ? 0 : l->first_t;
@@ -181,7 +192,8 @@ int latents_open(struct latents *l, const struct lance_model *model, const struc
     return r->latent_mask ? copy_mask(l, r->latent_mask, error) : 0;
 }
 
-void latents_start(struct latents *l, const struct lance_model *model, const struct lance_request *r, int item, float *x)
+void latents_start(struct latents *l, const struct lance_model *model, const struct lance_request *r, int item,
+                   float *x)
 {
     const size_t channels = l->channels, first = (size_t)item * l->cells;
     float *given = l->scratch + 3 * channels;

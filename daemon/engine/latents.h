@@ -40,17 +40,19 @@ uint64_t latents_bytes(const struct latents_shape *shape, int channels, bool mas
 void latents_free(struct latents *latents);
 
 /* `x` [cells, channels] has the noise of batch item `item`, and becomes what its sampling starts from. */
-void latents_start(struct latents *latents, const struct lance_model *model, const struct lance_request *request, int item,
-                   float *x);
+void latents_start(struct latents *latents, const struct lance_model *model, const struct lance_request *request,
+                   int item, float *x);
 
 /* After a step to time t, put what the mask keeps back into x, noised to t. */
 void latents_keep(const struct latents *latents, float t, float *x);
 
 /* The result of x: raw, and where noise is left, what makes going on exact (`state` may be NULL otherwise). */
-void latents_finish(const struct latents *latents, const struct lance_model *model, const float *x, float *raw, float *state);
+void latents_finish(const struct latents *latents, const struct lance_model *model, const float *x, float *raw,
+                    float *state);
 
 /* Of one item's values, channels first [channels, cells], the rows [count, channels] of the cells from first_cell
  * on. */
-void latents_frame_rows(const float *values, size_t cells, size_t channels, size_t first_cell, size_t count, float *rows);
+void latents_frame_rows(const float *values, size_t cells, size_t channels, size_t first_cell, size_t count,
+                        float *rows);
 
 #endif

@@ -28,9 +28,11 @@ static void name_of(const char *path, char *name, size_t size)
 
 static int open_parts(struct lance_model *m, const struct lance_model_options *options, struct error *error)
 {
-    const struct checkpoint_options files = {
-        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path, .identifies = true,
-        .cache_folder = options->cache_folder};
+    const struct checkpoint_options files = {.model_dir = options->model_dir,
+                                             .vae_path = options->vae_path,
+                                             .vit_path = options->vit_path,
+                                             .identifies = true,
+                                             .cache_folder = options->cache_folder};
     int code = checkpoint_open(&m->checkpoint, &files, error);
     if (code)
         return code;

@@ -81,8 +81,8 @@ void parameters_set_defaults(struct lance_request *request);
  * with the name, the value and what is accepted. Of one for other tasks, or of the source, nothing is said. */
 int parameter_check(const struct parameter *parameter, const struct lance_request *request, struct error *error);
 
-/* Add a line "task NAME" and one, "NAME VALUE", for every parameter of the request's task in the order of their names, as
- * PROTOCOL.md has them under "The digest of a job". */
+/* Add a line "task NAME" and one, "NAME VALUE", for every parameter of the request's task in the order of their names,
+ * as PROTOCOL.md has them under "The digest of a job". */
 void parameters_hash(struct sha256 *sha, const struct lance_request *request);
 
 #endif

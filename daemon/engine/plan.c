@@ -12,10 +12,12 @@
 
 static int check_prepared(const struct job_plan *plan, struct picture_size size, struct error *error)
 {
-    if (size.height <= LANCE_MAX_PREPARED_SIDE && size.width <= LANCE_MAX_PREPARED_SIDE && size.height >= 28 && size.width >= 28)
+    if (size.height <= LANCE_MAX_PREPARED_SIDE && size.width <= LANCE_MAX_PREPARED_SIDE && size.height >= 28 &&
+        size.width >= 28)
         return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "resolution %s makes the source %d x %d; accepted are sides from 28 to %d",
-                     plan->resolution, size.width, size.height, LANCE_MAX_PREPARED_SIDE);
+    return error_set(error, ERROR_BAD_REQUEST,
+                     "resolution %s makes the source %d x %d; accepted are sides from 28 to %d", plan->resolution,
+                     size.width, size.height, LANCE_MAX_PREPARED_SIDE);
 }
 
 /* "": as it is. */
@@ -48,7 +50,8 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
     plan->sees = task_answers(r->task) || task_edits(r->task);
     plan->encodes = !task_answers(r->task);
     if (plan->sees) {
-        if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VIT, source->height, source->width, &plan->vit_size, error)) ||
+        if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VIT, source->height, source->width, &plan->vit_size,
+                                   error)) ||
             (code = check_prepared(plan, plan->vit_size, error)))
             return code;
         plan->vit_grid = (struct vit_grid){(plan->source_frames + 1) / 2, plan->vit_size.height / PICTURE_VIT_PATCH,
@@ -59,12 +62,13 @@ static int plan_source(struct job_plan *plan, const struct lance_request *r, str
         if (!*plan->resolution)
             plan->vae_size = (struct picture_size){source->height - source->height % VAE_SPATIAL_STRIDE,
                                                    source->width - source->width % VAE_SPATIAL_STRIDE};
-        else if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VAE, source->height, source->width, &plan->vae_size,
-                                        error)) ||
+        else if ((code = picture_bucket(plan->resolution, PICTURE_FOR_VAE, source->height, source->width,
+                                        &plan->vae_size, error)) ||
                  (code = check_prepared(plan, plan->vae_size, error)))
             return code;
-        plan->encoded = (struct token_grid){vae_latent_frames(plan->source_frames), plan->vae_size.height / VAE_SPATIAL_STRIDE,
-                                            plan->vae_size.width / VAE_SPATIAL_STRIDE};
+        plan->encoded =
+            (struct token_grid){vae_latent_frames(plan->source_frames), plan->vae_size.height / VAE_SPATIAL_STRIDE,
+                                plan->vae_size.width / VAE_SPATIAL_STRIDE};
     }
     return 0;
 }
@@ -83,7 +87,8 @@ static void plan_target(struct job_plan *plan, const struct lance_request *r)
     }
     int height = r->height > 0 ? r->height : LANCE_DEFAULT_SIDE, width = r->width > 0 ? r->width : LANCE_DEFAULT_SIDE;
     int frames = r->task == LANCE_T2I ? 1 : r->num_frames;
-    plan->target = (struct token_grid){vae_latent_frames(frames), height / VAE_SPATIAL_STRIDE, width / VAE_SPATIAL_STRIDE};
+    plan->target =
+        (struct token_grid){vae_latent_frames(frames), height / VAE_SPATIAL_STRIDE, width / VAE_SPATIAL_STRIDE};
     if (r->task == LANCE_I2V) {
         plan->target.height = plan->encoded.height;
         plan->target.width = plan->encoded.width;
@@ -154,7 +159,8 @@ static int plan_schedule(struct job_plan *plan, const struct lance_request *r, s
     for (int i = 0; i < plan->steps; i++)
         plan->guided |= sampler_is_guided(plan->timesteps[i], r->guidance_scale, r->guidance_interval);
     if (!r->add_noise && plan->timesteps[0] == 1.0f)
-        return error_set(error, ERROR_BAD_REQUEST, "add_noise is false at start_step 0, where latents are all noise; accepted are a "
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "add_noise is false at start_step 0, where latents are all noise; accepted are a "
                          "start_step from 1 on or denoise below 1, or add_noise");
     return 0;
 }
@@ -181,15 +187,19 @@ static void plan_passes(struct job_plan *plan, const struct lance_request *r)
 }
 
 /* The passes of the VAE, rehearsed once. */
-static int plan_vae(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r, struct error *error)
+static int plan_vae(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r,
+                    struct error *error)
 {
     const struct token_grid from = plan->encoded, to = plan->target;
     plan->decodes = r->task == LANCE_DECODE || (task_samples(r->task) && r->decode);
-    int code = plan->encodes ? vae_encode_cost(model->vae, from.frames, from.height, from.width, &plan->encoding, error) : 0;
-    return code || !plan->decodes ? code : vae_decode_cost(model->vae, to.frames, to.height, to.width, &plan->decoding, error);
+    int code =
+        plan->encodes ? vae_encode_cost(model->vae, from.frames, from.height, from.width, &plan->encoding, error) : 0;
+    return code || !plan->decodes ? code
+                                  : vae_decode_cost(model->vae, to.frames, to.height, to.width, &plan->decoding, error);
 }
 
-int job_plan_make(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r, struct error *error)
+int job_plan_make(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r,
+                  struct error *error)
 {
     *plan = (struct job_plan){0};
     int code = task_has_source(r->task) ? plan_source(plan, r, error) : 0;

@@ -184,7 +184,8 @@ uint64_t preview_bytes(const struct lance_model *m)
     return cost.device_bytes;
 }
 
-void preview_paint(const struct preview_colours *colours, int channels, const float *latents, size_t cells, uint8_t *rgb)
+void preview_paint(const struct preview_colours *colours, int channels, const float *latents, size_t cells,
+                   uint8_t *rgb)
 {
     for (size_t cell = 0; cell < cells; cell++)
         for (int c = 0; c < 3; c++) {

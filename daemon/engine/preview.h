@@ -13,7 +13,8 @@ uint64_t preview_bytes(const struct lance_model *model);
 
 /* RGB of normalised latents [cells, channels]. preview_make takes the model's colours, and fits them first if need
  * be. */
-void preview_paint(const struct preview_colours *colours, int channels, const float *latents, size_t cells, uint8_t *rgb);
+void preview_paint(const struct preview_colours *colours, int channels, const float *latents, size_t cells,
+                   uint8_t *rgb);
 int preview_make(struct lance_model *model, const float *latents, size_t cells, uint8_t *rgb, struct error *error);
 
 #endif

@@ -19,7 +19,8 @@ static int check_integer(const char *name, long long value, long long low, long 
 {
     if (value >= low && value <= high)
         return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "%s is %lld; accepted are integers from %lld to %lld", name, value, low, high);
+    return error_set(error, ERROR_BAD_REQUEST, "%s is %lld; accepted are integers from %lld to %lld", name, value, low,
+                     high);
 }
 
 static int check_task(const struct lance_model *model, const struct lance_request *r, struct error *error)
@@ -33,8 +34,8 @@ static int check_task(const struct lance_model *model, const struct lance_reques
     const char *missing = task_answers(r->task) || model->latent_tokens
                               ? "ViT (Qwen2.5-VL-ViT beside the model, or vit_model.* in it)"
                               : checkpoint_lacks_for_generation(model->checkpoint);
-    return error_set(error, ERROR_UNSUPPORTED, "task %s is not offered by model %s; missing: %s", lance_task_name(r->task),
-                     info.name, missing);
+    return error_set(error, ERROR_UNSUPPORTED, "task %s is not offered by model %s; missing: %s",
+                     lance_task_name(r->task), info.name, missing);
 }
 
 static int check_text(const struct lance_request *r, struct error *error)
@@ -62,7 +63,8 @@ static int check_fps(double fps, struct error *error)
     const struct parameter *p = parameter_find(lance_parameters, "fps");
     if (fps >= p->low && fps <= p->high)
         return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "fps of the source is %g; accepted are numbers from %g to %g", fps, p->low, p->high);
+    return error_set(error, ERROR_BAD_REQUEST, "fps of the source is %g; accepted are numbers from %g to %g", fps,
+                     p->low, p->high);
 }
 
 static int check_source(const struct lance_request *r, struct error *error)
@@ -70,7 +72,8 @@ static int check_source(const struct lance_request *r, struct error *error)
     const struct lance_media *s = r->source;
     if (!task_has_source(r->task)) {
         if (s)
-            return error_set(error, ERROR_BAD_REQUEST, "source is given, but task %s takes none", lance_task_name(r->task));
+            return error_set(error, ERROR_BAD_REQUEST, "source is given, but task %s takes none",
+                             lance_task_name(r->task));
         return 0;
     }
     if (!s || !s->pixels)
@@ -97,7 +100,8 @@ static int check_latents(const struct lance_request *r, struct error *error)
     const struct lance_latents *l = r->latents;
     const bool takes = task_samples(r->task) || r->task == LANCE_DECODE;
     if ((l || r->latent_state || r->latent_mask) && !takes)
-        return error_set(error, ERROR_BAD_REQUEST, "latents are given, but task %s takes none", lance_task_name(r->task));
+        return error_set(error, ERROR_BAD_REQUEST, "latents are given, but task %s takes none",
+                         lance_task_name(r->task));
     if (r->task == LANCE_DECODE && (r->latent_state || r->latent_mask))
         return error_set(error, ERROR_BAD_REQUEST, "latent_%s is given, but task decode takes only latents",
                          r->latent_state ? "state" : "mask");
@@ -122,8 +126,10 @@ static int check_steps(const struct lance_request *r, struct error *error)
     const int last = r->end_step < r->num_inference_steps ? r->end_step : r->num_inference_steps;
     if (r->start_step >= 0 && r->start_step < last)
         return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "start_step is %d and end_step is %d of num_inference_steps %d; accepted is a "
-                     "start_step from 0 to %d", r->start_step, r->end_step, r->num_inference_steps, last - 1);
+    return error_set(error, ERROR_BAD_REQUEST,
+                     "start_step is %d and end_step is %d of num_inference_steps %d; accepted is a "
+                     "start_step from 0 to %d",
+                     r->start_step, r->end_step, r->num_inference_steps, last - 1);
 }
 
 /* What several parameters of a task that denoises have to say together. An interval whose ends are the same is no
@@ -132,8 +138,8 @@ static int check_sampling(const struct lance_request *r, struct error *error)
 {
     const double low = r->guidance_interval[0], high = r->guidance_interval[1];
     if (low > high)
-        return error_set(error, ERROR_BAD_REQUEST, "guidance_interval is [%g, %g]; accepted is [low, high] with low not above high",
-                         low, high);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "guidance_interval is [%g, %g]; accepted is [low, high] with low not above high", low, high);
     if (r->noise_source == LANCE_NOISE_CLIENT && !r->noise)
         return error_set(error, ERROR_BAD_REQUEST, "noise is missing; noise_source \"client\" needs it");
     return check_steps(r, error);
@@ -142,7 +148,8 @@ static int check_sampling(const struct lance_request *r, struct error *error)
 static int check_size(const struct lance_request *r, struct error *error)
 {
     if ((r->width == 0) != (r->height == 0))
-        return error_set(error, ERROR_BAD_REQUEST, "width is %d and height is %d; give both or neither", r->width, r->height);
+        return error_set(error, ERROR_BAD_REQUEST, "width is %d and height is %d; give both or neither", r->width,
+                         r->height);
     struct picture_size size;
     if (task_has_source(r->task) && r->width == 0 && r->resolution)
         return picture_bucket(r->resolution, PICTURE_FOR_VAE, r->source->height, r->source->width, &size, error);

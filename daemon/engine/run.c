@@ -76,8 +76,10 @@ static int admit(struct lance_job *job, struct error *error)
     if (code)
         return code;
     if (limit && model->promised_bytes + bytes > limit)
-        return error_set(error, ERROR_BUSY, "the job needs %.1f MB of memory; other jobs hold %.1f of %.1f MB. Try again "
-                         "when they are done", (double)bytes / 1e6, (double)model->promised_bytes / 1e6, (double)limit / 1e6);
+        return error_set(error, ERROR_BUSY,
+                         "the job needs %.1f MB of memory; other jobs hold %.1f of %.1f MB. Try again "
+                         "when they are done",
+                         (double)bytes / 1e6, (double)model->promised_bytes / 1e6, (double)limit / 1e6);
     job->promised_bytes = bytes;
     model->promised_bytes += bytes;
     return 0;
@@ -119,8 +121,8 @@ static int open_prefix(struct lance_job *job, struct error *error)
 {
     struct job *j = &job->job;
     const uint64_t before = memory_of_jobs(job);
-    int code = prefix_open(&j->left.prefix, j->model->decoder, j->model->latent_tokens, j->kernels, j->model->prefix_cache,
-                           &j->plan.prefix, error);
+    int code = prefix_open(&j->left.prefix, j->model->decoder, j->model->latent_tokens, j->kernels,
+                           j->model->prefix_cache, &j->plan.prefix, error);
     if (code)
         return code;
     const uint64_t found_bytes = memory_of_jobs(job) - before;
@@ -165,7 +167,10 @@ static void list_stages(struct lance_job *job)
         const int steps = kind->steps(&job->job);
         if (steps == 0 || (job->job.prepared && resumed && resumed->stage == STAGE_DECODE && i < STAGE_DECODE))
             continue;
-        job->stages[job->stage_count++] = (struct listed_stage){i, steps, kind->size ? kind->size(&job->job) : i == STAGE_PREPARE ? 0 : steps};
+        job->stages[job->stage_count++] = (struct listed_stage){i, steps,
+                                                                kind->size           ? kind->size(&job->job)
+                                                                : i == STAGE_PREPARE ? 0
+                                                                                     : steps};
         job->total_steps += steps;
     }
 }
@@ -192,7 +197,8 @@ static int end_preparing(struct lance_job *job, struct error *error)
 
 /* ---- start ---- */
 
-static struct lance_job *job_new(struct lance_model *model, const struct lance_request *request, const struct job_plan *plan)
+static struct lance_job *job_new(struct lance_model *model, const struct lance_request *request,
+                                 const struct job_plan *plan)
 {
     struct lance_job *job = calloc(1, sizeof *job);
     if (!job)
@@ -238,7 +244,8 @@ static struct state_sizes state_sizes_of(const struct lance_job *job)
     const struct job *j = &job->job;
     const struct handover_sizes sizes = handover_sizes_of(j);
     const int known = tokenizer_size(j->model->tokenizer), vocabulary = decoder_vocab_size(j->model->decoder);
-    struct state_sizes s = {.latents = (size_t)sizes.x / sizeof(float), .encoded = (size_t)sizes.encoded / sizeof(float)};
+    struct state_sizes s = {.latents = (size_t)sizes.x / sizeof(float),
+                            .encoded = (size_t)sizes.encoded / sizeof(float)};
     if (task_answers(j->request.task)) {
         s.tokens = j->request.max_new_tokens;
         s.token_ids = known < vocabulary ? known : vocabulary;
@@ -306,8 +313,8 @@ int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, str
     return code;
 }
 
-int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request, const void *state,
-                     size_t bytes, struct error *error)
+int lance_job_resume(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
+                     const void *state, size_t bytes, struct error *error)
 {
     int code = lance_job_start(out, model, request, error);
     if (code)
@@ -440,7 +447,8 @@ static void move_on(struct lance_job *job)
 int lance_job_step(struct lance_job *job, struct lance_progress *progress, struct error *error)
 {
     if (job->failed || job->finished)
-        return job->finished ? LANCE_STEP_DONE : error_set(error, ERROR_INTERNAL, "the job has failed and can only be closed");
+        return job->finished ? LANCE_STEP_DONE
+                             : error_set(error, ERROR_INTERNAL, "the job has failed and can only be closed");
     struct kernels *k = job->job.kernels;
     const double start = clock_seconds();
     k->watch(k, &job->aborted);
@@ -489,7 +497,8 @@ static int clean_latents(const struct lance_job *job, float *clean, struct error
     return 0;
 }
 
-int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, int *height, int *width, struct error *error)
+int lance_job_preview(struct lance_job *job, const uint8_t **rgb, int *frames, int *height, int *width,
+                      struct error *error)
 {
     struct job *j = &job->job;
     const size_t cells = job_target_cells(j);

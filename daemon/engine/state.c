@@ -44,11 +44,12 @@ void job_state_free(struct job_state *s)
 static struct tensor_view view_of(const char *name, enum dtype dtype, uint64_t elements, const void *data)
 {
     return (struct tensor_view){
-        .name = name, .dtype = dtype, .dimensions = 1, .shape = {elements}, .data = data, .bytes = elements * dtype_bytes(dtype)};
+        .name = name, .dtype = dtype, .dimensions = 1, .shape = {elements}, .data = data,
+            .bytes = elements * dtype_bytes(dtype)};
 }
 
-int job_state_write(const struct job_state *state, const struct state_identity *identity, const struct state_sizes *sizes,
-                    void **out, size_t *bytes, struct error *error)
+int job_state_write(const struct job_state *state, const struct state_identity *identity,
+                    const struct state_sizes *sizes, void **out, size_t *bytes, struct error *error)
 {
     struct job_state copy = *state;
     struct part parts[PARTS];
@@ -65,7 +66,8 @@ int job_state_write(const struct job_state *state, const struct state_identity *
     snprintf(token_count, sizeof token_count, "%d", state->token_count);
     snprintf(text_bytes, sizeof text_bytes, "%lld", (long long)state->text_bytes);
     snprintf(items, sizeof items, "%d", state->items);
-    const char *const keys[] = {"lanced", "build", "backend", "model", "request", "inputs", "stage", "step", "tokens", "text_bytes", "items"};
+    const char *const keys[] = {"lanced", "build", "backend", "model",      "request", "inputs",
+                                "stage",  "step",  "tokens",  "text_bytes", "items"};
     const char *const values[] = {format,           identity->build,  identity->backend,
                                   identity->model,  identity->request, identity->inputs,
                                   lance_stage_name(state->stage), step, token_count, text_bytes, items};
@@ -79,7 +81,8 @@ int job_state_write(const struct job_state *state, const struct state_identity *
 
 static int damaged(struct error *error, const char *what)
 {
-    return error_set(error, ERROR_BAD_FILE, "state: %s is missing or not of this job's size; the file is damaged", what);
+    return error_set(error, ERROR_BAD_FILE, "state: %s is missing or not of this job's size; the file is damaged",
+                     what);
 }
 
 static int read_number(const struct safetensors *file, const char *key, int64_t most, int64_t *out, struct error *error)
@@ -88,8 +91,8 @@ static int read_number(const struct safetensors *file, const char *key, int64_t 
     char *end = NULL;
     const long long value = text && *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : -1;
     if (!end || *end || value < 0 || value > most)
-        return error_set(error, ERROR_BAD_FILE, "state: %s is \"%.40s\"; a number from 0 to %lld is needed", key, text ? text : "",
-                         (long long)most);
+        return error_set(error, ERROR_BAD_FILE, "state: %s is \"%.40s\"; a number from 0 to %lld is needed", key,
+                         text ? text : "", (long long)most);
     *out = value;
     return 0;
 }
@@ -109,7 +112,8 @@ static int check_identity(const struct safetensors *file, struct state_identity 
     const char *form = safetensors_metadata(file, "lanced"), *inputs = safetensors_metadata(file, "inputs");
     int code;
     if (!form || strcmp(form, format) != 0)
-        return error_set(error, ERROR_BAD_FILE, "state: not a job's state (\"%.40s\" where \"%s\" is needed)", form ? form : "", format);
+        return error_set(error, ERROR_BAD_FILE, "state: not a job's state (\"%.40s\" where \"%s\" is needed)",
+                         form ? form : "", format);
     if ((code = check_same(file, "build", identity->build, ERROR_UNSUPPORTED, error)) ||
         (code = check_same(file, "backend", identity->backend, ERROR_UNSUPPORTED, error)) ||
         (code = check_same(file, "model", identity->model, ERROR_UNSUPPORTED, error)) ||
@@ -122,7 +126,8 @@ static int check_identity(const struct safetensors *file, struct state_identity 
 }
 
 /* Where the job was, and how much of it there is. */
-static int read_place(struct job_state *s, const struct safetensors *file, const struct state_sizes *sizes, struct error *error)
+static int read_place(struct job_state *s, const struct safetensors *file, const struct state_sizes *sizes,
+                      struct error *error)
 {
     const char *name = safetensors_metadata(file, "stage");
     const int stage = name ? lance_stage_of(name) : -1;
@@ -140,9 +145,10 @@ static int read_place(struct job_state *s, const struct safetensors *file, const
     s->token_count = (int)tokens;
     s->text_bytes = text_bytes;
     s->items = (int)items;
-    if (tokens != (stage == STAGE_TEXT ? step : 0) || (stage == STAGE_DECODE ? items * sizes->item_steps != step : items != 0))
-        return error_set(error, ERROR_BAD_FILE, "state: step %lld of %s does not go with %lld tokens and %lld items", (long long)step,
-                         name, (long long)tokens, (long long)items);
+    if (tokens != (stage == STAGE_TEXT ? step : 0) ||
+        (stage == STAGE_DECODE ? items * sizes->item_steps != step : items != 0))
+        return error_set(error, ERROR_BAD_FILE, "state: step %lld of %s does not go with %lld tokens and %lld items",
+                         (long long)step, name, (long long)tokens, (long long)items);
     return 0;
 }
 
@@ -164,12 +170,14 @@ static int check_finite(const char *name, const float *values, uint64_t count, s
 {
     for (uint64_t i = 0; values && i < count; i++)
         if (!isfinite(values[i]))
-            return error_set(error, ERROR_BAD_FILE, "state: value %llu of %s is no number; the file is damaged", (unsigned long long)i, name);
+            return error_set(error, ERROR_BAD_FILE, "state: value %llu of %s is no number; the file is damaged",
+                             (unsigned long long)i, name);
     return 0;
 }
 
 /* What the stage cannot go on without is there, and its values can be used. */
-static int check_parts(const struct job_state *s, const struct state_sizes *sizes, const struct part parts[PARTS], struct error *error)
+static int check_parts(const struct job_state *s, const struct state_sizes *sizes, const struct part parts[PARTS],
+                       struct error *error)
 {
     const bool has_x = (s->stage == STAGE_DENOISE && s->step > 0) || (s->stage == STAGE_DECODE && sizes->latents > 0);
     if (has_x != (s->x != NULL))
@@ -182,8 +190,8 @@ static int check_parts(const struct job_state *s, const struct state_sizes *size
         return damaged(error, "pixels");
     for (int i = 0; i < s->token_count; i++)
         if (s->tokens[i] < 0 || s->tokens[i] >= sizes->token_ids)
-            return error_set(error, ERROR_BAD_FILE, "state: token %d is %d; ids from 0 to %d are accepted", i, s->tokens[i],
-                             sizes->token_ids - 1);
+            return error_set(error, ERROR_BAD_FILE, "state: token %d is %d; ids from 0 to %d are accepted", i,
+                             s->tokens[i], sizes->token_ids - 1);
     int code = 0;
     for (size_t i = 0; !code && i < PARTS; i++)
         if (parts[i].dtype == DTYPE_F32)
@@ -195,7 +203,8 @@ static int check_parts(const struct job_state *s, const struct state_sizes *size
 static int read_times(struct job_state *s, const struct safetensors *file, struct error *error)
 {
     static const uint64_t shape[] = {STAGE_COUNT};
-    const struct tensor_view *seconds = safetensors_find(file, "seconds"), *steps = safetensors_find(file, "steps_done");
+    const struct tensor_view *seconds = safetensors_find(file, "seconds"),
+                             *steps = safetensors_find(file, "steps_done");
     if (!seconds || !steps || !tensor_is(seconds, DTYPE_F64, 1, shape) || !tensor_is(steps, DTYPE_I32, 1, shape))
         return damaged(error, "seconds or steps_done");
     memcpy(s->seconds, seconds->data, sizeof s->seconds);
@@ -222,8 +231,8 @@ static int read_file(struct job_state *s, const struct safetensors *file, struct
     return code ? code : read_times(s, file, error);
 }
 
-int job_state_read(struct job_state *s, struct state_identity *identity, const struct state_sizes *sizes, const void *data,
-                   size_t bytes, struct error *error)
+int job_state_read(struct job_state *s, struct state_identity *identity, const struct state_sizes *sizes,
+                   const void *data, size_t bytes, struct error *error)
 {
     struct safetensors *file;
     *s = (struct job_state){0};

@@ -53,14 +53,14 @@ struct job_state {
 void job_state_free(struct job_state *state); /* what it points to */
 
 /* *out is malloc'ed. ERROR_NO_MEMORY. */
-int job_state_write(const struct job_state *state, const struct state_identity *identity, const struct state_sizes *sizes,
-                    void **out, size_t *bytes, struct error *error);
+int job_state_write(const struct job_state *state, const struct state_identity *identity,
+                    const struct state_sizes *sizes, void **out, size_t *bytes, struct error *error);
 
 /* Take a state apart that may come from anywhere: everything is checked here. `inputs` of the identity is filled with
  * the file's. Errors: ERROR_BAD_FILE (damaged, or not of this job's sizes), ERROR_UNSUPPORTED (of another build,
  * backend or model), ERROR_BAD_REQUEST (of another request), ERROR_NO_MEMORY. The state's memory is the caller's, also
  * after an error. */
-int job_state_read(struct job_state *state, struct state_identity *identity, const struct state_sizes *sizes, const void *data,
-                   size_t bytes, struct error *error);
+int job_state_read(struct job_state *state, struct state_identity *identity, const struct state_sizes *sizes,
+                   const void *data, size_t bytes, struct error *error);
 
 #endif

@@ -27,7 +27,10 @@ static inline bool task_has_source(enum lance_task task)
 {
     return task_answers(task) || task_edits(task) || task == LANCE_I2V || task == LANCE_ENCODE;
 }
-static inline bool task_takes_video(enum lance_task task) { return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO; }
+static inline bool task_takes_video(enum lance_task task)
+{
+    return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO;
+}
 static inline bool task_makes_video(enum lance_task task)
 {
     return task == LANCE_T2V || task == LANCE_I2V || task == LANCE_VIDEO_EDIT;

@@ -1,7 +1,7 @@
 /* call.h: one request on its way, from its message to its answer: see service.h.
  *
- * A door owns it and embeds it in what it has for each request. It is handled on the door's thread. Whoever handles it owns
- * it, until it is parked: then another thread may wake it, and already be answering it, before service_handle or
+ * A door owns it and embeds it in what it has for each request. It is handled on the door's thread. Whoever handles it
+ * owns it, until it is parked: then another thread may wake it, and already be answering it, before service_handle or
  * service_continue has returned.
  */
 #ifndef LANCE_CALL_H
@@ -21,15 +21,17 @@ struct request_kind;
 
 /* One request, from its message to its answer. Zeroed by the door before its first use, then call_open. */
 struct call {
-    /* The door's. park(call) has the call continued at `until` (of clock.h), or at once when nobody waits for the answer any
-     * more (waiter.client_gone), or when wake(call) is called, whichever comes first. Both are called under the lock of
-     * whatever the call waits for, and must not call back; after park the call belongs to whoever continues it. */
+    /* The door's. park(call) has the call continued at `until` (of clock.h), or at once when nobody waits for the
+     * answer any more (waiter.client_gone), or when wake(call) is called, whichever comes first. Both are called under
+     * the lock of whatever the call waits for, and must not call back; after park the call belongs to whoever continues
+     * it. */
     void (*park)(struct call *call);
     void (*wake)(struct call *call);
     struct waiter waiter; /* .client, the connection, is set by the door */
     double until;
 
-    struct blob *answer; /* the encoded answer, once the call is finished. NULL: nobody wants it, or there was no memory */
+    struct blob
+        *answer; /* the encoded answer, once the call is finished. NULL: nobody wants it, or there was no memory */
 
     /* The service's. */
     struct service *service;

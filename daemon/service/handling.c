@@ -16,7 +16,8 @@ int call_read_job(struct call *call, const cJSON *request, struct error *error)
 {
     const char *id = json_text(request, "job");
     if (!job_id_is_valid(id))
-        return error_set(error, ERROR_BAD_REQUEST, "job: must be 1 to %d characters of A-Z a-z 0-9 . _ -", JOB_ID_MAX_BYTES);
+        return error_set(error, ERROR_BAD_REQUEST, "job: must be 1 to %d characters of A-Z a-z 0-9 . _ -",
+                         JOB_ID_MAX_BYTES);
     snprintf(call->job, sizeof call->job, "%s", id);
     return 0;
 }

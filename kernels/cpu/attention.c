@@ -73,8 +73,8 @@ static int panels_at_once(const struct micro *micro, int columns)
 }
 
 /* All rows of the task against one packed block of keys. */
-static void attend(struct attention_rows *r, const float *keys, const float *values, float *scores, int first, int count,
-                   int all_keys)
+static void attend(struct attention_rows *r, const float *keys, const float *values, float *scores, int first,
+                   int count, int all_keys)
 {
     const struct micro *micro = r->micro;
     for (int row = 0; row < r->count; row += ROW_TILE) {
@@ -99,8 +99,8 @@ static void attend(struct attention_rows *r, const float *keys, const float *val
         for (int d = 0, panels; d < (int)r->wide; d += panels * TILE_COLUMNS) {
             panels = panels_at_once(micro, (int)r->wide - d);
             for (int i = 0; i < rows; i += micro->tile_rows)
-                micro->tile(least(micro->tile_rows, rows - i), panels, (size_t)seen, scores + (size_t)i * KEY_BLOCK, KEY_BLOCK,
-                            1, values + (size_t)d * (size_t)count, (size_t)count * TILE_COLUMNS,
+                micro->tile(least(micro->tile_rows, rows - i), panels, (size_t)seen, scores + (size_t)i * KEY_BLOCK,
+                            KEY_BLOCK, 1, values + (size_t)d * (size_t)count, (size_t)count * TILE_COLUMNS,
                             r->output + (size_t)(row + i) * r->wide + d, r->wide, true);
         }
     }

@@ -59,7 +59,8 @@ static void round_queries(struct task *t, int head)
     const struct attention_rows *r = &t->rows;
     const struct attention *a = r->problem;
     float *scaled = t->scores; /* room for one row */
-    memset(t->queries, 0, ((size_t)r->count + ROW_TILE - 1) / ROW_TILE * ROW_TILE * t->l.query_row * sizeof *t->queries);
+    memset(t->queries, 0,
+           ((size_t)r->count + ROW_TILE - 1) / ROW_TILE * ROW_TILE * t->l.query_row * sizeof *t->queries);
     for (int i = 0; i < r->count; i++) {
         const float *query = floats(a->q) + (size_t)(r->first_query + i / r->group) * (size_t)a->q_stride +
                              (size_t)(head + i % r->group) * r->dim;
@@ -82,7 +83,8 @@ static void pack_keys(struct task *t, int head, int first, int count)
 static void attend_rows(struct task *t, int row, int first, int seen)
 {
     struct attention_rows *r = &t->rows;
-    const int rows = least(ROW_TILE, r->count - row), steps = (int)bf16_steps(seen), row_tiles = rows > BF16_TILE ? 2 : 1;
+    const int rows = least(ROW_TILE, r->count - row), steps = (int)bf16_steps(seen),
+              row_tiles = rows > BF16_TILE ? 2 : 1;
     const bf16 *query = t->queries + (size_t)row * t->l.query_row, *weights = t->weights;
     struct bf16_product product = {.rows = &query,
                                    .row_distance = t->l.query_row,

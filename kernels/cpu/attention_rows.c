@@ -65,7 +65,8 @@ void attention_finish(const struct attention_rows *r, int head)
     }
 }
 
-void attention_find_rows(const struct attention *a, int head, int first, int count, const float **keys, const float **values)
+void attention_find_rows(const struct attention *a, int head, int first, int count, const float **keys,
+                         const float **values)
 {
     int segment = 0;
     for (int i = 0; i < count; i++, first++) {

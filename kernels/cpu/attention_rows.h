@@ -44,7 +44,8 @@ struct attention_rows attention_rows_of(const struct attention_work *work, int i
 void attention_clear(struct attention_rows *r); /* nothing seen so far */
 
 /* Rows of the keys and values of head `head` from number `first` of all segments on. */
-void attention_find_rows(const struct attention *a, int head, int first, int count, const float **keys, const float **values);
+void attention_find_rows(const struct attention *a, int head, int first, int count, const float **keys,
+                         const float **values);
 
 /* Keys of `keys` that a row sees. */
 int attention_visible(const struct attention_rows *r, int row, int keys);

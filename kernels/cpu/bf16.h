@@ -64,8 +64,8 @@ struct bf16_loops {
     /* Weights [row, first..first+depth), rounded; zeros up to a whole step. first is a multiple of BF16_STEP. */
     void (*decode)(const struct linear_source *w, int row, int first, int depth, bf16 *to);
     /* out[i * out_row + j] = c[j * c_row + i] (+ bias[j]) (+ what is there), i < rows, j < columns. */
-    void (*store_transposed)(const float *c, size_t c_row, int rows, int columns, const float *bias, bool add, float *out,
-                             size_t out_row);
+    void (*store_transposed)(const float *c, size_t c_row, int rows, int columns, const float *bias, bool add,
+                             float *out, size_t out_row);
 };
 
 /* To nearest even, as VCVTNEPS2BF16 does: subnormals become zero, what is no number stays that. */

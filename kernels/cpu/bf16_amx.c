@@ -123,7 +123,8 @@ const struct bf16_loops *bf16_amx(struct error *error)
         return NULL;
     }
     if (syscall(SYS_arch_prctl, ARCH_REQUEST_PERMISSION, TILE_DATA)) {
-        error_set(error, ERROR_UNSUPPORTED, "the system does not let this process use AMX's tiles: %s", strerror(errno));
+        error_set(error, ERROR_UNSUPPORTED, "the system does not let this process use AMX's tiles: %s",
+                  strerror(errno));
         return NULL;
     }
     return &loops;

@@ -77,8 +77,8 @@ static inline __m512i both_halves(__m256i low, __m256i high)
 }
 
 /* The values of a group's sixteen codes. */
-static inline __attribute__((always_inline)) __m256i values_of(const enum weight_format format, const struct linear_source *w,
-                                                               size_t group)
+static inline __attribute__((always_inline)) __m256i values_of(const enum weight_format format,
+                                                               const struct linear_source *w, size_t group)
 {
     const __m512 codes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512 scale = _mm512_set1_ps(group_scale(w, group)), second = _mm512_set1_ps(group_second(format, w, group));
@@ -94,7 +94,8 @@ static inline __attribute__((always_inline)) __m256i values_of(const enum weight
 
 /* One step: two codes of a byte become two indices of 16 bits, whose low bits choose among the values of the two groups
  * that sixteen codes each belong to. */
-static inline __attribute__((always_inline)) void decode_step(const uint8_t *data, size_t ahead, __m512i values, bf16 *to)
+static inline __attribute__((always_inline)) void decode_step(const uint8_t *data, size_t ahead, __m512i values,
+                                                              bf16 *to)
 {
     _mm_prefetch(data + ahead, _MM_HINT_T0);
     const __m512i low = _mm512_set1_epi16(15);
@@ -106,8 +107,8 @@ static inline __attribute__((always_inline)) void decode_step(const uint8_t *dat
 }
 
 /* Whole steps of a row whose groups are of 16 columns, or of whole steps. */
-static inline __attribute__((always_inline)) void decode_codes(const enum weight_format format, const struct linear_source *w,
-                                                               int row, int first, int depth, bf16 *to)
+static inline __attribute__((always_inline)) void
+decode_codes(const enum weight_format format, const struct linear_source *w, int row, int first, int depth, bf16 *to)
 {
     const size_t start = (size_t)row * (size_t)w->in_features;
     const uint8_t *data = (const uint8_t *)w->data + (start + (size_t)first) / 2, *end = data + depth / 2;
@@ -133,7 +134,8 @@ void bf16_avx512_decode(const struct linear_source *w, int row, int first, int d
     int done = 0;
     if (w->format == WEIGHT_BF16) {
         done = depth;
-        memcpy(to, (const char *)w->data + ((size_t)row * (size_t)w->in_features + (size_t)first) * 2, (size_t)depth * 2);
+        memcpy(to, (const char *)w->data + ((size_t)row * (size_t)w->in_features + (size_t)first) * 2,
+               (size_t)depth * 2);
         memset(to + depth, 0, (bf16_steps(depth) * BF16_STEP - (size_t)depth) * sizeof *to);
     } else if (w->format == WEIGHT_F32) {
         done = depth;
@@ -152,8 +154,8 @@ void bf16_avx512_decode(const struct linear_source *w, int row, int first, int d
         loops_decode(w, row, first + done, depth - done, to + done);
 }
 
-void bf16_avx512_store_transposed(const float *c, size_t c_row, int rows, int columns, const float *bias, bool add, float *out,
-                                  size_t out_row)
+void bf16_avx512_store_transposed(const float *c, size_t c_row, int rows, int columns, const float *bias, bool add,
+                                  float *out, size_t out_row)
 {
     for (int i = 0; i < rows; i += 16)
         for (int j = 0; j < columns; j += 16) {
@@ -188,7 +190,8 @@ static void avx512_end(unsigned saved)
 enum { ROWS = 8 }; /* 8 x 2 sums at a time */
 
 /* Some rows of all of a product's depth times `tiles` panels. */
-static inline __attribute__((always_inline)) void multiply_rows(const struct bf16_product *p, size_t first_row, const int tiles)
+static inline __attribute__((always_inline)) void multiply_rows(const struct bf16_product *p, size_t first_row,
+                                                                const int tiles)
 {
     __m512 sum[ROWS][2];
     float *c = p->c + first_row * p->c_row;

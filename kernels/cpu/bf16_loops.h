@@ -23,12 +23,14 @@ static inline void loops_pack_columns(const float *const *source, size_t depth, 
             panel[k / 2 * (2 * BF16_TILE) + 2 * j + k % 2] = source[j] && k < depth ? bf16_nearest(source[j][k]) : 0;
 }
 
-static inline void loops_pack_depth(const float *const *source, int count, int width, bf16 *panels, size_t panel_distance)
+static inline void loops_pack_depth(const float *const *source, int count, int width, bf16 *panels,
+                                    size_t panel_distance)
 {
     const int padded = (int)bf16_steps(count) * BF16_STEP, columns = (width + BF16_TILE - 1) / BF16_TILE * BF16_TILE;
     for (int k = 0; k < padded; k++)
         for (int j = 0; j < columns; j++)
-            panels[(size_t)(j / BF16_TILE) * panel_distance + (size_t)(k / 2 * (2 * BF16_TILE) + 2 * (j % BF16_TILE) + k % 2)] =
+            panels[(size_t)(j / BF16_TILE) * panel_distance +
+                   (size_t)(k / 2 * (2 * BF16_TILE) + 2 * (j % BF16_TILE) + k % 2)] =
                 k < count && j < width ? bf16_nearest(source[k][j]) : 0;
 }
 
@@ -43,8 +45,8 @@ static inline void loops_decode(const struct linear_source *w, int row, int firs
     }
 }
 
-static inline void loops_store_transposed(const float *c, size_t c_row, int rows, int columns, const float *bias, bool add,
-                                          float *out, size_t out_row)
+static inline void loops_store_transposed(const float *c, size_t c_row, int rows, int columns, const float *bias,
+                                          bool add, float *out, size_t out_row)
 {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) {

@@ -73,7 +73,8 @@ static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv
     conv->kernel_w = s->kernel_w;
     size_t panels = ((size_t)s->out_channels + TILE_COLUMNS - 1) / TILE_COLUMNS;
     const bool rounds = cpu_of(k)->bf16 != NULL;
-    size_t panel_bytes = panels * (rounds ? conv_bf16_panel(conv) * sizeof(bf16) : conv_depth(conv) * TILE_COLUMNS * sizeof(float));
+    size_t panel_bytes =
+        panels * (rounds ? conv_bf16_panel(conv) * sizeof(bf16) : conv_depth(conv) * TILE_COLUMNS * sizeof(float));
     size_t bias_bytes = s->bias ? (size_t)s->out_channels * sizeof(float) : 0;
     if (rounds)
         conv->rounded = cpu_allocate(panel_bytes);

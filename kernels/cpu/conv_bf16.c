@@ -95,8 +95,8 @@ struct run {
 };
 
 /* 32 output channels at `column`, some taps, all pixels of a run. */
-static void multiply_run(const struct work *work, const struct patch *p, const struct run *run, int column, int first_tap,
-                         int taps, float *sums)
+static void multiply_run(const struct work *work, const struct patch *p, const struct run *run, int column,
+                         int first_tap, int taps, float *sums)
 {
     const struct conv *c = work->g->conv;
     const int plane = c->kernel_h * c->kernel_w;
@@ -107,7 +107,8 @@ static void multiply_run(const struct work *work, const struct patch *p, const s
         .row_distance = work->channels * (size_t)work->g->call->stride_w,
         .segments = taps,
         .steps = work->channels / BF16_STEP,
-        .panels = c->rounded + (size_t)(column / BF16_TILE) * panel + (size_t)(work->g->first_tap_t * plane + first_tap) * depth,
+        .panels = c->rounded + (size_t)(column / BF16_TILE) * panel +
+                  (size_t)(work->g->first_tap_t * plane + first_tap) * depth,
         .panel_distance = panel,
         .column_tiles = c->out_channels - column > BF16_TILE ? 2 : 1,
         .c_row = RUN,
@@ -179,7 +180,8 @@ static void task(void *context, int index, int thread)
                                                       (work->patch_columns - 1) * call->stride_w + c->kernel_w) * RUN);
     fill_image(work, &p);
 
-    const int taps = work->taps_t * c->kernel_h * c->kernel_w, lines = call->stride_h == 1 && call->stride_w == 1 ? 1 : p.rows;
+    const int taps = work->taps_t * c->kernel_h * c->kernel_w,
+              lines = call->stride_h == 1 && call->stride_w == 1 ? 1 : p.rows;
     const int at_once = least(BF16_SEGMENTS, (int)(WEIGHTS_MAX / (work->channels * RUN)));
     for (int column = 0; column < c->out_channels; column += RUN) {
         unsigned saved;

@@ -5,7 +5,8 @@
 #include "kernels/cpu/operators.h"
 
 /* Nothing is gained by recording: operators run at once. */
-static void cpu_graph_run(struct kernels *k, struct graph **graph, int piece, void (*work)(void *context), void *context)
+static void cpu_graph_run(struct kernels *k, struct graph **graph, int piece, void (*work)(void *context),
+                          void *context)
 {
     (void)k, (void)graph, (void)piece;
     work(context);
@@ -95,7 +96,8 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
     if (!cpu->pool) {
         free(cpu);
         if (threads == 0)
-            return error_set(error, ERROR_NO_MEMORY, "cannot start a thread per core for the CPU backend; see --threads");
+            return error_set(error, ERROR_NO_MEMORY,
+                             "cannot start a thread per core for the CPU backend; see --threads");
         return error_set(error, ERROR_NO_MEMORY, "cannot start %d threads for the CPU backend", threads);
     }
     struct kernels *k = &cpu->kernels;

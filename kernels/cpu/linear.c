@@ -132,7 +132,8 @@ static void cpu_linear(struct kernels *k, const struct linear *w, const act *x, 
                                        .right = right_panels});
 }
 
-static void cpu_linear_group(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows, act *const *y)
+static void cpu_linear_group(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows,
+                             act *const *y)
 {
     for (int i = 0; i < count; i++)
         cpu_linear(k, w[i], x, rows, y[i], false);

@@ -102,11 +102,12 @@ static void task(void *context, int index, int thread)
         for (int slab = 0; slab < columns; slab += SLAB)
             multiply_slab(work, column + slab, least(SLAB, columns - slab), row, rows, first,
                           least(work->depth_step, in - first), decoded, sums + slab * ROW_BLOCK);
-    work->cpu->bf16->store_transposed(sums, ROW_BLOCK, rows, columns, work->bias ? work->bias + column : NULL, work->add,
-                                      work->y + (size_t)row * (size_t)out + column, (size_t)out);
+    work->cpu->bf16->store_transposed(sums, ROW_BLOCK, rows, columns, work->bias ? work->bias + column : NULL,
+                                      work->add, work->y + (size_t)row * (size_t)out + column, (size_t)out);
 }
 
-void linear_bf16(struct cpu *cpu, const struct linear_source *w, const float *bias, const float *x, int rows, float *y, bool add)
+void linear_bf16(struct cpu *cpu, const struct linear_source *w, const float *bias, const float *x, int rows, float *y,
+                 bool add)
 {
     struct work work = {.cpu = cpu, .w = w, .bias = bias, .x = x, .y = y, .add = add,
                         .panel_distance = bf16_steps(w->in_features) * BF16_PANEL_STEP};

@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu.h"
 
 /* y [rows, out] = x [rows, in] W^T + bias (NULL: none), or y += that when `add`. */
-void linear_bf16(struct cpu *cpu, const struct linear_source *w, const float *bias, const float *x, int rows, float *y, bool add);
+void linear_bf16(struct cpu *cpu, const struct linear_source *w, const float *bias, const float *x, int rows, float *y,
+                 bool add);
 
 #endif

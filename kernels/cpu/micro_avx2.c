@@ -73,8 +73,8 @@ static inline __attribute__((always_inline)) void avx2_tile_rows(const int rows,
     }
 }
 
-static void avx2_tile(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
-                      size_t distance, float *c, size_t c_row, bool accumulate)
+static void avx2_tile(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step,
+                      const float *panel, size_t distance, float *c, size_t c_row, bool accumulate)
 {
     (void)panels, (void)distance; /* one at a time */
     switch (rows) {
@@ -142,7 +142,8 @@ static void avx2_pack(const float *const *source, int width, size_t depth, float
 
 /* Eight weight rows of 64 columns each: lane j of v[d] holds the codes of columns 8d .. 8d+7 of row j. What is `next`
  * bytes on, in the rows of the next panel, is fetched meanwhile. */
-static inline __attribute__((always_inline)) void load_codes(const uint8_t *const row[8], size_t byte, size_t next, __m256i v[8])
+static inline __attribute__((always_inline)) void load_codes(const uint8_t *const row[8], size_t byte, size_t next,
+                                                             __m256i v[8])
 {
     __m256 f[8];
 #pragma GCC unroll 8
@@ -337,7 +338,9 @@ void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out
 /* One byte for each group of a block. */
 static inline __attribute__((always_inline)) __m128i load_bytes(const uint8_t *from, int group)
 {
-    return group == 8 ? _mm_loadl_epi64((const __m128i *)from) : group == 16 ? _mm_loadu_si32(from) : _mm_loadu_si16(from);
+    return group == 8    ? _mm_loadl_epi64((const __m128i *)from)
+           : group == 16 ? _mm_loadu_si32(from)
+                         : _mm_loadu_si16(from);
 }
 
 /* Scales of a piece of a row, one per lane, without the tensor's own, and zero points likewise. `first` is the piece's
@@ -472,7 +475,8 @@ static inline __attribute__((always_inline)) void gemv_wide(const enum weight_fo
 /* One function for each kind of weights, with the commonest group sizes as constants. They are kept apart from each
  * other: inlined into one, they would spill the registers that they are all about. */
 enum gemv_kind {
-    KIND_F32, KIND_BF16, KIND_AWQ_128, KIND_AWQ_64, KIND_AWQ, KIND_MLX_128, KIND_MLX, KIND_NVFP4_16, KIND_NVFP4, KIND_COUNT
+    KIND_F32, KIND_BF16, KIND_AWQ_128, KIND_AWQ_64, KIND_AWQ, KIND_MLX_128, KIND_MLX, KIND_NVFP4_16, KIND_NVFP4,
+        KIND_COUNT
 };
 
 #define GEMV_FUNCTION(kind, call)                                                                                      \

@@ -6,7 +6,8 @@
  */
 #include "kernels/cpu/micro.h"
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) &&                 \
+    defined(__AVX512VNNI__)
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -37,9 +38,10 @@ static inline vec v_min(vec a, vec b)
 
 enum { ROWS = 12, PANELS = 2 }; /* 12 x 2 sums, 2 panel vectors and 1 broadcast: 27 of 32 registers */
 
-static inline __attribute__((always_inline)) void tile_of(const int rows, const int panels, size_t depth, const float *a,
-                                                          size_t a_row, size_t a_step, const float *panel, size_t distance,
-                                                          float *c, size_t c_row, bool accumulate)
+static inline __attribute__((always_inline)) void tile_of(const int rows, const int panels, size_t depth,
+                                                          const float *a, size_t a_row, size_t a_step,
+                                                          const float *panel, size_t distance, float *c, size_t c_row,
+                                                          bool accumulate)
 {
     __m512 sum[ROWS][PANELS];
 #pragma GCC unroll 12
@@ -80,8 +82,8 @@ static inline __attribute__((always_inline)) void tile_of(const int rows, const 
             tile_of(rows, 1, depth, a, a_row, a_step, panel, distance, c, c_row, accumulate);                          \
         break;
 
-static void avx512_tile(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step, const float *panel,
-                        size_t distance, float *c, size_t c_row, bool accumulate)
+static void avx512_tile(int rows, int panels, size_t depth, const float *a, size_t a_row, size_t a_step,
+                        const float *panel, size_t distance, float *c, size_t c_row, bool accumulate)
 {
     switch (rows) {
         TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
@@ -113,8 +115,8 @@ static void avx512_pack(const float *const *source, int width, size_t depth, flo
 
 /* Sixteen rows of the file from byte `first` on, `bytes` of them (at most 64): lane j of v[d] holds bytes 4d .. 4d+3 of
  * row j. Rows from `count` on are zero. */
-static inline __attribute__((always_inline)) void load_rows(const uint8_t *data, size_t row_bytes, int count, size_t bytes,
-                                                            __m512i v[16])
+static inline __attribute__((always_inline)) void load_rows(const uint8_t *data, size_t row_bytes, int count,
+                                                            size_t bytes, __m512i v[16])
 {
     const __mmask64 present = bytes >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << bytes) - 1;
     __m512 f[16];
@@ -130,9 +132,10 @@ static inline __attribute__((always_inline)) void load_rows(const uint8_t *data,
 }
 
 /* Scales of a group in `count` rows, and zero points (offsets, in MLX's format). */
-static inline __attribute__((always_inline)) void load_scales(const enum weight_format format, const struct linear_source *w,
-                                                              int row, int count, size_t groups, size_t group,
-                                                              __m512 *scales, __m512 *zeros)
+static inline __attribute__((always_inline)) void load_scales(const enum weight_format format,
+                                                              const struct linear_source *w, int row, int count,
+                                                              size_t groups, size_t group, __m512 *scales,
+                                                              __m512 *zeros)
 {
     float scale[TILE_COLUMNS] = {0}, zero[TILE_COLUMNS] = {0};
     for (int j = 0; j < count; j++) {
@@ -146,8 +149,9 @@ static inline __attribute__((always_inline)) void load_scales(const enum weight_
 
 /* 4-bit rows become a panel; depth and first are multiples of 8, and so is the group size. A code's value comes out
  * of a vector of all sixteen. */
-static inline __attribute__((always_inline)) void decode_codes(const enum weight_format format, const struct linear_source *w,
-                                                               int row, int count, int first, int depth, float *out)
+static inline __attribute__((always_inline)) void decode_codes(const enum weight_format format,
+                                                               const struct linear_source *w, int row, int count,
+                                                               int first, int depth, float *out)
 {
     const __m512 values = format == WEIGHT_NVFP4 ? _mm512_loadu_ps(fp4_levels())
                                                  : _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -250,7 +254,8 @@ static inline __attribute__((always_inline)) __m256 piece_scales(const uint8_t *
     const __mmask8 present = (__mmask8)((1u << (CODES / group)) - 1);
     if (scales) {
         __m128i bits = _mm_maskz_loadu_epi16(present, scales + 2 * first);
-        return _mm256_permutevar8x32_ps(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)), spread);
+        return _mm256_permutevar8x32_ps(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)),
+                                        spread);
     }
     /* E4M3 moved into a float has an exponent that is 120 too small. */
     __m256i wide = _mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(present, scales_fp8 + first));
@@ -275,8 +280,8 @@ static inline __attribute__((always_inline)) __m256 piece_zeros(const uint8_t *z
 enum { PAIRS_OF_COLUMNS = COLUMNS / 2 };
 
 /* The digits' products with the codes of one block, number `number` of its rows, are added to the sums. */
-static inline __attribute__((always_inline)) void add_block(const enum weight_format format, const struct gemv *g, int number,
-                                                            const size_t row[COLUMNS],
+static inline __attribute__((always_inline)) void add_block(const enum weight_format format, const struct gemv *g,
+                                                            int number, const size_t row[COLUMNS],
                                                             __m512i sum[PAIRS_OF_COLUMNS][DIGITS])
 {
     const __m512i nibble = _mm512_set1_epi8(15), table = _mm512_broadcast_i32x4(nvfp4_bytes());
@@ -403,7 +408,8 @@ static inline __attribute__((always_inline)) void gemv_wide(const enum weight_fo
                     weights = _mm512_loadu_si512(at);
                 else
                     weights = _mm512_and_si512(
-                        _mm512_sllv_epi32(_mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)at)), shift), high);
+                        _mm512_sllv_epi32(_mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)at)), shift),
+                        high);
                 sum[c] = _mm512_fmadd_ps(_mm512_castsi512_ps(weights), x, sum[c]);
             }
         }

@@ -91,7 +91,8 @@ static void task(void *context, int index, int thread)
             int height = least(ROW_BLOCK, rows - r);
             p->left(p->context, micro, row + r, height, first, depth, strips);
             for (int c = 0, wide; c < columns; c += wide) {
-                wide = columns - c >= micro->tile_panels * TILE_COLUMNS ? micro->tile_panels * TILE_COLUMNS : TILE_COLUMNS;
+                wide =
+                    columns - c >= micro->tile_panels * TILE_COLUMNS ? micro->tile_panels * TILE_COLUMNS : TILE_COLUMNS;
                 multiply(micro, p, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, distance, row + r, height,
                          column + c, least(wide, columns - c), depth);
             }

@@ -21,7 +21,8 @@ struct product {
     const void *context;
     /* Strips of tile_rows rows (the last may be shorter) of left's rows [row, row+rows) at depths
      * [first, first+depth), one after the other. */
-    void (*left)(const void *context, const struct micro *micro, int row, int rows, int first, int depth, float *strips);
+    void (*left)(const void *context, const struct micro *micro, int row, int rows, int first, int depth,
+                 float *strips);
     /* Panels of right for columns [column, column+columns), a multiple of 16 but for the last ones, at those depths.
      * Returns where they are, `buffer` or elsewhere, and their distance in floats. */
     const float *(*right)(const void *context, const struct micro *micro, int column, int columns, int first,

@@ -41,7 +41,8 @@ static void cpu_duplicate_up(struct kernels *k, const act *x, int frames, int he
                          .in_channels = in_channels, .out_channels = out_channels, .factor_t = factor_t,
                          .factor_s = factor_s, .drop = drop, .y = floats(y)};
     if (frames * factor_t > drop)
-        cpu_for(cpu_of(k), (size_t)(frames * factor_t - drop) * (size_t)height * (size_t)factor_s, 1, duplicate_rows, &r);
+        cpu_for(cpu_of(k), (size_t)(frames * factor_t - drop) * (size_t)height * (size_t)factor_s, 1, duplicate_rows,
+                &r);
 }
 
 static void average_rows(const void *context, size_t first, size_t count)

@@ -48,7 +48,8 @@ __device__ inline int problem_of(const struct batch &b, int block)
 /* Copy `rows` rows of head_dim elements to shared memory [.., DIM + 8], zeros past the end of either. source(row) is
  * where a row begins; it is asked for growing rows. */
 template <int DIM, int THREADS, bool ALIGNED, typename Source>
-__device__ inline void load_rows(bf16 *shared, int capacity, int rows, int head_dim, const bf16 *anywhere, Source source)
+__device__ inline void load_rows(bf16 *shared, int capacity, int rows, int head_dim, const bf16 *anywhere,
+                                 Source source)
 {
     constexpr int vector = ALIGNED ? 8 : 1, pieces = DIM / vector;
     for (int i = (int)threadIdx.x; i < capacity * pieces; i += THREADS) {
@@ -226,7 +227,8 @@ __device__ __forceinline__ void store_partial(const struct batch &b, size_t at, 
 
 /* One row of the result. */
 template <int DIM, bool ALIGNED>
-__device__ __forceinline__ void store_row(bf16 *out, int head_dim, float total, const float (&sum)[DIM / 8][4], int half)
+__device__ __forceinline__ void store_row(bf16 *out, int head_dim, float total, const float (&sum)[DIM / 8][4],
+                                          int half)
 {
     int lane = (int)threadIdx.x % 32;
     float factor = total > 0.0f ? 1.0f / total : 0.0f;
@@ -436,8 +438,8 @@ void flush(struct cuda_state *state, const struct shape &shape, struct batch *b,
         launch_dim<128>(state, shape, *b);
     }
     if (b->splits > 1)
-        LAUNCH(combine_kernel, dim3(cuda_pieces((size_t)b->rows, COMBINE_WARPS)), dim3(COMBINE_WARPS * 32), 0, state, *b,
-               shape.dim, shape.block_rows);
+        LAUNCH(combine_kernel, dim3(cuda_pieces((size_t)b->rows, COMBINE_WARPS)), dim3(COMBINE_WARPS * 32), 0, state,
+               *b, shape.dim, shape.block_rows);
     b->count = 0;
 }
 
@@ -553,7 +555,8 @@ void cuda_attention_fill(struct kernels *k)
     /* What cut-up keys can need at most (choose_splits makes no more blocks than
      * multiprocessors): not taken in a job. */
     struct cuda_state *state = cuda_of(k);
-    cuda_scratch(state, SCRATCH_PARTIALS, (size_t)state->multiprocessors * BLOCK_ROWS_MAX * (WIDEST + 2) * sizeof(float));
+    cuda_scratch(state, SCRATCH_PARTIALS,
+                 (size_t)state->multiprocessors * BLOCK_ROWS_MAX * (WIDEST + 2) * sizeof(float));
 }
 
 void cuda_attention_end(struct kernels *k)

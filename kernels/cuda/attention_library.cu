@@ -60,7 +60,8 @@ size_t aligned(size_t bytes)
     return (bytes + 255) & ~(size_t)255;
 }
 
-__global__ void __launch_bounds__(THREADS) gather_kernel(const __grid_constant__ struct attention_problem p, struct room room)
+__global__ void __launch_bounds__(THREADS)
+    gather_kernel(const __grid_constant__ struct attention_problem p, struct room room)
 {
     const size_t pieces = (size_t)(room.width / 8), i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i == 0 && blockIdx.y == 0) {
@@ -116,21 +117,24 @@ void compare_rows(struct cuda_state *state, const struct attention_problem *p, i
     part.out_stride = width;
     part.rows = CHECKED_ROWS * p->group;
     attention_own(state, &part);
-    LAUNCH(difference_kernel, dim3(1), dim3(THREADS), 0, state, p->out + (size_t)first * (size_t)p->out_stride, p->out_stride,
-           own, (int)CHECKED_ROWS, width, result);
+    LAUNCH(difference_kernel, dim3(1), dim3(THREADS), 0, state, p->out + (size_t)first * (size_t)p->out_stride,
+           p->out_stride, own, (int)CHECKED_ROWS, width, result);
 }
 
 /* Whether the library's result, which was just enqueued, is our own kernel's. Waits for it. */
-bool is_right(struct cuda_state *state, struct cudnn_plan *plan, const struct attention_problem *p, const struct room *room)
+bool is_right(struct cuda_state *state, struct cudnn_plan *plan, const struct attention_problem *p,
+              const struct room *room)
 {
     struct cudnn *cudnn = state->attention_library->cudnn;
     const int rows = p->rows / p->group, width = p->kv_heads * p->group * p->head_dim;
     const int first[CHECKED_PLACES] = {0, (rows - CHECKED_ROWS) / 2, rows - CHECKED_ROWS};
     float found[CHECKED_PLACES][2] = {};
     for (int i = 0; i < CHECKED_PLACES; i++)
-        compare_rows(state, p, first[i], room->checked + (size_t)i * CHECKED_ROWS * (size_t)width, room->differences + 2 * i);
+        compare_rows(state, p, first[i], room->checked + (size_t)i * CHECKED_ROWS * (size_t)width,
+                     room->differences + 2 * i);
     if (!cuda_running(state) ||
-        !cuda_check(state, cudaMemcpyAsync(found, room->differences, sizeof found, cudaMemcpyDeviceToHost, state->compute),
+        !cuda_check(state,
+                    cudaMemcpyAsync(found, room->differences, sizeof found, cudaMemcpyDeviceToHost, state->compute),
                     "checking cuDNN") ||
         !cuda_check(state, cudaStreamSynchronize(state->compute), "checking cuDNN"))
         return true; /* the job is over, the question stays open */
@@ -208,8 +212,8 @@ bool run(struct cuda_state *state, struct cudnn_plan *plan, const struct attenti
     const size_t bytes = cudnn_plan_workspace(plan);
     if (bytes && !(call.workspace = cuda_scratch(state, SCRATCH_LIBRARY, bytes)))
         return true; /* the job is over */
-    LAUNCH(gather_kernel, dim3(cuda_pieces((size_t)room->most_keys * (size_t)(room->width / 8), THREADS), 2), dim3(THREADS), 0,
-           state, *p, *room);
+    LAUNCH(gather_kernel, dim3(cuda_pieces((size_t)room->most_keys * (size_t)(room->width / 8), THREADS), 2),
+           dim3(THREADS), 0, state, *p, *room);
     if (!cuda_running(state))
         return true;
     const enum cuda_turn turn = cuda_graph_turn(state, &call, sizeof call);
@@ -277,7 +281,8 @@ void name_what_is_refused(struct cuda_state *state)
 bool attention_by_library(struct cuda_state *state, const struct attention_problem *p, float scale)
 {
     struct attention_library *library = state->attention_library;
-    if (!library || p->causal_from < p->keys || p->rows / p->group < LEAST_ROWS || (p->head_dim != 64 && p->head_dim != 128))
+    if (!library || p->causal_from < p->keys || p->rows / p->group < LEAST_ROWS ||
+        (p->head_dim != 64 && p->head_dim != 128))
         return false;
     struct room room;
     if (!make_room(state, p, &room))

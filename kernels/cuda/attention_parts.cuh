@@ -53,8 +53,8 @@ __device__ __forceinline__ size_t place_of_row(const struct attention_problem &p
 }
 
 /* Where a key, or its value, begins; `at` goes forward to it. */
-__device__ __forceinline__ const bf16 *place_of_key(const struct attention_problem &p, struct key_cursor *at, int kv_head,
-                                                    int key, bool values_wanted)
+__device__ __forceinline__ const bf16 *place_of_key(const struct attention_problem &p, struct key_cursor *at,
+                                                    int kv_head, int key, bool values_wanted)
 {
     advance(p, at, key);
     const bf16 *base = values_wanted ? p.segment[at->segment].values : p.segment[at->segment].keys;

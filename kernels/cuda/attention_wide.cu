@@ -95,7 +95,8 @@ __device__ __forceinline__ void store_part(float (&part)[ROWS][PITCH], const uin
 /* All threads: the scores, scaled, from the warps' parts. Keys that a row does not see have -infinity; rows past the
  * end see what the last one sees. */
 __device__ __forceinline__ void join_parts(float (&score)[ROWS][PITCH], const float (&part)[WARPS_MAX][ROWS][PITCH],
-                                           const struct attention_problem &p, const struct part_of_lane &l, int first_key)
+                                           const struct attention_problem &p, const struct part_of_lane &l,
+                                           int first_key)
 {
     int warps = (int)blockDim.x / 32;
     for (int i = (int)threadIdx.x; i < ROWS * KEYS; i += warps * 32) {
@@ -234,6 +235,6 @@ void attention_wide(struct cuda_state *state, const struct attention_problem *p,
                   p->head_dim, WARPS_MAX * SLICE);
         return;
     }
-    LAUNCH(attention_wide_kernel, dim3(cuda_pieces((size_t)p->rows, ROWS), (unsigned)p->kv_heads), dim3(32 * (unsigned)warps),
-           0, state, *p, aligned);
+    LAUNCH(attention_wide_kernel, dim3(cuda_pieces((size_t)p->rows, ROWS), (unsigned)p->kv_heads),
+           dim3(32 * (unsigned)warps), 0, state, *p, aligned);
 }

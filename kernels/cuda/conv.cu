@@ -58,7 +58,8 @@ template <typename T> static void send_weights(struct cuda_state *state, struct 
     const size_t row = static_cast<size_t>(s->in_channels) * taps;
     const size_t most = REPACK_BYTES / (row * sizeof(T)) ? REPACK_BYTES / (row * sizeof(T)) : 1; /* rows at a time */
     const size_t rows = static_cast<size_t>(s->out_channels), at_once = rows < most ? rows : most;
-    T *raw = static_cast<T *>(cuda_scratch(state, SCRATCH_TRANSFER, (at_once * row > rows ? at_once * row : rows) * sizeof(T)));
+    T *raw = static_cast<T *>(
+        cuda_scratch(state, SCRATCH_TRANSFER, (at_once * row > rows ? at_once * row : rows) * sizeof(T)));
     if (!raw)
         return;
     for (size_t done = 0; done < rows; done += at_once) {
@@ -92,8 +93,9 @@ static int cuda_conv_open(struct kernels *k, struct conv **out, const struct con
         return error_set(error, ERROR_BAD_FILE, "convolution: weights must be float32 or bf16");
     const double depth = static_cast<double>(s->in_channels) * s->kernel_t * s->kernel_h * s->kernel_w;
     if (depth > INT_MAX / 2)
-        return error_set(error, ERROR_UNSUPPORTED, "convolution: %d channels under %dx%dx%d taps are more than it can sum",
-                         s->in_channels, s->kernel_t, s->kernel_h, s->kernel_w);
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "convolution: %d channels under %dx%dx%d taps are more than it can sum", s->in_channels,
+                         s->kernel_t, s->kernel_h, s->kernel_w);
     struct conv *conv = static_cast<struct conv *>(calloc(1, sizeof *conv));
     if (!conv)
         return error_set(error, ERROR_NO_MEMORY, "no memory for a convolution");
@@ -135,7 +137,8 @@ __global__ void __launch_bounds__(THREADS) conv_each_kernel(const conv_problem p
         return;
     const int pixel = static_cast<int>(i / p.out_channels), column = static_cast<int>(i % p.out_channels);
     const conv_corner corner = conv_corner_of(p, pixel);
-    const bf16 *weight = p.weight + static_cast<long long>(column) * p.kernel_t * p.kernel_h * p.kernel_w * p.in_channels;
+    const bf16 *weight =
+        p.weight + static_cast<long long>(column) * p.kernel_t * p.kernel_h * p.kernel_w * p.in_channels;
     float sum = 0.0f;
     for (int t = conv_first_tap(p, pixel); t < p.kernel_t; t++)
         for (int h = 0; h < p.kernel_h; h++)
@@ -205,8 +208,9 @@ static void cuda_conv(struct kernels *k, const struct conv *c, const struct conv
     if (conv_product_fits(&p))
         conv_product_run(state, &p);
     else
-        LAUNCH(conv_each_kernel, cuda_pieces(static_cast<size_t>(p.pixels) * static_cast<size_t>(p.out_channels), THREADS),
-               THREADS, 0, state, p);
+        LAUNCH(conv_each_kernel,
+               cuda_pieces(static_cast<size_t>(p.pixels) * static_cast<size_t>(p.out_channels), THREADS), THREADS, 0,
+               state, p);
 }
 
 void cuda_conv_fill(struct kernels *k)

@@ -227,7 +227,8 @@ int chunk_of(const conv_problem *p)
 template <int COLUMNS, int CHUNK> void run(struct cuda_state *state, const conv_problem *p)
 {
     const size_t shared_bytes = STAGES * (ROWS + COLUMNS) * DEPTH * sizeof(bf16);
-    const dim3 grid(cuda_pieces(static_cast<size_t>(p->pixels), ROWS), cuda_pieces(static_cast<size_t>(p->out_channels), COLUMNS));
+    const dim3 grid(cuda_pieces(static_cast<size_t>(p->pixels), ROWS),
+                    cuda_pieces(static_cast<size_t>(p->out_channels), COLUMNS));
     LAUNCH((conv_product<COLUMNS, CHUNK>), grid, THREADS, shared_bytes, state, *p);
 }
 

@@ -161,8 +161,10 @@ static bool choose(struct cublas *c, struct plan *plan)
         set = c->preference_set(preference, settings[i].attribute, &settings[i].value, sizeof settings[i].value) == 0;
     struct heuristic best = {0};
     int found = 0;
-    bool chosen = set && c->choose(c->handle, plan->operation, plan->right, plan->left, plan->out, plan->out, preference, 1,
-                                   &best, &found) == 0 && found == 1 && best.state == 0;
+    bool chosen = set &&
+                  c->choose(c->handle, plan->operation, plan->right, plan->left, plan->out, plan->out, preference, 1,
+                            &best, &found) == 0 &&
+                  found == 1 && best.state == 0;
     c->preference_destroy(preference);
     plan->algorithm = best.algorithm;
     return chosen;

@@ -456,7 +456,8 @@ static void cuda_copy(struct kernels *k, act *to, const act *from, size_t n)
     struct cuda_state *state = cuda_of(k);
     const struct { const void *to, *from; size_t n; } what = {to, from, n};
     if (n && to != from && cuda_running(state) && is_due(state, &what, sizeof what))
-        cuda_check(state, cudaMemcpyAsync(to, from, n * sizeof(bf16), cudaMemcpyDeviceToDevice, state->compute), "copying");
+        cuda_check(state, cudaMemcpyAsync(to, from, n * sizeof(bf16), cudaMemcpyDeviceToDevice, state->compute),
+                   "copying");
 }
 
 static void cuda_zero(struct kernels *k, act *to, size_t n)
@@ -510,7 +511,8 @@ static int find_card(struct cuda_state *state, int device, struct error *error)
         return error_set(error, ERROR_UNSUPPORTED, "no CUDA card: %s",
                          status != cudaSuccess ? cudaGetErrorString(status) : "the driver lists none");
     if (device < 0 || device >= cards)
-        return error_set(error, ERROR_UNSUPPORTED, "there is no CUDA card %d; they are numbered 0 to %d", device, cards - 1);
+        return error_set(error, ERROR_UNSUPPORTED, "there is no CUDA card %d; they are numbered 0 to %d", device,
+                         cards - 1);
     struct cudaDeviceProp card;
     if (!cuda_check(state, cudaGetDeviceProperties(&card, device), "asking for the card's properties"))
         return cuda_finish(state, error);
@@ -546,7 +548,8 @@ static int set_up(struct cuda_state *state, struct error *error)
     cuda_check(state, cudaMemPoolCreate(&state->pool, &wanted), "opening a pool of the card's memory");
     uint64_t keep = UINT64_MAX; /* of what is free at a synchronisation; cuda_memory_free gives it back */
     if (!state->failure)
-        cuda_check(state, cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &keep), "opening a pool");
+        cuda_check(state, cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &keep),
+                   "opening a pool");
     return cuda_finish(state, error);
 }
 

@@ -136,7 +136,8 @@ struct cudnn *cudnn_open(void)
     c->library = library_open(&place);
     if (find_functions(c) && find_companions(c)) {
         c->version = c->get_version();
-        if (c->version >= LEAST_VERSION && (c->version < BROKEN_FROM || c->version > BROKEN_TO) && c->create(&c->handle) == 0)
+        if (c->version >= LEAST_VERSION && (c->version < BROKEN_FROM || c->version > BROKEN_TO) &&
+            c->create(&c->handle) == 0)
             return c;
         c->handle = NULL;
     }
@@ -230,8 +231,8 @@ static void close_workshop(struct workshop *w)
 /* ---- tensors and operations ---- */
 enum place { IN_MEMORY, INSIDE, BY_VALUE };
 
-static descriptor tensor(struct workshop *w, enum tensor_id id, int data_type, enum place place, const int64_t dimensions[4],
-                         const int64_t strides[4])
+static descriptor tensor(struct workshop *w, enum tensor_id id, int data_type, enum place place,
+                         const int64_t dimensions[4], const int64_t strides[4])
 {
     const bool yes = true;
     descriptor t = make(w, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
@@ -279,7 +280,8 @@ static void add_operation(struct workshop *w, descriptor operation)
 }
 
 /* y = a b, of which `rows` rows and `inner` (one of the two that `which` says) are there. */
-static void product(struct workshop *w, descriptor a, descriptor b, descriptor y, descriptor rows, int which, descriptor inner)
+static void product(struct workshop *w, descriptor a, descriptor b, descriptor y, descriptor rows, int which,
+                    descriptor inner)
 {
     descriptor how = make(w, CUDNN_BACKEND_MATMUL_DESCRIPTOR);
     set_choice(w, how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT);
@@ -338,7 +340,8 @@ static void compare(struct workshop *w, int mode, descriptor x, descriptor b, de
 
 static void index_along(struct workshop *w, int64_t axis, descriptor x, descriptor y)
 {
-    pointwise(w, (struct pointwise){.mode = CUDNN_POINTWISE_GEN_INDEX, .math = CUDNN_DATA_INT32, .x = x, .y = y, .axis = axis});
+    pointwise(w, (struct pointwise){
+                     .mode = CUDNN_POINTWISE_GEN_INDEX, .math = CUDNN_DATA_INT32, .x = x, .y = y, .axis = axis});
 }
 
 /* y = x reduced along the dimensions in which y is 1. */
@@ -435,8 +438,9 @@ static bool depends_on_order(struct workshop *w, descriptor configuration)
     int64_t count = 0;
     int notes[NOTES] = {0};
     descriptor engine = make(w, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    if (w->failed || w->library->get(configuration, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
-                                     &engine) != 0 ||
+    if (w->failed ||
+        w->library->get(configuration, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count,
+                        &engine) != 0 ||
         w->library->get(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, NOTES, &count, notes) != 0)
         return false; /* the engine does not say */
     for (int i = 0; i < NOTES && i < count; i++)
@@ -456,7 +460,8 @@ static descriptor plan_of(struct workshop *w, descriptor configuration, size_t *
     if (c->set(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &c->handle) == 0 &&
         c->set(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &configuration) == 0 &&
         heard(c, c->finalize(plan)) == 0 &&
-        c->get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes) == 0 && bytes >= 0) {
+        c->get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes) == 0 &&
+        bytes >= 0) {
         *workspace_bytes = (size_t)bytes;
         return plan;
     }
@@ -476,8 +481,8 @@ static descriptor choose(struct workshop *w, descriptor graph, int rule, size_t 
     for (int i = 0; i < ENGINES; i++)
         engines[i] = make(w, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     if (!w->failed)
-        w->failed = w->library->get(proposals, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ENGINES, &count,
-                                    engines);
+        w->failed = w->library->get(proposals, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ENGINES,
+                                    &count, engines);
     /* The next would give other bytes. */
     for (int i = 0; i < ENGINES && i < count && !w->failed && !w->library->starved && !plan; i++)
         plan = plan_of(w, engines[i], workspace_bytes);
@@ -485,8 +490,9 @@ static descriptor choose(struct workshop *w, descriptor graph, int rule, size_t 
 }
 
 /* A plan from one of the two descriptions; NULL with the library's words in `why`. */
-static descriptor plan_from(struct cudnn *c, const struct key *k, void (*describe)(struct workshop *, const struct key *),
-                            size_t *workspace_bytes, char *why, size_t size)
+static descriptor plan_from(struct cudnn *c, const struct key *k,
+                            void (*describe)(struct workshop *, const struct key *), size_t *workspace_bytes, char *why,
+                            size_t size)
 {
     static const int rules[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
     descriptor plan = NULL;
@@ -524,7 +530,8 @@ static void build(struct cudnn *c, struct cudnn_plan *plan)
 
 static struct key key_of(const struct cudnn_attention *a)
 {
-    return (struct key){a->q_rows, a->most_keys, a->heads, a->kv_heads, a->head_dim, a->q_stride, a->kv_stride, a->out_stride};
+    return (struct key){a->q_rows,   a->most_keys, a->heads,     a->kv_heads,
+                        a->head_dim, a->q_stride,  a->kv_stride, a->out_stride};
 }
 
 struct cudnn_plan *cudnn_plan_find(struct cudnn *c, const struct cudnn_attention *a)
@@ -567,8 +574,8 @@ void cudnn_refuse(struct cudnn *c, struct cudnn_plan *plan, const char *why)
     plan->possible = false;
     c->refused++;
     snprintf(c->complaint, sizeof c->complaint,
-             "cuDNN does not do attention of %d rows over %d keys (%d heads, %d of keys, of %d dimensions): %s", k->q_rows,
-             k->keys, k->heads, k->kv_heads, k->head_dim, why);
+             "cuDNN does not do attention of %d rows over %d keys (%d heads, %d of keys, of %d dimensions): %s",
+             k->q_rows, k->keys, k->heads, k->kv_heads, k->head_dim, why);
 }
 
 int cudnn_refused(const struct cudnn *c) { return c->refused; }
@@ -587,7 +594,8 @@ const char *cudnn_complaint(struct cudnn *c)
     return c->told;
 }
 
-const char *cudnn_run(struct cudnn *c, struct cudnn_plan *plan, const struct cudnn_attention *a, void *workspace, void *stream)
+const char *cudnn_run(struct cudnn *c, struct cudnn_plan *plan, const struct cudnn_attention *a, void *workspace,
+                      void *stream)
 {
     float scale = a->scale, masked = c->version >= MINUS_INFINITY_VERSION ? -INFINITY : -FLT_MAX;
     const int64_t ids[] = {QUERIES, KEYS, VALUES, RESULT, ROW_COUNT, KEY_COUNT, SCALE, MASKED_SCORE};

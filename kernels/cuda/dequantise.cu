@@ -11,14 +11,16 @@ namespace {
 enum { WARPS = 8 };
 
 template <enum matrix_layout LAYOUT>
-__global__ void __launch_bounds__(WARPS * 32) dequantise_kernel(struct matrix w, int first_tile, int row_tiles, bf16 *to)
+__global__ void __launch_bounds__(WARPS * 32)
+    dequantise_kernel(struct matrix w, int first_tile, int row_tiles, bf16 *to)
 {
     int lane = (int)threadIdx.x % 32, tiles = w.columns / TILE_COLUMNS, groups = groups_per_tile(w);
     size_t index = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
     int row_tile = (int)(index / (size_t)tiles), column_tile = (int)(index % (size_t)tiles);
     if (row_tile >= row_tiles)
         return;
-    uint4 codes = load_once(w.codes + ((size_t)(first_tile + row_tile) * (size_t)tiles + (size_t)column_tile) * 32 + lane);
+    uint4 codes =
+        load_once(w.codes + ((size_t)(first_tile + row_tile) * (size_t)tiles + (size_t)column_tile) * 32 + lane);
     const uint32_t word[4] = {codes.x, codes.y, codes.z, codes.w};
     size_t pairs = pair_index(w, first_tile + row_tile, column_tile, lane / 4, 0);
     bf16 *low_row = to + (size_t)(row_tile * TILE_ROWS + lane / 4) * (size_t)w.columns + column_tile * TILE_COLUMNS +
@@ -50,13 +52,16 @@ void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matr
     dim3 blocks(cuda_pieces((size_t)row_tiles * (size_t)(w->columns / TILE_COLUMNS), WARPS)), threads(WARPS * 32);
     switch (w->layout) {
     case MATRIX_AWQ:
-        LAUNCH_ON(stream, dequantise_kernel<MATRIX_AWQ>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_AWQ>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles,
+                  to);
         break;
     case MATRIX_MLX:
-        LAUNCH_ON(stream, dequantise_kernel<MATRIX_MLX>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_MLX>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles,
+                  to);
         break;
     case MATRIX_NVFP4:
-        LAUNCH_ON(stream, dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles, to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles,
+                  to);
         break;
     case MATRIX_BF16:
         break;

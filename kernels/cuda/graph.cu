@@ -143,8 +143,10 @@ static bool start(struct cuda_state *state, const struct cuda_call *call)
         !cuda_check(state, cudaFuncSetAttribute(call->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                 static_cast<int>(call->shared_bytes)), call->name))
         return false;
-    return cuda_check(state, cudaLaunchKernel(call->kernel, call->grid, call->block, call->arguments, call->shared_bytes,
-                                              call->stream), call->name);
+    return cuda_check(
+        state,
+        cudaLaunchKernel(call->kernel, call->grid, call->block, call->arguments, call->shared_bytes, call->stream),
+        call->name);
 }
 
 /* The node that a launch just became. */
@@ -342,7 +344,8 @@ static void run(struct cuda_state *state, struct piece *piece, void (*work)(void
     cuda_linear_forget(state); /* what comes may not wait for events of a recording */
 }
 
-static void cuda_graph_run(struct kernels *k, struct graph **graph, int number, void (*work)(void *context), void *context)
+static void cuda_graph_run(struct kernels *k, struct graph **graph, int number, void (*work)(void *context),
+                           void *context)
 {
     struct cuda_state *state = cuda_of(k);
     if (!cuda_running(state))

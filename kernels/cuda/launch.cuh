@@ -26,8 +26,8 @@ extern __shared__ __align__(128) unsigned char cuda_dynamic_shared[];
 #endif
 
 template <typename... Parameters, typename... Arguments>
-void cuda_launch(struct cuda_state *state, cudaStream_t stream, const char *name, void (*kernel)(Parameters...), dim3 grid,
-                 dim3 block, size_t shared_bytes, Arguments... arguments)
+void cuda_launch(struct cuda_state *state, cudaStream_t stream, const char *name, void (*kernel)(Parameters...),
+                 dim3 grid, dim3 block, size_t shared_bytes, Arguments... arguments)
 {
     if (!cuda_running(state) || !grid.x || !grid.y || !grid.z)
         return;
@@ -38,8 +38,9 @@ void cuda_launch(struct cuda_state *state, cudaStream_t stream, const char *name
     std::apply([&](Parameters &...value) {
         void *parts[] = {&value...};
         const size_t sizes[] = {sizeof value...};
-        const struct cuda_call call = {name, reinterpret_cast<const void *>(kernel), grid, block, shared_bytes, stream, parts,
-                                       sizes, static_cast<int>(sizeof...(Parameters))};
+        const struct cuda_call call = {
+            name,  reinterpret_cast<const void *>(kernel), grid, block, shared_bytes, stream, parts,
+            sizes, static_cast<int>(sizeof...(Parameters))};
         cuda_enqueue(state, &call);
     }, values);
 }

@@ -259,7 +259,8 @@ int fill(struct cuda_state *state, const struct linear_source *s, const struct l
         return error_set(error, ERROR_NO_MEMORY, "no memory for a bias of %d values", s->out_features);
     send_and_pack(state, s, &linear->matrix);
     const struct matrix *w = &linear->matrix;
-    size_t slot = w->layout == MATRIX_BF16 ? 0 : aligned((size_t)slab_rows(state, w) * (size_t)w->columns * sizeof(bf16));
+    size_t slot =
+        w->layout == MATRIX_BF16 ? 0 : aligned((size_t)slab_rows(state, w) * (size_t)w->columns * sizeof(bf16));
     if (slot > state->decoded.slot_bytes)
         state->decoded.slot_bytes = slot;
     cuda_linear_forget(state); /* the file's weights went through there */
@@ -308,8 +309,8 @@ int open_linear(struct kernels *k, struct linear **out, const struct linear_sour
 }
 
 /* More rows than linear_few_rows takes: columns first .. first + columns - 1 of y. */
-void multiply(struct cuda_state *state, const struct matrix *w, const bf16 *weights, int first, int columns, const bf16 *x,
-              int rows, bf16 *y, bool add)
+void multiply(struct cuda_state *state, const struct matrix *w, const bf16 *weights, int first, int columns,
+              const bf16 *x, int rows, bf16 *y, bool add)
 {
     struct product product = {};
     product.left = x;
@@ -376,7 +377,8 @@ bool are_alike(const struct linear *const *linears, int count)
     return true;
 }
 
-void run_linear_group(struct kernels *k, const struct linear *const *linears, int count, const act *x, int rows, act *const *y)
+void run_linear_group(struct kernels *k, const struct linear *const *linears, int count, const act *x, int rows,
+                      act *const *y)
 {
     struct cuda_state *state = cuda_of(k);
     if (rows > 0 && rows <= FEW_ROWS && are_alike(linears, count)) {
@@ -406,8 +408,10 @@ void cuda_linear_fill(struct kernels *k)
     k->linear = run_linear;
     k->linear_group = run_linear_group;
     for (int slot = 0; slot < CUDA_DECODED_SLOTS; slot++) {
-        cuda_check(state, cudaEventCreateWithFlags(&state->decoded.ready[slot], cudaEventDisableTiming), "opening an event");
-        cuda_check(state, cudaEventCreateWithFlags(&state->decoded.free[slot], cudaEventDisableTiming), "opening an event");
+        cuda_check(state, cudaEventCreateWithFlags(&state->decoded.ready[slot], cudaEventDisableTiming),
+                   "opening an event");
+        cuda_check(state, cudaEventCreateWithFlags(&state->decoded.free[slot], cudaEventDisableTiming),
+                   "opening an event");
     }
     const char *wish = getenv("LANCED_CUDA_OVERLAP"); /* "off": to see what it brings */
     state->decoded.ahead = !wish || strcmp(wish, "off") != 0;

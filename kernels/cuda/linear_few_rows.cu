@@ -67,14 +67,16 @@ __device__ inline void decode_step(uint32_t (&a)[4], uint32_t word, uint32_t sca
             a[i] = as_bits(__hsub2(as_pair(biased), as_pair(of_row)));
         } else {
             uint32_t exact = as_bits(__hsub2(as_pair(biased), as_pair(0x43004300)));
-            a[i] = as_bits(__hfma2(as_pair(exact), as_pair(i % 2 ? both_high(scale) : both_low(scale)), as_pair(of_row)));
+            a[i] =
+                as_bits(__hfma2(as_pair(exact), as_pair(i % 2 ? both_high(scale) : both_low(scale)), as_pair(of_row)));
         }
     }
 }
 
 /* Four elements of row `row` of x from `column` on; zeros outside [rows, width]. `aligned`: a
  * load of 8 bytes may be used. */
-__device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int rows, int column, int width, bool aligned)
+__device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int rows, int column, int width,
+                                 bool aligned)
 {
     b[0] = b[1] = 0;
     if (row >= rows || column >= width)
@@ -105,7 +107,8 @@ __device__ inline int part_of(const struct few_rows_group &group)
 
 /* Partial sums [warps][16 rows of W][rows of x] of a block's warps, to y. */
 template <int PIECES>
-__device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, int row_tile, int rows, bf16 *y, bool add)
+__device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, int row_tile, int rows, bf16 *y,
+                              bool add)
 {
     __shared__ float partial[WARPS_MAX][PIECES * 8][TILE_ROWS + 1];
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
@@ -146,8 +149,8 @@ __device__ inline void load_groups(uint32_t (&pairs)[4], const uint32_t *from)
 
 /* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. */
 template <enum matrix_layout LAYOUT, int GROUPS, int PIECES>
-__global__ void __launch_bounds__(WARPS_MAX * 32)
-    four_bit_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add, bool aligned)
+__global__ void __launch_bounds__(WARPS_MAX * 32) four_bit_kernel(const __grid_constant__ struct few_rows_group group,
+                                                                  const bf16 *x, int rows, bool add, bool aligned)
 {
     int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
     const struct matrix &w = group.part[part].w;
@@ -184,8 +187,8 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
 #pragma unroll
                 for (int j = 0; j < PIECES; j++) {
                     uint32_t b[2];
-                    load_four(b, x, 8 * j + lane / 4, rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4, w.in_features,
-                              aligned);
+                    load_four(b, x, 8 * j + lane / 4, rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4,
+                              w.in_features, aligned);
                     mma_16x8x16(LAYOUT == MATRIX_MLX ? sum[j] : partial[j], a, b);
                 }
                 if (LAYOUT != MATRIX_MLX && (step + 1) * GROUPS % 4 == 0) {
@@ -226,7 +229,8 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
     const struct matrix &w = group.part[part].w;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
     int tiles = w.columns / 32;
-    const bf16 *low_row = w.values + ((size_t)row_tile * TILE_ROWS + (size_t)(lane / 4)) * (size_t)w.columns + lane % 4 * 8;
+    const bf16 *low_row =
+        w.values + ((size_t)row_tile * TILE_ROWS + (size_t)(lane / 4)) * (size_t)w.columns + lane % 4 * 8;
     const bf16 *high_row = low_row + 8 * (size_t)w.columns;
     float sum[PIECES][4] = {};
     for (int first = warp; first < tiles; first += warps * AHEAD) {
@@ -244,7 +248,8 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
             int tile = first + u * warps;
             if (tile >= tiles)
                 break;
-            const uint32_t a[2][4] = {{low[u].x, high[u].x, low[u].y, high[u].y}, {low[u].z, high[u].z, low[u].w, high[u].w}};
+            const uint32_t a[2][4] = {{low[u].x, high[u].x, low[u].y, high[u].y},
+                                      {low[u].z, high[u].z, low[u].w, high[u].w}};
 #pragma unroll
             for (int j = 0; j < PIECES; j++) {
                 uint32_t b[2][2];
@@ -279,8 +284,8 @@ template <enum matrix_layout LAYOUT, int GROUPS, int PIECES> void launch(const s
 {
     bool aligned = (uintptr_t)c.x % 8 == 0 && c.w->in_features % 4 == 0;
     unsigned threads = 32 * (unsigned)warps_for(c.w->columns / TILE_COLUMNS);
-    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES>), dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group, c.x, c.rows,
-           c.add, aligned);
+    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES>), dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group,
+           c.x, c.rows, c.add, aligned);
 }
 
 template <int PIECES> void launch_bf16(const struct call &c)

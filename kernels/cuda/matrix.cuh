@@ -112,10 +112,12 @@ __device__ inline float weight_at(const struct matrix &w, int row, int column)
     int row_tile = row / TILE_ROWS, column_tile = column / TILE_COLUMNS, g = row % 8, high = row % TILE_ROWS / 8;
     int step = column % TILE_COLUMNS / 16, t = column % 16 / 4, within = column % 4;
     const uint32_t *words =
-        (const uint32_t *)(w.codes + ((size_t)row_tile * (size_t)(w.columns / TILE_COLUMNS) + (size_t)column_tile) * 32 +
-                           4 * g + t);
+        (const uint32_t *)(w.codes +
+                           ((size_t)row_tile * (size_t)(w.columns / TILE_COLUMNS) + (size_t)column_tile) * 32 + 4 * g +
+                           t);
     uint32_t code = words[step] >> (4 * (within / 2 * 2 + high + 4 * (within % 2))) & 15;
-    size_t at = pair_index(w, row_tile, column_tile, g, groups_per_tile(w) > 1 ? column % TILE_COLUMNS / w.group_size : 0);
+    size_t at =
+        pair_index(w, row_tile, column_tile, g, groups_per_tile(w) > 1 ? column % TILE_COLUMNS / w.group_size : 0);
     float scale = high ? high_float(w.scales[at]) : low_float(w.scales[at]);
     float second = !w.seconds ? 0.0f : high ? high_float(w.seconds[at]) : low_float(w.seconds[at]);
     return value_of(w.layout, code, scale, second) * w.tensor_scale;

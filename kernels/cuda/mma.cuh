@@ -54,19 +54,28 @@ __device__ inline void load_matrices_transposed(uint32_t (&r)[4], const void *sh
 __device__ inline void copy_async_16(void *shared, const void *global, bool valid)
 {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(at), "l"(global), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"(at), "l"(global), "r"(valid ? 16 : 0)
+                 : "memory");
 }
 
 __device__ inline void copy_async_8(void *shared, const void *global, bool valid)
 {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" : : "r"(at), "l"(global), "r"(valid ? 8 : 0) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;"
+                 :
+                 : "r"(at), "l"(global), "r"(valid ? 8 : 0)
+                 : "memory");
 }
 
 __device__ inline void copy_async_4(void *shared, const void *global, bool valid)
 {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" : : "r"(at), "l"(global), "r"(valid ? 4 : 0) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+                 :
+                 : "r"(at), "l"(global), "r"(valid ? 4 : 0)
+                 : "memory");
 }
 
 /* The copies this thread started since the last commit become one group. */

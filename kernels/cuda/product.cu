@@ -167,7 +167,8 @@ __global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_C
 template <int TILE_ROWS, int TILE_COLUMNS, int WARP_ROWS, int WARP_COLUMNS, int VECTOR>
 void launch(struct cuda_state *state, const struct product *p)
 {
-    int row_tiles = (p->rows + TILE_ROWS - 1) / TILE_ROWS, column_tiles = (p->columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    int row_tiles = (p->rows + TILE_ROWS - 1) / TILE_ROWS,
+        column_tiles = (p->columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
     constexpr int threads = TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_COLUMNS) * 32;
     LAUNCH((product_kernel<TILE_ROWS, TILE_COLUMNS, WARP_ROWS, WARP_COLUMNS, VECTOR>),
            dim3((unsigned)row_tiles * (unsigned)column_tiles), dim3(threads), (shared_bytes<TILE_ROWS, TILE_COLUMNS>()),

@@ -58,7 +58,8 @@ template <int CHANNELS> __global__ void __launch_bounds__(THREADS) duplicate_up_
     const int fs = r.factor_s, parts = r.factor_t * fs * fs, repeats = r.out_channels * parts / r.in_channels;
     const int frame = at.line / r.rows + r.skip, row = at.line % r.rows;
     const int part = (frame % r.factor_t * fs + row % fs) * fs + at.column % fs;
-    const long long pixel = (static_cast<long long>(frame / r.factor_t) * r.height + row / fs) * r.width + at.column / fs;
+    const long long pixel =
+        (static_cast<long long>(frame / r.factor_t) * r.height + row / fs) * r.width + at.column / fs;
     const bf16 *x = r.x + pixel * r.in_channels;
     float values[CHANNELS];
 #pragma unroll
@@ -87,7 +88,8 @@ template <int CHANNELS> __global__ void __launch_bounds__(THREADS) average_down_
             const int from = frame * r.factor_t + t - r.skip;
             if (from < 0)
                 continue;
-            const long long pixel = (static_cast<long long>(from) * r.height + row * fs + h) * r.width + at.column * fs + w;
+            const long long pixel =
+                (static_cast<long long>(from) * r.height + row * fs + h) * r.width + at.column * fs + w;
             sum += load_act(r.x + pixel * r.in_channels + channel);
         }
         values[i] = sum / static_cast<float>(group);
@@ -114,7 +116,8 @@ static void cuda_duplicate_up(struct kernels *k, const act *x, int frames, int h
     if (out_frames <= 0)
         return;
     const bool wide = cut_lines(&r);
-    const unsigned grid = static_cast<unsigned>(out_frames) * static_cast<unsigned>(r.rows) * static_cast<unsigned>(r.pieces);
+    const unsigned grid =
+        static_cast<unsigned>(out_frames) * static_cast<unsigned>(r.rows) * static_cast<unsigned>(r.pieces);
     if (wide)
         LAUNCH(duplicate_up_kernel<WIDE>, grid, THREADS, 0, cuda_of(k), r);
     else
@@ -154,8 +157,8 @@ template <typename T>
 static void split_frames(struct kernels *k, const act *x, int frames, size_t pixels, int channels, act *y)
 {
     const size_t n = static_cast<size_t>(frames) * pixels * 2 * static_cast<size_t>(channels);
-    LAUNCH(split_frames_kernel<T>, cuda_pieces(n, THREADS), THREADS, 0, cuda_of(k), reinterpret_cast<const T *>(x), n, pixels,
-           channels, reinterpret_cast<T *>(y));
+    LAUNCH(split_frames_kernel<T>, cuda_pieces(n, THREADS), THREADS, 0, cuda_of(k), reinterpret_cast<const T *>(x), n,
+           pixels, channels, reinterpret_cast<T *>(y));
 }
 
 static void cuda_split_frames(struct kernels *k, const act *x, int frames, size_t pixels, int channels, act *y)
@@ -191,9 +194,10 @@ __global__ void __launch_bounds__(THREADS) patches_kernel(const bf16 *from, size
 template <bool to_patches>
 static void rearrange(struct kernels *k, const act *from, int frames, int height, int width, act *to)
 {
-    const size_t n = static_cast<size_t>(frames) * static_cast<size_t>(height) * static_cast<size_t>(width) * PATCH_CHANNELS;
-    LAUNCH(patches_kernel<to_patches>, cuda_pieces(n, THREADS), THREADS, 0, cuda_of(k), values_of(from), n, height, width,
-           values_of(to));
+    const size_t n =
+        static_cast<size_t>(frames) * static_cast<size_t>(height) * static_cast<size_t>(width) * PATCH_CHANNELS;
+    LAUNCH(patches_kernel<to_patches>, cuda_pieces(n, THREADS), THREADS, 0, cuda_of(k), values_of(from), n, height,
+           width, values_of(to));
 }
 
 static void cuda_patchify(struct kernels *k, const act *pixels, int frames, int height, int width, act *patches)

@@ -60,7 +60,9 @@ static inline float group_scale(const struct linear_source *w, size_t group)
 /* Its second number: zero or offset. `format` is the matrix's, as a constant where that pays. */
 static inline float group_second(enum weight_format format, const struct linear_source *w, size_t group)
 {
-    return format == WEIGHT_AWQ_INT4 ? (float)w->zeros[group] : format == WEIGHT_MLX_INT4 ? bf16_at(w->offsets, group) : 0.0f;
+    return format == WEIGHT_AWQ_INT4   ? (float)w->zeros[group]
+           : format == WEIGHT_MLX_INT4 ? bf16_at(w->offsets, group)
+                                       : 0.0f;
 }
 
 /* Weights [row, first..first+depth) as float32. */

@@ -43,12 +43,14 @@ static inline float2 __bfloat1622float2(__nv_bfloat162 pair)
 /* Each rounded once: float32 holds the products of two bf16 exactly. */
 static inline __nv_bfloat162 __hsub2(__nv_bfloat162 a, __nv_bfloat162 b)
 {
-    return __floats2bfloat162_rn(__bfloat162float(a.x) - __bfloat162float(b.x), __bfloat162float(a.y) - __bfloat162float(b.y));
+    return __floats2bfloat162_rn(__bfloat162float(a.x) - __bfloat162float(b.x),
+                                 __bfloat162float(a.y) - __bfloat162float(b.y));
 }
 
 static inline __nv_bfloat162 __hmul2(__nv_bfloat162 a, __nv_bfloat162 b)
 {
-    return __floats2bfloat162_rn(__bfloat162float(a.x) * __bfloat162float(b.x), __bfloat162float(a.y) * __bfloat162float(b.y));
+    return __floats2bfloat162_rn(__bfloat162float(a.x) * __bfloat162float(b.x),
+                                 __bfloat162float(a.y) * __bfloat162float(b.y));
 }
 
 static inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c)

@@ -92,7 +92,8 @@ template <typename T> T __shfl_xor_sync(unsigned lanes, T value, int distance, i
 }
 template <typename T> T __shfl_down_sync(unsigned lanes, T value, unsigned distance, int width = 32)
 {
-    const unsigned lane = emulated_lane(), end = (lane & ~static_cast<unsigned>(width - 1)) + static_cast<unsigned>(width);
+    const unsigned lane = emulated_lane(),
+                   end = (lane & ~static_cast<unsigned>(width - 1)) + static_cast<unsigned>(width);
     return emulated_shuffle(lanes, value, lane + distance < end ? lane + distance : lane);
 }
 template <typename T> T __shfl_up_sync(unsigned lanes, T value, unsigned distance, int width = 32)
@@ -131,7 +132,10 @@ static inline float __saturatef(float x) { return x < 0.0f ? 0.0f : x > 1.0f ? 1
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz(static_cast<unsigned>(x)) : 32; }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
-static inline unsigned __umulhi(unsigned x, unsigned y) { return static_cast<unsigned>((static_cast<uint64_t>(x) * y) >> 32); }
+static inline unsigned __umulhi(unsigned x, unsigned y)
+{
+    return static_cast<unsigned>((static_cast<uint64_t>(x) * y) >> 32);
+}
 unsigned __byte_perm(unsigned x, unsigned y, unsigned selector);
 template <typename T> T __ldg(const T *from) { return *from; }
 template <typename T> T __ldcs(const T *from) { return *from; }
@@ -267,7 +271,8 @@ typedef struct emulated_graph *cudaGraph_t;
 typedef struct emulated_executable *cudaGraphExec_t;
 typedef struct emulated_node *cudaGraphNode_t;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive, cudaStreamCaptureStatusInvalidated };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive,
+    cudaStreamCaptureStatusInvalidated };
 struct cudaGraphEdgeData {
     unsigned char from_port, to_port, type;
 };

@@ -27,7 +27,10 @@ static inline void *races_this_thread() { return __tsan_get_current_fiber(); }
 static inline void races_switch(void *thread) { __tsan_switch_to_fiber(thread, __tsan_switch_to_fiber_no_sync); }
 
 /* The kernel reads memory through the emulation. */
-static inline void races_read(const void *memory, size_t bytes) { __tsan_read_range(const_cast<void *>(memory), bytes); }
+static inline void races_read(const void *memory, size_t bytes)
+{
+    __tsan_read_range(const_cast<void *>(memory), bytes);
+}
 
 /* While one of these is there, the emulation's own accesses are not the kernel's. */
 struct RacesUnseen {

@@ -145,8 +145,8 @@ struct Block {
 
 [[noreturn]] void give_up(const char *what)
 {
-    fprintf(stderr, "emulated %s, block (%u, %u, %u), thread %u: %s\n", block.kernel, blockIdx.x, blockIdx.y, blockIdx.z,
-            block.current, what);
+    fprintf(stderr, "emulated %s, block (%u, %u, %u), thread %u: %s\n", block.kernel, blockIdx.x, blockIdx.y,
+            blockIdx.z, block.current, what);
     abort();
 }
 

@@ -55,7 +55,8 @@ static int note_code(struct dl_phdr_info *info, size_t size, void *context)
         if (info->dlpi_phdr[i].p_type != PT_LOAD || (info->dlpi_phdr[i].p_flags & PF_X) == 0)
             continue;
         *(is_program ? &program_begin : &nng_begin) = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
-        *(is_program ? &program_end : &nng_end) = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz;
+        *(is_program ? &program_end : &nng_end) =
+            info->dlpi_addr + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz;
     }
     return 0;
 }

@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         void *again = NULL;
         size_t bytes;
         const int code = job_state_read(&state, &identity, &jobs[i], data, size, &error);
-        if (code ? !error.text[0] || code == ERROR_INTERNAL : job_state_write(&state, &identity, &jobs[i], &again, &bytes, &error) != 0)
+        if (code ? !error.text[0] || code == ERROR_INTERNAL
+                 : job_state_write(&state, &identity, &jobs[i], &again, &bytes, &error) != 0)
             abort();
         free(again);
         job_state_free(&state);

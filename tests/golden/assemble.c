@@ -164,7 +164,8 @@ static int generate_table(struct assembly *assembly, const cJSON *recipe, struct
     for (int i = 0; i < 4; i++) {
         const cJSON *item = cJSON_GetArrayItem(levels, i);
         if (!cJSON_IsNumber(item) || !cJSON_IsString(stream))
-            return error_set(error, ERROR_BAD_FILE, "recipe of \"%s\": needs \"stream\" and four \"levels\"", recipe->string);
+            return error_set(error, ERROR_BAD_FILE, "recipe of \"%s\": needs \"stream\" and four \"levels\"",
+                             recipe->string);
         level[i] = float_to_bf16((float)item->valuedouble);
     }
     struct tensor_view *table = add_generated(assembly, recipe, DTYPE_BF16, error);

@@ -128,7 +128,8 @@ static float *widen(struct release *release, struct tensor_view *tensor)
 
 /* MLX's affine rule: the scale is signed so that the end of the range with the larger magnitude is a code times the
  * scale exactly, and zero another. */
-static void quantise_group(const float *values, int n, uint8_t *codes, size_t first, uint16_t *scale16, uint16_t *bias16)
+static void quantise_group(const float *values, int n, uint8_t *codes, size_t first, uint16_t *scale16,
+                           uint16_t *bias16)
 {
     float low = values[0], high = values[0];
     for (int i = 1; i < n; i++) {
@@ -152,9 +153,10 @@ static void quantise_group(const float *values, int n, uint8_t *codes, size_t fi
 static bool is_quantised(const struct release *release, const struct tensor_view *tensor)
 {
     size_t length = strlen(tensor->name);
-    return release->mlx.group_size && tensor->dimensions == 2 && length > 7 && !strcmp(tensor->name + length - 7, ".weight") &&
-           tensor->shape[1] % (uint64_t)release->mlx.group_size == 0 && !strstr(tensor->name, "time_embedder") &&
-           !strstr(tensor->name, "llm2vae") && !strstr(tensor->name, "latent_pos_embed");
+    return release->mlx.group_size && tensor->dimensions == 2 && length > 7 &&
+           !strcmp(tensor->name + length - 7, ".weight") && tensor->shape[1] % (uint64_t)release->mlx.group_size == 0 &&
+           !strstr(tensor->name, "time_embedder") && !strstr(tensor->name, "llm2vae") &&
+           !strstr(tensor->name, "latent_pos_embed");
 }
 
 /* A matrix as codes, scales and biases. */
@@ -270,7 +272,8 @@ static int convert_vit_for_mlx(struct release *release, const struct tensor_view
         return release->error->code;
     for (uint64_t i = 0; i < tensor_elements(tensor); i++) {
         uint64_t cell = i % cells, channel = i / cells % in, out = i / cells / in;
-        memcpy(data + ((out * cells + cell) * in + channel) * element, (const char *)tensor->data + i * element, element);
+        memcpy(data + ((out * cells + cell) * in + channel) * element, (const char *)tensor->data + i * element,
+               element);
     }
     for (int d = 1; d < 4; d++)
         turned.shape[d] = tensor->shape[d + 1];
@@ -372,7 +375,8 @@ static int write_mlx_config(const char *model_dir, const char *into_dir, int gro
     return result;
 }
 
-int release_mlx(const char *model_dir, const char *into_dir, int group_size, bool channels_last_vit, struct error *error)
+int release_mlx(const char *model_dir, const char *into_dir, int group_size, bool channels_last_vit,
+                struct error *error)
 {
     const struct mlx_settings mlx = {group_size, channels_last_vit};
     const struct part language_model[2] = {{main_file, convert_for_mlx}}, vit[2] = {{vit_file, convert_vit_for_mlx}};

@@ -137,7 +137,8 @@ static inline struct matrix make_exhaustive_matrix(enum weight_format format, in
     struct group_arrays a = group_arrays_of(&m.source);
     memset(a.codes, 0, a.weights / 2);
     for (size_t i = 0; i < a.weights; i++)
-        code_put(a.codes, i, (unsigned)((i % (size_t)group + i / (size_t)group / half % 2 * (size_t)group) % INT4_CODES));
+        code_put(a.codes, i,
+                 (unsigned)((i % (size_t)group + i / (size_t)group / half % 2 * (size_t)group) % INT4_CODES));
     for (size_t i = 0; i < a.groups; i++) {
         a.zeros[i] = (uint8_t)(i % (size_t)zeros);
         a.scales_fp8[i] = i % 128 == 127 ? 0 : (uint8_t)i;

@@ -56,9 +56,10 @@ static void use(const char *demo)
 /* Replace the link NAME by a copy of the file, which can then be changed. */
 static void own(const char *name)
 {
-    assert_int_equal(run_command("cd %s && { [ ! -L %s ] || cp -L --remove-destination \"$(readlink -f %s)\" %s; } && chmod u+w %s", model, name,
-                                 name, name, name),
-                     0);
+    assert_int_equal(
+        run_command("cd %s && { [ ! -L %s ] || cp -L --remove-destination \"$(readlink -f %s)\" %s; } && chmod u+w %s",
+                    model, name, name, name, name),
+        0);
 }
 
 static void leave_out(const char *name)
@@ -70,16 +71,17 @@ static void leave_out(const char *name)
 static void edit(const char *name, const char *from, const char *to)
 {
     own(name);
-    assert_int_equal(run_command("grep -q '%s' %s/%s && sed -i 's#%s#%s#' %s/%s", from, model, name, from, to, model, name),
-                     0);
+    assert_int_equal(
+        run_command("grep -q '%s' %s/%s && sed -i 's#%s#%s#' %s/%s", from, model, name, from, to, model, name), 0);
 }
 
 /* Give a key of one weight's entry in awq_meta.json another value. */
 static void edit_of_weight(const char *weight, const char *key, const char *value)
 {
     own("awq_meta.json");
-    assert_int_equal(run_command("sed -i '/\"%s.weight\"/,/}/ s#\"%s\": [^,]*#\"%s\": %s#' %s/awq_meta.json", weight, key, key,
-                                 value, model), 0);
+    assert_int_equal(run_command("sed -i '/\"%s.weight\"/,/}/ s#\"%s\": [^,]*#\"%s\": %s#' %s/awq_meta.json", weight,
+                                 key, key, value, model),
+                     0);
 }
 
 static struct checkpoint *open_model(void)
@@ -207,7 +209,8 @@ static void position_tables_follow_the_configuration(void **state)
     static const struct {
         const char *edited;
         bool float32;
-    } cases[] = {{"\"position_tables\": \"bfloat16\"", false}, {"\"position_tables\": \"float32\"", true}, {"\"x\": 0", false}};
+    } cases[] = {
+        {"\"position_tables\": \"bfloat16\"", false}, {"\"position_tables\": \"float32\"", true}, {"\"x\": 0", false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         use(bf16);
         edit("llm_config.json", "\"position_tables\": \"float32\"", cases[i].edited);
@@ -260,16 +263,19 @@ static void linears_convolutions_and_vectors_are_handed_out_with_checked_shapes(
     assert_int_equal(checkpoint_linear(checkpoint, "nothing", 1, 1, &linear, &error), ERROR_BAD_FILE);
     assert_says(error.text, "\"nothing.weight\" is missing");
     /* A 1x1 convolution and the ViT's patch embedding are matrices, too. */
-    assert_int_equal(checkpoint_linear(checkpoint, "vit_model.patch_embed.proj", 128, 3 * 2 * 14 * 14, &linear, &error), 0);
+    assert_int_equal(checkpoint_linear(checkpoint, "vit_model.patch_embed.proj", 128, 3 * 2 * 14 * 14, &linear, &error),
+                     0);
     assert_null(linear.bias);
     assert_int_equal(checkpoint_conv(checkpoint, "vae.decoder.conv1", &conv, &error), 0);
-    assert_true(conv.out_channels == 64 && conv.in_channels == 48 && conv.kernel_t == 3 && conv.kernel_w == 3 && conv.bias);
+    assert_true(conv.out_channels == 64 && conv.in_channels == 48 && conv.kernel_t == 3 && conv.kernel_w == 3 &&
+                conv.bias);
     assert_int_equal(checkpoint_conv(checkpoint, "vae.decoder.middle.1.proj", &conv, &error), 0);
     assert_true(conv.kernel_t == 1 && conv.kernel_h == 1);
     assert_int_equal(checkpoint_conv(checkpoint, q, &conv, &error), ERROR_BAD_FILE);
     assert_int_equal(checkpoint_vector(checkpoint, "language_model.model.norm.weight", 128, values, &error), 0);
     assert_true(values[0] > 0);
-    assert_int_equal(checkpoint_vector(checkpoint, "language_model.model.norm.weight", 127, values, &error), ERROR_BAD_FILE);
+    assert_int_equal(checkpoint_vector(checkpoint, "language_model.model.norm.weight", 127, values, &error),
+                     ERROR_BAD_FILE);
     checkpoint_close(checkpoint);
 }
 
@@ -311,7 +317,8 @@ static void nvfp4_without_bf16_scales_uses_the_fp8_ones_and_warns(void **state)
     assert_string_equal(checkpoint_kind(checkpoint), "nvfp4-fp8-scales");
     assert_says(checkpoint_warnings(checkpoint), "FP8 scales are used");
     assert_true(checkpoint_bytes(checkpoint) < bytes);
-    assert_int_equal(checkpoint_linear(checkpoint, "language_model.model.layers.0.mlp.up_proj", 384, 128, &q, &error), 0);
+    assert_int_equal(checkpoint_linear(checkpoint, "language_model.model.layers.0.mlp.up_proj", 384, 128, &q, &error),
+                     0);
     assert_true(!q.scales && q.scales_fp8);
     checkpoint_close(checkpoint);
 }
@@ -390,12 +397,13 @@ static void the_main_file_may_hold_the_vit(void **state)
 {
     (void)state;
     use(bf16);
-    assert_int_equal(run_command("cd %s && cp -L Qwen2.5-VL-ViT/vit.safetensors b.safetensors && chmod u+w b.safetensors && "
-                                 "rm -r Qwen2.5-VL-ViT && mv model.safetensors a.safetensors && "
-                                 "echo '{\"weight_map\": {\"x\": \"a.safetensors\", \"y\": \"b.safetensors\"}}' > "
-                                 "model.safetensors.index.json",
-                                 model),
-                     0);
+    assert_int_equal(
+        run_command("cd %s && cp -L Qwen2.5-VL-ViT/vit.safetensors b.safetensors && chmod u+w b.safetensors && "
+                    "rm -r Qwen2.5-VL-ViT && mv model.safetensors a.safetensors && "
+                    "echo '{\"weight_map\": {\"x\": \"a.safetensors\", \"y\": \"b.safetensors\"}}' > "
+                    "model.safetensors.index.json",
+                    model),
+        0);
     renamed_prefix = "vit_model.";
     rewrite("b.safetensors", with_prefix);
     struct checkpoint *checkpoint = open_model(); /* its configuration: vision_config in llm_config.json */
@@ -421,7 +429,8 @@ static void a_bare_quantised_release_uses_the_official_folder_beside_it(void **s
     char official[64];
     strcpy(official, model);
     assert_int_equal(run_command("cd %s && mv Wan2.2_VAE.pth Qwen2.5-VL-ViT ..", model), 0);
-    assert_int_equal(run_command("mkdir %s/../Lance_3B-AWQ && cp \"$PWD\"/%s/awq_* %s/../Lance_3B-AWQ", model, awq, model), 0);
+    assert_int_equal(
+        run_command("mkdir %s/../Lance_3B-AWQ && cp \"$PWD\"/%s/awq_* %s/../Lance_3B-AWQ", model, awq, model), 0);
     snprintf(model, sizeof model, "%.50s-AWQ", official);
     struct checkpoint *checkpoint = open_model();
     assert_string_equal(checkpoint_kind(checkpoint), "awq-int4-g128");
@@ -461,8 +470,10 @@ static void vae_and_vit_can_be_given(void **state)
 static void the_hash_is_over_every_byte_of_every_file(void **state)
 {
     (void)state;
-    static const char *const files[] = {"model.safetensors", "Qwen2.5-VL-ViT/vit.safetensors", "Qwen2.5-VL-ViT/config.json",
-                                        "Wan2.2_VAE.pth", "llm_config.json", "vocab.json", "merges.txt", "tokenizer_config.json"};
+    static const char *const files[] = {"model.safetensors", "Qwen2.5-VL-ViT/vit.safetensors",
+        "Qwen2.5-VL-ViT/config.json",
+                                        "Wan2.2_VAE.pth", "llm_config.json", "vocab.json", "merges.txt",
+                                            "tokenizer_config.json"};
     char first[65], other[65], path[160];
     use(bf16);
     identify(first, NULL);
@@ -536,7 +547,8 @@ static void without_vae_or_vit_the_other_tasks_remain(void **state)
     leave_out("Wan2.2_VAE.pth");
     struct checkpoint *checkpoint = open_model();
     assert_true(!checkpoint_can_generate(checkpoint) && checkpoint_can_see(checkpoint));
-    assert_says(checkpoint_warnings(checkpoint), "t2i, t2v, i2v, image_edit and video_edit are off; missing: VAE: Wan2.2_VAE.pth");
+    assert_says(checkpoint_warnings(checkpoint),
+                "t2i, t2v, i2v, image_edit and video_edit are off; missing: VAE: Wan2.2_VAE.pth");
     checkpoint_close(checkpoint);
     use(bf16);
     leave_out("Qwen2.5-VL-ViT");
@@ -566,7 +578,8 @@ static void weights_for_understanding_only_open(void **state)
 
 static bool without_some(struct tensor_view *tensor)
 {
-    return !strstr(tensor->name, "layers.2.self_attn.o_proj") && !strstr(tensor->name, "layers.1.self_attn.k_proj.bias");
+    return !strstr(tensor->name, "layers.2.self_attn.o_proj") &&
+           !strstr(tensor->name, "layers.1.self_attn.k_proj.bias");
 }
 
 static bool without_llm2vae(struct tensor_view *tensor)
@@ -703,7 +716,8 @@ static void four_bit_tensors_that_do_not_fit_are_refused(void **state)
     assert_refused("\"n_bit\" of language_model.model.layers.0.self_attn.k_proj is not 4");
     use(awq);
     edit_of_weight(weight, "scheme", "\"sym_int4\"");
-    assert_refused("\"scheme\" of language_model.model.layers.0.self_attn.k_proj is \"sym_int4\"; asym_int4 and nvfp4 are read");
+    assert_refused(
+        "\"scheme\" of language_model.model.layers.0.self_attn.k_proj is \"sym_int4\"; asym_int4 and nvfp4 are read");
     use(awq);
     edit("awq_meta.json", "\"scheme\": \"asym_int4_grouped_awq\"", "\"scheme\": \"sym_int8\"");
     assert_refused("\"scheme\" is \"sym_int8\"");
@@ -728,7 +742,8 @@ static void four_bit_weights_win_over_the_full_ones_beside_them(void **state)
     assert_int_equal(run_command("cp -s \"$PWD\"/%s/model.safetensors %s/", bf16, model), 0);
     struct checkpoint *checkpoint = open_model();
     assert_string_equal(checkpoint_kind(checkpoint), "awq-int4-g128");
-    assert_says(checkpoint_warnings(checkpoint), "awq_state_dict.safetensors is used, model.safetensors in the same folder is not");
+    assert_says(checkpoint_warnings(checkpoint),
+                "awq_state_dict.safetensors is used, model.safetensors in the same folder is not");
     checkpoint_close(checkpoint);
 }
 
@@ -769,7 +784,8 @@ static void a_vae_of_another_kind_is_refused(void **state)
 {
     (void)state;
     use(bf16);
-    assert_int_equal(run_command("cd %s && rm Wan2.2_VAE.pth && cp -L Qwen2.5-VL-ViT/vit.safetensors Wan2.2_VAE.pth", model), 0);
+    assert_int_equal(
+        run_command("cd %s && rm Wan2.2_VAE.pth && cp -L Qwen2.5-VL-ViT/vit.safetensors Wan2.2_VAE.pth", model), 0);
     assert_refused("Wan2.2_VAE.pth");
     assert_int_equal(run_command("cd %s && mv Wan2.2_VAE.pth Wan2.2_VAE.safetensors", model), 0);
     assert_refused("VAE: missing tensors (6): vae.conv1");

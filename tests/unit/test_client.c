@@ -79,9 +79,11 @@ static void assert_refuses(const char *envelope, const char *words)
 static void a_daemon_of_another_protocol_is_refused_with_both_versions(void **state)
 {
     (void)state;
-    assert_refuses("{\"protocol\":7,\"ok\":true,\"version\":\"9.9\"}", "speaks protocol 7, test 1.2.3 speaks 2; install both from the same release");
-    assert_refuses("{\"protocol\":7,\"ok\":false,\"version\":\"9.9\",\"error\":{\"code\":\"unsupported\",\"message\":\"no\"}}",
-                   "lanced 9.9 at ");
+    assert_refuses("{\"protocol\":7,\"ok\":true,\"version\":\"9.9\"}",
+                   "speaks protocol 7, test 1.2.3 speaks 2; install both from the same release");
+    assert_refuses(
+        "{\"protocol\":7,\"ok\":false,\"version\":\"9.9\",\"error\":{\"code\":\"unsupported\",\"message\":\"no\"}}",
+        "lanced 9.9 at ");
     assert_refuses("{\"ok\":true}", "speaks protocol none, test 1.2.3 speaks 2");
 }
 
@@ -155,8 +157,8 @@ static void a_daemon_that_hangs_up_on_a_request_again_and_again_is_given_up(void
     const struct client_options options = {.endpoint = daemon.endpoint, .name = "test"};
     assert_int_equal(client_open(&client, &options, &error), 0);
     static const uint8_t data[2 * LARGEST_REQUEST_BYTES];
-    const struct tensor_view large = {.name = "x", .dtype = DTYPE_U8, .dimensions = 1, .shape = {sizeof data}, .data = data,
-                                      .bytes = sizeof data};
+    const struct tensor_view large = {
+        .name = "x", .dtype = DTYPE_U8, .dimensions = 1, .shape = {sizeof data}, .data = data, .bytes = sizeof data};
     assert_int_equal(client_request(client, "submit", NULL, &large, 1, NULL, &error), ERROR_IO);
     if (!strstr(error.text, "hangs up whenever it gets this request"))
         fail_msg("\"%s\" does not say so", error.text);

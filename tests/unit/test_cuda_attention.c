@@ -13,8 +13,10 @@ static void full_attention_agrees_with_the_cpu(void **state)
     static const struct shape shapes[] = {
         {.q_rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 8, .segments = 1, .segment_rows = {1}, .amplitude = 1},
         {.q_rows = 70, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 1, .segment_rows = {70}, .amplitude = 3},
-        {.q_rows = 131, .heads = 3, .kv_heads = 3, .head_dim = 80, .segments = 1, .segment_rows = {131}, .amplitude = 2},
-        {.q_rows = 50, .heads = 8, .kv_heads = 2, .head_dim = 128, .segments = 1, .segment_rows = {200}, .amplitude = 2},
+        {.q_rows = 131, .heads = 3, .kv_heads = 3, .head_dim = 80, .segments = 1, .segment_rows = {131},
+         .amplitude = 2},
+        {.q_rows = 50, .heads = 8, .kv_heads = 2, .head_dim = 128, .segments = 1, .segment_rows = {200},
+         .amplitude = 2},
         {.q_rows = 40, .heads = 2, .kv_heads = 1, .head_dim = 48, .segments = 1, .segment_rows = {65}, .amplitude = 1},
         {.q_rows = 17, .heads = 1, .kv_heads = 1, .head_dim = 96, .segments = 1, .segment_rows = {64}, .amplitude = 1},
     };
@@ -30,7 +32,8 @@ static void causal_queries_end_with_the_last_segment(void **state)
          .segment_rows = {129, 150}, .amplitude = 2},
         {.q_rows = 40, .heads = 4, .kv_heads = 4, .head_dim = 16, .causal = true, .segments = 3,
          .segment_rows = {50, 3, 60}, .amplitude = 2},
-        {.q_rows = 100, .heads = 16, .kv_heads = 2, .head_dim = 128, .causal = true, .segments = 1, .segment_rows = {100},
+        {.q_rows = 100, .heads = 16, .kv_heads = 2, .head_dim = 128, .causal = true, .segments = 1,
+         .segment_rows = {100},
          .amplitude = 2},
     };
     CHECK_EACH(*state, shapes);
@@ -41,7 +44,8 @@ static void segments_act_as_one_sequence_even_when_some_are_empty(void **state)
     static const struct shape shapes[] = {
         {.q_rows = 65, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 4, .segment_rows = {0, 37, 0, 100},
          .amplitude = 2},
-        {.q_rows = 20, .heads = 2, .kv_heads = 1, .head_dim = 128, .segments = 2, .segment_rows = {191, 2}, .amplitude = 2},
+        {.q_rows = 20, .heads = 2, .kv_heads = 1, .head_dim = 128, .segments = 2, .segment_rows = {191, 2},
+         .amplitude = 2},
         {.q_rows = 30, .heads = 2, .kv_heads = 2, .head_dim = 64, .causal = true, .segments = 6,
          .segment_rows = {1, 2, 3, 90, 5, 30}, .amplitude = 2},
     };
@@ -56,7 +60,8 @@ static void a_decoded_token_sees_all_keys_before_it(void **state)
          .amplitude = 2},
         {.q_rows = 1, .heads = 4, .kv_heads = 2, .head_dim = 32, .causal = true, .segments = 3,
          .segment_rows = {301, 40, 130}, .amplitude = 2},
-        {.q_rows = 3, .heads = 4, .kv_heads = 1, .head_dim = 80, .causal = true, .segments = 2, .segment_rows = {256, 257},
+        {.q_rows = 3, .heads = 4, .kv_heads = 1, .head_dim = 80, .causal = true, .segments = 2, .segment_rows = {256,
+         257},
          .amplitude = 2},
         {.q_rows = 20, .heads = 1, .kv_heads = 1, .head_dim = 64, .causal = true, .segments = 1, .segment_rows = {530},
          .amplitude = 2},
@@ -70,7 +75,8 @@ static void tensors_may_begin_at_any_element_and_have_any_width(void **state)
 {
     static const struct shape shapes[] = {
         {.q_rows = 33, .heads = 2, .kv_heads = 1, .head_dim = 17, .segments = 1, .segment_rows = {130}, .amplitude = 1},
-        {.q_rows = 20, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 2, .segment_rows = {30, 50}, .amplitude = 1,
+        {.q_rows = 20, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 2, .segment_rows = {30, 50},
+         .amplitude = 1,
          .skip = 3},
         {.q_rows = 70, .heads = 2, .kv_heads = 2, .head_dim = 80, .causal = true, .segments = 1, .segment_rows = {70},
          .amplitude = 1, .skip = 4},
@@ -83,11 +89,14 @@ static void tensors_may_begin_at_any_element_and_have_any_width(void **state)
 static void wide_heads_as_in_the_autoencoder_agree_with_the_cpu(void **state)
 {
     static const struct shape shapes[] = {
-        {.q_rows = 40, .heads = 1, .kv_heads = 1, .head_dim = 1024, .segments = 1, .segment_rows = {100}, .amplitude = 1},
+        {.q_rows = 40, .heads = 1, .kv_heads = 1, .head_dim = 1024, .segments = 1, .segment_rows = {100},
+         .amplitude = 1},
         {.q_rows = 35, .heads = 1, .kv_heads = 1, .head_dim = 640, .segments = 1, .segment_rows = {35}, .amplitude = 2},
-        {.q_rows = 19, .heads = 4, .kv_heads = 2, .head_dim = 136, .causal = true, .segments = 2, .segment_rows = {37, 40},
+        {.q_rows = 19, .heads = 4, .kv_heads = 2, .head_dim = 136, .causal = true, .segments = 2, .segment_rows = {37,
+         40},
          .amplitude = 2},
-        {.q_rows = 5, .heads = 1, .kv_heads = 1, .head_dim = 131, .segments = 1, .segment_rows = {9}, .amplitude = 2, .skip = 1},
+        {.q_rows = 5, .heads = 1, .kv_heads = 1, .head_dim = 131, .segments = 1, .segment_rows = {9}, .amplitude = 2,
+         .skip = 1},
     };
     CHECK_EACH(*state, shapes);
 }
@@ -95,9 +104,11 @@ static void wide_heads_as_in_the_autoencoder_agree_with_the_cpu(void **state)
 static void large_scores_do_not_overflow(void **state)
 {
     static const struct shape shapes[] = {
-        {.q_rows = 60, .heads = 2, .kv_heads = 2, .head_dim = 16, .segments = 1, .segment_rows = {300}, .amplitude = 30},
+        {.q_rows = 60, .heads = 2, .kv_heads = 2, .head_dim = 16, .segments = 1, .segment_rows = {300},
+         .amplitude = 30},
         {.q_rows = 1, .heads = 2, .kv_heads = 2, .head_dim = 16, .segments = 1, .segment_rows = {600}, .amplitude = 30},
-        {.q_rows = 20, .heads = 1, .kv_heads = 1, .head_dim = 144, .segments = 1, .segment_rows = {70}, .amplitude = 30},
+        {.q_rows = 20, .heads = 1, .kv_heads = 1, .head_dim = 144, .segments = 1, .segment_rows = {70},
+         .amplitude = 30},
     };
     CHECK_EACH(*state, shapes);
 }
@@ -124,14 +135,16 @@ static void blocks_of_many_rows_agree_with_the_cpu(void **state)
 {
     struct pair *p = *state;
     static const struct shape small[] = {
-        {.q_rows = 150, .heads = 4, .kv_heads = 2, .head_dim = 64, .segments = 3, .segment_rows = {37, 2, 150}, .amplitude = 2},
+        {.q_rows = 150, .heads = 4, .kv_heads = 2, .head_dim = 64, .segments = 3, .segment_rows = {37, 2, 150},
+         .amplitude = 2},
     };
     static const struct shape large[] = {
         {.q_rows = 2304, .heads = 16, .kv_heads = 2, .head_dim = 128, .segments = 3, .segment_rows = {67, 2, 2304},
          .amplitude = 2},
         {.q_rows = 2304, .heads = 16, .kv_heads = 2, .head_dim = 128, .segments = 3, .segment_rows = {11, 2, 2304},
          .amplitude = 2},
-        {.q_rows = 513, .heads = 4, .kv_heads = 4, .head_dim = 64, .segments = 1, .segment_rows = {1024}, .amplitude = 4},
+        {.q_rows = 513, .heads = 4, .kv_heads = 4, .head_dim = 64, .segments = 1, .segment_rows = {1024},
+         .amplitude = 4},
         {.q_rows = 3001, .heads = 8, .kv_heads = 1, .head_dim = 128, .segments = 2, .segment_rows = {17000, 3001},
          .amplitude = 1},
     };
@@ -182,8 +195,8 @@ static void heads_wider_than_the_card_takes_are_refused(void **state)
 static void a_full_card_is_an_error_and_no_more(void **state)
 {
     enum { COUNT = 9 };
-    const struct shape shape = {.q_rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 16, .segments = 1, .segment_rows = {600},
-                                .amplitude = 1};
+    const struct shape shape = {
+        .q_rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 16, .segments = 1, .segment_rows = {600}, .amplitude = 1};
     struct pair *p = *state;
     if (on_card(p))
         skip(); /* which has memory enough */

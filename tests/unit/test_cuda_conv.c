@@ -156,7 +156,8 @@ static void a_point_convolution_is_a_matrix_product(void **state)
 {
     struct pair *p = *state;
     for (int in = 48; in <= 51; in++) {
-        struct shape s = {.in = in, .out = 70, .kt = 1, .kh = 1, .kw = 1, .frames = 2, .height = 9, .width = 11, .st = 1,
+        struct shape s = {.in = in, .out = 70, .kt = 1, .kh = 1, .kw = 1, .frames = 2, .height = 9, .width = 11,
+            .st = 1,
                           .sh = 1, .sw = 1, .add = true};
         check(p, &s);
     }
@@ -210,7 +211,8 @@ static void random_shapes_with_all_flags_agree(void **state)
         struct shape s = {.in = random_up_to(1, 40), .out = random_up_to(1, 80), .kt = random_up_to(1, 3),
                           .kh = random_up_to(1, 4), .kw = random_up_to(1, 4), .frames = random_up_to(1, 3),
                           .height = random_up_to(2, 7), .width = random_up_to(2, 7), .past = random_up_to(0, 3),
-                          .no_time_padding = random_up_to(0, 1), .upsample = random_up_to(0, 1), .bf16 = random_up_to(0, 1),
+                          .no_time_padding = random_up_to(0, 1), .upsample = random_up_to(0, 1),
+                              .bf16 = random_up_to(0, 1),
                           .add = random_up_to(0, 1), .no_bias = random_up_to(0, 1), .st = random_up_to(1, 2),
                           .sh = random_up_to(1, 3), .sw = random_up_to(1, 3), .top = random_up_to(0, 2),
                           .bottom = random_up_to(1, 2), .left = random_up_to(0, 2), .right = random_up_to(2, 3)};
@@ -259,7 +261,8 @@ static void a_first_frame_alone_costs_no_work_for_the_zero_frames_before_it(void
     for (size_t i = 0; i < n; i++)
         if (i % 27 < 18)
             values[i] = NAN;
-    struct conv_source source = {.format = WEIGHT_F32, .out_channels = 40, .in_channels = 16, .kernel_t = 3, .kernel_h = 3,
+    struct conv_source source = {.format = WEIGHT_F32, .out_channels = 40, .in_channels = 16, .kernel_t = 3,
+        .kernel_h = 3,
                                  .kernel_w = 3, .weight = values, .bias = values + n};
     float *out = convolve(p->cuda, &s, &source, x, NULL, old);
     for (size_t i = 0; i < output_elements(&s); i++)

@@ -338,7 +338,8 @@ static void free_memory_decides_no_bytes(void **state)
         struct work work = {p.cuda, make_problem(p.cuda, &shape, &tensors)};
         struct graph *graph = NULL;
         free(values_of_act(p.cuda, work.problem.out, result_size(&shape))); /* takes its memory before there is none */
-        memory_does_not_choose_who_computes(&work, i % 2 ? &graph : NULL, with_plenty, cases[i / 2].lack, cases[i / 2].message);
+        memory_does_not_choose_who_computes(&work, i % 2 ? &graph : NULL, with_plenty, cases[i / 2].lack,
+                                            cases[i / 2].message);
         p.cuda->graph_close(p.cuda, graph);
         free_tensors(p.cuda, &tensors);
         close_all(&p);

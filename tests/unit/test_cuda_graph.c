@@ -380,7 +380,8 @@ static void only_a_few_graphs_wait_for_the_card(void **state)
 enum { HIDDEN = 128, FIRST_TOKENS = 20, TOKENS = 6, STEPS = 5, CELLS = 9 };
 
 /* What a pass left, with what was there before it made from `seed`. */
-static float *run_pass(struct decoder *decoder, struct decoder_workspace *workspace, const struct decoder_block *block, int seed)
+static float *run_pass(struct decoder *decoder, struct decoder_workspace *workspace, const struct decoder_block *block,
+                       int seed)
 {
     struct kernels *k = kernels[GRAPHS];
     const size_t n = (size_t)(block->sequences * (block->und_rows + block->gen_rows)) * HIDDEN;
@@ -403,12 +404,14 @@ static void run_passes(struct decoder *decoder, bool with_graphs, float *out)
     for (int i = 0; i < FIRST_TOKENS + TOKENS; i++)
         steps[i] = i;
     assert_int_equal(kv_cache_open(&cache, decoder, NULL, FIRST_TOKENS + TOKENS, &error), 0);
-    assert_int_equal(decoder_workspace_open(&workspace, decoder, FIRST_TOKENS + 2 * CELLS, FIRST_TOKENS + 2 * CELLS, &error), 0);
+    assert_int_equal(
+        decoder_workspace_open(&workspace, decoder, FIRST_TOKENS + 2 * CELLS, FIRST_TOKENS + 2 * CELLS, &error), 0);
     both[0] = both[1] = cache;
     for (int token = -1; token < TOKENS; token++) { /* the first are stored at once */
         const int first = token < 0 ? 0 : FIRST_TOKENS + token, rows = token < 0 ? FIRST_TOKENS : 1;
         const int32_t *const positions[3] = {steps + first, steps + first, steps + first};
-        const struct decoder_block block = {.sequences = 1, .und_rows = rows, .caches = both, .causal = true, .store = true,
+        const struct decoder_block block = {.sequences = 1, .und_rows = rows, .caches = both, .causal = true,
+            .store = true,
                                             .graph = with_graphs && token >= 0 ? &graph[0] : NULL};
         assert_int_equal(decoder_set_positions(decoder, workspace, 0, positions, rows, &error), 0);
         float *x = run_pass(decoder, workspace, &block, token);

@@ -36,9 +36,11 @@ struct product_shape {
 };
 
 /* `skip` elements lie before x and y, so that rows begin anywhere. */
-static void check_product(struct pair *p, const struct product_shape *s, int rows, bool with_bias, bool add, size_t skip)
+static void check_product(struct pair *p, const struct product_shape *s, int rows, bool with_bias, bool add,
+                          size_t skip)
 {
-    struct matrix m = make_matrix(s->format, s->out, s->in, s->group, s->fp8, rows % 2 ? WEIGHT_F32 : WEIGHT_BF16, with_bias);
+    struct matrix m =
+        make_matrix(s->format, s->out, s->in, s->group, s->fp8, rows % 2 ? WEIGHT_F32 : WEIGHT_BF16, with_bias);
     size_t weights = (size_t)s->out * (size_t)s->in, x_values = (size_t)rows * (size_t)s->in + skip;
     size_t y_values = (size_t)rows * (size_t)s->out + skip;
     uint16_t *values = checked_alloc(weights * sizeof *values);
@@ -70,13 +72,15 @@ static void check_product(struct pair *p, const struct product_shape *s, int row
     free_matrix(&m);
 }
 
-static void check_all(struct pair *p, const struct product_shape *shapes, size_t count, const int *rows, size_t row_counts)
+static void check_all(struct pair *p, const struct product_shape *shapes, size_t count, const int *rows,
+                      size_t row_counts)
 {
     for (size_t s = 0; s < count; s++)
         for (size_t r = 0; r < row_counts; r++)
             check_product(p, &shapes[s], rows[r], (s + r) % 2, (s + r) % 3 == 0, 0);
 }
-#define CHECK_ALL(p, shapes, rows) check_all(p, shapes, sizeof shapes / sizeof *shapes, rows, sizeof rows / sizeof *rows)
+#define CHECK_ALL(p, shapes, rows)                                                                                     \
+    check_all(p, shapes, sizeof shapes / sizeof *shapes, rows, sizeof rows / sizeof *rows)
 
 static void bf16_and_float32_products_agree_with_the_cpu_for_any_width(void **state)
 {
@@ -92,8 +96,9 @@ static void bf16_and_float32_products_agree_with_the_cpu_for_any_width(void **st
 static void awq_products_agree_with_the_cpu(void **state)
 {
     static const struct product_shape shapes[] = {
-        {WEIGHT_AWQ_INT4, 80, 256, 128, false}, {WEIGHT_AWQ_INT4, 37, 576, 64, false}, {WEIGHT_AWQ_INT4, 48, 320, 32, false},
-        {WEIGHT_AWQ_INT4, 20, 1392, 16, false}, {WEIGHT_AWQ_INT4, 16, 1536, 192, false},
+        {WEIGHT_AWQ_INT4, 80, 256, 128, false},  {WEIGHT_AWQ_INT4, 37, 576, 64, false},
+        {WEIGHT_AWQ_INT4, 48, 320, 32, false},   {WEIGHT_AWQ_INT4, 20, 1392, 16, false},
+        {WEIGHT_AWQ_INT4, 16, 1536, 192, false},
     };
     static const int rows[] = {1, 8, 11, 16, 19, 66};
     CHECK_ALL(*state, shapes, rows);
@@ -114,7 +119,8 @@ static void every_code_with_every_scale_is_decoded_as_the_reference_does(void **
         unit[i * IN + i] = 1.0f;
     act *x = act_with(k, unit, IN * IN);
     for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
-        struct matrix m = make_exhaustive_matrix(kinds[kind].format, kinds[kind].group, kinds[kind].fp8, kinds[kind].zeros);
+        struct matrix m =
+            make_exhaustive_matrix(kinds[kind].format, kinds[kind].group, kinds[kind].fp8, kinds[kind].zeros);
         const size_t out = (size_t)m.source.out_features;
         float *got = checked_alloc(IN * out * sizeof *got);
         act *y = act_with(k, got, IN * out);
@@ -165,7 +171,9 @@ static void nvfp4_products_agree_with_the_cpu_with_either_scale(void **state)
 static void four_bit_matrices_of_unusual_groups_work_too(void **state)
 {
     static const struct product_shape shapes[] = {
-        {WEIGHT_AWQ_INT4, 37, 70, 10, false}, {WEIGHT_AWQ_INT4, 18, 240, 80, false}, {WEIGHT_MLX_INT4, 20, 144, 12, false},
+        {WEIGHT_AWQ_INT4, 37, 70, 10, false},
+        {WEIGHT_AWQ_INT4, 18, 240, 80, false},
+        {WEIGHT_MLX_INT4, 20, 144, 12, false},
         {WEIGHT_NVFP4, 20, 144, 12, true},
     };
     static const int rows[] = {1, 16, 40};
@@ -363,8 +371,11 @@ static void weights_decoded_beside_other_products_give_the_same_bytes(void **sta
     enum { MATRICES = 5 };
     struct matrix m[MATRICES];
     for (int i = 0; i < MATRICES; i++)
-        m[i] = make_matrix(i == 3 ? WEIGHT_BF16 : i % 2 ? WEIGHT_NVFP4 : WEIGHT_AWQ_INT4, i == 4 ? CHAIN_LONGEST : 80 + 16 * i,
-                           CHAIN_WIDTH, i == 3 ? 0 : 64, false, WEIGHT_F32, i % 2);
+        m[i] =
+            make_matrix(i == 3  ? WEIGHT_BF16
+                        : i % 2 ? WEIGHT_NVFP4
+                                : WEIGHT_AWQ_INT4,
+                        i == 4 ? CHAIN_LONGEST : 80 + 16 * i, CHAIN_WIDTH, i == 3 ? 0 : 64, false, WEIGHT_F32, i % 2);
     static const int order[CHAIN] = {0, 1, 2, 0, 4, 3, 1, 0, 4};
     const size_t values = CHAIN_ROWS * CHAIN_LONGEST;
     static const struct {
@@ -471,10 +482,14 @@ static void a_group_of_products_gives_the_bytes_of_each_alone(void **state)
 {
     struct pair *p = *state;
     static const struct product_shape shapes[][LINEAR_GROUP] = {
-        {{WEIGHT_AWQ_INT4, 80, 256, 64, false}, {WEIGHT_AWQ_INT4, 16, 256, 64, false}, {WEIGHT_AWQ_INT4, 37, 256, 64, false}},
+        {{WEIGHT_AWQ_INT4, 80, 256, 64, false},
+         {WEIGHT_AWQ_INT4, 16, 256, 64, false},
+         {WEIGHT_AWQ_INT4, 37, 256, 64, false}},
         {{WEIGHT_NVFP4, 48, 128, 16, false}, {WEIGHT_NVFP4, 64, 128, 16, true}, {WEIGHT_NVFP4, 7, 128, 16, false}},
         {{WEIGHT_BF16, 33, 96, 0, false}, {WEIGHT_BF16, 16, 96, 0, false}, {WEIGHT_F32, 50, 96, 0, false}},
-        {{WEIGHT_MLX_INT4, 40, 128, 64, false}, {WEIGHT_AWQ_INT4, 24, 128, 64, false}, {WEIGHT_MLX_INT4, 8, 128, 32, false}},
+        {{WEIGHT_MLX_INT4, 40, 128, 64, false},
+         {WEIGHT_AWQ_INT4, 24, 128, 64, false},
+         {WEIGHT_MLX_INT4, 8, 128, 32, false}},
     };
     static const int rows[] = {1, 9, 20};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

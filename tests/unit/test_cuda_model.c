@@ -74,7 +74,8 @@ static void the_vit_gives_the_official_tokens_of_a_picture(void **state)
  * frame's four pictures every cache is filled and shifted. */
 enum { RECORDED_LATENT_FRAMES = 4, LATENT_FRAMES = 2, LATENT_HEIGHT = 3, LATENT_WIDTH = 2, CHANNELS = 48 };
 enum { LATENT = LATENT_HEIGHT * LATENT_WIDTH * CHANNELS };
-enum { RECORDED_FRAMES = 13, FRAMES = 5, HEIGHT = 16 * LATENT_HEIGHT, WIDTH = 16 * LATENT_WIDTH, FRAME = HEIGHT * WIDTH * 3 };
+enum { RECORDED_FRAMES = 13, FRAMES = 5, HEIGHT = 16 * LATENT_HEIGHT, WIDTH = 16 * LATENT_WIDTH,
+    FRAME = HEIGHT * WIDTH * 3 };
 
 static void the_vae_decodes_a_clip_like_the_official_one(void **state)
 {

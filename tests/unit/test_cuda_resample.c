@@ -39,7 +39,8 @@ static float *run_on(struct kernels *k, const struct operation *o, const float *
 static void check(struct pair *p, const struct operation *o, size_t x_elements, size_t y_elements)
 {
     float *x = random_bf16(x_elements, 1.0f), *old = random_bf16(y_elements, 1.0f);
-    float *want = run_on(p->cpu, o, x, x_elements, old, y_elements), *got = run_on(p->cuda, o, x, x_elements, old, y_elements);
+    float *want = run_on(p->cpu, o, x, x_elements, old, y_elements),
+          *got = run_on(p->cuda, o, x, x_elements, old, y_elements);
     for (size_t i = 0; i < y_elements; i++)
         if (got[i] != bf16_to_float(float_to_bf16(want[i])))
             fail_msg("value %zu of %zu is %g, not %g rounded", i, y_elements, (double)got[i], (double)want[i]);
@@ -49,12 +50,13 @@ static void check(struct pair *p, const struct operation *o, size_t x_elements, 
 static void duplicate_up_repeats_channels_into_time_and_space(void **state)
 {
     struct pair *p = *state;
-    static const struct { int in, out, ft, fs, drop; } cases[] = {
-        {8, 8, 2, 2, 1}, {8, 8, 2, 2, 0}, {16, 8, 1, 2, 0}, {16, 4, 2, 2, 1}, {6, 6, 1, 1, 0}, {48, 24, 2, 2, 1}, {24, 12, 1, 2, 0},
-        {5, 5, 2, 2, 1}, {64, 32, 2, 1, 2}};
+    static const struct { int in, out, ft, fs, drop;
+    } cases[] = {{8, 8, 2, 2, 1},   {8, 8, 2, 2, 0},   {16, 8, 1, 2, 0}, {16, 4, 2, 2, 1}, {6, 6, 1, 1, 0},
+                 {48, 24, 2, 2, 1}, {24, 12, 1, 2, 0}, {5, 5, 2, 2, 1},  {64, 32, 2, 1, 2}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int width = 3; width <= 37; width += 34) {
-            struct operation o = {DUPLICATE_UP, 2, 3, width, cases[i].in, cases[i].out, cases[i].ft, cases[i].fs, cases[i].drop};
+            struct operation o = {DUPLICATE_UP, 2,           3,           width,        cases[i].in,
+                                  cases[i].out, cases[i].ft, cases[i].fs, cases[i].drop};
             check(p, &o, (size_t)(o.frames * o.height * o.width * o.in),
                   (size_t)((o.frames * o.ft - o.drop) * o.height * o.fs * o.width * o.fs * o.out));
         }
@@ -63,11 +65,13 @@ static void duplicate_up_repeats_channels_into_time_and_space(void **state)
 static void average_down_averages_groups_and_pads_time_in_front(void **state)
 {
     struct pair *p = *state;
-    static const struct { int in, out, ft, fs, frames; } cases[] = {
-        {8, 8, 2, 2, 4}, {8, 8, 2, 2, 1}, {8, 16, 1, 2, 3}, {4, 8, 2, 2, 3}, {6, 6, 1, 1, 2}, {160, 320, 2, 2, 1}, {6, 3, 2, 2, 2}};
+    static const struct { int in, out, ft, fs, frames;
+    } cases[] = {{8, 8, 2, 2, 4}, {8, 8, 2, 2, 1},     {8, 16, 1, 2, 3}, {4, 8, 2, 2, 3},
+                 {6, 6, 1, 1, 2}, {160, 320, 2, 2, 1}, {6, 3, 2, 2, 2}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int width = 6; width <= 70; width += 64) {
-            struct operation o = {AVERAGE_DOWN, cases[i].frames, 4, width, cases[i].in, cases[i].out, cases[i].ft, cases[i].fs, 0};
+            struct operation o = {AVERAGE_DOWN, cases[i].frames, 4,           width, cases[i].in,
+                                  cases[i].out, cases[i].ft,     cases[i].fs, 0};
             check(p, &o, (size_t)(o.frames * o.height * o.width * o.in),
                   (size_t)((o.frames + o.ft - 1) / o.ft * (o.height / o.fs) * (o.width / o.fs) * o.out));
         }
@@ -99,7 +103,8 @@ static void the_real_shortcuts_agree_on_a_card(void **state)
     struct pair *p = *state;
     if (!on_card(p))
         skip();
-    check(p, &(struct operation){DUPLICATE_UP, 1, 96, 96, 1024, 512, 2, 2, 1}, (size_t)96 * 96 * 1024, (size_t)192 * 192 * 512);
+    check(p, &(struct operation){DUPLICATE_UP, 1, 96, 96, 1024, 512, 2, 2, 1}, (size_t)96 * 96 * 1024,
+          (size_t)192 * 192 * 512);
     check(p, &(struct operation){AVERAGE_DOWN, 2, 192, 192, 320, 640, 2, 2, 0}, (size_t)2 * 192 * 192 * 320,
           (size_t)96 * 96 * 640);
 }

@@ -42,7 +42,8 @@ static void each_stage_takes_of_the_card_what_it_said(void **state)
         const struct lance_result result = finish(job);
         for (int s = 0; s < result.stage_count; s++) {
             const struct lance_stage_time *stage = &result.stages[s];
-            if (fabs((double)stage->peak_bytes - (double)stage->estimated_bytes) > 0.05 * (double)stage->estimated_bytes)
+            if (fabs((double)stage->peak_bytes - (double)stage->estimated_bytes) >
+                0.05 * (double)stage->estimated_bytes)
                 fail_msg("%s, %s: %llu bytes, %llu planned", lance_task_name(tasks[i]), lance_stage_name(stage->stage),
                          (unsigned long long)stage->peak_bytes, (unsigned long long)stage->estimated_bytes);
         }

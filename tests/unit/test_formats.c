@@ -29,7 +29,8 @@ static void every_fp4_code_is_the_number_that_e2m1_defines(void **state)
 static void a_bf16_is_the_upper_half_of_a_float32(void **state)
 {
     (void)state;
-    assert_true(bf16_to_float(0x3f80) == 1.0f && bf16_to_float(0xc049) == -3.140625f && bf16_to_float(0x0001) == 0x1p-133f);
+    assert_true(bf16_to_float(0x3f80) == 1.0f && bf16_to_float(0xc049) == -3.140625f &&
+                bf16_to_float(0x0001) == 0x1p-133f);
     for (uint32_t code = 0; code < 0x10000; code++)
         if ((code & 0x7f80) != 0x7f80)
             assert_int_equal(float_to_bf16(bf16_to_float((uint16_t)code)), code);
@@ -44,7 +45,8 @@ static unsigned nearest_fp8(float value)
 }
 
 /* Every code is its own nearest; what lies between two goes to the nearer, or, half way, to the even one. */
-static void assert_rounds_to_nearest(unsigned (*encode)(float), float (*decode)(unsigned), unsigned largest, unsigned sign)
+static void assert_rounds_to_nearest(unsigned (*encode)(float), float (*decode)(unsigned), unsigned largest,
+                                     unsigned sign)
 {
     for (unsigned code = 0; code < largest; code++) {
         const float low = decode(code), high = decode(code + 1), middle = 0.5f * (low + high);
@@ -140,19 +142,23 @@ static void values_outside_of_a_groups_range_take_its_ends(void **state)
 static void rows_take_the_bytes_that_their_format_says(void **state)
 {
     (void)state;
-    struct linear_source s = {.format = WEIGHT_F32, .out_features = 3, .in_features = 64, .group_size = 16, .scales = ""};
+    struct linear_source s = {
+        .format = WEIGHT_F32, .out_features = 3, .in_features = 64, .group_size = 16, .scales = ""};
     assert_int_equal(linear_row_bytes(&s).data, 256);
     assert_int_equal(linear_row_bytes(&s).scales, 0);
     s.format = WEIGHT_AWQ_INT4;
     struct linear_row_bytes bytes = linear_row_bytes(&s);
-    assert_true(bytes.data == 32 && bytes.scales == 8 && bytes.scales_fp8 == 0 && bytes.zeros == 4 && bytes.offsets == 0);
+    assert_true(bytes.data == 32 && bytes.scales == 8 && bytes.scales_fp8 == 0 && bytes.zeros == 4 &&
+                bytes.offsets == 0);
     s.format = WEIGHT_MLX_INT4;
     bytes = linear_row_bytes(&s);
-    assert_true(bytes.data == 32 && bytes.scales == 8 && bytes.scales_fp8 == 0 && bytes.zeros == 0 && bytes.offsets == 8);
+    assert_true(bytes.data == 32 && bytes.scales == 8 && bytes.scales_fp8 == 0 && bytes.zeros == 0 &&
+                bytes.offsets == 8);
     s.format = WEIGHT_NVFP4;
     s.scales = NULL;
     bytes = linear_row_bytes(&s);
-    assert_true(bytes.data == 32 && bytes.scales == 0 && bytes.scales_fp8 == 4 && bytes.zeros == 0 && bytes.offsets == 0);
+    assert_true(bytes.data == 32 && bytes.scales == 0 && bytes.scales_fp8 == 4 && bytes.zeros == 0 &&
+                bytes.offsets == 0);
 }
 
 /* --- the decoders of the CPU backend ---------------------------------------------------------------- */

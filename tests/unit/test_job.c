@@ -65,11 +65,13 @@ static void assert_refused_everywhere(struct lance_request r, const char *words)
 static void bad_parameters_are_named_with_value_and_range(void **state)
 {
     (void)state;
-    REFUSED(num_inference_steps, 0, ERROR_BAD_REQUEST, "num_inference_steps is 0; accepted are integers from 1 to 1000");
+    REFUSED(num_inference_steps, 0, ERROR_BAD_REQUEST,
+            "num_inference_steps is 0; accepted are integers from 1 to 1000");
     REFUSED(guidance_scale, NAN, ERROR_BAD_REQUEST, "guidance_scale is nan; accepted are numbers");
     REFUSED(guidance_interval[1], INFINITY, ERROR_BAD_REQUEST, "guidance_interval[1] is inf");
     REFUSED(guidance_interval[0], 1.5, ERROR_BAD_REQUEST, "guidance_interval[0] is 1.5");
-    REFUSED(guidance_interval[1], 0.2, ERROR_BAD_REQUEST, "guidance_interval is [0.4, 0.2]; accepted is [low, high] with low not above high");
+    REFUSED(guidance_interval[1], 0.2, ERROR_BAD_REQUEST,
+            "guidance_interval is [0.4, 0.2]; accepted is [low, high] with low not above high");
     REFUSED(timestep_shift, -1, ERROR_BAD_REQUEST, "timestep_shift is -1");
     REFUSED(width, 100, ERROR_BAD_REQUEST, "width is 100; accepted are multiples of 16 up to 1024");
     REFUSED(height, 1040, ERROR_BAD_REQUEST, "height is 1040");
@@ -223,7 +225,8 @@ static void sources_of_odd_sizes_work(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int task = LANCE_I2V; task <= LANCE_X2T_VIDEO; task++) {
             struct lance_request r = small(task);
-            const struct lance_media odd = {source_pixels, task_takes_video(task) ? 3 : 1, sizes[i][0], sizes[i][1], 12};
+            const struct lance_media odd = {source_pixels, task_takes_video(task) ? 3 : 1, sizes[i][0], sizes[i][1],
+                                            12};
             r.source = &odd;
             struct lance_job *job = start(&r);
             finish(job);
@@ -239,7 +242,8 @@ static void every_task_ends_with_what_it_promises(void **state)
     static const struct {
         enum lance_task task;
         int frames, latent_frames;
-    } makes[] = {{LANCE_T2I, 1, 1}, {LANCE_T2V, 5, 2}, {LANCE_I2V, 5, 2}, {LANCE_IMAGE_EDIT, 1, 1}, {LANCE_VIDEO_EDIT, 5, 2}};
+    } makes[] = {
+        {LANCE_T2I, 1, 1}, {LANCE_T2V, 5, 2}, {LANCE_I2V, 5, 2}, {LANCE_IMAGE_EDIT, 1, 1}, {LANCE_VIDEO_EDIT, 5, 2}};
     for (size_t i = 0; i < sizeof makes / sizeof *makes; i++) {
         struct lance_request r = small(makes[i].task);
         struct lance_job *job = start(&r);
@@ -259,7 +263,8 @@ static void every_task_ends_with_what_it_promises(void **state)
 static void odd_prompts_make_pictures_too(void **state)
 {
     (void)state;
-    static const char *const prompts[] = {"\n", " ", "\n\nx", "user", "Describe the image", "<|im_end|>", "<|vision_start|>",
+    static const char *const prompts[] = {"\n", " ", "\n\nx", "user", "Describe the image", "<|im_end|>",
+        "<|vision_start|>",
                                           "e\xcc\x81", "\xf0\x9f\xa6\x8a"};
     for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++)
         for (int positions = LANCE_UNCOND_OFFICIAL; positions <= LANCE_UNCOND_CONSISTENT; positions++) {
@@ -440,7 +445,8 @@ static void the_first_frame_of_i2v_stays_what_the_picture_is(void **state)
     const size_t cells = (size_t)a.latent_height * (size_t)a.latent_width;
     for (size_t c = 0; c < 48; c++) {
         assert_memory_equal(a.latents + c * 2 * cells, b.latents + c * 2 * cells, cells * sizeof(float));
-        assert_memory_not_equal(a.latents + (c * 2 + 1) * cells, b.latents + (c * 2 + 1) * cells, cells * sizeof(float));
+        assert_memory_not_equal(a.latents + (c * 2 + 1) * cells, b.latents + (c * 2 + 1) * cells,
+                                cells * sizeof(float));
     }
     lance_job_close(job);
     lance_job_close(other);
@@ -464,8 +470,8 @@ static void the_estimate_is_the_peak_within_five_percent(void **state)
             struct lance_result result = finish(job);
             assert_int_equal(result.estimated_bytes, estimate.device_bytes);
             if (fabs((double)result.peak_bytes / (double)estimate.device_bytes - 1) > 0.05)
-                fail_msg("%s: estimate %llu, peak %llu", lance_task_name(task), (unsigned long long)estimate.device_bytes,
-                         (unsigned long long)result.peak_bytes);
+                fail_msg("%s: estimate %llu, peak %llu", lance_task_name(task),
+                         (unsigned long long)estimate.device_bytes, (unsigned long long)result.peak_bytes);
             lance_job_close(job);
         }
 }

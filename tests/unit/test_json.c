@@ -123,8 +123,9 @@ static cJSON *make_tree(void)
 static void a_tree_is_printed_whole_or_not_at_all_wherever_memory_runs_out(void **state)
 {
     (void)state;
-    static const char whole[] = "{\"text\":\"a fox\",\"nothing\":null,\"number\":1.5,\"yes\":true,\"seed\":\"18446744073709551615\","
-                                "\"inner\":{\"null\":null,\"list\":[7,\"seven\",7.000000000000000000001,[0.5,1],[1,2],[]]}}";
+    static const char whole[] =
+        "{\"text\":\"a fox\",\"nothing\":null,\"number\":1.5,\"yes\":true,\"seed\":\"18446744073709551615\","
+        "\"inner\":{\"null\":null,\"list\":[7,\"seven\",7.000000000000000000001,[0.5,1],[1,2],[]]}}";
     cJSON_InitHooks(&(cJSON_Hooks){allocate, free});
     int failures = 0;
     for (bool done = false; !done; failures++) {

@@ -120,8 +120,10 @@ static void full_attention_matches_double_precision(void **state)
     const struct shape shapes[] = {
         {.q_rows = 1, .heads = 1, .kv_heads = 1, .head_dim = 4, .segments = 1, .segment_rows = {1}, .amplitude = 1},
         {.q_rows = 70, .heads = 4, .kv_heads = 2, .head_dim = 32, .segments = 1, .segment_rows = {70}, .amplitude = 3},
-        {.q_rows = 131, .heads = 3, .kv_heads = 3, .head_dim = 80, .segments = 1, .segment_rows = {131}, .amplitude = 2},
-        {.q_rows = 50, .heads = 8, .kv_heads = 2, .head_dim = 128, .segments = 1, .segment_rows = {600}, .amplitude = 2},
+        {.q_rows = 131, .heads = 3, .kv_heads = 3, .head_dim = 80, .segments = 1, .segment_rows = {131},
+         .amplitude = 2},
+        {.q_rows = 50, .heads = 8, .kv_heads = 2, .head_dim = 128, .segments = 1, .segment_rows = {600},
+         .amplitude = 2},
         {.q_rows = 33, .heads = 2, .kv_heads = 1, .head_dim = 17, .segments = 1, .segment_rows = {257}, .amplitude = 1},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

@@ -36,7 +36,8 @@ static double input(const struct shape *s, const float *x, const float *past, in
 }
 
 /* The output in double precision; free() it. */
-static double *reference(const struct shape *s, const float *x, const float *past, const float *weight, const float *bias)
+static double *reference(const struct shape *s, const float *x, const float *past, const float *weight,
+                         const float *bias)
 {
     struct sizes z = output_sizes(s);
     double *want = zero_doubles((size_t)(z.frames * z.rows * z.columns) * (size_t)s->out);
@@ -185,7 +186,8 @@ static void pictures_wider_and_taller_than_any_patch_are_right(void **state)
     s.width = 5;
     s.add = true;
     check(&s);
-    struct shape strided = {.in = 9, .out = 18, .kt = 1, .kh = 3, .kw = 3, .frames = 1, .height = 10, .width = 290, .st = 1,
+    struct shape strided = {.in = 9, .out = 18, .kt = 1, .kh = 3, .kw = 3, .frames = 1, .height = 10, .width = 290,
+        .st = 1,
                             .sh = 2, .sw = 2, .bottom = 1, .right = 1};
     check(&strided);
 }
@@ -249,7 +251,8 @@ static void average_down_averages_groups_and_pads_time_in_front(void **state)
     enum { HEIGHT = 4, WIDTH = 6 };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int in = cases[i].in, out = cases[i].out, ft = cases[i].ft, fs = cases[i].fs, frames = cases[i].frames;
-        int out_frames = (frames + ft - 1) / ft, pad = out_frames * ft - frames, rows = HEIGHT / fs, columns = WIDTH / fs;
+        int out_frames = (frames + ft - 1) / ft, pad = out_frames * ft - frames, rows = HEIGHT / fs,
+            columns = WIDTH / fs;
         int group = in * ft * fs * fs / out;
         struct results r = {.n = (size_t)(out_frames * rows * columns * out)};
         float *x = random_floats((size_t)(frames * HEIGHT * WIDTH * in), 1.0f);

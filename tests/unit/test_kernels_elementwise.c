@@ -73,7 +73,8 @@ static void head_norm_rope_normalises_each_head_and_rotates_its_halves(void **st
         bool with_weight = i % 2;
         size_t n = (size_t)(ROWS * stride);
         float *x = random_floats(n, 2.0f), *weight = random_floats((size_t)dim, 1.0f);
-        float *cosines = random_floats((size_t)(ROWS * half), 1.0f), *sines = random_floats((size_t)(ROWS * half), 1.0f);
+        float *cosines = random_floats((size_t)(ROWS * half), 1.0f),
+              *sines = random_floats((size_t)(ROWS * half), 1.0f);
         struct results r = {.n = n};
         double *want = zero_doubles(n);
         for (size_t j = 0; j < n; j++)
@@ -86,7 +87,8 @@ static void head_norm_rope_normalises_each_head_and_rotates_its_halves(void **st
                 for (int j = 0; with_weight && j < dim; j++)
                     v[j] = v[j] / sqrt(sum / dim + 1e-6) * (double)weight[j];
                 for (int j = 0; j < half; j++) {
-                    double a = v[j], b = v[half + j], c = (double)cosines[row * half + j], s = (double)sines[row * half + j];
+                    double a = v[j], b = v[half + j], c = (double)cosines[row * half + j],
+                           s = (double)sines[row * half + j];
                     v[j] = a * c - b * s;
                     v[half + j] = b * c + a * s;
                 }

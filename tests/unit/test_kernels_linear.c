@@ -59,8 +59,9 @@ static void bf16_products_match_double_precision(void **state)
 static void awq_products_match_double_precision_for_any_group(void **state)
 {
     (void)state;
-    static const struct { int in, group; } shapes[] = {{256, 128}, {576, 64}, {320, 32}, {192, 16}, {128, 8},
-                                                       {144, 12}, {70, 10}, {688, 344}, {96, 96}, {640, 128}, {600, 40}};
+    static const struct { int in, group;
+    } shapes[] = {{256, 128}, {576, 64},  {320, 32}, {192, 16},  {128, 8}, {144, 12},
+                  {70, 10},   {688, 344}, {96, 96},  {640, 128}, {600, 40}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)
             check_product(WEIGHT_AWQ_INT4, row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, false, i % 2);
@@ -69,7 +70,9 @@ static void awq_products_match_double_precision_for_any_group(void **state)
 static void mlx_products_match_double_precision_for_any_group(void **state)
 {
     (void)state;
-    static const struct { int in, group; } shapes[] = {{256, 128}, {576, 64}, {320, 32}, {192, 16}, {144, 12}, {600, 40}};
+    static const struct {
+        int in, group;
+    } shapes[] = {{256, 128}, {576, 64}, {320, 32}, {192, 16}, {144, 12}, {600, 40}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)
             check_product(WEIGHT_MLX_INT4, row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, false, i % 2);
@@ -123,7 +126,8 @@ static void a_row_gives_the_same_bytes_whatever_rows_are_beside_it(void **state)
         for (int which = 0; which < ROUNDED_BACKENDS; which++) {
             struct matrix m = make_matrix(formats[f], OUT, IN, 64, false, WEIGHT_F32, true);
             float *x = random_floats((size_t)ROWS * IN, 1.0f);
-            float *all = checked_alloc((size_t)ROWS * OUT * sizeof *all), *few = checked_alloc((size_t)5 * OUT * sizeof *few);
+            float *all = checked_alloc((size_t)ROWS * OUT * sizeof *all),
+                  *few = checked_alloc((size_t)5 * OUT * sizeof *few);
             struct kernels *k = open_backend(which);
             struct linear *w = NULL;
             assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);

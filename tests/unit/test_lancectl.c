@@ -32,10 +32,10 @@ static void t2i_takes_all_its_options(void **state)
     (void)state;
     struct arguments arguments;
     struct error error;
-    assert_int_equal(PARSE(&arguments, &error, "t2i", "a red fox in snow", "-o", "fox.png", "--seed", "18446744073709551615",
-                           "--steps", "30", "--guidance", "4", "--size", "768x512", "--count=4", "--shift", "3.5",
-                           "--interval", "0.4,1", "--renorm", "channel", "--noise", "comfyui", "--endpoint",
-                           "ipc:///x", "-q"),
+    assert_int_equal(PARSE(&arguments, &error, "t2i", "a red fox in snow", "-o", "fox.png", "--seed",
+                           "18446744073709551615", "--steps", "30", "--guidance", "4", "--size", "768x512", "--count=4",
+                           "--shift", "3.5", "--interval", "0.4,1", "--renorm", "channel", "--noise", "comfyui",
+                           "--endpoint", "ipc:///x", "-q"),
                      0);
     assert_int_equal(arguments.command, COMMAND_T2I);
     assert_string_equal(arguments.endpoint, "ipc:///x");
@@ -43,10 +43,11 @@ static void t2i_takes_all_its_options(void **state)
     struct job job = {.prompt = arguments.operand};
     cJSON *params = job_params(&job, &arguments);
     char *json = cJSON_PrintUnformatted(params);
-    assert_string_equal(json, "{\"prompt\":\"a red fox in snow\",\"width\":768,\"height\":512,\"num_inference_steps\":30,"
-                              "\"guidance_scale\":4,\"guidance_interval\":[0.4,1],\"guidance_renorm\":\"channel\","
-                              "\"timestep_shift\":3.5,\"batch_size\":4,\"noise_source\":\"comfyui\","
-                              "\"seed\":\"18446744073709551615\"}");
+    assert_string_equal(json,
+                        "{\"prompt\":\"a red fox in snow\",\"width\":768,\"height\":512,\"num_inference_steps\":30,"
+                        "\"guidance_scale\":4,\"guidance_interval\":[0.4,1],\"guidance_renorm\":\"channel\","
+                        "\"timestep_shift\":3.5,\"batch_size\":4,\"noise_source\":\"comfyui\","
+                        "\"seed\":\"18446744073709551615\"}");
     cJSON_free(json);
     cJSON_Delete(params);
 }
@@ -56,7 +57,8 @@ static void what_is_not_given_is_not_sent(void **state)
     (void)state;
     struct arguments arguments;
     struct error error;
-    assert_int_equal(PARSE(&arguments, &error, "-o", "fox.png", "t2i", "--seed", "7", "--", "--a prompt with dashes"), 0);
+    assert_int_equal(PARSE(&arguments, &error, "-o", "fox.png", "t2i", "--seed", "7", "--", "--a prompt with dashes"),
+                     0);
     struct job job = {.prompt = arguments.operand};
     cJSON *params = job_params(&job, &arguments);
     char *json = cJSON_PrintUnformatted(params);
@@ -116,8 +118,9 @@ static void errors_have_their_exit_codes(void **state)
 static void the_progress_line_has_bar_rate_and_time_left(void **state)
 {
     (void)state;
-    cJSON *event = cJSON_Parse("{\"event\":\"progress\",\"stage\":\"denoise\",\"step\":15,\"steps\":30,\"total_step\":16,"
-                               "\"total_steps\":32,\"eta_seconds\":75.2,\"step_seconds\":0.25}");
+    cJSON *event =
+        cJSON_Parse("{\"event\":\"progress\",\"stage\":\"denoise\",\"step\":15,\"steps\":30,\"total_step\":16,"
+                    "\"total_steps\":32,\"eta_seconds\":75.2,\"step_seconds\":0.25}");
     char line[121];
     progress_line(line, 60, event, true);
     assert_string_equal(line, "denoise [##########..........] 15/30  4.0 steps/s  1:15 left");
@@ -127,7 +130,8 @@ static void the_progress_line_has_bar_rate_and_time_left(void **state)
     assert_int_equal(strlen(line), 20);
     cJSON_Delete(event);
 
-    event = cJSON_Parse("{\"event\":\"progress\",\"stage\":\"\\u001b[31m\",\"step\":7,\"eta_seconds\":1e300,\"step_seconds\":2}");
+    event = cJSON_Parse(
+        "{\"event\":\"progress\",\"stage\":\"\\u001b[31m\",\"step\":7,\"eta_seconds\":1e300,\"step_seconds\":2}");
     progress_line(line, 79, event, true);
     assert_string_equal(line, "working 7  2.0 s/step");
     cJSON_Delete(event);
@@ -291,7 +295,8 @@ static void every_parameter_of_a_job_has_an_option(void **state)
         for (int i = 0; i < PARAMETER_OPTIONS; i++) {
             const struct parameter_option *option = &parameter_options[i];
             assert_non_null(known_parameter_find(option->parameter));
-            has_option = has_option || !strcmp(option->parameter, p->name) || (option->second && !strcmp(option->second, p->name));
+            has_option = has_option || !strcmp(option->parameter, p->name) ||
+                         (option->second && !strcmp(option->second, p->name));
         }
         if (!has_option)
             fail_msg("no option says %s", p->name);
@@ -303,7 +308,8 @@ static void help_may_be_about_a_command(void **state)
     (void)state;
     struct arguments parsed;
     struct error error;
-    char *asked[] = {"lancectl", "edit", "--help"}, *named[] = {"lancectl", "help", "edit"}, *unknown[] = {"lancectl", "help", "paint"};
+    char *asked[] = {"lancectl", "edit", "--help"}, *named[] = {"lancectl", "help", "edit"},
+         *unknown[] = {"lancectl", "help", "paint"};
     char *plain[] = {"lancectl", "--help"};
     assert_int_equal(arguments_parse(&parsed, 3, asked, &error), 0);
     assert_int_equal(parsed.command, COMMAND_HELP);
@@ -349,7 +355,8 @@ static void a_file_that_is_no_png_has_no_receipt(void **state)
     struct error error;
     snprintf(path, sizeof path, "%s/fox.png", folder);
     assert_int_equal(picture_read_receipt(&receipt, path, &error), ERROR_IO);
-    static const char *const contents[] = {"", "hello", "\x89PNG\r\n\x1a\n", "\x89PNG\r\n\x1a\n0000IHDR garbage garbage garbage"};
+    static const char *const contents[] = {"", "hello", "\x89PNG\r\n\x1a\n",
+                                           "\x89PNG\r\n\x1a\n0000IHDR garbage garbage garbage"};
     for (size_t i = 0; i < sizeof contents / sizeof *contents; i++) {
         FILE *file = fopen(path, "wb");
         assert_non_null(file);

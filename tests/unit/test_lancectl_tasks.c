@@ -32,9 +32,9 @@ static void a_video_edit_takes_its_source_and_all_options(void **state)
     (void)state;
     struct arguments arguments;
     struct error error = {0};
-    if (PARSE(&arguments, &error, "video-edit", "run.mp4", "at night", "-o", "night/", "--resolution", "video_360p", "--fps", "24",
-              "--latent-mean", "--source-seed", "7", "--renorm-min", "0.5", "--positions", "consistent", "--system", "Do it.", "--negative",
-              "by day"))
+    if (PARSE(&arguments, &error, "video-edit", "run.mp4", "at night", "-o", "night/", "--resolution", "video_360p",
+              "--fps", "24", "--latent-mean", "--source-seed", "7", "--renorm-min", "0.5", "--positions", "consistent",
+              "--system", "Do it.", "--negative", "by day"))
         fail_msg("%s", error.text);
     assert_int_equal(arguments.command, COMMAND_VIDEO_EDIT);
     assert_string_equal(arguments.source, "run.mp4");
@@ -42,9 +42,11 @@ static void a_video_edit_takes_its_source_and_all_options(void **state)
     assert_true(arguments.fps == 24);
     struct clip clip = {.fps = 12};
     struct job job = {.prompt = arguments.operand, .source = &clip};
-    expect_params(&job, &arguments, "{\"prompt\":\"at night\",\"negative_prompt\":\"by day\",\"system_prompt\":\"Do it.\",\"guidance_renorm_min\":0.5,"
-                                    "\"uncond_positions\":\"consistent\",\"resolution\":\"video_360p\","
-                                    "\"source_latent_mean\":true,\"source_seed\":7,\"fps\":12}");
+    expect_params(&job, &arguments,
+                  "{\"prompt\":\"at night\",\"negative_prompt\":\"by day\",\"system_prompt\":\"Do "
+                  "it.\",\"guidance_renorm_min\":0.5,"
+                  "\"uncond_positions\":\"consistent\",\"resolution\":\"video_360p\","
+                  "\"source_latent_mean\":true,\"source_seed\":7,\"fps\":12}");
 }
 
 static void a_frame_rate_is_a_number_or_a_fraction(void **state)
@@ -63,13 +65,14 @@ static void a_part_of_the_steps_starts_from_a_file_of_latents(void **state)
     (void)state;
     struct arguments arguments;
     struct error error = {0};
-    if (PARSE(&arguments, &error, "t2i", "a fox", "-o", "half.latent", "--init-latent", "fox.latent", "--denoise", "0.5", "--start-step",
-              "2", "--end-step", "4", "--leftover-noise", "--no-noise"))
+    if (PARSE(&arguments, &error, "t2i", "a fox", "-o", "half.latent", "--init-latent", "fox.latent", "--denoise",
+              "0.5", "--start-step", "2", "--end-step", "4", "--leftover-noise", "--no-noise"))
         fail_msg("%s", error.text);
     assert_string_equal(arguments.init_latent, "fox.latent");
     struct job job = {.prompt = arguments.operand, .keeps_latents = true};
-    expect_params(&job, &arguments, "{\"prompt\":\"a fox\",\"denoise\":0.5,\"start_step\":2,\"end_step\":4,\"add_noise\":false,"
-                                    "\"leftover_noise\":true,\"decode\":false}");
+    expect_params(&job, &arguments,
+                  "{\"prompt\":\"a fox\",\"denoise\":0.5,\"start_step\":2,\"end_step\":4,\"add_noise\":false,"
+                  "\"leftover_noise\":true,\"decode\":false}");
     if (PARSE(&arguments, &error, "decode", "fox.latent", "-o", "fox.webm"))
         fail_msg("%s", error.text);
     assert_int_equal(arguments.command, COMMAND_DECODE);
@@ -86,13 +89,14 @@ static void a_question_takes_the_options_of_text(void **state)
     (void)state;
     struct arguments arguments;
     struct error error = {0};
-    if (PARSE(&arguments, &error, "ask", "fox.jpg", "What is it?", "--max-tokens", "32", "--temperature", "0.7", "--top-k", "40",
-              "--top-p", "0.9", "--repetition-penalty", "1.1", "--seed", "3"))
+    if (PARSE(&arguments, &error, "ask", "fox.jpg", "What is it?", "--max-tokens", "32", "--temperature", "0.7",
+              "--top-k", "40", "--top-p", "0.9", "--repetition-penalty", "1.1", "--seed", "3"))
         fail_msg("%s", error.text);
     struct clip picture = {0};
     struct job job = {.prompt = arguments.operand, .source = &picture};
-    expect_params(&job, &arguments, "{\"prompt\":\"What is it?\",\"seed\":3,\"max_new_tokens\":32,\"temperature\":0.7,\"top_k\":40,"
-                                    "\"top_p\":0.9,\"repetition_penalty\":1.1}");
+    expect_params(&job, &arguments,
+                  "{\"prompt\":\"What is it?\",\"seed\":3,\"max_new_tokens\":32,\"temperature\":0.7,\"top_k\":40,"
+                  "\"top_p\":0.9,\"repetition_penalty\":1.1}");
 }
 
 static void prompts_of_i2v_and_ask_may_be_left_out(void **state)
@@ -187,7 +191,8 @@ static void entries_of_all_official_kinds_are_understood(void **state)
          "\"istarget_in_interleave\":[0,0]}}", "i2v", "i2v", "a.png", "it runs", NULL},
         {"{\"1\":{\"interleave_array\":[\"night\",\"a.mp4\"],\"element_dtype_array\":[\"text\",\"video\"],"
          "\"istarget_in_interleave\":[0,0]}}", NULL, "video_edit", "a.mp4", "night", NULL},
-        {"{\"1\":{\"interleave_array\":[\"a.png\",[\"Look.\",\"What?\",\"A fox.\"]],\"element_dtype_array\":[\"image\",\"text\"],"
+        {"{\"1\":{\"interleave_array\":[\"a.png\",[\"Look.\",\"What?\",\"A fox.\"]],"
+         "\"element_dtype_array\":[\"image\",\"text\"],"
          "\"istarget_in_interleave\":[0,1]}}", NULL, "x2t_image", "a.png", "What?", "Look."},
         {"{\"1\":{\"interleave_array\":[\"a.mp4\",\"A fox runs.\"],\"element_dtype_array\":[\"video\",\"text\"],"
          "\"istarget_in_interleave\":[0,1]}}", NULL, "x2t_video", "a.mp4", "", NULL},
@@ -218,11 +223,14 @@ static void an_entry_that_is_wrong_is_named(void **state)
         const char *reason;
     } cases[] = {
         {"{\"5\":7}", NULL, ERROR_BAD_FILE, "entry \"5\": is neither a prompt nor"},
-        {"{\"5\":{\"interleave_array\":[\"a\"],\"element_dtype_array\":[],\"istarget_in_interleave\":[0]}}", NULL, ERROR_BAD_FILE,
+        {"{\"5\":{\"interleave_array\":[\"a\"],\"element_dtype_array\":[],\"istarget_in_interleave\":[0]}}", NULL,
+         ERROR_BAD_FILE,
          "of one length"},
-        {"{\"5\":{\"interleave_array\":[\"a\"],\"element_dtype_array\":[\"smell\"],\"istarget_in_interleave\":[0]}}", NULL,
+        {"{\"5\":{\"interleave_array\":[\"a\"],\"element_dtype_array\":[\"smell\"],\"istarget_in_interleave\":[0]}}",
+         NULL,
          ERROR_BAD_FILE, "neither text nor image nor video"},
-        {"{\"5\":{\"interleave_array\":[\"a\"],\"element_dtype_array\":[\"text\"],\"istarget_in_interleave\":[0]}}", NULL,
+        {"{\"5\":{\"interleave_array\":[\"a\"],\"element_dtype_array\":[\"text\"],\"istarget_in_interleave\":[0]}}",
+         NULL,
          ERROR_BAD_FILE, "has neither picture nor video"},
         {"{\"5\":{\"interleave_array\":[[1],\"a.png\"],\"element_dtype_array\":[\"text\",\"image\"],"
          "\"istarget_in_interleave\":[0,0]}}", NULL, ERROR_BAD_FILE, "a text is neither"},

@@ -16,7 +16,8 @@
 #include "daemon/engine/model/vae.h"
 #include "tests/unit/engine_fixture.h"
 
-enum { CHANNELS = 48, HEIGHT = 48, WIDTH = 64, ROWS = HEIGHT / 16, COLUMNS = WIDTH / 16, CELLS = ROWS * COLUMNS, FRAMES = 2 };
+enum { CHANNELS = 48, HEIGHT = 48, WIDTH = 64, ROWS = HEIGHT / 16, COLUMNS = WIDTH / 16, CELLS = ROWS * COLUMNS,
+    FRAMES = 2 };
 
 static uint8_t source_pixels[9 * HEIGHT * WIDTH * 3];
 static float numbers[3 * CHANNELS * FRAMES * CELLS], ones[FRAMES * CELLS];
@@ -44,7 +45,9 @@ static struct lance_request small(enum lance_task task)
     }
     r.num_inference_steps = 5;
     r.num_frames = task == LANCE_T2V || task == LANCE_I2V ? 5 : 1;
-    r.source = task == LANCE_VIDEO_EDIT ? &clip : task == LANCE_T2I || task == LANCE_T2V || task == LANCE_DECODE ? NULL : &picture;
+    r.source = task == LANCE_VIDEO_EDIT                                         ? &clip
+               : task == LANCE_T2I || task == LANCE_T2V || task == LANCE_DECODE ? NULL
+                                                                                : &picture;
     return r;
 }
 
@@ -250,7 +253,8 @@ static void at_full_strength_latents_change_nothing(void **state)
     for (int task = LANCE_T2I; task <= LANCE_VIDEO_EDIT; task++) {
         struct lance_request r = small(task);
         struct outcome plain = run(r);
-        struct lance_latents latents = as_given(&plain, numbers), mask = {ones, 1, 1, plain.frames, plain.height, plain.width};
+        struct lance_latents latents = as_given(&plain, numbers),
+                             mask = {ones, 1, 1, plain.frames, plain.height, plain.width};
         r.latents = &latents;
         struct outcome started = run(r);
         assert_same(&plain, &started);
@@ -457,7 +461,8 @@ static void what_the_mask_keeps_comes_back(void **state)
         struct lance_request r = small(task);
         struct outcome plain = run(r);
         const int cells = plain.frames * plain.height * plain.width;
-        struct lance_latents latents = as_given(&plain, numbers), mask = {NULL, 1, 1, plain.frames, plain.height, plain.width};
+        struct lance_latents latents = as_given(&plain, numbers),
+                             mask = {NULL, 1, 1, plain.frames, plain.height, plain.width};
         float *values = calloc((size_t)cells, sizeof *values);
         for (int i = 0; i < cells; i++)
             values[i] = i % 3 == 0;
@@ -494,7 +499,8 @@ static void a_kept_first_frame_is_i2v(void **state)
         memcpy(values + c * FRAMES * CELLS, encoded.latents + c * CELLS, CELLS * sizeof(float));
     for (int i = 0; i < FRAMES * CELLS; i++)
         mask_values[i] = i >= CELLS;
-    struct lance_latents latents = {values, 1, CHANNELS, FRAMES, ROWS, COLUMNS}, mask = {mask_values, 1, 1, FRAMES, ROWS, COLUMNS};
+    struct lance_latents latents = {values, 1, CHANNELS, FRAMES, ROWS, COLUMNS},
+                         mask = {mask_values, 1, 1, FRAMES, ROWS, COLUMNS};
     r = small(LANCE_T2V);
     r.latents = &latents;
     r.latent_mask = &mask;
@@ -511,7 +517,8 @@ static void masked_sampling_in_two_halves_makes_the_whole_to_the_byte(void **sta
     static float mask_values[2 * FRAMES * CELLS];
     for (int i = 0; i < 2 * FRAMES * CELLS; i++)
         mask_values[i] = i % (FRAMES * CELLS) >= CELLS && i % 4 != 0; /* the first frame, and some of the second */
-    struct lance_latents latents = {numbers, 2, CHANNELS, FRAMES, ROWS, COLUMNS}, mask = {mask_values, 2, 1, FRAMES, ROWS, COLUMNS};
+    struct lance_latents latents = {numbers, 2, CHANNELS, FRAMES, ROWS, COLUMNS},
+                         mask = {mask_values, 2, 1, FRAMES, ROWS, COLUMNS};
     struct lance_request r = small(LANCE_T2V);
     r.batch_size = 2;
     r.latents = &latents;
@@ -544,7 +551,8 @@ static void masks_that_make_no_sense_are_refused(void **state)
     r.latents = &latents;
     assert_refused(r, ERROR_BAD_REQUEST, "latent_mask is 0 everywhere");
     values[3] = 1.5f;
-    assert_refused(r, ERROR_BAD_REQUEST, "latent_mask: value 3 of 12 is 1.5; accepted are numbers from 0 (keep) to 1 (generate)");
+    assert_refused(r, ERROR_BAD_REQUEST,
+                   "latent_mask: value 3 of 12 is 1.5; accepted are numbers from 0 (keep) to 1 (generate)");
     values[3] = NAN;
     assert_refused(r, ERROR_BAD_REQUEST, "latent_mask: value 3 of 12 is ");
     values[3] = 0.5f;
@@ -577,8 +585,8 @@ static void the_estimate_of_the_vae_alone_is_the_peak_within_five_percent(void *
             struct lance_result result = finish(job);
             assert_int_equal(result.estimated_bytes, estimate.device_bytes);
             if (fabs((double)result.peak_bytes / (double)estimate.device_bytes - 1) > 0.05)
-                fail_msg("%s: estimate %llu, peak %llu", lance_task_name(task), (unsigned long long)estimate.device_bytes,
-                         (unsigned long long)result.peak_bytes);
+                fail_msg("%s: estimate %llu, peak %llu", lance_task_name(task),
+                         (unsigned long long)estimate.device_bytes, (unsigned long long)result.peak_bytes);
             lance_job_close(job);
             assert_int_equal(kernels->memory_in_use(kernels), before);
         }

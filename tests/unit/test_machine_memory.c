@@ -94,7 +94,8 @@ static void put_older(const char *folder, uint64_t limit, int used, int cache, u
     put(folder, "memory.usage_in_bytes", text);
     put(folder, "memory.use_hierarchy", "1\n");
     snprintf(text, sizeof text,
-             "cache 0\nhierarchical_memory_limit %llu\ntotal_inactive_file %llu\ntotal_active_file 0\n", (unsigned long long)limit_of_all, (unsigned long long)cache * MIB);
+             "cache 0\nhierarchical_memory_limit %llu\ntotal_inactive_file %llu\ntotal_active_file 0\n",
+             (unsigned long long)limit_of_all, (unsigned long long)cache * MIB);
     put(folder, "memory.stat", text);
 }
 

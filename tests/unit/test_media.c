@@ -210,7 +210,8 @@ static void what_is_no_picture_is_refused(void **state)
     struct error error;
     const char *path = in_folder("text.png");
     write_bytes(path, "a red fox in snow\n", 18);
-    expect_refusal(still_read(&still, path, false, &error), &error, ERROR_BAD_FILE, "text.png: is no picture; PNG, JPEG, WebP, GIF");
+    expect_refusal(still_read(&still, path, false, &error), &error, ERROR_BAD_FILE,
+                   "text.png: is no picture; PNG, JPEG, WebP, GIF");
     assert_false(still_is_one(path));
     write_bytes(path, "", 0);
     expect_refusal(still_read(&still, path, false, &error), &error, ERROR_BAD_FILE, "text.png");
@@ -229,7 +230,8 @@ static void a_picture_too_wide_is_refused_before_memory_is_taken(void **state)
     struct error error;
     const char *path = in_folder("wide.png");
     write_bytes(path, header, sizeof header);
-    expect_refusal(still_read(&still, path, false, &error), &error, ERROR_TOO_LARGE, "16385 x 2000000000 pixels; 1 to 8192");
+    expect_refusal(still_read(&still, path, false, &error), &error, ERROR_TOO_LARGE,
+                   "16385 x 2000000000 pixels; 1 to 8192");
 }
 
 static void a_picture_over_the_limit_is_made_smaller(void **state)
@@ -311,7 +313,8 @@ static void mp4_and_webm_hold_the_receipt(void **state)
         struct error error;
         char *receipt;
         const char *path = in_folder(formats[i].name);
-        assert_int_equal(video_write(path, formats[i].format, pixels, FRAMES, HEIGHT, WIDTH, 12, "{\"seed\":7}", &error), 0);
+        assert_int_equal(
+            video_write(path, formats[i].format, pixels, FRAMES, HEIGHT, WIDTH, 12, "{\"seed\":7}", &error), 0);
         int code = video_read_receipt(&receipt, path, &error);
         if (formats[i].format == VIDEO_Y4M) {
             expect_refusal(code, &error, ERROR_BAD_FILE, "has no receipt");
@@ -414,7 +417,8 @@ static void a_video_filmed_sideways_is_turned(void **state)
     assert_int_equal(turned.width, HEIGHT);
     for (int y = 0; y < HEIGHT; y++)
         for (int x = 0; x < WIDTH; x++)
-            assert_memory_equal(turned.pixels + 3 * (x * HEIGHT + HEIGHT - 1 - y), upright.pixels + 3 * (y * WIDTH + x), 3);
+            assert_memory_equal(turned.pixels + 3 * (x * HEIGHT + HEIGHT - 1 - y), upright.pixels + 3 * (y * WIDTH + x),
+                                3);
     clip_free(&upright);
     clip_free(&turned);
 }
@@ -450,7 +454,8 @@ static void a_variable_frame_rate_counts_with_its_average(void **state)
     uint8_t *pixels = moving_block(FRAMES, HEIGHT, WIDTH);
     struct error error;
     struct clip clip;
-    assert_int_equal(video_write(in_folder("even.webm"), VIDEO_WEBM, pixels, FRAMES, HEIGHT, WIDTH, 12, NULL, &error), 0);
+    assert_int_equal(video_write(in_folder("even.webm"), VIDEO_WEBM, pixels, FRAMES, HEIGHT, WIDTH, 12, NULL, &error),
+                     0);
     vary_frame_rate(in_folder("even.webm"), in_folder("uneven.mp4"));
     assert_int_equal(video_read(&clip, in_folder("uneven.mp4"), 0, NO_LIMIT, &error), 0);
     assert_int_equal(clip.source_frames, FRAMES);
@@ -471,14 +476,17 @@ static void what_is_no_video_is_refused(void **state)
     struct error error;
     const char *path = in_folder("text.mp4");
     write_bytes(path, "a red fox in snow\n", 18);
-    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED, "y4m and folders of pictures are accepted");
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED,
+                   "y4m and folders of pictures are accepted");
     assert_non_null(strstr(error.text, path));
     write_bytes(path, "", 0);
     expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED, path);
-    expect_refusal(video_read(&clip, in_folder("missing.mp4"), 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "No such file");
+    expect_refusal(video_read(&clip, in_folder("missing.mp4"), 0, NO_LIMIT, &error), &error, ERROR_BAD_FILE,
+                   "No such file");
     /* A playlist could make libav open other files. */
     write_bytes(path, "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n", 46);
-    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED, "is no video that can be read");
+    expect_refusal(video_read(&clip, path, 0, NO_LIMIT, &error), &error, ERROR_UNSUPPORTED,
+                   "is no video that can be read");
 }
 
 static void a_video_without_frames_is_refused(void **state)
@@ -499,7 +507,8 @@ static void a_y4m_of_absurd_size_is_refused_with_its_size(void **state)
         const char *header, *said;
         int code;
     } cases[] = {
-        {"YUV4MPEG2 W100000 H100001 F12:1 C420jpeg\nFRAME\n", "is 100000 x 100001 pixels; 1 to 8192 a side are accepted", ERROR_TOO_LARGE},
+        {"YUV4MPEG2 W100000 H100001 F12:1 C420jpeg\nFRAME\n",
+         "is 100000 x 100001 pixels; 1 to 8192 a side are accepted", ERROR_TOO_LARGE},
         {"YUV4MPEG2 H64 F12:1 W99999999999\nFRAME\n", "is 99999999999 x 64 pixels", ERROR_TOO_LARGE},
         {"YUV4MPEG2 W-5 H64 F12:1\nFRAME\n", "does not tell its size", ERROR_BAD_FILE},
         {"YUV4MPEG2 W64 F12:1\nFRAME\n", "does not tell its size", ERROR_BAD_FILE},
@@ -528,7 +537,8 @@ static void a_cut_off_video_is_refused(void **state)
         for (off_t bytes = info.st_size - 1; bytes > 0; bytes -= info.st_size / 7 + 1) {
             assert_int_equal(truncate(path, bytes), 0);
             int code = video_read(&clip, path, 0, NO_LIMIT, &error);
-            bool is_whole_to_its_end = formats[i].format == VIDEO_WEBM && code == 0 && clip.frames >= 1 && clip.frames <= FRAMES;
+            bool is_whole_to_its_end =
+                formats[i].format == VIDEO_WEBM && code == 0 && clip.frames >= 1 && clip.frames <= FRAMES;
             if (code != ERROR_BAD_FILE && code != ERROR_UNSUPPORTED && !is_whole_to_its_end)
                 fail_msg("%lld of %lld bytes of %s: %s", (long long)bytes, (long long)info.st_size, formats[i].name,
                          code ? error.text : "read");
@@ -548,7 +558,8 @@ static void a_folder_of_frames_comes_back_exactly(void **state)
     struct clip clip;
     char *receipt;
     assert_int_equal(frames_folder_check(in_folder("clip/"), &error), 0);
-    assert_int_equal(frames_folder_write(in_folder("clip/"), pixels, FRAMES, HEIGHT, WIDTH, 12, "{\"seed\":7}", &error), 0);
+    assert_int_equal(frames_folder_write(in_folder("clip/"), pixels, FRAMES, HEIGHT, WIDTH, 12, "{\"seed\":7}", &error),
+                     0);
     assert_int_equal(frames_folder_read(&clip, in_folder("clip"), 0, false, NO_LIMIT, &error), 0);
     assert_int_equal(clip.frames, FRAMES);
     assert_true(clip.source_fps == 12);
@@ -559,7 +570,8 @@ static void a_folder_of_frames_comes_back_exactly(void **state)
     free(receipt);
 
     expect_refusal(frames_folder_check(in_folder("clip/"), &error), &error, ERROR_IO, "not empty");
-    expect_refusal(frames_folder_write(in_folder("clip"), pixels, 1, HEIGHT, WIDTH, 12, NULL, &error), &error, ERROR_IO, "clip");
+    expect_refusal(frames_folder_write(in_folder("clip"), pixels, 1, HEIGHT, WIDTH, 12, NULL, &error), &error, ERROR_IO,
+                   "clip");
     assert_int_equal(access(in_folder("clip/00009.png"), F_OK), 0);
     free(pixels);
 }
@@ -570,7 +582,8 @@ static void a_folder_that_is_no_video_is_refused(void **state)
     uint8_t *pixels = moving_block(1, HEIGHT, WIDTH);
     struct error error;
     struct clip clip;
-    expect_refusal(frames_folder_read(&clip, folder, 0, false, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "without frames");
+    expect_refusal(frames_folder_read(&clip, folder, 0, false, NO_LIMIT, &error), &error, ERROR_BAD_FILE,
+                   "without frames");
     assert_int_equal(picture_write(in_folder("9.png"), pixels, WIDTH, HEIGHT, NULL, &error), 0);
     expect_refusal(frames_folder_read(&clip, folder, 0, false, NO_LIMIT, &error), &error, ERROR_BAD_FILE, "fps.txt");
     assert_int_equal(frames_folder_read(&clip, folder, 12, false, NO_LIMIT, &error), 0);
@@ -610,8 +623,10 @@ static void the_whole_of_fps_txt_is_the_frame_rate(void **state)
         const char *text;
         double fps;
         int frames; /* that the official sampler takes of 48 */
-    } cases[] = {{"24", 24, 21},        {"24000/1001\n", 24000.0 / 1001, 21}, {" 23.976 \r\n", 23.976, 21}, {"12/1", 12, 45},
-                 {".5", 0.5, 69},       {"0.01", 0.01, 69},                   {"1000", 1000, 1},            {"2.4e1", 24, 21},
+    } cases[] = {{"24", 24, 21},        {"24000/1001\n", 24000.0 / 1001, 21}, {" 23.976 \r\n", 23.976, 21}, {"12/1",
+        12, 45},
+                 {".5", 0.5, 69},       {"0.01", 0.01, 69},                   {"1000", 1000, 1},            {"2.4e1",
+                  24, 21},
                  {"30000/1001", 30000.0 / 1001, 17}};
     make_frames(48);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -629,8 +644,9 @@ static void the_whole_of_fps_txt_is_the_frame_rate(void **state)
 static void an_fps_txt_that_is_no_frame_rate_is_refused(void **state)
 {
     (void)state;
-    static const char *const none[] = {"23,976", "12:00", "12 fps", "fps=12", "24000/", "/1001", "1/2/3", "12/0", "12/-1", "0x18", "nan",
-                                       "inf",    "",      " ",      "12\n24", "12-",    "--12",  "1e",    "12 / 1"};
+    static const char *const none[] = {"23,976", "12:00", "12 fps", "fps=12", "24000/", "/1001", "1/2/3",
+                                       "12/0",   "12/-1", "0x18",   "nan",    "inf",    "",      " ",
+                                       "12\n24", "12-",   "--12",   "1e",     "12 / 1"};
     static const char *const out_of_range[] = {"0", "-1", "0.009", "1001", "1e300", "24000/1"};
     make_frames(1);
     struct clip clip;

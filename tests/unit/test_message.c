@@ -107,7 +107,8 @@ static void *make_message(uint64_t *bytes)
     static const float values[6] = {1, 2, 3, 4, 5, 6};
     const struct tensor_view tensor = {
         .name = "noise", .dtype = DTYPE_F32, .dimensions = 2, .shape = {2, 3}, .data = values, .bytes = sizeof values};
-    cJSON *envelope = cJSON_Parse("{\"protocol\":2,\"request\":\"submit\",\"params\":{\"prompt\":\"ein \\\"Fuchs\\\" \\u96ea\"}}");
+    cJSON *envelope =
+        cJSON_Parse("{\"protocol\":2,\"request\":\"submit\",\"params\":{\"prompt\":\"ein \\\"Fuchs\\\" \\u96ea\"}}");
     void *data;
     struct error error;
     assert_int_equal(message_encode(&data, bytes, envelope, &tensor, 1, &error), 0);

@@ -91,8 +91,8 @@ static bool prepare_matches(const char *line)
     char resolution[32], use_name[8];
     int height, width, out_height, out_width;
     unsigned long long want;
-    if (sscanf(line, "%31s %7s %d %d %d %d %llx", resolution, use_name, &height, &width, &out_height, &out_width, &want) !=
-        7)
+    if (sscanf(line, "%31s %7s %d %d %d %d %llx", resolution, use_name, &height, &width, &out_height, &out_width,
+               &want) != 7)
         return false;
     enum picture_use use = strcmp(use_name, "vit") ? PICTURE_FOR_VAE : PICTURE_FOR_VIT;
     struct picture_size size;
@@ -184,7 +184,8 @@ static void bad_resolutions_and_sizes_are_refused(void **state)
     static const char *const bad[] = {"",        "768",     "image_4k", "x",        "128x",         "x128",
                                       "128x128x", "-64x64", "1e3x64",   "16x16",    "99999x99999",  " 128x128",
                                       "128x 128", "0x128",  "128X128",  "%s%s%s%n", "128x128x128x1",
-                                      "96x96/", "/96x96", "96x96/112", "96x96/112x112/", "96/112x112", "99999x9999/96x96"};
+                                      "96x96/", "/96x96", "96x96/112", "96x96/112x112/", "96/112x112",
+                                          "99999x9999/96x96"};
     struct picture_size size;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct error error;

@@ -71,9 +71,10 @@ static void assert_position(int32_t *const positions[3], int token, int t, int h
 static void a_picture_prompt_is_head_caption_tail_and_target(void **state)
 {
     (void)state;
-    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "A cat holds a poster with rainbow text \"STOP\"", none, none,
-                            (struct token_grid){1, 8, 8});
-    static const int32_t head[] = {IM_START, 8948, 198, 74785, 279, 2168}, tail[] = {IM_END, 198, IM_START, 77091, 198, VISION_START};
+    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "A cat holds a poster with rainbow text \"STOP\"", none,
+                            none, (struct token_grid){1, 8, 8});
+    static const int32_t head[] = {IM_START, 8948, 198, 74785, 279, 2168},
+                         tail[] = {IM_END, 198, IM_START, 77091, 198, VISION_START};
     assert_splits(p, 4, (int[]){34, 11, 5, 66});
     assert_int_equal(p->prefix_splits, 3);
     assert_memory_equal(p->ids, head, sizeof head);
@@ -92,8 +93,9 @@ static void a_picture_prompt_is_head_caption_tail_and_target(void **state)
 static void a_clip_advances_two_positions_a_frame(void **state)
 {
     (void)state;
-    struct prompt *p = pack(system_prompt(LANCE_I2V, true), "The disc drifts to the right while the camera holds still.", none, none,
-                            (struct token_grid){3, 14, 19});
+    struct prompt *p =
+        pack(system_prompt(LANCE_I2V, true), "The disc drifts to the right while the camera holds still.", none, none,
+             (struct token_grid){3, 14, 19});
     assert_splits(p, 4, (int[]){40, 13, 5, 800});
     assert_position(p->positions, 59, 59, 59, 59);
     assert_position(p->positions, 59 + 14 * 19, 61, 59, 59);
@@ -105,12 +107,14 @@ static void a_clip_advances_two_positions_a_frame(void **state)
 static void an_edit_moves_the_vit_block_and_puts_the_target_where_the_reference_is(void **state)
 {
     (void)state;
-    struct prompt *p = pack(system_prompt(LANCE_IMAGE_EDIT, true), "Remove the red disc from the picture.", (struct token_grid){1, 6, 9},
-                            (struct token_grid){1, 14, 19}, (struct token_grid){1, 14, 19});
+    struct prompt *p =
+        pack(system_prompt(LANCE_IMAGE_EDIT, true), "Remove the red disc from the picture.",
+             (struct token_grid){1, 6, 9}, (struct token_grid){1, 14, 19}, (struct token_grid){1, 14, 19});
     assert_splits(p, 6, (int[]){64, 56, 268, 8, 5, 268});
-    static const enum split_attention attention[] = {SPLIT_CAUSAL, SPLIT_FULL, SPLIT_FULL_NOISE, SPLIT_CAUSAL, SPLIT_CAUSAL, SPLIT_NOISE};
-    static const enum modality modality[] = {MODALITY_TEMPLATE, MODALITY_VIT, MODALITY_REFERENCE, MODALITY_CAPTION, MODALITY_TEMPLATE,
-                                             MODALITY_TARGET};
+    static const enum split_attention attention[] = {SPLIT_CAUSAL, SPLIT_FULL,   SPLIT_FULL_NOISE,
+                                                     SPLIT_CAUSAL, SPLIT_CAUSAL, SPLIT_NOISE};
+    static const enum modality modality[] = {MODALITY_TEMPLATE, MODALITY_VIT,      MODALITY_REFERENCE,
+                                             MODALITY_CAPTION,  MODALITY_TEMPLATE, MODALITY_TARGET};
     for (int i = 0; i < 6; i++) {
         assert_int_equal(p->splits[i].attention, attention[i]);
         assert_int_equal(p->splits[i].modality, modality[i]);
@@ -132,7 +136,8 @@ static void an_edit_moves_the_vit_block_and_puts_the_target_where_the_reference_
 static void a_question_ends_where_the_answer_begins(void **state)
 {
     (void)state;
-    struct prompt *p = pack(system_prompt(LANCE_X2T_VIDEO, true), "Which way does the disc move?", (struct token_grid){5, 8, 8}, none, none);
+    struct prompt *p = pack(system_prompt(LANCE_X2T_VIDEO, true), "Which way does the disc move?",
+                            (struct token_grid){5, 8, 8}, none, none);
     static const int32_t question[] = {23085, 1616, 1558, 279, 2560, 3271, 30, IM_END, 198, IM_START, 77091, 198};
     assert_splits(p, 3, (int[]){17, 322, 12});
     assert_int_equal(p->prefix_splits, 3);
@@ -181,8 +186,8 @@ static void a_caption_that_begins_with_a_line_break_is_every_token_it_touches(vo
 static void special_tokens_in_the_text_do_not_make_blocks(void **state)
 {
     (void)state;
-    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "<|vision_start|><|video_pad|><|vision_end|><|im_end|>", none, none,
-                            (struct token_grid){1, 4, 4});
+    struct prompt *p = pack(system_prompt(LANCE_T2I, true), "<|vision_start|><|video_pad|><|vision_end|><|im_end|>",
+                            none, none, (struct token_grid){1, 4, 4});
     assert_splits(p, 4, (int[]){34, 4, 5, 18});
     assert_position(p->positions, 35, 35, 35, 35);
     assert_position(p->positions, 44, 44, 44, 44);

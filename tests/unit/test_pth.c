@@ -78,8 +78,8 @@ static void put_storage(struct bytes *pickle, const char *class, const char *key
 #define FLOAT_STORAGE "ctorch\nFloatStorage\n"
 
 /* What a tensor becomes in a pickle: a call of _rebuild_tensor_v2. */
-static void put_tensor(struct bytes *pickle, const char *class, const char *key, int elements, int offset, int dimensions,
-                       const int *sizes, const int *strides)
+static void put_tensor(struct bytes *pickle, const char *class, const char *key, int elements, int offset,
+                       int dimensions, const int *sizes, const int *strides)
 {
     put_text(pickle, "ctorch._utils\n_rebuild_tensor_v2\n(");
     put_storage(pickle, class, key, elements);
@@ -401,7 +401,8 @@ static void a_tensor_that_does_not_lie_in_its_storage_is_refused(void **state)
         {FLOAT_STORAGE, "0", 8, 0, 2, {2, 3}, {1, 2}, "not contiguous"},
         {FLOAT_STORAGE, "0", 8, 0, 2, {2, 3}, {0, 0}, "not contiguous"},
         {FLOAT_STORAGE, "0", 8, 0, 4, {65536, 65536, 65536, 65536}, {0, 0, 0, 0}, "not within its storage"},
-        {FLOAT_STORAGE, "0", 8, 0, 9, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {1, 1, 1, 1, 1, 1, 1, 1, 1}, "not within its storage"},
+        {FLOAT_STORAGE, "0", 8, 0, 9, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {1, 1, 1, 1, 1, 1, 1, 1, 1},
+         "not within its storage"},
         {FLOAT_STORAGE, "0", 9, 0, 1, {1}, {1}, "entry vae/data/0 has 32 bytes, not the 9 numbers of type F32"},
         {FLOAT_STORAGE, "0", 7, 0, 1, {1}, {1}, "entry vae/data/0 has 32 bytes"},
         {"ctorch\nDoubleStorage\n", "0", 8, 0, 1, {1}, {1}, "8 numbers of type F64"},

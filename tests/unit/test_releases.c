@@ -183,7 +183,8 @@ static void run_decoder(const char *model_dir, float *hidden, float *logits)
     ASSERT_OK(decoder_workspace_open(&workspace, decoder, TOKENS, TOKENS, &error));
     ASSERT_OK(decoder_set_positions(decoder, workspace, 0, positions, TOKENS, &error));
     ASSERT_OK(decoder_embed(decoder, ids, TOKENS, decoder_workspace_x(workspace), &error));
-    const struct decoder_block block = {.sequences = 1, .und_rows = TOKENS, .caches = &cache, .causal = true, .store = true};
+    const struct decoder_block block = {
+        .sequences = 1, .und_rows = TOKENS, .caches = &cache, .causal = true, .store = true};
     decoder_run(decoder, workspace, &block);
     kernels->download(kernels, hidden, decoder_workspace_x(workspace), TOKENS * HIDDEN);
     ASSERT_OK(kernels->memory_alloc(kernels, &memory, VOCABULARY * kernels->act_bytes, &error));
@@ -323,8 +324,10 @@ static void other_quantisations_of_mlx_are_refused(void **state)
     };
     ASSERT_OK(release_mlx(official, next_folder(), GROUP, false, &error));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(run_command("cd %s && cp config.json kept && sed -i 's/%s/%s/' config.json && ! cmp -s config.json kept",
-                                     folder, cases[i].from, cases[i].to), 0);
+        assert_int_equal(
+            run_command("cd %s && cp config.json kept && sed -i 's/%s/%s/' config.json && ! cmp -s config.json kept",
+                        folder, cases[i].from, cases[i].to),
+            0);
         assert_refused(folder, cases[i].message);
         assert_int_equal(run_command("cd %s && mv kept config.json", folder), 0);
     }
@@ -357,14 +360,16 @@ static void an_export_for_understanding_answers_and_refuses_to_draw(void **state
     ASSERT_OK(release_understanding(official, next_folder(), &error));
     struct checkpoint *checkpoint = open_checkpoint(folder);
     assert_false(checkpoint_can_generate(checkpoint));
-    assert_says(checkpoint_warnings(checkpoint), "t2i, t2v, i2v, image_edit and video_edit are off; missing: weights for");
+    assert_says(checkpoint_warnings(checkpoint),
+                "t2i, t2v, i2v, image_edit and video_edit are off; missing: weights for");
     checkpoint_close(checkpoint);
     struct lance_model *model = open_model(folder, NULL);
     lance_model_info(model, &info);
     assert_int_equal(info.tasks, 1u << LANCE_X2T_IMAGE | 1u << LANCE_X2T_VIDEO);
     assert_int_equal(lance_request_check(model, &r, &error), ERROR_UNSUPPORTED);
     assert_says(error.text, "task t2i is not offered by model");
-    assert_says(error.text, "missing: weights for generation (*_moe_gen, vae2llm, llm2vae, time_embedder); VAE: Wan2.2_VAE.pth");
+    assert_says(error.text,
+                "missing: weights for generation (*_moe_gen, vae2llm, llm2vae, time_embedder); VAE: Wan2.2_VAE.pth");
     assert_int_equal(lance_job_start(&job, model, &r, &error), ERROR_UNSUPPORTED);
     lance_model_close(model);
     assert_same_answer(folder, official);

@@ -86,7 +86,8 @@ static void requests_and_results_have_the_names_that_are_written_down(void **sta
         job_request_hash(opened);
         if (strcmp(opened->hash, json_text(vector, "request")))
             fail_msg("\"%s\": the request's name is %s", json_text(vector, "name"), opened->hash);
-        result_digest(opened->hash, json_text(vector, "model"), json_text(vector, "backend"), json_text(vector, "build"), digest);
+        result_digest(opened->hash, json_text(vector, "model"), json_text(vector, "backend"),
+                      json_text(vector, "build"), digest);
         assert_string_equal(digest, json_text(vector, "digest"));
         job_request_close(opened);
         count++;

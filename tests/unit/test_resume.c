@@ -30,7 +30,8 @@ static const char *const names[CASES] = {[MASKED] = "masked", [BATCH] = "batch",
 /* A request of every task, and some of what else a stage may hold. */
 static struct lance_request request_of(int number)
 {
-    static const enum lance_task tasks[CASES] = {[MASKED] = LANCE_T2I, [BATCH] = LANCE_T2I, [NOISY] = LANCE_T2I, [DRAWN] = LANCE_X2T_IMAGE};
+    static const enum lance_task tasks[CASES] = {
+        [MASKED] = LANCE_T2I, [BATCH] = LANCE_T2I, [NOISY] = LANCE_T2I, [DRAWN] = LANCE_X2T_IMAGE};
     struct lance_request r = small(number < LANCE_TASK_COUNT ? (enum lance_task)number : tasks[number]);
     fill_source(source_pixels, sizeof source_pixels);
     for (size_t i = 0; i < sizeof latent_values_given / sizeof *latent_values_given; i++)
@@ -66,7 +67,8 @@ static void add(struct sha256 *sha, const void *data, size_t bytes)
 
 static void digest_of(const struct lance_result *r, char hex[65])
 {
-    const size_t latents = (size_t)r->batch * 48 * (size_t)r->latent_frames * (size_t)r->latent_height * (size_t)r->latent_width;
+    const size_t latents =
+        (size_t)r->batch * 48 * (size_t)r->latent_frames * (size_t)r->latent_height * (size_t)r->latent_width;
     struct sha256 sha;
     sha256_start(&sha);
     add(&sha, r->pixels, (size_t)r->batch * (size_t)r->frames * (size_t)r->height * (size_t)r->width * 3);
@@ -398,7 +400,8 @@ struct change {
 
 static struct bytes changed(struct bytes state, struct change change)
 {
-    static const char *const keys[] = {"lanced", "build", "backend", "model", "request", "inputs", "stage", "step", "tokens", "text_bytes", "items"};
+    static const char *const keys[] = {"lanced", "build", "backend", "model",      "request", "inputs",
+                                       "stage",  "step",  "tokens",  "text_bytes", "items"};
     const char *kept_keys[16], *values[16];
     struct tensor_view tensors[16];
     size_t count = 0, texts = 0;
@@ -476,46 +479,65 @@ static const struct {
     int code;
     const char *words;
 } refused[] = {
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "build", .value = "0-12"}, ERROR_UNSUPPORTED, "the state is of another build: 0-12, where "},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "backend", .value = "cuda:x"}, ERROR_UNSUPPORTED, "the state is of another backend: cuda:x, where "},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "model", .value = "ab"}, ERROR_UNSUPPORTED, "the state is of another model: ab, where "},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "request", .value = "ab"}, ERROR_BAD_REQUEST, "the state is of another request: ab, where "},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "lanced", .value = "lanced job state 2"}, ERROR_BAD_FILE, "not a job's state"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "build", .value = "0-12"}, ERROR_UNSUPPORTED,
+     "the state is of another build: 0-12, where "},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "backend", .value = "cuda:x"}, ERROR_UNSUPPORTED,
+     "the state is of another backend: cuda:x, where "},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "model", .value = "ab"}, ERROR_UNSUPPORTED,
+     "the state is of another model: ab, where "},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "request", .value = "ab"}, ERROR_BAD_REQUEST,
+     "the state is of another request: ab, where "},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "lanced", .value = "lanced job state 2"}, ERROR_BAD_FILE,
+     "not a job's state"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.key = "lanced"}, ERROR_BAD_FILE, "not a job's state"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.key = "build"}, ERROR_BAD_FILE, "\"build\" is missing"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.key = "inputs"}, ERROR_BAD_FILE, "\"inputs\" is missing"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "stage", .value = "text"}, ERROR_BAD_FILE, "stage is \"text\", which this job has not"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "stage", .value = "dance"}, ERROR_BAD_FILE, "stage is \"dance\", which this job has not"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "stage", .value = "text"}, ERROR_BAD_FILE,
+     "stage is \"text\", which this job has not"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "stage", .value = "dance"}, ERROR_BAD_FILE,
+     "stage is \"dance\", which this job has not"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.key = "stage"}, ERROR_BAD_FILE, "stage is \"\""},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "stage", .value = "prefix"}, ERROR_BAD_FILE, "x is missing or not of this job's size"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "3"}, ERROR_BAD_FILE, "step is \"3\"; a number from 0 to 2 is needed"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "stage", .value = "prefix"}, ERROR_BAD_FILE,
+     "x is missing or not of this job's size"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "3"}, ERROR_BAD_FILE,
+     "step is \"3\"; a number from 0 to 2 is needed"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "-1"}, ERROR_BAD_FILE, "step is \"-1\""},
     {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "1e3"}, ERROR_BAD_FILE, "step is \"1e3\""},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "99999999999999999999999"}, ERROR_BAD_FILE, "step is \"9999"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "0"}, ERROR_BAD_FILE, "x is missing or not of this job's size"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "99999999999999999999999"}, ERROR_BAD_FILE,
+     "step is \"9999"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "step", .value = "0"}, ERROR_BAD_FILE,
+     "x is missing or not of this job's size"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.key = "items", .value = "1"}, ERROR_BAD_FILE, "does not go with"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "tokens", .value = "1"}, ERROR_BAD_FILE, "tokens is \"1\"; a number from 0 to 0 is needed"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.key = "tokens", .value = "1"}, ERROR_BAD_FILE,
+     "tokens is \"1\"; a number from 0 to 0 is needed"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "x", .how = GONE}, ERROR_BAD_FILE, "x is missing"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "x", .how = SHORTER}, ERROR_BAD_FILE, "x is missing or not of this job's size"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "x", .how = OTHER_TYPE}, ERROR_BAD_FILE, "x is missing or not of this job's size"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "x", .how = SHORTER}, ERROR_BAD_FILE,
+     "x is missing or not of this job's size"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "x", .how = OTHER_TYPE}, ERROR_BAD_FILE,
+     "x is missing or not of this job's size"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "x", .how = NOT_A_NUMBER}, ERROR_BAD_FILE, "value 0 of x is no number"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "seconds", .how = GONE}, ERROR_BAD_FILE, "seconds or steps_done"},
     {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "seconds", .how = NOT_A_NUMBER}, ERROR_BAD_FILE, "seconds or steps_done"},
-    {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "steps_done", .how = NOT_A_NUMBER}, ERROR_BAD_FILE, "seconds or steps_done"},
-    {LANCE_IMAGE_EDIT, STAGE_DENOISE, 1, {.tensor = "encoded", .how = SHORTER}, ERROR_BAD_FILE, "encoded is missing or not"},
+    {LANCE_T2I, STAGE_DENOISE, 1, {.tensor = "steps_done", .how = NOT_A_NUMBER}, ERROR_BAD_FILE,
+     "seconds or steps_done"},
+    {LANCE_IMAGE_EDIT, STAGE_DENOISE, 1, {.tensor = "encoded", .how = SHORTER}, ERROR_BAD_FILE,
+     "encoded is missing or not"},
     {LANCE_VIDEO_EDIT, STAGE_DENOISE, 1, {.key = "stage", .value = "encode"}, ERROR_BAD_FILE, "x is missing or not"},
     {BATCH, STAGE_DENOISE, 3, {.tensor = "x", .how = GONE}, ERROR_BAD_FILE, "x is missing"},
     {BATCH, STAGE_DECODE, 30, {.tensor = "pixels", .how = GONE}, ERROR_BAD_FILE, "pixels is missing"},
     {BATCH, STAGE_DECODE, 30, {.tensor = "pixels", .how = SHORTER}, ERROR_BAD_FILE, "pixels is missing or not"},
     {BATCH, STAGE_DECODE, 30, {.key = "items", .value = "2"}, ERROR_BAD_FILE, "does not go with"},
-    {BATCH, STAGE_DECODE, 30, {.key = "items", .value = "4"}, ERROR_BAD_FILE, "items is \"4\"; a number from 0 to 3 is needed"},
+    {BATCH, STAGE_DECODE, 30, {.key = "items", .value = "4"}, ERROR_BAD_FILE,
+     "items is \"4\"; a number from 0 to 3 is needed"},
     {DRAWN, STAGE_TEXT, 1, {.tensor = "tokens", .how = GONE}, ERROR_BAD_FILE, "tokens is missing"},
     {DRAWN, STAGE_TEXT, 1, {.tensor = "tokens", .how = SHORTER}, ERROR_BAD_FILE, "tokens is missing or not"},
     {DRAWN, STAGE_TEXT, 1, {.tensor = "tokens", .how = NOT_A_NUMBER}, ERROR_BAD_FILE, "token 0 is -1; ids from 0 to "},
-    {DRAWN, STAGE_TEXT, 1, {.tensor = "tokens", .how = OUT_OF_RANGE}, ERROR_BAD_FILE, "token 0 is 2139062143; ids from 0 to "},
+    {DRAWN, STAGE_TEXT, 1, {.tensor = "tokens", .how = OUT_OF_RANGE}, ERROR_BAD_FILE,
+     "token 0 is 2139062143; ids from 0 to "},
     {DRAWN, STAGE_TEXT, 1, {.tensor = "keys_values", .how = SHORTER}, ERROR_BAD_FILE, "keys_values is missing or not"},
     {DRAWN, STAGE_TEXT, 1, {.tensor = "keys_values", .how = GONE}, ERROR_BAD_FILE, "tokens is missing"},
-    {DRAWN, STAGE_TEXT, 1, {.key = "tokens", .value = "41"}, ERROR_BAD_FILE, "tokens is \"41\"; a number from 0 to 40 is needed"},
+    {DRAWN, STAGE_TEXT, 1, {.key = "tokens", .value = "41"}, ERROR_BAD_FILE,
+     "tokens is \"41\"; a number from 0 to 40 is needed"},
     {DRAWN, STAGE_TEXT, 1, {.key = "tokens", .value = "0"}, ERROR_BAD_FILE, "does not go with"},
 };
 
@@ -524,7 +546,8 @@ static void damaged_and_foreign_states_are_refused_in_words(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const struct lance_request r = request_of(refused[i].number);
-        struct bytes whole = saved_in(refused[i].number, refused[i].stage, refused[i].steps), other = changed(whole, refused[i].change);
+        struct bytes whole = saved_in(refused[i].number, refused[i].stage, refused[i].steps),
+                     other = changed(whole, refused[i].change);
         assert_not_taken(&r, other, refused[i].code, refused[i].words);
         free(whole.data);
         free(other.data);
@@ -600,7 +623,8 @@ static void a_model_that_holds_its_tables_otherwise_is_another(void **state)
 static void text_that_the_tokens_do_not_say_is_refused_where_the_text_goes_on(void **state)
 {
     (void)state;
-    struct bytes whole = saved_in(DRAWN, STAGE_TEXT, 1), other = changed(whole, (struct change){.key = "text_bytes", .value = "100000"});
+    struct bytes whole = saved_in(DRAWN, STAGE_TEXT, 1),
+                 other = changed(whole, (struct change){.key = "text_bytes", .value = "100000"});
     const struct lance_request r = request_of(DRAWN);
     struct lance_job *job = resume(&r, other);
     struct lance_progress progress;

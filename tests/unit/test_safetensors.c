@@ -150,7 +150,8 @@ static void every_float_type_widens_exactly(void **state)
     const double wide[] = {0.5, 1.0 + 0x1p-40, 1e300};
     float out[7];
     struct error error = {0};
-    struct tensor_view tensor = {.name = "t", .dtype = DTYPE_F16, .dimensions = 1, .shape = {7}, .data = half, .bytes = 14};
+    struct tensor_view tensor = {
+        .name = "t", .dtype = DTYPE_F16, .dimensions = 1, .shape = {7}, .data = half, .bytes = 14};
     assert_int_equal(tensor_to_float(&tensor, out, &error), 0);
     assert_memory_equal(out, half_values, sizeof out);
     tensor.dtype = DTYPE_BF16;
@@ -158,7 +159,8 @@ static void every_float_type_widens_exactly(void **state)
     assert_int_equal(tensor_to_float(&tensor, out, &error), 0);
     for (int i = 0; i < 7; i++)
         assert_true(out[i] == brain_values[i] || (isnan(out[i]) && isnan(brain_values[i])));
-    tensor = (struct tensor_view){.name = "t", .dtype = DTYPE_F64, .dimensions = 1, .shape = {3}, .data = wide, .bytes = 24};
+    tensor =
+        (struct tensor_view){.name = "t", .dtype = DTYPE_F64, .dimensions = 1, .shape = {3}, .data = wide, .bytes = 24};
     assert_int_equal(tensor_to_float(&tensor, out, &error), 0);
     assert_true(out[0] == 0.5f && out[1] == 1.0f && isinf(out[2]));
     tensor.dtype = DTYPE_I64;
@@ -227,7 +229,8 @@ static void a_header_that_lies_is_refused_with_the_reason(void **state)
         {"{" TENSOR("a", "F32", "[1]", "[0,4]") "," TENSOR("b", "F32", "[1]", "[2,6]") "}", 6, "overlaps"},
         {"{" TENSOR("a", "F32", "[1]", "[0,4]") "," TENSOR("b", "F32", "[1]", "[0,4]") "}", 4, "overlaps"},
         {"{" TENSOR("a", "F32", "[1]", "[0,4]") "," TENSOR("a", "F32", "[1]", "[4,8]") "}", 8, "\"a\" is there twice"},
-        {"{" TENSOR("a", "U8", "[0]", "[0,0]") "," TENSOR("\\u0061", "U8", "[0]", "[0,0]") "}", 0, "\"a\" is there twice"},
+        {"{" TENSOR("a", "U8", "[0]", "[0,0]") "," TENSOR("\\u0061", "U8", "[0]", "[0,0]") "}", 0,
+         "\"a\" is there twice"},
         {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
         {"{\"__metadata__\":{\"k\":1}}", 0, "\"k\" is not a string"},
         {"{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}}", 0, "\"k\" is there twice"},

@@ -124,7 +124,8 @@ static int sort_all(const float *logits, int count, struct sorted_token *sorted)
     return n;
 }
 
-static int32_t draw_from_all(const struct token_sampler_options *o, const struct sorted_token *sorted, int count, int position)
+static int32_t draw_from_all(const struct token_sampler_options *o, const struct sorted_token *sorted, int count,
+                             int position)
 {
     if (o->top_k > 0 && o->top_k < count)
         count = o->top_k;
@@ -201,8 +202,9 @@ static void logits_that_are_no_numbers_are_an_error(void **state)
     float logits[] = {NAN, NAN};
     int32_t token;
     struct error error;
-    assert_int_equal(token_sampler_next(&(struct token_sampler_options){0, 0, 1, 1, 0}, logits, 2, NULL, 0, &token, &error),
-                     ERROR_INTERNAL);
+    assert_int_equal(
+        token_sampler_next(&(struct token_sampler_options){0, 0, 1, 1, 0}, logits, 2, NULL, 0, &token, &error),
+        ERROR_INTERNAL);
 }
 
 int main(void)

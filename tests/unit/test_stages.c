@@ -84,8 +84,9 @@ static void each_stage_takes_what_it_said_of_the_device(void **state)
         for (int i = 0; i < result.stage_count; i++) {
             const struct lance_stage_time *s = &result.stages[i];
             if (s->estimated_bytes ? !is_near(s->peak_bytes, s->estimated_bytes) : s->peak_bytes != 0)
-                fail_msg("%s%s, %s: %llu bytes, %llu planned", lance_task_name(r.task), number < LARGE ? "" : " (large)",
-                         lance_stage_name(s->stage), (unsigned long long)s->peak_bytes, (unsigned long long)s->estimated_bytes);
+                fail_msg("%s%s, %s: %llu bytes, %llu planned", lance_task_name(r.task),
+                         number < LARGE ? "" : " (large)", lance_stage_name(s->stage),
+                         (unsigned long long)s->peak_bytes, (unsigned long long)s->estimated_bytes);
             most = s->estimated_bytes > most ? s->estimated_bytes : most;
         }
         assert_int_equal(result.estimated_bytes, most);
@@ -184,8 +185,8 @@ static void each_stage_takes_what_it_said_of_all_memory(void **state)
         for (int i = 0; i < STAGE_COUNT; i++) {
             const uint64_t planned = memory.stages[i].total_bytes;
             if (!is_near(seen[i], planned) && !(seen[i] >= planned && seen[i] - planned <= SMALL_CHANGE))
-                fail_msg("%s, %s: %llu bytes, %llu planned", lance_task_name(r.task), lance_stage_name(i), (unsigned long long)seen[i],
-                         (unsigned long long)planned);
+                fail_msg("%s, %s: %llu bytes, %llu planned", lance_task_name(r.task), lance_stage_name(i),
+                         (unsigned long long)seen[i], (unsigned long long)planned);
         }
         lance_job_close(job);
     }

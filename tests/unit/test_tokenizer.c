@@ -237,8 +237,8 @@ static void an_unknown_id_is_not_decoded(void **state)
 static void long_texts_take_linear_time(void **state)
 {
     (void)state;
-    static const char *const units[] = {"a", " ", "ab ", "\n ", "你", "\xcc\x81\xcc\xa3", "<|im_end", "<|im_end|>", "!", "7",
-                                        "qzj", " \xe3\x80\x80"};
+    static const char *const units[] = {"a",        " ",          "ab ", "\n ", "你",  "\xcc\x81\xcc\xa3",
+                                        "<|im_end", "<|im_end|>", "!",   "7",   "qzj", " \xe3\x80\x80"};
     const size_t characters = 1000000;
     for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
         size_t unit = strlen(units[u]), repeats = characters / unit;
@@ -346,14 +346,12 @@ static void damaged_files_are_named(void **state)
     expect_refusal(directory, (struct small_files){vocab, "ab\n", config}, "merges.txt", "line 1");
     expect_refusal(directory, (struct small_files){vocab, "#version: 0.2\n", config}, "merges.txt", "\"ab\"");
     expect_refusal(directory, (struct small_files){vocab, "a b\n", NULL}, "tokenizer_config.json", "");
-    expect_refusal(directory, (struct small_files){vocab, "a b\n", "{}"}, "tokenizer_config.json", "added_tokens_decoder");
-    expect_refusal(directory,
-                   (struct small_files){vocab, "a b\n", "{\"added_tokens_decoder\":{\"7\":{\"content\":\"<|end|>\"}}}"},
-                   "tokenizer_config.json", "id 7 ");
-    expect_refusal(
-        directory,
-        (struct small_files){vocab, "a b\n", "{\"added_tokens_decoder\":{\"300\":{\"content\":\"x\",\"lstrip\":true}}}"},
-        "tokenizer_config.json", "lstrip");
+    expect_refusal(directory, (struct small_files){vocab, "a b\n", "{}"}, "tokenizer_config.json",
+                   "added_tokens_decoder");
+    const char *taken = "{\"added_tokens_decoder\":{\"7\":{\"content\":\"<|end|>\"}}}";
+    expect_refusal(directory, (struct small_files){vocab, "a b\n", taken}, "tokenizer_config.json", "id 7 ");
+    const char *strips = "{\"added_tokens_decoder\":{\"300\":{\"content\":\"x\",\"lstrip\":true}}}";
+    expect_refusal(directory, (struct small_files){vocab, "a b\n", strips}, "tokenizer_config.json", "lstrip");
 
     write_text(directory, "tokenizer_config.json", config);
     struct tokenizer *tokenizer;

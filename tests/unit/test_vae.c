@@ -66,7 +66,8 @@ static void a_recorded_picture_is_decoded(void **state)
     (void)state;
     struct error error = {0};
     struct safetensors *file = open_recorded("tests/golden/data/cases/t2i_a.f32.safetensors");
-    float *latent = recorded(file, "vae_dec.0.latent", 8 * 8 * CHANNELS), *pixels = malloc(4 * 128 * 128 * 3 * sizeof(float));
+    float *latent = recorded(file, "vae_dec.0.latent", 8 * 8 * CHANNELS),
+          *pixels = malloc(4 * 128 * 128 * 3 * sizeof(float));
     struct vae_pass *pass;
     int frames;
     ASSERT_OK(vae_decode_begin(&pass, vae, 1, 8, 8, &error), error);
@@ -210,7 +211,8 @@ static void a_pass_takes_exactly_the_memory_that_was_promised(void **state)
 }
 
 /* More than 256 cells: a frame is computed block by block. */
-enum { LARGE_HEIGHT = 17, LARGE_WIDTH = 16, LARGE_CELLS = LARGE_HEIGHT * LARGE_WIDTH, LARGE_FRAME = LARGE_CELLS * 16 * 16 * 3 };
+enum { LARGE_HEIGHT = 17, LARGE_WIDTH = 16, LARGE_CELLS = LARGE_HEIGHT * LARGE_WIDTH,
+    LARGE_FRAME = LARGE_CELLS * 16 * 16 * 3 };
 
 /* A latent frame in one walk through the network, as small ones are. */
 static void in_one_walk(struct vae_pass *pass, const struct vae_network *network, const float *in, float *out)
@@ -239,7 +241,8 @@ static void a_large_frame_is_decoded_block_by_block_to_the_same_bytes(void **sta
 {
     (void)state;
     struct error error = {0};
-    float *latent = synthetic(2 * (size_t)LARGE_CELLS * CHANNELS), *want = malloc(4 * (size_t)LARGE_FRAME * sizeof(float));
+    float *latent = synthetic(2 * (size_t)LARGE_CELLS * CHANNELS),
+          *want = malloc(4 * (size_t)LARGE_FRAME * sizeof(float));
     float *pixels = malloc(4 * (size_t)LARGE_FRAME * sizeof(float));
     struct vae_pass *pass, *whole;
     int frames, steps = 0;
@@ -277,7 +280,8 @@ static void a_large_picture_is_encoded_block_by_block_to_the_same_bytes(void **s
     (void)state;
     struct error error = {0};
     const size_t values = (size_t)LARGE_CELLS * CHANNELS;
-    float *pixels = synthetic(LARGE_FRAME), *moments = malloc(2 * values * sizeof(float)), *want = malloc(2 * values * sizeof(float));
+    float *pixels = synthetic(LARGE_FRAME), *moments = malloc(2 * values * sizeof(float)),
+          *want = malloc(2 * values * sizeof(float));
     struct vae_pass *pass, *whole;
     int more, steps = 0;
     ASSERT_OK(vae_encode_begin(&pass, vae, 1, LARGE_HEIGHT, LARGE_WIDTH, &error), error);

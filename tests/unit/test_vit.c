@@ -38,8 +38,9 @@ static act *tokens_memory(size_t tokens)
 {
     struct error error = {0};
     void *memory;
-    ASSERT_OK(fixture.kernels->memory_alloc(fixture.kernels, &memory, tokens * OUT * fixture.kernels->act_bytes, &error),
-              error);
+    ASSERT_OK(
+        fixture.kernels->memory_alloc(fixture.kernels, &memory, tokens * OUT * fixture.kernels->act_bytes, &error),
+        error);
     return memory;
 }
 

@@ -169,7 +169,8 @@ static double round_rate(struct share *shares, int threads, double (*work)(struc
 }
 
 /* The best round of `ways` kinds of work, in turns. */
-static double best_rate(struct share *shares, int threads, double seconds, double (*const *work)(struct share *), int ways)
+static double best_rate(struct share *shares, int threads, double seconds, double (*const *work)(struct share *),
+                        int ways)
 {
     double best = 0.0, end = machine_now() + seconds;
     for (int round = 0; round < ways || machine_now() < end; round++) {

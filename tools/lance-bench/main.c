@@ -52,17 +52,22 @@ static const struct bench_case cases[] = {
      .out = INTER},
     {"linear-bf16", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_BF16, .group = 0, .rows = 512, .in = HIDDEN,
      .out = INTER},
-    {"linear-awq-g128", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 512, .in = HIDDEN,
+    {"linear-awq-g128", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 512,
+     .in = HIDDEN,
      .out = INTER},
-    {"linear-awq-g64", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 64, .rows = 512, .in = HIDDEN,
+    {"linear-awq-g64", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 64, .rows = 512,
+     .in = HIDDEN,
      .out = INTER},
     {"linear-nvfp4", "512 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_NVFP4, .group = 16, .rows = 512, .in = HIDDEN,
      .out = INTER},
-    {"linear-awq-down", "512 x 11008 x 2048", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 512, .in = INTER,
+    {"linear-awq-down", "512 x 11008 x 2048", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 512,
+     .in = INTER,
      .out = HIDDEN},
-    {"linear-awq-prompt", "48 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 48, .in = HIDDEN,
+    {"linear-awq-prompt", "48 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 48,
+     .in = HIDDEN,
      .out = INTER},
-    {"linear-awq-2304", "2304 x 2048 x 2048", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 2304, .in = HIDDEN,
+    {"linear-awq-2304", "2304 x 2048 x 2048", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 2304,
+     .in = HIDDEN,
      .out = HIDDEN},
     {"gemv-f32", "1 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_F32, .group = 0, .rows = 1, .in = HIDDEN,
      .out = INTER},
@@ -106,7 +111,8 @@ static const struct bench_case cases[] = {
     {"duplicate-up", "1 x 64 x 64, 1024 -> 512", DUPLICATE_UP, BY_MEMORY, .in = 1024, .out = 512, .frames = 1,
      .height = 64, .width = 64},
     /* a denoising step of 768 x 768 with both branches in one batch; 50 frames of 480 x 848 */
-    {"linear-bf16-step", "4608 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_BF16, .rows = 4608, .in = HIDDEN, .out = INTER,
+    {"linear-bf16-step", "4608 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_BF16, .rows = 4608, .in = HIDDEN,
+     .out = INTER,
      .card = true},
     {"linear-awq-step", "4608 x 2048 x 11008", LINEAR, BY_ARITHMETIC, WEIGHT_AWQ_INT4, .group = 128, .rows = 4608,
      .in = HIDDEN, .out = INTER, .card = true},
@@ -130,7 +136,8 @@ static const struct bench_case cases[] = {
      .heads = 16, .kv_heads = 2, .head_dim = 128, .card = true},
     {"attention-50k", "50000 x 50100, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 50000, .keys = 50100,
      .heads = 16, .kv_heads = 2, .head_dim = 128, .card = true},
-    {"attention-vae-9k", "9216 x 9216, 1 head of 1024", ATTENTION, BY_ARITHMETIC, .rows = 9216, .keys = 9216, .heads = 1,
+    {"attention-vae-9k", "9216 x 9216, 1 head of 1024", ATTENTION, BY_ARITHMETIC, .rows = 9216, .keys = 9216,
+     .heads = 1,
      .kv_heads = 1, .head_dim = 1024, .card = true},
     {"conv-3x3x3-512", "4 x 384 x 384, 512 -> 512", CONV, BY_ARITHMETIC, .in = 512, .out = 512, .kernel_t = 3,
      .kernel = 3, .frames = 4, .height = 384, .width = 384, .card = true},
@@ -143,8 +150,8 @@ static const struct bench_case cases[] = {
 };
 
 /* What a card's arithmetic is compared with. */
-static const struct bench_case largest_product = {"largest-product", "8192 x 8192 x 8192", LINEAR, BY_ARITHMETIC, WEIGHT_BF16,
-                                                  .rows = 8192, .in = 8192, .out = 8192};
+static const struct bench_case largest_product = {"largest-product", "8192 x 8192 x 8192", LINEAR,     BY_ARITHMETIC,
+                                                  WEIGHT_BF16,       .rows = 8192,         .in = 8192, .out = 8192};
 static const size_t copied_bytes = (size_t)1 << 30;
 
 /* Products of few rows walk through so many bytes of weights, as decoding does: far more than what a cache keeps. */
@@ -232,7 +239,8 @@ static void prepare_linear(struct bench *b)
 static void prepare_attention(struct bench *b)
 {
     const struct bench_case *c = b->c;
-    size_t q = (size_t)c->rows * (size_t)(c->heads * c->head_dim), kv = (size_t)c->keys * (size_t)(c->kv_heads * c->head_dim);
+    size_t q = (size_t)c->rows * (size_t)(c->heads * c->head_dim),
+           kv = (size_t)c->keys * (size_t)(c->kv_heads * c->head_dim);
     b->x = values(b->k, q, false);
     b->y = values(b->k, q, false);
     b->past = values(b->k, kv, false);
@@ -335,7 +343,8 @@ static void run_once(struct bench *b)
         break;
     case SWIGLU: k->swiglu(k, b->x, b->third, (size_t)c->rows * (size_t)c->in, b->y); break;
     case CHANNEL_NORM:
-        k->channel_norm(k, b->x, (size_t)c->frames * (size_t)c->height * (size_t)c->width, c->in, b->weight, true, b->y);
+        k->channel_norm(k, b->x, (size_t)c->frames * (size_t)c->height * (size_t)c->width, c->in, b->weight, true,
+                        b->y);
         break;
     case DUPLICATE_UP:
         k->duplicate_up(k, b->x, c->frames, c->height, c->width, c->in, c->out, 1, 2, 0, b->y);
@@ -441,11 +450,13 @@ struct options {
 
 static int usage(void)
 {
-    fputs("usage: lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds S] [--filter NAME] [--tiny] [--json]\n"
-          "       lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]\n"
-          "                   [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]\n"
-          "                   [--threads N] [--json]\n",
-          stderr);
+    fputs(
+        "usage: lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds "
+        "S] [--filter NAME] [--tiny] [--json]\n"
+        "       lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]\n"
+        "                   [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]\n"
+        "                   [--threads N] [--json]\n",
+        stderr);
     return 2;
 }
 
@@ -484,8 +495,10 @@ static int run_all(struct kernels *k, const struct options *o)
     double gflops, gbs;
     measure_machine(k, o, threads, &gflops, &gbs);
     if (o->json)
-        printf("{\"backend\": \"%s\", \"threads\": %d, \"tiny\": %s, \"machine_gflops\": %.1f, \"machine_%s_gbs\": %.2f, "
-               "\"cases\": [", k->name, threads, o->tiny ? "true" : "false", gflops, k->host_memory ? "read" : "copy", gbs);
+        printf(
+            "{\"backend\": \"%s\", \"threads\": %d, \"tiny\": %s, \"machine_gflops\": %.1f, \"machine_%s_gbs\": %.2f, "
+            "\"cases\": [",
+            k->name, threads, o->tiny ? "true" : "false", gflops, k->host_memory ? "read" : "copy", gbs);
     else if (k->host_memory)
         printf("%s, %d threads; this machine: %.1f GFLOP/s of multiply-adds, %.2f GB/s read\n\n", k->name, threads,
                gflops, gbs);
@@ -573,8 +586,9 @@ int main(int argc, char **argv)
         default: return usage();
         }
     }
-    if (!understood || optind < argc || (int)o.backend.backend < 0 || (int)o.backend.isa < 0 || (int)o.backend.precision < 0 ||
-        
+    if (!understood || optind < argc || (int)o.backend.backend < 0 || (int)o.backend.isa < 0 ||
+        (int)o.backend.precision < 0 ||
+
         o.tasks != (o.task.model != NULL))
         return usage();
     struct kernels *k = NULL;

@@ -76,7 +76,8 @@ static void note_result(struct run *run, const struct lance_result *result)
     run->estimated_bytes = result->estimated_bytes;
 }
 
-static int run_once(struct lance_model *model, const struct lance_request *request, struct run *run, struct error *error)
+static int run_once(struct lance_model *model, const struct lance_request *request, struct run *run,
+                    struct error *error)
 {
     struct lance_job *job = NULL;
     struct lance_progress progress;
@@ -124,12 +125,14 @@ static uint8_t *draw(int width, int height)
     for (int y = 0; pixels && y < height; y++)
         for (int x = 0; x < width; x++)
             for (int c = 0; c < 3; c++)
-                pixels[((size_t)y * (size_t)width + (size_t)x) * 3 + (size_t)c] = (uint8_t)((x * (c + 1) + y * (3 - c)) % 509 / 2);
+                pixels[((size_t)y * (size_t)width + (size_t)x) * 3 + (size_t)c] =
+                    (uint8_t)((x * (c + 1) + y * (3 - c)) % 509 / 2);
     return pixels;
 }
 
 /* Fill in a task's request; `source` and `resolution` live as long as it does. */
-static void describe(struct task *task, const struct tasks_options *o, const struct lance_media *source, const char *resolution)
+static void describe(struct task *task, const struct tasks_options *o, const struct lance_media *source,
+                     const char *resolution)
 {
     struct lance_request *r = &task->request;
     lance_request_init(r, task->task);
@@ -138,7 +141,8 @@ static void describe(struct task *task, const struct tasks_options *o, const str
         r->source = source;
         r->resolution = resolution;
         r->max_new_tokens = o->tokens;
-        snprintf(task->what, sizeof task->what, "picture of %d x %d, at most %d tokens", o->picture[0], o->picture[1], o->tokens);
+        snprintf(task->what, sizeof task->what, "picture of %d x %d, at most %d tokens", o->picture[0], o->picture[1],
+                 o->tokens);
         return;
     }
     const bool video = task->task == LANCE_T2V;
@@ -191,16 +195,19 @@ static double writing_rate(const struct run *run)
 static void print_task(const struct task *task, uint64_t weight_bytes)
 {
     const struct run *run = &task->last;
-    printf("\n%s, %s: %.2f s (first run %.2f s)\n", lance_task_name(task->task), task->what, run->seconds, task->first_seconds);
+    printf("\n%s, %s: %.2f s (first run %.2f s)\n", lance_task_name(task->task), task->what, run->seconds,
+           task->first_seconds);
     for (int i = 0; i < run->stage_count; i++)
-        printf("  %-10s %10.3f s in %d steps, %.1f ms each\n", lance_stage_name(run->stages[i].stage), run->stages[i].seconds,
-               run->stages[i].steps, 1e3 * run->stages[i].seconds / (run->stages[i].steps ? run->stages[i].steps : 1));
+        printf("  %-10s %10.3f s in %d steps, %.1f ms each\n", lance_stage_name(run->stages[i].stage),
+               run->stages[i].seconds, run->stages[i].steps,
+               1e3 * run->stages[i].seconds / (run->stages[i].steps ? run->stages[i].steps : 1));
     if (run->tokens)
         printf("  %d tokens, %.1f a second\n", run->tokens, writing_rate(run));
     else
         printf("  %.3f denoising steps a second\n", denoising_rate(run));
-    printf("  memory: %.1f MB beside the weights, promised %.1f MB; with the weights %.1f MB\n", (double)run->peak_bytes / 1e6,
-           (double)run->estimated_bytes / 1e6, (double)(run->peak_bytes + weight_bytes) / 1e6);
+    printf("  memory: %.1f MB beside the weights, promised %.1f MB; with the weights %.1f MB\n",
+           (double)run->peak_bytes / 1e6, (double)run->estimated_bytes / 1e6,
+           (double)(run->peak_bytes + weight_bytes) / 1e6);
     printf("  result %.16s, %s%s\n", run->hash,
            task->runs == 1 ? "of a single run" : task->same ? "the same in every run" : "DIFFERENT FROM RUN TO RUN",
            run->finite ? "" : ", NOT FINITE");
@@ -237,7 +244,8 @@ static cJSON *task_json(const struct task *task, uint64_t weight_bytes)
     return json;
 }
 
-static int print_json(struct kernels *k, const struct lance_model_info *info, const struct tasks_options *o, cJSON *tasks)
+static int print_json(struct kernels *k, const struct lance_model_info *info, const struct tasks_options *o,
+                      cJSON *tasks)
 {
     cJSON *json = json_object();
     json_add_text(json, "backend", k->name);
@@ -274,8 +282,8 @@ static int run_tasks(struct kernels *k, struct lance_model *model, const struct 
     lance_model_info(model, &info);
     cJSON *tasks = json_array();
     if (!o->json)
-        printf("%s: %s, %.1f MB of weights on %s, loaded in %.2f s\n", info.name, info.kind, (double)info.weight_bytes / 1e6,
-               k->name, info.load_seconds);
+        printf("%s: %s, %.1f MB of weights on %s, loaded in %.2f s\n", info.name, info.kind,
+               (double)info.weight_bytes / 1e6, k->name, info.load_seconds);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct task task = {.task = all[i]};
         if (!wanted(o, all[i]))
@@ -309,8 +317,9 @@ int tasks_run(struct kernels *k, const struct tasks_options *o)
     struct lance_model *model = NULL;
     struct error error;
     uint8_t *pixels = draw(o->picture[0], o->picture[1]);
-    int status = pixels ? lance_model_open(&model, k, &options, &error)
-                        : error_set(&error, ERROR_NO_MEMORY, "no memory for a picture of %d x %d", o->picture[0], o->picture[1]);
+    int status =
+        pixels ? lance_model_open(&model, k, &options, &error)
+               : error_set(&error, ERROR_NO_MEMORY, "no memory for a picture of %d x %d", o->picture[0], o->picture[1]);
     if (!status)
         status = run_tasks(k, model, o, pixels, &error);
     lance_model_close(model);

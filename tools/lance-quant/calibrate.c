@@ -50,8 +50,10 @@ static int take_up(struct calibration *c, struct error *error)
 {
     const bool there = access(c->partial, F_OK) == 0;
     if (there && !c->options->resume)
-        return error_set(error, ERROR_BAD_REQUEST, "%s is there, of a run that was cut off: say --resume to go on with it, "
-                         "or take it away", c->partial);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "%s is there, of a run that was cut off: say --resume to go on with it, "
+                         "or take it away",
+                         c->partial);
     if (!there)
         return statistics_new(&c->statistics, error);
     char hex[65] = "";

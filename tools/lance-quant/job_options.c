@@ -70,10 +70,13 @@ const char *job_option(struct job_options *options, int c, bool *known)
     case 'S': return read_size(options, optarg);
     case 'b': return read_backend(options, optarg);
     case 'n': return command_number(optarg, 1, MOST_SAMPLES, &options->most) ? NULL : "--samples: must be from 1 on";
-    case 's': return command_number(optarg, 1, MOST_STEPS, &options->sizes.steps) ? NULL : "--steps: must be from 1 to 1000";
-    case 'f': return command_number(optarg, 1, MOST_FRAMES, &options->sizes.frames) ? NULL : "--frames: must be from 1 on";
+    case 's':
+        return command_number(optarg, 1, MOST_STEPS, &options->sizes.steps) ? NULL : "--steps: must be from 1 to 1000";
+    case 'f':
+        return command_number(optarg, 1, MOST_FRAMES, &options->sizes.frames) ? NULL : "--frames: must be from 1 on";
     case 'j':
-        return command_number(optarg, 1, PARALLEL_MOST_THREADS, &options->threads) ? NULL : "--threads: must be from 1 to 64";
+        return command_number(optarg, 1, PARALLEL_MOST_THREADS, &options->threads) ? NULL
+                                                                                   : "--threads: must be from 1 to 64";
     case 'd':
         if (!command_number(optarg, 0, 1L << 30, &seed))
             return "--seed: must be from 0 to 2^30";

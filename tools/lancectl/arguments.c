@@ -26,7 +26,8 @@ enum {
     TASKS = GENERATES | ON(ASK),
     MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(GRAPHS),
     PUTS_TOGETHER = ON(SHEET) | ON(CLIP),
-    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
+    ASKS_DAEMON =
+        MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
 };
 
 static const struct {
@@ -62,8 +63,10 @@ static const struct {
 };
 
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW,
-    OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET, OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_HELP,
+    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET,
+        OPTION_OUTPUT, OPTION_PREVIEW,
+    OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET,
+        OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_HELP,
     OPTION_VERSION,
     OPTION_PARAMETERS, /* and after it the others of parameter_options.h, in their order */
     OPTION_END = OPTION_PARAMETERS + PARAMETER_OPTIONS
@@ -83,7 +86,8 @@ static const struct own_option {
     {"precision", required_argument, OPTION_PRECISION, MAKES},
     {"json", no_argument, OPTION_JSON, ASKS_DAEMON | ON(SHOW)},
     {"quiet", no_argument, OPTION_QUIET, ASKS_DAEMON},
-    {"output", required_argument, OPTION_OUTPUT, GENERATES | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(FETCH) | PUTS_TOGETHER},
+    {"output", required_argument, OPTION_OUTPUT,
+     GENERATES | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(FETCH) | PUTS_TOGETHER},
     {"preview", required_argument, OPTION_PREVIEW, ONE_PICTURE | ONE_VIDEO},
     {"job", required_argument, OPTION_JOB, ONE_PICTURE | ONE_VIDEO | ON(ASK) | ON(ENCODE) | ON(DECODE)},
     {"fps", required_argument, OPTION_FPS, ON(VIDEO_EDIT) | ON(ASK) | ON(RUN) | ON(ENCODE) | ON(CLIP)},
@@ -109,8 +113,9 @@ static void list_options(struct option options[OWN_OPTIONS + PARAMETER_OPTIONS +
     for (int i = 0; i < OWN_OPTIONS; i++)
         options[i] = (struct option){own_options[i].name, own_options[i].has_argument, NULL, own_options[i].id};
     for (int i = 0; i < PARAMETER_OPTIONS; i++)
-        options[OWN_OPTIONS + i] = (struct option){
-            parameter_options[i].name, parameter_options[i].value ? required_argument : no_argument, NULL, OPTION_PARAMETERS + i};
+        options[OWN_OPTIONS + i] =
+            (struct option){parameter_options[i].name, parameter_options[i].value ? required_argument : no_argument,
+                            NULL, OPTION_PARAMETERS + i};
     options[OWN_OPTIONS + PARAMETER_OPTIONS] = (struct option){0};
 }
 
@@ -161,8 +166,10 @@ static int parse_preview(struct arguments *out, const char *text, struct error *
 static int parse_fps(struct arguments *out, const char *text, struct error *error)
 {
     if (!frame_rate_parse(text, '/', &out->fps) || !frame_rate_is_accepted(out->fps))
-        return error_set(error, ERROR_BAD_REQUEST, "--fps: \"%s\" is not from %g to %g frames per second, as a number or a fraction "
-                         "such as 24000/1001", text, SAMPLING_MIN_CLIP_FPS, SAMPLING_MAX_CLIP_FPS);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "--fps: \"%s\" is not from %g to %g frames per second, as a number or a fraction "
+                         "such as 24000/1001",
+                         text, SAMPLING_MIN_CLIP_FPS, SAMPLING_MAX_CLIP_FPS);
     return 0;
 }
 
@@ -191,7 +198,8 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     if (place >= 0)
         return parameter_option_parse(&out->given[place], &parameter_options[place], value, error);
     static const char *const precisions[] = {"float32", "bf16", "auto", NULL};
-    static const char *const tasks[] = {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image", "x2t_video", NULL};
+    static const char *const tasks[] = {"t2i",        "t2v",       "i2v",       "image_edit",
+                                        "video_edit", "x2t_image", "x2t_video", NULL};
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
     case OPTION_WAIT: out->waits = true; return 0;
@@ -199,7 +207,8 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_MODEL:
         out->model_dir = value;
         return access(value, F_OK) ? error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", value, strerror(errno)) : 0;
-    case OPTION_PRECISION: return parse_word(&out->precision, "precision", value, precisions, "float32, bf16, auto", error);
+    case OPTION_PRECISION:
+        return parse_word(&out->precision, "precision", value, precisions, "float32, bf16, auto", error);
     case OPTION_JSON: out->json = true; return 0;
     case OPTION_QUIET: out->quiet = true; return 0;
     case OPTION_OUTPUT: out->output = value; return 0;
@@ -216,7 +225,8 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
         if (out->sets == MAX_SETTINGS)
             return error_set(error, ERROR_BAD_REQUEST, "--set: more than %d", MAX_SETTINGS);
         out->set[out->sets++] = value;
-        return utf8_is_valid(value, strlen(value)) ? 0 : error_set(error, ERROR_BAD_REQUEST, "--set has to be UTF-8 text");
+        return utf8_is_valid(value, strlen(value)) ? 0
+                                                   : error_set(error, ERROR_BAD_REQUEST, "--set has to be UTF-8 text");
     case OPTION_INPUT_DIR: out->input_dir = value; return 0;
     case OPTION_DRY_RUN: out->dry_run = true; return 0;
     case OPTION_COLUMNS: return parse_size(&out->columns, "columns", value, 1, SHEET_MOST_COLUMNS, error);
@@ -224,8 +234,8 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_CANCEL: out->cancel_jobs = true; return 0;
     case OPTION_JOB:
         if (!job_id_is_valid(value))
-            return error_set(error, ERROR_BAD_REQUEST, "--job: \"%s\" is not 1 to 64 letters, digits, dots, dashes or underscores",
-                             value);
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "--job: \"%s\" is not 1 to 64 letters, digits, dots, dashes or underscores", value);
         out->job = value;
         return 0;
     default: return 0;
@@ -278,23 +288,27 @@ static int check_output(const struct arguments *out, struct error *error)
         return out->output || out->dry_run ? 0 : error_set(error, ERROR_BAD_REQUEST, "graph needs -o FOLDER");
     if (out->command == COMMAND_SHEET && kind != OUTPUT_PNG)
         return error_set(error, ERROR_BAD_REQUEST, "sheet needs -o FILE.png");
-    if (out->command == COMMAND_CLIP && kind != OUTPUT_MP4 && kind != OUTPUT_WEBM && kind != OUTPUT_Y4M && kind != OUTPUT_FOLDER)
+    if (out->command == COMMAND_CLIP && kind != OUTPUT_MP4 && kind != OUTPUT_WEBM && kind != OUTPUT_Y4M &&
+        kind != OUTPUT_FOLDER)
         return error_set(error, ERROR_BAD_REQUEST, "clip needs -o FILE.mp4, or .webm, .y4m or / (a folder of PNGs)");
     if (out->command == COMMAND_ENCODE && kind != OUTPUT_LATENT)
-        return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .latent, the format for latents", out->output)
+        return out->output ? error_set(error, ERROR_BAD_REQUEST,
+                                       "-o: \"%s\" does not end in .latent, the format for latents", out->output)
                            : error_set(error, ERROR_BAD_REQUEST, "encode needs -o FILE.latent");
     if (out->command == COMMAND_DECODE && (kind == OUTPUT_LATENT || !out->output))
         return error_set(error, ERROR_BAD_REQUEST, "decode needs -o FILE.png, or FILE.mp4 for a video");
     if ((command & ONE_PICTURE) && kind != OUTPUT_PNG && kind != OUTPUT_LATENT)
-        return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .png, the format for pictures", out->output)
+        return out->output ? error_set(error, ERROR_BAD_REQUEST,
+                                       "-o: \"%s\" does not end in .png, the format for pictures", out->output)
                            : error_set(error, ERROR_BAD_REQUEST, "%s needs -o FILE.png", name);
     if ((command & ONE_VIDEO) && (kind == OUTPUT_UNKNOWN || kind == OUTPUT_PNG))
-        return out->output ? error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .mp4, .webm, .y4m or / (a folder of PNGs)",
-                                       out->output)
-                           : error_set(error, ERROR_BAD_REQUEST, "%s needs -o FILE.mp4", name);
+        return out->output
+                   ? error_set(error, ERROR_BAD_REQUEST,
+                               "-o: \"%s\" does not end in .mp4, .webm, .y4m or / (a folder of PNGs)", out->output)
+                   : error_set(error, ERROR_BAD_REQUEST, "%s needs -o FILE.mp4", name);
     if (out->output && kind == OUTPUT_UNKNOWN)
-        return error_set(error, ERROR_BAD_REQUEST, "-o: \"%s\" does not end in .png, .mp4, .webm, .y4m or / (a folder of PNGs)",
-                         out->output);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "-o: \"%s\" does not end in .png, .mp4, .webm, .y4m or / (a folder of PNGs)", out->output);
     return 0;
 }
 
@@ -307,7 +321,8 @@ static int take_operands(struct arguments *out, int count, char **operands, stru
     if ((1u << out->command) & PUTS_TOGETHER) {
         out->files = operands;
         out->file_count = count;
-        return count ? check_output(out, error) : error_set(error, ERROR_BAD_REQUEST, "%s needs pictures or videos", name);
+        return count ? check_output(out, error)
+                     : error_set(error, ERROR_BAD_REQUEST, "%s needs pictures or videos", name);
     }
     int most = (source != NULL) + (wanted != NULL), least = most - commands[out->command].operand_is_optional;
     if (count < least)

@@ -35,8 +35,8 @@ static int add_file(struct frames *frames, const char *path, struct error *error
         return code;
     const size_t frame_bytes = (size_t)loaded.height * loaded.width * 3;
     if (frames->count && (loaded.height != frames->height || loaded.width != frames->width)) {
-        code = error_set(error, ERROR_BAD_FILE, "%s: is %d x %d, those before it %d x %d", path, loaded.width, loaded.height, frames->width,
-                         frames->height);
+        code = error_set(error, ERROR_BAD_FILE, "%s: is %d x %d, those before it %d x %d", path, loaded.width,
+                         loaded.height, frames->width, frames->height);
     } else {
         uint8_t *pixels = realloc(frames->pixels, (size_t)(frames->count + loaded.count) * frame_bytes);
         if (!pixels)

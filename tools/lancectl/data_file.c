@@ -51,8 +51,10 @@ int data_file_read(cJSON **out, const char *name, struct error *error)
     *out = NULL;
     char *path = find(name);
     if (!path)
-        return error_set(error, ERROR_BAD_FILE, "%s, which belongs to lancectl, is not found: neither in ../share/lanced of its folder, nor "
-                         "beside it, nor in the source tree; LANCED_DATA may name its folder", name);
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s, which belongs to lancectl, is not found: neither in ../share/lanced of its folder, nor "
+                         "beside it, nor in the source tree; LANCED_DATA may name its folder",
+                         name);
     struct mapped_file file;
     int code = mapped_file_open(&file, path, error);
     if (!code) {

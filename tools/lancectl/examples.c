@@ -30,8 +30,8 @@ int example_parse(struct example *out, const cJSON *entry, const char *task, str
     *out = (struct example){kind, found.source, found.prompt, found.system};
     if ((kind->source == SOURCE_NONE) == (found.source == NULL))
         return 0;
-    error_set(error, ERROR_BAD_FILE, "%s, and %s takes %s", found.source ? "has a source" : "is a prompt alone", kind->name,
-              found.source ? "none" : "a picture or video");
+    error_set(error, ERROR_BAD_FILE, "%s, and %s takes %s", found.source ? "has a source" : "is a prompt alone",
+              kind->name, found.source ? "none" : "a picture or video");
     return error_prefix(error, "entry \"%s\"", entry->string ? entry->string : "");
 }
 
@@ -56,7 +56,8 @@ char *example_name(const char *key)
     for (size_t i = 0; i < length; i++)
         is_number = is_number && isdigit((unsigned char)key[i]);
     char *name;
-    int made = is_number ? asprintf(&name, "%06lld", strtoll(key, NULL, 10)) : asprintf(&name, "%.*s", (int)length, key);
+    int made =
+        is_number ? asprintf(&name, "%06lld", strtoll(key, NULL, 10)) : asprintf(&name, "%.*s", (int)length, key);
     if (made >= 0)
         utf8_make_line(name); /* it is printed, too */
     for (char *c = made < 0 ? NULL : name; c && *c; c++)
@@ -181,12 +182,14 @@ enum exit_code examples_run(struct session *session, const struct arguments *arg
         run.failed++;
         run.exit_code = run.exit_code ? run.exit_code : exit_code;
         /* With these, the others would fail the same way. */
-        if (interrupt_signal() || exit_code == EXIT_USAGE || exit_code == EXIT_NO_DAEMON || exit_code == EXIT_NOT_WRITTEN)
+        if (interrupt_signal() || exit_code == EXIT_USAGE || exit_code == EXIT_NO_DAEMON ||
+            exit_code == EXIT_NOT_WRITTEN)
             break;
     }
     if (run.failed)
         fprintf(stderr, "lancectl: %d of %d entries were not made\n", run.failed, count);
-    if (write_notes(&run, "prompt.json", run.prompts, &error) || write_notes(&run, "result.json", run.answers, &error)) {
+    if (write_notes(&run, "prompt.json", run.prompts, &error) ||
+        write_notes(&run, "result.json", run.answers, &error)) {
         complain(error.code, &error);
         run.exit_code = EXIT_NOT_WRITTEN;
     }

@@ -8,22 +8,35 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_EDIT] = "lancectl edit fox.jpg \"make it blue\" -o blue.png      change a picture\n",
     [COMMAND_VIDEO_EDIT] = "lancectl video-edit run.mp4 \"at night\" -o night.mp4   change a video\n",
     [COMMAND_ASK] = "lancectl ask fox.png \"What animal is this?\"           ask about a picture or a video\n",
-    [COMMAND_ENCODE] = "lancectl encode fox.png -o fox.latent                 latents of a picture or video, for ComfyUI or --init-latent\n",
+    [COMMAND_ENCODE] =
+        "lancectl encode fox.png -o fox.latent                 latents of a picture or video, for ComfyUI or "
+        "--init-latent\n",
     [COMMAND_DECODE] = "lancectl decode fox.latent -o fox.png                 the picture or video of latents\n",
-    [COMMAND_RUN] = "lancectl run --examples FILE.json -o FOLDER           everything in an example file of the official code\n",
-    [COMMAND_GRAPH] = "lancectl graph WORKFLOW.json -o FOLDER                run a workflow that ComfyUI exported (API form), without ComfyUI\n",
-    [COMMAND_GRAPHS] = "lancectl graphs                                       the same for each line of standard input, for lance-farm\n",
-    [COMMAND_SHEET] = "lancectl sheet *.png -o sheet.png                     a contact sheet of pictures and the first frames of videos\n",
-    [COMMAND_CLIP] = "lancectl clip *.png -o clip.mp4 --fps 12              pictures and videos one after the other as one video\n",
-    [COMMAND_FETCH] = "lancectl fetch JOB -o fox.png                         fetch the result of a job that has ended\n",
+    [COMMAND_RUN] =
+        "lancectl run --examples FILE.json -o FOLDER           everything in an example file of the official code\n",
+    [COMMAND_GRAPH] =
+        "lancectl graph WORKFLOW.json -o FOLDER                run a workflow that ComfyUI exported (API form), "
+        "without ComfyUI\n",
+    [COMMAND_GRAPHS] =
+        "lancectl graphs                                       the same for each line of standard input, for "
+        "lance-farm\n",
+    [COMMAND_SHEET] =
+        "lancectl sheet *.png -o sheet.png                     a contact sheet of pictures and the first frames "
+        "of videos\n",
+    [COMMAND_CLIP] =
+        "lancectl clip *.png -o clip.mp4 --fps 12              pictures and videos one after the other as one video\n",
+    [COMMAND_FETCH] =
+        "lancectl fetch JOB -o fox.png                         fetch the result of a job that has ended\n",
     [COMMAND_CANCEL] = "lancectl cancel JOB                                   stop a job\n",
     [COMMAND_STATUS] = "lancectl status                                       what the daemon is and does\n",
     [COMMAND_JOBS] = "lancectl jobs                                         the jobs that it has, and whose they are\n",
     [COMMAND_MODELS] = "lancectl models                                       the models it offers\n",
     [COMMAND_LOAD] = "lancectl load NAME                                    put a model's weights into memory\n",
     [COMMAND_UNLOAD] = "lancectl unload                                       free them\n",
-    [COMMAND_SHUTDOWN] = "lancectl shutdown [--cancel]                          end the daemon, after its jobs or without them\n",
-    [COMMAND_SHOW] = "lancectl show fox.png                                 print how a picture, video or latents were made\n",
+    [COMMAND_SHUTDOWN] =
+        "lancectl shutdown [--cancel]                          end the daemon, after its jobs or without them\n",
+    [COMMAND_SHOW] =
+        "lancectl show fox.png                                 print how a picture, video or latents were made\n",
     [COMMAND_HELP] = "lancectl help COMMAND                                 the options of one command\n",
 };
 
@@ -58,7 +71,8 @@ static const struct line {
     {"no-noise", NULL},
     {NULL, "Sources\n"},
     {"resolution", NULL},
-    {"fps", "  --fps X                 frames per second of the source, instead of its own; or a fraction, 24000/1001\n"},
+    {"fps",
+     "  --fps X                 frames per second of the source, instead of its own; or a fraction, 24000/1001\n"},
     {"upright", "  --upright               turn pictures as their EXIF asks, which the official code does not\n"},
     {"latent-mean", NULL},
     {"source-seed", NULL},
@@ -69,9 +83,12 @@ static const struct line {
     {"top-p", NULL},
     {"repetition-penalty", NULL},
     {NULL, "Examples\n"},
-    {"examples", "  --examples FILE.json, --task TASK (where the file does not show it), --root FOLDER (of the paths in it)\n"},
+    {"examples",
+     "  --examples FILE.json, --task TASK (where the file does not show it), --root FOLDER (of the paths in it)\n"},
     {NULL, "Workflows\n"},
-    {"set", "  --set NODE.INPUT=VALUE  another value for a node's input; the node by its id, or a title that only one has; may be repeated\n"},
+    {"set",
+     "  --set NODE.INPUT=VALUE  another value for a node's input; the node by its id, or a title that only one "
+     "has; may be repeated\n"},
     {"input-dir", "  --input-dir FOLDER      where the files are that the workflow reads (default: beside it)\n"},
     {"dry-run", "  --dry-run               check the workflow and say what would be run\n"},
     {NULL, "Sheets\n"},
@@ -83,14 +100,18 @@ static const struct line {
     {"wait", "  --wait                  when the daemon's queue is full, wait until there is room\n"},
     {"model", "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"
               "                          afterwards; when one answers, have it use the model of that name\n"},
-    {"precision", "  --precision P           of the private one's products on the CPU: float32 (default), bf16, or auto: bf16 where\n"
+    {"precision",
+     "  --precision P           of the private one's products on the CPU: float32 (default), bf16, or auto: bf16 "
+     "where\n"
                   "                          the processor is many times faster in it\n"},
     {NULL, "Ending the daemon\n"},
     {"cancel", "  --cancel                without its jobs\n"},
     {NULL, "Everywhere\n"},
     {"endpoint", "  --endpoint URL          default: $LANCED_ENDPOINT, else ipc://$XDG_RUNTIME_DIR/lanced/lanced.ipc,\n"
                  "                          else ipc:///tmp/lanced-UID/lanced.ipc\n"},
-    {"silence", "  --silence SECONDS       how long a daemon that is there may owe an answer (default: $LANCED_SILENCE_SECONDS, else 60)\n"},
+    {"silence",
+     "  --silence SECONDS       how long a daemon that is there may owe an answer (default: "
+     "$LANCED_SILENCE_SECONDS, else 60)\n"},
     {"json", "  --json                  print the answer as JSON\n"},
     {"quiet", "  -q, --quiet             no progress\n"},
     {"help", "  -h, --help; --version\n"},

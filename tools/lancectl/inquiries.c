@@ -75,7 +75,10 @@ static void print_values(const cJSON *object, const char *prefix)
         else if (cJSON_IsNumber(item))
             print_number(name, item->valuedouble);
         else
-            say(stdout, "  %-28s %s\n", name, cJSON_IsString(item) ? item->valuestring : cJSON_IsTrue(item) ? "yes" : "no");
+            say(stdout, "  %-28s %s\n", name,
+                cJSON_IsString(item) ? item->valuestring
+                : cJSON_IsTrue(item) ? "yes"
+                                     : "no");
     }
 }
 
@@ -89,8 +92,8 @@ static void print_model(const cJSON *model)
     const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(model, "weight_bytes");
     const cJSON *seconds = cJSON_GetObjectItemCaseSensitive(model, "load_seconds");
     format_bytes(size, sizeof size, cJSON_IsNumber(bytes) ? bytes->valuedouble : 0);
-    say(stdout, "model %s, %s, %s of weights, loaded in %.1f s\n", text_or(model, "name", "?"), text_or(model, "kind", "?"),
-        size, cJSON_IsNumber(seconds) ? seconds->valuedouble : 0);
+    say(stdout, "model %s, %s, %s of weights, loaded in %.1f s\n", text_or(model, "name", "?"),
+        text_or(model, "kind", "?"), size, cJSON_IsNumber(seconds) ? seconds->valuedouble : 0);
 }
 
 static void print_offered(const cJSON *models)
@@ -180,9 +183,10 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
         print_model(cJSON_GetObjectItemCaseSensitive(fields, "model"));
         break;
     case COMMAND_UNLOAD:
-        puts(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fields, "unloaded"))  ? "unloaded"
-             : cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fields, "pending")) ? "a job runs; unloaded when it has ended"
-                                                                                 : "nothing was loaded");
+        puts(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fields, "unloaded")) ? "unloaded"
+             : cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(fields, "pending"))
+                 ? "a job runs; unloaded when it has ended"
+                 : "nothing was loaded");
         break;
     case COMMAND_CANCEL:
         say(stdout, "job %s: %s\n", arguments->operand, text_or(fields, "state", "cancelled"));
@@ -235,7 +239,8 @@ static int read_receipt(char **receipt, const char *path, struct error *error)
     }
     enum output_kind kind = output_kind_of(path);
     if (kind == OUTPUT_Y4M)
-        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: PNG, mp4, webm, latent and folders of PNGs have a place for one", path);
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s has no receipt: PNG, mp4, webm, latent and folders of PNGs have a place for one", path);
     int code = kind == OUTPUT_LATENT                       ? latents_read_receipt(receipt, path, error)
                : kind == OUTPUT_MP4 || kind == OUTPUT_WEBM ? video_read_receipt(receipt, path, error)
                                                            : picture_read_receipt(receipt, path, error);

@@ -60,7 +60,8 @@ static bool on_sent(void *context, uint64_t moved_bytes, uint64_t total_bytes)
     return interrupt_signal() != 0;
 }
 
-static int submit(struct session *session, const struct job *job, const struct arguments *arguments, struct error *error)
+static int submit(struct session *session, const struct job *job, const struct arguments *arguments,
+                  struct error *error)
 {
     cJSON *fields = json_object();
     json_add_text(fields, "job", job->id);
@@ -175,7 +176,8 @@ enum exit_code job_run(struct session *session, const struct job *job, const str
         return (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal());
     if (code)
         return complain(code, &error);
-    struct watch watch = {.preview_path = arguments->preview, .shows_text = job->shows_text, .answers_stdout = job->answers_stdout};
+    struct watch watch = {
+        .preview_path = arguments->preview, .shows_text = job->shows_text, .answers_stdout = job->answers_stdout};
     progress_start(&watch.progress, stderr, arguments->quiet);
     if (!arguments->quiet && !watch.progress.is_terminal)
         fprintf(stderr, "job %s\n", job->id);

@@ -54,7 +54,8 @@ int latents_read(struct latents_file *out, const char *path, struct error *error
     if (latents)
         code = take(out, latents, "latents", error);
     else
-        code = error_set(error, ERROR_BAD_FILE, "has no \"latent_tensor\", which files of lancectl encode and of ComfyUI's "
+        code = error_set(error, ERROR_BAD_FILE,
+                         "has no \"latent_tensor\", which files of lancectl encode and of ComfyUI's "
                          "SaveLatent have");
     if (!code && state)
         code = take(out, state, "latent_state", error);
@@ -85,10 +86,11 @@ int latents_read_receipt(char **receipt, const char *path, struct error *error)
     return *receipt ? 0 : error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl", path);
 }
 
-int latents_write_tensors(const char *path, const struct tensor_view *latents, const struct tensor_view *state, const char *const *keys,
-                          const char *const *values, size_t texts, struct error *error)
+int latents_write_tensors(const char *path, const struct tensor_view *latents, const struct tensor_view *state,
+                          const char *const *keys, const char *const *values, size_t texts, struct error *error)
 {
-    struct tensor_view tensors[3] = {*latents, {.name = "latent_format_version_0", .dtype = DTYPE_F32, .dimensions = 1, .data = ""}};
+    struct tensor_view tensors[3] = {
+        *latents, {.name = "latent_format_version_0", .dtype = DTYPE_F32, .dimensions = 1, .data = ""}};
     tensors[0].name = "latent_tensor";
     size_t count = 2;
     if (state)

@@ -28,8 +28,8 @@ void latents_close(struct latents_file *latents); /* all zeros is allowed */
 int latents_write(const char *path, const struct job_result *result, struct error *error);
 
 /* Write tensors as such a file, with texts in its metadata. ERROR_IO, ERROR_NO_MEMORY. */
-int latents_write_tensors(const char *path, const struct tensor_view *latents, const struct tensor_view *state, const char *const *keys,
-                          const char *const *values, size_t texts, struct error *error);
+int latents_write_tensors(const char *path, const struct tensor_view *latents, const struct tensor_view *state,
+                          const char *const *keys, const char *const *values, size_t texts, struct error *error);
 
 /* The key of receipts. */
 #define LATENTS_RECEIPT "lanced"

@@ -25,7 +25,8 @@ enum output_kind output_kind_of(const char *path)
         return OUTPUT_FOLDER;
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         size_t ending = strlen(endings[i].ending);
-        if (length > ending && path[length - ending - 1] != '/' && !strcasecmp(path + length - ending, endings[i].ending))
+        if (length > ending && path[length - ending - 1] != '/' &&
+            !strcasecmp(path + length - ending, endings[i].ending))
             return endings[i].kind;
     }
     return OUTPUT_UNKNOWN;
@@ -102,7 +103,8 @@ int output_write(const char *path, const uint8_t *pixels, int frames, int height
     }
     if (frames == 1)
         return error_set(error, ERROR_BAD_REQUEST, "the result is a picture, and \"%s\" does not end in .png", path);
-    return error_set(error, ERROR_BAD_REQUEST,
-                     "the result is a video of %d frames; \"%s\" does not end in .mp4, .webm, .y4m or / (a folder of PNGs)", frames,
-                     path);
+    return error_set(
+        error, ERROR_BAD_REQUEST,
+        "the result is a video of %d frames; \"%s\" does not end in .mp4, .webm, .y4m or / (a folder of PNGs)", frames,
+        path);
 }

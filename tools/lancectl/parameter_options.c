@@ -22,7 +22,8 @@ const struct parameter_option parameter_options[PARAMETER_OPTIONS] = {
      .help = "in pixels; for a source: instead of a resolution"},
     {.name = "frames", .value = "N", .parameter = "num_frames"},
     {.name = "shift", .value = "X", .parameter = "timestep_shift"},
-    {.name = "interval", .value = "LOW,HIGH", .parameter = "guidance_interval", .help = "guidance only where LOW < t <= HIGH"},
+    {.name = "interval", .value = "LOW,HIGH", .parameter = "guidance_interval",
+     .help = "guidance only where LOW < t <= HIGH"},
     {.name = "renorm", .value = "KIND", .parameter = "guidance_renorm"},
     {.name = "renorm-min", .value = "X", .parameter = "guidance_renorm_min"},
     {.name = "noise", .value = "SOURCE", .parameter = "noise_source", .left_out = "client",
@@ -73,7 +74,8 @@ static int parse_seed(uint64_t *seed, const char *name, const char *text, struct
     errno = 0;
     *seed = strtoull(text, &end, 10);
     if (!isdigit((unsigned char)*text) || *end || errno)
-        return error_set(error, ERROR_BAD_REQUEST, "--%s: \"%s\" is not a whole number from 0 to 18446744073709551615", name, text);
+        return error_set(error, ERROR_BAD_REQUEST, "--%s: \"%s\" is not a whole number from 0 to 18446744073709551615",
+                         name, text);
     return 0;
 }
 
@@ -113,7 +115,8 @@ static int parse_choice(const char **out, const struct parameter_option *option,
     return error_set(error, ERROR_BAD_REQUEST, "--%s: \"%s\" is none of %s", option->name, text, listed);
 }
 
-int parameter_option_parse(struct given_parameter *out, const struct parameter_option *option, const char *value, struct error *error)
+int parameter_option_parse(struct given_parameter *out, const struct parameter_option *option, const char *value,
+                           struct error *error)
 {
     const char *name = option->name;
     out->is_given = true;
@@ -132,7 +135,8 @@ int parameter_option_parse(struct given_parameter *out, const struct parameter_o
     case KNOWN_TEXT: break;
     }
     out->text = value;
-    return utf8_is_valid(value, strlen(value)) ? 0 : error_set(error, ERROR_BAD_REQUEST, "--%s has to be UTF-8 text", name);
+    return utf8_is_valid(value, strlen(value)) ? 0
+                                               : error_set(error, ERROR_BAD_REQUEST, "--%s has to be UTF-8 text", name);
 }
 
 /* ---- Asking ---- */
@@ -198,7 +202,8 @@ static char *help_of(const struct parameter_option *option)
     if (has_range && *parameter->accepted) {
         fputs("; ", out);
         const char *skipped = option->left_out ? strstr(parameter->accepted, option->left_out) : NULL;
-        fprintf(out, "%.*s", skipped ? (int)(skipped - parameter->accepted) - 2 : (int)strlen(parameter->accepted), parameter->accepted);
+        fprintf(out, "%.*s", skipped ? (int)(skipped - parameter->accepted) - 2 : (int)strlen(parameter->accepted),
+                parameter->accepted);
     }
     if (*parameter->usual && parameter->kind != KNOWN_FLAG)
         fprintf(out, parameter->kind == KNOWN_LIST ? " %s" : " [%s]", parameter->usual);

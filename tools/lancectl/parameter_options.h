@@ -43,7 +43,8 @@ int parameter_option_find(const char *name);
 bool parameter_option_is_for(const struct parameter_option *option, const char *task);
 
 /* Read its value (NULL where it takes none). ERROR_BAD_REQUEST says what is wrong with its form. */
-int parameter_option_parse(struct given_parameter *out, const struct parameter_option *option, const char *value, struct error *error);
+int parameter_option_parse(struct given_parameter *out, const struct parameter_option *option, const char *value,
+                           struct error *error);
 
 /* Add what was given to the `params` of a submit, in the table's order. Out of memory: json_is_complete. */
 void parameter_options_add(cJSON *params, const struct given_parameter given[PARAMETER_OPTIONS]);

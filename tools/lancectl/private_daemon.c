@@ -47,8 +47,8 @@ static void find_binary(char *path, size_t size)
 }
 
 /* The child's part: never returns. `standard_input` is the other end of the lifeline. */
-static void run_daemon(const struct private_daemon *daemon, int standard_input, const char *binary, const char *model_dir,
-                       const char *precision)
+static void run_daemon(const struct private_daemon *daemon, int standard_input, const char *binary,
+                       const char *model_dir, const char *precision)
 {
     setsid();
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

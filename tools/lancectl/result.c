@@ -63,19 +63,24 @@ static const char *name_of_kind(const char *output)
 }
 
 /* `output` is where it was to go; NULL: the result is a text. */
-static void say_how_to_fetch(const struct session *session, const char *job, const char *output, const struct arguments *arguments)
+static void say_how_to_fetch(const struct session *session, const char *job, const char *output,
+                             const struct arguments *arguments)
 {
     const char *endpoint = client_endpoint(session->client);
     bool is_default = !session->daemon && !arguments->endpoint;
     fprintf(stderr, "lancectl: the result is still with the daemon; fetch it with:\n  lancectl fetch %s%s%s%s%s\n", job,
-            output ? " -o " : "", output ? name_of_kind(output) : "", is_default ? "" : " --endpoint ", is_default ? "" : endpoint);
+            output ? " -o " : "", output ? name_of_kind(output) : "", is_default ? "" : " --endpoint ",
+            is_default ? "" : endpoint);
     if (session->daemon)
-        fprintf(stderr, "and then end the private daemon, which was left running for that:\n  lancectl shutdown --endpoint %s\n",
-                endpoint);
+        fprintf(
+            stderr,
+            "and then end the private daemon, which was left running for that:\n  lancectl shutdown --endpoint %s\n",
+            endpoint);
 }
 
 /* With --json: one object. `name` and `value` (consumed) are what was made: "files" or "text". */
-static int print_object(const char *job, const struct job_result *result, const char *name, cJSON *value, struct error *error)
+static int print_object(const char *job, const struct job_result *result, const char *name, cJSON *value,
+                        struct error *error)
 {
     cJSON *object = json_object();
     json_add_text(object, "job", job);

@@ -70,7 +70,8 @@ int session_open(struct session *session, const struct arguments *arguments, str
     if (code == ERROR_IO && model_dir) {
         if (!arguments->quiet)
             fprintf(stderr, "no lanced answers; starting a private one with %s\n", model_dir);
-        code = private_daemon_start(&session->daemon, &session->client, model_dir, arguments->precision, &options, error);
+        code =
+            private_daemon_start(&session->daemon, &session->client, model_dir, arguments->precision, &options, error);
     } else if (!code && model_dir) {
         code = use_model(session, model_dir, error);
     }

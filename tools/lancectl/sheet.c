@@ -30,7 +30,8 @@ static int open_sheet(struct sheet *out, const struct arguments *arguments, stru
         out->columns++;
     out->rows = (count + out->columns - 1) / out->columns;
     if (out->columns > MOST_SHEET_SIDE / out->cell || out->rows > MOST_SHEET_SIDE / out->cell)
-        return error_set(error, ERROR_TOO_LARGE, "sheet: %d files in %d columns of %d pixels are over %d pixels a side; make several", count,
+        return error_set(error, ERROR_TOO_LARGE,
+                         "sheet: %d files in %d columns of %d pixels are over %d pixels a side; make several", count,
                          out->columns, out->cell, MOST_SHEET_SIDE);
     const size_t bytes = (size_t)out->rows * out->columns * out->cell * out->cell * 3;
     out->pixels = malloc(bytes);
@@ -47,7 +48,8 @@ static void place(struct sheet *sheet, int index, const uint8_t *pixels, int hei
     const int top = index / sheet->columns * sheet->cell + (sheet->cell - height) / 2;
     const int left = index % sheet->columns * sheet->cell + (sheet->cell - width) / 2;
     for (int y = 0; y < height; y++)
-        memcpy(sheet->pixels + (size_t)(top + y) * stride + (size_t)left * 3, pixels + (size_t)y * width * 3, (size_t)width * 3);
+        memcpy(sheet->pixels + (size_t)(top + y) * stride + (size_t)left * 3, pixels + (size_t)y * width * 3,
+               (size_t)width * 3);
 }
 
 static int add_file(struct sheet *sheet, int index, const char *path, struct error *error)
@@ -61,10 +63,12 @@ static int add_file(struct sheet *sheet, int index, const char *path, struct err
     if (longer <= sheet->cell) {
         place(sheet, index, clip.pixels, clip.height, clip.width);
     } else {
-        const int height = (int)((int64_t)clip.height * sheet->cell / longer), width = (int)((int64_t)clip.width * sheet->cell / longer);
+        const int height = (int)((int64_t)clip.height * sheet->cell / longer),
+                  width = (int)((int64_t)clip.width * sheet->cell / longer);
         const int small_height = height ? height : 1, small_width = width ? width : 1;
         uint8_t *small = malloc((size_t)small_height * small_width * 3);
-        code = small ? bicubic_resize(clip.pixels, (size_t)clip.width * 3, clip.height, clip.width, small, small_height, small_width, error)
+        code = small ? bicubic_resize(clip.pixels, (size_t)clip.width * 3, clip.height, clip.width, small, small_height,
+                                      small_width, error)
                      : error_set(error, ERROR_NO_MEMORY, "%s: no memory", path);
         if (!code)
             place(sheet, index, small, small_height, small_width);
@@ -85,7 +89,8 @@ enum exit_code sheet_command(const struct arguments *arguments)
     if (code) {
         complain(code, &error);
         exit_code = EXIT_NOT_READ;
-    } else if (picture_write(arguments->output, sheet.pixels, sheet.columns * sheet.cell, sheet.rows * sheet.cell, NULL, &error)) {
+    } else if (picture_write(arguments->output, sheet.pixels, sheet.columns * sheet.cell, sheet.rows * sheet.cell, NULL,
+                             &error)) {
         complain(error.code, &error);
         exit_code = EXIT_NOT_WRITTEN;
     } else {

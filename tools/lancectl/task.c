@@ -31,13 +31,15 @@ const struct task_kind *task_kind_of(const char *name)
 static void tell_of_changes(const struct clip *clip, const char *path)
 {
     if (clip->orientation > EXIF_UPRIGHT)
-        say(stderr, "%s: its EXIF wants it %s; it is used as it is stored, as the official code does (--upright turns it)\n", path,
-            exif_turn_in_words(clip->orientation));
+        say(stderr,
+            "%s: its EXIF wants it %s; it is used as it is stored, as the official code does (--upright turns it)\n",
+            path, exif_turn_in_words(clip->orientation));
     if (clip->height != clip->source_height || clip->width != clip->source_width)
-        say(stderr, "%s: sent at %dx%d instead of %dx%d, to stay within the daemon's limit for payloads\n", path, clip->width,
-            clip->height, clip->source_width, clip->source_height);
+        say(stderr, "%s: sent at %dx%d instead of %dx%d, to stay within the daemon's limit for payloads\n", path,
+            clip->width, clip->height, clip->source_width, clip->source_height);
     if (clip->frames != clip->source_frames && clip->fps > 0)
-        say(stderr, "%s: %d of its %d frames are used, evenly over all of it\n", path, clip->frames, clip->source_frames);
+        say(stderr, "%s: %d of its %d frames are used, evenly over all of it\n", path, clip->frames,
+            clip->source_frames);
     else if (clip->frames != clip->source_frames)
         say(stderr, "%s: the first of its %d pictures is used\n", path, clip->source_frames);
 }

@@ -34,8 +34,8 @@ int clip_put(struct clip *clip, int index, const uint8_t *pixels, struct error *
     size_t frame_bytes = 3 * (size_t)clip->height * (size_t)clip->width;
     uint8_t *frame = clip->pixels + (size_t)index * frame_bytes;
     if (clip->height != clip->source_height || clip->width != clip->source_width)
-        return bicubic_resize(pixels, 3 * (size_t)clip->source_width, clip->source_height, clip->source_width, frame, clip->height,
-                              clip->width, error);
+        return bicubic_resize(pixels, 3 * (size_t)clip->source_width, clip->source_height, clip->source_width, frame,
+                              clip->height, clip->width, error);
     memcpy(frame, pixels, frame_bytes);
     return 0;
 }
@@ -49,7 +49,8 @@ void clip_free(struct clip *clip)
 int clip_sample(int frames, double fps, int indices[SAMPLING_MAX_FRAMES], struct error *error)
 {
     if (!frame_rate_is_accepted(fps))
-        return error_set(error, ERROR_BAD_FILE, "has %d frames at %g a second; a rate of %g to %g is accepted (--fps sets it)", frames,
-                         fps, SAMPLING_MIN_CLIP_FPS, SAMPLING_MAX_CLIP_FPS);
+        return error_set(error, ERROR_BAD_FILE,
+                         "has %d frames at %g a second; a rate of %g to %g is accepted (--fps sets it)", frames, fps,
+                         SAMPLING_MIN_CLIP_FPS, SAMPLING_MAX_CLIP_FPS);
     return sampling_frames(frames, fps, indices, SAMPLING_MAX_FRAMES, error);
 }

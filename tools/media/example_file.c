@@ -49,7 +49,8 @@ static int parse_elements(struct example_entry *out, const cJSON *entry, const c
     const cJSON *targets = cJSON_GetObjectItemCaseSensitive(entry, "istarget_in_interleave");
     int count = cJSON_GetArraySize(elements);
     if (count < 1 || cJSON_GetArraySize(kinds) != count || cJSON_GetArraySize(targets) != count)
-        return error_set(error, ERROR_BAD_FILE, "is neither a prompt nor an object with interleave_array, element_dtype_array "
+        return error_set(error, ERROR_BAD_FILE,
+                         "is neither a prompt nor an object with interleave_array, element_dtype_array "
                          "and istarget_in_interleave of one length");
     const char *source_kind = NULL;
     bool has_answer = false;
@@ -69,7 +70,8 @@ static int parse_elements(struct example_entry *out, const cJSON *entry, const c
             if (is_target)
                 continue; /* what training would compare with */
             if (out->source)
-                return error_set(error, ERROR_UNSUPPORTED, "has more than one picture or video to start from; one is accepted");
+                return error_set(error, ERROR_UNSUPPORTED,
+                                 "has more than one picture or video to start from; one is accepted");
             out->source = element->valuestring;
             source_kind = kind;
         } else {
@@ -132,5 +134,6 @@ int example_file_read(cJSON **out, const char *path, struct error *error)
     if (code || (cJSON_IsObject(*out) && (*out)->child))
         return code;
     cJSON_Delete(*out);
-    return error_set(error, ERROR_BAD_FILE, "%s: is no JSON object with an entry per key, as the official example files are", path);
+    return error_set(error, ERROR_BAD_FILE,
+                     "%s: is no JSON object with an entry per key, as the official example files are", path);
 }

@@ -45,7 +45,8 @@ static int read_fps(const char *folder, double *fps, struct error *error)
         if (frame_rate_parse(text, '/', fps))
             return 0;
     }
-    return error_set(error, ERROR_BAD_FILE, "has an fps.txt that is not its frames per second as a number or a fraction, "
+    return error_set(error, ERROR_BAD_FILE,
+                     "has an fps.txt that is not its frames per second as a number or a fraction, "
                      "such as 12, 23.976 or 24000/1001; mend it, or give --fps");
 }
 
@@ -61,8 +62,9 @@ static int put_frame(struct clip *clip, int index, int frames, const char *folde
     if (!code && index == 0)
         code = clip_open(clip, frames, still.height, still.width, max_bytes, error);
     if (!code && (still.height != clip->source_height || still.width != clip->source_width))
-        code = error_set(error, ERROR_BAD_FILE, "%s is %d x %d pixels and the first frame %d x %d; frames of one size are accepted",
-                         name, still.width, still.height, clip->source_width, clip->source_height);
+        code = error_set(error, ERROR_BAD_FILE,
+                         "%s is %d x %d pixels and the first frame %d x %d; frames of one size are accepted", name,
+                         still.width, still.height, clip->source_width, clip->source_height);
     if (!code)
         code = clip_put(clip, index, still.pixels, error);
     if (index == 0)
@@ -127,7 +129,8 @@ static int write_fps(const char *folder, double fps, struct error *error)
     bool is_written = file && fprintf(file, "%g\n", fps) > 0;
     if (file && fclose(file))
         is_written = false;
-    int code = is_written ? 0 : error_set(error, ERROR_IO, "cannot write %s: %s", path ? path : folder, strerror(errno));
+    int code =
+        is_written ? 0 : error_set(error, ERROR_IO, "cannot write %s: %s", path ? path : folder, strerror(errno));
     free(path);
     return code;
 }

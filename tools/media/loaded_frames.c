@@ -119,8 +119,8 @@ static void choose_format(struct loader *loader, enum AVPixelFormat of)
 {
     const AVPixFmtDescriptor *description = av_pix_fmt_desc_get(of);
     loader->has_alpha = of == AV_PIX_FMT_PAL8 || (description && description->flags & AV_PIX_FMT_FLAG_ALPHA);
-    loader->are_bytes = of == AV_PIX_FMT_YUVJ420P || of == AV_PIX_FMT_YUVJ422P || of == AV_PIX_FMT_YUVJ444P || of == AV_PIX_FMT_RGB24 ||
-                        of == AV_PIX_FMT_RGBA || of == AV_PIX_FMT_PAL8;
+    loader->are_bytes = of == AV_PIX_FMT_YUVJ420P || of == AV_PIX_FMT_YUVJ422P || of == AV_PIX_FMT_YUVJ444P ||
+                        of == AV_PIX_FMT_RGB24 || of == AV_PIX_FMT_RGBA || of == AV_PIX_FMT_PAL8;
     if (loader->are_bytes)
         loader->format = loader->has_alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
     else
@@ -138,17 +138,20 @@ static int pad(struct loader *loader, struct error *error)
     padded->width = FFALIGN(frame->width, ALIGNED);
     padded->height = FFALIGN(frame->height, ALIGNED);
     if (av_frame_get_buffer(padded, 0) < 0 || av_frame_copy_props(padded, frame) < 0)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for a frame of %d x %d pixels", padded->width, padded->height);
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a frame of %d x %d pixels", padded->width,
+                         padded->height);
     for (int plane = 0; plane < av_pix_fmt_count_planes((enum AVPixelFormat)frame->format); plane++) {
         const bool is_chroma = plane == 1 || plane == 2;
         const int rows = is_chroma ? AV_CEIL_RSHIFT(frame->height, description->log2_chroma_h) : frame->height;
         const int all_rows = is_chroma ? padded->height >> description->log2_chroma_h : padded->height;
         const int columns = is_chroma ? AV_CEIL_RSHIFT(frame->width, description->log2_chroma_w) : frame->width;
-        const int bytes = av_image_get_linesize((enum AVPixelFormat)frame->format, frame->width, plane), one = bytes / columns;
+        const int bytes = av_image_get_linesize((enum AVPixelFormat)frame->format, frame->width, plane),
+                  one = bytes / columns;
         const int all_bytes = av_image_get_linesize((enum AVPixelFormat)frame->format, padded->width, plane);
         for (int y = 0; y < all_rows; y++) {
             uint8_t *row = padded->data[plane] + (ptrdiff_t)y * padded->linesize[plane];
-            memcpy(row, frame->data[plane] + (ptrdiff_t)(y < rows ? y : rows - 1) * frame->linesize[plane], (size_t)bytes);
+            memcpy(row, frame->data[plane] + (ptrdiff_t)(y < rows ? y : rows - 1) * frame->linesize[plane],
+                   (size_t)bytes);
             for (int at = bytes; at + one <= all_bytes; at += one)
                 memcpy(row + at, row + at - one, (size_t)one);
         }
@@ -159,9 +162,10 @@ static int pad(struct loader *loader, struct error *error)
 /* Where chroma samples lie, in 256ths of a luma sample; the middle where the frame does not say. */
 static void set_chroma_place(struct SwsContext *scaler, const AVFrame *frame)
 {
-    static const struct { int x, y; } places[AVCHROMA_LOC_NB] = {
-        [AVCHROMA_LOC_UNSPECIFIED] = {128, 128}, [AVCHROMA_LOC_LEFT] = {0, 128},     [AVCHROMA_LOC_CENTER] = {128, 128},
-        [AVCHROMA_LOC_TOPLEFT] = {0, 0},         [AVCHROMA_LOC_TOP] = {128, 0},      [AVCHROMA_LOC_BOTTOMLEFT] = {0, 256},
+    static const struct { int x, y;
+    } places[AVCHROMA_LOC_NB] = {
+        [AVCHROMA_LOC_UNSPECIFIED] = {128, 128}, [AVCHROMA_LOC_LEFT] = {0, 128}, [AVCHROMA_LOC_CENTER] = {128, 128},
+        [AVCHROMA_LOC_TOPLEFT] = {0, 0},         [AVCHROMA_LOC_TOP] = {128, 0},  [AVCHROMA_LOC_BOTTOMLEFT] = {0, 256},
         [AVCHROMA_LOC_BOTTOM] = {128, 256}};
     const AVPixFmtDescriptor *description = av_pix_fmt_desc_get((enum AVPixelFormat)frame->format);
     const int place = frame->chroma_location < AVCHROMA_LOC_NB ? (int)frame->chroma_location : AVCHROMA_LOC_UNSPECIFIED;
@@ -177,7 +181,8 @@ static void set_chroma_place(struct SwsContext *scaler, const AVFrame *frame)
 static void set_colours(struct SwsContext *scaler, const AVFrame *frame)
 {
     int *matrix, *rgb_matrix, is_full, rgb_is_full, brightness, contrast, saturation;
-    if (sws_getColorspaceDetails(scaler, &matrix, &is_full, &rgb_matrix, &rgb_is_full, &brightness, &contrast, &saturation) < 0)
+    if (sws_getColorspaceDetails(scaler, &matrix, &is_full, &rgb_matrix, &rgb_is_full, &brightness, &contrast,
+                                 &saturation) < 0)
         return;
     const bool is_matrix = frame->colorspace > AVCOL_SPC_RGB && frame->colorspace <= AVCOL_SPC_BT2020_CL &&
                            frame->colorspace != AVCOL_SPC_UNSPECIFIED && frame->colorspace != AVCOL_SPC_YCGCO;
@@ -197,9 +202,10 @@ static struct SwsContext *scaler_for(struct loader *loader, const AVFrame *frame
     struct SwsContext *scaler = loader->scaler = sws_alloc_context();
     if (!scaler)
         return NULL;
-    const struct { const char *name; int value; } options[] = {
-        {"srcw", frame->width},         {"srch", frame->height},      {"src_format", frame->format}, {"dstw", frame->width},
-        {"dsth", frame->height},        {"dst_format", loader->format}, {"sws_flags", SWS_BILINEAR}};
+    const struct { const char *name; int value;
+    } options[] = {{"srcw", frame->width},     {"srch", frame->height}, {"src_format", frame->format},
+                   {"dstw", frame->width},     {"dsth", frame->height}, {"dst_format", loader->format},
+                   {"sws_flags", SWS_BILINEAR}};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         av_opt_set_int(scaler, options[i].name, options[i].value, 0);
     set_chroma_place(scaler, frame);
@@ -227,7 +233,8 @@ static void convert_grey(struct loader *loader)
             for (int plane = 0; plane < (loader->has_alpha ? 4 : 3); plane++) {
                 const uint8_t stored = frame->data[0][(ptrdiff_t)y * frame->linesize[0] + x * step + (plane == 3)];
                 const float value = (float)(stored << 8) * (1.0f / 65535.0f);
-                memcpy(loader->planes[plane] + (ptrdiff_t)y * loader->strides[plane] + (ptrdiff_t)sizeof value * x, &value, sizeof value);
+                memcpy(loader->planes[plane] + (ptrdiff_t)y * loader->strides[plane] + (ptrdiff_t)sizeof value * x,
+                       &value, sizeof value);
             }
 }
 
@@ -240,15 +247,18 @@ static int convert(struct loader *loader, struct error *error)
             return code;
         frame = loader->padded;
     }
-    if (!loader->planes[0] && av_image_alloc(loader->planes, loader->strides, FFALIGN(frame->width, ALIGNED), FFALIGN(frame->height, ALIGNED), loader->format, 64) < 0)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for a frame of %d x %d pixels", frame->width, frame->height);
+    if (!loader->planes[0] && av_image_alloc(loader->planes, loader->strides, FFALIGN(frame->width, ALIGNED),
+                                             FFALIGN(frame->height, ALIGNED), loader->format, 64) < 0)
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a frame of %d x %d pixels", frame->width,
+                         frame->height);
     if (is_grey(frame)) {
         convert_grey(loader);
         return 0;
     }
     if (!scaler_for(loader, frame))
         return error_set(error, ERROR_BAD_FILE, "has frames of a pixel format that cannot be converted");
-    if (sws_scale(loader->scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, loader->planes, loader->strides) != frame->height)
+    if (sws_scale(loader->scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height,
+                  loader->planes, loader->strides) != frame->height)
         return error_set(error, ERROR_BAD_FILE, "has frames that cannot be converted");
     return 0;
 }
@@ -274,7 +284,8 @@ static void keep_values(const struct loader *loader, struct loaded_frames *out)
         for (int x = 0; x < width; x++) {
             const size_t at = before + turned_place(x, y, height, width, loader->quarter_turns);
             if (loader->are_bytes) {
-                const uint8_t *pixel = loader->planes[0] + (ptrdiff_t)y * loader->strides[0] + (loader->has_alpha ? 4 : 3) * (ptrdiff_t)x;
+                const uint8_t *pixel =
+                    loader->planes[0] + (ptrdiff_t)y * loader->strides[0] + (loader->has_alpha ? 4 : 3) * (ptrdiff_t)x;
                 memcpy(out->bytes + 3 * at, pixel, 3);
                 if (loader->has_alpha)
                     out->alpha[at] = (float)pixel[3] / 255.0f;
@@ -282,7 +293,9 @@ static void keep_values(const struct loader *loader, struct loaded_frames *out)
             }
             float values[4];
             for (int plane = 0; plane < (loader->has_alpha ? 4 : 3); plane++)
-                memcpy(&values[plane], loader->planes[plane] + (ptrdiff_t)y * loader->strides[plane] + (ptrdiff_t)sizeof(float) * x, sizeof(float));
+                memcpy(&values[plane],
+                       loader->planes[plane] + (ptrdiff_t)y * loader->strides[plane] + (ptrdiff_t)sizeof(float) * x,
+                       sizeof(float));
             memcpy(out->floats + 3 * at, (const float[]){values[RED], values[GREEN], values[BLUE]}, 3 * sizeof(float));
             if (loader->has_alpha)
                 out->alpha[at] = values[ALPHA];
@@ -297,17 +310,20 @@ static int make_room(struct loader *loader, struct loaded_frames *out, struct er
     const size_t one = pixels * (3 * value + (loader->has_alpha ? sizeof(float) : 0));
     loader->room = loader->room ? 2 * loader->room : FIRST_ROOM;
     if ((size_t)out->count * one > loader->max_bytes)
-        return error_set(error, ERROR_TOO_LARGE, "has more frames of %d x %d pixels than %llu bytes hold", out->width, out->height,
-                         (unsigned long long)loader->max_bytes);
-    void *values = realloc(loader->are_bytes ? (void *)out->bytes : (void *)out->floats, (size_t)loader->room * pixels * 3 * value);
+        return error_set(error, ERROR_TOO_LARGE, "has more frames of %d x %d pixels than %llu bytes hold", out->width,
+                         out->height, (unsigned long long)loader->max_bytes);
+    void *values = realloc(loader->are_bytes ? (void *)out->bytes : (void *)out->floats,
+                           (size_t)loader->room * pixels * 3 * value);
     if (values && loader->are_bytes)
         out->bytes = values;
     else if (values)
         out->floats = values;
     float *alpha = loader->has_alpha ? realloc(out->alpha, (size_t)loader->room * pixels * sizeof *alpha) : NULL;
     out->alpha = alpha ? alpha : out->alpha;
-    return values && (alpha || !loader->has_alpha) ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory for %d frames of %d x %d pixels", loader->room,
-                                                                  out->width, out->height);
+    return values && (alpha || !loader->has_alpha)
+               ? 0
+               : error_set(error, ERROR_NO_MEMORY, "no memory for %d frames of %d x %d pixels", loader->room,
+                           out->width, out->height);
 }
 
 static int keep_frame(struct loader *loader, struct loaded_frames *out, struct error *error)
@@ -349,7 +365,8 @@ static int read_frames(struct loader *loader, struct loaded_frames *out, struct 
 {
     int code = 0;
     while (!code && av_read_frame(loader->file, loader->packet) >= 0) {
-        if (loader->packet->stream_index == loader->stream->index && avcodec_send_packet(loader->codec, loader->packet) >= 0)
+        if (loader->packet->stream_index == loader->stream->index &&
+            avcodec_send_packet(loader->codec, loader->packet) >= 0)
             code = drain(loader, out, error);
         av_packet_unref(loader->packet);
     }

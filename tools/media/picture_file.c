@@ -53,13 +53,14 @@ static void set_texts(png_structp png, png_infop info, const struct png_content 
 }
 
 /* The part between the two ends of libpng's error jump. */
-static int encode(png_structp png, png_infop info, struct png_trouble *trouble, FILE *file, const struct png_content *content)
+static int encode(png_structp png, png_infop info, struct png_trouble *trouble, FILE *file,
+                  const struct png_content *content)
 {
     if (setjmp(trouble->jump))
         return -1;
     png_init_io(png, file);
-    png_set_IHDR(png, info, (png_uint_32)content->width, (png_uint_32)content->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, info, (png_uint_32)content->width, (png_uint_32)content->height, 8, PNG_COLOR_TYPE_RGB,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     set_texts(png, info, content);
     png_write_info(png, info);
     for (int y = 0; y < content->height; y++)
@@ -92,8 +93,8 @@ int picture_write(const char *path, const uint8_t *pixels, int width, int height
     return picture_write_texts(path, pixels, width, height, &text, 1, error);
 }
 
-int picture_write_texts(const char *path, const uint8_t *pixels, int width, int height, const struct picture_text *texts, int count,
-                        struct error *error)
+int picture_write_texts(const char *path, const uint8_t *pixels, int width, int height,
+                        const struct picture_text *texts, int count, struct error *error)
 {
     const struct png_content content = {pixels, width, height, texts, count};
     struct whole_file whole;
@@ -151,7 +152,8 @@ int picture_read_receipt(char **receipt, const char *path, struct error *error)
     if (!file)
         return error_set(error, ERROR_IO, "cannot read %s: %s", path, strerror(errno));
     uint8_t signature[8];
-    if (fread(signature, 1, sizeof signature, file) != sizeof signature || png_sig_cmp(signature, 0, sizeof signature)) {
+    if (fread(signature, 1, sizeof signature, file) != sizeof signature ||
+        png_sig_cmp(signature, 0, sizeof signature)) {
         fclose(file);
         return error_set(error, ERROR_BAD_FILE, "%s has no receipt: it is no PNG", path);
     }
@@ -165,6 +167,7 @@ int picture_read_receipt(char **receipt, const char *path, struct error *error)
     if (status)
         return error_set(error, ERROR_BAD_FILE, "%s is not a readable PNG: %s", path, trouble.text);
     if (!*receipt)
-        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl, or edited since", path);
+        return error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl, or edited since",
+                         path);
     return 0;
 }

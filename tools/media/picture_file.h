@@ -20,8 +20,8 @@ struct picture_text {
 };
 
 /* The same with any texts; those without a text are left out. */
-int picture_write_texts(const char *path, const uint8_t *pixels, int width, int height, const struct picture_text *texts, int count,
-                        struct error *error);
+int picture_write_texts(const char *path, const uint8_t *pixels, int width, int height,
+                        const struct picture_text *texts, int count, struct error *error);
 
 /* The keyword of receipts. */
 #define PICTURE_RECEIPT "lanced"

@@ -13,7 +13,8 @@ int still_allocate(struct still *still, int64_t height, int64_t width, struct er
         return code;
     still->pixels = malloc(3 * (size_t)height * (size_t)width);
     if (!still->pixels)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for %lld x %lld pixels", (long long)width, (long long)height);
+        return error_set(error, ERROR_NO_MEMORY, "no memory for %lld x %lld pixels", (long long)width,
+                         (long long)height);
     still->height = (int)height;
     still->width = (int)width;
     return 0;

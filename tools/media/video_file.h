@@ -34,12 +34,13 @@ struct video_extras {
 };
 
 /* The same as mp4, with more in it. *left_out: the sound is of a kind that mp4 does not hold. */
-int video_write_extras(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps, const struct video_extras *extras,
-                       bool *left_out, struct error *error);
+int video_write_extras(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,
+                       const struct video_extras *extras, bool *left_out, struct error *error);
 
 /* Copy a video with its sound into an mp4, frames as they are encoded. *left_out as above. Errors as video_write;
  * ERROR_UNSUPPORTED for frames of a kind that mp4 does not hold. */
-int video_copy(const char *path, const char *from, const struct video_extras *extras, bool *left_out, struct error *error);
+int video_copy(const char *path, const char *from, const struct video_extras *extras, bool *left_out,
+               struct error *error);
 
 /* The size of a video's frames, before they are turned; zeros where it cannot be read. */
 void video_size(const char *path, int *width, int *height);

@@ -31,8 +31,9 @@ static int bad_video(struct error *error, const char *what, int libav_code)
     char reason[LIBAV_REASON_BYTES];
     /* Of no kind that is accepted. */
     bool is_no_video = libav_code == AVERROR_INVALIDDATA || libav_code == AVERROR(EINVAL);
-    return error_set(error, is_no_video ? ERROR_UNSUPPORTED : ERROR_BAD_FILE, "%s: %s; mp4, webm, other video files, y4m and folders of pictures are accepted",
-                     what, libav_reason(reason, libav_code));
+    return error_set(error, is_no_video ? ERROR_UNSUPPORTED : ERROR_BAD_FILE,
+                     "%s: %s; mp4, webm, other video files, y4m and folders of pictures are accepted", what,
+                     libav_reason(reason, libav_code));
 }
 
 static void reader_close(struct video_reader *reader)
@@ -189,18 +190,19 @@ static void turn(uint8_t *out, const uint8_t *in, int height, int width, int qua
  * NULL: a format without conversion. */
 static struct SwsContext *scaler_for(struct video_reader *reader, const AVFrame *frame)
 {
-    reader->scaler = sws_getCachedContext(reader->scaler, frame->width, frame->height, (enum AVPixelFormat)frame->format,
-                                          reader->width, reader->height, AV_PIX_FMT_RGB24, SWS_BILINEAR, NULL, NULL, NULL);
+    reader->scaler =
+        sws_getCachedContext(reader->scaler, frame->width, frame->height, (enum AVPixelFormat)frame->format,
+                             reader->width, reader->height, AV_PIX_FMT_RGB24, SWS_BILINEAR, NULL, NULL, NULL);
     int *matrix, *rgb_matrix, is_full, rgb_is_full, brightness, contrast, saturation;
-    if (!reader->scaler || sws_getColorspaceDetails(reader->scaler, &matrix, &is_full, &rgb_matrix, &rgb_is_full, &brightness,
-                                                    &contrast, &saturation) < 0)
+    if (!reader->scaler || sws_getColorspaceDetails(reader->scaler, &matrix, &is_full, &rgb_matrix, &rgb_is_full,
+                                                    &brightness, &contrast, &saturation) < 0)
         return reader->scaler;
     bool is_matrix = frame->colorspace > AVCOL_SPC_RGB && frame->colorspace <= AVCOL_SPC_BT2020_CL &&
                      frame->colorspace != AVCOL_SPC_UNSPECIFIED && frame->colorspace != AVCOL_SPC_YCGCO;
     if (frame->color_range != AVCOL_RANGE_UNSPECIFIED)
         is_full = frame->color_range == AVCOL_RANGE_JPEG;
-    sws_setColorspaceDetails(reader->scaler, sws_getCoefficients(is_matrix ? (int)frame->colorspace : SWS_CS_DEFAULT), is_full,
-                             rgb_matrix, rgb_is_full, brightness, contrast, saturation);
+    sws_setColorspaceDetails(reader->scaler, sws_getCoefficients(is_matrix ? (int)frame->colorspace : SWS_CS_DEFAULT),
+                             is_full, rgb_matrix, rgb_is_full, brightness, contrast, saturation);
     return reader->scaler;
 }
 
@@ -212,8 +214,8 @@ static int keep_frame(struct video_reader *reader, struct clip *clip, int index,
         return error_set(error, ERROR_BAD_FILE, "has frames of a pixel format that cannot be converted");
     uint8_t *planes[4] = {reader->rgb};
     int strides[4] = {3 * reader->width};
-    if (sws_scale(reader->scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes, strides) !=
-        reader->height)
+    if (sws_scale(reader->scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes,
+                  strides) != reader->height)
         return error_set(error, ERROR_BAD_FILE, "has frames that cannot be converted");
     if (!reader->quarter_turns)
         return clip_put(clip, index, reader->rgb, error);
@@ -222,7 +224,8 @@ static int keep_frame(struct video_reader *reader, struct clip *clip, int index,
 }
 
 /* Room for one frame, of the size of the first one, and for the clip. */
-static int start_clip(struct video_reader *reader, struct clip *clip, int frames, uint64_t max_bytes, struct error *error)
+static int start_clip(struct video_reader *reader, struct clip *clip, int frames, uint64_t max_bytes,
+                      struct error *error)
 {
     reader->height = reader->frame->height;
     reader->width = reader->frame->width;
@@ -234,10 +237,11 @@ static int start_clip(struct video_reader *reader, struct clip *clip, int frames
     reader->rgb = malloc(bytes);
     reader->turned = malloc(bytes);
     if (!reader->rgb || !reader->turned)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for a frame of %d x %d pixels", reader->width, reader->height);
+        return error_set(error, ERROR_NO_MEMORY, "no memory for a frame of %d x %d pixels", reader->width,
+                         reader->height);
     bool is_turned = reader->quarter_turns % 2;
-    return clip_open(clip, frames, is_turned ? reader->width : reader->height, is_turned ? reader->height : reader->width,
-                     max_bytes, error);
+    return clip_open(clip, frames, is_turned ? reader->width : reader->height,
+                     is_turned ? reader->height : reader->width, max_bytes, error);
 }
 
 /* The next decoded frame. Damaged packets are passed over. Returns whether there is one. */
@@ -298,7 +302,8 @@ static int read_clip(struct clip *clip, const char *path, double fps, uint64_t m
             break;
         clip_free(clip);
         if (attempt > 0)
-            return error_set(error, ERROR_BAD_FILE, "had %d frames, then %d: does somebody still write it?", count, decoded);
+            return error_set(error, ERROR_BAD_FILE, "had %d frames, then %d: does somebody still write it?", count,
+                             decoded);
         count = decoded;
     }
     if (!code && count == 0)

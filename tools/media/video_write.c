@@ -199,7 +199,8 @@ static int open_file(struct video_writer *writer, const struct whole_file *whole
     if (status >= 0 && asprintf(&url, "file:%s", whole->temporary) < 0)
         status = AVERROR(ENOMEM);
     if (status >= 0) /* the muxer opens the file a second time to put the index in front */
-        status = (writer->file->url = av_strdup(url)) ? avio_open(&writer->file->pb, url, AVIO_FLAG_WRITE) : AVERROR(ENOMEM);
+        status =
+            (writer->file->url = av_strdup(url)) ? avio_open(&writer->file->pb, url, AVIO_FLAG_WRITE) : AVERROR(ENOMEM);
     free(url);
     return status < 0 ? fail(writer, "the file", status) : 0;
 }
@@ -210,25 +211,28 @@ static int end_file(struct video_writer *writer)
     return status < 0 ? fail(writer, "the file", status) : 0;
 }
 
-static int write_all(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height, int width,
-                     double fps, const struct video_extras *extras, bool *left_out, struct error *error)
+static int write_all(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height,
+                     int width, double fps, const struct video_extras *extras, bool *left_out, struct error *error)
 {
     av_log_set_level(AV_LOG_QUIET);
     *left_out = false;
     const AVCodec *encoder = avcodec_find_encoder_by_name(formats[format].encoder);
     if (!encoder)
-        return error_set(error, ERROR_UNSUPPORTED, "cannot write %s: libav here has no encoder %s; another ending of the name (.mp4, "
-                         ".webm, .y4m, or / for a folder of PNGs) may do", path, formats[format].encoder);
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "cannot write %s: libav here has no encoder %s; another ending of the name (.mp4, "
+                         ".webm, .y4m, or / for a folder of PNGs) may do",
+                         path, formats[format].encoder);
     if (formats[format].pixels == AV_PIX_FMT_YUV420P && (height % 2 || width % 2))
-        return error_set(error, ERROR_UNSUPPORTED, "cannot write %s: %d x %d pixels, and this format takes even sides only", path,
-                         width, height);
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "cannot write %s: %d x %d pixels, and this format takes even sides only", path, width, height);
     struct whole_file whole;
     int code = whole_file_begin(&whole, path, error);
     if (code)
         return code;
     struct video_writer writer = {0};
-    if (!open_file(&writer, &whole, formats[format].container) && !open_encoder(&writer, format, encoder, height, width, fps) &&
-        !open_stream(&writer, extras) && !open_frame(&writer, height, width) && !write_frames(&writer, pixels, frames, height, width) &&
+    if (!open_file(&writer, &whole, formats[format].container) &&
+        !open_encoder(&writer, format, encoder, height, width, fps) && !open_stream(&writer, extras) &&
+        !open_frame(&writer, height, width) && !write_frames(&writer, pixels, frames, height, width) &&
         !write_sound(&writer, frames / fps))
         end_file(&writer);
     *left_out = writer.sound.from && !writer.sound.to;
@@ -244,14 +248,15 @@ int video_write(const char *path, enum video_format format, const uint8_t *pixel
     return write_all(path, format, pixels, frames, height, width, fps, &extras, &left_out, error);
 }
 
-int video_write_extras(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps, const struct video_extras *extras,
-                       bool *left_out, struct error *error)
+int video_write_extras(const char *path, const uint8_t *pixels, int frames, int height, int width, double fps,
+                       const struct video_extras *extras, bool *left_out, struct error *error)
 {
     return write_all(path, VIDEO_MP4, pixels, frames, height, width, fps, extras, left_out, error);
 }
 
 /* Copy the streams into the file that is open. */
-static int copy_streams(struct video_writer *writer, struct stream_copy *video, const char *from, const struct video_extras *extras)
+static int copy_streams(struct video_writer *writer, struct stream_copy *video, const char *from,
+                        const struct video_extras *extras)
 {
     int status = stream_copy_open(video, from, AVMEDIA_TYPE_VIDEO, writer->file);
     if (status >= 0 && !video->to)
@@ -267,7 +272,8 @@ static int copy_streams(struct video_writer *writer, struct stream_copy *video, 
     return write_sound(writer, 0);
 }
 
-int video_copy(const char *path, const char *from, const struct video_extras *extras, bool *left_out, struct error *error)
+int video_copy(const char *path, const char *from, const struct video_extras *extras, bool *left_out,
+               struct error *error)
 {
     av_log_set_level(AV_LOG_QUIET);
     struct whole_file whole;

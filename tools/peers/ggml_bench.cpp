@@ -47,7 +47,8 @@ static double median_ms(ggml_backend_t cpu, ggml_cgraph *graph, size_t products)
     for (const auto start = clock::now(); times.size() < 3 || clock::now() - start < std::chrono::milliseconds(500);) {
         const auto began = clock::now();
         ggml_backend_graph_compute(cpu, graph);
-        times.push_back(std::chrono::duration<double, std::milli>(clock::now() - began).count() / static_cast<double>(products));
+        times.push_back(std::chrono::duration<double, std::milli>(clock::now() - began).count() /
+                        static_cast<double>(products));
     }
     std::sort(times.begin(), times.end());
     return times[times.size() / 2];
@@ -73,7 +74,8 @@ int main(int argc, char **argv)
     std::vector<ggml_tensor *> weights(std::clamp<size_t>(enough / bytes, 1, 64));
     for (ggml_tensor *&w : weights)
         w = ggml_new_tensor_2d(weights_context, type, in, out);
-    ggml_backend_buffer_t memory = ggml_backend_alloc_ctx_tensors_from_buft(weights_context, weights_memory(cpu, argc > 6));
+    ggml_backend_buffer_t memory =
+        ggml_backend_alloc_ctx_tensors_from_buft(weights_context, weights_memory(cpu, argc > 6));
     const std::vector<float> values = random_floats(static_cast<size_t>(in * out), 0.02f);
     std::vector<char> data(bytes);
     if (type == GGML_TYPE_F32)

@@ -59,7 +59,8 @@ static char *default_of(const struct parameter *p, enum lance_task task, const c
 {
     cJSON *json = parameter_default_json(p, task);
     char *printed = json_print(json), *words = NULL;
-    if (!printed || asprintf(&words, "%s%s%s", quote, cJSON_IsString(json) && !*quote ? json->valuestring : printed, quote) < 0)
+    if (!printed ||
+        asprintf(&words, "%s%s%s", quote, cJSON_IsString(json) && !*quote ? json->valuestring : printed, quote) < 0)
         abort();
     if (cJSON_IsNull(json))
         *words = '\0';
@@ -86,7 +87,8 @@ static char *usual_of(const struct parameter *p, const char *quote)
             fprintf(out, "%s%s", left == p->tasks || !ftell(out) ? "" : "; ", words);
             for (int task = 0, named = 0; same != p->tasks && task < LANCE_TASK_COUNT; task++)
                 if (same & 1u << task)
-                    fprintf(out, "%s%s%s%s", named++ ? ", " : " for ", quote, lance_task_name((enum lance_task)task), quote);
+                    fprintf(out, "%s%s%s%s", named++ ? ", " : " for ", quote, lance_task_name((enum lance_task)task),
+                            quote);
         }
         free(words);
         left &= ~same;
@@ -128,6 +130,20 @@ static void print_json(void)
     cJSON_Delete(tables);
 }
 
+/* The text of a string that `begin` opens, over as many lines of at most 119 columns as it takes; it stays open. */
+static void print_c_text(const char *begin, const char *text)
+{
+    const size_t indent = strlen(begin) - 1, most = 119 - strlen(begin) - 1;
+    for (printf("%s", begin); strlen(text) > most; printf("\"\n%*s\"", (int)indent, "")) {
+        size_t length = most;
+        while (length > 1 && text[length - 1] != ' ')
+            length--;
+        printf("%.*s", (int)length, text);
+        text += length;
+    }
+    printf("%s", text);
+}
+
 static void print_c_table(const struct parameter *table)
 {
     for (const struct parameter *p = table; p->name; p++) {
@@ -142,10 +158,13 @@ static void print_c_table(const struct parameter *table)
         if (p->choices) {
             printf("     .choices = (const char *const[]){");
             for (int i = 0; p->choices[i]; i++)
-                printf("\"%s\", ", p->choices[i]);
+                printf("\"%s\",%s", p->choices[i],
+                       i == 3 && p->choices[4] ? "\n                                      " : " ");
             printf("NULL},\n");
         }
-        printf("     .accepted = \"%s\",\n     .usual = \"%s\",\n     .help = \"%s\"},\n", accepted, usual, p->help);
+        printf("     .accepted = \"%s\",\n     .usual = \"%s\",\n", accepted, usual);
+        print_c_text("     .help = \"", p->help);
+        printf("\"},\n");
         free(accepted);
         free(usual);
     }
@@ -190,7 +209,8 @@ static void print_markdown_table(const struct parameter *table)
     puts("| name | kind | accepted | default | for | |\n|---|---|---|---|---|---|");
     for (const struct parameter *p = table; p->name; p++) {
         char *accepted = accepted_of(p, "`"), *usual = usual_of(p, "`");
-        printf("| `%s` | %s | %s | %s | ", p->name, parameter_kind_name(p->kind), accepted, p->is_required ? "(required)" : usual);
+        printf("| `%s` | %s | %s | %s | ", p->name, parameter_kind_name(p->kind), accepted,
+               p->is_required ? "(required)" : usual);
         print_tasks(p->tasks);
         printf(" | %s |\n", p->help);
         free(accepted);

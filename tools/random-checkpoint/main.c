@@ -48,15 +48,18 @@ struct options {
 
 static int usage(void)
 {
-    fputs("usage: random-checkpoint [--form bf16,awq-128,awq-64,nvfp4] [--config lance-3b|tiny] [--seed N] [--threads N] -o DIR\n",
+    fputs("usage: random-checkpoint [--form bf16,awq-128,awq-64,nvfp4] [--config lance-3b|tiny] [--seed N] [--threads "
+          "N] -o DIR\n",
           stderr);
     return 2;
 }
 
 /* DIR/folder/name, or DIR/name where folder is NULL. */
-static int path_in(char path[PATH_MAX], const struct options *o, const char *folder, const char *name, struct error *error)
+static int path_in(char path[PATH_MAX], const struct options *o, const char *folder, const char *name,
+                   struct error *error)
 {
-    const int length = snprintf(path, PATH_MAX, "%s%s%s/%s", o->directory, folder ? "/" : "", folder ? folder : "", name);
+    const int length =
+        snprintf(path, PATH_MAX, "%s%s%s/%s", o->directory, folder ? "/" : "", folder ? folder : "", name);
     return length < PATH_MAX ? 0 : error_set(error, ERROR_IO, "%s: the path is too long", o->directory);
 }
 
@@ -75,8 +78,8 @@ static int folder_in(char path[PATH_MAX], const struct options *o, const char *n
 /* Write a list of tensors to DIR/folder/name with one of the two writers, say how long it
  * took, and release the list. */
 static int write_weights(const struct options *o, const char *folder, const char *name,
-                         int (*write)(const char *, const struct tensor_list *, int, struct error *), struct tensor_list *list,
-                         struct error *error)
+                         int (*write)(const char *, const struct tensor_list *, int, struct error *),
+                         struct tensor_list *list, struct error *error)
 {
     char path[PATH_MAX];
     const double start = clock_seconds();
@@ -211,11 +214,15 @@ static bool read_number(const char *text, uint64_t low, uint64_t high, uint64_t 
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
-        {"form", required_argument, NULL, 'f'}, {"config", required_argument, NULL, 'c'}, {"seed", required_argument, NULL, 's'},
-        {"threads", required_argument, NULL, 't'}, {"output", required_argument, NULL, 'o'}, {0},
+        {"form", required_argument, NULL, 'f'},   {"config", required_argument, NULL, 'c'},
+        {"seed", required_argument, NULL, 's'},   {"threads", required_argument, NULL, 't'},
+        {"output", required_argument, NULL, 'o'}, {0},
     };
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    struct options o = {.sizes = sizes_of("lance-3b"), .threads = online < 1 ? 1 : online < MAX_THREADS ? (int)online : MAX_THREADS};
+    struct options o = {.sizes = sizes_of("lance-3b"),
+                        .threads = online < 1             ? 1
+                                   : online < MAX_THREADS ? (int)online
+                                                          : MAX_THREADS};
     uint64_t threads = (uint64_t)o.threads;
     bool understood = true;
     for (int c; (c = getopt_long(argc, argv, "o:", names, NULL)) != -1;) {

@@ -97,15 +97,17 @@ static void quantised(struct builder *b, int out, int in, float gain, float bias
     } parts[] = {
         {"." PART_CODES, DTYPE_U8, in / CODES_PER_BYTE, nvfp4 ? CONTENT_NVFP4_CODES : CONTENT_AWQ_CODES},
         {nvfp4 ? "." PART_SCALES_BF16 : "." PART_SCALES, DTYPE_BF16, in / group, CONTENT_SCALES},
-        {nvfp4 ? "." PART_SCALES_FP8 : "." PART_ZEROS, DTYPE_U8, in / group, nvfp4 ? CONTENT_SCALES_FP8 : CONTENT_ZEROS},
+        {nvfp4 ? "." PART_SCALES_FP8 : "." PART_ZEROS, DTYPE_U8, in / group,
+         nvfp4 ? CONTENT_SCALES_FP8 : CONTENT_ZEROS},
     };
     if (bias != 0)
         vector(b, out, 0, bias, "%s.bias", name);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         char full[160];
         snprintf(full, sizeof full, "%s%s", name, parts[i].suffix);
-        struct random_tensor *tensor = add(b, name, full, 2, (const uint64_t[]){(uint64_t)out, (uint64_t)parts[i].columns},
-                                           0, gain / sqrtf((float)in));
+        struct random_tensor *tensor =
+            add(b, name, full, 2, (const uint64_t[]){(uint64_t)out, (uint64_t)parts[i].columns}, 0,
+                gain / sqrtf((float)in));
         if (!tensor)
             return;
         tensor->dtype = parts[i].dtype;
@@ -211,14 +213,16 @@ int tensors_of_vit(struct tensor_list *list, const struct sizes *s, uint64_t see
 /* --- VAE --------------------------------------------------------------------------------------- */
 
 /* A convolution [out, in, t, h, w], or [out, in, h, w] where t is 0. */
-static struct random_tensor *convolution(struct builder *b, const char *name, int out, int in, int t, int h, int w, float gain)
+static struct random_tensor *convolution(struct builder *b, const char *name, int out, int in, int t, int h, int w,
+                                         float gain)
 {
     const uint64_t o = (uint64_t)out, i = (uint64_t)in, kernel[] = {(uint64_t)t, (uint64_t)h, (uint64_t)w};
     const uint64_t with_time[] = {o, i, kernel[0], kernel[1], kernel[2]}, flat[] = {o, i, kernel[1], kernel[2]};
     char full[160];
     vector(b, out, 0, 0.05f, "%s.bias", name);
     snprintf(full, sizeof full, "%s.weight", name);
-    return add(b, name, full, t ? 5 : 4, t ? with_time : flat, 0, gain / sqrtf((float)in * (float)(t ? t : 1) * (float)(h * w)));
+    return add(b, name, full, t ? 5 : 4, t ? with_time : flat, 0,
+               gain / sqrtf((float)in * (float)(t ? t : 1) * (float)(h * w)));
 }
 
 static void gamma_of(struct builder *b, const char *name, int channels, int axes)

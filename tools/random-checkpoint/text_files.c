@@ -31,9 +31,12 @@ static int finish(FILE *file, const char *path, struct error *error)
 
 static void put_vision(FILE *file, const struct sizes *s)
 {
-    fprintf(file, "\"depth\": %d, \"hidden_act\": \"silu\", \"hidden_size\": %d, \"intermediate_size\": %d, \"num_heads\": %d,\n"
-                  "  \"in_channels\": 3, \"in_chans\": 3, \"patch_size\": 14, \"spatial_merge_size\": 2, \"spatial_patch_size\": 14,\n"
-                  "  \"temporal_patch_size\": 2, \"tokens_per_second\": 2, \"window_size\": 112, \"out_hidden_size\": %d,\n"
+    fprintf(file, "\"depth\": %d, \"hidden_act\": \"silu\", \"hidden_size\": %d, \"intermediate_size\": %d, "
+                  "\"num_heads\": %d,\n"
+                  "  \"in_channels\": 3, \"in_chans\": 3, \"patch_size\": 14, \"spatial_merge_size\": 2, "
+                  "\"spatial_patch_size\": 14,\n"
+                  "  \"temporal_patch_size\": 2, \"tokens_per_second\": 2, \"window_size\": 112, "
+                  "\"out_hidden_size\": %d,\n"
                   "  \"fullatt_block_indexes\": [", s->vit_depth, s->vit_hidden, s->vit_inter, s->vit_heads, s->hidden);
     for (int i = 0; i < s->vit_full_block_count; i++)
         fprintf(file, "%s%d", i ? ", " : "", s->vit_full_blocks[i]);
@@ -45,9 +48,10 @@ int text_write_llm_config(const char *path, const struct sizes *s, struct error 
     FILE *file = create(path, error);
     if (!file)
         return ERROR_IO;
-    fprintf(file, "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"torch_dtype\": \"bfloat16\",\n"
-                  " \"hidden_size\": %d, \"num_hidden_layers\": %d, \"intermediate_size\": %d, \"num_attention_heads\": %d,\n"
-                  " \"num_key_value_heads\": %d, \"max_window_layers\": %d, \"vocab_size\": %d,\n",
+    fprintf(file,
+            "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"torch_dtype\": \"bfloat16\",\n"
+            " \"hidden_size\": %d, \"num_hidden_layers\": %d, \"intermediate_size\": %d, \"num_attention_heads\": %d,\n"
+            " \"num_key_value_heads\": %d, \"max_window_layers\": %d, \"vocab_size\": %d,\n",
             s->hidden, s->layers, s->inter, s->heads, s->kv_heads, s->layers, VOCABULARY);
     fprintf(file, " \"rope_scaling\": {\"type\": \"mrope\", \"mrope_section\": [%d, %d, %d]},\n", s->mrope_section[0],
             s->mrope_section[1], s->mrope_section[2]);
@@ -55,8 +59,10 @@ int text_write_llm_config(const char *path, const struct sizes *s, struct error 
           " \"initializer_range\": 0.02, \"max_position_embeddings\": 128000, \"sliding_window\": 32768,\n"
           " \"use_sliding_window\": false, \"tie_word_embeddings\": true, \"use_cache\": true,\n"
           " \"bos_token_id\": 151643, \"eos_token_id\": 151645, \"vision_start_token_id\": 151652,\n"
-          " \"vision_end_token_id\": 151653, \"vision_token_id\": 151654, \"image_token_id\": 151655, \"video_token_id\": 151656,\n"
-          " \"vision_config\": {", file);
+          " \"vision_end_token_id\": 151653, \"vision_token_id\": 151654, \"image_token_id\": 151655, "
+          "\"video_token_id\": 151656,\n"
+          " \"vision_config\": {",
+          file);
     put_vision(file, s);
     fputs("}}\n", file);
     return finish(file, path, error);
@@ -214,9 +220,10 @@ static int write_tokenizer_config(const char *path, struct error *error)
         fprintf(file, "%s\"%s\"", i > 1 ? ", " : "", special[i]);
     fputs("],\n \"added_tokens_decoder\": {", file);
     for (int i = 0; i < SPECIAL; i++)
-        fprintf(file, "%s\n  \"%d\": {\"content\": \"%s\", \"lstrip\": false, \"normalized\": false, \"rstrip\": false, "
-                      "\"single_word\": false, \"special\": %s}", i ? "," : "", FIRST_SPECIAL + i, special[i],
-                i < REALLY_SPECIAL ? "true" : "false");
+        fprintf(file,
+                "%s\n  \"%d\": {\"content\": \"%s\", \"lstrip\": false, \"normalized\": false, \"rstrip\": false, "
+                "\"single_word\": false, \"special\": %s}",
+                i ? "," : "", FIRST_SPECIAL + i, special[i], i < REALLY_SPECIAL ? "true" : "false");
     fputs("}}\n", file);
     return finish(file, path, error);
 }
@@ -226,7 +233,9 @@ int text_write_tokenizer(const char *folder, struct error *error)
     const struct {
         const char *name;
         int (*write)(const char *path, struct error *error);
-    } files[] = {{"vocab.json", write_vocabulary}, {"merges.txt", write_merges}, {"tokenizer_config.json", write_tokenizer_config}};
+    } files[] = {{"vocab.json", write_vocabulary},
+                 {"merges.txt", write_merges},
+                 {"tokenizer_config.json", write_tokenizer_config}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[PATH_MAX];
         if (snprintf(path, sizeof path, "%s/%s", folder, files[i].name) >= (int)sizeof path)

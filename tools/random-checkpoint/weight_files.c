@@ -159,8 +159,9 @@ static int write_data(int file, const char *path, const struct tensor_list *list
         pthread_join(others[--started], NULL);
     for (size_t i = 0, tensor = 0; crcs && i < w.count; i++) {
         tensor = (size_t)(w.pieces[i].tensor - list->tensors);
-        crcs[tensor] = w.pieces[i].first ? (uint32_t)crc32_combine(crcs[tensor], w.pieces[i].crc32, (z_off_t)w.pieces[i].bytes)
-                                         : w.pieces[i].crc32;
+        crcs[tensor] = w.pieces[i].first
+                           ? (uint32_t)crc32_combine(crcs[tensor], w.pieces[i].crc32, (z_off_t)w.pieces[i].bytes)
+                           : w.pieces[i].crc32;
     }
     free(w.pieces);
     const int failed = atomic_load(&w.failed);
@@ -210,9 +211,11 @@ static void safetensors_head(const struct tensor_list *list, uint64_t *offsets, 
         const struct random_tensor *tensor = &list->tensors[i];
         const uint64_t end = at + random_tensor_bytes(tensor);
         char text[512];
-        int used = snprintf(text, sizeof text, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", tensor->name, dtype_name(tensor->dtype));
+        int used = snprintf(text, sizeof text, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", tensor->name,
+                            dtype_name(tensor->dtype));
         for (int d = 0; d < tensor->dimensions; d++)
-            used += snprintf(text + used, sizeof text - (size_t)used, "%s%llu", d ? "," : "", (unsigned long long)tensor->shape[d]);
+            used += snprintf(text + used, sizeof text - (size_t)used, "%s%llu", d ? "," : "",
+                             (unsigned long long)tensor->shape[d]);
         snprintf(text + used, sizeof text - (size_t)used, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)at,
                  (unsigned long long)end);
         put_text(out, text);
@@ -367,8 +370,8 @@ static void put_directory(struct bytes *out, const struct entry *entries, size_t
 }
 
 /* Small entries in front, then the tensors' data as archive/data/0 and so on, then the directory. */
-static int write_archive(int file, const char *path, const struct tensor_list *list, const struct bytes *pickle, int threads,
-                         struct entry *entries, uint64_t *offsets, uint32_t *crcs, struct error *error)
+static int write_archive(int file, const char *path, const struct tensor_list *list, const struct bytes *pickle,
+                         int threads, struct entry *entries, uint64_t *offsets, uint32_t *crcs, struct error *error)
 {
     enum { SMALL = 3 };
     const struct {

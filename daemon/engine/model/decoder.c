@@ -55,8 +55,8 @@ struct decoder_workspace {
 
 /* ---- weights ---- */
 
-static int open_linear(const struct decoder *d, struct linear **out, const struct checkpoint *checkpoint, const char *name,
-                       int out_features, int in_features, struct error *error)
+static int open_linear(const struct decoder *d, struct linear **out, const struct checkpoint *checkpoint,
+                       const char *name, int out_features, int in_features, struct error *error)
 {
     struct linear_source source;
     int code = checkpoint_linear(checkpoint, name, out_features, in_features, &source, error);
@@ -93,8 +93,8 @@ static int open_expert(struct decoder *d, const struct checkpoint *checkpoint, i
 }
 
 /* Read one norm weight into `host` at *used and hand out where it will lie on the device. */
-static int take_vector(const struct decoder *d, const struct checkpoint *checkpoint, const char *name, int n, float *host,
-                       size_t *used, param **out, struct error *error)
+static int take_vector(const struct decoder *d, const struct checkpoint *checkpoint, const char *name, int n,
+                       float *host, size_t *used, param **out, struct error *error)
 {
     *out = param_at(d->vectors, *used);
     int code = checkpoint_vector(checkpoint, name, n, host + *used, error);
@@ -117,7 +117,8 @@ static int read_vectors(struct decoder *d, const struct checkpoint *checkpoint, 
                 int n;
             } parts[] = {
                 {&expert->input_norm, "language_model.model.layers.%d.input_layernorm%s.weight", d->hidden},
-                {&expert->post_attention_norm, "language_model.model.layers.%d.post_attention_layernorm%s.weight", d->hidden},
+                {&expert->post_attention_norm, "language_model.model.layers.%d.post_attention_layernorm%s.weight",
+                 d->hidden},
                 {&expert->q_norm, "language_model.model.layers.%d.self_attn.q_norm%s.weight", d->head_dim},
                 {&expert->k_norm, "language_model.model.layers.%d.self_attn.k_norm%s.weight", d->head_dim},
             };
@@ -137,7 +138,8 @@ static int read_vectors(struct decoder *d, const struct checkpoint *checkpoint, 
 
 static int open_vectors(struct decoder *d, const struct checkpoint *checkpoint, struct error *error)
 {
-    size_t n = (size_t)d->experts * ((size_t)d->layer_count * 2 * (size_t)(d->hidden + d->head_dim) + (size_t)d->hidden);
+    size_t n =
+        (size_t)d->experts * ((size_t)d->layer_count * 2 * (size_t)(d->hidden + d->head_dim) + (size_t)d->hidden);
     float *host = malloc(n * sizeof *host);
     if (!host)
         return error_set(error, ERROR_NO_MEMORY, "decoder: no memory for %zu norm weights", n);
@@ -149,7 +151,8 @@ static int open_vectors(struct decoder *d, const struct checkpoint *checkpoint, 
 }
 
 /* Frequencies are float32 in the official code, even where they are not rounded further. */
-static int make_frequencies(struct decoder *d, const struct lance_config *config, bool round_tables, struct error *error)
+static int make_frequencies(struct decoder *d, const struct lance_config *config, bool round_tables,
+                            struct error *error)
 {
     const int pairs = d->head_dim / 2;
     d->inverse_frequency = malloc((size_t)pairs * sizeof *d->inverse_frequency);
@@ -178,7 +181,8 @@ static int open_parts(struct decoder *d, const struct checkpoint *checkpoint, bo
         for (int e = 0; !code && e < d->experts; e++)
             code = open_expert(d, checkpoint, layer, e, error);
     if (!code)
-        code = open_linear(d, &d->embedding, checkpoint, "language_model.model.embed_tokens", d->vocab, d->hidden, error);
+        code =
+            open_linear(d, &d->embedding, checkpoint, "language_model.model.embed_tokens", d->vocab, d->hidden, error);
     if (!code)
         code = open_linear(d, &d->lm_head, checkpoint, "language_model.lm_head", d->vocab, d->hidden, error);
     return code;
@@ -242,7 +246,8 @@ int decoder_vocab_size(const struct decoder *d) { return d->vocab; }
 
 int decoder_watch(struct decoder *d, linear_input_watch *watch, void *context, struct error *error)
 {
-    const int heads_width = d->heads * d->head_dim, widest = heads_width > d->intermediate ? heads_width : d->intermediate;
+    const int heads_width = d->heads * d->head_dim,
+              widest = heads_width > d->intermediate ? heads_width : d->intermediate;
     const size_t width = (size_t)(widest > d->hidden ? widest : d->hidden);
     d->watch = NULL;
     free(d->watched);
@@ -258,7 +263,8 @@ int decoder_watch(struct decoder *d, linear_input_watch *watch, void *context, s
 
 uint64_t kv_cache_bytes(const struct decoder *d, int capacity)
 {
-    return (uint64_t)d->layer_count * 2 * (uint64_t)capacity * (uint64_t)(d->kv_heads * d->head_dim) * d->kernels->act_bytes;
+    return (uint64_t)d->layer_count * 2 * (uint64_t)capacity * (uint64_t)(d->kv_heads * d->head_dim) *
+           d->kernels->act_bytes;
 }
 
 int kv_cache_open(struct kv_cache **out, const struct decoder *d, const struct kv_cache *parent, int capacity,
@@ -294,7 +300,10 @@ static act *cache_at(const struct kv_cache *cache, int layer, int part, int row)
                   ((size_t)layer * 2 + (size_t)part) * matrix + (size_t)row * (size_t)cache->width);
 }
 
-size_t kv_cache_row_values(const struct decoder *d) { return (size_t)d->layer_count * 2 * (size_t)(d->kv_heads * d->head_dim); }
+size_t kv_cache_row_values(const struct decoder *d)
+{
+    return (size_t)d->layer_count * 2 * (size_t)(d->kv_heads * d->head_dim);
+}
 
 void kv_cache_save(const struct kv_cache *cache, const struct decoder *d, float *values)
 {
@@ -304,10 +313,12 @@ void kv_cache_save(const struct kv_cache *cache, const struct decoder *d, float 
             d->kernels->download(d->kernels, values, cache_at(cache, layer, part, 0), matrix);
 }
 
-int kv_cache_restore(struct kv_cache *cache, const struct decoder *d, const float *values, int rows, struct error *error)
+int kv_cache_restore(struct kv_cache *cache, const struct decoder *d, const float *values, int rows,
+                     struct error *error)
 {
     if (cache->rows > 0 || rows > cache->capacity)
-        return error_set(error, ERROR_INTERNAL, "kv_cache: %d rows for a cache of %d that has %d", rows, cache->capacity, cache->rows);
+        return error_set(error, ERROR_INTERNAL, "kv_cache: %d rows for a cache of %d that has %d", rows,
+                         cache->capacity, cache->rows);
     const size_t matrix = (size_t)rows * (size_t)cache->width;
     for (int layer = 0; layer < d->layer_count; layer++)
         for (int part = 0; part < 2; part++, values += matrix)

@@ -48,7 +48,8 @@ uint64_t kv_cache_bytes(const struct decoder *decoder, int capacity);
  * keeps every bit of an activation. A cache that is restored is empty and has the room. */
 size_t kv_cache_row_values(const struct decoder *decoder); /* floats of a row, all layers */
 void kv_cache_save(const struct kv_cache *cache, const struct decoder *decoder, float *values);
-int kv_cache_restore(struct kv_cache *cache, const struct decoder *decoder, const float *values, int rows, struct error *error);
+int kv_cache_restore(struct kv_cache *cache, const struct decoder *decoder, const float *values, int rows,
+                     struct error *error);
 
 /* Device memory for passes of at most `rows` rows, of which passes that do not store have at most `query_rows`. */
 struct decoder_workspace;

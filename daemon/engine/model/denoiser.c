@@ -29,8 +29,8 @@ int denoiser_pass_rows(const struct denoiser_options *o)
 }
 
 enum { DENOISER_ACTS = 4 };
-static void sizes_of(const struct decoder *decoder, const struct latent_tokens *latent_tokens, const struct kernels *kernels,
-                     const struct denoiser_options *o, size_t bytes[DENOISER_ACTS])
+static void sizes_of(const struct decoder *decoder, const struct latent_tokens *latent_tokens,
+                     const struct kernels *kernels, const struct denoiser_options *o, size_t bytes[DENOISER_ACTS])
 {
     size_t cells = (size_t)token_grid_cells(o->grid), hidden = (size_t)decoder_hidden_size(decoder);
     size_t channels = (size_t)latent_tokens_channels(latent_tokens);
@@ -68,7 +68,8 @@ static int set_positions(struct denoiser *d, struct error *error)
         if (!code)
             code = decoder_set_positions(d->decoder, d->workspace, UND_ROWS * s + 1, end, 1, error);
         if (!code)
-            code = decoder_set_positions(d->decoder, d->workspace, UND_ROWS * sequences + s * d->cells, cells, d->cells, error);
+            code = decoder_set_positions(d->decoder, d->workspace, UND_ROWS * sequences + s * d->cells, cells, d->cells,
+                                         error);
         d->ends[UND_ROWS * s] = prompt->ids[split->start];
         d->ends[UND_ROWS * s + 1] = prompt->ids[split->start + split->length - 1];
     }
@@ -76,13 +77,13 @@ static int set_positions(struct denoiser *d, struct error *error)
 }
 
 int denoiser_open(struct denoiser **out, const struct decoder *decoder, const struct latent_tokens *latent_tokens,
-                  struct kernels *kernels, struct decoder_workspace *workspace, struct kv_cache *cond, struct kv_cache *uncond,
-                  const struct denoiser_options *options, struct error *error)
+                  struct kernels *kernels, struct decoder_workspace *workspace, struct kv_cache *cond,
+                  struct kv_cache *uncond, const struct denoiser_options *options, struct error *error)
 {
     *out = NULL;
     if (sequences_of(options) > DECODER_MAX_SEQUENCES)
-        return error_set(error, ERROR_TOO_LARGE, "denoiser: %d sequences; at most %d in one pass", sequences_of(options),
-                         DECODER_MAX_SEQUENCES);
+        return error_set(error, ERROR_TOO_LARGE, "denoiser: %d sequences; at most %d in one pass",
+                         sequences_of(options), DECODER_MAX_SEQUENCES);
     struct denoiser *d = calloc(1, sizeof *d);
     if (!d)
         return error_set(error, ERROR_NO_MEMORY, "denoiser: no memory");
@@ -136,7 +137,8 @@ static void embed_latents(struct denoiser *d, const param *x, float t, act *gen)
     for (int item = 0; item < d->options.batch; item++) {
         size_t row = (size_t)item * (size_t)d->cells;
         act *tokens = act_at(k, gen, row * (size_t)hidden);
-        latent_tokens_embed(d->latent_tokens, act_at(k, d->latents, row * (size_t)channels), d->cells, d->positions, tokens);
+        latent_tokens_embed(d->latent_tokens, act_at(k, d->latents, row * (size_t)channels), d->cells, d->positions,
+                            tokens);
         if (given > 0)
             k->add_row(k, act_at(k, d->times, (size_t)hidden), given, hidden, tokens);
         k->add_row(k, d->times, d->cells - given, hidden, act_at(k, tokens, (size_t)given * (size_t)hidden));

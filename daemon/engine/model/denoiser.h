@@ -23,8 +23,8 @@ struct denoiser;
 
 /* `cond` and `uncond` are queried, the latter only when guided, and must outlive the denoiser, as everything else. */
 int denoiser_open(struct denoiser **out, const struct decoder *decoder, const struct latent_tokens *latent_tokens,
-                  struct kernels *kernels, struct decoder_workspace *workspace, struct kv_cache *cond, struct kv_cache *uncond,
-                  const struct denoiser_options *options, struct error *error);
+                  struct kernels *kernels, struct decoder_workspace *workspace, struct kv_cache *cond,
+                  struct kv_cache *uncond, const struct denoiser_options *options, struct error *error);
 void denoiser_close(struct denoiser *denoiser); /* NULL is allowed */
 
 /* Device bytes of a denoiser, and the rows of its passes. */
@@ -35,7 +35,7 @@ int denoiser_pass_rows(const struct denoiser_options *options);
 /* Velocities at time t of latents x [batch, cells, channels]. *cond and *uncond [batch, cells, channels] belong to the
  * denoiser and hold until the next call; *uncond is NULL unless `guided`. `trace` or NULL: rows ordered as decoder.h
  * says, the conditional sequences first. */
-int denoiser_velocity(struct denoiser *denoiser, const param *x, float t, bool guided, const struct decoder_trace *trace,
-                      const act **cond, const act **uncond, struct error *error);
+int denoiser_velocity(struct denoiser *denoiser, const param *x, float t, bool guided,
+                      const struct decoder_trace *trace, const act **cond, const act **uncond, struct error *error);
 
 #endif

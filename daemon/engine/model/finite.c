@@ -23,7 +23,8 @@ int finite_check(const float *values, size_t count, const char *what, struct err
     size_t first = 0;
     while (!is_odd(values[first]))
         first++;
-    return error_set(error, ERROR_BAD_FILE, "%s gave values that are no numbers (NaN or infinity), the first is value %zu of %zu: "
-                     "weights of the model are damaged, or latents or noise that were given are far out of range", what, first,
-                     count);
+    return error_set(error, ERROR_BAD_FILE,
+                     "%s gave values that are no numbers (NaN or infinity), the first is value %zu of %zu: "
+                     "weights of the model are damaged, or latents or noise that were given are far out of range",
+                     what, first, count);
 }

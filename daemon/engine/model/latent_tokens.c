@@ -16,8 +16,8 @@ struct latent_tokens {
     act *time_scratch; /* [TIME_WIDTH + hidden] */
 };
 
-static int open_linear(struct latent_tokens *t, struct linear **out, const struct checkpoint *checkpoint, const char *name,
-                       int out_features, int in_features, struct error *error)
+static int open_linear(struct latent_tokens *t, struct linear **out, const struct checkpoint *checkpoint,
+                       const char *name, int out_features, int in_features, struct error *error)
 {
     struct linear_source source;
     int code = checkpoint_linear(checkpoint, name, out_features, in_features, &source, error);
@@ -89,8 +89,8 @@ int latent_tokens_positions(const struct latent_tokens *t, struct token_grid gri
     if (!rows || !tokens) {
         free(rows);
         free(tokens);
-        return error_set(error, ERROR_NO_MEMORY, "latent_tokens: no memory for the positions of %d x %d cells", grid.height,
-                         grid.width);
+        return error_set(error, ERROR_NO_MEMORY, "latent_tokens: no memory for the positions of %d x %d cells",
+                         grid.height, grid.width);
     }
     for (int i = 0; i < LATENT_MAX_SIDE; i++) {
         sine_cosine(i, width_t, t->round_tables, rows + i * width_t);

@@ -35,7 +35,8 @@ void latent_tokens_time(const struct latent_tokens *tokens, float t, act *out);
 
 /* y [rows, hidden_size] = vae2llm(latents [rows, channels]) + positions [rows, hidden_size]; the
  * time is the caller's to add. */
-void latent_tokens_embed(const struct latent_tokens *tokens, const act *latents, int rows, const act *positions, act *y);
+void latent_tokens_embed(const struct latent_tokens *tokens, const act *latents, int rows, const act *positions,
+                         act *y);
 
 /* v [rows, channels] of final-norm hidden states. */
 void latent_tokens_velocity(const struct latent_tokens *tokens, const act *hidden, int rows, act *v);

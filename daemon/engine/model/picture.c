@@ -85,8 +85,8 @@ static bool read_size(const char *resolution, enum picture_use use, struct pictu
     int end = 0, end_for_vit = 0;
     if (strspn(resolution, "0123456789x/") != strlen(resolution))
         return false;
-    int numbers = sscanf(resolution, "%5dx%5d%n/%5dx%5d%n", &size->height, &size->width, &end, &for_vit.height, &for_vit.width,
-                         &end_for_vit);
+    int numbers = sscanf(resolution, "%5dx%5d%n/%5dx%5d%n", &size->height, &size->width, &end, &for_vit.height,
+                         &for_vit.width, &end_for_vit);
     if (numbers == 2)
         return !resolution[end];
     if (numbers != 4 || resolution[end_for_vit])
@@ -114,8 +114,8 @@ static int find_target(const char *resolution, enum picture_use use, int height,
     struct picture_size asked;
     if (!read_size(resolution, use, &asked))
         return unknown_resolution(resolution, error);
-    if (asked.height < PICTURE_VIT_MULTIPLE || asked.width < PICTURE_VIT_MULTIPLE || asked.height > PICTURE_MAX_PREPARED_SIDE ||
-        asked.width > PICTURE_MAX_PREPARED_SIDE)
+    if (asked.height < PICTURE_VIT_MULTIPLE || asked.width < PICTURE_VIT_MULTIPLE ||
+        asked.height > PICTURE_MAX_PREPARED_SIDE || asked.width > PICTURE_MAX_PREPARED_SIDE)
         return error_set(error, ERROR_BAD_REQUEST, "resolution is %s; accepted are sides from %d to %d", resolution,
                          PICTURE_VIT_MULTIPLE, PICTURE_MAX_PREPARED_SIDE);
     target->size.height = asked.height / multiple * multiple;

@@ -82,7 +82,8 @@ static size_t time_bytes(const struct decoder *decoder, const struct kernels *ke
 
 uint64_t prefix_bytes(const struct decoder *decoder, const struct kernels *kernels, const struct prefix_options *o)
 {
-    uint64_t bytes = kv_cache_bytes(decoder, o->extra_rows) + (has_reference(o->prompt) ? time_bytes(decoder, kernels) : 0);
+    uint64_t bytes =
+        kv_cache_bytes(decoder, o->extra_rows) + (has_reference(o->prompt) ? time_bytes(decoder, kernels) : 0);
     for (int branch = 0; branch < BRANCHES; branch++)
         for (int i = 0; i < prompt_prefix_splits(o->prompt); i++)
             if (runs(o, branch, i))
@@ -272,7 +273,8 @@ static int embed_split(struct prefix *p, const struct prompt_split *split, const
     case SPLIT_FULL:
         code = decoder_embed(p->decoder, ids, 1, x, error);
         k->copy(k, act_at(k, x, hidden), inputs->vit_tokens, (size_t)cells * hidden);
-        return code ? code : decoder_embed(p->decoder, ids + rows - 1, 1, act_at(k, x, (size_t)(rows - 1) * hidden), error);
+        return code ? code
+                    : decoder_embed(p->decoder, ids + rows - 1, 1, act_at(k, x, (size_t)(rows - 1) * hidden), error);
     case SPLIT_FULL_NOISE:
         block->und_rows = 2;
         block->gen_rows = cells;
@@ -309,15 +311,16 @@ static int set_positions(struct prefix *p, const struct prompt_split *split, int
 }
 
 /* Compute the block of one branch, and offer it to others. */
-static int run_block(struct prefix *p, int branch, int index, struct decoder_workspace *w, const struct prefix_inputs *inputs,
-                     const struct decoder_trace *trace, struct error *error)
+static int run_block(struct prefix *p, int branch, int index, struct decoder_workspace *w,
+                     const struct prefix_inputs *inputs, const struct decoder_trace *trace, struct error *error)
 {
     const struct prompt *prompt = prompt_of(&p->options, branch);
     const struct prompt_split *split = &prompt->splits[index];
     const int rows = rows_to_run(prompt, index);
     struct prefix_block *made;
     struct decoder_block block;
-    int code = prefix_block_open(&made, p->cache, &p->names[branch][index], block_before(p, branch, index), rows, error);
+    int code =
+        prefix_block_open(&made, p->cache, &p->names[branch][index], block_before(p, branch, index), rows, error);
     if (code)
         return code;
     code = embed_split(p, split, prompt->ids + split->start, rows, w, inputs, &block, error);

@@ -40,7 +40,8 @@ int prefix_open(struct prefix **out, const struct decoder *decoder, const struct
 void prefix_close(struct prefix *prefix); /* NULL is allowed */
 
 /* Device bytes of a prefix when it is complete, found or not; and the most rows one of its passes has. */
-uint64_t prefix_bytes(const struct decoder *decoder, const struct kernels *kernels, const struct prefix_options *options);
+uint64_t prefix_bytes(const struct decoder *decoder, const struct kernels *kernels,
+                      const struct prefix_options *options);
 int prefix_pass_rows(const struct prompt *prompt);
 
 /* Number of splits (at least 1), whether split i is there, and running those that are not, in order; nothing happens to
@@ -48,8 +49,8 @@ int prefix_pass_rows(const struct prompt *prompt);
  * run apart have their own. */
 int prefix_splits(const struct prefix *prefix);
 bool prefix_has(const struct prefix *prefix, int split);
-int prefix_run(struct prefix *prefix, int split, struct decoder_workspace *workspace, const struct prefix_inputs *inputs,
-               const struct decoder_trace *traces, struct error *error);
+int prefix_run(struct prefix *prefix, int split, struct decoder_workspace *workspace,
+               const struct prefix_inputs *inputs, const struct decoder_trace *traces, struct error *error);
 
 /* Whether any branch still has to run a split of this kind. */
 bool prefix_lacks(const struct prefix *prefix, enum split_attention attention);

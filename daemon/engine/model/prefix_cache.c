@@ -24,7 +24,8 @@ struct prefix_cache {
     struct prefix_cache_counts counts;
 };
 
-int prefix_cache_open(struct prefix_cache **out, const struct decoder *decoder, uint64_t limit_bytes, struct error *error)
+int prefix_cache_open(struct prefix_cache **out, const struct decoder *decoder, uint64_t limit_bytes,
+                      struct error *error)
 {
     struct prefix_cache *cache = *out = calloc(1, sizeof *cache);
     if (!cache)

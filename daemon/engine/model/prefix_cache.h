@@ -25,7 +25,8 @@ struct prefix_block;
 struct prefix_name { char hex[65]; };
 
 /* A cache for a model's decoder, which must outlive it. `limit_bytes` bounds what is kept for later; 0: nothing is. */
-int prefix_cache_open(struct prefix_cache **out, const struct decoder *decoder, uint64_t limit_bytes, struct error *error);
+int prefix_cache_open(struct prefix_cache **out, const struct decoder *decoder, uint64_t limit_bytes,
+                      struct error *error);
 void prefix_cache_close(struct prefix_cache *cache); /* no block may have users; NULL is allowed */
 
 /* The finished block of that name with one more user, the caller; NULL when there is none. */

@@ -56,7 +56,8 @@ static void append_split(struct prompt *prompt, enum split_attention attention, 
             (struct prompt_split){.attention = attention, .start = start, .length = length};
 }
 
-static void append_block(struct packing *p, enum split_attention attention, enum modality modality, struct token_grid grid)
+static void append_block(struct packing *p, enum split_attention attention, enum modality modality,
+                         struct token_grid grid)
 {
     struct prompt *prompt = p->prompt;
     int cells = token_grid_cells(grid);
@@ -222,8 +223,8 @@ static int allocate(struct packing *p, size_t tokens, struct error *error)
 }
 
 /* `name` is the parameter that holds request->text. */
-static int pack(struct packing *p, const struct tokenizer *tokenizer, const struct prompt_request *request, const char *name,
-                struct error *error)
+static int pack(struct packing *p, const struct tokenizer *tokenizer, const struct prompt_request *request,
+                const char *name, struct error *error)
 {
     const bool source = request->vit.frames > 0 || request->reference.frames > 0;
     const bool generates = request->target.frames > 0;
@@ -239,8 +240,8 @@ static int pack(struct packing *p, const struct tokenizer *tokenizer, const stru
 
     size_t text_tokens = segment->count + (source ? p->head.count : 0);
     if (text_tokens > PROMPT_MAX_TOKENS)
-        return error_set(error, ERROR_TOO_LARGE, "%s is %zu tokens with its system prompt; at most %d are accepted", name,
-                         text_tokens, PROMPT_MAX_TOKENS);
+        return error_set(error, ERROR_TOO_LARGE, "%s is %zu tokens with its system prompt; at most %d are accepted",
+                         name, text_tokens, PROMPT_MAX_TOKENS);
     size_t cells = (size_t)token_grid_cells(request->vit) + (size_t)token_grid_cells(request->reference) +
                    (size_t)token_grid_cells(request->target);
     if ((code = allocate(p, text_tokens + cells + 7, error)))
@@ -279,7 +280,9 @@ static int pack_branch(struct prompt **out, const struct tokenizer *tokenizer, c
                        const struct prompt_request *request, const char *name, struct error *error)
 {
     *out = NULL;
-    const struct { const char *name, *text; } texts[] = {{name, request->text}, {"system_prompt", request->system_prompt}};
+    const struct {
+        const char *name, *text;
+    } texts[] = {{name, request->text}, {"system_prompt", request->system_prompt}};
     for (int i = 0; i < 2; i++)
         if (strlen(texts[i].text) > PROMPT_MAX_BYTES)
             return error_set(error, ERROR_TOO_LARGE, "%s has %zu bytes; at most %d are accepted", texts[i].name,

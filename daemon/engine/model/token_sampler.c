@@ -43,7 +43,8 @@ static unsigned digit_of(struct candidate candidate, int digit)
 }
 
 /* Divide positive logits of tokens already said by the penalty, multiply negative ones; each token once. */
-static void penalise(const struct token_sampler_options *o, float *logits, int count, const int32_t *previous, int previous_count)
+static void penalise(const struct token_sampler_options *o, float *logits, int count, const int32_t *previous,
+                     int previous_count)
 {
     for (int i = 0; i < previous_count && o->repetition_penalty != 1; i++) {
         int first = 0;
@@ -51,7 +52,8 @@ static void penalise(const struct token_sampler_options *o, float *logits, int c
             first++;
         int32_t id = previous[i];
         if (first == i && id < count)
-            logits[id] = (float)(logits[id] > 0 ? logits[id] / o->repetition_penalty : logits[id] * o->repetition_penalty);
+            logits[id] =
+                (float)(logits[id] > 0 ? logits[id] / o->repetition_penalty : logits[id] * o->repetition_penalty);
     }
 }
 
@@ -118,8 +120,8 @@ static const struct candidate *sort_candidates(struct candidate *candidates, str
 }
 
 /* Draw from sorted candidates by their softmax, cut at top_k and top_p. sums: [count], scratch. */
-static int32_t draw(const struct token_sampler_options *o, const float *logits, const struct candidate *sorted, int count,
-                    double *sums, int position)
+static int32_t draw(const struct token_sampler_options *o, const float *logits, const struct candidate *sorted,
+                    int count, double *sums, int position)
 {
     const float best = logits[sorted[0].id];
     double sum = 0, kept = 0;

@@ -158,7 +158,8 @@ static int rehearse(struct vae_pass **out, const struct vae *vae, const struct v
 
 static uint64_t host_bytes_of(const struct vae_pass *pass)
 {
-    return (uint64_t)pass->latent_height * (uint64_t)pass->latent_width * 2 * (uint64_t)pass->vae->latent_channels * sizeof(float);
+    return (uint64_t)pass->latent_height * (uint64_t)pass->latent_width * 2 * (uint64_t)pass->vae->latent_channels *
+           sizeof(float);
 }
 
 static int pass_cost(const struct vae *vae, const struct vae_network *network, int latent_frames, int latent_height,
@@ -175,14 +176,14 @@ static int pass_cost(const struct vae *vae, const struct vae_network *network, i
     return 0;
 }
 
-int vae_decode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
-                    struct error *error)
+int vae_decode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width,
+                    struct vae_cost *cost, struct error *error)
 {
     return pass_cost(vae, &vae->decoder, latent_frames, latent_height, latent_width, cost, error);
 }
 
-int vae_encode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
-                    struct error *error)
+int vae_encode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width,
+                    struct vae_cost *cost, struct error *error)
 {
     return pass_cost(vae, &vae->encoder, latent_frames, latent_height, latent_width, cost, error);
 }

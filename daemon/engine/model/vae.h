@@ -36,10 +36,10 @@ struct vae_cost {
                                         * so that a large picture shows progress too */
 };
 /* ERROR_NO_MEMORY. */
-int vae_decode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
-                    struct error *error);
-int vae_encode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width, struct vae_cost *cost,
-                    struct error *error);
+int vae_decode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width,
+                    struct vae_cost *cost, struct error *error);
+int vae_encode_cost(const struct vae *vae, int latent_frames, int latent_height, int latent_width,
+                    struct vae_cost *cost, struct error *error);
 
 struct vae_pass;
 

@@ -223,12 +223,14 @@ void vae_cache_push(struct vae_pass *pass, const struct vae_conv *conv, size_t x
     cache->frames++;
 }
 
-static void pointwise(struct vae_pass *pass, const struct vae_conv *conv, const struct vae_frame *x, size_t out, bool add)
+static void pointwise(struct vae_pass *pass, const struct vae_conv *conv, const struct vae_frame *x, size_t out,
+                      bool add)
 {
     VAE_RUN(pass, linear, conv->pointwise, vae_at(pass, x->at), x->height * x->width, vae_at(pass, out), add);
 }
 
-void vae_conv_causal(struct vae_pass *pass, const struct vae_conv *conv, const struct vae_frame *x, size_t out, bool add)
+void vae_conv_causal(struct vae_pass *pass, const struct vae_conv *conv, const struct vae_frame *x, size_t out,
+                     bool add)
 {
     struct vae_cache *cache = &pass->cache[conv->cache];
     struct conv_call call = {

@@ -128,10 +128,10 @@ static inline void vae_block_end(struct vae_pass *pass)
 }
 
 /* Run a kernel where it is due. */
-#define VAE_RUN(pass, operator, ...)                                                                                    \
+#define VAE_RUN(pass, operator, ...)                                                                                   \
     do {                                                                                                               \
         if (vae_is_due(pass))                                                                                          \
-            (pass)->kernels->operator((pass)->kernels, __VA_ARGS__);                                                    \
+            (pass)->kernels->operator((pass)->kernels, __VA_ARGS__);                                                   \
     } while (0)
 
 static inline act *vae_at(const struct vae_pass *pass, size_t element)
@@ -165,7 +165,8 @@ void vae_frame_release(struct vae_pass *pass, struct vae_frame *x);
 /* Keep the frame at workspace offset `x` as the newest of the `capacity` that the convolution may look back on. */
 void vae_cache_push(struct vae_pass *pass, const struct vae_conv *conv, size_t x, size_t frame_elements, int capacity);
 /* out = conv(x) (or += when `add`), same height and width, causal in time, with its cache. */
-void vae_conv_causal(struct vae_pass *pass, const struct vae_conv *conv, const struct vae_frame *x, size_t out, bool add);
+void vae_conv_causal(struct vae_pass *pass, const struct vae_conv *conv, const struct vae_frame *x, size_t out,
+                     bool add);
 void vae_norm_silu(struct vae_pass *pass, const struct vae_norm *norm, const struct vae_frame *x, size_t out);
 void vae_residual_run(struct vae_pass *pass, const struct vae_residual *block, struct vae_frame *x); /* x is replaced */
 void vae_attention_run(struct vae_pass *pass, const struct vae_attention *block, struct vae_frame *x);

@@ -34,8 +34,9 @@ int vae_decoder_load(struct vae_loader *loader, int *latent_channels)
         int factor = 4 * (stage->has_time ? 2 : 1);
         if ((stage->has_resample && stage->out * factor % stage->in) ||
             (stage->has_time && stage->time.out != 2 * stage->out))
-            return error_set(loader->error, ERROR_BAD_FILE, "vae.decoder.upsamples.%d has widths that do not fit: %d to %d",
-                             network->stages - 1, stage->in, stage->out);
+            return error_set(loader->error, ERROR_BAD_FILE,
+                             "vae.decoder.upsamples.%d has widths that do not fit: %d to %d", network->stages - 1,
+                             stage->in, stage->out);
         spatial *= stage->has_resample ? 2 : 1;
         temporal *= stage->has_time ? 2 : 1;
     }

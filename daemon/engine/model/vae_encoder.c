@@ -61,7 +61,8 @@ static void input_frame(struct vae_pass *pass, int height, int width, size_t out
     vae_block_end(pass);
 }
 
-static void shrink(struct vae_pass *pass, const struct vae_stage *stage, const struct vae_frame *x, size_t out, bool add)
+static void shrink(struct vae_pass *pass, const struct vae_stage *stage, const struct vae_frame *x, size_t out,
+                   bool add)
 {
     if (!vae_is_due(pass))
         return;

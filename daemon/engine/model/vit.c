@@ -128,8 +128,9 @@ static int load_patch_embed(const struct vit *vit, struct linear **out, struct e
     if (conv.out_channels != vit->hidden_size || conv.in_channels != vit->channels ||
         conv.kernel_t != vit->temporal_patch_size || conv.kernel_h != vit->patch_size ||
         conv.kernel_w != vit->patch_size)
-        return error_set(error, ERROR_BAD_FILE, "%s.weight is [%d, %d, %d, %d, %d], which does not fit the ViT's config.json",
-                         name, conv.out_channels, conv.in_channels, conv.kernel_t, conv.kernel_h, conv.kernel_w);
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s.weight is [%d, %d, %d, %d, %d], which does not fit the ViT's config.json", name,
+                         conv.out_channels, conv.in_channels, conv.kernel_t, conv.kernel_h, conv.kernel_w);
     struct linear_source matrix = {
         .format = conv.format,
         .out_features = vit->hidden_size,
@@ -214,9 +215,10 @@ static int read_shape(struct vit *vit, struct error *error)
     vit->channels = config->vit.in_channels;
     vit->merge = config->spatial_merge_size;
     if (vit->channels != 3 || vit->temporal_patch_size != 2 || vit->merge != 2)
-        return error_set(error, ERROR_BAD_FILE,
-                         "vit: config.json asks for %d channels, %d frames a patch and merging %dx%d; only 3, 2 and 2x2 are known",
-                         vit->channels, vit->temporal_patch_size, vit->merge, vit->merge);
+        return error_set(
+            error, ERROR_BAD_FILE,
+            "vit: config.json asks for %d channels, %d frames a patch and merging %dx%d; only 3, 2 and 2x2 are known",
+            vit->channels, vit->temporal_patch_size, vit->merge, vit->merge);
     if (vit->hidden_size % vit->heads || vit->hidden_size / vit->heads % 4)
         return error_set(error, ERROR_BAD_FILE, "vit: hidden_size %d is not 4 * n * num_heads (%d)", vit->hidden_size,
                          vit->heads);
@@ -231,7 +233,8 @@ static int read_shape(struct vit *vit, struct error *error)
     for (int i = 0; i < config->vit.full_attention_block_count; i++) {
         int block = config->vit.full_attention_blocks[i];
         if (block < 0 || block >= vit->depth)
-            return error_set(error, ERROR_BAD_FILE, "vit: fullatt_block_indexes names block %d of %d", block, vit->depth);
+            return error_set(error, ERROR_BAD_FILE, "vit: fullatt_block_indexes names block %d of %d", block,
+                             vit->depth);
         vit->full_attention[block] = true;
     }
     return 0;
@@ -560,7 +563,8 @@ static void merge(struct vit_pass *pass, const act *x, int frames, act *tokens)
     for (int t = 0; t < frames; t++)
         for (const struct window *w = pass->windows; w < pass->windows + pass->window_count; w++)
             for (int row = w->row; row < w->row + w->height; row++) {
-                size_t cell = (size_t)t * (size_t)(pass->plan.rows / 4) + (size_t)(row * (pass->grid.w / 2) + w->column);
+                size_t cell =
+                    (size_t)t * (size_t)(pass->plan.rows / 4) + (size_t)(row * (pass->grid.w / 2) + w->column);
                 k->copy(k, act_at(k, tokens, cell * out_width), merged, (size_t)w->width * out_width);
                 merged = act_at(k, merged, (size_t)w->width * out_width);
             }

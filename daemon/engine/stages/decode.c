@@ -12,23 +12,36 @@ struct decode_stage {
     int item, frame; /* the batch item, and its latent frames done */
 };
 
-static int steps_of(const struct job *job) { return job->plan.decodes ? job->request.batch_size * job->plan.decoding.steps : 0; }
-static int size_of(const struct job *job) { return job->plan.decodes ? job->request.batch_size * job->plan.target.frames : 0; }
+static int steps_of(const struct job *job)
+{
+    return job->plan.decodes ? job->request.batch_size * job->plan.decoding.steps : 0;
+}
+static int size_of(const struct job *job)
+{
+    return job->plan.decodes ? job->request.batch_size * job->plan.target.frames : 0;
+}
 
 static uint64_t rows_bytes(const struct job *job)
 {
     return grid_frame_cells(job->plan.target) * job_channels(job) * sizeof(float);
 }
 
-static uint64_t pixels_bytes(const struct job *job) { return VAE_TEMPORAL_STRIDE * job_picture_bytes(job) * sizeof(float); }
+static uint64_t pixels_bytes(const struct job *job)
+{
+    return VAE_TEMPORAL_STRIDE * job_picture_bytes(job) * sizeof(float);
+}
 
-static size_t item_bytes(const struct job *job) { return (size_t)vae_frames(job->plan.target.frames) * job_picture_bytes(job); }
+static size_t item_bytes(const struct job *job)
+{
+    return (size_t)vae_frames(job->plan.target.frames) * job_picture_bytes(job);
+}
 
 static void need(const struct job *job, struct stage_need *need)
 {
     const struct vae_cost *pass = &job->plan.decoding;
-    need->own = (struct stage_bytes){
-        .device = pass->device_bytes, .host = pass->host_bytes + rows_bytes(job) + pixels_bytes(job) + preview_scratch_bytes(job)};
+    need->own = (struct stage_bytes){.device = pass->device_bytes,
+                                     .host = pass->host_bytes + rows_bytes(job) + pixels_bytes(job) +
+                                             preview_scratch_bytes(job)};
     need->leaves.host = handover_sizes_of(job).pixels;
 }
 
@@ -67,14 +80,15 @@ static int step(void *stage, struct stage_turn *turn, struct error *error)
         code = vae_decode_begin(&s->pass, job->model->vae, target.frames, target.height, target.width, error);
     if (code)
         return code;
-    latents_frame_rows(job->left.raw_latents + (size_t)s->item * cells * channels, cells, channels, (size_t)s->frame * rows, rows,
-                       s->rows);
+    latents_frame_rows(job->left.raw_latents + (size_t)s->item * cells * channels, cells, channels,
+                       (size_t)s->frame * rows, rows, s->rows);
     const int more = vae_decode_step(s->pass, s->rows, s->pixels, &frames, error);
     turn->step++;
     if (more)
         return more < 0 ? more : 0;
     const size_t first = s->frame == 0 ? 0 : (size_t)vae_frames(s->frame), picture = job_picture_bytes(job);
-    vae_pixels_to_u8(s->pixels, job->left.pixels + (size_t)s->item * item_bytes(job) + first * picture, (size_t)frames * picture);
+    vae_pixels_to_u8(s->pixels, job->left.pixels + (size_t)s->item * item_bytes(job) + first * picture,
+                     (size_t)frames * picture);
     s->frame++;
     return 0;
 }
@@ -113,5 +127,6 @@ static int save(const void *stage, struct job_state *state, struct error *error)
     return code;
 }
 
-const struct stage_kind decode_stage = {.steps = steps_of, .size = size_of, .need = need, .open = decode_open, .step = step,
+const struct stage_kind decode_stage = {.steps = steps_of, .size = size_of, .need = need, .open = decode_open,
+    .step = step,
                                         .end = end, .close = decode_close, .save = save};

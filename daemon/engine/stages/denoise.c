@@ -58,8 +58,9 @@ static int denoise_open(void **out, struct job *job, struct error *error)
     if (!code)
         code = device_alloc(job, &s->velocity, job_item_values(job) * sizeof(float), error);
     if (!code)
-        code = denoiser_open(&s->denoiser, model->decoder, model->latent_tokens, job->kernels, job->left.workspace,
-                             prefix_cond(job->left.prefix), prefix_uncond(job->left.prefix), &job->plan.denoiser, error);
+        code =
+            denoiser_open(&s->denoiser, model->decoder, model->latent_tokens, job->kernels, job->left.workspace,
+                          prefix_cond(job->left.prefix), prefix_uncond(job->left.prefix), &job->plan.denoiser, error);
     if (code)
         return code;
     if (job_resumes(job, STAGE_DENOISE))
@@ -175,7 +176,8 @@ int denoise_stage_clean(const void *stage, float *clean, struct error *error)
 {
     const struct denoise_stage *s = stage;
     const struct job *job = s->job;
-    const size_t n = job_item_values(job), first = (size_t)job->plan.condition_frames * grid_frame_cells(job->plan.target);
+    const size_t n = job_item_values(job),
+                 first = (size_t)job->plan.condition_frames * grid_frame_cells(job->plan.target);
     int code = 0;
     float *velocity = host_alloc(n * sizeof(float), "a preview", &code, error);
     if (code)
@@ -200,5 +202,6 @@ static int save(const void *stage, struct job_state *state, struct error *error)
     return code;
 }
 
-const struct stage_kind denoise_stage = {.steps = steps_of, .need = need, .open = denoise_open, .step = step, .end = end,
+const struct stage_kind denoise_stage = {.steps = steps_of, .need = need, .open = denoise_open, .step = step,
+    .end = end,
                                          .close = denoise_close, .save = save};

@@ -133,4 +133,5 @@ static void encode_close(void *stage)
 }
 
 const struct stage_kind encode_stage = {
-    .steps = steps_of, .size = size_of, .need = need, .open = encode_open, .step = step, .end = end, .close = encode_close};
+    .steps = steps_of, .size = size_of, .need = need, .open = encode_open, .step = step, .end = end,
+        .close = encode_close};

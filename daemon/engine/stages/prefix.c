@@ -30,7 +30,8 @@ static uint64_t latents_size(const struct job *job)
 
 static uint64_t positions_size(const struct job *job)
 {
-    return (uint64_t)token_grid_cells(job->plan.encoded) * (uint64_t)decoder_hidden_size(job->model->decoder) * job->kernels->act_bytes;
+    return (uint64_t)token_grid_cells(job->plan.encoded) * (uint64_t)decoder_hidden_size(job->model->decoder) *
+           job->kernels->act_bytes;
 }
 
 /* Keys and values that were found are there already; the estimate takes none to be found. */

@@ -163,12 +163,13 @@ static int prepare_frames(struct prepare_stage *p, int first, struct error *erro
 
 /* ---- noise and latents ---- */
 
-static int check_finite(const char *name, const float *values, size_t first, size_t count, size_t all, struct error *error)
+static int check_finite(const char *name, const float *values, size_t first, size_t count, size_t all,
+                        struct error *error)
 {
     for (size_t i = first; i < first + count; i++)
         if (!isfinite(values[i]))
-            return error_set(error, ERROR_BAD_REQUEST, "%s: value %zu of %zu is %g; accepted are finite numbers", name, i, all,
-                             (double)values[i]);
+            return error_set(error, ERROR_BAD_REQUEST, "%s: value %zu of %zu is %g; accepted are finite numbers", name,
+                             i, all, (double)values[i]);
     return 0;
 }
 

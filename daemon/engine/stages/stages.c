@@ -39,8 +39,8 @@ struct handover_sizes handover_sizes_of(const struct job *job)
     struct handover_sizes sizes = {0};
     if (plan->sees) {
         sizes.vit_pixels = 2 * (uint64_t)plan->vit_grid.t * frame_bytes(plan->vit_size);
-        sizes.vit_tokens = (uint64_t)token_grid_cells(plan->vit_tokens) * (uint64_t)decoder_hidden_size(model->decoder) *
-                           job->kernels->act_bytes;
+        sizes.vit_tokens = (uint64_t)token_grid_cells(plan->vit_tokens) *
+                           (uint64_t)decoder_hidden_size(model->decoder) * job->kernels->act_bytes;
     }
     if (plan->encodes) {
         sizes.vae_pixels = (uint64_t)plan->source_frames * frame_bytes(plan->vae_size);
@@ -99,7 +99,8 @@ int job_open_workspace(struct job *job, struct error *error)
 {
     if (job->left.workspace)
         return 0;
-    return decoder_workspace_open(&job->left.workspace, job->model->decoder, job->plan.workspace_rows, job->plan.query_rows, error);
+    return decoder_workspace_open(&job->left.workspace, job->model->decoder, job->plan.workspace_rows,
+                                  job->plan.query_rows, error);
 }
 
 void job_close_workspace(struct job *job)

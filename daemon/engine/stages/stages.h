@@ -120,7 +120,8 @@ struct stage_kind {
     int (*save)(const void *stage, struct job_state *state, struct error *error);
 };
 
-extern const struct stage_kind prepare_stage, vit_stage, encode_stage, prefix_stage, denoise_stage, decode_stage, text_stage;
+extern const struct stage_kind prepare_stage, vit_stage, encode_stage, prefix_stage, denoise_stage, decode_stage,
+    text_stage;
 
 /* The kind of a stage; `stage` is in range. */
 const struct stage_kind *stage_kind_of(enum lance_stage stage);

@@ -88,8 +88,8 @@ static void text_close(void *stage)
 
 static bool has_ended(const struct text_stage *s)
 {
-    return s->count > 0 &&
-           (s->ids[s->count - 1] == checkpoint_config(s->job->model->checkpoint)->eos_token_id || s->count == s->capacity);
+    return s->count > 0 && (s->ids[s->count - 1] == checkpoint_config(s->job->model->checkpoint)->eos_token_id ||
+                            s->count == s->capacity);
 }
 
 /* Run the last token and choose the one after it. */
@@ -154,7 +154,8 @@ static int step(void *stage, struct stage_turn *turn, struct error *error)
     struct text_stage *s = stage;
     const double start = clock_seconds();
     int code = 0;
-    for (int i = 0; !code && i < TOKENS_PER_STEP && !has_ended(s) && (i == 0 || clock_seconds() - start < seconds_per_step); i++)
+    for (int i = 0;
+         !code && i < TOKENS_PER_STEP && !has_ended(s) && (i == 0 || clock_seconds() - start < seconds_per_step); i++)
         code = next_token(s, error);
     if (!code)
         code = update_text(s, error);
@@ -177,10 +178,12 @@ static int take_up(struct text_stage *s, const struct job_state *state, struct e
     s->last = s->ids[s->count - 1];
     int code = update_text(s, error);
     if (!code && (state->text_bytes < 0 || (size_t)state->text_bytes > strlen(s->said)))
-        code = error_set(error, ERROR_BAD_FILE, "state: text_bytes is %lld, but its tokens say %zu bytes", (long long)state->text_bytes,
-                         strlen(s->said));
+        code = error_set(error, ERROR_BAD_FILE, "state: text_bytes is %lld, but its tokens say %zu bytes",
+                         (long long)state->text_bytes, strlen(s->said));
     s->sent = (size_t)state->text_bytes;
-    return code ? code : kv_cache_restore(prefix_cond(s->job->left.prefix), s->job->model->decoder, state->keys_values, s->count, error);
+    return code ? code
+                : kv_cache_restore(prefix_cond(s->job->left.prefix), s->job->model->decoder, state->keys_values,
+                                   s->count, error);
 }
 
 /* The answer without the end token and surrounding white space. */
@@ -210,7 +213,8 @@ static int save(const void *stage, struct job_state *state, struct error *error)
     state->token_count = s->count;
     state->text_bytes = (int64_t)s->sent;
     state->tokens = host_alloc((uint64_t)s->count * sizeof *s->ids, "the job's state", &code, error);
-    state->keys_values = host_alloc(s->count * kv_cache_row_values(decoder) * sizeof(float), "the job's state", &code, error);
+    state->keys_values =
+        host_alloc(s->count * kv_cache_row_values(decoder) * sizeof(float), "the job's state", &code, error);
     if (code)
         return code;
     memcpy(state->tokens, s->ids, (size_t)s->count * sizeof *s->ids);

@@ -26,7 +26,8 @@ static size_t token_values(const struct job *job)
 static void need(const struct job *job, struct stage_need *need)
 {
     const struct handover_sizes sizes = handover_sizes_of(job);
-    const uint64_t beginning = vit_host_bytes(job->model->vit, job->plan.vit_grid), tokens = token_values(job) * sizeof(float);
+    const uint64_t beginning = vit_host_bytes(job->model->vit, job->plan.vit_grid),
+                   tokens = token_values(job) * sizeof(float);
     need->own = (struct stage_bytes){.device = vit_bytes(job->model->vit, job->plan.vit_grid),
                                      .host = beginning > tokens ? beginning : tokens};
     need->leaves.device = sizes.vit_tokens;
@@ -40,7 +41,9 @@ static int vit_open_stage(void **out, struct job *job, struct error *error)
         return error_set(error, ERROR_NO_MEMORY, "vit: no memory");
     s->job = job;
     int code = device_alloc(job, &job->left.vit_tokens, handover_sizes_of(job).vit_tokens, error);
-    return code ? code : vit_begin(&s->pass, job->model->vit, job->left.vit_pixels, job->plan.vit_grid, job->left.vit_tokens, error);
+    return code ? code
+                : vit_begin(&s->pass, job->model->vit, job->left.vit_pixels, job->plan.vit_grid, job->left.vit_tokens,
+                            error);
 }
 
 static int step(void *stage, struct stage_turn *turn, struct error *error)
@@ -78,4 +81,5 @@ static void vit_close_stage(void *stage)
 }
 
 const struct stage_kind vit_stage = {
-    .steps = steps_of, .size = size_of, .need = need, .open = vit_open_stage, .step = step, .end = end, .close = vit_close_stage};
+    .steps = steps_of, .size = size_of, .need = need, .open = vit_open_stage, .step = step, .end = end,
+        .close = vit_close_stage};

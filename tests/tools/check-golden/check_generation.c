@@ -48,9 +48,11 @@ static int upload_inputs(struct generation *g, struct error *error)
             values[i] = planes[i % g->channels * cells + i / g->channels];
         code = upload(g, &g->reference_latents, values, n, error);
         if (!code)
-            code = g->kernels->memory_alloc(g->kernels, (void **)&g->reference_positions, cells * g->hidden * g->kernels->act_bytes, error);
+            code = g->kernels->memory_alloc(g->kernels, (void **)&g->reference_positions,
+                                            cells * g->hidden * g->kernels->act_bytes, error);
         if (!code)
-            code = latent_tokens_positions(g->check->model->latent_tokens, plan->encoded, g->reference_positions, error);
+            code =
+                latent_tokens_positions(g->check->model->latent_tokens, plan->encoded, g->reference_positions, error);
         free(planes);
         free(values);
     }
@@ -71,7 +73,8 @@ static float *in_order(const struct generation *g, const float *rows, size_t cel
     return out;
 }
 
-static void check_rows(const struct generation *g, const struct tensor_view *tensor, const float *rows, const struct prompt_split *split)
+static void check_rows(const struct generation *g, const struct tensor_view *tensor, const float *rows,
+                       const struct prompt_split *split)
 {
     if (!tensor)
         return;
@@ -106,7 +109,8 @@ static int check_prefix(struct generation *g, struct error *error)
 }
 
 /* A recorded trace may hold the whole sequence (the dense path): then the target block lies before its last row. */
-static void check_step_rows(const struct generation *g, const struct tensor_view *tensor, const float *rows, int s, int n)
+static void check_step_rows(const struct generation *g, const struct tensor_view *tensor, const float *rows, int s,
+                            int n)
 {
     if (!tensor)
         return;
@@ -200,7 +204,8 @@ static void check_times(const struct generation *g)
     float *host = malloc(g->hidden * sizeof *host);
     if (!host)
         abort();
-    latent_tokens_time(g->check->model->latent_tokens, g->check->plan.timesteps[dense ? 1 : 0], decoder_workspace_x(g->workspace));
+    latent_tokens_time(g->check->model->latent_tokens, g->check->plan.timesteps[dense ? 1 : 0],
+                       decoder_workspace_x(g->workspace));
     g->kernels->download(g->kernels, host, decoder_workspace_x(g->workspace), g->hidden);
     check_tensor(g->check, tensor, host, g->hidden, SINGLE_STAGE_BOUND);
     free(host);
@@ -213,14 +218,15 @@ static int generate(struct generation *g, struct error *error)
     struct kernels *k = g->kernels;
     int code;
     if ((code = upload_inputs(g, error)) ||
-        (code = prefix_open(&g->prefix, model->decoder, model->latent_tokens, k, model->prefix_cache, &plan->prefix, error)) ||
+        (code = prefix_open(&g->prefix, model->decoder, model->latent_tokens, k, model->prefix_cache, &plan->prefix,
+                            error)) ||
         (code = decoder_workspace_open(&g->workspace, model->decoder, plan->workspace_rows, plan->query_rows, error)) ||
         (code = check_prefix(g, error)) || plan->target.frames == 0)
         return code;
     if ((code = k->memory_alloc(k, (void **)&g->x, g->cells * g->channels * sizeof(float), error)) ||
         (code = k->memory_alloc(k, (void **)&g->v, g->cells * g->channels * sizeof(float), error)) ||
-        (code = denoiser_open(&g->denoiser, model->decoder, model->latent_tokens, k, g->workspace, prefix_cond(g->prefix),
-                              prefix_uncond(g->prefix), &plan->denoiser, error)))
+        (code = denoiser_open(&g->denoiser, model->decoder, model->latent_tokens, k, g->workspace,
+                              prefix_cond(g->prefix), prefix_uncond(g->prefix), &plan->denoiser, error)))
         return code;
     check_times(g);
     return check_steps(g, error);

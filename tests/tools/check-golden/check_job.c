@@ -35,7 +35,8 @@ static double psnr_bound(const struct golden *g, const struct tensor_view *recor
 
 /* Decoded frames [frames, height, width, 3] compared with the recorded [3, frames, ...], which
  * may hold the last ones only. */
-static void check_pixels(const struct check *c, const struct tensor_view *recorded, const float *pixels, size_t frames, size_t frame_pixels)
+static void check_pixels(const struct check *c, const struct tensor_view *recorded, const float *pixels, size_t frames,
+                         size_t frame_pixels)
 {
     const size_t kept = (size_t)tensor_elements(recorded) / 3 / frame_pixels, skipped = frames - kept;
     float *planes = malloc(kept * frame_pixels * 3 * sizeof *planes);
@@ -52,7 +53,8 @@ static void check_pixels(const struct check *c, const struct tensor_view *record
 static int decode(const struct check *c, float *latents, float *pixels, struct error *error)
 {
     const struct token_grid grid = c->plan.target;
-    const size_t cells = (size_t)grid.height * (size_t)grid.width, channels = (size_t)vae_latent_channels(c->model->vae);
+    const size_t cells = (size_t)grid.height * (size_t)grid.width,
+                 channels = (size_t)vae_latent_channels(c->model->vae);
     struct vae_pass *pass = NULL;
     vae_latent_to_raw(c->model->vae, latents, (size_t)grid.frames * cells);
     int code = vae_decode_begin(&pass, c->model->vae, grid.frames, grid.height, grid.width, error);
@@ -66,7 +68,8 @@ static int decode(const struct check *c, float *latents, float *pixels, struct e
 
 void check_decoding(const struct check *c)
 {
-    const struct tensor_view *latent = golden_own(c->golden, "final_latent"), *recorded = golden_own(c->golden, "vae_dec.0.pixels"),
+    const struct tensor_view *latent = golden_own(c->golden, "final_latent"),
+                             *recorded = golden_own(c->golden, "vae_dec.0.pixels"),
                              *bytes = golden_own(c->golden, "output_u8");
     if (!latent || !recorded)
         return;
@@ -140,8 +143,10 @@ static void check_decode_job(const struct check *c, const struct lance_result *m
 
 static void check_picture(const struct check *c, const struct lance_result *result)
 {
-    const struct tensor_view *final = golden_own(c->golden, "final_latent"), *bytes = golden_own(c->golden, "output_u8");
-    const size_t channels = (size_t)vae_latent_channels(c->model->vae), cells = (size_t)token_grid_cells(c->plan.target);
+    const struct tensor_view *final = golden_own(c->golden, "final_latent"),
+                             *bytes = golden_own(c->golden, "output_u8");
+    const size_t channels = (size_t)vae_latent_channels(c->model->vae),
+                 cells = (size_t)token_grid_cells(c->plan.target);
     float *latents = malloc(cells * channels * sizeof *latents);
     if (!latents)
         abort();
@@ -160,9 +165,11 @@ static void check_picture(const struct check *c, const struct lance_result *resu
     if (bytes && result->pixels) {
         size_t n = (size_t)result->frames * (size_t)result->height * (size_t)result->width * 3;
         if (bytes->bytes == n)
-            report_psnr(c->report, "job.output_u8", psnr_u8(result->pixels, bytes->data, n), psnr_bound(c->golden, bytes));
+            report_psnr(c->report, "job.output_u8", psnr_u8(result->pixels, bytes->data, n),
+                        psnr_bound(c->golden, bytes));
         else
-            report_failure(c->report, "job.output_u8", "%zu bytes here, %llu recorded", n, (unsigned long long)bytes->bytes);
+            report_failure(c->report, "job.output_u8", "%zu bytes here, %llu recorded", n,
+                           (unsigned long long)bytes->bytes);
     }
     free(latents);
 }
@@ -192,8 +199,8 @@ static void check_answer(const struct check *c, const struct lance_result *resul
     while (equal < count && equal < result->tokens && ids[equal] == result->token_ids[equal])
         equal++;
     bool close_call = equal < count && equal < result->tokens && !is_safe(c->golden, equal);
-    report_equal(c->report, "job.generated_ids", close_call || (equal == count && result->tokens == count), "%d of %d equal%s",
-                 equal, count, close_call ? ", then the recorded margin is too small" : "");
+    report_equal(c->report, "job.generated_ids", close_call || (equal == count && result->tokens == count),
+                 "%d of %d equal%s", equal, count, close_call ? ", then the recorded margin is too small" : "");
     free(ids);
 }
 

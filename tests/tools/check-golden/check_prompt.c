@@ -15,7 +15,8 @@ void check_tensor(const struct check *c, const struct tensor_view *tensor, const
         return;
     }
     float *recorded = golden_floats(tensor);
-    report_error(c->report, tensor->name, relative_error(values, recorded, n), golden_bound(c->golden, tensor->name, bound));
+    report_error(c->report, tensor->name, relative_error(values, recorded, n),
+                 golden_bound(c->golden, tensor->name, bound));
     free(recorded);
 }
 
@@ -39,8 +40,8 @@ static void check_ids(const struct check *c)
     while (first < expected && first < prompt->tokens && ids[first] == prompt->ids[first])
         first++;
     bool equal = prompt->tokens == expected && first == expected;
-    report_equal(c->report, "text_ids", equal, equal ? "%d equal" : "%d of %d equal from the start (%d here)", first, expected,
-                 prompt->tokens);
+    report_equal(c->report, "text_ids", equal, equal ? "%d equal" : "%d of %d equal from the start (%d here)", first,
+                 expected, prompt->tokens);
     free(ids);
 }
 
@@ -74,8 +75,8 @@ static void check_splits(const struct check *c)
 
 /* Compare recorded positions [3, 1, rows] with the prompt's tokens from `start` on; tokens
  * of `left_out` are skipped. */
-static void compare_positions(const struct check *c, const struct tensor_view *tensor, int32_t *const positions[3], int start,
-                              int left_out)
+static void compare_positions(const struct check *c, const struct tensor_view *tensor, int32_t *const positions[3],
+                              int start, int left_out)
 {
     const struct prompt *prompt = c->plan.prompt;
     const int rows = (int)(tensor_elements(tensor) / 3);
@@ -105,8 +106,8 @@ static void check_positions(const struct check *c)
         if (prompt->splits[i].modality == MODALITY_CAPTION)
             continue;
         if ((tensor = golden_own(c->golden, "prefill.uncond.%d.pos", uncond++)))
-            compare_positions(c, tensor, consistent ? prompt->uncond_positions : prompt->positions, prompt->splits[i].start,
-                              NOTHING);
+            compare_positions(c, tensor, consistent ? prompt->uncond_positions : prompt->positions,
+                              prompt->splits[i].start, NOTHING);
     }
     if (prompt->prefix_splits == prompt->split_count)
         return;

@@ -39,8 +39,8 @@ static void check_pixels(const struct check *c, const struct tensor_view *tensor
     for (int i = 0; i < frames; i++) {
         int from = plan->frame_indices[i < plan->source_frames ? i : plan->source_frames - 1];
         struct error error;
-        if (picture_prepare(source->pixels + (size_t)from * (size_t)source->height * (size_t)source->width * 3, source->height,
-                            source->width, plan->resolution, use, prepared, &error)) {
+        if (picture_prepare(source->pixels + (size_t)from * (size_t)source->height * (size_t)source->width * 3,
+                            source->height, source->width, plan->resolution, use, prepared, &error)) {
             report_failure(c->report, tensor->name, "%s", error.text);
             break;
         }
@@ -87,7 +87,8 @@ static void check_vit(const struct check *c, const struct tensor_view *pixels, c
 }
 
 /* Encode the recorded pixels; `mean` and `log_variance` [channels, cells] as they are recorded. */
-static int encode(const struct check *c, const struct tensor_view *pixels, float *mean, float *log_variance, struct error *error)
+static int encode(const struct check *c, const struct tensor_view *pixels, float *mean, float *log_variance,
+                  struct error *error)
 {
     const int frames = (int)pixels->shape[1], height = (int)pixels->shape[2], width = (int)pixels->shape[3];
     const int latent_frames = vae_latent_frames(frames), channels = vae_latent_channels(c->model->vae);
@@ -100,13 +101,15 @@ static int encode(const struct check *c, const struct tensor_view *pixels, float
     for (size_t i = 0; i < n; i++)
         input[i] = ((float)bytes[i] / 255.0f - 0.5f) / 0.5f;
     struct vae_pass *pass = NULL;
-    int code = vae_encode_begin(&pass, c->model->vae, latent_frames, height / VAE_SPATIAL_STRIDE, width / VAE_SPATIAL_STRIDE, error);
+    int code = vae_encode_begin(&pass, c->model->vae, latent_frames, height / VAE_SPATIAL_STRIDE,
+                                width / VAE_SPATIAL_STRIDE, error);
     for (int frame = 0; !code && frame < latent_frames; frame++) {
         int first = frame == 0 ? 0 : vae_frames(frame), count = frame == 0 ? 1 : VAE_TEMPORAL_STRIDE;
         float *v = m + cells * (size_t)channels;
         code = vae_encode_frames(pass, input + (size_t)first * frame_values, count, m, v, error);
         for (size_t i = 0; !code && i < cells * (size_t)channels; i++) {
-            size_t to = i % (size_t)channels * cells * (size_t)latent_frames + (size_t)frame * cells + i / (size_t)channels;
+            size_t to =
+                i % (size_t)channels * cells * (size_t)latent_frames + (size_t)frame * cells + i / (size_t)channels;
             mean[to] = m[i];
             log_variance[to] = v[i];
         }
@@ -130,7 +133,8 @@ static void check_encode_job(const struct check *c, const struct tensor_view *pi
     lance_request_init(&request, LANCE_ENCODE);
     request.source = &source;
     struct lance_job *job = check_run(c, &request, &result, &error);
-    const size_t channels = (size_t)vae_latent_channels(c->model->vae), n = (size_t)tensor_elements(mu), cells = n / channels;
+    const size_t channels = (size_t)vae_latent_channels(c->model->vae), n = (size_t)tensor_elements(mu),
+                 cells = n / channels;
     if (!rows)
         abort();
     if (!job) {
@@ -157,8 +161,10 @@ static void check_encode_job(const struct check *c, const struct tensor_view *pi
 
 static void check_encoder(const struct check *c, const struct tensor_view *pixels)
 {
-    const struct tensor_view *mu = golden_own(c->golden, "vae_enc.0.mu"), *log_var = golden_own(c->golden, "vae_enc.0.log_var"),
-                             *latent = golden_own(c->golden, "vae_enc.0.latent"), *eps = golden_own(c->golden, "vae_enc.0.eps");
+    const struct tensor_view *mu = golden_own(c->golden, "vae_enc.0.mu"),
+                             *log_var = golden_own(c->golden, "vae_enc.0.log_var"),
+                             *latent = golden_own(c->golden, "vae_enc.0.latent"),
+                             *eps = golden_own(c->golden, "vae_enc.0.eps");
     if (!mu || !log_var)
         return;
     const size_t n = (size_t)tensor_elements(mu);

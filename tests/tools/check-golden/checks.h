@@ -34,7 +34,8 @@ struct lance_job *check_run(const struct check *check, const struct lance_reques
 
 /* Compare n values with a recorded tensor by relative error; the bound is adjusted to the case's mode.
  * Reports under the tensor's name. */
-void check_tensor(const struct check *check, const struct tensor_view *tensor, const float *values, size_t n, double bound);
+void check_tensor(const struct check *check, const struct tensor_view *tensor, const float *values, size_t n,
+                  double bound);
 
 enum { STAGE_NAME = 64 };
 #define SINGLE_STAGE_BOUND 1e-4

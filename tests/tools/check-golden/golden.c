@@ -10,7 +10,10 @@
 
 #include "daemon/engine/model/checkpoint/model_file.h"
 
-static const cJSON *member(const cJSON *object, const char *name) { return cJSON_GetObjectItemCaseSensitive(object, name); }
+static const cJSON *member(const cJSON *object, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(object, name);
+}
 
 static double number(const cJSON *object, const char *name, double missing)
 {
@@ -83,7 +86,9 @@ static int read_request(struct golden *g, const char *inputs, struct error *erro
     for (int i = 0; i < 2 && cJSON_GetArraySize(interval) == 2; i++)
         r->guidance_interval[i] = cJSON_GetArrayItem(interval, i)->valuedouble;
     const char *renorm = string(args, "renorm");
-    r->guidance_renorm = !strcmp(renorm, "global") ? RENORM_GLOBAL : !strcmp(renorm, "channel") ? RENORM_CHANNEL : RENORM_NONE;
+    r->guidance_renorm = !strcmp(renorm, "global")    ? RENORM_GLOBAL
+                         : !strcmp(renorm, "channel") ? RENORM_CHANNEL
+                                                      : RENORM_NONE;
     r->guidance_renorm_min = number(args, "renorm_min", 0);
     r->seed = (uint64_t)number(args, "seed", 42);
     r->resolution = *string(args, "resolution") ? string(args, "resolution") : NULL;

@@ -88,7 +88,8 @@ int main(int argc, char **argv)
             dir = NULL, i = argc;
     }
     if (!dir) {
-        fprintf(stderr, "usage: check-golden DIR [--only TEXT] [--quiet] [--backend auto|cpu|cuda] [--isa NAME] [--precision float32|bf16|auto]\n");
+        fprintf(stderr, "usage: check-golden DIR [--only TEXT] [--quiet] [--backend auto|cpu|cuda] [--isa NAME] "
+                        "[--precision float32|bf16|auto]\n");
         return 2;
     }
     char cases[600];

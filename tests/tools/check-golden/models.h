@@ -16,7 +16,8 @@ struct models {
     bool rounded;
 };
 
-int models_open(struct models *models, const char *golden_dir, const struct backend_options *backend, struct error *error);
+int models_open(struct models *models, const char *golden_dir, const struct backend_options *backend,
+                struct error *error);
 /* The model of a case; it stays open until another is asked for. */
 int models_for(struct models *models, const struct golden *golden, struct lance_model **model, struct error *error);
 void models_close(struct models *models);

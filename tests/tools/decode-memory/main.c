@@ -63,8 +63,10 @@ static struct lance_model *open_model(const char *folder, struct kernels **kerne
 
 static void decode(struct vae *vae, int frames, int height, int width)
 {
-    const int latent_frames = vae_latent_frames(frames), rows = height / VAE_SPATIAL_STRIDE, columns = width / VAE_SPATIAL_STRIDE;
-    const size_t cells = (size_t)rows * (size_t)columns * (size_t)vae_latent_channels(vae), picture = (size_t)height * (size_t)width * 3;
+    const int latent_frames = vae_latent_frames(frames), rows = height / VAE_SPATIAL_STRIDE,
+              columns = width / VAE_SPATIAL_STRIDE;
+    const size_t cells = (size_t)rows * (size_t)columns * (size_t)vae_latent_channels(vae),
+                 picture = (size_t)height * (size_t)width * 3;
     float *latent = malloc(cells * sizeof *latent), *pixels = malloc(VAE_TEMPORAL_STRIDE * picture * sizeof *pixels);
     struct vae_pass *pass;
     struct error error;
@@ -123,8 +125,8 @@ static struct measure measure(const char *folder, int frames, int height, int wi
         run_job(model, &r);
     } else {
         struct vae_cost cost;
-        if (vae_decode_cost(model->vae, vae_latent_frames(frames), height / VAE_SPATIAL_STRIDE, width / VAE_SPATIAL_STRIDE, &cost,
-                            &error))
+        if (vae_decode_cost(model->vae, vae_latent_frames(frames), height / VAE_SPATIAL_STRIDE,
+                            width / VAE_SPATIAL_STRIDE, &cost, &error))
             fail(error.text);
         m.predicted = cost.device_bytes + cost.host_bytes +
                       (uint64_t)VAE_TEMPORAL_STRIDE * (uint64_t)height * (uint64_t)width * 3 * sizeof(float);
@@ -161,13 +163,15 @@ int main(int argc, char **argv)
     static const int usual[] = {9, 121};
     const int height = argc > 3 ? atoi(argv[2]) : 192, width = argc > 3 ? atoi(argv[3]) : 192;
     const int counts = argc > 4 ? argc - 4 : 2;
-    if (argc < 2 || argc == 3 || height < 32 || width < 32 || height % VAE_SPATIAL_STRIDE || width % VAE_SPATIAL_STRIDE) {
+    if (argc < 2 || argc == 3 || height < 32 || width < 32 || height % VAE_SPATIAL_STRIDE ||
+        width % VAE_SPATIAL_STRIDE) {
         fprintf(stderr, "usage: decode-memory MODEL [HEIGHT WIDTH [FRAMES...]]; sides are multiples of %d from 32\n",
                 VAE_SPATIAL_STRIDE);
         return 2;
     }
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    printf("%d x %d\n\n| what | frames | peak resident | beside the model | predicted | off by |\n| --- | ---: | ---: | ---: | ---: | ---: |\n",
+    printf("%d x %d\n\n| what | frames | peak resident | beside the model | predicted | off by |\n| --- | ---: | ---: "
+           "| ---: | ---: | ---: |\n",
            height, width);
     for (int whole_job = 0; whole_job < 2; whole_job++)
         for (int i = 0; i < counts; i++)

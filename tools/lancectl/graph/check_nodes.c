@@ -41,27 +41,30 @@ static void read_link(struct checking *checking, struct graph_node *node, int in
     const double output = cJSON_GetArrayItem(item, 1)->valuedouble;
     if (!cJSON_IsString(source)) {
         char *text = json_print(source);
-        problem(checking->problems, "node %s (%s): %s is linked to node %.60s, which is no text, as ids of nodes are: \"%.60s\"", node->id,
+        problem(checking->problems,
+                "node %s (%s): %s is linked to node %.60s, which is no text, as ids of nodes are: \"%.60s\"", node->id,
                 node->title, input->name, text ? text : "?", cJSON_IsNumber(source) && text ? text : "1");
         cJSON_free(text);
         return;
     }
     const struct place key = {.id = source->valuestring};
-    const struct place *found = bsearch(&key, checking->places, (size_t)checking->graph->count, sizeof key, compare_places);
+    const struct place *found =
+        bsearch(&key, checking->places, (size_t)checking->graph->count, sizeof key, compare_places);
     if (!found) {
-        problem(checking->problems, "node %s (%s): %s is linked to node \"%.60s\", which is not there", node->id, node->title, input->name, key.id);
+        problem(checking->problems, "node %s (%s): %s is linked to node \"%.60s\", which is not there", node->id,
+                node->title, input->name, key.id);
         return;
     }
     const struct graph_node *from = &checking->graph->nodes[found->node];
     if (!(output >= 0 && output < from->kind->outputs && output == floor(output))) {
-        problem(checking->problems, "node %s (%s): %s is linked to output %g of node %s, but lancectl knows %d of %s", node->id, node->title, input->name,
-                output, from->id, from->kind->outputs, from->kind->id);
+        problem(checking->problems, "node %s (%s): %s is linked to output %g of node %s, but lancectl knows %d of %s",
+                node->id, node->title, input->name, output, from->id, from->kind->outputs, from->kind->id);
         return;
     }
     const char *type = from->kind->output[(int)output].type;
     if (!node_types_fit(type, input->type) && !node_types_fit(input->type, type))
-        problem(checking->problems, "node %s (%s): %s has to be %s, and node %s gives %s", node->id, node->title, input->name, input->type, from->id,
-                type);
+        problem(checking->problems, "node %s (%s): %s has to be %s, and node %s gives %s", node->id, node->title,
+                input->name, input->type, from->id, type);
     node->input[index] = (struct graph_input){.is_linked = true, .node = found->node, .output = (int)output};
 }
 
@@ -89,7 +92,8 @@ static void check_saved_name(struct checking *checking, const struct graph_node 
     const struct node_input *input = &node->kind->input[index];
     const struct value *value = node->input[index].value;
     const char *becomes = json_text(input->entry, "becomes");
-    const bool saves = becomes && !strcmp(becomes, "name") && node->kind->does && !strcmp(node->kind->does, "save_file");
+    const bool saves =
+        becomes && !strcmp(becomes, "name") && node->kind->does && !strcmp(node->kind->does, "save_file");
     if (!value || (!saves && !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(input->entry, "names_files"))))
         return;
     if (save_name_check(value->text, checking->graph, &error))
@@ -99,7 +103,8 @@ static void check_saved_name(struct checking *checking, const struct graph_node 
 static int read_input(struct checking *checking, struct graph_node *node, int index, struct error *error)
 {
     const struct node_input *input = &node->kind->input[index];
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(node->entry, "inputs"), input->name);
+    const cJSON *item =
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(node->entry, "inputs"), input->name);
     const bool is_absent = !item || (cJSON_IsNull(item) && input->is_optional);
     if (is_absent)
         item = input->is_optional ? cJSON_GetObjectItemCaseSensitive(input->entry, "default") : NULL;
@@ -135,15 +140,18 @@ static void check_own_size(struct checking *checking, const struct graph_node *n
     if (given < 2)
         return;
     if ((sides[0] == 0) != (sides[1] == 0))
-        problem(checking->problems, "node %s (%s): give both width and height or neither (0): they are %g and %g", node->id, node->title, sides[0],
-                sides[1]);
+        problem(checking->problems, "node %s (%s): give both width and height or neither (0): they are %g and %g",
+                node->id, node->title, sides[0], sides[1]);
     for (int i = 0; i < 2; i++)
         if (sides[i] != 0 && (fmod(sides[i], 16) != 0 || sides[i] < 32))
-            problem(checking->problems, "node %s (%s): width and height must be multiples of 16 from 32 to 1024 (0: as the resolution says), one is %g",
+            problem(checking->problems,
+                    "node %s (%s): width and height must be multiples of 16 from 32 to 1024 (0: as the resolution "
+                    "says), one is %g",
                     node->id, node->title, sides[i]);
 }
 
-int check_nodes(struct graph *graph, const struct graph_folders *folders, struct problems *problems, struct error *error)
+int check_nodes(struct graph *graph, const struct graph_folders *folders, struct problems *problems,
+                struct error *error)
 {
     struct place *places = calloc((size_t)graph->count, sizeof *places);
     if (!places)

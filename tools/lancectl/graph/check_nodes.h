@@ -6,6 +6,7 @@
 #include "tools/lancectl/graph/problems.h"
 
 /* Fill in the inputs of all nodes, whose kinds are known. Every problem is told. ERROR_NO_MEMORY. */
-int check_nodes(struct graph *graph, const struct graph_folders *folders, struct problems *problems, struct error *error);
+int check_nodes(struct graph *graph, const struct graph_folders *folders, struct problems *problems,
+                struct error *error);
 
 #endif

@@ -31,7 +31,9 @@ static char *words_of(const struct graph_node *node)
         fputs("a job of the daemon", out);
     for (int i = 0; i < node->kind->inputs; i++) {
         const struct node_input *input = &node->kind->input[i];
-        const char *verb = json_text(input->entry, "file") ? "reads" : cJSON_GetObjectItemCaseSensitive(input->entry, "names_files") ? "writes" : NULL;
+        const char *verb = json_text(input->entry, "file")                                 ? "reads"
+                           : cJSON_GetObjectItemCaseSensitive(input->entry, "names_files") ? "writes"
+                                                                                           : NULL;
         if (!verb || !node->input[i].value || !(text = value_print(node->input[i].value)))
             continue;
         fprintf(out, "%s %s", verb, text);
@@ -51,7 +53,8 @@ static void print_plan(const struct graph *graph, bool is_json)
         const struct graph_node *node = &graph->nodes[graph->order[i]];
         char *words = words_of(node);
         if (!is_json)
-            say(stdout, "%s %s (%s)%s%s\n", node->id, node->title, node->kind->id, words && *words ? ": " : "", words ? words : "");
+            say(stdout, "%s %s (%s)%s%s\n", node->id, node->title, node->kind->id, words && *words ? ": " : "",
+                words ? words : "");
         cJSON *entry = json_object();
         json_add_text(entry, "id", node->id);
         json_add_text(entry, "title", node->title);

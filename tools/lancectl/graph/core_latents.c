@@ -16,7 +16,8 @@ int empty_latent(struct work *work, struct error *error)
     struct value *value = value_new(VALUE_LATENT);
     if (value) {
         const int frames = is_video ? vae_latent_frames((int)work_number(work, "length")) : 1;
-        value->latent = (struct latent){.shape = {(int)work_number(work, "batch_size"), channels, frames, (int)work_number(work, "height") / PIXELS_PER_CELL,
+        value->latent = (struct latent){.shape = {(int)work_number(work, "batch_size"), channels, frames,
+                                                  (int)work_number(work, "height") / PIXELS_PER_CELL,
                                                   (int)work_number(work, "width") / PIXELS_PER_CELL},
                                         .is_flat = !is_video,
                                         .pixels_per_cell = PIXELS_PER_CELL};

@@ -27,18 +27,21 @@ int load_image(struct work *work, struct error *error)
     struct loaded_frames frames = {0};
     int code = input_file_find(&path, work_text(work, "image"), &work->context->folders, error);
     if (!code && animation_is_webp(path) && animation_pictures(path) > 1)
-        code = error_set(error, ERROR_BAD_FILE, "%s: is a WebP that moves; LoadImage of lancectl takes still ones", path);
+        code =
+            error_set(error, ERROR_BAD_FILE, "%s: is a WebP that moves; LoadImage of lancectl takes still ones", path);
     if (!code)
         code = loaded_frames_read(&frames, path, LOADED_FRAMES_MOST_BYTES, error);
     free(path);
     struct value *image = code ? NULL : value_new(VALUE_IMAGE), *mask = code ? NULL : value_new(VALUE_MASK);
     if (image && mask) {
-        image->pictures = (struct pictures){frames.count, frames.height, frames.width, frames.bytes, frames.floats, NULL};
+        image->pictures =
+            (struct pictures){frames.count, frames.height, frames.width, frames.bytes, frames.floats, NULL};
         const bool is_seen_through = frames.alpha != NULL;
         mask->pictures.count = frames.count;
         mask->pictures.height = is_seen_through ? frames.height : MASK_SIDE;
         mask->pictures.width = is_seen_through ? frames.width : MASK_SIDE;
-        mask->pictures.floats = mask_of(&frames, (size_t)frames.count * (size_t)mask->pictures.height * (size_t)mask->pictures.width);
+        mask->pictures.floats =
+            mask_of(&frames, (size_t)frames.count * (size_t)mask->pictures.height * (size_t)mask->pictures.width);
         frames.bytes = NULL;
         frames.floats = NULL;
         if (!mask->pictures.floats)
@@ -89,7 +92,8 @@ int load_latent(struct work *work, struct error *error)
         code = latents_take(&value->latent, &file.tensors[0], NULL, error);
     if (!code) {
         value->latent.is_flat = safetensors_find(file.file, "latent_tensor")->dimensions == 4;
-        const size_t values = safetensors_find(file.file, "latent_format_version_0") ? 0 : latent_values(&value->latent);
+        const size_t values =
+            safetensors_find(file.file, "latent_format_version_0") ? 0 : latent_values(&value->latent);
         for (size_t i = 0; i < values; i++)
             value->latent.samples[i] *= (float)old_scale;
     }

@@ -96,8 +96,8 @@ static int paste(struct pictures *grid, const struct pictures *picture, int top,
     uint8_t *owned;
     int code = pictures_bytes(&bytes, &owned, picture, 0, 1, false, error);
     for (int y = 0; !code && y < picture->height; y++)
-        memcpy(grid->bytes + 3 * ((size_t)(top + y) * (size_t)grid->width + (size_t)left), bytes + 3 * (size_t)y * (size_t)picture->width,
-               3 * (size_t)picture->width);
+        memcpy(grid->bytes + 3 * ((size_t)(top + y) * (size_t)grid->width + (size_t)left),
+               bytes + 3 * (size_t)y * (size_t)picture->width, 3 * (size_t)picture->width);
     free(owned);
     return code;
 }
@@ -105,22 +105,28 @@ static int paste(struct pictures *grid, const struct pictures *picture, int top,
 int image_grid(struct work *work, struct error *error)
 {
     const struct list *images = &work->input[0];
-    const int columns = (int)work_number(work, "columns"), width = (int)work_number(work, "cell_width"), height = (int)work_number(work, "cell_height");
+    const int columns = (int)work_number(work, "columns"), width = (int)work_number(work, "cell_width"),
+              height = (int)work_number(work, "cell_height");
     const int padding = (int)work_number(work, "padding"), rows = (images->count + columns - 1) / columns;
     for (int i = 0; i < images->count; i++) {
         const struct pictures *one = &images->items[i]->pictures;
         if (one->count != 1 || one->height != height || one->width != width)
-            return error_set(error, ERROR_BAD_REQUEST, "takes single pictures of the cells' size, %d x %d, and was given %d of %d x %d: ComfyUI would resize them, "
-                             "lancectl does not", width, height, one->count, one->width, one->height);
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "takes single pictures of the cells' size, %d x %d, and was given %d of %d x %d: ComfyUI "
+                             "would resize them, "
+                             "lancectl does not",
+                             width, height, one->count, one->width, one->height);
     }
     int code;
     struct value *image = new_image(&code, error);
     if (!code)
-        code = pictures_open(&image->pictures, 1, rows * height + (rows - 1) * padding, columns * width + (columns - 1) * padding, false, error);
+        code = pictures_open(&image->pictures, 1, rows * height + (rows - 1) * padding,
+                             columns * width + (columns - 1) * padding, false, error);
     if (!code)
         memset(image->pictures.bytes, 0, 3 * (size_t)image->pictures.height * (size_t)image->pictures.width);
     for (int i = 0; !code && i < images->count; i++)
-        code = paste(&image->pictures, &images->items[i]->pictures, i / columns * (height + padding), i % columns * (width + padding), error);
+        code = paste(&image->pictures, &images->items[i]->pictures, i / columns * (height + padding),
+                     i % columns * (width + padding), error);
     return give_image(work, image, code, error);
 }
 
@@ -128,7 +134,8 @@ int create_video(struct work *work, struct error *error)
 {
     const struct pictures *images = &work_value(work, "images")->pictures;
     struct value *video = value_new(VALUE_VIDEO), *sound = work_value(work, "audio");
-    int code = video ? pictures_part(&video->pictures, images, 0, images->count, error) : error_set(error, ERROR_NO_MEMORY, "no memory for a video");
+    int code = video ? pictures_part(&video->pictures, images, 0, images->count, error)
+                     : error_set(error, ERROR_NO_MEMORY, "no memory for a video");
     if (code) {
         value_release(video);
         return code;

@@ -11,16 +11,19 @@
 #include "tools/media/video_file.h"
 
 /* Write one picture under a path, which is freed, and tell. */
-static int write_picture(struct work *work, char *path, const struct pictures *pictures, int index, bool rounds, struct error *error)
+static int write_picture(struct work *work, char *path, const struct pictures *pictures, int index, bool rounds,
+                         struct error *error)
 {
     const uint8_t *bytes;
     uint8_t *owned = NULL;
-    int code = path ? pictures_bytes(&bytes, &owned, pictures, index, 1, rounds, error) : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
+    int code = path ? pictures_bytes(&bytes, &owned, pictures, index, 1, rounds, error)
+                    : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
     if (!code) {
         const struct picture_text texts[] = {{"prompt", work->context->prompt_text},
                                              {"workflow", work->context->workflow_text},
                                              {PICTURE_RECEIPT, pictures_receipt(pictures, index)}};
-        code = picture_write_texts(path, bytes, pictures->width, pictures->height, texts, sizeof texts / sizeof *texts, error);
+        code = picture_write_texts(path, bytes, pictures->width, pictures->height, texts, sizeof texts / sizeof *texts,
+                                   error);
     }
     if (!code)
         report_file(work->context->report, work->node, path);
@@ -34,7 +37,8 @@ static int save_pictures(struct work *work, const char *prefix, struct error *er
     struct value *images = work_value(work, "images");
     const struct pictures *pictures = &images->pictures;
     struct save_name name;
-    int code = save_name_open(&name, prefix, work->context->graph, work->context->folders.output, pictures->width, pictures->height, error);
+    int code = save_name_open(&name, prefix, work->context->graph, work->context->folders.output, pictures->width,
+                              pictures->height, error);
     for (int i = 0; !code && i < pictures->count; i++)
         code = write_picture(work, save_name_path(&name, i, ".png"), pictures, i, false, error);
     save_name_close(&name);
@@ -62,10 +66,13 @@ static void size_of(const struct value *video, int *width, int *height)
 }
 
 /* Encode the frames, or copy a file's; with the sound, as it is there. */
-static int encode_video(const struct value *video, const char *path, const struct context *context, bool *left_out, struct error *error)
+static int encode_video(const struct value *video, const char *path, const struct context *context, bool *left_out,
+                        struct error *error)
 {
     const struct pictures *pictures = &video->pictures;
-    const struct video_extras extras = {.prompt = context->prompt_text, .workflow = context->workflow_text, .receipt = pictures_receipt(pictures, 0),
+    const struct video_extras extras = {.prompt = context->prompt_text,
+                                        .workflow = context->workflow_text,
+                                        .receipt = pictures_receipt(pictures, 0),
                                         .sound = video->sound ? video->sound->text : NULL};
     if (video->text)
         return video_copy(path, video->text, &extras, left_out, error);
@@ -73,7 +80,8 @@ static int encode_video(const struct value *video, const char *path, const struc
     uint8_t *owned;
     int code = pictures_bytes(&bytes, &owned, pictures, 0, pictures->count, false, error);
     if (!code)
-        code = video_write_extras(path, bytes, pictures->count, pictures->height, pictures->width, video->number, &extras, left_out, error);
+        code = video_write_extras(path, bytes, pictures->count, pictures->height, pictures->width, video->number,
+                                  &extras, left_out, error);
     free(owned);
     return code;
 }
@@ -89,7 +97,8 @@ static int write_video(struct work *work, const struct value *video, const char 
         return code;
     char *path = save_name_path(&name, 0, ".mp4");
     save_name_close(&name);
-    code = path ? encode_video(video, path, work->context, &left_out, error) : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
+    code = path ? encode_video(video, path, work->context, &left_out, error)
+                : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
     if (left_out)
         say(stderr, "%s: without the sound, which is of a kind that mp4 does not hold\n", path);
     if (!code)
@@ -114,7 +123,8 @@ int save_file(struct work *work, struct error *error)
     if (what->kind == VALUE_VIDEO)
         return write_video(work, what, work_text(work, "filename_prefix"), error);
     struct save_name name;
-    int code = save_name_open(&name, work_text(work, "filename_prefix"), work->context->graph, work->context->folders.output, 0, 0, error);
+    int code = save_name_open(&name, work_text(work, "filename_prefix"), work->context->graph,
+                              work->context->folders.output, 0, 0, error);
     if (code)
         return code;
     char *path = save_name_path(&name, 0, ".png");
@@ -129,13 +139,16 @@ int save_file(struct work *work, struct error *error)
 
 /* ---- Latents ---- */
 
-static int write_latent(const char *path, const struct latent *latent, const struct context *context, struct error *error)
+static int write_latent(const char *path, const struct latent *latent, const struct context *context,
+                        struct error *error)
 {
     const size_t values = latent_values(latent);
     float *zeros = latent->samples ? NULL : calloc(values + 1, sizeof *zeros);
     if (!latent->samples && !zeros)
         return error_set(error, ERROR_NO_MEMORY, "no memory for latents");
-    struct tensor_view tensor = {.name = "latent_tensor", .dtype = DTYPE_F32, .data = latent->samples ? latent->samples : zeros,
+    struct tensor_view tensor = {.name = "latent_tensor",
+                                 .dtype = DTYPE_F32,
+                                 .data = latent->samples ? latent->samples : zeros,
                                  .bytes = values * sizeof *zeros};
     for (int i = 0; i < LATENT_DIMENSIONS; i++)
         if (!(latent->is_flat && i == 2))
@@ -158,12 +171,14 @@ int save_latent(struct work *work, struct error *error)
 {
     struct value *samples = work_value(work, "samples");
     struct save_name name;
-    int code = save_name_open(&name, work_text(work, "filename_prefix"), work->context->graph, work->context->folders.output, 0, 0, error);
+    int code = save_name_open(&name, work_text(work, "filename_prefix"), work->context->graph,
+                              work->context->folders.output, 0, 0, error);
     if (code)
         return code;
     char *path = save_name_path(&name, 0, ".latent");
     save_name_close(&name);
-    code = path ? write_latent(path, &samples->latent, work->context, error) : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
+    code = path ? write_latent(path, &samples->latent, work->context, error)
+                : error_set(error, ERROR_NO_MEMORY, "no memory for a file name");
     if (!code)
         report_file(work->context->report, work->node, path);
     free(path);

@@ -23,7 +23,8 @@ static struct box cropped_box(int height, int width, int to_height, int to_width
 {
     const double ratio = (double)to_width / to_height, source_ratio = (double)width / height;
     const double rounded_ratio = expf(logf((float)ratio));
-    int tall = (int)rint(sqrt((double)height * width / rounded_ratio)), wide = (int)rint(sqrt((double)height * width * rounded_ratio));
+    int tall = (int)rint(sqrt((double)height * width / rounded_ratio)),
+        wide = (int)rint(sqrt((double)height * width * rounded_ratio));
     if (!(0 < tall && tall <= height && 0 < wide && wide <= width)) {
         tall = height;
         wide = width;
@@ -37,12 +38,14 @@ static struct box cropped_box(int height, int width, int to_height, int to_width
 
 /* Resize `lines` lines of `size` values to `to_size`, as Pillow's BILINEAR does for floats. Values are `stride`
  * apart, lines `line_stride`. */
-static void resize_lines(const float *in, int lines, int line_stride, int stride, int size, float *out, int out_line_stride, int out_stride, int to_size)
+static void resize_lines(const float *in, int lines, int line_stride, int stride, int size, float *out,
+                         int out_line_stride, int out_stride, int to_size)
 {
     const double scale = (double)size / to_size, filter_scale = fmax(scale, 1), narrower = 1.0 / filter_scale;
     for (int x = 0; x < to_size; x++) {
         const double centre = (x + 0.5) * scale;
-        const int first = (int)fmax(centre - filter_scale + 0.5, 0), last = (int)fmin(centre + filter_scale + 0.5, size);
+        const int first = (int)fmax(centre - filter_scale + 0.5, 0),
+                  last = (int)fmin(centre + filter_scale + 0.5, size);
         double sum = 0;
         for (int i = first; i < last; i++)
             sum += fmax(1 - fabs((i - centre + 0.5) * narrower), 0);
@@ -58,11 +61,13 @@ static void resize_lines(const float *in, int lines, int line_stride, int stride
 /* A part of a mask whose lines are `stride` long, at another size, in 0..1; malloc'ed. NULL: out of memory. */
 static float *resized_mask(const float *mask, int stride, int height, int width, int to_height, int to_width)
 {
-    float *wide = malloc((size_t)height * (size_t)to_width * sizeof *wide), *made = malloc((size_t)to_height * (size_t)to_width * sizeof *made);
+    float *wide = malloc((size_t)height * (size_t)to_width * sizeof *wide),
+          *made = malloc((size_t)to_height * (size_t)to_width * sizeof *made);
     if (wide && made) {
         if (width == to_width)
             for (int y = 0; y < height; y++)
-                memcpy(wide + (size_t)y * (size_t)width, mask + (size_t)y * (size_t)stride, (size_t)width * sizeof *wide);
+                memcpy(wide + (size_t)y * (size_t)width, mask + (size_t)y * (size_t)stride,
+                       (size_t)width * sizeof *wide);
         else
             resize_lines(mask, height, stride, 1, width, wide, to_width, 1, to_width);
         if (height == to_height)
@@ -87,8 +92,8 @@ static int check_mask(const float *mask, size_t values, struct error *error)
     return 0;
 }
 
-int edit_by_mask_open(struct edit_by_mask *out, const uint8_t *picture, int picture_height, int picture_width, const float *mask, int mask_height,
-                      int mask_width, int height, int width, struct error *error)
+int edit_by_mask_open(struct edit_by_mask *out, const uint8_t *picture, int picture_height, int picture_width,
+                      const float *mask, int mask_height, int mask_width, int height, int width, struct error *error)
 {
     *out = (struct edit_by_mask){.height = height, .width = width, .is_empty = true, .edit = -1};
     int code = check_mask(mask, (size_t)mask_height * (size_t)mask_width, error);
@@ -99,7 +104,8 @@ int edit_by_mask_open(struct edit_by_mask *out, const uint8_t *picture, int pict
     float *whole = resized_mask(mask, mask_width, mask_height, mask_width, picture_height, picture_width);
     out->kept = malloc(3 * (size_t)height * (size_t)width);
     if (whole)
-        out->change = resized_mask(whole + (size_t)box.top * (size_t)picture_width + box.left, picture_width, box.height, box.width, height, width);
+        out->change = resized_mask(whole + (size_t)box.top * (size_t)picture_width + box.left, picture_width,
+                                   box.height, box.width, height, width);
     free(whole);
     if (!out->kept || !out->change)
         return error_set(error, ERROR_NO_MEMORY, "no memory for a mask of %d x %d pixels", width, height);

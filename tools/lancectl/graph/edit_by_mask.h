@@ -22,8 +22,8 @@ struct edit_by_mask {
 
 /* Fit a picture [picture_height, picture_width, 3] and a mask of any size to height x width, multiples of 16.
  * Errors: ERROR_BAD_REQUEST for a mask with values that are no numbers, ERROR_NO_MEMORY. */
-int edit_by_mask_open(struct edit_by_mask *out, const uint8_t *picture, int picture_height, int picture_width, const float *mask, int mask_height,
-                      int mask_width, int height, int width, struct error *error);
+int edit_by_mask_open(struct edit_by_mask *out, const uint8_t *picture, int picture_height, int picture_width,
+                      const float *mask, int mask_height, int mask_width, int height, int width, struct error *error);
 void edits_by_mask_close(struct edit_by_mask *edits, int count); /* NULL is allowed */
 
 /* f32 [height / 16, width / 16]: 1 where something is painted. malloc'ed; NULL: out of memory. */

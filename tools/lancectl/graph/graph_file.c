@@ -73,7 +73,8 @@ static int parse(cJSON **out, const char *path, struct error *error)
     size_t bytes;
     char *text = NULL;
     if (file.bytes > limits.bytes)
-        code = error_set(error, ERROR_TOO_LARGE, "%s: %zu bytes; a graph of at most %zu is accepted", path, (size_t)file.bytes, limits.bytes);
+        code = error_set(error, ERROR_TOO_LARGE, "%s: %zu bytes; a graph of at most %zu is accepted", path,
+                         (size_t)file.bytes, limits.bytes);
     else if (!(text = quote_large_numbers((const char *)file.data, file.bytes, &bytes)))
         code = error_set(error, ERROR_NO_MEMORY, "%s: no memory", path);
     mapped_file_close(&file);
@@ -99,14 +100,19 @@ static bool is_node(const cJSON *entry)
 static int check_form(const cJSON *nodes, const char *path, struct error *error)
 {
     if (is_drawn_form(nodes))
-        return error_set(error, ERROR_BAD_FILE, "%s: is a workflow as ComfyUI saves it to be drawn; lancectl takes the API form: in ComfyUI, open it "
-                         "and choose Workflow > Export (API), or File > Export (API)", path);
+        return error_set(
+            error, ERROR_BAD_FILE,
+            "%s: is a workflow as ComfyUI saves it to be drawn; lancectl takes the API form: in ComfyUI, open it "
+            "and choose Workflow > Export (API), or File > Export (API)",
+            path);
     if (!cJSON_IsObject(nodes) || !nodes->child)
-        return error_set(error, ERROR_BAD_FILE, "%s: is no graph in ComfyUI's API form, which is an object of nodes", path);
+        return error_set(error, ERROR_BAD_FILE, "%s: is no graph in ComfyUI's API form, which is an object of nodes",
+                         path);
     const cJSON *entry;
     cJSON_ArrayForEach(entry, nodes) {
         if (!is_node(entry))
-            return error_set(error, ERROR_BAD_FILE, "%s: is no graph in ComfyUI's API form: \"%.60s\" has no class_type", path, entry->string);
+            return error_set(error, ERROR_BAD_FILE,
+                             "%s: is no graph in ComfyUI's API form: \"%.60s\" has no class_type", path, entry->string);
         const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(entry, "inputs");
         if (inputs && !cJSON_IsObject(inputs))
             return error_set(error, ERROR_BAD_FILE, "%s: the inputs of node %.60s are no object", path, entry->string);
@@ -123,7 +129,8 @@ int graph_file_read(struct graph_file *out, const char *path, struct error *erro
         return code;
     cJSON *prompt = cJSON_GetObjectItemCaseSensitive(root, "prompt");
     if (cJSON_IsObject(prompt) && !is_node(prompt)) {
-        cJSON *extra = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "extra_data"), "extra_pnginfo");
+        cJSON *extra =
+            cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(root, "extra_data"), "extra_pnginfo");
         out->workflow = cJSON_DetachItemFromObjectCaseSensitive(extra, "workflow");
         out->nodes = cJSON_DetachItemViaPointer(root, prompt);
         cJSON_Delete(root);

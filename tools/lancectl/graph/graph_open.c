@@ -32,11 +32,13 @@ static void tell_unknown(const struct graph *graph, struct problems *problems)
                 used += (size_t)snprintf(nodes + used, sizeof nodes - used, "%s%.30s", count ? ", " : "", node->id);
             count++;
         }
-        problem(problems, "%.100s (node%s %s%s) is no node that lancectl can run", id, count > 1 ? "s" : "", nodes, used < sizeof nodes - 40 ? "" : ", ...");
+        problem(problems, "%.100s (node%s %s%s) is no node that lancectl can run", id, count > 1 ? "s" : "", nodes,
+                used < sizeof nodes - 40 ? "" : ", ...");
         told++;
     }
     if (told)
-        problem(problems, "lancectl graph runs Lance nodes and those of ComfyUI's core that go with them (docs/lancectl.md lists them); others need a ComfyUI");
+        problem(problems, "lancectl graph runs Lance nodes and those of ComfyUI's core that go with them "
+                          "(docs/lancectl.md lists them); others need a ComfyUI");
 }
 
 static int list_nodes(struct graph *graph, struct error *error)
@@ -49,9 +51,12 @@ static int list_nodes(struct graph *graph, struct error *error)
     cJSON *entry;
     int count = 0;
     cJSON_ArrayForEach(entry, graph->file.nodes) {
-        const char *title = json_text(cJSON_GetObjectItemCaseSensitive(entry, "_meta"), "title"), *id = json_text(entry, "class_type");
-        graph->nodes[count++] = (struct graph_node){
-            .id = entry->string, .title = title && *title ? title : id, .kind = node_kind_find(graph->kinds, id), .entry = entry};
+        const char *title = json_text(cJSON_GetObjectItemCaseSensitive(entry, "_meta"), "title"),
+                   *id = json_text(entry, "class_type");
+        graph->nodes[count++] = (struct graph_node){.id = entry->string,
+                                                    .title = title && *title ? title : id,
+                                                    .kind = node_kind_find(graph->kinds, id),
+                                                    .entry = entry};
         const char *wish = json_text(entry, WISHED_MODEL);
         if (wish && !(graph->nodes[count - 1].wished_model = strdup(wish)))
             return error_set(error, ERROR_NO_MEMORY, "no memory for a graph of %d nodes", graph->count);
@@ -105,7 +110,8 @@ static int order_nodes(struct graph *graph, struct problems *problems, struct er
         if (graph->nodes[i].kind->is_output && seen[i] == UNSEEN)
             circle = place_with_needs(graph, i, way, seen);
     if (circle >= 0)
-        problem(problems, "node %s (%s): needs its own result, in a circle of links", graph->nodes[circle].id, graph->nodes[circle].title);
+        problem(problems, "node %s (%s): needs its own result, in a circle of links", graph->nodes[circle].id,
+                graph->nodes[circle].title);
     else if (!code && !graph->needed)
         problem(problems, "the graph has no node that saves or shows something, such as SaveImage");
     free(way);
@@ -150,7 +156,8 @@ static int build(struct graph *graph, const struct graph_wish *wish, struct prob
 int graph_open(struct graph **out, const struct graph_wish *wish, struct problems *problems, struct error *error)
 {
     struct graph *graph = *out = calloc(1, sizeof *graph);
-    int code = graph ? build(graph, wish, problems, error) : error_set(error, ERROR_NO_MEMORY, "no memory for the graph");
+    int code =
+        graph ? build(graph, wish, problems, error) : error_set(error, ERROR_NO_MEMORY, "no memory for the graph");
     if (!code && !problems->count)
         return 0;
     graph_close(graph);

@@ -37,7 +37,8 @@ char *path_below(const char *path)
 }
 
 /* The name without ComfyUI's annotation, and the folder that it means. */
-static char *without_annotation(const char *name, const struct graph_folders *folders, const char **folder, const char **below)
+static char *without_annotation(const char *name, const struct graph_folders *folders, const char **folder,
+                                const char **below)
 {
     const struct { const char *annotation, *folder, *below; } known[] = {
         {"[output]", folders->output, ""}, {"[input]", folders->input, ""}, {"[temp]", folders->output, "temp/"}};

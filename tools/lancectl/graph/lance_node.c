@@ -55,7 +55,8 @@ static int ask_for_encodings(struct work *work, const struct value *image, struc
     const int count = image->pictures.count;
     const struct value *mask = work_value(work, "mask");
     if (mask->pictures.count != 1 && mask->pictures.count != count)
-        return error_set(error, ERROR_BAD_REQUEST, "mask must have one for all %d pictures or one for each, has %d", count, mask->pictures.count);
+        return error_set(error, ERROR_BAD_REQUEST, "mask must have one for all %d pictures or one for each, has %d",
+                         count, mask->pictures.count);
     work->edits = calloc((size_t)count, sizeof *work->edits);
     if (!work->edits)
         return no_memory(error);
@@ -85,11 +86,14 @@ static float *repeated(const struct tensor_view *latents, int times)
 
 static int ask_for_edit(struct work *work, int index, const char *task, struct error *error)
 {
-    const struct value *image = work_value(work, "image"), *mask = work_value(work, "mask"), *batch = work_value(work, "batch_size");
+    const struct value *image = work_value(work, "image"), *mask = work_value(work, "mask"),
+                       *batch = work_value(work, "batch_size");
     const struct tensor_view *latents = job_result_tensor(work->asks[index].result, "latents");
-    if (!latents || latents->dtype != DTYPE_F32 || latents->dimensions != 5 || latents->shape[3] > 512 || latents->shape[4] > 512)
+    if (!latents || latents->dtype != DTYPE_F32 || latents->dimensions != 5 || latents->shape[3] > 512 ||
+        latents->shape[4] > 512)
         return error_set(error, ERROR_INTERNAL, "the daemon sent no latents, or of an unknown form");
-    const int rows = (int)latents->shape[3], columns = (int)latents->shape[4], times = batch ? (int)value_number(batch) : 1;
+    const int rows = (int)latents->shape[3], columns = (int)latents->shape[4],
+              times = batch ? (int)value_number(batch) : 1;
     const uint8_t *picture;
     uint8_t *owned;
     int code = pictures_bytes(&picture, &owned, &image->pictures, index, 1, true, error);
@@ -98,8 +102,9 @@ static int ask_for_edit(struct work *work, int index, const char *task, struct e
     const size_t mask_values = (size_t)painted->height * (size_t)painted->width;
     if (!code)
         code = edit_by_mask_open(edit, picture, image->pictures.height, image->pictures.width,
-                                 painted->floats + (painted->count == 1 ? 0 : (size_t)index * mask_values), painted->height, painted->width,
-                                 rows * VAE_SPATIAL_STRIDE, columns * VAE_SPATIAL_STRIDE, error);
+                                 painted->floats + (painted->count == 1 ? 0 : (size_t)index * mask_values),
+                                 painted->height, painted->width, rows * VAE_SPATIAL_STRIDE,
+                                 columns * VAE_SPATIAL_STRIDE, error);
     free(owned);
     edit->encoding = index;
     if (code || edit->is_empty)
@@ -112,7 +117,8 @@ static int ask_for_edit(struct work *work, int index, const char *task, struct e
     code = lance_source_pictures(ask, image, index, 1, error);
     float *kept = repeated(latents, times), *cells = edit_by_mask_cells(edit);
     if (!code)
-        ask_add(ask, "latents", DTYPE_F32, 5, (const int[]){times, LATENT_CHANNELS, (int)latents->shape[2], rows, columns}, kept, kept);
+        ask_add(ask, "latents", DTYPE_F32, 5,
+                (const int[]){times, LATENT_CHANNELS, (int)latents->shape[2], rows, columns}, kept, kept);
     if (!code)
         ask_add(ask, "latent_mask", DTYPE_F32, 5, (const int[]){1, 1, 1, rows, columns}, cells, cells);
     return code ? code : kept && cells ? 0 : no_memory(error);
@@ -122,17 +128,21 @@ static int ask_for_edit(struct work *work, int index, const char *task, struct e
 
 static const char *task_of_sampler(const struct work *work, bool is_video, bool has_source)
 {
-    const char *name = is_video ? (has_source ? "video with source" : "video") : has_source ? "picture with source" : "picture";
+    const char *name = is_video     ? (has_source ? "video with source" : "video")
+                       : has_source ? "picture with source"
+                                    : "picture";
     return json_text(cJSON_GetObjectItemCaseSensitive(work->node->kind->entry, "task"), name);
 }
 
 static bool has_nothing_to_do(const struct work *work)
 {
-    return work_number(work, "denoise") <= 0 || work_number(work, "start_at_step") >= fmin(work_number(work, "steps"), work_number(work, "end_at_step"));
+    return work_number(work, "denoise") <= 0 ||
+           work_number(work, "start_at_step") >= fmin(work_number(work, "steps"), work_number(work, "end_at_step"));
 }
 
 /* Add the noise that the sampling starts from, where it adds some. */
-static int add_noise(struct work *work, struct ask *ask, const struct latent *latent, const int *shape, struct error *error)
+static int add_noise(struct work *work, struct ask *ask, const struct latent *latent, const int *shape,
+                     struct error *error)
 {
     const cJSON *adds = cJSON_GetObjectItemCaseSensitive(ask->params, "add_noise");
     if (!cJSON_IsTrue(adds))
@@ -144,7 +154,8 @@ static int add_noise(struct work *work, struct ask *ask, const struct latent *la
     if (code)
         return code;
     json_add_text(ask->params, "noise_source", "client");
-    ask_add(ask, "noise", DTYPE_F32, 3, (const int[]){shape[0], shape[2] * shape[3] * shape[4], LATENT_CHANNELS}, rows, rows);
+    ask_add(ask, "noise", DTYPE_F32, 3, (const int[]){shape[0], shape[2] * shape[3] * shape[4], LATENT_CHANNELS}, rows,
+            rows);
     return 0;
 }
 
@@ -181,7 +192,8 @@ static int ask_for_samples(struct work *work, struct value *from, struct error *
 
 /* ---- What becomes of inputs ---- */
 
-static int ask_about_picture(struct work *work, const char *task, const struct value *image, int first, int count, struct error *error)
+static int ask_about_picture(struct work *work, const char *task, const struct value *image, int first, int count,
+                             struct error *error)
 {
     struct ask *ask;
     int code = ask_with_params(work, task, &ask, error);
@@ -245,7 +257,8 @@ int lance_node_begin(struct work *work, struct error *error)
     if (!strcmp(as, "first"))
         return ask_about_picture(work, task, payload, 0, 1, error);
     if (!strcmp(as, "each"))
-        return work_value(work, "mask") ? ask_for_encodings(work, payload, error) : ask_about_each(work, task, payload, error);
+        return work_value(work, "mask") ? ask_for_encodings(work, payload, error)
+                                        : ask_about_each(work, task, payload, error);
     if (!strcmp(as, "clip"))
         return ask_about_clip(work, task, payload, error);
     if (!strcmp(as, "frames"))
@@ -254,7 +267,8 @@ int lance_node_begin(struct work *work, struct error *error)
         return ask_for_samples(work, payload, error);
     if (!strcmp(as, "whole"))
         return ask_about_latents(work, task, payload, error);
-    return error_set(error, ERROR_INTERNAL, "nodes.json: %s takes its payload as \"%s\", which is not known", work->node->kind->id, as);
+    return error_set(error, ERROR_INTERNAL, "nodes.json: %s takes its payload as \"%s\", which is not known",
+                     work->node->kind->id, as);
 }
 
 int lance_node_continue(struct work *work, struct error *error)

@@ -51,7 +51,9 @@ static cJSON *item_of(const struct value *value, const cJSON *entry)
     switch (value->kind) {
     case VALUE_TEXT: return json_from_text(value->text);
     case VALUE_FLAG: return json_from_bool(value->flag);
-    case VALUE_WHOLE: return value->whole.is_negative ? json_from_number(value_number(value)) : json_from_uint64(value->whole.magnitude);
+    case VALUE_WHOLE:
+        return value->whole.is_negative ? json_from_number(value_number(value))
+                                        : json_from_uint64(value->whole.magnitude);
     default: return json_from_number(value_number(value));
     }
 }
@@ -86,8 +88,9 @@ int lance_params_add_resolution(cJSON *params, const struct work *work, struct e
         return 0;
     }
     if (width < 32 || height < 32 || width % 16 || height % 16)
-        return error_set(error, ERROR_BAD_REQUEST, "width and height must be multiples of 16 from 32 to 1024, or both 0: they are %d and %d", width,
-                         height);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "width and height must be multiples of 16 from 32 to 1024, or both 0: they are %d and %d",
+                         width, height);
     char size[40];
     snprintf(size, sizeof size, "%dx%d", height, width);
     json_add_text(params, "resolution", size);

@@ -149,7 +149,8 @@ static int give_video(struct work *work, int output, struct error *error)
 {
     struct value *video = value_new(VALUE_VIDEO);
     const struct part part = part_at(work, 0);
-    int code = video ? pictures_of_result(&video->pictures, &part, error) : error_set(error, ERROR_NO_MEMORY, "no memory for a video");
+    int code = video ? pictures_of_result(&video->pictures, &part, error)
+                     : error_set(error, ERROR_NO_MEMORY, "no memory for a video");
     if (!code) {
         video->number = rate_of(work);
         struct value *sound = sound_of(work);
@@ -177,7 +178,8 @@ static int join_latents(struct latent *out, const struct work *work, struct erro
         for (int time = 0; !code && time < times; time++) {
             const size_t before = out->samples ? latent_values(out) : 0, values = latent_values(&one);
             if (out->samples && memcmp(out->shape + 1, one.shape + 1, sizeof one.shape - sizeof *one.shape) != 0) {
-                code = error_set(error, ERROR_BAD_REQUEST, "the results have different sizes, which do not go into one batch");
+                code = error_set(error, ERROR_BAD_REQUEST,
+                                 "the results have different sizes, which do not go into one batch");
                 break;
             }
             float *samples = realloc(out->samples, (before + values) * sizeof *samples);
@@ -202,14 +204,17 @@ static int join_latents(struct latent *out, const struct work *work, struct erro
 static int sampled_latent(struct latent *out, const struct work *work, const struct latent *from, struct error *error)
 {
     const struct job_result *result = work->asks[0].result;
-    int code = latents_take(out, job_result_tensor(result, "latents"), job_result_tensor(result, "latent_state"), error);
+    int code =
+        latents_take(out, job_result_tensor(result, "latents"), job_result_tensor(result, "latent_state"), error);
     if (code)
         return code;
     out->receipt = receipt_of_picture(job_result_fields(result), 0);
     const size_t bytes = (size_t)from->shape[0] * sizeof *from->noise_places;
     if (from->noise_places && (out->noise_places = malloc(bytes + 1)) != NULL)
         memcpy(out->noise_places, from->noise_places, bytes);
-    return out->receipt && (!from->noise_places || out->noise_places) ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory for latents");
+    return out->receipt && (!from->noise_places || out->noise_places)
+               ? 0
+               : error_set(error, ERROR_NO_MEMORY, "no memory for latents");
 }
 
 static int give_latents(struct work *work, int output, struct error *error)
@@ -275,10 +280,12 @@ int lance_result_give(struct work *work, struct error *error)
         else if (!strcmp(is, "rate"))
             code = work_give(work, i, value_of_number(rate_of(work)), error);
         else
-            code = error_set(error, ERROR_INTERNAL, "nodes.json: %s gives \"%s\", which is not known", work->node->kind->id, is);
+            code = error_set(error, ERROR_INTERNAL, "nodes.json: %s gives \"%s\", which is not known",
+                             work->node->kind->id, is);
     }
     for (int i = 0; !code && i < work->ask_count; i++)
-        report_receipt(work->context->report, cJSON_GetObjectItemCaseSensitive(job_result_fields(work->asks[i].result), "receipt"));
+        report_receipt(work->context->report,
+                       cJSON_GetObjectItemCaseSensitive(job_result_fields(work->asks[i].result), "receipt"));
     work->is_done = !code;
     return code;
 }

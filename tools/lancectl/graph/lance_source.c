@@ -23,7 +23,8 @@ int lance_source_pictures(struct ask *ask, const struct value *image, int first,
 }
 
 /* The sampled frames of pictures in memory. */
-static int sample(struct clip *clip, const struct pictures *pictures, double fps, uint64_t max_bytes, struct error *error)
+static int sample(struct clip *clip, const struct pictures *pictures, double fps, uint64_t max_bytes,
+                  struct error *error)
 {
     int indices[SAMPLING_MAX_FRAMES];
     const int count = clip_sample(pictures->count, fps, indices, error);
@@ -41,7 +42,8 @@ static int sample(struct clip *clip, const struct pictures *pictures, double fps
     return code;
 }
 
-int lance_source_clip(struct work *work, struct ask *ask, const struct value *video, double fps, bool only_first, struct error *error)
+int lance_source_clip(struct work *work, struct ask *ask, const struct value *video, double fps, bool only_first,
+                      struct error *error)
 {
     struct clip clip = {0};
     const uint64_t max_bytes = job_source_limit(work->context->session);

@@ -10,6 +10,7 @@ int lance_source_pictures(struct ask *ask, const struct value *image, int first,
 /* Add the frames that the model looks at of a VIDEO, or of an IMAGE at `fps`; only the first of them when
  * `only_first`. Sets the parameter fps otherwise, and work->source_seconds. Errors: ERROR_BAD_FILE, ERROR_TOO_LARGE,
  * ERROR_NO_MEMORY. */
-int lance_source_clip(struct work *work, struct ask *ask, const struct value *video, double fps, bool only_first, struct error *error);
+int lance_source_clip(struct work *work, struct ask *ask, const struct value *video, double fps, bool only_first,
+                      struct error *error);
 
 #endif

@@ -26,13 +26,16 @@ static int shape_of_empty(int shape[LATENT_DIMENSIONS], const struct latent *lat
     const bool says_its_size = latent->pixels_per_cell && is[2] == 1; /* others count frames otherwise */
     if (!(is_known || says_its_size) || !is_empty(latent))
         return error_set(error, ERROR_BAD_REQUEST,
-                         "the latent has the shape [%d, %d, %d, %d, %d]; Lance takes those of the Wan 2.2 VAE, [batch, %d, frames, height/16, width/16], and "
+                         "the latent has the shape [%d, %d, %d, %d, %d]; Lance takes those of the Wan 2.2 VAE, [batch, "
+                         "%d, frames, height/16, width/16], and "
                          "empty ones of EmptyLatentImage, EmptySD3LatentImage and EmptyHunyuanLatentVideo",
                          is[0], is[1], is[2], is[3], is[4], LATENT_CHANNELS);
-    const int pixels = latent->pixels_per_cell ? latent->pixels_per_cell : 8, height = is[3] * pixels, width = is[4] * pixels;
+    const int pixels = latent->pixels_per_cell ? latent->pixels_per_cell : 8, height = is[3] * pixels,
+              width = is[4] * pixels;
     if (height % VAE_SPATIAL_STRIDE || width % VAE_SPATIAL_STRIDE)
-        return error_set(error, ERROR_BAD_REQUEST, "width and height must be multiples of %d, the empty latent is %d x %d pixels", VAE_SPATIAL_STRIDE, width,
-                         height);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "width and height must be multiples of %d, the empty latent is %d x %d pixels",
+                         VAE_SPATIAL_STRIDE, width, height);
     memcpy(shape, (const int[]){is[0], LATENT_CHANNELS, is[2], height / VAE_SPATIAL_STRIDE, width / VAE_SPATIAL_STRIDE},
            LATENT_DIMENSIONS * sizeof *shape);
     return 0;
@@ -57,7 +60,8 @@ int latents_of(float **samples, int shape[LATENT_DIMENSIONS], const struct laten
 }
 
 /* What torch.randn gives for the shape and the seed; with `places` the rows of a larger batch. malloc'ed. */
-static int draw(float **drawn, const struct latent *latent, const int shape[LATENT_DIMENSIONS], uint64_t seed, struct error *error)
+static int draw(float **drawn, const struct latent *latent, const int shape[LATENT_DIMENSIONS], uint64_t seed,
+                struct error *error)
 {
     const size_t item = (size_t)shape[1] * (size_t)shape[2] * (size_t)shape[3] * (size_t)shape[4];
     int items = shape[0];
@@ -78,8 +82,8 @@ static int draw(float **drawn, const struct latent *latent, const int shape[LATE
     return chosen ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory for noise");
 }
 
-int latents_noise(float **rows, const struct latent *latent, const int shape[LATENT_DIMENSIONS], uint64_t seed, const struct latent *noise,
-                  struct error *error)
+int latents_noise(float **rows, const struct latent *latent, const int shape[LATENT_DIMENSIONS], uint64_t seed,
+                  const struct latent *noise, struct error *error)
 {
     float *drawn;
     int code;
@@ -98,7 +102,8 @@ int latents_noise(float **rows, const struct latent *latent, const int shape[LAT
     for (size_t batch = 0; !code && batch < (size_t)shape[0]; batch++)
         for (size_t channel = 0; channel < LATENT_CHANNELS; channel++)
             for (size_t token = 0; token < tokens; token++)
-                (*rows)[(batch * tokens + token) * LATENT_CHANNELS + channel] = drawn[(batch * LATENT_CHANNELS + channel) * tokens + token];
+                (*rows)[(batch * tokens + token) * LATENT_CHANNELS + channel] =
+                    drawn[(batch * LATENT_CHANNELS + channel) * tokens + token];
     free(drawn);
     return code;
 }
@@ -111,7 +116,8 @@ static float *copy_of(const struct tensor_view *tensor)
     return copy;
 }
 
-int latents_take(struct latent *out, const struct tensor_view *samples, const struct tensor_view *state, struct error *error)
+int latents_take(struct latent *out, const struct tensor_view *samples, const struct tensor_view *state,
+                 struct error *error)
 {
     *out = (struct latent){0};
     bool fits = samples && samples->dtype == DTYPE_F32 && samples->dimensions == LATENT_DIMENSIONS;

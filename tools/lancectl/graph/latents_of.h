@@ -14,11 +14,12 @@ int latents_of(float **samples, int shape[LATENT_DIMENSIONS], const struct laten
 
 /* f32 [batch, frames * rows * columns, 48], malloc'ed: the noise that KSampler draws for the seed, or that of
  * another latent (`noise`, which may be NULL). */
-int latents_noise(float **rows, const struct latent *latent, const int shape[LATENT_DIMENSIONS], uint64_t seed, const struct latent *noise,
-                  struct error *error);
+int latents_noise(float **rows, const struct latent *latent, const int shape[LATENT_DIMENSIONS], uint64_t seed,
+                  const struct latent *noise, struct error *error);
 
 /* A latent of f32 tensors [batch, 48, frames, rows, columns]; `state` may be NULL. Copied. ERROR_INTERNAL for other
  * tensors. */
-int latents_take(struct latent *out, const struct tensor_view *samples, const struct tensor_view *state, struct error *error);
+int latents_take(struct latent *out, const struct tensor_view *samples, const struct tensor_view *state,
+                 struct error *error);
 
 #endif

@@ -68,7 +68,8 @@ static int check_choice(const char *text, const struct node_input *input, struct
         if (!strcmp(choice->valuestring, text))
             return 0;
         if (used < sizeof listed)
-            used += (size_t)snprintf(listed + used, sizeof listed - used, "%s%s", used ? ", " : "", choice->valuestring);
+            used +=
+                (size_t)snprintf(listed + used, sizeof listed - used, "%s%s", used ? ", " : "", choice->valuestring);
     }
     return choices ? error_set(error, ERROR_BAD_REQUEST, "\"%.80s\" is none of %s", text, listed) : 0;
 }
@@ -95,7 +96,8 @@ static int to_number(struct value *out, const struct value *from, bool is_whole,
     if (fits)
         return 0;
     char *text = value_print(from);
-    const int code = error_set(error, ERROR_BAD_REQUEST, "\"%.80s\" is no %s", text ? text : "", is_whole ? "whole number" : "number");
+    const int code = error_set(error, ERROR_BAD_REQUEST, "\"%.80s\" is no %s", text ? text : "",
+                               is_whole ? "whole number" : "number");
     free(text);
     return code;
 }

@@ -23,19 +23,23 @@ static bool says(const cJSON *entry, const char *name)
 
 static int read_kind(struct node_kind *kind, const cJSON *entry, struct error *error)
 {
-    *kind = (struct node_kind){.id = entry->string, .does = json_text(entry, "does"), .is_output = says(entry, "output_node"),
-                               .takes_lists = says(entry, "takes_lists"), .entry = entry};
+    *kind = (struct node_kind){.id = entry->string,
+                               .does = json_text(entry, "does"),
+                               .is_output = says(entry, "output_node"),
+                               .takes_lists = says(entry, "takes_lists"),
+                               .entry = entry};
     const cJSON *item;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(entry, "inputs")) {
         if (kind->inputs == MAX_INPUTS || !json_text(item, "type"))
             return error_set(error, ERROR_BAD_FILE, "%s has inputs that lancectl does not know", kind->id);
-        kind->input[kind->inputs++] = (struct node_input){item->string, json_text(item, "type"), says(item, "optional"), item};
+        kind->input[kind->inputs++] =
+            (struct node_input){item->string, json_text(item, "type"), says(item, "optional"), item};
     }
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(entry, "outputs")) {
         if (kind->outputs == MAX_OUTPUTS || !json_text(item, "type"))
             return error_set(error, ERROR_BAD_FILE, "%s has outputs that lancectl does not know", kind->id);
-        kind->output[kind->outputs++] =
-            (struct node_output){json_text(item, "name"), json_text(item, "type"), json_text(item, "is"), says(item, "list")};
+        kind->output[kind->outputs++] = (struct node_output){json_text(item, "name"), json_text(item, "type"),
+                                                             json_text(item, "is"), says(item, "list")};
     }
     return 0;
 }

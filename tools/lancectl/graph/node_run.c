@@ -13,7 +13,8 @@ static int take(struct list *list, struct value *value, const struct node_input 
         return 0;
     const bool is_plain = value->kind <= VALUE_FLAG && !node_type_is_linked(input->type);
     if (!is_plain && !node_types_fit(value_kind_name(value->kind), input->type))
-        return error_set(error, ERROR_BAD_REQUEST, "%s has to be %s, and is %s", input->name, input->type, value_kind_name(value->kind));
+        return error_set(error, ERROR_BAD_REQUEST, "%s has to be %s, and is %s", input->name, input->type,
+                         value_kind_name(value->kind));
     struct value *made;
     int code = literal_convert(&made, value, input, error);
     if (code)
@@ -53,14 +54,16 @@ static int fill(struct work *work, int index, const struct node_run *all, struct
         }
         const struct list *source = source_of(input, all);
         if (!kind->takes_lists)
-            code = take(&work->input[i], source->items[index < source->count ? index : source->count - 1], &kind->input[i], error);
+            code = take(&work->input[i], source->items[index < source->count ? index : source->count - 1],
+                        &kind->input[i], error);
         for (int item = 0; !code && kind->takes_lists && item < source->count; item++)
             code = take(&work->input[i], source->items[item], &kind->input[i], error);
     }
     return code;
 }
 
-int node_run_open(struct node_run *run, const struct context *context, const struct graph_node *node, const struct node_run *all, struct error *error)
+int node_run_open(struct node_run *run, const struct context *context, const struct graph_node *node,
+                  const struct node_run *all, struct error *error)
 {
     const int count = runs_of(node, all);
     run->state = NODE_RUNS;

@@ -14,7 +14,8 @@ struct node_run {
 
 /* Make the works of a node whose sources are done. Errors: ERROR_BAD_REQUEST for a value that does not fit,
  * ERROR_NO_MEMORY. */
-int node_run_open(struct node_run *run, const struct context *context, const struct graph_node *node, const struct node_run *all, struct error *error);
+int node_run_open(struct node_run *run, const struct context *context, const struct graph_node *node,
+                  const struct node_run *all, struct error *error);
 
 /* All works are done: put their outputs together and let go of the rest. ERROR_NO_MEMORY. */
 int node_run_finish(struct node_run *run, struct error *error);

@@ -63,7 +63,9 @@ static void wish_model(cJSON *node, const cJSON *entry, const cJSON *theirs)
         return;
     const char *flavour = json_text(theirs, cJSON_GetArrayItem(of, 0)->valuestring);
     const char *precision = json_text(theirs, cJSON_GetArrayItem(of, 1)->valuestring);
-    const char *ending = precision && !strcmp(precision, "awq_int4") ? "-AWQ-INT4" : precision && !strcmp(precision, "nvfp4") ? "-NVFP4" : "";
+    const char *ending = precision && !strcmp(precision, "awq_int4") ? "-AWQ-INT4"
+                         : precision && !strcmp(precision, "nvfp4")  ? "-NVFP4"
+                                                                     : "";
     char *name;
     if (flavour && asprintf(&name, "%s%s", flavour, ending) >= 0) {
         json_add_text(node, WISHED_MODEL, name);
@@ -99,8 +101,8 @@ static bool asks_too_much(const cJSON *node, const cJSON *entry, struct problems
     cJSON_ArrayForEach(only, member(entry, "only")) {
         const cJSON *asked = member(inputs_of(node), only->string);
         if (asked && !cJSON_Compare(asked, only, true)) {
-            problem(problems, "node %s: %s with another %s than usual has no counterpart among lanced's nodes", node->string,
-                    json_text(node, "class_type"), only->string);
+            problem(problems, "node %s: %s with another %s than usual has no counterpart among lanced's nodes",
+                    node->string, json_text(node, "class_type"), only->string);
             return true;
         }
     }
@@ -144,7 +146,8 @@ static cJSON *link_to_file(cJSON *nodes, const cJSON *table, const char *id, int
 
 /* Where a link to output `index` of a moved node leads now. *is_gone: nothing here gives it. NULL otherwise: it
  * stays, as *output. */
-static cJSON *new_link(cJSON *nodes, const cJSON *table, const struct moved *from, int index, bool *is_gone, int *output)
+static cJSON *new_link(cJSON *nodes, const cJSON *table, const struct moved *from, int index, bool *is_gone,
+                       int *output)
 {
     char key[16];
     snprintf(key, sizeof key, "%d", index);
@@ -192,7 +195,8 @@ static int convert(cJSON *nodes, const cJSON *table, struct problems *problems, 
         bool is_known;
         const cJSON *entry = entry_for(table, node, &is_known);
         if (is_known && !entry)
-            problem(problems, "node %s: no %s is known that has these inputs", node->string, json_text(node, "class_type"));
+            problem(problems, "node %s: no %s is known that has these inputs", node->string,
+                    json_text(node, "class_type"));
         if (!entry || asks_too_much(node, entry, problems))
             continue;
         cJSON *theirs = cJSON_DetachItemFromObjectCaseSensitive(node, "inputs");

@@ -51,9 +51,10 @@ static enum exit_code fail(const struct run *run, int node, int code, struct err
     const enum exit_code exit_code = complain(code, error);
     if (is_of_daemon)
         return exit_code;
-    return code == ERROR_BAD_FILE || code == ERROR_TOO_LARGE ? EXIT_NOT_READ : code == ERROR_IO || code == ERROR_UNSUPPORTED ? EXIT_NOT_WRITTEN
-           : code == ERROR_BAD_REQUEST                                                                                      ? EXIT_USAGE
-                                                                                                                            : exit_code;
+    return code == ERROR_BAD_FILE || code == ERROR_TOO_LARGE ? EXIT_NOT_READ
+           : code == ERROR_IO || code == ERROR_UNSUPPORTED   ? EXIT_NOT_WRITTEN
+           : code == ERROR_BAD_REQUEST                       ? EXIT_USAGE
+                                                             : exit_code;
 }
 
 /* ---- What a kind does ---- */
@@ -62,7 +63,9 @@ static int name_model(struct run *run, struct work *work, struct error *error)
 {
     const char *endpoint = work_text(work, "endpoint");
     if (*endpoint && run->endpoint && strcmp(endpoint, run->endpoint) != 0 && !run->arguments->endpoint)
-        return error_set(error, ERROR_BAD_REQUEST, "the graph asks daemons at %s and at %s; lancectl asks one: --endpoint says which", run->endpoint, endpoint);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "the graph asks daemons at %s and at %s; lancectl asks one: --endpoint says which",
+                         run->endpoint, endpoint);
     if (*endpoint && !run->endpoint && !(run->endpoint = strdup(endpoint)))
         return error_set(error, ERROR_NO_MEMORY, "no memory");
     struct value *model = value_new(VALUE_MODEL);
@@ -151,7 +154,8 @@ static enum exit_code start_ready(struct run *run)
         const int index = run->graph->order[i];
         const struct graph_node *node = &run->graph->nodes[index];
         if (run->nodes[index].state == NODE_WAITS && (run->is_open || !needs_daemon(node->kind)) && is_ready(run, node))
-            exit_code = interrupt_signal() ? (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal()) : start(run, index);
+            exit_code =
+                interrupt_signal() ? (enum exit_code)(EXIT_INTERRUPTED + interrupt_signal()) : start(run, index);
     }
     return exit_code;
 }
@@ -193,9 +197,10 @@ static int submit(struct run *run, struct ask *ask, struct error *error)
     json_add(fields, "params", cJSON_Duplicate(ask->params, true));
     if (ask->model)
         json_add_text(fields, "model", ask->model);
-    int code = json_is_complete(fields) && json_is_complete(ask->params)
-                   ? transfer_submit(run->session.client, fields, ask->tensors, ask->tensor_count, &interruptible, error)
-                   : error_set(error, ERROR_NO_MEMORY, "submit: no memory");
+    int code =
+        json_is_complete(fields) && json_is_complete(ask->params)
+            ? transfer_submit(run->session.client, fields, ask->tensors, ask->tensor_count, &interruptible, error)
+            : error_set(error, ERROR_NO_MEMORY, "submit: no memory");
     cJSON_Delete(fields);
     return code;
 }
@@ -383,7 +388,8 @@ static int open_run(struct run *run, const struct graph_folders *folders, struct
                 run->nodes[node->input[input].node].users++;
     }
     int code = report_open(&run->report, run->arguments->json, error);
-    run->context = (struct context){.graph = graph, .folders = *folders, .session = &run->session, .report = &run->report,
+    run->context = (struct context){.graph = graph, .folders = *folders, .session = &run->session,
+        .report = &run->report,
                                     .prompt_text = run->prompt_text, .workflow_text = run->workflow_text,
                                     .uses_own_model = run->arguments->model_dir != NULL};
     return code;
@@ -402,7 +408,8 @@ static void close_run(struct run *run)
         session_close(&run->session);
 }
 
-enum exit_code graph_run(const struct graph *graph, const struct graph_folders *folders, const struct arguments *arguments)
+enum exit_code graph_run(const struct graph *graph, const struct graph_folders *folders,
+                         const struct arguments *arguments)
 {
     struct run run = {.graph = graph, .arguments = arguments};
     struct error error;

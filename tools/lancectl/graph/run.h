@@ -10,6 +10,7 @@
 #include "tools/lancectl/graph/graph.h"
 
 /* Run it; prints its own errors. Ctrl-C cancels what the daemon has of it. What was saved by then stays. */
-enum exit_code graph_run(const struct graph *graph, const struct graph_folders *folders, const struct arguments *arguments);
+enum exit_code graph_run(const struct graph *graph, const struct graph_folders *folders,
+                         const struct arguments *arguments);
 
 #endif

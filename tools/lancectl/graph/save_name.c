@@ -44,7 +44,8 @@ static void write_date(FILE *out, const char *format, size_t length, const struc
 }
 
 /* The value of an input as it stands in the graph's file; slashes become underscores. Returns whether there is one. */
-static bool write_input(FILE *out, const struct graph *graph, const char *node_name, size_t node_length, const char *input, size_t input_length)
+static bool write_input(FILE *out, const struct graph *graph, const char *node_name, size_t node_length,
+                        const char *input, size_t input_length)
 {
     const struct graph_node *found = NULL;
     for (int by_title = 0; by_title < 2 && !found; by_title++)
@@ -70,11 +71,13 @@ static bool write_input(FILE *out, const struct graph *graph, const char *node_n
 }
 
 /* Write what one "%...%" stands for. Returns whether it is known. */
-static bool write_word(FILE *out, const char *word, size_t length, const struct graph *graph, int width, int height, const struct tm *now)
+static bool write_word(FILE *out, const char *word, size_t length, const struct graph *graph, int width, int height,
+                       const struct tm *now)
 {
-    const struct { const char *word; int digits, value; } numbers[] = {
-        {"width", 1, width},          {"height", 1, height},       {"year", 4, now->tm_year + 1900}, {"month", 2, now->tm_mon + 1},
-        {"day", 2, now->tm_mday},     {"hour", 2, now->tm_hour},   {"minute", 2, now->tm_min},       {"second", 2, now->tm_sec}};
+    const struct { const char *word; int digits, value;
+    } numbers[] = {{"width", 1, width},           {"height", 1, height},     {"year", 4, now->tm_year + 1900},
+                   {"month", 2, now->tm_mon + 1}, {"day", 2, now->tm_mday},  {"hour", 2, now->tm_hour},
+                   {"minute", 2, now->tm_min},    {"second", 2, now->tm_sec}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (strlen(numbers[i].word) == length && !strncmp(numbers[i].word, word, length)) {
             fprintf(out, "%0*d", numbers[i].digits, numbers[i].value);
@@ -155,7 +158,8 @@ static int next_counter(const char *folder, const char *name)
 }
 
 /* The path below the folder of outputs that a prefix stands for, malloc'ed. */
-static int find_below(char **below, const char *prefix, const struct graph *graph, int width, int height, struct error *error)
+static int find_below(char **below, const char *prefix, const struct graph *graph, int width, int height,
+                      struct error *error)
 {
     char *expanded = expand(prefix, graph, width, height);
     int code = 0;
@@ -176,8 +180,8 @@ int save_name_check(const char *prefix, const struct graph *graph, struct error 
     return code;
 }
 
-int save_name_open(struct save_name *out, const char *prefix, const struct graph *graph, const char *output_folder, int width, int height,
-                   struct error *error)
+int save_name_open(struct save_name *out, const char *prefix, const struct graph *graph, const char *output_folder,
+                   int width, int height, struct error *error)
 {
     *out = (struct save_name){0};
     char *below;

@@ -19,8 +19,8 @@ int save_name_check(const char *prefix, const struct graph *graph, struct error 
  * %NODE.INPUT% (a node by its class or its title), %width%, %height%, %year%, ... %second% - and find the next
  * number in the folder, which is made if need be. Close with save_name_close. Errors: as save_name_check; ERROR_IO;
  * ERROR_NO_MEMORY. */
-int save_name_open(struct save_name *out, const char *prefix, const struct graph *graph, const char *output_folder, int width, int height,
-                   struct error *error);
+int save_name_open(struct save_name *out, const char *prefix, const struct graph *graph, const char *output_folder,
+                   int width, int height, struct error *error);
 void save_name_close(struct save_name *name);
 
 /* The path of file `index` (from 0); `ending` with its dot. malloc'ed; NULL: out of memory. */

@@ -36,7 +36,8 @@ static cJSON *item_of(const char *value, const char *type, const cJSON *before)
     const char *end;
     double number;
     const bool is_flag = !strcmp(value, "true") || !strcmp(value, "false");
-    const bool wants_number = type ? !strcmp(type, "INT") || !strcmp(type, "FLOAT") : cJSON_IsNumber(before) || cJSON_IsRaw(before);
+    const bool wants_number =
+        type ? !strcmp(type, "INT") || !strcmp(type, "FLOAT") : cJSON_IsNumber(before) || cJSON_IsRaw(before);
     if (wants_number && read_number(value, &number, &end) && !*end)
         return json_from_digits(value);
     if (is_flag && (type ? !strcmp(type, "BOOLEAN") : cJSON_IsBool(before)))
@@ -57,13 +58,14 @@ static void put(cJSON *node, const char *input, const char *value, const struct 
 }
 
 /* Say what is wrong; returns true, as for a setting that needs no more looking at. */
-static bool refuse(const char *setting, cJSON *nodes, const char *name, const char *input, const struct node_kinds *kinds,
-                   struct problems *problems)
+static bool refuse(const char *setting, cJSON *nodes, const char *name, const char *input,
+                   const struct node_kinds *kinds, struct problems *problems)
 {
     int same;
     const cJSON *node = find_node(nodes, name, &same);
     if (same > 1) {
-        problem(problems, "--set %s: %d nodes have the title \"%s\"; name the one that is meant by its id", setting, same, name);
+        problem(problems, "--set %s: %d nodes have the title \"%s\"; name the one that is meant by its id", setting,
+                same, name);
         return true;
     }
     const struct node_kind *kind = node ? node_kind_find(kinds, json_text(node, "class_type")) : NULL;
@@ -80,7 +82,8 @@ static bool refuse(const char *setting, cJSON *nodes, const char *name, const ch
 }
 
 /* Do one setting, if a node and an input can be found for it. Both may have dots in their names. */
-static bool apply(cJSON *nodes, const char *setting, const struct node_kinds *kinds, bool is_last, struct problems *problems)
+static bool apply(cJSON *nodes, const char *setting, const struct node_kinds *kinds, bool is_last,
+                  struct problems *problems)
 {
     const char *value = strchr(setting, '=');
     char *name = value ? strndup(setting, (size_t)(value - setting)) : NULL;
@@ -97,7 +100,8 @@ static bool apply(cJSON *nodes, const char *setting, const struct node_kinds *ki
         cJSON *node = find_node(nodes, name, &same);
         const struct node_kind *kind = node ? node_kind_find(kinds, json_text(node, "class_type")) : NULL;
         const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(node, "inputs");
-        is_done = node && (cJSON_GetObjectItemCaseSensitive(inputs, dot + 1) || (is_last && kind && node_kind_input(kind, dot + 1) >= 0));
+        is_done = node && (cJSON_GetObjectItemCaseSensitive(inputs, dot + 1) ||
+                           (is_last && kind && node_kind_input(kind, dot + 1) >= 0));
         if (is_done)
             put(node, dot + 1, value + 1, kind);
         else if (is_last && (node || same > 1 || !strchr(dot + 1, '.')))
@@ -108,7 +112,8 @@ static bool apply(cJSON *nodes, const char *setting, const struct node_kinds *ki
     return is_done;
 }
 
-void settings_apply(cJSON *nodes, const char **settings, int count, const struct node_kinds *kinds, bool is_last, struct problems *problems)
+void settings_apply(cJSON *nodes, const char **settings, int count, const struct node_kinds *kinds, bool is_last,
+                    struct problems *problems)
 {
     for (int i = 0; i < count; i++)
         if (settings[i] && apply(nodes, settings[i], kinds, is_last, problems))

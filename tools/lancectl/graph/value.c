@@ -101,7 +101,8 @@ char *value_print(const struct value *value)
     case VALUE_FLAG: return strdup(value->flag ? "True" : "False");
     case VALUE_NUMBER: return print_number(value->number);
     case VALUE_WHOLE:
-        return asprintf(&printed, "%s%llu", value->whole.is_negative ? "-" : "", (unsigned long long)value->whole.magnitude) < 0
+        return asprintf(&printed, "%s%llu", value->whole.is_negative ? "-" : "",
+                        (unsigned long long)value->whole.magnitude) < 0
                    ? NULL
                    : printed;
     default: return strdup("None");
@@ -126,8 +127,9 @@ int pictures_open(struct pictures *out, int count, int height, int width, bool a
         out->floats = malloc(values * sizeof *out->floats + 1);
     else
         out->bytes = malloc(values + 1);
-    return out->floats || out->bytes ? 0 : error_set(error, ERROR_NO_MEMORY, "no memory for %d pictures of %d x %d pixels", count, width,
-                                                     height);
+    return out->floats || out->bytes
+               ? 0
+               : error_set(error, ERROR_NO_MEMORY, "no memory for %d pictures of %d x %d pixels", count, width, height);
 }
 
 const char *pictures_receipt(const struct pictures *of, int index)
@@ -135,7 +137,8 @@ const char *pictures_receipt(const struct pictures *of, int index)
     return of->receipts ? of->receipts[index] : NULL;
 }
 
-static int copy_receipts(struct pictures *out, int at, const struct pictures *of, int first, int count, struct error *error)
+static int copy_receipts(struct pictures *out, int at, const struct pictures *of, int first, int count,
+                         struct error *error)
 {
     if (!of->receipts)
         return 0;
@@ -177,8 +180,9 @@ int pictures_join(struct pictures *out, const struct pictures *const *parts, int
         are_floats = are_floats || parts[i]->floats;
         total += parts[i]->count;
         if (parts[i]->height != parts[0]->height || parts[i]->width != parts[0]->width)
-            return error_set(error, ERROR_BAD_REQUEST, "pictures of %d x %d and of %d x %d pixels do not go into one batch",
-                             parts[0]->width, parts[0]->height, parts[i]->width, parts[i]->height);
+            return error_set(error, ERROR_BAD_REQUEST,
+                             "pictures of %d x %d and of %d x %d pixels do not go into one batch", parts[0]->width,
+                             parts[0]->height, parts[i]->width, parts[i]->height);
     }
     if (total > INT32_MAX)
         return error_set(error, ERROR_TOO_LARGE, "%.0f pictures are too much", total);
@@ -201,7 +205,8 @@ int pictures_bytes(const uint8_t **bytes, uint8_t **owned, const struct pictures
     }
     uint8_t *made = malloc(values + 1);
     if (!made)
-        return error_set(error, ERROR_NO_MEMORY, "no memory for %d pictures of %d x %d pixels", count, of->width, of->height);
+        return error_set(error, ERROR_NO_MEMORY, "no memory for %d pictures of %d x %d pixels", count, of->width,
+                         of->height);
     for (size_t i = 0; i < values; i++) {
         const float value = of->floats[from + i];
         if (!isfinite(value)) {

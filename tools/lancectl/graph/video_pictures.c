@@ -17,7 +17,8 @@ int video_pictures(struct value **owned, double *fps, struct value *video, struc
     *owned = value_new(VALUE_IMAGE);
     *fps = frames.fps;
     if (*owned) {
-        (*owned)->pictures = (struct pictures){frames.count, frames.height, frames.width, frames.bytes, frames.floats, NULL};
+        (*owned)->pictures =
+            (struct pictures){frames.count, frames.height, frames.width, frames.bytes, frames.floats, NULL};
         frames.bytes = NULL;
         frames.floats = NULL;
     } else {

@@ -78,11 +78,13 @@ struct ask *work_ask(struct work *work, const char *task)
     return ask->params ? ask : NULL;
 }
 
-void ask_add(struct ask *ask, const char *name, enum dtype dtype, int dimensions, const int *shape, const void *data, void *owned)
+void ask_add(struct ask *ask, const char *name, enum dtype dtype, int dimensions, const int *shape, const void *data,
+             void *owned)
 {
     struct tensor_view *tensor = &ask->tensors[ask->tensor_count];
     ask->owned[ask->tensor_count++] = owned;
-    *tensor = (struct tensor_view){.name = name, .dtype = dtype, .dimensions = dimensions, .data = data, .bytes = dtype_bytes(dtype)};
+    *tensor = (struct tensor_view){
+        .name = name, .dtype = dtype, .dimensions = dimensions, .data = data, .bytes = dtype_bytes(dtype)};
     for (int i = 0; i < dimensions; i++) {
         tensor->shape[i] = (uint64_t)shape[i];
         tensor->bytes *= (uint64_t)shape[i];

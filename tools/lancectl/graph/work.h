@@ -72,6 +72,7 @@ int work_give(struct work *work, int output, struct value *value, struct error *
 struct ask *work_ask(struct work *work, const char *task);
 
 /* Add a tensor. `owned` is freed with the job, and may be NULL. */
-void ask_add(struct ask *ask, const char *name, enum dtype dtype, int dimensions, const int *shape, const void *data, void *owned);
+void ask_add(struct ask *ask, const char *name, enum dtype dtype, int dimensions, const int *shape, const void *data,
+             void *owned);
 
 #endif

@@ -185,8 +185,9 @@ static int read_vit(const struct fields *fields, struct lance_config *config)
     if (config->vit.hidden_size % config->vit.heads || config->vit.hidden_size / config->vit.heads % 4)
         return bad_field(fields, "num_heads", "must split hidden_size into heads whose width is a multiple of 4");
     if (config->vit.patch_size != CHECKPOINT_VIT_PATCH)
-        return error_set(fields->error, ERROR_UNSUPPORTED, "%s: \"patch_size\" is %d; pictures are prepared for patches of %d",
-                         fields->path, config->vit.patch_size, CHECKPOINT_VIT_PATCH);
+        return error_set(fields->error, ERROR_UNSUPPORTED,
+                         "%s: \"patch_size\" is %d; pictures are prepared for patches of %d", fields->path,
+                         config->vit.patch_size, CHECKPOINT_VIT_PATCH);
     if (merge != config->spatial_merge_size)
         return bad_field(fields, "spatial_merge_size", "differs from that in llm_config.json");
     if (config->vit.window_size % (config->vit.patch_size * merge))
@@ -204,7 +205,8 @@ int config_read_vit(struct lance_config *config, const char *path, struct error 
         return result;
     const cJSON *vision = cJSON_GetObjectItemCaseSensitive(json, "vision_config");
     const struct fields fields = {path, vision ? vision : json, error};
-    result = cJSON_IsObject(fields.object) ? read_vit(&fields, config) : bad_field(&fields, "vision_config", "must be an object");
+    result = cJSON_IsObject(fields.object) ? read_vit(&fields, config)
+                                           : bad_field(&fields, "vision_config", "must be an object");
     cJSON_Delete(json);
     return result;
 }

@@ -78,10 +78,11 @@ static bool is_kept(const struct identity *identity, const struct hashed_file *f
 static bool name_in_cache(char path[PATH_MAX], const struct identity *identity, const struct hashed_file *file)
 {
     const struct stat *s = &file->opened;
-    const int length = snprintf(path, PATH_MAX, "%s/%llx-%llx-%llx-%llx.%lx-%llx.%lx.sha256", identity->cache_folder,
-                                (unsigned long long)s->st_dev, (unsigned long long)s->st_ino, (unsigned long long)s->st_size,
-                                (unsigned long long)s->st_mtim.tv_sec, (unsigned long)s->st_mtim.tv_nsec,
-                                (unsigned long long)s->st_ctim.tv_sec, (unsigned long)s->st_ctim.tv_nsec);
+    const int length =
+        snprintf(path, PATH_MAX, "%s/%llx-%llx-%llx-%llx.%lx-%llx.%lx.sha256", identity->cache_folder,
+                 (unsigned long long)s->st_dev, (unsigned long long)s->st_ino, (unsigned long long)s->st_size,
+                 (unsigned long long)s->st_mtim.tv_sec, (unsigned long)s->st_mtim.tv_nsec,
+                 (unsigned long long)s->st_ctim.tv_sec, (unsigned long)s->st_ctim.tv_nsec);
     return length < PATH_MAX;
 }
 
@@ -137,8 +138,10 @@ static bool is_unchanged(struct hashed_file *file, bool *only_status)
 
 static int refuse_changed(struct hashed_file *file)
 {
-    return error_set(&file->failure, ERROR_BAD_FILE, "%s: changed while it was read; try again when it is whole (files that are "
-                     "renamed into place always are)", file->path);
+    return error_set(&file->failure, ERROR_BAD_FILE,
+                     "%s: changed while it was read; try again when it is whole (files that are "
+                     "renamed into place always are)",
+                     file->path);
 }
 
 static int read_once(struct identity *identity, struct hashed_file *file, uint8_t *buffer)

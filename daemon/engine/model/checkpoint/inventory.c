@@ -72,8 +72,9 @@ static void vector(struct check *check, int n, const char *format, ...)
     const struct tensor_view *tensor = tensor_table_find(check->tensors, name);
     count(check, tensor != NULL, name);
     if (tensor && tensor_elements(tensor) != (uint64_t)n)
-        check->result = error_set(check->error, ERROR_BAD_FILE, "tensor \"%s\" has %llu elements where the configuration asks for %d",
-                                  name, (unsigned long long)tensor_elements(tensor), n);
+        check->result = error_set(check->error, ERROR_BAD_FILE,
+                                  "tensor \"%s\" has %llu elements where the configuration asks for %d", name,
+                                  (unsigned long long)tensor_elements(tensor), n);
 }
 
 /* One of the two sets of weights of every layer: `suffix` is "" or "_moe_gen". */
@@ -166,9 +167,10 @@ static void vae(struct check *check, struct lance_config *c)
     if (conv2.in_channels != LATENT_CHANNELS || decoder_first.in_channels != LATENT_CHANNELS ||
         conv1.in_channels != 2 * LATENT_CHANNELS || encoder_last.out_channels != 2 * LATENT_CHANNELS ||
         encoder_first.in_channels != VAE_PATCH_CHANNELS || decoder_last.out_channels != VAE_PATCH_CHANNELS)
-        check->result = error_set(check->error, ERROR_UNSUPPORTED,
-                                  "VAE: not the Wan 2.2 VAE: it has %d latent channels and %d channels a patch, not %d and %d",
-                                  conv2.in_channels, encoder_first.in_channels, LATENT_CHANNELS, VAE_PATCH_CHANNELS);
+        check->result =
+            error_set(check->error, ERROR_UNSUPPORTED,
+                      "VAE: not the Wan 2.2 VAE: it has %d latent channels and %d channels a patch, not %d and %d",
+                      conv2.in_channels, encoder_first.in_channels, LATENT_CHANNELS, VAE_PATCH_CHANNELS);
     else if (decoder_first.out_channels != 4 * decoder_last.in_channels ||
              encoder_last.in_channels != 4 * encoder_first.out_channels)
         check->result = error_set(check->error, ERROR_UNSUPPORTED,

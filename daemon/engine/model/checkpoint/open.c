@@ -102,14 +102,15 @@ static int check_stated_form(const cJSON *stated, const char *path, const char *
     if (!name)
         name = "";
     if (n_bit && !(cJSON_IsNumber(n_bit) && n_bit->valuedouble == 4))
-        return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\"%s%.200s is not 4; only 4-bit weights are read", path, of, name);
+        return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\"%s%.200s is not 4; only 4-bit weights are read", path,
+                         of, name);
     bool is_known = !scheme;
     for (size_t i = 0; text && i < sizeof known / sizeof *known; i++)
         is_known |= !strncmp(text, known[i], strlen(known[i]));
     if (is_known)
         return 0;
-    return error_set(error, ERROR_UNSUPPORTED, "%s: \"scheme\"%s%.200s is \"%.60s\"; asym_int4 and nvfp4 are read", path, of, name,
-                     text ? text : "no text");
+    return error_set(error, ERROR_UNSUPPORTED, "%s: \"scheme\"%s%.200s is \"%.60s\"; asym_int4 and nvfp4 are read",
+                     path, of, name, text ? text : "no text");
 }
 
 /* Check a quantiser's meta file: MLX's config.json, or, against the tensors, {n_bit, group_size | block_size,
@@ -126,7 +127,8 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
     if (!group)
         group = cJSON_GetObjectItemCaseSensitive(meta, "block_size");
     if (!cJSON_IsNumber(group) || !(group->valuedouble >= 2) || !(group->valuedouble <= 1 << 16))
-        return error_set(error, ERROR_BAD_FILE, "%s: \"group_size\" or \"block_size\" is missing or out of range", path);
+        return error_set(error, ERROR_BAD_FILE, "%s: \"group_size\" or \"block_size\" is missing or out of range",
+                         path);
     *group_size = (int)group->valuedouble;
     const cJSON *weights = cJSON_GetObjectItemCaseSensitive(meta, "per_weight");
     if (weights && !cJSON_IsObject(weights))
@@ -142,8 +144,8 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
         if (!cJSON_IsNumber(out) || !cJSON_IsNumber(in) || !(out->valuedouble >= 1) || !(in->valuedouble >= 1) ||
             !(out->valuedouble <= 1 << 24) || !(in->valuedouble <= 1 << 24) || (own && !cJSON_IsNumber(own)) ||
             length >= sizeof name || !ends_with(weight->string, ".weight"))
-            return error_set(error, ERROR_BAD_FILE, "%s: entry \"%.200s\" of \"per_weight\" is not of the known form", path,
-                             weight->string ? weight->string : "");
+            return error_set(error, ERROR_BAD_FILE, "%s: entry \"%.200s\" of \"per_weight\" is not of the known form",
+                             path, weight->string ? weight->string : "");
         snprintf(name, sizeof name, "%.*s", (int)(length - strlen(".weight")), weight->string);
         struct linear_source source;
         if ((result = check_stated_form(weight, path, name, error)))
@@ -155,8 +157,9 @@ static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, co
         if (!weight_is_four_bit(source.format) || source.format == WEIGHT_MLX_INT4)
             return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should be a 4-bit weight, but is not", path, name);
         if (source.group_size != stated)
-            return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should have groups of %g columns, but its scales are for %d",
-                             path, name, stated, source.group_size);
+            return error_set(error, ERROR_BAD_FILE,
+                             "%s: \"%.200s\" should have groups of %g columns, but its scales are for %d", path, name,
+                             stated, source.group_size);
     }
     return 0;
 }
@@ -214,15 +217,17 @@ static int recognise(struct checkpoint *checkpoint, const char *meta_path, struc
     if (mlx && group_size != seen_group_size)
         return error_set(error, ERROR_BAD_FILE, "%s: says that %d weights share a scale, but in the tensors %d do",
                          meta_path, group_size, seen_group_size);
-    const struct tensor_view *sample = checkpoint_tensor(checkpoint, "language_model.model.layers.0.self_attn.q_proj.weight");
+    const struct tensor_view *sample =
+        checkpoint_tensor(checkpoint, "language_model.model.layers.0.self_attn.q_proj.weight");
     if (awq)
         snprintf(checkpoint->kind, sizeof checkpoint->kind, "awq-int4-g%d", group_size);
     else if (mlx)
         snprintf(checkpoint->kind, sizeof checkpoint->kind, "mlx-int4-g%d", group_size);
     else if (nvfp4 && !wide_scales && !tensor_scales) {
         strcpy(checkpoint->kind, "nvfp4-fp8-scales");
-        notes_add(&checkpoint->warnings,
-                  "NVFP4 weights without .scales_bf16 or a per-tensor scale: their FP8 scales are used, which lose accuracy");
+        notes_add(
+            &checkpoint->warnings,
+            "NVFP4 weights without .scales_bf16 or a per-tensor scale: their FP8 scales are used, which lose accuracy");
     } else if (nvfp4)
         strcpy(checkpoint->kind, "nvfp4");
     else
@@ -585,7 +590,8 @@ int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int
     return tensor_table_linear(&checkpoint->table, name, out_features, in_features, source, error);
 }
 
-int checkpoint_conv(const struct checkpoint *checkpoint, const char *name, struct conv_source *source, struct error *error)
+int checkpoint_conv(const struct checkpoint *checkpoint, const char *name, struct conv_source *source,
+                    struct error *error)
 {
     return tensor_table_conv(&checkpoint->table, name, source, error);
 }

@@ -293,9 +293,9 @@ static int do_persistent_id(struct machine *machine)
     enum dtype dtype = globals[class->index].dtype;
     uint64_t wanted = (uint64_t)elements->integer;
     if (wanted > UINT64_MAX / 8 || entry->bytes != wanted * dtype_bytes(dtype))
-        return error_set(machine->error, ERROR_BAD_FILE, "%s: entry %s has %llu bytes, not the %llu numbers of type %s it should",
-                         machine->what, name, (unsigned long long)entry->bytes, (unsigned long long)wanted,
-                         dtype_name(dtype));
+        return error_set(machine->error, ERROR_BAD_FILE,
+                         "%s: entry %s has %llu bytes, not the %llu numbers of type %s it should", machine->what, name,
+                         (unsigned long long)entry->bytes, (unsigned long long)wanted, dtype_name(dtype));
     struct storage *storage = table_add(machine, &machine->storages, 1, sizeof *storage, MAX_TABLE);
     if (!storage)
         return machine->error->code;
@@ -377,8 +377,9 @@ static int do_reduce(struct machine *machine)
     case GLOBAL_STORAGE:
         break;
     }
-    return error_set(machine->error, ERROR_BAD_FILE, "%s: data.pkl calls %s.%s with arguments that a state dict has not",
-                     machine->what, globals[callee.index].module, globals[callee.index].name);
+    return error_set(machine->error, ERROR_BAD_FILE,
+                     "%s: data.pkl calls %s.%s with arguments that a state dict has not", machine->what,
+                     globals[callee.index].module, globals[callee.index].name);
 }
 
 /* Attributes of the state dict itself (_metadata: version numbers of modules) say nothing about its tensors. */

@@ -113,8 +113,8 @@ static int collect_value(struct collection *c, const struct value *value, int de
     if (value->kind == VALUE_TENSOR)
         return add_tensor(c, &tensors[value->index]);
     if (!c->machine->nested)
-        return error_set(c->machine->error, ERROR_BAD_FILE, "%s: \"%.200s\" is not a tensor; only a plain state dict is read",
-                         c->machine->what, c->name);
+        return error_set(c->machine->error, ERROR_BAD_FILE,
+                         "%s: \"%.200s\" is not a tensor; only a plain state dict is read", c->machine->what, c->name);
     if (value->kind == VALUE_DICT || value->kind == VALUE_LIST)
         return depth < MAX_NESTING ? collect_dict(c, value->index, depth + 1)
                                    : pickle_fail(c->machine, "holds dicts within dicts without end");
@@ -213,14 +213,16 @@ bool pth_recognise(const void *data, uint64_t bytes)
     return bytes >= 4 && (!memcmp(data, "PK\3\4", 4) || !memcmp(data, "\x80\2\x8a\n", 4));
 }
 
-static int read_archive(struct pth *pth, const void *data, uint64_t bytes, const char *what, bool nested, struct error *error)
+static int read_archive(struct pth *pth, const void *data, uint64_t bytes, const char *what, bool nested,
+                        struct error *error)
 {
     /* The format before PyTorch 1.6 starts with a pickled magic number. */
     if (bytes >= 2 && !memcmp(data, "\x80\2", 2))
-        return error_set(error, ERROR_BAD_FILE,
-                         "%s: a .pth file in the format from before PyTorch 1.6; load it and torch.save() it again with "
-                         "a newer PyTorch, or use a safetensors file",
-                         what);
+        return error_set(
+            error, ERROR_BAD_FILE,
+            "%s: a .pth file in the format from before PyTorch 1.6; load it and torch.save() it again with "
+            "a newer PyTorch, or use a safetensors file",
+            what);
     if (!pth_recognise(data, bytes))
         return error_set(error, ERROR_BAD_FILE, "%s: not a .pth file (it is no zip archive)", what);
     struct zip *zip;

@@ -48,7 +48,8 @@ static int table_name(const char *name, const char *prefix, char **out, struct e
     return error_set(error, ERROR_NO_MEMORY, "no memory for tensor names");
 }
 
-int tensor_table_add(struct tensor_table *table, const struct tensor_source *file, const char *prefix, bool *used, struct error *error)
+int tensor_table_add(struct tensor_table *table, const struct tensor_source *file, const char *prefix, bool *used,
+                     struct error *error)
 {
     size_t more = file->count, known = table->count;
     *used = false;

@@ -38,7 +38,8 @@ const struct tensor_view *tensor_table_part(const struct tensor_table *table, co
 /* What checkpoint_linear, checkpoint_conv and checkpoint_vector say. */
 int tensor_table_linear(const struct tensor_table *table, const char *name, int out_features, int in_features,
                         struct linear_source *source, struct error *error);
-int tensor_table_conv(const struct tensor_table *table, const char *name, struct conv_source *source, struct error *error);
+int tensor_table_conv(const struct tensor_table *table, const char *name, struct conv_source *source,
+                      struct error *error);
 int tensor_table_vector(const struct tensor_table *table, const char *name, int n, float *out, struct error *error);
 
 #endif

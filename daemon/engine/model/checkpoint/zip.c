@@ -57,7 +57,8 @@ static int read_end(const uint8_t *data, uint64_t bytes, const char *what, struc
 {
     int64_t end = find_end(data, bytes);
     if (end < 0)
-        return error_set(error, ERROR_BAD_FILE, "%s: no zip directory at its end: it is truncated or not a zip file", what);
+        return error_set(error, ERROR_BAD_FILE, "%s: no zip directory at its end: it is truncated or not a zip file",
+                         what);
     const uint8_t *record = data + end;
     *directory = (struct directory){.offset = u32(record + 16), .bytes = u32(record + 12), .entries = u16(record + 10)};
     uint64_t limit = (uint64_t)end;
@@ -120,8 +121,9 @@ static int read_entry(const uint8_t *data, uint64_t bytes, const uint8_t *header
     if (u16(header + 8) & FLAG_ENCRYPTED)
         return error_set(error, ERROR_BAD_FILE, "%s: zip entry %.*s is encrypted", what, shown, entry->name);
     if (u16(header + 10) != 0)
-        return error_set(error, ERROR_BAD_FILE, "%s: zip entry %.*s is compressed; torch.save() stores entries as they are",
-                         what, shown, entry->name);
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s: zip entry %.*s is compressed; torch.save() stores entries as they are", what, shown,
+                         entry->name);
     uint64_t stored = u32(header + 20), offset = u32(header + 42);
     entry->bytes = u32(header + 24);
     uint64_t *wide[] = {&entry->bytes, &stored, &offset};
@@ -135,8 +137,8 @@ static int read_entry(const uint8_t *data, uint64_t bytes, const uint8_t *header
     const uint8_t *local = data + offset;
     uint64_t local_bytes = LOCAL_BYTES + (uint64_t)u16(local + 26) + u16(local + 28);
     if (local_bytes > bytes - offset || entry->bytes > bytes - offset - local_bytes)
-        return error_set(error, ERROR_BAD_FILE, "%s: zip entry %.*s runs past the end of the file: it is truncated", what,
-                         shown, entry->name);
+        return error_set(error, ERROR_BAD_FILE, "%s: zip entry %.*s runs past the end of the file: it is truncated",
+                         what, shown, entry->name);
     if (u16(local + 26) != name_bytes || memcmp(local + LOCAL_BYTES, entry->name, name_bytes))
         return error_set(error, ERROR_BAD_FILE, "%s: zip entry %.*s has two names", what, shown, entry->name);
     entry->data = local + local_bytes;

@@ -81,7 +81,8 @@ static int read_vocabulary(struct tokenizer *tokenizer, const cJSON *object, str
         long count = byte_alphabet_decode(entry->string, length, bytes);
         int code = 0;
         if (count <= 0)
-            code = error_set(error, ERROR_BAD_FILE, "token \"%.40s\" is not written in the byte alphabet", entry->string);
+            code =
+                error_set(error, ERROR_BAD_FILE, "token \"%.40s\" is not written in the byte alphabet", entry->string);
         else if (!cJSON_IsNumber(entry) || !(entry->valuedouble >= 0 && entry->valuedouble < VOCABULARY_MAX_IDS) ||
                  entry->valuedouble != (double)(int64_t)entry->valuedouble)
             code = error_set(error, ERROR_BAD_FILE, "the id of \"%.40s\" is not a whole number from 0 to %d",
@@ -123,12 +124,14 @@ static int read_merge(struct tokenizer *tokenizer, const char *line, size_t leng
     }
     free(bytes);
     if (left < 0 || right < 0 || merged < 0)
-        return error_set(error, ERROR_BAD_FILE, "line %zu is not two tokens of vocab.json that join to a third", number);
+        return error_set(error, ERROR_BAD_FILE, "line %zu is not two tokens of vocab.json that join to a third",
+                         number);
     is_made[merged] = true;
     return bpe_merges_add(tokenizer->merges, left, right, merged, error);
 }
 
-static int read_merge_lines(struct tokenizer *tokenizer, const char *text, size_t length, bool *is_made, struct error *error)
+static int read_merge_lines(struct tokenizer *tokenizer, const char *text, size_t length, bool *is_made,
+                            struct error *error)
 {
     static const char version[] = "#version:";
     const char *end = text + length;
@@ -140,7 +143,8 @@ static int read_merge_lines(struct tokenizer *tokenizer, const char *text, size_
         while (line_end > text && is_blank(line_end[-1]))
             line_end--;
         size_t line_length = (size_t)(line_end - text);
-        bool is_version = number == 1 && line_length >= sizeof version - 1 && !memcmp(text, version, sizeof version - 1);
+        bool is_version =
+            number == 1 && line_length >= sizeof version - 1 && !memcmp(text, version, sizeof version - 1);
         if (line_length && !is_version) {
             int code = read_merge(tokenizer, text, line_length, number, is_made, error);
             if (code)
@@ -167,9 +171,10 @@ static int read_merges(struct tokenizer *tokenizer, const char *text, size_t len
             continue;
         seen++;
         if (bytes > 1 && !is_made[id])
-            code = error_set(error, ERROR_BAD_FILE,
-                             "no line makes token %d (\"%.40s\") of vocab.json; the file is cut off or of another model",
-                             (int)id, token);
+            code =
+                error_set(error, ERROR_BAD_FILE,
+                          "no line makes token %d (\"%.40s\") of vocab.json; the file is cut off or of another model",
+                          (int)id, token);
     }
     free(is_made);
     return code;
@@ -365,7 +370,8 @@ static int encode_plain(struct encoding *encoding, const char *text, size_t leng
         if (result < 0) {
             char message[120];
             pcre2_get_error_message(result, (PCRE2_UCHAR *)message, sizeof message);
-            return error_set(error, result == PCRE2_ERROR_NOMEMORY ? ERROR_NO_MEMORY : ERROR_TOO_LARGE, "cannot cut the text into words at byte %zu: %s", at, message);
+            return error_set(error, result == PCRE2_ERROR_NOMEMORY ? ERROR_NO_MEMORY : ERROR_TOO_LARGE,
+                             "cannot cut the text into words at byte %zu: %s", at, message);
         }
         const PCRE2_SIZE *span = pcre2_get_ovector_pointer(encoding->match);
         int code = encode_word(encoding, text + span[0], span[1] - span[0], error);
