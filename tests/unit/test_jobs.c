@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "daemon/jobs/jobs.h"
 
@@ -615,6 +616,76 @@ static void everything_that_happens_to_a_job_passes_the_observer_in_order(void *
     jobs_close(jobs);
 }
 
+/* A journal that has written nothing yet. */
+static enum job_word have_it_wait(void *context, const struct job_change *change, struct error *why)
+{
+    (void)context;
+    (void)why;
+    return change->what == JOB_ACCEPTED || change->what == JOB_ENDED ? JOB_WAITS : JOB_GOES_ON;
+}
+
+static const struct job_observer slow_journal = {.happened = have_it_wait};
+static const struct error no_error;
+
+/* What jobs_take gives now. */
+static struct job *take_now(struct jobs *jobs)
+{
+    jobs_poke(jobs);
+    assert_null(jobs_take(jobs, 0));
+    return jobs_take(jobs, clock_seconds() - 1);
+}
+
+static void a_job_is_not_begun_nor_its_end_told_before_that_lasts(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct test_waiter one = {.waiter = {.park = count_park, .wake = count_wake}};
+    const struct job_order order = make_order(100);
+    struct job_status status;
+    struct error error;
+    struct blob *blob;
+    bool parked;
+    jobs_observe(jobs, &slow_journal);
+    assert_int_equal(jobs_submit(jobs, "a", &order, &one.waiter, &parked, &status, &error), 0);
+    assert_true(parked);
+    assert_null(take_now(jobs));
+    jobs_settle_accepted(jobs, 1, &no_error);
+    assert_int_equal(one.woken, 1);
+    assert_int_equal(jobs_submitted(jobs, "a", NULL, &parked, &status, &error), 0);
+    struct job *job = take_now(jobs);
+    assert_non_null(job);
+    jobs_end(jobs, job, make_blob(10), NULL);
+    assert_int_equal(jobs_result(jobs, "a", &blob, &error), ERROR_BUSY);
+    assert_events(jobs, "a", 0, "queued0 started");
+    jobs_settle_ended(jobs, 1);
+    assert_events(jobs, "a", 2, "done");
+    jobs_close(jobs);
+}
+
+static void a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct test_waiter one = {.waiter = {.park = count_park, .wake = count_wake}};
+    const struct job_order order = make_order(100), another = make_order(100);
+    struct job_status status;
+    struct error error, full;
+    bool parked;
+    jobs_observe(jobs, &slow_journal);
+    assert_int_equal(jobs_submit(jobs, "a", &order, &one.waiter, &parked, &status, &error), 0);
+    error_set(&full, ERROR_IO, "3 bytes are left");
+    jobs_settle_accepted(jobs, 1, &full);
+    assert_int_equal(jobs_submitted(jobs, "a", NULL, &parked, &status, &error), ERROR_IO);
+    assert_string_equal(error.text, "3 bytes are left");
+    assert_int_equal(state_of(jobs, "a"), -1);
+    assert_int_equal(jobs_active(jobs), 0);
+    assert_int_equal(jobs_submit(jobs, "a", &another, &one.waiter, &parked, &status, &error), 0);
+    assert_true(parked);
+    jobs_settle_accepted(jobs, 2, &no_error);
+    assert_int_equal(state_of(jobs, "a"), JOB_QUEUED);
+    jobs_close(jobs);
+}
+
 static void *take_until_poked(void *argument)
 {
     struct jobs *jobs = argument;
@@ -675,6 +746,8 @@ int main(void)
         cmocka_unit_test(releasing_a_job_wakes_who_waits_for_it),
         cmocka_unit_test(a_shut_table_takes_nothing_and_cancels_when_told),
         cmocka_unit_test(everything_that_happens_to_a_job_passes_the_observer_in_order),
+        cmocka_unit_test(a_job_is_not_begun_nor_its_end_told_before_that_lasts),
+        cmocka_unit_test(a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew),
         cmocka_unit_test(a_worker_and_clients_can_use_the_table_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -255,6 +255,47 @@ static void a_wait_is_parked_and_woken_by_the_job_s_next_event(void **state)
     message_close(answer);
 }
 
+/* A journal that has written nothing yet. */
+static enum job_word have_it_wait(void *context, const struct job_change *change, struct error *why)
+{
+    (void)context;
+    (void)why;
+    return change->what == JOB_ACCEPTED ? JOB_WAITS : JOB_GOES_ON;
+}
+
+static void a_submit_is_answered_when_the_journal_has_written_it_down(void **state)
+{
+    struct house *house = *state;
+    const struct job_observer journal = {.happened = have_it_wait};
+    const struct error none = {0};
+    struct error full;
+    struct visit first, again;
+    jobs_observe(house->jobs, &journal);
+    start_worker(house);
+    assert_false(begin(house, &first, SUBMIT("a", ""), NULL));
+    assert_false(begin(house, &again, SUBMIT("a", ""), NULL)); /* its client had lost the connection */
+    assert_int_equal(waiting(house), 2);
+    jobs_settle_accepted(house->jobs, 1, &none);
+    struct visit *visits[] = {&first, &again};
+    for (int i = 0; i < 2; i++) {
+        wait_until_woken(visits[i]);
+        assert_true(service_continue(&visits[i]->call));
+        struct message *answer = end(visits[i]);
+        assert_string_equal(code_in(answer), "ok");
+        message_close(answer);
+    }
+    follow_to_the_end(house, "a");
+    assert_false(begin(house, &first, SUBMIT("b", ""), NULL));
+    error_set(&full, ERROR_IO, "the state folder is full: 3 bytes are left");
+    jobs_settle_accepted(house->jobs, 2, &full);
+    wait_until_woken(&first);
+    assert_true(service_continue(&first.call));
+    struct message *answer = end(&first);
+    assert_string_equal(code_in(answer), "io");
+    message_close(answer);
+    assert_error(house, "{\"request\":\"wait\",\"job\":\"b\"}", "not_found");
+}
+
 static void a_wait_whose_time_is_over_gets_an_empty_list(void **state)
 {
     struct house *house = *state;
@@ -713,6 +754,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_job_goes_from_hello_to_its_picture_without_a_socket, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wait_is_parked_and_woken_by_the_job_s_next_event, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_submit_is_answered_when_the_journal_has_written_it_down, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wait_whose_time_is_over_gets_an_empty_list, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_hangs_up_while_parked_gets_no_answer_and_keeps_no_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(load_and_unload_find_no_place_among_as_many_as_may_be_parked, set_up, tear_down),

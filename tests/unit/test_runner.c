@@ -1,0 +1,236 @@
+/* test_runner.c: jobs stepped one turn at a time: what is kept of them on the way, and how they go on from it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "daemon/attempts.h"
+#include "daemon/device.h"
+#include "daemon/request.h"
+#include "daemon/runner.h"
+#include "protocol/message.h"
+#include "tests/unit/fake_engine.h"
+
+struct fixture {
+    struct options options;
+    struct device device;
+    struct jobs *jobs;
+    struct residency *residency;
+    struct runner *runner;
+    struct attempts attempts; /* a journal in memory: */
+    const char *left;         /* the state that a former daemon has left, or NULL */
+    const char *refusal;      /* why it cannot count an attempt, or NULL */
+    char saved[400];          /* every state that it was given, with its step */
+};
+
+static int count_attempt(void *context, uint64_t job, void **state, size_t *bytes, int *attempt, struct error *error)
+{
+    const struct fixture *fixture = context;
+    assert_int_equal(job, 1);
+    if (fixture->refusal != NULL)
+        return error_set(error, ERROR_IO, "%s", fixture->refusal);
+    *state = fixture->left != NULL ? strdup(fixture->left) : NULL;
+    *bytes = fixture->left != NULL ? strlen(fixture->left) : 0;
+    *attempt = fixture->left != NULL ? 2 : 1;
+    return 0;
+}
+
+static void keep(void *context, uint64_t job, int step, void *state, size_t bytes)
+{
+    struct fixture *fixture = context;
+    size_t at = strlen(fixture->saved);
+    assert_int_equal(job, 1);
+    snprintf(fixture->saved + at, sizeof fixture->saved - at, "%d:%.*s ", step, (int)bytes, (const char *)state);
+    free(state);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *fixture = *state = calloc(1, sizeof *fixture);
+    struct options *options = &fixture->options;
+    struct error error;
+    strcpy(options->models[0].name, "fake");
+    options->models[0].directory = "/nonexistent/fake"; /* any folder is a model for the fake engine */
+    options->model_count = 1;
+    options->backend.backend = BACKEND_CPU;
+    options->jobs = (struct jobs_limits){
+        .queue = 10, .queue_bytes = 1 << 20, .results = 10, .result_bytes = 1 << 20, .result_seconds = 1000};
+    fixture->attempts = (struct attempts){fixture, count_attempt, keep};
+    assert_int_equal(device_open(&fixture->device, options, &error), 0);
+    assert_int_equal(jobs_open(&fixture->jobs, &options->jobs, &error), 0);
+    assert_int_equal(residency_open(&fixture->residency, options, fixture->device.kernels, 1, &error), 0);
+    assert_int_equal(runner_open(&fixture->runner, options, fixture->jobs, fixture->residency, fixture->device.kernels,
+                                 &fixture->attempts, &error), 0);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    runner_close(fixture->runner);
+    residency_close(fixture->residency);
+    jobs_close(fixture->jobs);
+    device_close(&fixture->device);
+    free(fixture);
+    return 0;
+}
+
+/* A picture in five steps. */
+static void submit(struct fixture *fixture)
+{
+    struct job_request *request = calloc(1, sizeof *request);
+    lance_request_init(&request->lance, LANCE_T2I);
+    request->lance.prompt = "sleep 2";
+    request->lance.num_inference_steps = 5;
+    const struct job_order order = {.request = request, .close = free, .bytes = 1, .is_complete = true, .digest = "0", .task = "t2i"};
+    struct job_status status;
+    struct error error;
+    bool parked;
+    assert_int_equal(jobs_submit(fixture->jobs, "a", &order, NULL, &parked, &status, &error), 0);
+}
+
+/* Turn by turn to the job's end. */
+static void run(struct fixture *fixture)
+{
+    do
+        runner_turn(fixture->runner, 0);
+    while (runner_has_open(fixture->runner));
+}
+
+/* The steps that the job's clients were told, such as "1 2 3". */
+static void assert_steps(struct fixture *fixture, const char *expected)
+{
+    struct job_news news;
+    struct error error;
+    bool parked;
+    char told[100] = "";
+    const cJSON *event;
+    assert_int_equal(jobs_news(fixture->jobs, "a", 0, NULL, &parked, &news, &error), 0);
+    cJSON_ArrayForEach(event, news.events)
+    {
+        const char *stage = json_text(event, "stage");
+        if (stage != NULL && strcmp(stage, lance_stage_name(STAGE_DENOISE)) == 0)
+            snprintf(told + strlen(told), sizeof told - strlen(told), "%s%d", told[0] != '\0' ? " " : "",
+                     cJSON_GetObjectItem(event, "step")->valueint);
+    }
+    job_news_clear(&news);
+    assert_string_equal(told, expected);
+}
+
+/* The receipt of the job, which is done; the caller frees. */
+static cJSON *receipt_of(struct fixture *fixture)
+{
+    struct blob *blob;
+    struct message *message;
+    struct error error;
+    if (jobs_result(fixture->jobs, "a", &blob, &error) != 0)
+        fail_msg("%s", error.text);
+    assert_int_equal(message_parse(&message, blob->data, blob->bytes, 0, &error), 0);
+    cJSON *receipt = cJSON_Duplicate(cJSON_GetObjectItem(message_envelope(message), "receipt"), true);
+    assert_non_null(receipt);
+    message_close(message);
+    blob_close(blob);
+    return receipt;
+}
+
+static void a_jobs_state_is_kept_after_every_so_many_steps(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.save_steps = 2;
+    submit(fixture);
+    run(fixture);
+    assert_string_equal(fixture->saved, "2:step 2 4:step 4 ");
+    assert_steps(fixture, "1 2 3 4 5");
+}
+
+static void or_when_so_many_seconds_have_passed(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->options.save_seconds = 0.001; /* each step takes two milliseconds */
+    submit(fixture);
+    run(fixture);
+    assert_string_equal(fixture->saved, "1:step 1 2:step 2 3:step 3 4:step 4 ");
+}
+
+static void and_not_at_all_unless_that_is_asked_for(void **state)
+{
+    struct fixture *fixture = *state;
+    submit(fixture);
+    run(fixture);
+    assert_string_equal(fixture->saved, "");
+}
+
+static void a_job_goes_on_from_the_state_that_was_left_and_its_receipt_says_so(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->left = "step 3";
+    submit(fixture);
+    run(fixture);
+    assert_steps(fixture, "4 5");
+    cJSON *receipt = receipt_of(fixture);
+    assert_int_equal(cJSON_GetObjectItem(receipt, "attempt")->valueint, 2);
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(receipt, "resumed")));
+    assert_null(json_text(receipt, "state_not_used"));
+    cJSON_Delete(receipt);
+}
+
+static void a_state_that_cannot_be_used_has_the_job_begin_anew_and_its_receipt_says_why(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->left = "of last year";
+    submit(fixture);
+    run(fixture);
+    assert_steps(fixture, "1 2 3 4 5");
+    cJSON *receipt = receipt_of(fixture);
+    assert_true(cJSON_IsFalse(cJSON_GetObjectItem(receipt, "resumed")));
+    assert_string_equal(json_text(receipt, "state_not_used"), "the state is of another build");
+    cJSON_Delete(receipt);
+}
+
+static void a_job_whose_attempt_cannot_be_counted_fails_before_its_first_step(void **state)
+{
+    struct fixture *fixture = *state;
+    struct blob *blob;
+    struct error error;
+    fixture->refusal = "the disk is gone";
+    submit(fixture);
+    run(fixture);
+    assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_IO);
+    assert_string_equal(error.text, "the disk is gone");
+    assert_false(residency_is_loaded(fixture->residency, 0));
+}
+
+static void a_runner_that_is_to_stop_cancels_what_is_open_at_its_next_step(void **state)
+{
+    struct fixture *fixture = *state;
+    struct blob *blob;
+    struct error error;
+    submit(fixture);
+    runner_turn(fixture->runner, 0);
+    runner_turn(fixture->runner, 0);
+    assert_true(runner_has_open(fixture->runner));
+    runner_stop(fixture->runner);
+    runner_turn(fixture->runner, 0);
+    assert_false(runner_has_open(fixture->runner));
+    assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_CANCELLED);
+    assert_steps(fixture, "1");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_jobs_state_is_kept_after_every_so_many_steps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(or_when_so_many_seconds_have_passed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(and_not_at_all_unless_that_is_asked_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_job_goes_on_from_the_state_that_was_left_and_its_receipt_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_state_that_cannot_be_used_has_the_job_begin_anew_and_its_receipt_says_why, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_job_whose_attempt_cannot_be_counted_fails_before_its_first_step, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_runner_that_is_to_stop_cancels_what_is_open_at_its_next_step, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
