@@ -1,8 +1,7 @@
 /* blobs.c: see blobs.h.
  *
- * Copying and hashing happen without the lock. What they work on stays: an entry that is in use (`users`) is freed by its
- * last user, and a piece that somebody copies, or the front that somebody hashes, is left to them by everybody else.
- * The hash grows with the pieces that lie one behind the other from the start, so that little is left to do at the end.
+ * Copying and hashing happen without the lock. What they work on stays: an entry that is in use is freed by its last user, and a piece that somebody copies is left to them by everybody else. One thread hashes, of every blob the
+ * pieces that lie one behind the other from the start: beside those that bring them, so that little is left to do at the end.
  */
 #include "daemon/blobs.h"
 
@@ -21,9 +20,9 @@ struct entry {
     uint64_t pieces, here; /* how many there are, and how many have come */
     uint64_t hashed;       /* pieces from the start */
     struct sha256 sha;
-    bool is_hashing; /* somebody is at it */
     bool is_complete, is_wrong;
-    int users; /* threads in blobs_put */
+    int users;       /* threads in blobs_put */
+    bool is_hashing; /* the hasher is at it */
     bool is_forgotten;
     double touched_at;
     bool was_held; /* by a job, and nobody has asked for it since: whoever put it has what it was put for */
@@ -33,21 +32,32 @@ struct entry {
 
 struct blobs {
     struct blobs_limits limits;
+    pthread_t hasher;
+    bool has_hasher;
     pthread_mutex_t lock;    /* guards the rest */
-    pthread_cond_t changed;  /* a piece came, or some were hashed */
+    pthread_cond_t changed;  /* a piece came, or one was hashed, or it is time to end */
     struct entry *first;
     int count;
+    bool is_ending;
 };
+
+static void *hash_all(void *argument);
 
 int blobs_open(struct blobs **out, const struct blobs_limits *limits, struct error *error)
 {
-    *out = calloc(1, sizeof **out);
-    if (*out == NULL)
+    struct blobs *blobs = *out = calloc(1, sizeof *blobs);
+    if (blobs == NULL)
         return error_set(error, ERROR_NO_MEMORY, "blobs: out of memory");
-    (*out)->limits = *limits;
-    pthread_mutex_init(&(*out)->lock, NULL);
-    pthread_cond_init(&(*out)->changed, NULL);
-    return 0;
+    blobs->limits = *limits;
+    pthread_mutex_init(&blobs->lock, NULL);
+    pthread_cond_init(&blobs->changed, NULL);
+    const int result = pthread_create(&blobs->hasher, NULL, hash_all, blobs);
+    blobs->has_hasher = result == 0;
+    if (result == 0)
+        return 0;
+    blobs_close(blobs);
+    *out = NULL;
+    return error_set(error, ERROR_IO, "blobs: cannot start a thread: %s", strerror(result));
 }
 
 static void entry_free(struct entry *entry)
@@ -60,6 +70,12 @@ void blobs_close(struct blobs *blobs)
 {
     if (blobs == NULL)
         return;
+    pthread_mutex_lock(&blobs->lock);
+    blobs->is_ending = true;
+    pthread_cond_broadcast(&blobs->changed);
+    pthread_mutex_unlock(&blobs->lock);
+    if (blobs->has_hasher)
+        pthread_join(blobs->hasher, NULL);
     while (blobs->first != NULL) {
         struct entry *entry = blobs->first;
         blobs->first = entry->next;
@@ -80,6 +96,12 @@ static struct entry *find(struct blobs *blobs, const struct blob_name *name)
     return NULL;
 }
 
+static void free_if_unused(struct entry *entry)
+{
+    if (entry->is_forgotten && entry->users == 0 && !entry->is_hashing)
+        entry_free(entry);
+}
+
 static void forget(struct blobs *blobs, struct entry *entry)
 {
     struct entry **link = &blobs->first;
@@ -88,8 +110,7 @@ static void forget(struct blobs *blobs, struct entry *entry)
     *link = entry->next;
     blobs->count--;
     entry->is_forgotten = true;
-    if (entry->users == 0)
-        entry_free(entry);
+    free_if_unused(entry);
 }
 
 static bool is_held(const struct entry *entry)
@@ -240,34 +261,61 @@ static void judge(struct blobs *blobs, struct entry *entry)
 {
     char *hash = entry->bytes->sha256;
     sha256_finish(&entry->sha, hash);
-    entry->is_complete = is_chosen(entry) || strcmp(hash, entry->name.text) == 0;
-    entry->is_wrong = !entry->is_complete;
+    entry->is_wrong = !is_chosen(entry) && strcmp(hash, entry->name.text) != 0;
+    entry->is_complete = !entry->is_wrong;
     if (entry->is_wrong && !entry->is_forgotten)
         forget(blobs, entry);
 }
 
-/* Hash what lies behind the front, unless somebody else does; who has brought the last piece waits for the end. */
-static void hash_front(struct blobs *blobs, struct entry *entry)
+/* One whose next piece to be hashed is here, or NULL. */
+static struct entry *next_to_hash(struct blobs *blobs)
 {
-    while (!entry->is_complete && !entry->is_wrong) {
-        if (entry->is_hashing) {
-            if (entry->here < entry->pieces)
-                return;
+    struct entry *entry = blobs->first;
+    while (entry != NULL && (entry->hashed == entry->pieces || entry->piece[entry->hashed] != PIECE_HERE))
+        entry = entry->next;
+    return entry;
+}
+
+static void hash_piece(struct blobs *blobs, struct entry *entry)
+{
+    const uint64_t piece = entry->hashed;
+    entry->is_hashing = true;
+    pthread_mutex_unlock(&blobs->lock);
+    sha256_add(&entry->sha, (const char *)entry->bytes->data + piece * BLOBS_PIECE_BYTES, piece_bytes(&entry->name, piece));
+    pthread_mutex_lock(&blobs->lock);
+    if (++entry->hashed == entry->pieces)
+        judge(blobs, entry);
+    entry->is_hashing = false;
+    pthread_cond_broadcast(&blobs->changed);
+    free_if_unused(entry);
+}
+
+/* The thread that hashes; takes the lock itself. */
+static void *hash_all(void *argument)
+{
+    struct blobs *blobs = argument;
+    pthread_mutex_lock(&blobs->lock);
+    while (!blobs->is_ending) {
+        struct entry *entry = next_to_hash(blobs);
+        if (entry != NULL)
+            hash_piece(blobs, entry);
+        else
             pthread_cond_wait(&blobs->changed, &blobs->lock);
-            continue;
-        }
-        if (entry->piece[entry->hashed] != PIECE_HERE)
-            return;
-        const uint64_t piece = entry->hashed;
-        entry->is_hashing = true;
-        pthread_mutex_unlock(&blobs->lock);
-        sha256_add(&entry->sha, (const char *)entry->bytes->data + piece * BLOBS_PIECE_BYTES, piece_bytes(&entry->name, piece));
-        pthread_mutex_lock(&blobs->lock);
-        entry->is_hashing = false;
-        if (++entry->hashed == entry->pieces)
-            judge(blobs, entry);
-        pthread_cond_broadcast(&blobs->changed);
     }
+    pthread_mutex_unlock(&blobs->lock);
+    return NULL;
+}
+
+/* After a piece has come. With the last one a blob is complete when its hash is right; under a chosen name, of which any
+ * hash is right, at once. */
+static void await_end(struct blobs *blobs, struct entry *entry)
+{
+    if (entry->here < entry->pieces)
+        return;
+    if (is_chosen(entry))
+        entry->is_complete = true;
+    while (!entry->is_complete && !entry->is_wrong)
+        pthread_cond_wait(&blobs->changed, &blobs->lock);
 }
 
 static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *data, struct blob_state *state,
@@ -280,15 +328,14 @@ static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offse
     touch(entry, false);
     entry->users++;
     take_piece(blobs, entry, offset / BLOBS_PIECE_BYTES, data);
-    hash_front(blobs, entry);
-    entry->users--;
+    await_end(blobs, entry);
     if (entry->is_wrong)
         status = error_set(error, ERROR_BAD_REQUEST, "blob %.12s: the %llu bytes that came have another SHA-256, and are forgotten; "
                            "put them again", name->text, (unsigned long long)name->bytes);
     else
         describe(entry, state);
-    if (entry->is_forgotten && entry->users == 0)
-        entry_free(entry);
+    entry->users--;
+    free_if_unused(entry);
     return status;
 }
 
@@ -338,6 +385,23 @@ struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name)
         bytes = blob_share(entry->bytes);
     pthread_mutex_unlock(&blobs->lock);
     return bytes;
+}
+
+void blobs_hash(struct blobs *blobs, const struct blob_name *name, struct blob *blob)
+{
+    char hash[SHA256_HEX_BYTES];
+    struct entry *entry;
+    pthread_mutex_lock(&blobs->lock);
+    while (blob->sha256[0] == '\0' && (entry = find(blobs, name)) != NULL && entry->bytes == blob)
+        pthread_cond_wait(&blobs->changed, &blobs->lock);
+    const bool is_left_alone = blob->sha256[0] == '\0'; /* it was forgotten meanwhile */
+    pthread_mutex_unlock(&blobs->lock);
+    if (!is_left_alone)
+        return;
+    sha256_of(blob->data, blob->bytes, hash);
+    pthread_mutex_lock(&blobs->lock);
+    memcpy(blob->sha256, hash, sizeof hash);
+    pthread_mutex_unlock(&blobs->lock);
 }
 
 void blobs_drop(struct blobs *blobs, const struct blob_name *name)

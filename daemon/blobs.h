@@ -5,8 +5,8 @@
  * before anything is allocated for it. A job that has got hold of a blob shares its bytes (blob.h), and the store may
  * forget it without harm; such bytes do not count here.
  *
- * Any thread; one mutex, which is not held while bytes are copied or hashed. Pieces may come in any order, twice, and from
- * several clients at once.
+ * Any thread; one mutex, which is not held while bytes are copied or hashed. It has a thread of its own that hashes. Pieces may
+ * come in any order, twice, and from several clients at once.
  */
 #ifndef LANCE_BLOBS_H
 #define LANCE_BLOBS_H
@@ -56,14 +56,18 @@ void blobs_close(struct blobs *blobs); /* NULL is allowed */
 int blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_state *state, struct error *error);
 
 /* Take in the piece at `offset`, a multiple of BLOBS_PIECE_BYTES; `bytes` must be that many, or what remains. Returns when
- * it is taken in, and with the last one when the hash is known. Errors: ERROR_BAD_REQUEST (another offset or size; or the
+ * it is taken in, and with the last one of a blob that is called by its hash when that is known. Errors: ERROR_BAD_REQUEST (another offset or size; or the
  * bytes have another hash than they are called by: then all of them are forgotten), ERROR_TOO_LARGE (it can never fit), ERROR_BUSY (not now),
  * ERROR_NO_MEMORY. */
 int blobs_put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *piece, uint64_t bytes,
               struct blob_state *state, struct error *error);
 
-/* The bytes of a complete blob, with their hash, one reference for the caller; NULL: it is not here, or not complete. */
+/* The bytes of a complete blob, one reference for the caller; NULL: it is not here, or not complete. Nobody may look at their
+ * hash before blobs_hash. */
 struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name);
+
+/* Wait until the hash of a blob that the caller holds is known. Cost: none for one that is called by it. */
+void blobs_hash(struct blobs *blobs, const struct blob_name *name, struct blob *blob);
 
 /* Forget a blob with a chosen name, whose client will not ask for it again; one that is called by its hash stays. */
 void blobs_drop(struct blobs *blobs, const struct blob_name *name);

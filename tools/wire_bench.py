@@ -8,7 +8,8 @@ takes. For each way to connect (the nng library through pynng, and the client's 
 
   hello        one small request and its answer
   submit+wait  from submit until the end of a job that has next to nothing to do, less the time of the job's own steps
-  up           N megabytes from an array into the daemon's memory, which it does not have, for a job that it refuses
+  up           N megabytes from an array into the daemon's memory, which it does not have, for a job that it refuses;
+               a job that it takes waits for the rest of their hash, too
   down         a result with about N megabytes of pixels, made once by decode, from the daemon's memory into an array
 
 Every figure is the best and the median of several tries: on a shared machine the rest is other people's work.

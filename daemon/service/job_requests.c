@@ -38,37 +38,57 @@ static void hold_blobs(struct payloads *payloads, struct blobs *blobs)
     }
 }
 
-/* A request was refused. Unless it may be taken when it comes again, its blobs need not stay for that. */
-static void drop_blobs(const struct payloads *payloads, struct blobs *blobs, int why)
+/* What a request holds: for when it is refused, and perhaps closed already. */
+struct held {
+    struct blob_name names[MESSAGE_MAX_TENSORS];
+    size_t count;
+};
+
+static void note_held(struct held *held, const struct payloads *payloads)
 {
-    const bool is_final = why == ERROR_BAD_REQUEST || why == ERROR_TOO_LARGE || why == ERROR_UNSUPPORTED;
-    for (size_t i = 0; is_final && i < payloads->count; i++) {
-        const struct blob_name name = name_of(&payloads->list[i]);
+    held->count = 0;
+    for (size_t i = 0; i < payloads->count; i++)
         if (payloads->list[i].held != NULL)
-            blobs_drop(blobs, &name);
-    }
+            held->names[held->count++] = name_of(&payloads->list[i]);
 }
 
-/* Make a request of the call's message, which has it then. */
-static int open_request(struct call *call, struct job_request **request, struct error *error)
+static void drop_held(const struct held *held, struct blobs *blobs)
+{
+    for (size_t i = 0; i < held->count; i++)
+        blobs_drop(blobs, &held->names[i]);
+}
+
+/* Make a request of the call's message, which has it then, and of the blobs that it names. */
+static int open_request(struct call *call, struct job_request **request, struct held *held, struct error *error)
 {
     struct payloads payloads;
     int status = payloads_open(&payloads, call->message, error);
     if (status != 0)
         return status;
     hold_blobs(&payloads, call->service->blobs);
-    const bool is_recorded = call->service->rooms.recorder != NULL;
-    status = is_recorded ? payloads_name(&payloads, error) : 0;
+    note_held(held, &payloads);
+    if (call->service->rooms.recorder != NULL)
+        status = payloads_name(&payloads, error);
     if (status == 0)
         status = job_request_open(request, call->message, &payloads, error);
-    drop_blobs(&payloads, call->service->blobs, status);
     payloads_close(&payloads);
-    if (status != 0)
-        return status;
-    call->message = NULL;
-    if (!is_recorded || ((*request)->record = request_record_write(*request)) != NULL)
+    if (status == 0)
+        call->message = NULL;
+    return status;
+}
+
+/* Give a request its hash, and its record where there is a journal. Reads the tensors: not before it is worth it. */
+static int name_request(struct call *call, struct job_request *request, struct error *error)
+{
+    for (size_t i = 0; i < request->payloads.count; i++) {
+        const struct payload *payload = &request->payloads.list[i];
+        const struct blob_name name = name_of(payload);
+        if (payload->held != NULL)
+            blobs_hash(call->service->blobs, &name, payload->held);
+    }
+    job_request_hash(request);
+    if (call->service->rooms.recorder == NULL || (request->record = request_record_write(request)) != NULL)
         return 0;
-    job_request_close(*request);
     return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", call->job);
 }
 
@@ -111,21 +131,22 @@ void call_recall(struct call *call)
 }
 
 /* *parked: nobody may touch the call any more. */
-static int submit(struct call *call, struct job_status *status, bool *parked, struct error *error)
+static int submit(struct call *call, struct job_status *status, struct held *held, bool *parked, struct error *error)
 {
     struct jobs *jobs = call->service->rooms.jobs;
     struct job_request *request;
     char digest[REQUEST_DIGEST_BYTES];
     json_add(call->fields, "ignored", job_request_unknown(call->message));
-    int result = open_request(call, &request, error);
+    int result = open_request(call, &request, held, error);
     if (result == 0) {
         if (!jobs_find(jobs, call->job, status))
             result = check(call, request, error);
         else if (payloads_unknown_count(&request->payloads) > 0) /* else the table tells a repetition from a mistake */
             result = refuse_missing(call, request, error);
+        if (result == 0)
+            result = name_request(call, request, error);
         if (result == 0) {
             log_debug(call->job, "submitted: %s", lance_task_name(request->lance.task));
-            job_request_hash(request); /* reads the tensors: not before it is worth it */
             request_digest(request, digest);
             const struct job_order order = {
                 .request = request,
@@ -139,7 +160,6 @@ static int submit(struct call *call, struct job_status *status, bool *parked, st
             };
             return jobs_submit(jobs, call->job, &order, call_waiter(call), parked, status, error);
         }
-        drop_blobs(&request->payloads, call->service->blobs, result);
         job_request_close(request);
     }
     if (call->missing_blobs == NULL)
@@ -164,14 +184,19 @@ static int answer_submit(struct call *call, int status, const struct job_status 
 int handle_submit(struct call *call, const cJSON *request, struct error *error)
 {
     struct job_status job;
+    struct held held = {.count = 0};
     bool parked = false;
     int status = call_read_job(call, request, error);
     if (status == 0) {
         call_recall(call);
         call->until = clock_seconds() + LONGEST_SUBMIT_SECONDS;
-        status = submit(call, &job, &parked, error);
+        status = submit(call, &job, &held, &parked, error);
     }
-    return parked ? CALL_PARKED : answer_submit(call, status, &job, error);
+    if (parked)
+        return CALL_PARKED;
+    if (status != 0 && call->missing_blobs == NULL)
+        drop_held(&held, call->service->blobs);
+    return answer_submit(call, status, &job, error);
 }
 
 int resume_submit(struct call *call, struct error *error)

@@ -316,7 +316,10 @@ static struct blob *hold(struct blobs *blobs, const char *text)
 {
     struct blob_name wanted = {.bytes = SIZE};
     snprintf(wanted.text, sizeof wanted.text, "%s", text);
-    return blobs_hold(blobs, &wanted);
+    struct blob *blob = blobs_hold(blobs, &wanted);
+    if (blob != NULL)
+        blobs_hash(blobs, &wanted, blob);
+    return blob;
 }
 
 static void bytes_that_nobody_has_hashed_are_hashed_here(void **state)
@@ -328,6 +331,21 @@ static void bytes_that_nobody_has_hashed_are_hashed_here(void **state)
     assert_memory_equal(blob->data, payload, SIZE);
     assert_string_equal(blob->sha256, name.text);
     assert_null(hold(blobs, name.text));
+    blob_close(blob);
+    blobs_close(blobs);
+}
+
+static void who_holds_bytes_that_were_forgotten_has_their_hash_all_the_same(void **state)
+{
+    (void)state;
+    struct blobs *blobs = open_store(4 * SIZE);
+    const struct blob_name chosen = {.text = "put-fox", .bytes = SIZE};
+    put_as(blobs, chosen.text);
+    struct blob *blob = blobs_hold(blobs, &chosen);
+    blobs_drop(blobs, &chosen);
+    assert_null(blobs_hold(blobs, &chosen));
+    blobs_hash(blobs, &chosen, blob);
+    assert_string_equal(blob->sha256, name.text);
     blob_close(blob);
     blobs_close(blobs);
 }
@@ -440,6 +458,7 @@ int main(void)
         cmocka_unit_test(what_nobody_touched_for_long_is_forgotten),
         cmocka_unit_test(the_oldest_goes_first_when_others_need_the_room),
         cmocka_unit_test(bytes_that_nobody_has_hashed_are_hashed_here),
+        cmocka_unit_test(who_holds_bytes_that_were_forgotten_has_their_hash_all_the_same),
         cmocka_unit_test(a_chosen_name_is_forgotten_soon_after_its_job_and_a_hash_is_not),
         cmocka_unit_test(clients_that_put_the_same_blob_at_once_all_see_it_complete),
         cmocka_unit_test(a_client_with_wrong_bytes_leaves_nothing_wrong_behind),
