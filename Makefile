@@ -115,7 +115,7 @@ endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
 $(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
-$(BUILD)/tools/random-checkpoint/values.o: BASE_FLAGS += $(KERNEL_FLAGS)
+$(BUILD)/tools/random-checkpoint/values.o $(BUILD)/tools/lance-quant/row_codes.o $(BUILD)/tools/lance-quant/quadratic.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # A job's state is taken up by the same sources alone (daemon/engine/build.h).
 ENGINE_SOURCES := $(sort $(wildcard kernels/cuda/* $(addsuffix /*.[ch],base protocol kernels kernels/* daemon/engine daemon/engine/* daemon/engine/model/*)))
 $(BUILD)/daemon/engine/build.o: BASE_FLAGS += -DENGINE_SOURCES='"$(firstword $(shell cat $(ENGINE_SOURCES) | sha256sum))"'

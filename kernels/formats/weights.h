@@ -45,7 +45,7 @@ struct linear_source {
     const void *scales_fp8;
     const uint8_t *zeros;
     const void *offsets;
-    float tensor_scale;         /* NVFP4: 1.0 unless the file has a per-tensor scale */
+    float tensor_scale;         /* NVFP4, of scales_fp8: 1.0 with `scales`, or where the file has none */
     const void *bias;           /* [out] or NULL */
     enum weight_format bias_format; /* WEIGHT_F32 or WEIGHT_BF16 */
 };

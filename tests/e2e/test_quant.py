@@ -1,4 +1,5 @@
-"""lance-quant: the published recipe, from the demo model in bf16 to the files that the published scripts made of it.
+"""lance-quant: both recipes; the published one from the demo model in bf16 to the files that the published scripts made
+of it.
 
 tests/golden/data/quant/demo/act_stats.pt is what demo/train/calibrate.py counted (on the CPU, PyTorch 2.13);
 demo/lance-demo-awq, -awq64 and -nvfp4 are what awq_apply.py and nvfp4_apply.py of lance-quant made of it.
@@ -23,17 +24,17 @@ import numpy as np
 import pytest
 
 from lanced_process import BUILD, Lanced
+from safetensors_file import Entry, read, write
 
 QUANT = BUILD / "lance-quant"
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "demo/lance-demo"
 STATISTICS = ROOT / "tests/golden/data/quant/demo/act_stats.pt"
 FORMS: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "awq-128": (("--form", "awq-int4"), "lance-demo-awq", "awq"),
-    "awq-64": (("--form", "awq-int4", "--group", "64"), "lance-demo-awq64", "awq"),
-    "nvfp4": (("--form", "nvfp4"), "lance-demo-nvfp4", "nvfp4"),
+    "awq-128": (("--recipe", "published", "--form", "awq-int4"), "lance-demo-awq", "awq"),
+    "awq-64": (("--recipe", "published", "--form", "awq-int4", "--group", "64"), "lance-demo-awq64", "awq"),
+    "nvfp4": (("--recipe", "published", "--form", "nvfp4"), "lance-demo-nvfp4", "nvfp4"),
 }
-Entry = tuple[str, list[int], bytes]
 
 
 def quant(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -45,34 +46,6 @@ def apply(
     output: Path, *words: str | Path, model: Path = MODEL, stats: Path = STATISTICS
 ) -> subprocess.CompletedProcess[str]:
     return quant("apply", "--model", model, "--stats", stats, "-o", output, *(words or ("--form", "awq-int4")))
-
-
-def read(path: Path) -> dict[str, Entry]:
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    header.pop("__metadata__", None)
-    start = 8 + length
-    return {
-        name: (
-            entry["dtype"],
-            entry["shape"],
-            data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]],
-        )
-        for name, entry in header.items()
-    }
-
-
-def write(path: Path, tensors: dict[str, Entry], metadata: dict[str, str] | None = None) -> Path:
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    at = 0
-    for name, (dtype, shape, data) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
-        at += len(data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
-    return path
 
 
 def codes(packed: bytes) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -116,7 +89,7 @@ def test_lanced_draws_the_same_picture_with_our_files_as_with_the_published_ones
     (tmp_path / "Lance_3B").symlink_to(MODEL)
     (tmp_path / "Qwen2.5-VL-ViT").symlink_to(MODEL / "Qwen2.5-VL-ViT")
     (tmp_path / "Wan2.2_VAE.pth").symlink_to(MODEL / "Wan2.2_VAE.pth")
-    assert apply(tmp_path / "Lance-3B-AWQ-INT4").returncode == 0
+    assert apply(tmp_path / "Lance-3B-AWQ-INT4", *FORMS["awq-128"][0]).returncode == 0
     pictures = []
     for model in (tmp_path / "Lance-3B-AWQ-INT4", MODEL.parent / "lance-demo-awq"):
         with Lanced(models=(model,)) as daemon, daemon.client() as client:

@@ -323,6 +323,41 @@ static void nvfp4_without_bf16_scales_uses_the_fp8_ones_and_warns(void **state)
     checkpoint_close(checkpoint);
 }
 
+/* In the place of one of up's scales, what FP8 scales are multiplied by. */
+static bool replaced_by_tensor_scale(struct tensor_view *tensor, const char *scales)
+{
+    static const float half = 0.5f;
+    char name[128];
+    snprintf(name, sizeof name, "language_model.model.layers.0.mlp.up_proj.%s", scales);
+    if (!strcmp(tensor->name, name))
+        *tensor = (struct tensor_view){.name = "language_model.model.layers.0.mlp.up_proj.tensor_scale", .dtype = DTYPE_F32,
+                                       .dimensions = 1, .shape = {1}, .data = &half, .bytes = sizeof half};
+    return true;
+}
+
+static bool whole_and_tensor_scale(struct tensor_view *tensor) { return replaced_by_tensor_scale(tensor, "scales_fp8"); }
+static bool fp8_and_tensor_scale(struct tensor_view *tensor) { return replaced_by_tensor_scale(tensor, "scales_bf16"); }
+
+static void a_tensor_scale_is_of_fp8_scales_alone(void **state)
+{
+    (void)state;
+    const char *name = "language_model.model.layers.0.mlp.up_proj";
+    struct error error = {0};
+    struct linear_source q;
+    use(nvfp4);
+    rewrite("nvfp4_state_dict.safetensors", whole_and_tensor_scale);
+    struct checkpoint *checkpoint = open_model();
+    assert_int_equal(checkpoint_linear(checkpoint, name, 384, 128, &q, &error), 0);
+    assert_true(q.scales && !q.scales_fp8 && q.tensor_scale == 1.0f);
+    checkpoint_close(checkpoint);
+    use(nvfp4);
+    rewrite("nvfp4_state_dict.safetensors", fp8_and_tensor_scale);
+    checkpoint = open_model();
+    assert_int_equal(checkpoint_linear(checkpoint, name, 384, 128, &q, &error), 0);
+    assert_true(!q.scales && q.scales_fp8 && q.tensor_scale == 0.5f);
+    checkpoint_close(checkpoint);
+}
+
 static float *widened[512];
 static size_t widened_count;
 
@@ -802,6 +837,7 @@ int main(void)
         cmocka_unit_test(linears_convolutions_and_vectors_are_handed_out_with_checked_shapes),
         cmocka_unit_test(four_bit_linears_carry_codes_scales_and_group_size),
         cmocka_unit_test(nvfp4_without_bf16_scales_uses_the_fp8_ones_and_warns),
+        cmocka_unit_test(a_tensor_scale_is_of_fp8_scales_alone),
         cmocka_unit_test(a_float32_release_opens),
         cmocka_unit_test(a_model_in_shards_opens),
         cmocka_unit_test(the_main_file_may_hold_the_vit),

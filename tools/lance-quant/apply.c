@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/mapped_file.h"
+#include "tools/lance-quant/best_part.h"
 #include "tools/lance-quant/meta.h"
 #include "tools/lance-quant/part_work.h"
 
@@ -45,8 +46,10 @@ static void identity(const struct work *work, char line[128])
         statistics_digest(work->statistics, name, &digest);
     }
     sha256_finish(&digest, hex);
-    snprintf(line, 128, "lance-quant published %s %d %s", codes_weights_file(work->options->form.format),
-             work->options->form.group, hex);
+    const struct recipe *recipe = &work->options->recipe;
+    const bool best = recipe->kind == RECIPE_BEST;
+    snprintf(line, 128, "lance-quant %s %u%s %s %d %s", best ? "best" : "published", best ? recipe->ingredients : 0,
+             recipe->slim ? " slim" : "", codes_weights_file(recipe->form.format), recipe->form.group, hex);
 }
 
 static void report(const struct work *work, int done, int works)
@@ -82,11 +85,15 @@ static int copy_others(struct work *work, struct error *error)
 
 static int do_part(struct work *work, int number, struct error *error)
 {
+    const struct apply_options *options = work->options;
+    const struct best_work best = {work->source, work->statistics, &options->recipe, options->threads, work->output};
+    const int layer = number / PARTS_PER_LAYER, index = number % PARTS_PER_LAYER;
     struct part part;
-    int status = layout_part(work->source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
-    if (status == 0)
-        status =
-            part_quantise(&part, work->statistics, &work->options->form, work->options->threads, work->output, error);
+    int status = layout_part(work->source, layer, index, &part, error);
+    if (status == 0 && options->recipe.kind == RECIPE_BEST)
+        status = best_part_quantise(&best, layer, index, error);
+    else if (status == 0)
+        status = part_quantise(&part, work->statistics, &options->recipe.form, options->threads, work->output, error);
     for (int l = 0; l < part.count; l++)
         mapped_file_let_go(part.matrices[l].tensor->data, part.matrices[l].tensor->bytes);
     return status;
@@ -117,9 +124,9 @@ static int do_works(struct work *work, const volatile int *interrupted, struct e
 static int write_meta(struct work *work, struct error *error)
 {
     char *text;
-    int status = meta_text(&text, work->source, work->layers, work->statistics, &work->options->form, error);
+    int status = meta_text(&text, work->source, work->layers, work->statistics, &work->options->recipe.form, error);
     if (status == 0) {
-        status = output_text(work->output, codes_meta_file(work->options->form.format), text, error);
+        status = output_text(work->output, codes_meta_file(work->options->recipe.form.format), text, error);
         free(text);
     }
     return status;
@@ -144,11 +151,11 @@ int apply(const struct apply_options *options, const volatile int *interrupted, 
     if (status == 0)
         status = layout_layers(work.source, &work.layers, error);
     if (status == 0)
-        status = layout_tensors(work.source, &options->form, &work.tensors, &work.count, error);
+        status = layout_tensors(work.source, &options->recipe, &work.tensors, &work.count, error);
     if (status == 0) {
         warn_of_statistics(&work);
         identity(&work, line);
-        status = output_open(&work.output, options->output, codes_weights_file(options->form.format), line,
+        status = output_open(&work.output, options->output, codes_weights_file(options->recipe.form.format), line,
                              work.tensors, work.count, error);
     }
     if (status == 0)

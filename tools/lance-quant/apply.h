@@ -4,13 +4,13 @@
 #define LANCE_QUANT_APPLY_H
 
 #include "base/error.h"
-#include "tools/lance-quant/codes.h"
+#include "tools/lance-quant/recipe.h"
 
 struct apply_options {
     const char *model;      /* folder of the release */
     const char *statistics; /* file */
     const char *output;     /* folder that is to be */
-    struct code_form form;
+    struct recipe recipe;
     int threads;
 };
 

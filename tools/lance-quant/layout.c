@@ -84,6 +84,18 @@ int layout_part(const struct source *source, int layer, int index, struct part *
     return 0;
 }
 
+enum { PART_GATE_UP = 2, PART_DOWN = 6, EXPERTS = 2 }; /* the first expert's place among the parts */
+
+int layout_part_behind(int index)
+{
+    return index >= PART_GATE_UP && index < PART_GATE_UP + EXPERTS ? index - PART_GATE_UP + PART_DOWN : -1;
+}
+
+bool layout_is_behind_rows(int index)
+{
+    return index >= PART_DOWN && index < PART_DOWN + EXPERTS;
+}
+
 struct code_form layout_form(const struct code_form *form, const struct matrix *matrix)
 {
     return (struct code_form){form->format, codes_group(matrix->in_features, form->group)};
@@ -139,7 +151,7 @@ static int add(struct list *list, const char *name, const char *part, enum dtype
     return 0;
 }
 
-static int add_linear(struct list *list, const struct tensor_view *weight, const struct code_form *form,
+static int add_linear(struct list *list, const struct tensor_view *weight, const struct recipe *recipe,
                       struct error *error)
 {
     struct matrix matrix;
@@ -148,15 +160,17 @@ static int add_linear(struct list *list, const struct tensor_view *weight, const
     if (status != 0)
         return status;
     snprintf(name, sizeof name, "%.*s", (int)(strlen(weight->name) - (sizeof weight_suffix - 1)), weight->name);
-    const int group = layout_form(form, &matrix).group;
+    const int group = layout_form(&recipe->form, &matrix).group;
     const uint64_t rows = (uint64_t)matrix.out_features, columns = (uint64_t)matrix.in_features;
-    const uint64_t codes[] = {rows, columns / CODES_PER_BYTE}, groups[] = {rows, columns / (uint64_t)group};
-    const bool awq = form->format == WEIGHT_AWQ_INT4;
+    const uint64_t codes[] = {rows, columns / CODES_PER_BYTE}, groups[] = {rows, columns / (uint64_t)group}, one[] = {1};
+    const bool awq = recipe->form.format == WEIGHT_AWQ_INT4;
     status = add(list, name, PART_CODES, DTYPE_U8, 2, codes, error);
-    if (status == 0)
+    if (status == 0 && !recipe->slim)
         status = add(list, name, awq ? PART_SCALES : PART_SCALES_BF16, DTYPE_BF16, 2, groups, error);
     if (status == 0)
         status = add(list, name, awq ? PART_ZEROS : PART_SCALES_FP8, DTYPE_U8, 2, groups, error);
+    if (status == 0 && !awq && recipe->kind == RECIPE_BEST)
+        status = add(list, name, PART_TENSOR_SCALE, DTYPE_F32, 1, one, error);
     return status;
 }
 
@@ -169,16 +183,16 @@ static int in_published_order(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
-int layout_tensors(const struct source *source, const struct code_form *form, struct tensor_view **out, size_t *count,
+int layout_tensors(const struct source *source, const struct recipe *recipe, struct tensor_view **out, size_t *count,
                    struct error *error)
 {
-    struct list list = {calloc(3 * source_count(source) + 1, sizeof *list.tensors), 0};
+    struct list list = {calloc(4 * source_count(source) + 1, sizeof *list.tensors), 0};
     int status =
         list.tensors == NULL ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors") : 0;
     for (size_t i = 0; i < source_count(source) && status == 0; i++) {
         const struct tensor_view *tensor = source_at(source, i);
         if (is_of_a_part(tensor->name, false))
-            status = add_linear(&list, tensor, form, error);
+            status = add_linear(&list, tensor, recipe, error);
         else
             status = add(&list, tensor->name, "", layout_is_floating(tensor->dtype) ? DTYPE_BF16 : tensor->dtype,
                          tensor->dimensions, tensor->shape, error);

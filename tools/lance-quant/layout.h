@@ -7,9 +7,9 @@
 #ifndef LANCE_QUANT_LAYOUT_H
 #define LANCE_QUANT_LAYOUT_H
 
-#include "tools/lance-quant/codes.h"
 #include "tools/lance-quant/matrix.h"
 #include "tools/lance-quant/output.h"
+#include "tools/lance-quant/recipe.h"
 #include "tools/lance-quant/source.h"
 
 enum { PARTS_PER_LAYER = 8, LAYOUT_MOST_LAYERS = 1024, LAYOUT_NAME_BYTES = 256, PART_MOST_LINEARS = 3 };
@@ -28,12 +28,17 @@ int layout_layers(const struct source *source, int *layers, struct error *error)
 /* Part `index` of a decoder layer. ERROR_BAD_FILE when its tensors do not fit each other. */
 int layout_part(const struct source *source, int layer, int index, struct part *part, struct error *error);
 
+/* The part whose input is the product of gate's and up's outputs, and so of the rows of the last matrix of part
+ * `index`, which may be divided by what its columns are multiplied by; -1: there is none. */
+int layout_part_behind(int index);
+bool layout_is_behind_rows(int index); /* whether a part is such a one */
+
 /* The group of this matrix in a form: the form's own unless that does not divide the columns. */
 struct code_form layout_form(const struct code_form *form, const struct matrix *matrix);
 
 /* The tensors to write, in the published order: larger elements first, then by name. The caller gives them to
  * layout_free. */
-int layout_tensors(const struct source *source, const struct code_form *form, struct tensor_view **out, size_t *count,
+int layout_tensors(const struct source *source, const struct recipe *recipe, struct tensor_view **out, size_t *count,
                    struct error *error);
 void layout_free(struct tensor_view *tensors, size_t count);
 

@@ -1,8 +1,10 @@
 /* main.c: lance-quant makes 4-bit checkpoints of Lance.
  *
  *   lance-quant calibrate --model DIR --task TASK --examples FILE | --prompts FILE [--pictures DIR] ... -o FILE
- *   lance-quant apply --model DIR --stats FILE --form awq-int4|nvfp4 [--group 64|128] [--threads N] -o DIR
+ *   lance-quant apply --model DIR --stats FILE --form awq-int4|nvfp4 [--group 64|128] [--recipe best|published]
+ *               [--slim] [--threads N] -o DIR
  *   lance-quant merge STATS... -o FILE
+ *   lance-quant compare --model DIR --reference DIR --task TASK --examples FILE | --prompts FILE ... -o DIR
  *   lance-quant check DIR
  *
  * docs/quantisation.md explains them. Exit status: 0, 1 when something failed, 2 for a wrong command line, 130
@@ -21,6 +23,7 @@
 #include "tools/lance-quant/calibrate_command.h"
 #include "tools/lance-quant/check.h"
 #include "tools/lance-quant/command.h"
+#include "tools/lance-quant/compare.h"
 #include "tools/lance-quant/parallel.h"
 #include "tools/lance-quant/statistics.h"
 
@@ -45,11 +48,18 @@ static const char usage[] =
     "      --stats FILE   statistics of activations: of lance-quant merge, or act_stats.pt of the published toolkit\n"
     "      --form FORM    awq-int4 or nvfp4, in the published layout\n"
     "      --group N      awq-int4: columns that share a scale, 64 or 128 [128]\n"
+    "      --recipe NAME  best, or published: the rounding of the published scripts [best]\n"
+    "      --without LIST best without some of scaling,down-through-up,clipping,four-or-six,feedback,refinement\n"
+    "      --slim         nvfp4: E4M3 scales and a tensor's own alone, without those in bf16\n"
     "      --threads N    [all processors]\n"
     "      -o DIR         a folder that is not there yet\n"
     "\n"
     "  lance-quant merge STATS... -o FILE\n"
     "      adds up statistics of several runs, weighted by their tokens\n"
+    "\n"
+    "  lance-quant compare --model DIR --reference DIR --task TASK --examples FILE | --prompts FILE [...] -o DIR\n"
+    "      what a model makes of the same jobs as its reference: report.md, report.json and sheet.png in a new folder;\n"
+    "      options as of calibrate\n"
     "\n"
     "  lance-quant check DIR\n"
     "      what a folder of 4-bit weights holds; exit status 1 when it does not hold together\n"
@@ -63,6 +73,35 @@ static bool read_form(const char *text, struct code_form *form)
     return awq || strcmp(text, "nvfp4") == 0;
 }
 
+static bool read_recipe(const char *text, enum recipe_kind *kind)
+{
+    *kind = strcmp(text, "published") == 0 ? RECIPE_PUBLISHED : RECIPE_BEST;
+    return *kind == RECIPE_PUBLISHED || strcmp(text, "best") == 0;
+}
+
+/* Take the ingredients that a list names out of *ingredients. */
+static bool leave_out(const char *list, unsigned *ingredients)
+{
+    static const struct {
+        const char *name;
+        unsigned ingredient;
+    } known[] = {{"scaling", WITH_SCALING},           {"down-through-up", WITH_DOWN_THROUGH_UP},
+                 {"clipping", WITH_CLIPPING},         {"four-or-six", WITH_FOUR_OR_SIX},
+                 {"feedback", WITH_FEEDBACK},         {"refinement", WITH_REFINEMENT}};
+    while (*list != '\0') {
+        const size_t length = strcspn(list, ",");
+        size_t k = 0;
+        while (k < sizeof known / sizeof *known &&
+               (strlen(known[k].name) != length || strncmp(list, known[k].name, length) != 0))
+            k++;
+        if (k == sizeof known / sizeof *known)
+            return false;
+        *ingredients &= ~known[k].ingredient;
+        list += length + (list[length] == ',');
+    }
+    return true;
+}
+
 static int command_apply(int argc, char **argv)
 {
     static const struct option names[] = {
@@ -70,11 +109,14 @@ static int command_apply(int argc, char **argv)
         {"stats", required_argument, NULL, 's'},
         {"form", required_argument, NULL, 'f'},
         {"group", required_argument, NULL, 'g'},
+        {"recipe", required_argument, NULL, 'r'},
+        {"without", required_argument, NULL, 'w'},
+        {"slim", no_argument, NULL, 'S'},
         {"threads", required_argument, NULL, 't'},
         {"output", required_argument, NULL, 'o'},
         {0},
     };
-    struct apply_options options = {.threads = command_processors()};
+    struct apply_options options = {.threads = command_processors(), .recipe.ingredients = WITH_ALL};
     struct error error;
     bool has_form = false;
     int group = 0;
@@ -84,13 +126,22 @@ static int command_apply(int argc, char **argv)
         case 's': options.statistics = optarg; break;
         case 'o': options.output = optarg; break;
         case 'f':
-            if (!(has_form = read_form(optarg, &options.form)))
+            if (!(has_form = read_form(optarg, &options.recipe.form)))
                 return command_wrong("--form: must be awq-int4 or nvfp4");
             break;
         case 'g':
             if (!command_number(optarg, 64, 128, &group) || (group != 64 && group != 128))
                 return command_wrong("--group: must be 64 or 128");
             break;
+        case 'r':
+            if (!read_recipe(optarg, &options.recipe.kind))
+                return command_wrong("--recipe: must be best or published");
+            break;
+        case 'w':
+            if (!leave_out(optarg, &options.recipe.ingredients))
+                return command_wrong("--without: names what there is not");
+            break;
+        case 'S': options.recipe.slim = true; break;
         case 't':
             if (!command_number(optarg, 1, PARALLEL_MOST_THREADS, &options.threads))
                 return command_wrong("--threads: must be from 1 to 64");
@@ -100,9 +151,11 @@ static int command_apply(int argc, char **argv)
     }
     if (optind < argc || options.model == NULL || options.statistics == NULL || options.output == NULL || !has_form)
         return command_wrong("apply needs --model, --stats, --form and -o, and nothing else");
-    if (group != 0 && options.form.format == WEIGHT_NVFP4)
+    if (options.recipe.slim && (options.recipe.form.format != WEIGHT_NVFP4 || options.recipe.kind != RECIPE_BEST))
+        return command_wrong("--slim: is for nvfp4 and the recipe best");
+    if (group != 0 && options.recipe.form.format == WEIGHT_NVFP4)
         return command_wrong("--group: NVFP4 has groups of 16");
-    options.form.group = options.form.format == WEIGHT_NVFP4 ? NVFP4_GROUP : group != 0 ? group : DEFAULT_GROUP;
+    options.recipe.form.group = options.recipe.form.format == WEIGHT_NVFP4 ? NVFP4_GROUP : group != 0 ? group : DEFAULT_GROUP;
     if (apply(&options, &command_interrupted, &error) != 0)
         return command_complain(&error);
     printf("%s: put it beside the release that it was made from, whose tokenizer, ViT and VAE it uses\n",
@@ -178,9 +231,11 @@ int main(int argc, char **argv)
         return command_merge(argc, argv);
     if (strcmp(command, "check") == 0)
         return command_check(argc, argv);
+    if (strcmp(command, "compare") == 0)
+        return compare_command(argc, argv);
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0)
         return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     if (strcmp(command, "--version") == 0)
         return puts("lance-quant " LANCED_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    return command_wrong(*command ? "there is no such command" : "needs a command: calibrate, apply, merge or check");
+    return command_wrong(*command ? "there is no such command" : "needs a command: calibrate, apply, merge, compare or check");
 }

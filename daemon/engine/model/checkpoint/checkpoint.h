@@ -103,8 +103,8 @@ const struct tensor_view *checkpoint_tensor(const struct checkpoint *checkpoint,
 /* The linear layer `name` (without ".weight"), quantised or not, with its bias if the file has one. A dense weight may
  * have more than two axes, as a 1x1 convolution and the ViT's patch embedding have: all but the first count as `in`.
  * A 4-bit weight is `name`.weight of dtype U32 with .scales and .biases (MLX), or `name`.qweight with .scales and
- * .zeros (AWQ), or with .scales_bf16 or else .scales_fp8 and, if there, a .tensor_scale of one F32 number (NVFP4). `in`
- * and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
+ * .zeros (AWQ), or with .scales_bf16, or else .scales_fp8 and, if there, its .tensor_scale of one F32 number (NVFP4).
+ * `in` and `out` are what the caller expects; a mismatch is ERROR_BAD_FILE. */
 int checkpoint_linear(const struct checkpoint *checkpoint, const char *name, int out_features, int in_features,
                       struct linear_source *source, struct error *error);
 

@@ -150,7 +150,7 @@ static int read_part(const struct tensor_table *table, const char *name, const c
     return 0;
 }
 
-/* The per-tensor scale of our own quantiser; published NVFP4 files have none. */
+/* The per-tensor scale of our own quantiser, which is of FP8 scales alone; published NVFP4 files have none. */
 static int read_tensor_scale(const struct tensor_table *table, const char *name, float *scale, struct error *error)
 {
     const struct tensor_view *tensor = tensor_table_part(table, name, PART_TENSOR_SCALE);
@@ -211,7 +211,7 @@ static int read_4bit(const struct tensor_table *table, const char *name, struct 
         if ((result = wide ? read_part(table, name, PART_SCALES_BF16, DTYPE_BF16, out, &groups, &source->scales, error)
                            : read_part(table, name, PART_SCALES_FP8, DTYPE_U8, out, &groups, &source->scales_fp8,
                                        error)) ||
-            (result = read_tensor_scale(table, name, &source->tensor_scale, error)))
+            (!wide && (result = read_tensor_scale(table, name, &source->tensor_scale, error))))
             return result;
     }
     return set_group_size(source, name, groups, error);

@@ -1,0 +1,204 @@
+"""lance-quant's recipe "best" beside the published one, on the same statistics; and compare, which shows both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanced_process import BUILD
+from safetensors_file import Entry, read, write
+
+QUANT = BUILD / "lance-quant"
+MODEL = Path(__file__).resolve().parents[2] / "demo/lance-demo"
+LAYERS = "language_model.model.layers."
+Matrix = np.ndarray[Any, np.dtype[np.float64]]
+LEVELS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def quant(*words: str | Path) -> str:
+    said = subprocess.run([str(word) for word in (QUANT, *words)], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    return said.stdout
+
+
+def numbers(entry: Entry) -> Matrix:
+    kind, shape, data = entry
+    if kind == "BF16":
+        wide = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    else:
+        wide = np.frombuffer(data, {"F32": np.float32, "U8": np.uint8, "I64": np.int64}[kind])
+    return wide.reshape(shape).astype(np.float64)
+
+
+def e4m3(codes: Matrix) -> Matrix:
+    exponent, mantissa = codes // 8, codes % 8
+    return np.where(exponent > 0, (1 + mantissa / 8) * 2.0 ** (exponent - 7), mantissa / 8 * 2.0**-6)
+
+
+def weights(tensors: dict[str, Entry], name: str) -> Matrix:
+    """A matrix as what is in the file is worth."""
+    packed = numbers(tensors[f"{name}.qweight"]).astype(np.uint8)
+    codes = np.stack([packed & 15, packed >> 4], -1).reshape(len(packed), -1).astype(np.int64)
+    if f"{name}.zeros" in tensors:
+        scales, zeros = numbers(tensors[f"{name}.scales"]), numbers(tensors[f"{name}.zeros"])
+        group = codes.shape[1] // scales.shape[1]
+        return (codes - zeros.repeat(group, 1)) * scales.repeat(group, 1)
+    return np.asarray(LEVELS[codes] * numbers(tensors[f"{name}.scales_bf16"]).repeat(16, 1))
+
+
+def moments(statistics: dict[str, Entry], name: str) -> Matrix:
+    upper = numbers(statistics[f"{name}.moments"])
+    return np.asarray(upper + np.triu(upper, 1).transpose(0, 2, 1))
+
+
+def share_lost(change: Matrix, whole: Matrix, products: Matrix) -> float:
+    """E|change x|^2 / E|whole x|^2, as far as the products of inputs are known."""
+
+    def energy(matrix: Matrix) -> float:
+        blocks = matrix.reshape(len(matrix), -1, 128).transpose(1, 0, 2)
+        return float(np.einsum("bri,bij,brj->", blocks, products, blocks))
+
+    return energy(change) / energy(whole)
+
+
+def losses(folder: Path, model: Path, statistics: dict[str, Entry], file: str) -> dict[str, float]:
+    """Of every layer. What a norm or the rows of up were divided by is taken out of the columns behind."""
+    made, source = read(folder / file), read(model / "model.safetensors")
+    result = {}
+    for name in (entry.removesuffix(".qweight") for entry in made if entry.endswith(".qweight")):
+        before, after = numbers(source[f"{name}.weight"]), weights(made, name)
+        layer, suffix = name.split(".")[3], "_moe_gen" if "_moe_gen" in name else ""
+        kind = name.split(".")[-1].removesuffix("_moe_gen")
+        products = f"{LAYERS}{layer}.mlp{suffix}.gate_proj" if kind == "up_proj" else name
+        if kind in ("k_proj", "v_proj"):
+            products = name.replace(kind, "q_proj")
+        if kind == "up_proj":
+            after *= ((before * before).sum(1) / (before * after).sum(1))[:, None]
+        if kind == "down_proj":
+            up = name.replace("down", "up")
+            wanted, there = numbers(source[f"{up}.weight"]), weights(made, up)
+            norm = f"{LAYERS}{layer}.post_attention_layernorm{suffix}.weight"
+            there *= (numbers(made[norm]) / numbers(source[norm]))[None, :]
+            after *= (wanted * there).sum(1) / (wanted * wanted).sum(1)
+        elif kind != "o_proj":
+            norm = f"{LAYERS}{layer}.{'post_attention' if 'mlp' in name else 'input'}_layernorm{suffix}.weight"
+            after *= (numbers(made[norm]) / numbers(source[norm]))[None, :]
+            if kind == "up_proj":
+                after *= ((before * before).sum(1) / (before * after).sum(1))[:, None]
+        result[name] = share_lost(after - before, before, moments(statistics, products))
+    return result
+
+
+def with_outliers(model: Path, to: Path) -> Path:
+    """The same model, with channels that are 24 times as large behind each norm, and columns as much smaller."""
+    to.mkdir()
+    tensors = read(model / "model.safetensors")
+    for name, (kind, shape, data) in tensors.items():
+        values = numbers((kind, shape, data)) if kind == "BF16" else None
+        if values is None or not name.startswith(LAYERS):
+            continue
+        if "layernorm" in name:
+            values[[3, 77]] *= 24
+        elif any(part in name for part in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")) and len(shape) == 2:
+            values[:, [3, 77]] /= 24
+        bits = values.astype(np.float32).view(np.uint32)
+        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+        tensors[name] = (kind, shape, rounded.tobytes())
+    for file in model.iterdir():
+        if file.name != "model.safetensors":
+            (to / file.name).symlink_to(file)
+    write(to / "model.safetensors", tensors)
+    return to
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    prompts = tmp_path_factory.mktemp("jobs") / "prompts.txt"
+    prompts.write_text("a red circle\na large blue square on the left\na green triangle at the top\n")
+    return ["--task", "t2i", "--prompts", prompts, "--size", "64x64", "--steps", "6"]
+
+
+def calibrated(model: Path, jobs: list[str | Path], folder: Path) -> Path:
+    quant("calibrate", "--model", model, *jobs, "-o", folder / "stats.safetensors")
+    return folder / "stats.safetensors"
+
+
+@pytest.mark.parametrize(("form", "planted"), [("awq-int4", False), ("awq-int4", True), ("nvfp4", True)])
+def test_every_layer_loses_less_than_by_the_published_recipe(
+    form: str, planted: bool, jobs: list[str | Path], tmp_path: Path
+) -> None:
+    model = with_outliers(MODEL, tmp_path / "model") if planted else MODEL
+    stats = calibrated(model, jobs, tmp_path)
+    for recipe in ("best", "published"):
+        words = ("--model", model, "--stats", stats, "--form", form, "--recipe", recipe, "-o", tmp_path / recipe)
+        quant("apply", *words)
+    file = f"{form.split('-')[0]}_state_dict.safetensors"
+    best, published = (losses(tmp_path / recipe, model, read(stats), file) for recipe in ("best", "published"))
+    assert best.keys() == published.keys()
+    assert len(best) == 56
+    worse = {name: (best[name], published[name]) for name in best if best[name] >= published[name]}
+    assert worse == {}
+    assert np.mean([np.sqrt(best[name] / published[name]) for name in best]) <= 0.7
+    assert (tmp_path / "best" / file).stat().st_size < 1.01 * (tmp_path / "published" / file).stat().st_size
+
+
+@pytest.fixture(scope="module")
+def whole_and_slim(jobs: list[str | Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The demo model in NVFP4, with whole scales and without, each with all that lanced needs."""
+    folder = tmp_path_factory.mktemp("nvfp4")
+    stats = calibrated(MODEL, jobs, folder)
+    for name, slim in (("whole", []), ("slim", ["--slim"])):
+        quant("apply", "--model", MODEL, "--stats", stats, "--form", "nvfp4", *slim, "-o", folder / name)
+        for file in MODEL.iterdir():
+            if file.name != "model.safetensors":
+                (folder / name / file.name).symlink_to(file)
+    return folder / "whole", folder / "slim"
+
+
+def test_an_nvfp4_block_scale_is_its_e4m3_number_times_the_tensor_scale(whole_and_slim: tuple[Path, Path]) -> None:
+    whole, slim = (read(folder / "nvfp4_state_dict.safetensors") for folder in whole_and_slim)
+    linears = [name.removesuffix(".qweight") for name in whole if name.endswith(".qweight")]
+    assert len(linears) == 56
+    for name in linears:
+        scale = numbers(whole[f"{name}.tensor_scale"])
+        scales = e4m3(numbers(whole[f"{name}.scales_fp8"])) * scale
+        assert np.array_equal(scales, numbers(whole[f"{name}.scales_bf16"])), name
+        if "q_proj" in name:
+            for other in ("k_proj", "v_proj"):
+                assert numbers(whole[f"{name.replace('q_proj', other)}.tensor_scale"]) == scale
+    assert {name: entry for name, entry in whole.items() if "scales_bf16" not in name} == slim
+
+
+def test_with_and_without_whole_scales_a_model_makes_the_same(
+    whole_and_slim: tuple[Path, Path], jobs: list[str | Path], tmp_path: Path
+) -> None:
+    whole, slim = whole_and_slim
+    report = tmp_path / "report"
+    quant("compare", "--model", slim, "--reference", whole, *jobs, "-o", report)
+    (task,) = json.loads((report / "report.json").read_text())["tasks"]
+    assert task["latent_error"] == 0
+    assert (task["psnr_db"], task["ssim"], task["fine_energy"]) == (99, 1, 1)
+
+
+def test_compare_tells_how_far_a_model_is_from_its_reference(jobs: list[str | Path], tmp_path: Path) -> None:
+    questions = tmp_path / "questions.json"
+    picture = Path(__file__).resolve().parents[2] / "workflows/t2v.jpg"
+    elements = {"element_dtype_array": ["image", "text"], "istarget_in_interleave": [0, 0]}
+    questions.write_text(json.dumps({"0": elements | {"interleave_array": [str(picture), "what shape is it?"]}}))
+    words = [*jobs, "--task", "x2t_image", "--examples", questions, "--resolution", "64x64/56x56"]
+    report = tmp_path / "report"
+    said = quant("compare", "--model", MODEL.parent / "lance-demo-awq", "--reference", MODEL, *words, "-o", report)
+    pictures, answers = json.loads((report / "report.json").read_text())["tasks"]
+    assert (pictures["task"], pictures["samples"]) == ("t2i", 3)
+    assert 0.01 < pictures["latent_error"] < 1
+    assert 10 < pictures["psnr_db"] < 60
+    assert 0 < pictures["ssim"] < 1
+    assert 0 <= answers["token_agreement"] <= 1
+    assert (report / "report.md").read_text() == said
+    assert "| t2i | 3 |" in said
+    assert (report / "sheet.png").read_bytes()[1:4] == b"PNG"

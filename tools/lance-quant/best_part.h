@@ -1,0 +1,24 @@
+/* best_part.h: quantising one part (layout.h) by the recipe "best".
+ *
+ * Beside a norm and the layers behind it, down's columns have a scale, too: the rows of up are divided by it, which
+ * changes nothing, since each row is rounded by itself.
+ */
+#ifndef LANCE_QUANT_BEST_PART_H
+#define LANCE_QUANT_BEST_PART_H
+
+#include "tools/lance-quant/layout.h"
+#include "tools/lance-quant/statistics.h"
+
+struct best_work {
+    const struct source *source;
+    const struct statistics *statistics;
+    const struct recipe *recipe;
+    int threads;
+    struct output *output;
+};
+
+/* Write the tensors of part `index` of a layer. Deterministic, whatever `threads`. Memory: the part's codes, and
+ * what is known of its inputs three times. */
+int best_part_quantise(const struct best_work *work, int layer, int index, struct error *error);
+
+#endif

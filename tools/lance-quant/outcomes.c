@@ -1,0 +1,87 @@
+/* outcomes.c: see outcomes.h. */
+#include "tools/lance-quant/outcomes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void *copy_of(const void *data, size_t bytes)
+{
+    void *copy = data != NULL ? malloc(bytes + 1) : NULL;
+    return copy != NULL ? memcpy(copy, data, bytes) : NULL;
+}
+
+static int take(struct outcome *out, const struct lance_result *r, struct error *error)
+{
+    out->latent_count = r->latents != NULL ? (size_t)r->batch * 48 * (size_t)r->latent_frames *
+                                                 (size_t)r->latent_height * (size_t)r->latent_width
+                                           : 0;
+    out->frames = r->frames;
+    out->height = r->height;
+    out->width = r->width;
+    out->tokens = r->tokens;
+    out->latents = copy_of(r->latents, out->latent_count * sizeof(float));
+    out->pixels = copy_of(r->pixels, 3 * (size_t)r->frames * (size_t)r->height * (size_t)r->width);
+    out->text = r->text != NULL ? strdup(r->text) : NULL;
+    out->token_ids = copy_of(r->token_ids, (size_t)r->tokens * sizeof(int32_t));
+    if ((r->latents && !out->latents) || (r->pixels && !out->pixels) || (r->text && !out->text) ||
+        (r->token_ids && !out->token_ids))
+        return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for what came out");
+    return 0;
+}
+
+static int run_one(struct outcome *out, struct lance_model *model, const struct outcomes_options *options, int index,
+                   const volatile int *interrupted, struct error *error)
+{
+    struct sample_request sample;
+    struct lance_job *job = NULL;
+    struct lance_progress progress;
+    struct lance_result result;
+    int status = sample_open(&sample, options->samples, index, options->sizes, error);
+    if (status == 0)
+        status = lance_job_start(&job, model, &sample.request, error);
+    while (status == 0 && (status = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE)
+        status = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted") : 0;
+    if (status == 0)
+        status = lance_job_result(job, &result, error);
+    if (status == 0)
+        status = take(out, &result, error);
+    lance_job_close(job);
+    sample_close(&sample);
+    return status;
+}
+
+int outcomes_run(struct outcome *outcomes, const struct outcomes_options *options, const volatile int *interrupted,
+                 struct error *error)
+{
+    const struct lance_model_options model_options = {
+        .model_dir = options->model, .vae_path = options->vae, .vit_path = options->vit};
+    struct kernels *kernels = NULL;
+    struct lance_model *model = NULL;
+    int status = backend_open(&kernels, &options->backend, NULL, error);
+    if (status == 0)
+        status = lance_model_open(&model, kernels, &model_options, error);
+    for (int i = 0; i < options->samples->count && status == 0; i++) {
+        status = run_one(&outcomes[i], model, options, i, interrupted, error);
+        if (status != 0 && status != ERROR_CANCELLED)
+            error_prefix(error, "sample %d", i + 1);
+        fprintf(stderr, "%s%s: %d of %d samples%s", isatty(2) ? "\r" : "", options->model, i + 1,
+                options->samples->count, isatty(2) && i + 1 < options->samples->count ? "\033[K" : "\n");
+    }
+    lance_model_close(model);
+    if (kernels != NULL)
+        kernels->close(kernels);
+    return status;
+}
+
+void outcomes_free(struct outcome *outcomes, int count)
+{
+    for (int i = 0; outcomes != NULL && i < count; i++) {
+        free(outcomes[i].latents);
+        free(outcomes[i].pixels);
+        free(outcomes[i].text);
+        free(outcomes[i].token_ids);
+    }
+    free(outcomes);
+}

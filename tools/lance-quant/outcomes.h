@@ -1,0 +1,32 @@
+/* outcomes.h: what came out of samples that a model ran: latents, pictures, answers. */
+#ifndef LANCE_QUANT_OUTCOMES_H
+#define LANCE_QUANT_OUTCOMES_H
+
+#include "kernels/backend.h"
+#include "tools/lance-quant/samples.h"
+
+/* Of one sample; its own copies. */
+struct outcome {
+    float *latents; /* NULL for an answer */
+    size_t latent_count;
+    uint8_t *pixels; /* [frames, height, width, 3] */
+    int frames, height, width;
+    char *text; /* NULL but for an answer */
+    int32_t *token_ids;
+    int tokens;
+};
+
+struct outcomes_options {
+    const char *model, *vae, *vit;
+    const struct samples *samples;
+    const struct sample_sizes *sizes;
+    struct backend_options backend;
+};
+
+/* Open the model, run every sample, close it. `outcomes` [samples], zeros, is filled; outcomes_free frees it, also
+ * after an error. Says on stderr how far it is. ERROR_CANCELLED when *interrupted is set; errors of the engine. */
+int outcomes_run(struct outcome *outcomes, const struct outcomes_options *options, const volatile int *interrupted,
+                 struct error *error);
+void outcomes_free(struct outcome *outcomes, int count); /* NULL is allowed */
+
+#endif
