@@ -69,6 +69,9 @@ void unpark_job(struct call *call);
 /* Have the table know the call's job if it ended before, where a journal is kept. */
 void call_recall(struct call *call);
 
+/* history_requests.c */
+request_handler handle_history;
+
 /* payload_requests.c */
 request_handler handle_put, handle_result, handle_get;
 

@@ -26,6 +26,7 @@ static const struct request_kind requests[] = {
     {"stats", handle_stats, NULL, NULL},
     {"shutdown", handle_shutdown, NULL, NULL},
     {"jobs", handle_jobs, NULL, NULL},
+    {"history", handle_history, NULL, NULL},
     {"parameters", handle_parameters, NULL, NULL},
     {"sampling", handle_sampling, NULL, NULL},
     {"put", handle_put, NULL, NULL},

@@ -331,7 +331,7 @@ static void a_misspelt_option_is_named_with_the_one_that_is_meant(void **state)
         {"--step=3", "--step=3: is no option of lancectl; did you mean --steps?"},
         {"--outptu", "did you mean --output?"},
         {"--guidence", "did you mean --guidance?"},
-        {"--prompt", "--prompt: is no option of lancectl; see lancectl --help"},
+        {"--caption", "--caption: is no option of lancectl; see lancectl --help"},
         {"--go", "see lancectl --help"},
         {"--a-name-that-is-much-longer-than-any-name-of-an-option-is", "see lancectl --help"},
     };

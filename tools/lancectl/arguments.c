@@ -2,7 +2,9 @@
 #include "tools/lancectl/arguments.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/command_line.h"
@@ -26,8 +28,8 @@ enum {
     TASKS = GENERATES | ON(ASK),
     MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(GRAPHS),
     PUTS_TOGETHER = ON(SHEET) | ON(CLIP),
-    ASKS_DAEMON =
-        MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
+    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(HISTORY) | ON(MODELS) | ON(LOAD) |
+                  ON(UNLOAD) | ON(SHUTDOWN)
 };
 
 static const struct {
@@ -53,6 +55,7 @@ static const struct {
     [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
     [COMMAND_STATUS] = {"status", NULL, NULL, false},
     [COMMAND_JOBS] = {"jobs", NULL, NULL, false},
+    [COMMAND_HISTORY] = {"history", NULL, NULL, false},
     [COMMAND_MODELS] = {"models", NULL, NULL, false},
     [COMMAND_LOAD] = {"load", NULL, "a model's name", false},
     [COMMAND_UNLOAD] = {"unload", NULL, NULL, false},
@@ -66,7 +69,8 @@ enum option_id {
     OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET,
         OPTION_OUTPUT, OPTION_PREVIEW,
     OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET,
-        OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_HELP,
+        OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_SINCE,
+        OPTION_PROMPT, OPTION_FAILED, OPTION_HELP,
     OPTION_VERSION,
     OPTION_PARAMETERS, /* and after it the others of parameter_options.h, in their order */
     OPTION_END = OPTION_PARAMETERS + PARAMETER_OPTIONS
@@ -94,7 +98,7 @@ static const struct own_option {
     {"upright", no_argument, OPTION_UPRIGHT, STARTS_FROM | ON(ENCODE)},
     {"init-latent", required_argument, OPTION_INIT_LATENT, ONE_PICTURE | ONE_VIDEO},
     {"examples", required_argument, OPTION_EXAMPLES, ON(RUN)},
-    {"task", required_argument, OPTION_TASK, ON(RUN)},
+    {"task", required_argument, OPTION_TASK, ON(RUN) | ON(HISTORY)},
     {"root", required_argument, OPTION_ROOT, ON(RUN)},
     {"set", required_argument, OPTION_SET, ON(GRAPH)},
     {"input-dir", required_argument, OPTION_INPUT_DIR, ON(GRAPH)},
@@ -102,6 +106,9 @@ static const struct own_option {
     {"columns", required_argument, OPTION_COLUMNS, ON(SHEET)},
     {"cell", required_argument, OPTION_CELL, ON(SHEET)},
     {"cancel", no_argument, OPTION_CANCEL, ON(SHUTDOWN)},
+    {"since", required_argument, OPTION_SINCE, ON(HISTORY)},
+    {"prompt", required_argument, OPTION_PROMPT, ON(HISTORY)},
+    {"failed", no_argument, OPTION_FAILED, ON(HISTORY)},
     {"help", no_argument, OPTION_HELP, ~0u},
     {"version", no_argument, OPTION_VERSION, ~0u},
 };
@@ -192,6 +199,26 @@ static int parse_size(int *out, const char *name, const char *text, int least, i
     return code;
 }
 
+/* So long ago ("90m", "12h", "7d"), or a day of this machine's calendar ("2026-11-20"). */
+static int parse_since(double *out, const char *text, struct error *error)
+{
+    static const struct { char unit; double seconds; } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    struct tm day = {.tm_isdst = -1};
+    char *end;
+    const double count = strtod(text, &end);
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (end > text && *end == units[i].unit && !end[1] && count >= 0 && count < 1e9) {
+            *out = (double)time(NULL) - count * units[i].seconds;
+            return 0;
+        }
+    end = strptime(text, "%Y-%m-%d", &day);
+    if (!end || *end)
+        return error_set(error, ERROR_BAD_REQUEST, "--since: \"%s\" is neither a time such as 90m, 12h or 7d nor a day such as "
+                         "2026-11-20", text);
+    *out = (double)mktime(&day);
+    return 0;
+}
+
 static int parse_option(struct arguments *out, enum option_id id, const char *value, struct error *error)
 {
     const int place = (int)id - OPTION_PARAMETERS;
@@ -232,6 +259,11 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_COLUMNS: return parse_size(&out->columns, "columns", value, 1, SHEET_MOST_COLUMNS, error);
     case OPTION_CELL: return parse_size(&out->cell, "cell", value, SHEET_LEAST_CELL, SHEET_MOST_CELL, error);
     case OPTION_CANCEL: out->cancel_jobs = true; return 0;
+    case OPTION_SINCE: return parse_since(&out->since, value, error);
+    case OPTION_PROMPT:
+        out->prompt = value;
+        return utf8_is_valid(value, strlen(value)) ? 0 : error_set(error, ERROR_BAD_REQUEST, "--prompt has to be UTF-8 text");
+    case OPTION_FAILED: out->failed = true; return 0;
     case OPTION_JOB:
         if (!job_id_is_valid(value))
             return error_set(error, ERROR_BAD_REQUEST,

@@ -13,7 +13,8 @@
 enum command {
     COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,
     COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_GRAPH, COMMAND_GRAPHS, COMMAND_SHEET, COMMAND_CLIP,
-        COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_MODELS, COMMAND_LOAD, COMMAND_UNLOAD,
+        COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_HISTORY, COMMAND_MODELS,
+        COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
 };
 
@@ -54,6 +55,10 @@ struct arguments {
     bool dry_run;
 
     bool cancel_jobs; /* shutdown */
+
+    double since;       /* history: seconds since 1970, or 0; also `task` */
+    const char *prompt; /* a part of it, or NULL */
+    bool failed;        /* those that failed alone */
 };
 
 /* Parse the command line (argv[0] is the program's name). Strings are borrowed from argv. An error says what is wrong

@@ -30,6 +30,7 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_CANCEL] = "lancectl cancel JOB                                   stop a job\n",
     [COMMAND_STATUS] = "lancectl status                                       what the daemon is and does\n",
     [COMMAND_JOBS] = "lancectl jobs                                         the jobs that it has, and whose they are\n",
+    [COMMAND_HISTORY] = "lancectl history --since 7d                           the jobs that it had, newest first (lanced --state)\n",
     [COMMAND_MODELS] = "lancectl models                                       the models it offers\n",
     [COMMAND_LOAD] = "lancectl load NAME                                    put a model's weights into memory\n",
     [COMMAND_UNLOAD] = "lancectl unload                                       free them\n",
@@ -104,6 +105,9 @@ static const struct line {
      "  --precision P           of the private one's products on the CPU: float32 (default), bf16, or auto: bf16 "
      "where\n"
                   "                          the processor is many times faster in it\n"},
+    {NULL, "History\n"},
+    {"since", "  --since TIME            submitted since: 90m, 12h or 7d ago, or a day, 2026-11-20\n"},
+    {"failed", "  --task TASK             of one task; --prompt TEXT: with this in the prompt; --failed: those that failed alone\n"},
     {NULL, "Ending the daemon\n"},
     {"cancel", "  --cancel                without its jobs\n"},
     {NULL, "Everywhere\n"},

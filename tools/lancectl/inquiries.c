@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools/lancectl/complain.h"
@@ -124,6 +125,25 @@ static void print_jobs(const cJSON *jobs)
     }
 }
 
+/* A line for each job that was: when, id, task, state, and the beginning of its prompt, or why it failed. */
+static void print_history(const cJSON *jobs)
+{
+    const cJSON *job;
+    if (cJSON_GetArraySize(jobs) == 0)
+        puts("no jobs");
+    cJSON_ArrayForEach(job, jobs)
+    {
+        const cJSON *submitted = cJSON_GetObjectItemCaseSensitive(job, "submitted");
+        const time_t seconds = cJSON_IsNumber(submitted) ? (time_t)submitted->valuedouble : 0;
+        const char *told = text_or(job, "message", text_or(job, "prompt", ""));
+        struct tm local;
+        char when[40] = "";
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&seconds, &local));
+        say(stdout, "%s  %-32s  %-10s  %-9s  %s  %.100s\n", when, text_or(job, "job", "?"), text_or(job, "task", "?"),
+            text_or(job, "state", "?"), cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(job, "result")) ? "kept" : "    ", told);
+    }
+}
+
 /* ---- Commands ---- */
 
 /* The answer's own fields, without those of every answer. */
@@ -176,6 +196,9 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
     case COMMAND_JOBS:
         print_jobs(cJSON_GetObjectItemCaseSensitive(fields, "jobs"));
         break;
+    case COMMAND_HISTORY:
+        print_history(cJSON_GetObjectItemCaseSensitive(fields, "jobs"));
+        break;
     case COMMAND_MODELS:
         print_offered(cJSON_GetObjectItemCaseSensitive(fields, "models"));
         break;
@@ -197,10 +220,25 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
     return EXIT_OK;
 }
 
+/* What of the history is asked for. */
+static void add_query(cJSON *fields, const struct arguments *arguments)
+{
+    if (arguments->since > 0)
+        json_add_number(fields, "since", arguments->since);
+    if (arguments->task)
+        json_add_text(fields, "task", arguments->task);
+    if (arguments->prompt)
+        json_add_text(fields, "prompt", arguments->prompt);
+    if (arguments->failed)
+        json_add_bool(fields, "failed", true);
+    if (arguments->json)
+        json_add_bool(fields, "receipts", true);
+}
+
 enum exit_code inquire(struct session *session, const struct arguments *arguments)
 {
     static const char *const requests[COMMAND_COUNT] = {
-        [COMMAND_STATUS] = "stats", [COMMAND_JOBS] = "jobs", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
+        [COMMAND_STATUS] = "stats", [COMMAND_JOBS] = "jobs", [COMMAND_HISTORY] = "history", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
         [COMMAND_UNLOAD] = "unload", [COMMAND_CANCEL] = "cancel", [COMMAND_SHUTDOWN] = "shutdown",
     };
     cJSON *fields = json_object();
@@ -208,6 +246,8 @@ enum exit_code inquire(struct session *session, const struct arguments *argument
         json_add_text(fields, "model", arguments->operand);
     else if (arguments->command == COMMAND_CANCEL)
         json_add_text(fields, "job", arguments->operand);
+    else if (arguments->command == COMMAND_HISTORY)
+        add_query(fields, arguments);
     else if (arguments->command == COMMAND_SHUTDOWN)
         json_add_text(fields, "mode", arguments->cancel_jobs ? "cancel" : "finish");
 
