@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from .collect import Collection, collect
+from .comfyui import ComfySetup
 from .errors import EXIT_DONE, EXIT_TASKS_FAILED, FarmError, redacted
 from .job import LEASE_SECONDS, Job
 from .openjd import daemon_start, daemon_stop, hold_daemon, run_tasks
@@ -44,7 +45,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     columns = Columns(_pairs(arguments.map, "--map"), arguments.label)
     output = Path(arguments.output)
     count = prepare(
-        read_workflow(workflow), table, columns, sets, output=output, chunk=arguments.chunk,
+        read_workflow(workflow), table, columns, sets, output=output, chunk=arguments.chunk, runner=arguments.runner,
         input_dir=Path(arguments.input_dir) if arguments.input_dir else workflow.parent,
     )  # fmt: skip
     print(f"{output}: {count} tasks")
@@ -56,7 +57,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     wish = Wish(
         arguments.to, str(Path(arguments.model).absolute()), arguments.workers, arguments.lease, arguments.endpoint,
         arguments.first_worker, arguments.cards.split(",") if arguments.cards else [], arguments.daemon_option,
-        arguments.options,
+        _comfyui_options(arguments), arguments.options,
     )  # fmt: skip
     print(submit(job, wish))
     return _watch(job, False) if arguments.wait else EXIT_DONE
@@ -114,7 +115,25 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
-    return Worker(Job(Path(arguments.job)), Path(arguments.model), arguments.daemon_option).run()
+    setup = None
+    if arguments.comfyui:
+        setup = ComfySetup(Path(arguments.comfyui).absolute(), arguments.comfyui_python, arguments.comfyui_option)
+    return Worker(Job(Path(arguments.job)), Path(arguments.model), arguments.daemon_option, setup).run()
+
+
+def _comfyui_options(arguments: argparse.Namespace) -> list[str]:
+    """What submit was told of ComfyUI, for its workers."""
+    if not arguments.comfyui:
+        return []
+    python = [f"--comfyui-python={arguments.comfyui_python}"] if arguments.comfyui_python else []
+    options = [f"--comfyui-option={option}" for option in arguments.comfyui_option]
+    return [f"--comfyui={Path(arguments.comfyui).absolute()}", *python, *options]
+
+
+def _add_comfyui(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--comfyui", default="", metavar="DIR", help="its checkout, for jobs with --runner comfyui")
+    parser.add_argument("--comfyui-python", default="", metavar="FILE", help="default: of a venv in it")
+    parser.add_argument("--comfyui-option", action="append", default=[], metavar="OPTION", help="such as --cpu")
 
 
 def _tasks(arguments: argparse.Namespace) -> int:
@@ -144,6 +163,8 @@ def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUES", help="a..b or a,b,c: each")
     parser.add_argument("--seeds", metavar="A..B", help="the same for the workflow's one seed")
     parser.add_argument("--chunk", type=_positive, default=1, metavar="N", help="OpenJobDescription: tasks in a chunk")
+    parser.add_argument("--runner", choices=("lancectl", "comfyui"), default="lancectl",
+                        help="comfyui: for nodes that lancectl does not know")  # fmt: skip
     parser.add_argument("--input-dir", metavar="DIR", help="where the workflow's files are (default: beside it)")
     parser.add_argument("-o", "--output", required=True, metavar="JOB")
     parser.set_defaults(run=_prepare)
@@ -162,6 +183,7 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--first-worker", action="store_true", help="or have the first worker's daemon say it")
     parser.add_argument("--daemon-option", action="append", default=[], metavar="OPTION", help="for lanced, repeated")
     parser.add_argument("--wait", action="store_true", help="until the job is over")
+    _add_comfyui(parser)
     parser.set_defaults(run=_submit, options=[])
 
 
@@ -170,6 +192,7 @@ def _add_worker(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("job")
     parser.add_argument("--model", required=True, metavar="DIR")
     parser.add_argument("--daemon-option", action="append", default=[], metavar="OPTION")
+    _add_comfyui(parser)
     parser.set_defaults(run=_worker)
 
 

@@ -65,7 +65,7 @@ def prepare(
     """Make the job's folder; how many tasks it has. FarmError, with nothing left behind."""
     if output.exists() and any(output.iterdir()):
         raise FarmError(f"{output} is there already and not empty")
-    graph = farms_own(workflow) if runner == "lancectl" else workflow
+    graph = farms_own(workflow)
     inputs = Inputs(input_dir)
     tasks = [_with_stored_files(graph, task, inputs) for task in tasks_of(graph, table, columns, sets)]
     graphs = [with_values(graph, task.values) for task in tasks]
@@ -142,4 +142,5 @@ def _check(tasks: list[Task], graphs: list[Graph], inputs: Path, scratch: Path) 
             line = f" (line {tasks[place].line})" if tasks[place].line else ""
             told.setdefault(words.replace(str(scratch), "").strip(), f"task {tasks[place].number}{line}")
         shown = "; ".join(f"{where}: {words}" for words, where in list(told.items())[:_SHOWN])
-        raise FarmError(f"{len(problems)} of {len(tasks)} tasks cannot be run: {shown}")
+        hint = " (prepare --runner comfyui)" if "ComfyUI" in shown else ""
+        raise FarmError(f"{len(problems)} of {len(tasks)} tasks cannot be run: {shown}{hint}")

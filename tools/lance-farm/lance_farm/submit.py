@@ -39,11 +39,16 @@ class Wish:
     first_worker: bool = False  # the first worker's daemon decides
     cards: list[str] = field(default_factory=list)  # local: CUDA_VISIBLE_DEVICES of the workers, in turn
     daemon_options: list[str] = field(default_factory=list)
+    comfyui: list[str] = field(default_factory=list)  # options of worker that say where ComfyUI is
     options: list[str] = field(default_factory=list)  # the scheduler's own
 
 
 def submit(job: Job, wish: Wish) -> str:
     """Start workers; what was done, in a line. FarmError, and nothing was started."""
+    if (job.runner == "comfyui") != bool(wish.comfyui) or (wish.comfyui and wish.to == "openjd"):
+        raise FarmError(
+            f"the job was prepared with --runner {job.runner}: --comfyui DIR goes with comfyui, and not to openjd"
+        )
     before = job.identity
     if not wish.first_worker or before:
         _settle(job, wish)
@@ -84,7 +89,7 @@ def _environment() -> dict[str, str]:
 
 
 def _worker_options(wish: Wish) -> list[str]:
-    return ["--model", wish.model, *(f"--daemon-option={option}" for option in wish.daemon_options)]
+    return ["--model", wish.model, *(f"--daemon-option={option}" for option in wish.daemon_options), *wish.comfyui]
 
 
 def _to_slurm(job: Job, wish: Wish) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from .beats import Beat, Watch
 from .claims import Claim, Claims
+from .comfyui import ComfyRunner, ComfySetup
 from .errors import EXIT_CANCELLED, EXIT_DONE, EXIT_SIGNALLED, DiskError, FarmError, NodeError
 from .files import moved, write_first
 from .job import LEASE_SECONDS, Job, difference
@@ -37,14 +38,14 @@ def name_of_worker() -> str:
 
 
 class Worker:
-    def __init__(self, job: Job, model: Path, daemon_options: Sequence[str]) -> None:
-        self._job, self._model, self._options = job, model, daemon_options
+    def __init__(self, job: Job, model: Path, daemon_options: Sequence[str], comfyui: ComfySetup | None) -> None:
+        self._job, self._model, self._options, self._comfyui = job, model, daemon_options, comfyui
         self.name = name_of_worker()
         self._claims = Claims(job.folder, self.name)
         self._signal = 0
         self._loads = 0
         self._daemon: Daemon | None = None
-        self._graphs: Graphs | None = None
+        self._graphs: Graphs | ComfyRunner | None = None
 
     def run(self) -> int:
         """The exit code; prints and logs its own errors."""
@@ -117,7 +118,12 @@ class Worker:
         identity = self._job.identity or self._job.settle(facts, LEASE_SECONDS)
         if what := difference(identity.facts, facts):
             raise NodeError(f"this node {what}")
-        self._graphs = Graphs(self._daemon.endpoint)
+        if self._job.runner == "comfyui":
+            if not self._comfyui:
+                raise NodeError("this job needs ComfyUI: --comfyui DIR")
+            self._graphs = ComfyRunner(self._comfyui, self._daemon.endpoint, self._job / "inputs")
+        else:
+            self._graphs = Graphs(self._daemon.endpoint)
         return TaskRun(self._job, identity, self._scratch, self.name)
 
     def _end_daemon(self) -> None:
