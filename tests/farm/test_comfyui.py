@@ -57,7 +57,6 @@ def test_a_foreign_node_runs_in_one_warm_comfyui_per_worker(tmp_path: Path) -> N
         np.testing.assert_array_equal(np.asarray(Image.open(plain)), np.asarray(Image.open(alone)))
         pixels, inverse = (np.asarray(Image.open(path)).astype(int) for path in (plain, inverted))
         np.testing.assert_allclose(pixels + inverse, 255, atol=1)  # ComfyUI rounds both down
-        assert json.loads((folder / "receipt.json").read_text())["receipts"]
     (worker,) = (json.loads(path.read_text()) for path in (job / "workers").glob("[!.]*.json"))
     assert not is_there(worker["pid"]) and not is_there(worker["daemon"])
 

@@ -15,13 +15,14 @@ from .job import LEASE_SECONDS, Job
 from .openjd import daemon_start, daemon_stop, hold_daemon, run_tasks
 from .prepare import prepare
 from .status import is_over, lines_of, status_of
-from .submit import SCHEDULERS, Wish, cancel, resubmit, retry, submit
+from .submit import SCHEDULERS, Wish, cancel, is_local, resubmit, retry, submit
 from .table import read_table
 from .values import SEEDS, Columns
 from .worker import Worker
 from .workflow import read_workflow
 
 WATCH_SECONDS = 2.0
+FIRST_SECONDS = 10.0  # for workers to show themselves
 
 
 def _pairs(listed: list[str], option: str) -> dict[str, str]:
@@ -78,13 +79,13 @@ def _print_status(job: Job, as_json: bool) -> dict[str, object]:
 
 
 def _watch(job: Job, as_json: bool) -> int:
-    """Until the job is over, or nobody works at it any more."""
+    """Until the job is over, or nobody works at it any more, as far as no scheduler may start somebody later."""
     began = time.monotonic()
     while True:
         status = _print_status(job, as_json)
         workers = status["workers"]
         assert isinstance(workers, dict)
-        is_left = not workers["alive"] and workers["ended"] and time.monotonic() - began > WATCH_SECONDS
+        is_left = is_local(job) and not workers["alive"] and time.monotonic() - began > FIRST_SECONDS
         if is_over(status) or is_left:
             return EXIT_DONE if status["done"] == status["tasks"] else EXIT_TASKS_FAILED
         time.sleep(WATCH_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -15,9 +16,9 @@ from typing import Any
 from .claims import Claims
 from .errors import FarmError
 from .files import write_whole
-from .job import Job
+from .job import Identity, Job
 from .page import Entry, Thumbnail, page_of
-from .programs import find_program
+from .programs import Facts, find_program
 from .results import Results
 
 PER_SHEET = 100
@@ -56,7 +57,7 @@ def collect(job: Job, wish: Collection) -> Told:
     _make_sheets(wish.output, shown, told)
     if wish.clip:
         _make_clip(wish, [name for _, name in shown if Path(name).suffix in _PICTURES], told)
-    write_whole(wish.output / "receipts.csv", _table_of(entries))
+    write_whole(wish.output / "receipts.csv", _table_of(entries, job.identity))
     write_whole(wish.output / "index.html", page_of(job.folder.name, entries))
     return told
 
@@ -154,24 +155,25 @@ def _lancectl(folder: Path, arguments: list[str]) -> str:
     return done.stderr.strip().removeprefix("lancectl: ") if done.returncode != 0 else ""
 
 
-def _table_of(entries: list[Entry]) -> str:
+def _table_of(entries: list[Entry], identity: Identity | None) -> str:
     """CSV with a line per task: what was asked, and what its receipts say."""
     labels = list(dict.fromkeys(label for entry in entries for label in entry.labels))
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\r\n")
     table.writerow(["task", "state", "reason", *labels, "files", "text", "seconds", "job_seconds", "worker", "attempt",
-                    "seeds", "model", "model_hash", "backend", "build", "digest"])  # fmt: skip
+                    "seeds", "model", "model_hash", "backend", "build", "digest", "receipts"])  # fmt: skip
     for entry in entries:
         asked = [entry.labels.get(label, "") for label in labels]
-        table.writerow([entry.number, entry.state, entry.reason, *asked, *_facts(entry)])
+        table.writerow([entry.number, entry.state, entry.reason, *asked, *_facts(entry, identity)])
     return out.getvalue()
 
 
-def _facts(entry: Entry) -> list[Any]:
+def _facts(entry: Entry, identity: Identity | None) -> list[Any]:
     told = entry.receipt
-    first: dict[str, Any] = next(iter(told.get("receipts", [])), {})
-    model = first.get("model", {})
-    seeds = " ".join(str(receipt["params"].get("seed", "")) for receipt in told.get("receipts", []))
-    return [" ".join(entry.files), entry.text, told.get("seconds", ""), told.get("job_seconds", ""),
-            told.get("worker", ""), told.get("attempt", ""), seeds, model.get("name", ""), model.get("hash", ""),
-            first.get("backend", ""), first.get("build", ""), told.get("digest", "")]  # fmt: skip
+    jobs = told.get("receipts", [])
+    seeds = " ".join(str(receipt["params"].get("seed", "")) for receipt in jobs)
+    facts = identity.facts if identity and told else Facts("", "", "", "")
+    receipts = json.dumps(jobs, ensure_ascii=False) if jobs else ""
+    names = ("seconds", "job_seconds", "worker", "attempt")
+    source = [facts.model, facts.hash, facts.backend, facts.build, told.get("digest", ""), receipts]
+    return [" ".join(entry.files), entry.text, *(told.get(name, "") for name in names), seeds, *source]

@@ -1,6 +1,7 @@
 """Graphs with nodes that lancectl does not know: one headless ComfyUI for a worker, warm, done with by its HTTP API.
 
-Its Lance nodes ask the worker's daemon. It is killed by the kernel when the worker ends, however that ends.
+Its Lance nodes ask the worker's daemon. What it saves has no receipts of jobs. The kernel kills it when the
+worker ends, however that ends.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NodeError, redacted
-from .programs import LANCECTL_FAILED, LANCECTL_NO_DAEMON, LANCECTL_USAGE, Answer, find_program
+from .programs import LANCECTL_FAILED, LANCECTL_NO_DAEMON, LANCECTL_USAGE, Answer
 
 START_SECONDS = 900.0  # on a busy machine ComfyUI takes minutes to import itself
 POLL_SECONDS = 0.05
@@ -119,8 +120,7 @@ class ComfyRunner:
         if status.get("status_str") != "success":
             return Answer(LANCECTL_FAILED, {}, [], _failure(status))
         outputs = self._take_files(history.get("outputs", {}), output)
-        files = [name for node in outputs.values() for name in node.get("files", [])]
-        return Answer(0, outputs, [receipt for name in files if (receipt := _receipt_of(name))], "")
+        return Answer(0, outputs, [], "")
 
     def _follow(self, number: str, is_unwanted: Callable[[], bool]) -> dict[str, Any]:
         """What the history has of a prompt, once it has ended."""
@@ -189,14 +189,3 @@ def _failure(status: dict[str, Any]) -> str:
         if kind == "execution_interrupted":
             return "interrupted"
     return "ComfyUI did not say why"
-
-
-def _receipt_of(path: str) -> dict[str, Any] | None:
-    """The receipt in a picture or video, if it has one."""
-    done = subprocess.run([find_program("lancectl"), "show", path, "--json"], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True)  # fmt: skip
-    try:
-        told = json.loads(done.stdout) if done.returncode == 0 else None
-    except ValueError:
-        return None
-    return told if isinstance(told, dict) and "params" in told else None

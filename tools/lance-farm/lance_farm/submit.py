@@ -186,5 +186,11 @@ def resubmit(job: Job) -> str:
     return submit(job, Wish(**read_json(job / "submits" / listed[-1])["wish"]))
 
 
+def is_local(job: Job) -> bool:
+    """Whether all its workers are this machine's own."""
+    submits = [read_json(job / "submits" / name) for name in names_in(job / "submits")]
+    return all(one.get("wish", {}).get("to") == "local" for one in submits)
+
+
 def workers_of(job: Job) -> list[dict[str, Any]]:
     return [read_json(job / "workers" / name) for name in names_in(job / "workers")]
