@@ -231,17 +231,22 @@ $(EMULATED_CUDNN): tests/cuda_emulation/cudnn/emulated_cudnn.cpp tests/cuda_emul
 	@ln -sf $(@F) $(@D)/libcudnn_graph.so.9
 	@ln -sf $(@F) $(@D)/libcublasLt.so.13
 
+EMULATED_CUBLASLT = $(BUILD)/tests/cublaslt/libcublasLt.so.12
+$(EMULATED_CUBLASLT): tests/cuda_emulation/cublaslt/emulated_cublaslt.cpp tests/cuda_emulation/cuda_runtime.h
+	@mkdir -p $(@D)
+	$(CXX) $(filter-out -MMD -MP,$(EMULATION_FLAGS)) -shared $< -o $@
+
 STALE_PLUGIN = $(BUILD)/tests/liblanced_cuda_stale.so
 $(STALE_PLUGIN): tests/cuda_emulation/stale/stale_plugin.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(filter-out -MMD -MP,$(BASE_FLAGS)) -fPIC -shared $< -o $@
 
 CUDA_TESTS = $(filter $(BUILD)/tests/unit/test_cuda_%,$(UNIT_TESTS))
-$(CUDA_TESTS): | $(EMULATED_PLUGIN) $(STALE_PLUGIN) $(EMULATED_CUDNN)
+$(CUDA_TESTS): | $(EMULATED_PLUGIN) $(STALE_PLUGIN) $(EMULATED_CUDNN) $(EMULATED_CUBLASLT)
 
 # ---- a machine with a card ----
 # The programs of gpu-check with the libraries they need, to be copied to a machine that has a driver and Python alone.
-GPU_PROGRAMS = $(filter-out %/test_cuda_cudnn %/test_cuda_lost %/test_cuda_memory %/test_cuda_plugin,$(CUDA_TESTS)) $(BUILD)/tests/check-golden $(BUILD)/lance-bench \
+GPU_PROGRAMS = $(filter-out %/test_cuda_cublas %/test_cuda_cudnn %/test_cuda_lost %/test_cuda_memory %/test_cuda_plugin,$(CUDA_TESTS)) $(BUILD)/tests/check-golden $(BUILD)/lance-bench \
                $(BUILD)/random-checkpoint
 gpu-bundle: $(GPU_PROGRAMS) $(CUDA_PLUGIN)
 	rm -rf build/gpu

@@ -47,7 +47,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM_LIMIT_SECONDS = 3600
-EMULATION_ALONE = ("test_cuda_cudnn", "test_cuda_lost", "test_cuda_memory", "test_cuda_plugin")
+EMULATION_ALONE = ("test_cuda_cublas", "test_cuda_cudnn", "test_cuda_lost", "test_cuda_memory", "test_cuda_plugin")
 QUICK_TESTS = ("test_cuda_elementwise", "test_cuda_guided_step")
 SANITIZED_TESTS = tuple(f"test_cuda_{family}" for family in ("elementwise", "norm", "rope", "guided_step", "embed",
                                                              "linear", "attention", "conv", "resample"))

@@ -26,8 +26,6 @@
 
 struct attention_library {
     struct cudnn *cudnn;
-    int refused;        /* shapes that the backend's name tells of */
-    size_t name_length; /* of the backend, without them */
 };
 
 namespace {
@@ -262,20 +260,6 @@ void tell(struct cuda_state *state, const char *what)
         snprintf(state->kernels.notice, sizeof state->kernels.notice, "%s", what);
 }
 
-/* Results' bytes depend on it: the same name, the same bytes. */
-void name_what_is_refused(struct cuda_state *state)
-{
-    struct attention_library *library = state->attention_library;
-    const int refused = cudnn_refused(library->cudnn);
-    if (refused == library->refused)
-        return;
-    if (!library->refused)
-        library->name_length = strlen(state->name);
-    library->refused = refused;
-    snprintf(state->name + library->name_length, sizeof state->name - library->name_length,
-             " (which refused %d shape%s of attention)", refused, refused == 1 ? "" : "s");
-}
-
 } // namespace
 
 bool attention_by_library(struct cuda_state *state, const struct attention_problem *p, float scale)
@@ -291,7 +275,7 @@ bool attention_by_library(struct cuda_state *state, const struct attention_probl
     struct cudnn_plan *plan = plan_for(state, &a);
     const bool done = plan && run(state, plan, p, &room, &a);
     tell(state, cudnn_complaint(library->cudnn));
-    name_what_is_refused(state);
+    cuda_name_refused(state, REFUSED_ATTENTION, cudnn_refused(library->cudnn));
     return done;
 }
 

@@ -2,7 +2,8 @@
  * declared here (they are the same in versions 11 to 13), so that nothing of it is needed to compile.
  *
  * The library's choice of algorithm for a shape is asked once and kept. Sums that several blocks add in the order in
- * which they finish are not allowed: the same product gives the same bytes each time. */
+ * which they finish are not allowed: the same product gives the same bytes each time. A shape that was refused stays so
+ * for as long as the library is open: its plan is never given up for another one's. */
 #include "kernels/cuda/cublas.h"
 
 #include <stdint.h>
@@ -21,7 +22,8 @@ enum {
     REDUCTION_THROUGH_WORKSPACE = 2,
 };
 
-typedef int status; /* 0: success */
+typedef int status;
+enum { SUCCESS = 0, ALLOC_FAILED = 3, NOT_SUPPORTED = 15 };
 typedef void *handle;
 struct algorithm {
     uint64_t data[8];
@@ -43,7 +45,7 @@ struct key {
 
 struct plan {
     struct key key;
-    bool used, possible;
+    bool used, possible, refused;
     handle operation, left, right, out;
     struct algorithm algorithm;
 };
@@ -54,7 +56,7 @@ struct cublas {
     void *library;
     handle handle;
     struct plan plans[PLANS];
-    int next_plan;
+    int next_plan, refused;
     status (*create)(handle *);
     status (*destroy)(handle);
     status (*operation_create)(handle *, int compute, int scale);
@@ -139,12 +141,13 @@ static int alignment_of(const void *address)
     return (int)(bits & -bits);
 }
 
-static bool choose(struct cublas *c, struct plan *plan)
+static status choose(struct cublas *c, struct plan *plan)
 {
     const struct key *k = &plan->key;
     handle preference = NULL;
-    if (c->preference_create(&preference) != 0)
-        return false;
+    status failed = c->preference_create(&preference);
+    if (failed)
+        return failed;
     const struct {
         int attribute;
         uint32_t value;
@@ -156,35 +159,56 @@ static bool choose(struct cublas *c, struct plan *plan)
         {PREFERENCE_ALIGNMENT_D, (uint32_t)k->out_alignment},
     };
     const uint64_t workspace_bytes = CUBLAS_WORKSPACE_BYTES;
-    bool set = c->preference_set(preference, PREFERENCE_WORKSPACE, &workspace_bytes, sizeof workspace_bytes) == 0;
-    for (size_t i = 0; i < sizeof settings / sizeof *settings && set; i++)
-        set = c->preference_set(preference, settings[i].attribute, &settings[i].value, sizeof settings[i].value) == 0;
+    failed = c->preference_set(preference, PREFERENCE_WORKSPACE, &workspace_bytes, sizeof workspace_bytes);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings && !failed; i++)
+        failed = c->preference_set(preference, settings[i].attribute, &settings[i].value, sizeof settings[i].value);
     struct heuristic best = {0};
     int found = 0;
-    bool chosen = set &&
-                  c->choose(c->handle, plan->operation, plan->right, plan->left, plan->out, plan->out, preference, 1,
-                            &best, &found) == 0 &&
-                  found == 1 && best.state == 0;
+    if (!failed)
+        failed = c->choose(c->handle, plan->operation, plan->right, plan->left, plan->out, plan->out, preference, 1,
+                           &best, &found);
     c->preference_destroy(preference);
     plan->algorithm = best.algorithm;
-    return chosen;
+    return failed ? failed : found == 1 ? best.state : NOT_SUPPORTED;
 }
 
 /* The library's matrices are column-major: what is a row here is a column there, so that out^T = right left^T. */
-static bool describe(struct cublas *c, struct plan *plan, const void *bias)
+static status describe(struct cublas *c, struct plan *plan, const void *bias)
 {
     const struct key *k = &plan->key;
     const int32_t transposed = OPERATION_TRANSPOSED, epilogue = EPILOGUE_BIAS;
-    return c->operation_create(&plan->operation, COMPUTE_F32, TYPE_F32) == 0 &&
-           c->operation_set(plan->operation, DESC_TRANSPOSE_A, &transposed, sizeof transposed) == 0 &&
-           (!k->bias || (c->operation_set(plan->operation, DESC_EPILOGUE, &epilogue, sizeof epilogue) == 0 &&
-                         c->operation_set(plan->operation, DESC_BIAS_POINTER, &bias, sizeof bias) == 0)) &&
-           c->layout_create(&plan->right, TYPE_BF16, (uint64_t)k->depth, (uint64_t)k->columns, k->right_stride) == 0 &&
-           c->layout_create(&plan->left, TYPE_BF16, (uint64_t)k->depth, (uint64_t)k->rows, k->left_stride) == 0 &&
-           c->layout_create(&plan->out, TYPE_BF16, (uint64_t)k->columns, (uint64_t)k->rows, k->out_stride) == 0;
+    status failed = c->operation_create(&plan->operation, COMPUTE_F32, TYPE_F32);
+    if (!failed)
+        failed = c->operation_set(plan->operation, DESC_TRANSPOSE_A, &transposed, sizeof transposed);
+    if (!failed && k->bias)
+        failed = c->operation_set(plan->operation, DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    if (!failed && k->bias)
+        failed = c->operation_set(plan->operation, DESC_BIAS_POINTER, &bias, sizeof bias);
+    if (!failed)
+        failed = c->layout_create(&plan->right, TYPE_BF16, (uint64_t)k->depth, (uint64_t)k->columns, k->right_stride);
+    if (!failed)
+        failed = c->layout_create(&plan->left, TYPE_BF16, (uint64_t)k->depth, (uint64_t)k->rows, k->left_stride);
+    if (!failed)
+        failed = c->layout_create(&plan->out, TYPE_BF16, (uint64_t)k->columns, (uint64_t)k->rows, k->out_stride);
+    return failed;
 }
 
-static struct plan *plan_for(struct cublas *c, const struct cublas_product *p)
+/* The place of the plan that was made longest ago, emptied; NULL: all are those of refused shapes. */
+static struct plan *place_for_plan(struct cublas *c)
+{
+    for (int i = 0; i < PLANS; i++) {
+        struct plan *plan = &c->plans[c->next_plan];
+        c->next_plan = (c->next_plan + 1) % PLANS;
+        if (plan->refused)
+            continue;
+        if (plan->used)
+            forget(c, plan);
+        return plan;
+    }
+    return NULL;
+}
+
+static enum cublas_answer plan_for(struct cublas *c, const struct cublas_product *p, struct plan **out)
 {
     struct key key;
     memset(&key, 0, sizeof key); /* its padding, too: keys are compared as bytes */
@@ -193,32 +217,57 @@ static struct plan *plan_for(struct cublas *c, const struct cublas_product *p)
     key.left_alignment = alignment_of(p->left), key.right_alignment = alignment_of(p->right);
     key.out_alignment = alignment_of(p->out);
     key.bias = p->bias != NULL, key.add = p->add;
-    for (int i = 0; i < PLANS; i++)
+    struct plan *plan = NULL;
+    for (int i = 0; i < PLANS && !plan; i++)
         if (c->plans[i].used && memcmp(&c->plans[i].key, &key, sizeof key) == 0)
-            return &c->plans[i];
-    struct plan *plan = &c->plans[c->next_plan];
-    c->next_plan = (c->next_plan + 1) % PLANS;
-    if (plan->used)
-        forget(c, plan);
-    memcpy(&plan->key, &key, sizeof key);
-    plan->used = true;
-    plan->possible = describe(c, plan, p->bias) && choose(c, plan);
-    return plan;
+            plan = &c->plans[i];
+    if (!plan && (plan = place_for_plan(c))) {
+        memcpy(&plan->key, &key, sizeof key);
+        plan->used = true;
+        status failed = describe(c, plan, p->bias);
+        if (!failed)
+            failed = choose(c, plan);
+        plan->possible = !failed;
+        if (failed == ALLOC_FAILED) { /* another time it may be possible */
+            forget(c, plan);
+            return CUBLAS_NO_MEMORY;
+        }
+    }
+    *out = plan;
+    return plan && plan->possible && !plan->refused ? CUBLAS_YES : CUBLAS_NO;
 }
 
-bool cublas_can(struct cublas *c, const struct cublas_product *p)
+enum cublas_answer cublas_can(struct cublas *c, const struct cublas_product *p)
 {
-    return plan_for(c, p)->possible;
+    struct plan *plan;
+    return plan_for(c, p, &plan);
 }
 
-bool cublas_multiply(struct cublas *c, const struct cublas_product *p, void *workspace, void *stream)
+enum cublas_answer cublas_multiply(struct cublas *c, const struct cublas_product *p, void *workspace, void *stream)
 {
-    struct plan *plan = plan_for(c, p);
+    struct plan *plan;
     const float one = 1.0f, beta = p->add ? 1.0f : 0.0f;
-    if (!plan->possible)
-        return false;
-    if (p->bias && c->operation_set(plan->operation, DESC_BIAS_POINTER, &p->bias, sizeof p->bias) != 0)
-        return false;
-    return c->multiply(c->handle, plan->operation, &one, p->right, plan->right, p->left, plan->left, &beta, p->out,
-                       plan->out, p->out, plan->out, &plan->algorithm, workspace, CUBLAS_WORKSPACE_BYTES, stream) == 0;
+    const enum cublas_answer can = plan_for(c, p, &plan);
+    if (can != CUBLAS_YES)
+        return can;
+    status failed = p->bias ? c->operation_set(plan->operation, DESC_BIAS_POINTER, &p->bias, sizeof p->bias) : SUCCESS;
+    if (!failed)
+        failed = c->multiply(c->handle, plan->operation, &one, p->right, plan->right, p->left, plan->left, &beta,
+                             p->out, plan->out, p->out, plan->out, &plan->algorithm, workspace, CUBLAS_WORKSPACE_BYTES,
+                             stream);
+    return !failed ? CUBLAS_YES : failed == ALLOC_FAILED ? CUBLAS_NO_MEMORY : CUBLAS_NO;
+}
+
+void cublas_refuse(struct cublas *c, const struct cublas_product *p)
+{
+    struct plan *plan;
+    if (plan_for(c, p, &plan) != CUBLAS_YES)
+        return;
+    plan->refused = true;
+    c->refused++;
+}
+
+int cublas_refused(const struct cublas *c)
+{
+    return c->refused;
 }

@@ -29,12 +29,20 @@ struct cublas_product {
     bool add;
 };
 
-/* Whether the library does products of this shape. */
-bool cublas_can(struct cublas *cublas, const struct cublas_product *product);
+/* Free memory must not decide a result's bytes: without it a job fails, and nothing is done in another way. */
+enum cublas_answer { CUBLAS_YES, CUBLAS_NO, CUBLAS_NO_MEMORY };
 
-/* Enqueue one on `stream` (a cudaStream_t); `workspace` is CUBLAS_WORKSPACE_BYTES of device memory. False when the
- * library fails: nothing was enqueued. */
-bool cublas_multiply(struct cublas *cublas, const struct cublas_product *product, void *workspace, void *stream);
+/* Whether the library does products of this shape. No: it never does, or it was refused. */
+enum cublas_answer cublas_can(struct cublas *cublas, const struct cublas_product *product);
+
+/* Enqueue one on `stream` (a cudaStream_t); `workspace` is CUBLAS_WORKSPACE_BYTES of device memory. Other than yes:
+ * nothing was enqueued. */
+enum cublas_answer cublas_multiply(struct cublas *cublas, const struct cublas_product *product, void *workspace,
+                                   void *stream);
+
+/* Never again ask the library for products of this shape, which it said it does and then did not. */
+void cublas_refuse(struct cublas *cublas, const struct cublas_product *product);
+int cublas_refused(const struct cublas *cublas); /* how many shapes were refused */
 
 #ifdef __cplusplus
 }

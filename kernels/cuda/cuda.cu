@@ -28,6 +28,26 @@ void cuda_fail(struct cuda_state *state, int code, const char *format, ...)
     va_end(arguments);
 }
 
+void cuda_name_refused(struct cuda_state *state, enum cuda_refused kind, int shapes)
+{
+    static const char *const names[REFUSED_KINDS] = {"attention", "products"};
+    if (state->refused[kind] == shapes)
+        return;
+    state->refused[kind] = shapes;
+    state->name[state->name_length] = '\0';
+    const char *before = " (which refused";
+    for (int i = 0; i < REFUSED_KINDS; i++) {
+        const size_t length = strlen(state->name);
+        if (!state->refused[i])
+            continue;
+        snprintf(state->name + length, sizeof state->name - length, "%s %d shape%s of %s", before, state->refused[i],
+                 state->refused[i] == 1 ? "" : "s", names[i]);
+        before = " and";
+    }
+    const size_t length = strlen(state->name);
+    snprintf(state->name + length, sizeof state->name - length, ")");
+}
+
 /* Whether an error leaves a process with no use of the card: CUDA documents that it has to be started again, and that
  * every further call returns the same. */
 static bool is_fatal(cudaError_t status)
@@ -607,6 +627,7 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
         snprintf(state->name + length, sizeof state->name - length, " with %s%s%s", state->library ? "cuBLASLt" : "",
                  state->library && state->attention_library ? " and " : "", state->attention_library ? "cuDNN" : "");
     }
+    state->name_length = strlen(state->name);
     *out = k;
     return 0;
 }

@@ -415,9 +415,11 @@ void cuda_linear_fill(struct kernels *k)
     }
     const char *wish = getenv("LANCED_CUDA_OVERLAP"); /* "off": to see what it brings */
     state->decoded.ahead = !wish || strcmp(wish, "off") != 0;
-#ifndef CUDA_EMULATION /* which has no card that a library could use */
-    state->library = cublas_open();
+#ifdef CUDA_EMULATION /* which has no card that a real library could use */
+    if (!getenv("LANCED_CUBLASLT"))
+        return;
 #endif
+    state->library = cublas_open();
 }
 
 void cuda_linear_end(struct kernels *k)

@@ -11,6 +11,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 
+#include <stdio.h>
 #include <string.h>
 
 namespace {
@@ -199,14 +200,33 @@ void product_own(struct cuda_state *state, const struct product *p)
         choose_tile<1>(state, p);
 }
 
+/* Another program's memory must not decide which product runs: results have other bytes. */
+static void starve(struct cuda_state *state)
+{
+    cuda_fail(state, ERROR_NO_MEMORY, "cuBLASLt has no memory for a product; another program may have taken it");
+}
+
+/* The library has failed, and not for want of memory: from now on products of this shape are our own. */
+static void refuse(struct cuda_state *state, const struct cublas_product *product)
+{
+    struct cublas *cublas = (struct cublas *)state->library;
+    cublas_refuse(cublas, product);
+    cuda_name_refused(state, REFUSED_PRODUCTS, cublas_refused(cublas));
+    if (!state->kernels.notice[0])
+        snprintf(state->kernels.notice, sizeof state->kernels.notice,
+                 "cuBLASLt does not do a product of %d rows with %d columns of %d values; our own kernel does",
+                 product->rows, product->columns, product->depth);
+}
+
 /* Through the library, where there is one; false when there is none or it cannot. */
 static bool product_of_library(struct cuda_state *state, const struct product *p)
 {
-    if (!state->library)
+    struct cublas *cublas = (struct cublas *)state->library;
+    if (!cublas)
         return false;
     void *workspace = cuda_scratch(state, SCRATCH_LIBRARY, CUBLAS_WORKSPACE_BYTES);
     if (!workspace || !cuda_running(state))
-        return false;
+        return true; /* the job is over */
     struct { /* all that the call depends on */
         struct cublas_product product;
         void *workspace;
@@ -221,20 +241,26 @@ static bool product_of_library(struct cuda_state *state, const struct product *p
     product.rows = p->rows, product.columns = p->columns, product.depth = p->depth;
     product.left_stride = p->left_stride, product.right_stride = p->right_stride, product.out_stride = p->out_stride;
     product.add = p->add;
-    if (!cublas_can((struct cublas *)state->library, &product))
-        return false;
+    enum cublas_answer answer = cublas_can(cublas, &product);
+    if (answer == CUBLAS_NO_MEMORY)
+        starve(state);
+    if (answer != CUBLAS_YES)
+        return answer == CUBLAS_NO_MEMORY;
     const enum cuda_turn turn = cuda_graph_turn(state, &call, sizeof call);
     if (turn != TURN_ENQUEUE)
         return turn == TURN_DONE; /* otherwise product_own finds that the graph has another call */
-    const bool done = cublas_multiply((struct cublas *)state->library, &product, workspace, state->compute);
-    if (state->recording) {
-        if (!done)
+    answer = cublas_multiply(cublas, &product, workspace, state->compute);
+    if (state->recording) { /* it will be tried plainly */
+        if (answer != CUBLAS_YES)
             cuda_graph_spoil(state, "a product of cuBLASLt cannot be recorded");
         return true;
     }
-    if (done)
-        cuda_pace(state, 1);
-    return done;
+    switch (answer) {
+    case CUBLAS_YES: cuda_pace(state, 1); break;
+    case CUBLAS_NO: refuse(state, &product); break;
+    case CUBLAS_NO_MEMORY: starve(state); break;
+    }
+    return answer != CUBLAS_NO;
 }
 
 void product_run(struct cuda_state *state, const struct product *p)

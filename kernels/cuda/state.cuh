@@ -38,9 +38,14 @@ enum cuda_scratch {
 enum { CUDA_STAGING_PIECES = 2, CUDA_DECODED_SLOTS = 3, CUDA_PACE_EVENTS = 4, CUDA_PACE_LAUNCHES = 32 };
 static const size_t CUDA_STAGING_BYTES = 8 << 20; /* of one piece of page-locked host memory */
 
+/* What a library was found not to do though it should. */
+enum cuda_refused { REFUSED_ATTENTION, REFUSED_PRODUCTS, REFUSED_KINDS };
+
 struct cuda_state {
     struct kernels kernels; /* first, so that a struct kernels * is a struct cuda_state * */
     char name[400];
+    size_t name_length;         /* without what it says of what was refused, */
+    int refused[REFUSED_KINDS]; /* so many shapes */
     int device;
     int capability;          /* 10 * major + minor: 80, 86, 89, 90, 100, 120 */
     int multiprocessors;
@@ -122,6 +127,10 @@ bool cuda_check(struct cuda_state *state, cudaError_t status, const char *what);
 
 /* Whether operators should still be enqueued: nothing has failed and nobody cancelled. */
 bool cuda_running(const struct cuda_state *state);
+
+/* The backend's name, and so every receipt, says from now on that so many shapes were refused: results' bytes depend on
+ * it, and the same name means the same bytes. */
+void cuda_name_refused(struct cuda_state *state, enum cuda_refused kind, int shapes);
 
 /* Counts launches, and waits when the card is some hundred launches (or a few graphs) behind: enough that it never runs
  * dry, few enough that a cancelled job stops soon. */
