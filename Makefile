@@ -367,7 +367,7 @@ DATA_DIR = $(DESTDIR)$(PREFIX)/share/lanced
 DATA_FILES = $(addprefix protocol/,nodes.json core_nodes.json other_packs.json)
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
 DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
-            $(addprefix docs/,lanced.md lancectl.md nodes.md checkpoints.md quantisation.md memory.md fidelity.md LANCE.md cuda.md)
+            $(addprefix docs/,lanced.md operations.md lancectl.md nodes.md checkpoints.md quantisation.md memory.md fidelity.md LANCE.md cuda.md)
 INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl $(BUILD)/lance-quant
 
 install: all

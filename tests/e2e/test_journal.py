@@ -211,7 +211,6 @@ def test_of_jobs_under_kills_each_ends_once_with_its_bytes(state: Path) -> None:
         print(f"{KILLS} kills, {load.ended} jobs, {load.hit} of them hit, {load.repeated_steps} steps repeated")
         told = check_after_end(daemon, state)
         assert f"jobs: {load.ended}, of which 0 were accepted" in told
-        assert "waiting for their clients: 0 with" in told
         daemon.start()
 
 
