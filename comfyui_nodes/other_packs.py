@@ -33,11 +33,12 @@ def replace_in_prompt(json_data: dict[str, Any]) -> dict[str, Any]:
 
 
 async def replace_in_workflow(request: Any) -> Any:
-    """What web/js/other_packs.js asks before a saved workflow is opened."""
+    """What web/js/other_packs.js asks before a workflow of either form is opened."""
     from server import web  # aiohttp's, as ComfyUI has it
 
     workflow = await request.json()
-    for problem in convert_ui(workflow, taken_ids(), offered_models()):
+    converted = convert_ui if "nodes" in workflow else convert  # the API form has nothing but nodes, by number
+    for problem in converted(workflow, taken_ids(), offered_models()):
         logging.warning("lanced: %s", problem)
     return web.json_response(workflow)
 

@@ -17,7 +17,7 @@ from lanced_process import Lanced
 from workflow_files import api_form
 
 ROUNDS, MOST_ROUNDS, PAIRS = 40, 200, 8
-OVERHEAD = 3  # at most so many times what a whole prompt of a core node takes; a busy machine slows both
+OVERHEAD = 3  # at most so many times what a core node's prompt and the bare client take; a busy machine slows them too
 
 
 def test_independent_nodes_overlap(comfyui: ComfyUI, client: Client) -> None:
@@ -143,7 +143,7 @@ def test_a_node_costs_little_over_the_bare_client(comfyui: ComfyUI, client: Clie
     # What others do on the machine only adds, so the best of many counts; on a busy machine more are needed.
     node = blank = bare = float("inf")
     rounds = 0
-    while rounds < ROUNDS or (node - blank - bare >= OVERHEAD * blank and rounds < MOST_ROUNDS):
+    while rounds < ROUNDS or (node - blank - bare >= OVERHEAD * (blank + bare) and rounds < MOST_ROUNDS):
         form = api_form("t2i", width=64, height=64, steps=4, seed=9100 + rounds)
         node = min(node, beside_the_steps(functools.partial(prompt_seconds, comfyui, form)))
         blank = min(blank, prompt_seconds(comfyui, blank_form(rounds)))
@@ -155,7 +155,7 @@ def test_a_node_costs_little_over_the_bare_client(comfyui: ComfyUI, client: Clie
         f"{overhead * 1000:.1f} ms: beside the daemon's steps a prompt takes {node * 1000:.1f} ms, with a core node"
         f" instead {blank * 1000:.0f} ms, the client alone {bare * 1000:.1f} ms (64 x 64, 4 steps, best of {rounds})",
     )
-    assert overhead < OVERHEAD * blank
+    assert overhead < OVERHEAD * (blank + bare)
 
 
 def test_a_moving_preview_costs_less_than_two_percent_of_a_step(client: Client, figures: Figures) -> None:

@@ -79,8 +79,8 @@ def test_on_another_system_the_nodes_are_there_and_work_with_a_daemon_elsewhere(
         assert {name for name in other.get("/object_info") if name.startswith("Lanced")} == nodes
         form = api_form("t2i", steps=2)
         form["1"]["inputs"]["endpoint"] = elsewhere
-        run = other.run(form, timeout=30)
+        run = other.run(form)
         assert run.status == "success", run.error
-        alone = other.run(api_form("t2i", steps=2), timeout=30)
+        alone = other.run(api_form("t2i", steps=2))
     assert alone.status == "error"
     assert "none runs on this system: start it on a Linux machine with --endpoint tcp://ADDRESS:PORT" in alone.error

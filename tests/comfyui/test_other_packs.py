@@ -73,6 +73,18 @@ def test_a_graph_of_ours_from_before_the_ids_were_ours_runs(comfyui: ComfyUI) ->
     np.testing.assert_array_equal(saved_by(comfyui, before), saved_by(comfyui, ours))
 
 
+def test_an_api_form_of_theirs_opens_with_our_nodes(front_end: FrontEnd) -> None:
+    theirs: dict[str, Any] = {
+        "1": {"class_type": "LanceModelLoader", "inputs": {"flavor": "Lance_3B", "precision": "awq_int4"}},
+        "2": {"class_type": "LanceT2I", "inputs": VALUES | {"lance_model": ["1", 0], "size": "128x192"}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "theirs"}},
+    }
+    assert front_end.open(theirs) == []
+    node = front_end.api_form()["2"]
+    assert node["class_type"] == "LancedTextToImage"
+    assert (node["inputs"]["height"], node["inputs"]["width"], node["inputs"]["steps"]) == (128, 192, 5)
+
+
 def test_a_saved_workflow_of_theirs_opens_with_our_nodes_and_runs(comfyui: ComfyUI, front_end: FrontEnd) -> None:
     position = {"pos": [50, 50], "size": [300, 200], "flags": {}, "mode": 0, "properties": {}}
     model = {"name": "lance_model", "type": "LANCE_MODEL"}

@@ -23,7 +23,8 @@ from typing import Any
 import websocket
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 600  # on a busy machine ComfyUI takes minutes to import itself
+# On a busy machine ComfyUI takes minutes to import itself, and half a minute to answer.
+START_SECONDS, ANSWER_SECONDS = 600, 180
 PREVIEW_WITH_METADATA, TEXT = 4, 3  # kinds of binary websocket messages
 
 
@@ -121,7 +122,7 @@ class ComfyUI:
     def request(self, path: str, body: Any = None) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
             content: bytes = answer.read()
         return content
 
@@ -151,7 +152,8 @@ class ComfyUI:
         tail = f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\n1\r\n--{boundary}--\r\n'
         body = head.encode() + content + tail.encode()
         kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/upload/image", body, kind), timeout=30):
+        request = urllib.request.Request(f"{self.url}/upload/image", body, kind)
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
             pass
 
     def run(
@@ -159,7 +161,7 @@ class ComfyUI:
         prompt: dict[str, Any],
         disturb: Callable[[], object] | None = None,
         after_seconds: float = 0.0,
-        timeout: float = 120,
+        timeout: float = 600,
         extra_data: dict[str, Any] | None = None,
     ) -> Run:
         """Queue an API-form workflow and follow it to its end. extra_data: what the front end sends beside it.

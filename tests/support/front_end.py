@@ -15,7 +15,8 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-READY_SECONDS = 90
+READY_SECONDS = 300
+RUN_SECONDS = 900  # of a workflow, on a busy machine
 WIDTH, HEIGHT = 1720, 1000  # of the page, in pixels
 LARGEST_JPEG_BYTES = 44_000
 
@@ -59,15 +60,17 @@ return problems;
 
 EXPORT = "const done = arguments[0]; app.graphToPrompt().then(p => done(p.output), e => done({error: String(e)}));"
 
+# Presses Run. How it ended stands in window.runEnded: a script that waits for that would meet the driver's own limit.
 RUN = """
-const done = arguments[0], api = app.api || window.comfyAPI.api.api;
-let over = false;
-const finish = status => { if (!over) { over = true; done(status); } };
+const api = app.api || window.comfyAPI.api.api;
+window.runEnded = null;
+const finish = status => { window.runEnded ??= status; };
 api.addEventListener('execution_success', () => finish('success'));
 api.addEventListener('execution_interrupted', () => finish('interrupted'));
 api.addEventListener('execution_error', e => finish('error: ' + e.detail.exception_message));
-app.queuePrompt(0, 1).then(() => {
-  if (Object.keys(app.lastNodeErrors || {}).length) finish('rejected: ' + JSON.stringify(app.lastNodeErrors));
+app.queuePrompt(0, 1).then(taken => {
+  const refused = app.lastNodeErrors || {};
+  if (taken === false || Object.keys(refused).length) finish('rejected: ' + JSON.stringify(refused));
 }, e => finish('rejected: ' + e));
 """
 
@@ -125,7 +128,7 @@ class FrontEnd:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self._page = webdriver.Chrome(options=options, service=Service(driver))
-        self._page.set_script_timeout(180)
+        self._page.set_script_timeout(110)
         size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
         self._page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
@@ -175,8 +178,13 @@ class FrontEnd:
 
     def run(self) -> str:
         """Press Run and wait for the end: "success", or what went wrong."""
-        status: str = self._page.execute_async_script(RUN)
-        return status
+        self._page.execute_script(RUN)
+        deadline = time.monotonic() + RUN_SECONDS
+        while (status := self._page.execute_script("return window.runEnded;")) is None:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the workflow did not end within {RUN_SECONDS} s")
+            time.sleep(0.1)
+        return str(status)
 
     def execute(self, script: str, *arguments: Any) -> Any:
         """JavaScript in the page; its value."""
