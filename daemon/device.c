@@ -20,7 +20,8 @@ int device_open(struct device *device, const struct options *options, struct err
     const double gain = backend_bf16_gain(device->kernels, &options->backend);
     if (gain > 0.0) {
         snprintf(device->advice, sizeof device->advice,
-                 "products in bf16, the official code's precision, are %.1f times as fast on this processor: --precision auto", gain);
+                 "products in bf16, the official code's precision, are %.1f times as fast on this processor: "
+                 "--precision auto", gain);
         log_info(NULL, "%s", device->advice);
     }
     return 0;

@@ -187,10 +187,12 @@ static int open_model(struct residency *residency, int index, struct lance_model
     return 0;
 }
 
-static void say_loaded(const struct lance_model *model, const struct lance_model_info *info, uint64_t memory_limit_bytes)
+static void say_loaded(const struct lance_model *model, const struct lance_model_info *info,
+                       uint64_t memory_limit_bytes)
 {
     log_info(NULL, "model %s loaded in %.2f s: %s, %d layers of %d, %.1f MB of weights, hash %.12s", info->name,
-             info->load_seconds, info->kind, info->layers, info->hidden_size, (double)info->weight_bytes / 1e6, info->hash);
+             info->load_seconds, info->kind, info->layers, info->hidden_size, (double)info->weight_bytes / 1e6,
+             info->hash);
     if (*lance_model_warnings(model))
         log_warning(NULL, "model %s: %s", info->name, lance_model_warnings(model));
     if (memory_limit_bytes != 0)
@@ -294,7 +296,8 @@ int residency_check_files(const struct residency *residency, int index, struct e
     if (mapped_files_change(&residency->residents[index], error) != MAPPED_REWRITTEN)
         return 0;
     struct error why = *error;
-    return error_set(error, ERROR_BAD_FILE, "%s; try again when it is whole (files that are renamed into place always are)", why.text);
+    return error_set(error, ERROR_BAD_FILE,
+                     "%s; try again when it is whole (files that are renamed into place always are)", why.text);
 }
 
 void residency_note(struct residency *residency, int index)
@@ -431,7 +434,8 @@ int residency_find(struct residency *residency, const char *name, int *index, st
     return error_set(error, ERROR_NOT_FOUND, "model: \"%.64s\" is not offered here; offered: %s", name, offered);
 }
 
-int residency_choose(struct residency *residency, const char *name, enum lance_task task, int *index, struct error *error)
+int residency_choose(struct residency *residency, const char *name, enum lance_task task, int *index,
+                     struct error *error)
 {
     if (name == NULL || strcmp(name, MODEL_AUTOMATIC) != 0)
         return residency_find(residency, name, index, error);

@@ -95,7 +95,8 @@ uint64_t residency_budget_bytes(const struct residency *residency);
 int residency_find(struct residency *residency, const char *name, int *index, struct error *error);
 
 /* The same for a job of this task: MODEL_AUTOMATIC (model_choice.h) is the model that suits it best. */
-int residency_choose(struct residency *residency, const char *name, enum lance_task task, int *index, struct error *error);
+int residency_choose(struct residency *residency, const char *name, enum lance_task task, int *index,
+                     struct error *error);
 
 /* Have the engine check a request if that model is in memory; 0 if it is not. */
 int residency_check(struct residency *residency, int index, const struct lance_request *request, struct error *error);

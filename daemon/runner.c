@@ -178,7 +178,8 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
 }
 
 /* Start a job, from the state that an earlier attempt has left if it can be used. */
-static int start_or_resume(struct run *run, struct lance_model *model, const void *state, size_t bytes, struct error *error)
+static int start_or_resume(struct run *run, struct lance_model *model, const void *state, size_t bytes,
+                           struct error *error)
 {
     struct error why;
     if (state != NULL && lance_job_resume(&run->lance, model, &run->request->lance, state, bytes, &why) == 0) {
@@ -203,8 +204,9 @@ static void abort_running(void *running)
 static int start(struct runner *runner, struct run *run, struct error *error)
 {
     if (runner->kernels->lost)
-        return error_set(error, ERROR_INTERNAL, "%s has failed in an earlier job, and lanced ends because of that; send the job "
-                         "to a new one", runner->kernels->name);
+        return error_set(error, ERROR_INTERNAL,
+                         "%s has failed in an earlier job, and lanced ends because of that; send the job to a new one",
+                         runner->kernels->name);
     const struct attempts *attempts = runner->attempts;
     struct lance_model *model;
     void *state = NULL;
@@ -298,11 +300,16 @@ static void open_next(struct runner *runner, double until)
         jobs_end(runner->jobs, job, NULL, &error);
         return;
     }
-    *run = (struct run){.job = job, .request = job_request(job), .model = -1, .started_at = clock_seconds(), .load_seconds = -1,
+    *run = (struct run){.job = job,
+                        .request = job_request(job),
+                        .model = -1,
+                        .started_at = clock_seconds(),
+                        .load_seconds = -1,
                         .next = runner->open};
     snprintf(run->id, sizeof run->id, "%s", job_id(job));
     runner->open = run;
-    log_info(run->id, "started: %s, after %.2f s in the queue", lance_task_name(run->request->lance.task), job_queue_seconds(job));
+    log_info(run->id, "started: %s, after %.2f s in the queue", lance_task_name(run->request->lance.task),
+             job_queue_seconds(job));
     int status = start(runner, run, &error);
     if (status != 0)
         end(runner, run, status, &error);

@@ -56,11 +56,13 @@ int handle_models(struct call *call, const cJSON *request, struct error *error)
 {
     (void)request;
     (void)error;
+    const struct options *options = call->service->options;
+    struct residency *residency = call->service->rooms.residency;
     struct residency_status status;
-    residency_status(call->service->rooms.residency, &status);
+    residency_status(residency, &status);
     json_add_text(call->fields, "backend", status.backend);
-    json_add(call->fields, "models", models_json(call->service->options, call->service->rooms.residency));
-    json_add(call->fields, "automatic", model_choice_json(call->service->options, residency_budget_bytes(call->service->rooms.residency)));
+    json_add(call->fields, "models", models_json(options, residency));
+    json_add(call->fields, "automatic", model_choice_json(options, residency_budget_bytes(residency)));
     return 0;
 }
 
@@ -89,8 +91,8 @@ int handle_load(struct call *call, const cJSON *request, struct error *error)
     if (status == 0)
         status = call_read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
     if (status == 0)
-        status = residency_choose(service->rooms.residency, name != NULL ? name : service->options->models[0].name, LANCE_T2I,
-                                     &call->model, error);
+        status = residency_choose(service->rooms.residency, name != NULL ? name : service->options->models[0].name,
+                                  LANCE_T2I, &call->model, error);
     if (status != 0)
         return status;
     call->until = clock_seconds() + (double)timeout_ms / 1000;

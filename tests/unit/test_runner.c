@@ -87,7 +87,8 @@ static void submit(struct fixture *fixture)
     lance_request_init(&request->lance, LANCE_T2I);
     request->lance.prompt = "sleep 2";
     request->lance.num_inference_steps = 5;
-    const struct job_order order = {.request = request, .close = free, .bytes = 1, .is_complete = true, .digest = "0", .task = "t2i"};
+    const struct job_order order = {
+        .request = request, .close = free, .bytes = 1, .is_complete = true, .digest = "0", .task = "t2i"};
     struct job_status status;
     struct error error;
     bool parked;
