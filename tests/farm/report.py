@@ -24,7 +24,7 @@ from slurm_cluster import Cluster, why_not
 OUT = ROOT / "build/farm"
 TASKS = 1000
 SLURM_TASKS = (100, 60, 40)
-SIMULATED = ((10, 1000), (100, 1000), (1000, 1000), (1000, 4000))
+SIMULATED = ((10, 1000), (100, 1000), (1000, 1000))
 CHROMIUM = shutil.which("chromium")
 
 
