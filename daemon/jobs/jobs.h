@@ -171,6 +171,9 @@ void jobs_sweep(struct jobs *jobs);
 /* The "jobs" object of stats, which the caller frees; and the bytes that requests and results take. */
 cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_bytes);
 
+/* How long jobs waited, ran and stepped: see measures_json. The caller frees it. */
+cJSON *jobs_measured(struct jobs *jobs);
+
 enum { JOBS_LIST_MOST = 1024 };
 
 /* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the

@@ -17,6 +17,7 @@
 #include "daemon/jobs/job.h"
 #include "daemon/jobs/queue.h"
 #include "daemon/jobs/results.h"
+#include "daemon/jobs/measures.h"
 #include "daemon/log.h"
 
 struct jobs {
@@ -30,6 +31,7 @@ struct jobs {
     double shut_at;
     uint64_t last_number; /* given to a job */
     uint64_t submitted, done, failed, cancelled, refused, expired;
+    struct measures measures;
 };
 
 enum { REFUSED_SECONDS = 10 }; /* that a job which could not be written down is known to those who submitted it */
@@ -129,6 +131,8 @@ static void note_end(struct jobs *jobs, struct job *job)
     jobs->done += job->state == JOB_DONE;
     jobs->cancelled += job->state == JOB_CANCELLED;
     jobs->failed += job->state == JOB_FAILED;
+    if (job->started_at > 0)
+        measures_note(&jobs->measures, MEASURE_JOB, job->task, job->ended_at - job->started_at);
     if (job->released)
         forget(jobs, job);
     queue_tell_positions(jobs->first);
@@ -380,8 +384,10 @@ struct job *jobs_take(struct jobs *jobs, double until)
                            : pthread_cond_wait(&jobs->work, &jobs->lock);
     }
     jobs->poked = false;
-    if (job != NULL)
+    if (job != NULL) {
         job_start(job);
+        measures_note(&jobs->measures, MEASURE_QUEUE, job->task, job_queue_seconds(job));
+    }
     pthread_mutex_unlock(&jobs->lock);
     return job;
 }
@@ -435,7 +441,11 @@ void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *
 
 void jobs_post(struct jobs *jobs, struct job *job, enum job_event event, cJSON *fields)
 {
+    const cJSON *stage = cJSON_GetObjectItemCaseSensitive(fields, "stage");
+    const cJSON *step = cJSON_GetObjectItemCaseSensitive(fields, "step_seconds");
     pthread_mutex_lock(&jobs->lock);
+    if (event == EVENT_PROGRESS && cJSON_IsString(stage) && cJSON_IsNumber(step) && step->valuedouble > 0)
+        measures_note(&jobs->measures, MEASURE_STEP, stage->valuestring, step->valuedouble);
     job_tell(job, event, fields, NULL);
     pthread_mutex_unlock(&jobs->lock);
 }
@@ -633,6 +643,14 @@ cJSON *jobs_stats(struct jobs *jobs, uint64_t *queue_bytes, uint64_t *result_byt
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         json_add_number(stats, counts[i].name, (double)counts[i].value);
     return stats;
+}
+
+cJSON *jobs_measured(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    const struct measures measures = jobs->measures;
+    pthread_mutex_unlock(&jobs->lock);
+    return measures_json(&measures);
 }
 
 cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more)

@@ -52,6 +52,9 @@ cJSON *service_counts(const struct service *service);
 /* daemon_requests.c */
 request_handler handle_hello, handle_stats, handle_shutdown, handle_parameters, handle_sampling;
 
+/* metrics_requests.c */
+request_handler handle_metrics;
+
 /* model_requests.c */
 /* The field `model` of an answer. */
 void call_add_model(struct call *call, const struct residency_status *status);

@@ -24,6 +24,7 @@ static const struct request_kind requests[] = {
     {"cancel", handle_cancel, NULL, NULL},
     {"release", handle_release, NULL, NULL},
     {"stats", handle_stats, NULL, NULL},
+    {"metrics", handle_metrics, NULL, NULL},
     {"shutdown", handle_shutdown, NULL, NULL},
     {"jobs", handle_jobs, NULL, NULL},
     {"history", handle_history, NULL, NULL},

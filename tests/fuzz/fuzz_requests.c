@@ -56,7 +56,7 @@ static void open_house(void)
         .queue = 8, .queue_bytes = 1 << 20, .results = 4, .result_bytes = 1 << 20, .result_seconds = 1000};
     if (jobs_open(&house.jobs, &options->jobs, &error) ||
         worker_open(&house.worker, options, house.jobs, NULL, on_fatal, NULL, &error) ||
-        service_open(&house.service, options, house.jobs, NULL, house.worker, on_shutdown, NULL, &error))
+        service_open(&house.service, options, worker_rooms(house.worker), on_shutdown, NULL, &error))
         abort();
 }
 

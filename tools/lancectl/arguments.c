@@ -56,6 +56,7 @@ static const struct {
     [COMMAND_STATUS] = {"status", NULL, NULL, false},
     [COMMAND_JOBS] = {"jobs", NULL, NULL, false},
     [COMMAND_HISTORY] = {"history", NULL, NULL, false},
+    [COMMAND_METRICS] = {"metrics", NULL, NULL, false},
     [COMMAND_MODELS] = {"models", NULL, NULL, false},
     [COMMAND_LOAD] = {"load", NULL, "a model's name", false},
     [COMMAND_UNLOAD] = {"unload", NULL, NULL, false},

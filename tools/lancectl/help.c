@@ -31,6 +31,7 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_STATUS] = "lancectl status                                       what the daemon is and does\n",
     [COMMAND_JOBS] = "lancectl jobs                                         the jobs that it has, and whose they are\n",
     [COMMAND_HISTORY] = "lancectl history --since 7d                           the jobs that it had, newest first (lanced --state)\n",
+    [COMMAND_METRICS] = "lancectl metrics                                      its counters and times, as Prometheus reads them\n",
     [COMMAND_MODELS] = "lancectl models                                       the models it offers\n",
     [COMMAND_LOAD] = "lancectl load NAME                                    put a model's weights into memory\n",
     [COMMAND_UNLOAD] = "lancectl unload                                       free them\n",

@@ -11,6 +11,7 @@
 
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/latents.h"
+#include "tools/lancectl/metrics.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/say.h"
 #include "tools/media/picture_file.h"
@@ -199,6 +200,9 @@ static enum exit_code print_answer(struct session *session, const cJSON *fields,
     case COMMAND_HISTORY:
         print_history(cJSON_GetObjectItemCaseSensitive(fields, "jobs"));
         break;
+    case COMMAND_METRICS:
+        print_metrics(cJSON_GetObjectItemCaseSensitive(fields, "metrics"));
+        break;
     case COMMAND_MODELS:
         print_offered(cJSON_GetObjectItemCaseSensitive(fields, "models"));
         break;
@@ -238,7 +242,8 @@ static void add_query(cJSON *fields, const struct arguments *arguments)
 enum exit_code inquire(struct session *session, const struct arguments *arguments)
 {
     static const char *const requests[COMMAND_COUNT] = {
-        [COMMAND_STATUS] = "stats", [COMMAND_JOBS] = "jobs", [COMMAND_HISTORY] = "history", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
+        [COMMAND_STATUS] = "stats", [COMMAND_JOBS] = "jobs", [COMMAND_HISTORY] = "history",
+        [COMMAND_METRICS] = "metrics", [COMMAND_MODELS] = "models", [COMMAND_LOAD] = "load",
         [COMMAND_UNLOAD] = "unload", [COMMAND_CANCEL] = "cancel", [COMMAND_SHUTDOWN] = "shutdown",
     };
     cJSON *fields = json_object();
