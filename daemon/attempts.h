@@ -10,6 +10,8 @@
 
 #include "base/error.h"
 
+struct blob;
+
 struct attempts {
     void *context;
 
@@ -19,6 +21,9 @@ struct attempts {
 
     /* A job's state after so many steps; owns the malloc'ed `state`. */
     void (*save)(void *context, uint64_t job, int step, void *state, size_t bytes);
+
+    /* The kept result of a job of that digest (result_digest.h), one reference; NULL: none is kept. */
+    struct blob *(*find_result)(void *context, const char *digest);
 };
 
 #endif

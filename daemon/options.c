@@ -58,6 +58,8 @@ static const char usage[] =
     "  --keep-days N                   for so long (default 7)\n"
     "  --save-seconds S                how often the state of a job that runs is kept there, to go on from (default 30;\n"
     "  --save-steps N                  0: never), and after how many steps (default 0: by time alone)\n"
+    "  --result-cache BYTES            answer the same request at once with results of at most so much (default 0: none;\n"
+    "                                  needs --state)\n"
     "  --check                         with --state: say whether all that is kept is whole, and end\n"
     "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels)\n"
     "  --until-eof                     end, as with SIGTERM, when standard input closes: for a program that starts\n"
@@ -71,7 +73,7 @@ enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS, OPTION_RESULT_BYTES,
-    OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS,
+    OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS, OPTION_RESULT_CACHE,
     OPTION_CHECK, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
@@ -101,6 +103,7 @@ static const struct option long_options[] = {
     {"keep-days", required_argument, NULL, OPTION_KEEP_DAYS},
     {"save-seconds", required_argument, NULL, OPTION_SAVE_SECONDS},
     {"save-steps", required_argument, NULL, OPTION_SAVE_STEPS},
+    {"result-cache", required_argument, NULL, OPTION_RESULT_CACHE},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"orphans", required_argument, NULL, OPTION_ORPHANS},
     {"on-term", required_argument, NULL, OPTION_ON_TERM},
@@ -319,6 +322,8 @@ static int read_state_option(struct options *options, int code, const char *valu
         return read_seconds(&options->save_seconds, "save-seconds", value, 0, error);
     case OPTION_SAVE_STEPS:
         return read_int(&options->save_steps, "save-steps", value, 0, 1000000, error);
+    case OPTION_RESULT_CACHE:
+        return read_bytes(&options->journal.cache_bytes, "result-cache", value, 0, error);
     default:
         options->check = true;
         return 0;
@@ -412,6 +417,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     if (status == 0 && optind < argc)
         status = error_set(error, ERROR_BAD_REQUEST, "\"%s\": lanced takes options only; did you mean --model %s?",
                            argv[optind], argv[optind]);
+    if (status == 0 && out->journal.cache_bytes > 0 && out->state_folder == NULL)
+        status = error_set(error, ERROR_BAD_REQUEST, "--result-cache: needs --state DIR, where the results are kept");
     if (status == 0 && out->check)
         return out->state_folder != NULL ? 0 : error_set(error, ERROR_BAD_REQUEST, "--check: needs --state DIR");
     if (status == 0 && out->model_count == 0 && out->odd_model.code != 0) {

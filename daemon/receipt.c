@@ -132,6 +132,45 @@ static cJSON *tensors_json(const struct tensor_view *tensors, size_t count)
     return json;
 }
 
+static void replace(cJSON *object, const char *name, cJSON *item)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(object, name);
+    json_add(object, name, item);
+}
+
+int receipt_encode_again(struct blob **out, const struct blob *kept, const struct receipt_facts *facts,
+                         struct error *error)
+{
+    struct message *message;
+    struct tensor_view tensors[4];
+    size_t count = 0;
+    void *data = NULL;
+    uint64_t bytes = 0;
+    *out = NULL;
+    int status = message_parse(&message, kept->data, kept->bytes, 0, error);
+    if (status != 0)
+        return status;
+    for (; count < message_tensor_count(message) && count < sizeof tensors / sizeof tensors[0]; count++)
+        tensors[count] = *message_tensor_at(message, count);
+    cJSON *envelope = cJSON_Duplicate(message_envelope(message), true);
+    cJSON *receipt = cJSON_GetObjectItemCaseSensitive(envelope, "receipt");
+    if (receipt != NULL) {
+        replace(receipt, "job", json_from_text(facts->job));
+        replace(receipt, "queue_seconds", json_from_number(round(facts->queue_seconds * 1e6) / 1e6));
+        replace(receipt, "total_seconds", json_from_number(round(facts->total_seconds * 1e6) / 1e6));
+        replace(receipt, "attempt", json_from_number(facts->attempt));
+        replace(receipt, "resumed", json_from_bool(false));
+        replace(receipt, "cached", json_from_bool(true));
+        status = message_encode(&data, &bytes, envelope, tensors, count, error);
+    } else
+        status = error_set(error, envelope != NULL ? ERROR_BAD_FILE : ERROR_NO_MEMORY, "a kept result has no receipt");
+    cJSON_Delete(envelope);
+    message_close(message);
+    if (status == 0 && (*out = blob_open(data, bytes)) == NULL)
+        status = error_set(error, ERROR_NO_MEMORY, "result: out of memory");
+    return status;
+}
+
 int receipt_encode(struct blob **out, const struct lance_request *request, const struct lance_result *result,
                    const struct receipt_facts *facts, struct error *error)
 {

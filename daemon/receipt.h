@@ -26,6 +26,11 @@ struct receipt_facts {
 int receipt_encode(struct blob **out, const struct lance_request *request, const struct lance_result *result,
                    const struct receipt_facts *facts, struct error *error);
 
+/* The same of a kept result of another job that asked for the same: its answer with these facts, and `cached` in the
+ * receipt. Errors: ERROR_NO_MEMORY, ERROR_BAD_FILE (it is no result). */
+int receipt_encode_again(struct blob **out, const struct blob *kept, const struct receipt_facts *facts,
+                         struct error *error);
+
 /* A model's info as PROTOCOL.md has it; the caller frees. Incomplete, or NULL: out of memory (json_is_complete). */
 cJSON *model_info_json(const struct lance_model_info *info);
 

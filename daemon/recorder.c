@@ -62,15 +62,19 @@ static enum job_word note_accepted(struct recorder *recorder, const struct job_c
     return journal_accept(recorder->journal, &job, on_accepted, recorder, why) == 0 ? JOB_WAITS : JOB_REFUSED;
 }
 
-/* The receipt of a result, as text; NULL without one. */
-static char *receipt_of(const struct blob *result)
+/* The receipt of a result, as text, and the digest in it unless it was kept already; NULL without one. */
+static char *receipt_of(const struct blob *result, char digest[SHA256_HEX_BYTES])
 {
+    digest[0] = '\0';
     struct message *message;
     struct error unused;
     if (result == NULL || message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
         return NULL;
     const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "receipt");
     char *text = receipt != NULL ? json_print(receipt) : NULL;
+    const bool is_kept = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(receipt, "cached"));
+    if (!is_kept && sha256_is_hex(json_text(receipt, "digest")))
+        snprintf(digest, SHA256_HEX_BYTES, "%s", json_text(receipt, "digest"));
     message_close(message);
     return text;
 }
@@ -79,7 +83,7 @@ static enum job_word note_ended(struct recorder *recorder, const struct job_chan
 {
     struct error error;
     const struct error *failure = change->failure;
-    char *receipt = receipt_of(change->blob);
+    char digest[SHA256_HEX_BYTES], *receipt = receipt_of(change->blob, digest);
     const struct journal_end end = {
         .state = failure == NULL                    ? "done"
                  : failure->code == ERROR_CANCELLED ? "cancelled"
@@ -88,6 +92,7 @@ static enum job_word note_ended(struct recorder *recorder, const struct job_chan
         .message = failure != NULL ? failure->text : NULL,
         .receipt = receipt,
         .result = change->blob,
+        .cache_digest = digest[0] != '\0' ? digest : NULL,
     };
     int status = journal_end(recorder->journal, change->number, &end, on_ended, recorder, &error);
     cJSON_free(receipt);
@@ -303,6 +308,18 @@ static void save(void *context, uint64_t number, int step, void *state, size_t b
         journal_save(recorder->journal, number, step, blob);
 }
 
+static struct blob *find_result(void *context, const char *digest)
+{
+    struct recorder *recorder = context;
+    struct error unused;
+    void *data;
+    uint64_t bytes;
+    if (store_cached(recorder->store, digest, &data, &bytes, &unused) != 0)
+        return NULL;
+    journal_touch_cached(recorder->journal, digest);
+    return blob_open(data, bytes);
+}
+
 const struct attempts *recorder_attempts(const struct recorder *recorder)
 {
     return recorder != NULL ? &recorder->attempts : NULL;
@@ -341,6 +358,8 @@ cJSON *recorder_stats(struct recorder *recorder)
         {"unfinished", (double)sizes.unfinished},
         {"results", (double)sizes.results},
         {"result_bytes", (double)sizes.result_bytes},
+        {"cached", (double)sizes.cached},
+        {"cached_bytes", (double)sizes.cached_bytes},
         {"content_bytes", (double)sizes.content_bytes},
     };
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
@@ -359,7 +378,7 @@ int recorder_open(struct recorder **out, const char *path, const struct journal_
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
     recorder->jobs = jobs;
     recorder->observer = (struct job_observer){on_happened, recorder};
-    recorder->attempts = (struct attempts){recorder, start, save};
+    recorder->attempts = (struct attempts){recorder, start, save, find_result};
     int status = store_open(&recorder->store, path, limits, NULL, error);
     if (status != 0) {
         recorder_close(recorder);

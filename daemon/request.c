@@ -307,6 +307,7 @@ int job_request_open(struct job_request **out, struct message *message, struct p
     request->message = message;
     request->payloads = *payloads;
     request->model = model;
+    request->no_cache = cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(envelope, "cache"));
     status = read_params(request, params, error);
     if (status == 0)
         status = read_tensors(request, params, error);

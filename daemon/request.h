@@ -23,6 +23,7 @@ struct job_request {
     struct lance_latents latents, state, mask;
     const char *model; /* name asked for, or NULL */
     char hash[SHA256_HEX_BYTES]; /* job_request_hash, before the request is shared (request_digest.h) */
+    bool no_cache;     /* it is to be made, whatever is kept */
     char *record;      /* request_record_write's text, where a journal is kept; else NULL */
 };
 

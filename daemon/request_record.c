@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 
-static const char *const kept_fields[] = {"job", "task", "params", "model", "client"};
+static const char *const kept_fields[] = {"job", "task", "params", "model", "client", "cache"};
 
 static cJSON *payload_json(const struct payload *payload)
 {

@@ -13,6 +13,7 @@
 #include "daemon/log.h"
 #include "daemon/receipt.h"
 #include "daemon/request.h"
+#include "daemon/result_digest.h"
 #include "kernels/kernels.h"
 
 /* What is known of the stage a job is in, for the time left. */
@@ -28,6 +29,7 @@ struct run {
     const struct job_request *request;
     int model;               /* index, while it is held; else -1 */
     struct lance_job *lance; /* NULL: not started */
+    struct blob *kept;       /* the result of an earlier job that asked for the same; NULL: it is made */
     double started_at;
     double load_seconds; /* negative: the model was there */
     struct pace pace;
@@ -194,6 +196,40 @@ static int start_or_resume(struct run *run, struct lance_model *model, const voi
     return lance_job_start(&run->lance, model, &run->request->lance, error);
 }
 
+/* A kept answer is told as one piece. */
+static void post_kept_text(struct runner *runner, const struct run *run)
+{
+    struct message *message;
+    struct error unused;
+    if (message_parse(&message, run->kept->data, run->kept->bytes, 0, &unused) != 0)
+        return;
+    const char *text = json_text(message_envelope(message), "text");
+    if (text != NULL && text[0] != '\0') {
+        cJSON *fields = json_object();
+        json_add_text(fields, "text", text);
+        jobs_post(runner->jobs, run->job, EVENT_TEXT, fields);
+    }
+    message_close(message);
+}
+
+/* Whether the same was made before and is kept. */
+static bool find_kept(struct runner *runner, struct run *run)
+{
+    char digest[SHA256_HEX_BYTES];
+    struct lance_model_info info;
+    const struct attempts *attempts = runner->attempts;
+    if (attempts == NULL || run->request->no_cache)
+        return false;
+    residency_info(runner->residency, run->model, &info);
+    result_digest(run->request->hash, info.hash, runner->kernels->name, lance_build(), digest);
+    run->kept = attempts->find_result(attempts->context, digest);
+    if (run->kept == NULL)
+        return false;
+    log_info(run->id, "is answered with a kept result");
+    post_kept_text(runner, run);
+    return true;
+}
+
 /* From any thread. */
 static void abort_running(void *running)
 {
@@ -216,10 +252,10 @@ static int start(struct runner *runner, struct run *run, struct error *error)
         status = attempts->start(attempts->context, job_number(run->job), &state, &bytes, &run->attempt, error);
     if (status == 0)
         status = hold_model(runner, run, &model, error);
-    if (status == 0)
+    if (status == 0 && !find_kept(runner, run))
         status = start_or_resume(run, model, state, bytes, error);
     free(state);
-    if (status == 0)
+    if (status == 0 && run->lance != NULL)
         jobs_on_cancel(runner->jobs, run->job, abort_running, run->lance);
     run->saved_at = clock_seconds();
     return status;
@@ -230,7 +266,7 @@ static int start(struct runner *runner, struct run *run, struct error *error)
 static int encode_result(struct runner *runner, const struct run *run, struct blob **out, struct error *error)
 {
     struct lance_result result = {0};
-    int status = lance_job_result(run->lance, &result, error);
+    int status = run->lance != NULL ? lance_job_result(run->lance, &result, error) : 0;
     if (status != 0)
         return status;
     struct receipt_facts facts = {
@@ -244,6 +280,8 @@ static int encode_result(struct runner *runner, const struct run *run, struct bl
         .is_resumed = run->is_resumed,
         .no_state = run->no_state,
     };
+    if (run->kept != NULL)
+        return receipt_encode_again(out, run->kept, &facts, error);
     residency_info(runner->residency, run->model, &facts.model);
     pthread_mutex_lock(&runner->lock);
     if (result.peak_bytes > runner->counts.job_peak_bytes)
@@ -273,6 +311,7 @@ static void end(struct runner *runner, struct run *run, int status, struct error
         status = residency_check_files(runner->residency, run->model, error);
     if (status == 0)
         status = encode_result(runner, run, &result, error);
+    blob_close(run->kept);
     lance_job_close(run->lance); /* frees the device's memory before the client hears of the end */
     if (run->model >= 0)
         residency_let_go(runner->residency, run->model);
@@ -311,7 +350,7 @@ static void open_next(struct runner *runner, double until)
     log_info(run->id, "started: %s, after %.2f s in the queue", lance_task_name(run->request->lance.task),
              job_queue_seconds(job));
     int status = start(runner, run, &error);
-    if (status != 0)
+    if (status != 0 || run->kept != NULL)
         end(runner, run, status, &error);
 }
 

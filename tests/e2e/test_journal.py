@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from lanced_client import Client, ConnectionFailed, Failed, InternalError, LanceError, NotFound, Progress, Result
+from lanced_client import Client, ConnectionFailed, Failed, InternalError, LanceError, NotFound, Progress, Result, Text
 from lanced_client.client import Job
 from lanced_process import LANCED, REQUEST, Lanced
 
@@ -251,6 +251,34 @@ def test_lancectl_finds_jobs_of_before_a_restart_and_fetches_what_is_kept(state:
         assert daemon.lancectl("fetch", kept.id, "-o", str(picture)).returncode == 0
         assert picture.exists()
         assert kept.id in daemon.lancectl("history").stdout
+
+
+def test_the_same_request_is_answered_with_the_kept_result_also_after_a_release_and_a_restart(
+    state: Path, tmp_path: Path
+) -> None:
+    arguments = ["t2i", "a red fox", "--size", "64x64", "--steps", "4", "--json", "-o", str(tmp_path / "fox.png")]
+    with Lanced("--state", str(state), "--result-cache", "64M") as daemon:
+
+        def receipt(*more: str) -> dict[str, Any]:
+            answer = daemon.lancectl(*arguments, *more)
+            assert answer.returncode == 0, answer.stderr
+            found: dict[str, Any] = json.loads(answer.stdout)["receipt"]
+            return found | {"picture": (tmp_path / "fox.png").read_bytes()[-200:]}
+
+        made = receipt("--seed", "1")
+        kill_and_start(daemon)
+        kept = receipt("--seed", "1")
+        assert (made.get("cached"), kept["cached"]) == (None, True)
+        assert (kept["digest"], kept["stages"]) == (made["digest"], made["stages"])
+        assert kept["job"] != made["job"]
+        assert "cached" not in receipt("--seed", "1", "--no-cache")
+        assert "cached" not in receipt("--seed", "2")
+        with daemon.client() as client:
+            question = {"prompt": "What is it?", "source": np.zeros((1, 64, 64, 3), np.uint8), "max_new_tokens": 5}
+            first, second = client.submit("x2t_image", **question), client.submit("x2t_image", **question)
+            told = ["".join(event.text for event in job.events() if isinstance(event, Text)) for job in (first, second)]
+            assert told[0] == told[1] == second.result().text
+            assert second.result().receipt["cached"]
 
 
 def test_without_a_state_folder_there_is_no_history(lanced: Lanced) -> None:

@@ -49,6 +49,13 @@ static void keep(void *context, uint64_t job, int step, void *state, size_t byte
     free(state);
 }
 
+static struct blob *find_nothing(void *context, const char *digest)
+{
+    (void)context;
+    assert_true(sha256_is_hex(digest));
+    return NULL;
+}
+
 static int set_up(void **state)
 {
     struct fixture *fixture = *state = calloc(1, sizeof *fixture);
@@ -60,7 +67,7 @@ static int set_up(void **state)
     options->backend.backend = BACKEND_CPU;
     options->jobs = (struct jobs_limits){
         .queue = 10, .queue_bytes = 1 << 20, .results = 10, .result_bytes = 1 << 20, .result_seconds = 1000};
-    fixture->attempts = (struct attempts){fixture, count_attempt, keep};
+    fixture->attempts = (struct attempts){fixture, count_attempt, keep, find_nothing};
     assert_int_equal(device_open(&fixture->device, options, &error), 0);
     assert_int_equal(jobs_open(&fixture->jobs, &options->jobs, &error), 0);
     assert_int_equal(residency_open(&fixture->residency, options, fixture->device.kernels, 1, &error), 0);

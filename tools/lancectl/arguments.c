@@ -67,7 +67,7 @@ static const struct {
 };
 
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET,
+    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_NO_CACHE, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET,
         OPTION_OUTPUT, OPTION_PREVIEW,
     OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET,
         OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_SINCE,
@@ -87,6 +87,7 @@ static const struct own_option {
     {"endpoint", required_argument, OPTION_ENDPOINT, ASKS_DAEMON},
     {"silence", required_argument, OPTION_SILENCE, ASKS_DAEMON},
     {"wait", no_argument, OPTION_WAIT, MAKES},
+    {"no-cache", no_argument, OPTION_NO_CACHE, TASKS | ON(ENCODE) | ON(DECODE)},
     {"model", required_argument, OPTION_MODEL, MAKES},
     {"precision", required_argument, OPTION_PRECISION, MAKES},
     {"json", no_argument, OPTION_JSON, ASKS_DAEMON | ON(SHOW)},
@@ -231,6 +232,7 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
     case OPTION_WAIT: out->waits = true; return 0;
+    case OPTION_NO_CACHE: out->no_cache = true; return 0;
     case OPTION_SILENCE: return parse_silence(out, value, error);
     case OPTION_MODEL:
         out->model_dir = value;

@@ -36,6 +36,7 @@ struct arguments {
     const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run, graph: a folder */
     const char *preview; /* a .png that is rewritten while the job runs, or NULL */
     const char *job;     /* the job's id, or NULL */
+    bool no_cache;       /* it is made, whatever the daemon has kept */
     bool waits;          /* until there is room, when the queue is full */
 
     struct given_parameter given[PARAMETER_OPTIONS]; /* the parameters of the job, in the order of parameter_options */

@@ -100,6 +100,7 @@ static const struct line {
     {"system", NULL},
     {"job", "  --job ID                the job's id (default: random)\n"},
     {"wait", "  --wait                  when the daemon's queue is full, wait until there is room\n"},
+    {"no-cache", "  --no-cache              make it, also where the daemon has kept the result of the same request\n"},
     {"model", "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"
               "                          afterwards; when one answers, have it use the model of that name\n"},
     {"precision",

@@ -67,6 +67,8 @@ static int submit(struct session *session, const struct job *job, const struct a
     json_add_text(fields, "job", job->id);
     json_add_text(fields, "task", job->task);
     json_add(fields, "params", job_params(job, arguments));
+    if (arguments->no_cache)
+        json_add_bool(fields, "cache", false);
     if (!json_is_complete(fields)) {
         cJSON_Delete(fields);
         return error_set(error, ERROR_NO_MEMORY, "submit: no memory");
