@@ -191,8 +191,9 @@ def test_compare_tells_how_far_a_model_is_from_its_reference(jobs: list[str | Pa
     elements = {"element_dtype_array": ["image", "text"], "istarget_in_interleave": [0, 0]}
     questions.write_text(json.dumps({"0": elements | {"interleave_array": [str(picture), "what shape is it?"]}}))
     words = [*jobs, "--task", "x2t_image", "--examples", questions, "--resolution", "64x64/56x56"]
-    report = tmp_path / "report"
-    said = quant("compare", "--model", MODEL.parent / "lance-demo-awq", "--reference", MODEL, *words, "-o", report)
+    report, stats = tmp_path / "report", calibrated(MODEL, jobs, tmp_path)
+    awq = MODEL.parent / "lance-demo-awq"
+    said = quant("compare", "--model", awq, "--reference", MODEL, "--stats", stats, *words, "-o", report)
     pictures, answers = json.loads((report / "report.json").read_text())["tasks"]
     assert (pictures["task"], pictures["samples"]) == ("t2i", 3)
     assert 0.01 < pictures["latent_error"] < 1
@@ -202,3 +203,10 @@ def test_compare_tells_how_far_a_model_is_from_its_reference(jobs: list[str | Pa
     assert (report / "report.md").read_text() == said
     assert "| t2i | 3 |" in said
     assert (report / "sheet.png").read_bytes()[1:4] == b"PNG"
+    told = {
+        (entry["expert"], entry["layer"]): entry for entry in json.loads((report / "report.json").read_text())["layers"]
+    }
+    assert len(told) == 8
+    for name, lost in losses(awq, MODEL, read(stats), "awq_state_dict.safetensors").items():
+        entry = told["gen" if "_moe_gen" in name else "und", int(name.split(".")[3])]
+        assert entry[name.split(".")[-1].split("_")[0]] == pytest.approx(np.sqrt(lost), rel=1e-3), name

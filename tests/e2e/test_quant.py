@@ -280,6 +280,11 @@ def test_statistics_that_are_wrong_are_refused_by_name(change: str, words: str, 
     assert not (tmp_path / "made").exists()
 
 
+def test_statistics_without_products_are_said_to_be_too_little_for_the_best_recipe(tmp_path: Path) -> None:
+    assert "has no products of inputs" in apply(tmp_path / "best").stderr
+    assert "products" not in apply(tmp_path / "published", *FORMS["awq-128"][0]).stderr
+
+
 def test_layers_that_saw_no_token_are_rounded_plainly_and_counted(tmp_path: Path) -> None:
     made = apply(tmp_path / "made", stats=changed_statistics(tmp_path, "no tokens"))
     assert made.returncode == 0, made.stderr

@@ -139,6 +139,9 @@ static void warn_of_statistics(const struct work *work)
         fprintf(stderr,
                 "lance-quant: %s saw no token in %d of %d layers; these are rounded without a search for scales\n",
                 work->options->statistics, layers - seen, layers);
+    if (work->options->recipe.kind == RECIPE_BEST && !statistics_have_moments(work->statistics))
+        fprintf(stderr, "lance-quant: %s has no products of inputs, which the recipe best makes most of; lance-quant "
+                "calibrate counts them\n", work->options->statistics);
 }
 
 int apply(const struct apply_options *options, const volatile int *interrupted, struct error *error)

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/whole_file.h"
 #include "tools/lance-quant/command.h"
+#include "tools/lance-quant/layer_losses.h"
 #include "tools/lance-quant/likeness.h"
 #include "tools/lance-quant/outcomes.h"
 #include "tools/media/picture_file.h"
@@ -114,8 +115,30 @@ static int put_file(const char *folder, const char *name, const char *text, stru
     return whole_file_write(path, text, strlen(text), error);
 }
 
+/* The layers over depth. Those in the middle third have their numbers in bold. */
+static void layers_text(FILE *out, const cJSON *layers)
+{
+    static const char *const matrices[] = {"q", "k", "v", "o", "gate", "up", "down"};
+    const int count = cJSON_GetArraySize(layers);
+    double deepest = 0;
+    for (const cJSON *layer = layers->child; layer != NULL; layer = layer->next)
+        deepest = fmax(deepest, cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(layer, "layer")));
+    if (count > 0)
+        fputs("\nWhat the outputs of each layer lose, by the statistics' inputs; the middle third is in bold.\n"
+              "\n| expert | layer | q | k | v | o | gate | up | down |\n"
+              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", out);
+    for (const cJSON *layer = layers->child; layer != NULL; layer = layer->next) {
+        const double number = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(layer, "layer"));
+        const bool middle = 3 * number >= deepest + 1 && 3 * number < 2 * (deepest + 1);
+        fprintf(out, middle ? "| %s | **%g** |" : "| %s | %g |", json_text(layer, "expert"), number);
+        for (size_t m = 0; m < sizeof matrices / sizeof *matrices; m++)
+            fprintf(out, " %.4f |", cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(layer, matrices[m])));
+        fputc('\n', out);
+    }
+}
+
 /* The tables of report.md, from what report.json has; malloc'ed. */
-static char *report_text(const struct compare_options *options, const cJSON *tasks)
+static char *report_text(const struct compare_options *options, const cJSON *tasks, const cJSON *layers)
 {
     char *text = NULL;
     size_t bytes;
@@ -143,6 +166,7 @@ static char *report_text(const struct compare_options *options, const cJSON *tas
                     100 * cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(t, "same_answers")),
                     100 * cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(t, "token_agreement")),
                     cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(t, "tokens_before_divergence")));
+    layers_text(out, layers);
     return fclose(out) == 0 ? text : NULL;
 }
 
@@ -178,9 +202,12 @@ static int write_sheet(const struct compare_options *options, const struct outco
     return status;
 }
 
-static int write_report(const struct compare_options *options, cJSON *report, const cJSON *tasks, struct error *error)
+static int write_report(const struct compare_options *options, cJSON *report, struct error *error)
 {
-    char *json = json_print(report), *text = report_text(options, tasks);
+    char *json = json_print(report);
+    char *text = json == NULL ? NULL
+                              : report_text(options, cJSON_GetObjectItemCaseSensitive(report, "tasks"),
+                                            cJSON_GetObjectItemCaseSensitive(report, "layers"));
     int status = put_file(options->output, "report.json", json, error);
     if (status == 0)
         status = put_file(options->output, "report.md", text, error);
@@ -219,14 +246,16 @@ static int make_report(const struct compare_options *options, const struct outco
     json_add_text(report, "model", options->jobs->model);
     json_add_text(report, "reference", options->reference);
     cJSON *tasks = json_add_array(report, "tasks"), *list = json_add_array(report, "samples");
+    cJSON *layers = json_add_array(report, "layers");
     int status = score_all(options, ours, theirs, tasks, list, error);
-    if (status == 0 && tasks == NULL)
-        status = error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the report");
+    if (status == 0 && options->statistics != NULL)
+        status = layer_losses(layers, options->jobs->model, options->reference, options->statistics,
+                              options->jobs->threads, error);
     if (status == 0 && mkdir(options->output, 0777) != 0)
         status = error_set(error, errno == EEXIST ? ERROR_BAD_REQUEST : ERROR_IO, "%s: %s", options->output,
                            strerror(errno));
     if (status == 0)
-        status = write_report(options, report, tasks, error);
+        status = write_report(options, report, error);
     if (status == 0)
         status = write_sheet(options, ours, theirs, error);
     cJSON_Delete(report);
@@ -255,7 +284,8 @@ int compare(const struct compare_options *options, const volatile int *interrupt
 int compare_command(int argc, char **argv)
 {
     static const struct option names[] = {
-        JOB_OPTIONS, {"reference", required_argument, NULL, 'R'}, {"output", required_argument, NULL, 'o'}, {0}};
+        JOB_OPTIONS, {"reference", required_argument, NULL, 'R'}, {"stats", required_argument, NULL, 'a'},
+        {"output", required_argument, NULL, 'o'}, {0}};
     struct job_options jobs;
     struct samples samples = {0};
     struct compare_options options = {.jobs = &jobs, .samples = &samples};
@@ -268,6 +298,8 @@ int compare_command(int argc, char **argv)
             return command_wrong(complaint);
         if (c == 'R')
             options.reference = optarg;
+        else if (c == 'a')
+            options.statistics = optarg;
         else if (c == 'o')
             options.output = optarg;
         else if (!known) {

@@ -7,6 +7,7 @@
 struct compare_options {
     const char *reference; /* folder */
     const char *output;    /* a folder that is not there yet: report.json, report.md, sheet.png where pictures are */
+    const char *statistics; /* with products (statistics.h), for what each layer loses; NULL: without that */
     const struct job_options *jobs;
     const struct samples *samples;
 };

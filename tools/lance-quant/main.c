@@ -59,7 +59,7 @@ static const char usage[] =
     "\n"
     "  lance-quant compare --model DIR --reference DIR --task TASK --examples FILE | --prompts FILE [...] -o DIR\n"
     "      what a model makes of the same jobs as its reference: report.md, report.json and sheet.png in a new folder;\n"
-    "      options as of calibrate\n"
+    "      options as of calibrate; --stats FILE: what each layer's outputs lose, too\n"
     "\n"
     "  lance-quant check DIR\n"
     "      what a folder of 4-bit weights holds; exit status 1 when it does not hold together\n"

@@ -502,6 +502,14 @@ int statistics_layers_seen(const struct statistics *statistics)
     return seen;
 }
 
+bool statistics_have_moments(const struct statistics *statistics)
+{
+    bool have = false;
+    for (int i = 0; i < statistics->count; i++)
+        have |= statistics->layers[i]->moments != NULL;
+    return have;
+}
+
 int statistics_tasks(const struct statistics *statistics)
 {
     return statistics->task_count;

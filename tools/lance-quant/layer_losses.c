@@ -1,0 +1,198 @@
+/* layer_losses.c: see layer_losses.h. */
+#include "tools/lance-quant/layer_losses.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/engine/model/checkpoint/checkpoint.h"
+#include "daemon/engine/tap.h"
+#include "kernels/formats/linear_source.h"
+#include "tools/lance-quant/parallel.h"
+#include "tools/lance-quant/quadratic.h"
+
+enum { PLACE_MATRICES = 3, BLOCK_ROWS = 32 };
+
+static const char *const keys[LINEAR_PLACES][PLACE_MATRICES] = {{"q", "k", "v"}, {"o"}, {"gate", "up"}, {"down"}};
+static const char *const norms[LINEAR_PLACES] = {"input_layernorm", NULL, "post_attention_layernorm", NULL};
+
+struct looking {
+    struct checkpoint *model, *reference;
+    struct statistics *statistics;
+    int threads;
+    float *column_factors; /* [widest]: the model's columns, times this, stand for the reference's */
+    float *row_factors;    /* [intermediate]: of up's rows */
+    float *moments;
+};
+
+struct comparison {
+    struct linear_source ours, theirs;
+    const struct quadratic *q;
+    const float *columns; /* [in_features] */
+    float *rows;          /* [out_features] or NULL: filled, and taken out */
+    double *lost, *whole; /* [out_features] */
+};
+
+static int compare_rows(void *context, int item)
+{
+    const struct comparison *c = context;
+    const int width = c->ours.in_features;
+    float *row = malloc(2 * sizeof *row * (size_t)width), *wanted = row + width;
+    if (row == NULL)
+        return ERROR_NO_MEMORY;
+    for (int r = item * BLOCK_ROWS; r < (item + 1) * BLOCK_ROWS && r < c->ours.out_features; r++) {
+        double products = 0, squares = 0;
+        linear_source_decode(&c->ours, r, 0, width, row);
+        linear_source_decode(&c->theirs, r, 0, width, wanted);
+        for (int i = 0; i < width; i++) {
+            row[i] *= c->columns[i];
+            products += (double)row[i] * (double)wanted[i];
+            squares += (double)wanted[i] * (double)wanted[i];
+        }
+        const float factor = c->rows != NULL && products > 0 ? (float)(products / squares) : 1;
+        if (c->rows != NULL)
+            c->rows[r] = factor;
+        c->whole[r] = quadratic_cost(c->q, wanted);
+        for (int i = 0; i < width; i++)
+            row[i] = row[i] / factor - wanted[i];
+        c->lost[r] = quadratic_cost(c->q, row);
+    }
+    free(row);
+    return 0;
+}
+
+static int add_matrix(struct looking *l, const char *name, const char *key, const struct quadratic *q, int rows,
+                      bool takes_rows, cJSON *entry, struct error *error)
+{
+    struct comparison c = {.q = q, .columns = l->column_factors, .rows = takes_rows ? l->row_factors : NULL};
+    int status = checkpoint_linear(l->model, name, rows, q->width, &c.ours, error);
+    if (status == 0)
+        status = checkpoint_linear(l->reference, name, rows, q->width, &c.theirs, error);
+    if (status != 0)
+        return status;
+    double lost = 0, whole = 0;
+    c.lost = malloc(2 * sizeof *c.lost * (size_t)rows);
+    c.whole = c.lost + rows;
+    if (c.lost == NULL || parallel_run((rows + BLOCK_ROWS - 1) / BLOCK_ROWS, l->threads, compare_rows, &c) != 0)
+        status = error_set(error, ERROR_NO_MEMORY, "%s: no memory to compare it", name);
+    for (int r = 0; r < rows && status == 0; r++) {
+        lost += c.lost[r];
+        whole += c.whole[r];
+    }
+    free(c.lost);
+    json_add_number(entry, key, whole > 0 ? sqrt(fmax(lost, 0) / whole) : 0);
+    return status;
+}
+
+/* What the model's columns are to be multiplied by: its norm's over the reference's; behind up, its rows'. */
+static int find_columns(struct looking *l, enum linear_place place, int layer, bool generation, int width,
+                        struct error *error)
+{
+    char name[LINEAR_NAME_BYTES];
+    int status = 0;
+    for (int i = 0; i < width; i++)
+        l->column_factors[i] = place == PLACE_DOWN ? l->row_factors[i] : 1;
+    if (norms[place] == NULL)
+        return 0;
+    float *norm = malloc(2 * sizeof *norm * (size_t)width);
+    if (norm == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for a norm");
+    snprintf(name, sizeof name, "language_model.model.layers.%d.%s%s.weight", layer, norms[place],
+             generation ? "_moe_gen" : "");
+    status = checkpoint_vector(l->model, name, width, norm, error);
+    if (status == 0)
+        status = checkpoint_vector(l->reference, name, width, norm + width, error);
+    for (int i = 0; i < width && status == 0; i++)
+        l->column_factors[i] = norm[width + i] != 0 ? norm[i] / norm[width + i] : 1;
+    free(norm);
+    return status;
+}
+
+static int rows_of(const struct lance_config *config, enum linear_place place, int index)
+{
+    const int heads = config->heads * config->head_dim, kv_heads = config->kv_heads * config->head_dim;
+    return place == PLACE_QKV ? (index == 0 ? heads : kv_heads)
+                              : place == PLACE_GATE_UP ? config->intermediate_size : config->hidden_size;
+}
+
+static int width_of(const struct lance_config *config, enum linear_place place)
+{
+    return place == PLACE_DOWN ? config->intermediate_size
+                               : place == PLACE_O ? config->heads * config->head_dim : config->hidden_size;
+}
+
+static int add_place(struct looking *l, enum linear_place place, int layer, bool generation, cJSON *entry,
+                     struct error *error)
+{
+    const struct lance_config *config = checkpoint_config(l->reference);
+    const int width = width_of(config, place);
+    struct quadratic q = {0};
+    char name[LINEAR_NAME_BYTES];
+    bool seen;
+    linear_input_name(name, place, layer, generation, 0);
+    int status = statistics_mean_moments(l->statistics, name, width, l->moments, &seen, error);
+    if (status == 0 && !seen)
+        status = error_set(error, ERROR_BAD_FILE, "%s: the statistics have no products of its inputs", name);
+    if (status == 0)
+        status = find_columns(l, place, layer, generation, width, error);
+    float *ones = malloc(sizeof *ones * (size_t)width);
+    for (int i = 0; i < width && ones != NULL; i++)
+        ones[i] = 1;
+    if (status == 0)
+        status = ones == NULL ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to compare it", name)
+                              : quadratic_open(&q, l->moments, ones, width, l->threads, error);
+    for (int m = 0; status == 0 && linear_input_name(name, place, layer, generation, m); m++)
+        status = add_matrix(l, name, keys[place][m], &q, rows_of(config, place, m), place == PLACE_GATE_UP && m == 1,
+                            entry, error);
+    quadratic_close(&q);
+    free(ones);
+    return status;
+}
+
+static int look(struct looking *l, cJSON *list, struct error *error)
+{
+    const struct lance_config *config = checkpoint_config(l->reference);
+    const int wide = config->intermediate_size > config->heads * config->head_dim ? config->intermediate_size
+                                                                                  : config->heads * config->head_dim;
+    const size_t widest = (size_t)(wide > config->hidden_size ? wide : config->hidden_size);
+    const int experts = checkpoint_can_generate(l->reference) && checkpoint_can_generate(l->model) ? 2 : 1;
+    l->column_factors = malloc(widest * sizeof(float));
+    l->row_factors = malloc(widest * sizeof(float));
+    l->moments = malloc((size_t)statistics_blocks((int)widest) * STATISTICS_BLOCK * STATISTICS_BLOCK * sizeof(float));
+    if (!l->column_factors || !l->row_factors || !l->moments)
+        return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory to compare layers");
+    int status = 0;
+    for (int expert = 0; expert < experts; expert++)
+        for (int layer = 0; layer < config->layers && status == 0; layer++) {
+            cJSON *entry = json_object();
+            json_add_number(entry, "layer", layer);
+            json_add_text(entry, "expert", expert ? "gen" : "und");
+            for (int place = 0; place < LINEAR_PLACES && status == 0; place++)
+                status = add_place(l, (enum linear_place)place, layer, expert == 1, entry, error);
+            json_append(list, entry);
+        }
+    return status;
+}
+
+int layer_losses(cJSON *list, const char *model, const char *reference, const char *statistics, int threads,
+                 struct error *error)
+{
+    struct looking l = {.threads = threads};
+    int status = statistics_open(&l.statistics, statistics, error);
+    if (status == 0)
+        status = checkpoint_open(&l.reference, &(struct checkpoint_options){.model_dir = reference}, error);
+    if (status == 0)
+        status = checkpoint_open(&l.model, &(struct checkpoint_options){.model_dir = model}, error);
+    if (status == 0)
+        status = look(&l, list, error);
+    free(l.column_factors);
+    free(l.row_factors);
+    free(l.moments);
+    if (l.model != NULL)
+        checkpoint_close(l.model);
+    if (l.reference != NULL)
+        checkpoint_close(l.reference);
+    statistics_close(l.statistics);
+    return status;
+}

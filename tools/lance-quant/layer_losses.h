@@ -1,0 +1,17 @@
+/* layer_losses.h: what the outputs of each linear layer lose in another form of the same weights.
+ *
+ * For inputs as statistics with products have them (statistics.h): E|W'x - Wx|^2 over E|Wx|^2, its root. What a norm
+ * was divided by, and the rows of up, is taken out of the columns behind, as both are in a file together.
+ */
+#ifndef LANCE_QUANT_LAYER_LOSSES_H
+#define LANCE_QUANT_LAYER_LOSSES_H
+
+#include "base/json.h"
+
+/* Append to `list`, for each layer and expert, {"layer", "expert": "und" | "gen", "q", "k", "v", "o", "gate", "up",
+ * "down"}. Errors: those of checkpoint.h and statistics.h; ERROR_BAD_FILE for models of different shapes, or statistics
+ * without products. */
+int layer_losses(cJSON *list, const char *model, const char *reference, const char *statistics, int threads,
+                 struct error *error);
+
+#endif
