@@ -96,6 +96,17 @@ def test_a_full_disk_leaves_no_half_file_and_the_result_can_be_fetched(lanced: L
     assert lanced.lancectl("fetch", job, "-o", str(target)).returncode == 4  # saved once, forgotten by the daemon
 
 
+def test_all_jobs_are_listed_however_many_there_are() -> None:
+    count = 1100  # more than come in one answer
+    with Lanced("--queue", str(count)) as daemon, daemon.client() as client:
+        ids = [client.submit("t2i", job_id=f"job-{number}", **LONG_REQUEST).id for number in range(count)]
+        lines = daemon.lancectl("jobs").stdout.splitlines()
+        told = json.loads(daemon.lancectl("jobs", "--json").stdout)["jobs"]
+        client.shutdown("cancel")
+    assert [line.split()[0] for line in lines] == ids
+    assert [job["job"] for job in told] == ids
+
+
 def test_a_folder_that_is_not_there_is_found_before_the_job(lanced: Lanced, client: Client, tmp_path: Path) -> None:
     before = client.stats()["jobs"]
     done = lanced.lancectl("t2i", "a red circle", "-o", str(tmp_path / "no" / "fox.png"), *QUICK)

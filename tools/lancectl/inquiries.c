@@ -239,6 +239,34 @@ static void add_query(cJSON *fields, const struct arguments *arguments)
         json_add_bool(fields, "receipts", true);
 }
 
+/* Jobs come so many at a time: ask for those that follow until there are no more, and have them all in one list. */
+static int add_other_jobs(struct session *session, cJSON *own, struct error *error)
+{
+    cJSON *job, *jobs = cJSON_GetObjectItemCaseSensitive(own, "jobs");
+    bool has_more = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(own, "more"));
+    cJSON_DeleteItemFromObjectCaseSensitive(own, "more");
+    while (has_more) {
+        const cJSON *last = cJSON_GetArrayItem(jobs, cJSON_GetArraySize(jobs) - 1);
+        cJSON *fields = json_object();
+        json_add(fields, "after", cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(last, "number"), true));
+        if (!json_is_complete(fields)) {
+            cJSON_Delete(fields);
+            return error_set(error, ERROR_NO_MEMORY, "jobs: no memory");
+        }
+        struct message *answer;
+        int code = session_request(session, "jobs", fields, &answer, error);
+        if (code)
+            return code;
+        cJSON *page = fields_of(answer), *others = cJSON_GetObjectItemCaseSensitive(page, "jobs");
+        message_close(answer);
+        has_more = cJSON_GetArraySize(others) > 0 && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(page, "more"));
+        while ((job = cJSON_DetachItemFromArray(others, 0)) != NULL)
+            json_append(jobs, job);
+        cJSON_Delete(page);
+    }
+    return 0;
+}
+
 enum exit_code inquire(struct session *session, const struct arguments *arguments)
 {
     static const char *const requests[COMMAND_COUNT] = {
@@ -262,9 +290,11 @@ enum exit_code inquire(struct session *session, const struct arguments *argument
     if (code)
         return complain(code, &error);
     cJSON *own = fields_of(answer);
-    enum exit_code exit_code = print_answer(session, own, arguments);
-    cJSON_Delete(own);
     message_close(answer);
+    if (arguments->command == COMMAND_JOBS)
+        code = add_other_jobs(session, own, &error);
+    enum exit_code exit_code = code ? complain(code, &error) : print_answer(session, own, arguments);
+    cJSON_Delete(own);
     return exit_code;
 }
 
