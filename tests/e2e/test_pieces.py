@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanced_client.transfer import INLINE_BYTES
 from lanced_client.transport import SocketPeer
 from lanced_client.wire import decode, encode
 from lanced_process import ANSWER_SECONDS, Lanced
@@ -81,6 +82,7 @@ def named(blob: str, tensor: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 
 def test_a_job_of_pieces_gives_the_bytes_of_one_in_two_messages(asking: Asking) -> None:
+    assert LATENTS.nbytes > INLINE_BYTES  # which clients send so; a message has room for more
     asking.get("submit", {"latents": LATENTS}, **decode_job("whole"))
     assert asking.end_of("whole") == "done"
     whole = asking.pull("whole")
