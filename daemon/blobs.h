@@ -49,6 +49,7 @@ struct blob_state {
     } missing[BLOBS_MOST_RANGES];
 };
 
+/* Errors: ERROR_NO_MEMORY, ERROR_IO (no thread). */
 int blobs_open(struct blobs **out, const struct blobs_limits *limits, struct error *error);
 void blobs_close(struct blobs *blobs); /* NULL is allowed */
 

@@ -272,10 +272,13 @@ int service_open(struct service **out, const struct options *options, const stru
     job_id_make(service->generation);
     const struct blobs_limits limits = {options->blob_bytes, BLOBS_KEPT_SECONDS, BLOBS_LEFT_ALONE_SECONDS};
     service->counts = calloc(REQUESTS, sizeof *service->counts);
-    if (service->counts == NULL || failure_no_memory(&service->no_memory_answer, error) != 0 ||
-        blobs_open(&service->blobs, &limits, error) != 0) {
+    int status = service->counts != NULL ? failure_no_memory(&service->no_memory_answer, error)
+                                         : error_set(error, ERROR_NO_MEMORY, "service: out of memory");
+    if (status == 0)
+        status = blobs_open(&service->blobs, &limits, error);
+    if (status != 0) {
         service_close(service);
-        return error_set(error, ERROR_NO_MEMORY, "service: out of memory");
+        return status;
     }
     *out = service;
     return 0;

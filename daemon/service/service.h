@@ -18,7 +18,7 @@ struct options;
 struct rooms;
 
 /* on_shutdown(context, cancel) is called, from any thread, when a client asks the daemon to end. Everything given must
- * outlive the service. Errors: ERROR_NO_MEMORY. */
+ * outlive the service. Errors: ERROR_NO_MEMORY, ERROR_IO (no thread). */
 int service_open(struct service **out, const struct options *options, const struct rooms *rooms,
                  void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
 void service_close(struct service *service); /* when no call is on its way any more; NULL is allowed */
