@@ -1,31 +1,43 @@
 # Makefile: builds everything in build/; sources are found by folder, so a new file needs no new rule.
 #   make                lanced, lancectl and the tests' tools
 #   make demo           installs what is missing, builds, shows all seven tasks with a 4-bit form of the demo model
-#   make demo-scores    the same tasks scored at length on every weight form: demo/scores.md, some 15 minutes on two cores
+#   make demo-scores    the same tasks scored at length on every weight form: demo/scores.md, 15 minutes on two cores
 #   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
-#   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and the long forms of tests; .ci/run runs both
+#   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and long forms; .ci/run runs both
 #   make faults         allocations that fail and limits that are low, at every place and level
-#   make chaos          the daemon killed 200 times under load, and the power gone at 100 moments: nothing accepted is lost, some 8 minutes
+#   make chaos          the daemon killed 200 times under load, and the power gone at 100 moments: nothing accepted is
+#                       lost; some 8 minutes
 #   make unit           build and run the C unit tests
 #   make check-golden GOLDEN=DIR    compare every recorded case of DIR with the official results
 #   make fidelity GOLDEN=DIR        the same, and its results as docs/fidelity.md
 #   make compare BASE=DIR           whether every task and weight form gives the bytes that another tree's build gives
 #   make test-comfyui COMFYUI=DIR   the nodes in a real ComfyUI
-#   make test-farm      lance-farm on a real Slurm and a real OpenJobDescription, which it installs, and all its other tests
+#   make test-farm      lance-farm on a real Slurm and a real OpenJobDescription, installed for it, and its other tests
 #   make farm-report    the same at length, measured: the figures and the timeline of docs/farm.md, in build/farm
-#   make fuzz MINUTES=N whatever reads bytes from outside, given inputs that libFuzzer makes up, so many minutes in all (clang, libclang-rt-14-dev)
+#   make fuzz MINUTES=N whatever reads bytes from outside, given inputs that libFuzzer makes up, so many minutes in all
+#                       (clang, libclang-rt-14-dev)
 #   make bench          how fast each operator is on this machine, and what a request and its payload cost
 #   make bench-wire     the latter alone: between the Python client and lanced
 #   make bench-peers    the CPU's operators beside PyTorch's and llama.cpp's, which it installs into build/peers
-#   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given; make uninstall takes it out again
-#   make parameters     writes what is kept of the engine's table of parameters: protocol/parameters.json, known_parameters.c, PROTOCOL.md
+#   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given
+#   make uninstall      takes it out again, with the same PREFIX and DESTDIR
+#   make parameters     the engine's table of parameters to what is kept of it in protocol/: parameters.json,
+#                       known_parameters.c, PROTOCOL.md
 #   make version        protocol/version.h to the files that cannot read it
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
 #   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
 #   make clean          remove what was built (.venv stays)
 #   make help           this list
-# Variables: CC, CFLAGS; NVCC, CUDA_ARCHS="90 120" to build for some cards only; BUILD=DIR another build folder; SAN=address,undefined|thread a sanitizer build in its own folder.
+# Variables:
+#   CC, CFLAGS          the C compiler, gcc or clang, and its options (-O2 -g)
+#   BUILD=DIR           another folder than build/; the CUDA backend goes into build/ all the same
+#   SAN=address,undefined|thread    a sanitizer build, in a folder of its own
+#   JOBS=N              how much demo, test and the like build at a time (as there are cores)
+#   NVCC, CUDA_ARCHS="90 120"       the CUDA compiler, and to build for some cards only
+#   COMFYUI_PYTHON=FILE a Python that has what ComfyUI requires (that of a venv in COMFYUI)
+#   BESIDE=DIR          for bench-wire: another tree that is built, measured in turn
+#   GPU_CHECK, BENCH_PEERS, FUZZ    options for tools/gpu_check.py, tools/bench_peers.py, tests/fuzz/run.py
 
 # What a plain `make` builds, whichever rule stands first below.
 .DEFAULT_GOAL = all
@@ -53,16 +65,21 @@ BASE_OBJECTS     = $(patsubst %.c,$(BUILD)/%.o,$(wildcard base/*.c))
 PROTOCOL_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard protocol/*.c))
 KERNELS_OBJECTS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard kernels/*.c kernels/cpu/*.c))
 GOLDEN_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/golden/*.c))
-ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/*.c daemon/engine/*/*.c daemon/engine/model/*/*.c))
-SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/jobs/*.c daemon/journal/*.c daemon/service/*.c)))
+ENGINE_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(addsuffix /*.c,daemon/engine daemon/engine/* \
+                       daemon/engine/model/*)))
+SERVER_OBJECTS   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out daemon/main.c,$(wildcard $(addsuffix /*.c,daemon \
+                       daemon/jobs daemon/journal daemon/service))))
 # Every folder of tools/ is one program; so is every folder of tests/tools/.
 TOOLS       = $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TEST_TOOLS  = $(patsubst tests/tools/%/main.c,$(BUILD)/tests/%,$(wildcard tests/tools/*/main.c))
 UNIT_TESTS  = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
-ALL_OBJECTS = $(BASE_OBJECTS) $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) $(SERVER_OBJECTS) $(BUILD)/daemon/main.o \
-              $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/*/*.c tools/*/*/*.c tests/tools/*/*.c tests/unit/*.c tests/fuzz/*.c)) $(EMULATED_OBJECTS)
+ALL_OBJECTS = $(BASE_OBJECTS) $(GOLDEN_OBJECTS) $(PROTOCOL_OBJECTS) $(KERNELS_OBJECTS) $(ENGINE_OBJECTS) \
+              $(SERVER_OBJECTS) $(BUILD)/daemon/main.o $(EMULATED_OBJECTS) \
+              $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(addsuffix /*.c,tools/* tools/*/* tests/tools/* tests/unit \
+                  tests/fuzz)))
 
-# kernels/cuda twice: by nvcc for cards, and by a plain C++ compiler for tests that run it on the CPU (tests/cuda_emulation).
+# kernels/cuda twice: by nvcc for cards, and by a plain C++ compiler for tests that run it on the CPU
+# (tests/cuda_emulation).
 CUDA_SOURCES      = $(wildcard kernels/cuda/*.cu kernels/cuda/*.c)
 CUDA_BUILD       ?= build/cuda
 CUDA_OBJECTS      = $(patsubst %,$(CUDA_BUILD)/%.o,$(notdir $(CUDA_SOURCES)))
@@ -71,8 +88,10 @@ EMULATED_PLUGIN   = $(BUILD)/tests/liblanced_cuda_emulated.so
 
 # tools/media (pictures and videos as files) is no program of its own: lancectl and lance-quant are linked with it.
 MEDIA_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tools/media/*.c))
-# The parts of the tools, apart from each program's main.c, for their unit tests; but lance-quant's, of which two have lancectl's names.
-TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c tools/lance-quant/%,$(wildcard tools/*/*.c tools/*/*/*.c)))
+# The parts of the tools, apart from each program's main.c, for their unit tests; but lance-quant's, of which two have
+# lancectl's names.
+TOOLS_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c tools/lance-quant/%,$(wildcard tools/*/*.c \
+                    tools/*/*/*.c)))
 
 # lancectl is a client as any other: nothing of the engine.
 CLIENT_LIBRARIES = $(BUILD)/libmedia.a $(BUILD)/libprotocol.a $(BUILD)/libbase.a
@@ -91,7 +110,8 @@ $(RECORDED_TOKENIZER): %: %.gz
 	gzip -dc $< >$@.part && mv $@.part $@
 
 # The archive in ComfyUI's registry comes without the tests.
-all: $(LIBRARIES) $(PROGRAMS) $(if $(wildcard tests),$(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_WRITES) $(RECORDED_TOKENIZER))
+FOR_TESTS = $(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_WRITES) $(RECORDED_TOKENIZER)
+all: $(LIBRARIES) $(PROGRAMS) $(if $(wildcard tests),$(FOR_TESTS))
 
 $(BUILD)/libbase.a: $(BASE_OBJECTS)
 $(BUILD)/libprotocol.a: $(PROTOCOL_OBJECTS)
@@ -115,10 +135,13 @@ endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
 $(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
-$(BUILD)/tools/random-checkpoint/values.o $(BUILD)/tools/lance-quant/row_codes.o $(BUILD)/tools/lance-quant/quadratic.o: BASE_FLAGS += $(KERNEL_FLAGS)
+$(addprefix $(BUILD)/tools/,random-checkpoint/values.o lance-quant/row_codes.o lance-quant/quadratic.o): \
+    BASE_FLAGS += $(KERNEL_FLAGS)
 # A job's state is taken up by the same sources alone (daemon/engine/build.h).
-ENGINE_SOURCES := $(sort $(wildcard kernels/cuda/* $(addsuffix /*.[ch],base protocol kernels kernels/* daemon/engine daemon/engine/* daemon/engine/model/*)))
-$(BUILD)/daemon/engine/build.o: BASE_FLAGS += -DENGINE_SOURCES='"$(firstword $(shell cat $(ENGINE_SOURCES) | sha256sum))"'
+ENGINE_SOURCES := $(sort $(wildcard kernels/cuda/* $(addsuffix /*.[ch],base protocol kernels kernels/* \
+                      daemon/engine daemon/engine/* daemon/engine/model/*)))
+$(BUILD)/daemon/engine/build.o: \
+    BASE_FLAGS += -DENGINE_SOURCES='"$(firstword $(shell cat $(ENGINE_SOURCES) | sha256sum))"'
 $(BUILD)/daemon/engine/build.o: $(ENGINE_SOURCES)
 
 $(BUILD)/%.o: %.c | $(BUILD)/headers
@@ -127,7 +150,8 @@ $(BUILD)/%.o: %.c | $(BUILD)/headers
 
 # One message for all missing libraries, before anything is compiled.
 $(BUILD)/headers: tools/required_headers.c
-	@command -v $(firstword $(CC)) >/dev/null || { echo "The compiler $(CC) is missing. On Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@command -v $(firstword $(CC)) >/dev/null || { \
+	    echo "The compiler $(CC) is missing. On Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
 	@$(CC) -E $< -o /dev/null || { echo "(or let 'make demo' install everything that is missing)" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@touch $@
@@ -144,7 +168,10 @@ define program # path of the program, folder of its sources, libraries
 $(1): $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(2)/*.c $(2)/*/*.c)) $(3)
 	$$(CC) $$(CFLAGS) $$(BASE_FLAGS) $$(filter %.o %.a,$$^) -o $$@ $$(LIBS)
 endef
-$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(if $(filter %/lancectl,$(tool)),$(CLIENT_LIBRARIES),$(if $(filter %/print-parameters,$(tool)),$(BUILD)/libserver.a) $(if $(filter %/lance-quant,$(tool)),$(BUILD)/libmedia.a) $(LIBRARIES)))))
+libraries_of = $(if $(filter %/lancectl,$(1)),$(CLIENT_LIBRARIES),\
+                   $(if $(filter %/print-parameters,$(1)),$(BUILD)/libserver.a) \
+                   $(if $(filter %/lance-quant,$(1)),$(BUILD)/libmedia.a) $(LIBRARIES))
+$(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(call libraries_of,$(tool)))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
 $(BUILD)/lancectl $(BUILD)/lance-quant $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
 # Linear algebra, for the quantiser alone.
@@ -158,24 +185,27 @@ parameters: $(BUILD)/print-parameters
 	$< json > $(BUILD)/parameters.json && cp $(BUILD)/parameters.json protocol/parameters.json
 	$< c > $(BUILD)/known_parameters.c && cp $(BUILD)/known_parameters.c protocol/known_parameters.c
 	$< markdown > $(BUILD)/parameters.md
-	sed -i -e '/^<!-- parameters: begin/,/^<!-- parameters: end/{//!d}' -e '/^<!-- parameters: begin/r $(BUILD)/parameters.md' protocol/PROTOCOL.md
+	sed -i -e '/^<!-- parameters: begin/,/^<!-- parameters: end/{//!d}' \
+	    -e '/^<!-- parameters: begin/r $(BUILD)/parameters.md' protocol/PROTOCOL.md
 
 # ---- the version ----
 # protocol/version.h as Python, and for ComfyUI's registry; tests/python/test_version.py compares.
 LANCED_VERSION   = $(shell sed -n 's/^.define LANCED_VERSION "\(.*\)"$$/\1/p' protocol/version.h)
 PROTOCOL_VERSION = $(shell sed -n 's/^enum { PROTOCOL_VERSION = \(.*\) };$$/\1/p' protocol/version.h)
 version:
-	sed -i -e 's/^VERSION = .*/VERSION = "$(LANCED_VERSION)"/' -e 's/^PROTOCOL_VERSION = .*/PROTOCOL_VERSION = $(PROTOCOL_VERSION)/' \
-	    protocol/python/lanced_client/version.py
+	sed -i -e 's/^VERSION = .*/VERSION = "$(LANCED_VERSION)"/' \
+	    -e 's/^PROTOCOL_VERSION = .*/PROTOCOL_VERSION = $(PROTOCOL_VERSION)/' protocol/python/lanced_client/version.py
 	sed -i 's/^version = .*/version = "$(LANCED_VERSION)"/' pyproject.toml
 
 # ---- CUDA ----
 NVCC ?= nvcc
 CUDA_ARCHS ?= 80 86 89 90 100 120
-# Machine code for each card, and PTX for those without. No kernel has a path of its own for newer cards, so that all machine
-# code comes from one PTX: the slow half of compiling is done once. CUDA_PTX=120 CUDA_ARCHS=120, say, to compare.
+# Machine code for each card, and PTX for those without. No kernel has a path of its own for newer cards, so that all
+# machine code comes from one PTX: the slow half of compiling is done once. CUDA_PTX=120 CUDA_ARCHS=120, say, to
+# compare.
 CUDA_PTX ?= 80
-CUDA_TARGETS = -gencode 'arch=compute_$(CUDA_PTX),code=[$(subst $(space),$(comma),$(CUDA_ARCHS:%=sm_%) compute_$(CUDA_PTX))]'
+CUDA_CODE = $(subst $(space),$(comma),$(CUDA_ARCHS:%=sm_%) compute_$(CUDA_PTX))
+CUDA_TARGETS = -gencode 'arch=compute_$(CUDA_PTX),code=[$(CUDA_CODE)]'
 NVCC_FLAGS = -std=c++17 -O3 -I. -lineinfo --compress-mode=size -MMD -MP \
              -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter
 
@@ -195,7 +225,8 @@ $(CUDA_BUILD)/%.c.o: kernels/cuda/%.c | $(BUILD)/headers
 
 # Changes with the compiler and the list of cards, so that everything is compiled again.
 $(CUDA_BUILD)/nvcc: FORCE
-	@command -v $(NVCC) >/dev/null || { echo "The CUDA compiler $(NVCC) is missing: install the CUDA Toolkit, or name it with NVCC=" >&2; exit 1; }
+	@command -v $(NVCC) >/dev/null || { \
+	    echo "The CUDA compiler $(NVCC) is missing: install the CUDA Toolkit, or name it with NVCC=" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@echo "$(NVCC) $(CUDA_ARCHS) $(CUDA_PTX)" | cmp -s - $@ || echo "$(NVCC) $(CUDA_ARCHS) $(CUDA_PTX)" > $@
 
@@ -209,7 +240,8 @@ $(BUILD)/emulated/%.cu.o: kernels/cuda/%.cu
 	$(CXX) $(EMULATED_FLAGS) -x c++ -c $< -o $@
 
 # The thread sanitizer is to see what kernels do, not what the emulation does for them (tests/cuda_emulation/races.h).
-EMULATION_FLAGS = $(if $(findstring thread,$(SAN)),$(filter-out -fsanitize=%,$(EMULATED_FLAGS)) -DEMULATION_FINDS_RACES,$(EMULATED_FLAGS))
+EMULATION_FLAGS = $(if $(findstring thread,$(SAN)),\
+                      $(filter-out -fsanitize=%,$(EMULATED_FLAGS)) -DEMULATION_FINDS_RACES,$(EMULATED_FLAGS))
 
 $(BUILD)/emulated/%.cpp.o: tests/cuda_emulation/%.cpp
 	@mkdir -p $(@D)
@@ -225,7 +257,8 @@ $(EMULATED_PLUGIN): $(EMULATED_OBJECTS)
 
 # A library for the emulated card to find, with the files that the real one has beside it.
 EMULATED_CUDNN = $(BUILD)/tests/cudnn/libcudnn.so.9
-$(EMULATED_CUDNN): tests/cuda_emulation/cudnn/emulated_cudnn.cpp tests/cuda_emulation/cuda_runtime.h kernels/cuda/cudnn_numbers.h
+$(EMULATED_CUDNN): tests/cuda_emulation/cudnn/emulated_cudnn.cpp tests/cuda_emulation/cuda_runtime.h \
+                   kernels/cuda/cudnn_numbers.h
 	@mkdir -p $(@D)
 	$(CXX) $(filter-out -MMD -MP,$(EMULATION_FLAGS)) -shared $< -o $@
 	@ln -sf $(@F) $(@D)/libcudnn_graph.so.9
@@ -246,8 +279,10 @@ $(CUDA_TESTS): | $(EMULATED_PLUGIN) $(STALE_PLUGIN) $(EMULATED_CUDNN) $(EMULATED
 
 # ---- a machine with a card ----
 # The programs of gpu-check with the libraries they need, to be copied to a machine that has a driver and Python alone.
-GPU_PROGRAMS = $(filter-out %/test_cuda_cublas %/test_cuda_cudnn %/test_cuda_lost %/test_cuda_memory %/test_cuda_plugin,$(CUDA_TESTS)) $(BUILD)/tests/check-golden $(BUILD)/lance-bench \
-               $(BUILD)/random-checkpoint
+# Of the tests, those that a card can take.
+EMULATED_ALONE = $(addprefix %/test_cuda_,cublas cudnn lost memory plugin)
+GPU_PROGRAMS = $(filter-out $(EMULATED_ALONE),$(CUDA_TESTS)) \
+               $(addprefix $(BUILD)/,tests/check-golden lance-bench random-checkpoint)
 gpu-bundle: $(GPU_PROGRAMS) $(CUDA_PLUGIN)
 	rm -rf build/gpu
 	mkdir -p build/gpu/lib
@@ -270,14 +305,15 @@ objects: $(ALL_OBJECTS)
 
 # Every case recorded in GOLDEN; one line per case and stage, then "N passed, N failed".
 check-golden: $(BUILD)/tests/check-golden $(RECORDED_TOKENIZER)
-	@[ -n "$(GOLDEN)" ] || { echo "usage: make check-golden GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
+	@[ -n "$(GOLDEN)" ] || { echo "usage: make $@ GOLDEN=DIR (tests/golden/data comes along)" >&2; exit 2; }
 	@$< "$(GOLDEN)"
 
 # The table of docs/fidelity.md anew.
 fidelity: $(BUILD)/tests/check-golden $(RECORDED_TOKENIZER)
-	@[ -n "$(GOLDEN)" ] || { echo "usage: make fidelity GOLDEN=DIR (tests/golden/data is the one that comes along)" >&2; exit 2; }
+	@[ -n "$(GOLDEN)" ] || { echo "usage: make $@ GOLDEN=DIR (tests/golden/data comes along)" >&2; exit 2; }
 	@$< "$(GOLDEN)" > $(BUILD)/golden.txt; status=$$?; [ $$status -le 1 ] || exit $$status; \
-	 python3 tests/golden/fidelity.py < $(BUILD)/golden.txt > $(BUILD)/fidelity.md && mv $(BUILD)/fidelity.md docs/fidelity.md && \
+	 python3 tests/golden/fidelity.py < $(BUILD)/golden.txt > $(BUILD)/fidelity.md && \
+	 mv $(BUILD)/fidelity.md docs/fidelity.md && \
 	 tail -n 1 $(BUILD)/golden.txt && exit $$status
 
 # Pixels, latents, tokens and texts of this build beside those of the tree in BASE, which is built; some seconds.
@@ -295,8 +331,8 @@ $(FUZZERS): %: %.o $(filter %.o,$(FUZZ_DRIVER)) $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ $(filter-out %.o,$(FUZZ_DRIVER)) -o $@ $(LIBS)
 MINUTES ?= 10
 fuzz:
-	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g" SAN=fuzzer-no-link,address,undefined BUILD=build-fuzz \
-	    FUZZ_DRIVER=-fsanitize=fuzzer fuzz-programs
+	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g" \
+	    SAN=fuzzer-no-link,address,undefined BUILD=build-fuzz FUZZ_DRIVER=-fsanitize=fuzzer fuzz-programs
 	@python3 tests/fuzz/run.py --minutes $(MINUTES) $(FUZZ)
 
 # -jN for the makes below, unless the caller's make already shares its own jobs with them.
@@ -309,7 +345,8 @@ test test-deep:
 	@[ -z "$(COMFYUI)" ] || sh tools/setup.sh comfyui
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS) $(TEST_RUN)
 
-# Where memory, threads or processes are short, and where allocations fail: every level and every call site, some 20 minutes.
+# Where memory, threads or processes are short, and where allocations fail: every level and every call site, some 20
+# minutes.
 faults:
 	@sh tools/setup.sh test
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
@@ -318,22 +355,23 @@ faults:
 
 # The journal: ends of the process, and of the machine.
 chaos:
-	@tools/setup.sh test
+	@sh tools/setup.sh test
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
-	@KILLS=200 POWER_LOSSES=100 PYTHONPATH=protocol/python:tests/support .venv/bin/python -m pytest -c tests/pytest.ini -q -s \
-	    tests/e2e/test_journal.py tests/e2e/test_power_loss.py
+	@KILLS=200 POWER_LOSSES=100 PYTHONPATH=protocol/python:tests/support \
+	    .venv/bin/python -m pytest -c tests/pytest.ini -q -s tests/e2e/test_journal.py tests/e2e/test_power_loss.py
 
-# The nodes in a real ComfyUI: COMFYUI is its checkout, COMFYUI_PYTHON a Python that has what ComfyUI requires (default: that of
-# a venv in the checkout). Screenshots and the measured figures go into build/comfyui/.
+# The nodes in a real ComfyUI: COMFYUI is its checkout, COMFYUI_PYTHON a Python that has what ComfyUI requires (default:
+# that of a venv in the checkout). Screenshots and the measured figures go into build/comfyui/.
 test-comfyui:
 	@[ -n "$(COMFYUI)" ] || { echo "usage: make test-comfyui COMFYUI=DIR [COMFYUI_PYTHON=FILE]" >&2; exit 2; }
 	@sh tools/setup.sh comfyui
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
-	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -c tests/pytest.ini -v tests/comfyui
+	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" \
+	    .venv/bin/python -m pytest -c tests/pytest.ini -v tests/comfyui
 
 # lance-farm with real schedulers, each test skipped by name where one cannot be installed.
 test-farm farm-report:
-	@tools/setup.sh farm
+	@sh tools/setup.sh farm
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@if [ $@ = test-farm ]; then .venv/bin/python -m pytest -c tests/pytest.ini -v tests/farm; \
 	 else PYTHONPATH=tools/lance-farm:protocol/python:tests/support .venv/bin/python tests/farm/report.py; fi
@@ -367,7 +405,8 @@ DATA_DIR = $(DESTDIR)$(PREFIX)/share/lanced
 DATA_FILES = $(addprefix protocol/,nodes.json core_nodes.json other_packs.json)
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
 DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
-            $(addprefix docs/,lanced.md operations.md lancectl.md nodes.md checkpoints.md quantisation.md memory.md fidelity.md LANCE.md cuda.md)
+            $(addprefix docs/,lanced.md operations.md lancectl.md nodes.md checkpoints.md quantisation.md memory.md \
+                fidelity.md LANCE.md cuda.md)
 INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl $(BUILD)/lance-quant
 
 install: all
@@ -385,12 +424,14 @@ uninstall:
 	rm -rf $(DOC_DIR) $(PLUGIN_DIR) $(DATA_DIR)
 
 help:
-	@sed -n 's/^# \?//; 1,/^Variables/p' Makefile
+	@sed -n '/^#/!q; s/^# \?//p' Makefile
 
 clean:
-	rm -rf build build-* demo/out
+	rm -rf build build-* demo/out $(RECORDED_TOKENIZER)
 
 FORCE:
-.PHONY: FORCE all parameters cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm farm-report demo demo-scores bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all parameters version cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare \
+        fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm farm-report demo demo-scores \
+        bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -101,9 +101,10 @@ int mapped_files_check(const void *owner, struct error *error)
     pthread_mutex_lock(&guarded_lock);
     for (int i = 0; i < MOST_GUARDED && result == 0; i++)
         if (is_mapped(i, owner) && atomic_load(&guarded[i].lost))
-            result = error_set(error, ERROR_BAD_FILE,
-                               "%s: was cut off, or can no longer be read, while it was in use; put it back and try again",
-                               guarded[i].path != NULL ? guarded[i].path : "a mapped file");
+            result =
+                error_set(error, ERROR_BAD_FILE,
+                          "%s: was cut off, or can no longer be read, while it was in use; put it back and try again",
+                          guarded[i].path != NULL ? guarded[i].path : "a mapped file");
     pthread_mutex_unlock(&guarded_lock);
     return result;
 }
@@ -185,7 +186,8 @@ void mapped_file_prefetch(const void *data, uint64_t bytes)
 void mapped_file_let_go(const void *data, uint64_t bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + (uintptr_t)bytes) / page * page;
+    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page,
+              end = ((uintptr_t)data + (uintptr_t)bytes) / page * page;
     if (begin < end)
         madvise((void *)begin, (size_t)(end - begin), MADV_DONTNEED);
 }

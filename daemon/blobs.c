@@ -1,7 +1,8 @@
 /* blobs.c: see blobs.h.
  *
- * Copying and hashing happen without the lock. What they work on stays: an entry that is in use is freed by its last user, and a piece that somebody copies is left to them by everybody else. One thread hashes, of every blob the
- * pieces that lie one behind the other from the start: beside those that bring them, so that little is left to do at the end.
+ * Copying and hashing happen without the lock. What they work on stays: an entry that is in use is freed by its last
+ * user, and a piece that somebody copies is left to them by everybody else. One thread hashes, of every blob the pieces
+ * that lie one behind the other from the start: beside those that bring them, so that little is left to do at the end.
  */
 #include "daemon/blobs.h"
 
@@ -139,8 +140,8 @@ static void touch(struct entry *entry, bool is_held)
     entry->was_held = is_held;
 }
 
-/* For so long after it was touched a blob may not go. Under a chosen name nobody asks for it again once a job has had it, but
- * who sends the same submit again. */
+/* For so long after it was touched a blob may not go. Under a chosen name nobody asks for it again once a job has had
+ * it, but who sends the same submit again. */
 static double kept_seconds(const struct blobs_limits *limits, const struct entry *entry, bool to_make_room)
 {
     if (to_make_room)
@@ -148,8 +149,8 @@ static double kept_seconds(const struct blobs_limits *limits, const struct entry
     return is_chosen(entry) && entry->was_held && !is_held(entry) ? limits->left_alone_seconds : limits->kept_seconds;
 }
 
-/* The one that was touched longest ago, among those that nobody uses and that may go, or NULL. A blob that a job holds is of
- * no use to forget, except that there are too many. */
+/* The one that was touched longest ago, among those that nobody uses and that may go, or NULL. A blob that a job holds
+ * is of no use to forget, except that there are too many. */
 static struct entry *oldest(struct blobs *blobs, bool to_make_room, bool held_too)
 {
     const double now = clock_seconds();
@@ -174,8 +175,10 @@ static int check_size(const struct blobs *blobs, const struct blob_name *name, s
 {
     if (name->bytes <= blobs->limits.bytes)
         return 0;
-    return error_set(error, ERROR_TOO_LARGE, "bytes: a blob of %llu bytes can never be taken, all together may have %llu "
-                     "(lanced --blob-bytes)", (unsigned long long)name->bytes, (unsigned long long)blobs->limits.bytes);
+    return error_set(error, ERROR_TOO_LARGE,
+                     "bytes: a blob of %llu bytes can never be taken, all together may have %llu "
+                     "(lanced --blob-bytes)",
+                     (unsigned long long)name->bytes, (unsigned long long)blobs->limits.bytes);
 }
 
 static int make_room(struct blobs *blobs, const struct blob_name *name, struct error *error)
@@ -183,9 +186,11 @@ static int make_room(struct blobs *blobs, const struct blob_name *name, struct e
     while (!fits(blobs, name->bytes)) {
         struct entry *entry = oldest(blobs, true, blobs->count >= BLOBS_MOST);
         if (entry == NULL)
-            return error_set(error, ERROR_BUSY, "blob %.12s: has %.1f MB, and the %d blobs that are here have %.1f MB; %.1f MB in %d "
-                             "are allowed (lanced --blob-bytes); try again later", name->text, (double)name->bytes / 1e6,
-                             blobs->count, (double)counted_bytes(blobs) / 1e6, (double)blobs->limits.bytes / 1e6, BLOBS_MOST);
+            return error_set(error, ERROR_BUSY,
+                             "blob %.12s: has %.1f MB, and the %d blobs that are here have %.1f MB; %.1f MB in %d "
+                             "are allowed (lanced --blob-bytes); try again later",
+                             name->text, (double)name->bytes / 1e6, blobs->count, (double)counted_bytes(blobs) / 1e6,
+                             (double)blobs->limits.bytes / 1e6, BLOBS_MOST);
         log_debug(NULL, "blob %.12s: forgotten, others need the room", entry->name.text);
         forget(blobs, entry);
     }
@@ -281,7 +286,8 @@ static void hash_piece(struct blobs *blobs, struct entry *entry)
     const uint64_t piece = entry->hashed;
     entry->is_hashing = true;
     pthread_mutex_unlock(&blobs->lock);
-    sha256_add(&entry->sha, (const char *)entry->bytes->data + piece * BLOBS_PIECE_BYTES, piece_bytes(&entry->name, piece));
+    sha256_add(&entry->sha, (const char *)entry->bytes->data + piece * BLOBS_PIECE_BYTES,
+               piece_bytes(&entry->name, piece));
     pthread_mutex_lock(&blobs->lock);
     if (++entry->hashed == entry->pieces)
         judge(blobs, entry);
@@ -306,8 +312,8 @@ static void *hash_all(void *argument)
     return NULL;
 }
 
-/* After a piece has come. With the last one a blob is complete when its hash is right; under a chosen name, of which any
- * hash is right, at once. */
+/* After a piece has come. With the last one a blob is complete when its hash is right; under a chosen name, of which
+ * any hash is right, at once. */
 static void await_end(struct blobs *blobs, struct entry *entry)
 {
     if (entry->here < entry->pieces)
@@ -318,8 +324,8 @@ static void await_end(struct blobs *blobs, struct entry *entry)
         pthread_cond_wait(&blobs->changed, &blobs->lock);
 }
 
-static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *data, struct blob_state *state,
-               struct error *error)
+static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offset, const void *data,
+               struct blob_state *state, struct error *error)
 {
     struct entry *entry = find(blobs, name);
     int status = entry != NULL ? 0 : create(blobs, name, &entry, error);
@@ -330,8 +336,10 @@ static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offse
     take_piece(blobs, entry, offset / BLOBS_PIECE_BYTES, data);
     await_end(blobs, entry);
     if (entry->is_wrong)
-        status = error_set(error, ERROR_BAD_REQUEST, "blob %.12s: the %llu bytes that came have another SHA-256, and are forgotten; "
-                           "put them again", name->text, (unsigned long long)name->bytes);
+        status = error_set(error, ERROR_BAD_REQUEST,
+                           "blob %.12s: the %llu bytes that came have another SHA-256, and are forgotten; "
+                           "put them again",
+                           name->text, (unsigned long long)name->bytes);
     else
         describe(entry, state);
     entry->users--;
@@ -362,8 +370,8 @@ int blobs_put(struct blobs *blobs, const struct blob_name *name, uint64_t offset
               struct blob_state *state, struct error *error)
 {
     if (offset % BLOBS_PIECE_BYTES != 0 || offset >= name->bytes)
-        return error_set(error, ERROR_BAD_REQUEST, "offset: must be a multiple of %d below bytes, %llu, not %llu", BLOBS_PIECE_BYTES,
-                         (unsigned long long)name->bytes, (unsigned long long)offset);
+        return error_set(error, ERROR_BAD_REQUEST, "offset: must be a multiple of %d below bytes, %llu, not %llu",
+                         BLOBS_PIECE_BYTES, (unsigned long long)name->bytes, (unsigned long long)offset);
     const uint64_t wanted = piece_bytes(name, offset / BLOBS_PIECE_BYTES);
     if (bytes != wanted)
         return error_set(error, ERROR_BAD_REQUEST, "tensor \"piece\": must have %llu bytes at offset %llu, not %llu",

@@ -102,7 +102,8 @@ static void read_signal(struct daemon *daemon)
     raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
 }
 
-/* What comes in is of no interest, only that nothing can come any more; but who says "stay" may go without ending the daemon. */
+/* What comes in is of no interest, only that nothing can come any more; but who says "stay" may go without ending the
+ * daemon. */
 static void read_stdin(struct daemon *daemon)
 {
     static const char stay[] = "stay\n";
@@ -117,7 +118,8 @@ static void read_stdin(struct daemon *daemon)
     }
     daemon->stdin_fd = -1;
     bool cancel = daemon->options.cancel_on_term;
-    log_info(NULL, "standard input was closed: %s", cancel ? "cancelling all jobs" : "finishing the jobs that are there");
+    log_info(NULL, "standard input was closed: %s",
+             cancel ? "cancelling all jobs" : "finishing the jobs that are there");
     raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
 }
 

@@ -25,15 +25,19 @@ static const char usage[] =
     "  --vae FILE                      the VAE (Wan2.2_VAE.pth), when it is not in or beside DIR\n"
     "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
     "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
-    "  --idle-unload SECONDS           free the model's memory when there was no job for so long; the next job loads it\n"
+    "  --idle-unload SECONDS           free the model's memory when there was no job for so long; the next job "
+    "loads it\n"
     "                                  again (default 0: never)\n"
-    "  --backend auto|cpu|cuda         what computes (default auto: the GPU where the CUDA plugin and a card are there,\n"
+    "  --backend auto|cpu|cuda         what computes (default auto: the GPU where the CUDA plugin and a card are "
+    "there,\n"
     "                                  else the CPU)\n"
     "  --isa NAME                      the largest instruction set the CPU may use: portable, avx2, avx512,\n"
     "                                  avx512-bf16 or amx (default:\n"
     "                                  LANCED_ISA, else auto, the best it has); a processor without it takes the next\n"
-    "  --precision float32|bf16|auto   what the CPU's products round their factors to (default float32); bf16 needs AMX or\n"
-    "                                  AVX512-BF16; auto takes it where it is much faster: with AMX, and where a short\n"
+    "  --precision float32|bf16|auto   what the CPU's products round their factors to (default float32); bf16 "
+    "needs AMX or\n"
+    "                                  AVX512-BF16; auto takes it where it is much faster: with AMX, and where a "
+    "short\n"
     "                                  measurement says so of AVX512-BF16\n"
     "  --threads N                     CPU threads (default: one per core)\n"
     "  --memory BYTES                  memory jobs may take beside the weights; a job that needs more is refused\n"
@@ -42,23 +46,28 @@ static const char usage[] =
     "  --prefix-cache BYTES            part of it that may keep what pictures and prompts were turned into, for later\n"
     "                                  jobs with the same ones (default 1G; 0: nothing is kept)\n"
     "service\n"
-    "  --endpoint URL                  ipc:///path or tcp://127.0.0.1:port (default: LANCED_ENDPOINT, else a socket in\n"
+    "  --endpoint URL                  ipc:///path or tcp://127.0.0.1:port (default: LANCED_ENDPOINT, else a "
+    "socket in\n"
     "                                  $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>)\n"
     "  --token-file FILE               answer only clients that send the token in FILE (or in LANCED_TOKEN)\n"
     "  --queue N                       jobs that may wait (default 64),\n"
     "  --queue-bytes BYTES             with requests of at most so much memory together (default 1G)\n"
-    "  --blob-bytes BYTES              and payloads that clients put before their jobs of at most so much (default 256M)\n"
+    "  --blob-bytes BYTES              and payloads that clients put before their jobs of at most so much "
+    "(default 256M)\n"
     "  --results N                     ended jobs to keep until they are fetched and released (default 64),\n"
     "  --result-bytes BYTES            in at most so much memory (default 1G),\n"
     "  --result-seconds S              for so long (default 600)\n"
     "  --orphans SECONDS               cancel a job that no client has asked about for so long (default 0: never)\n"
-    "  --state DIR                     keep jobs in DIR, on a disk of this machine: what was accepted is done, whatever\n"
+    "  --state DIR                     keep jobs in DIR, on a disk of this machine: what was accepted is done, "
+    "whatever\n"
     "                                  becomes of this process, and results wait for their clients there,\n"
     "  --keep-bytes BYTES              in at most so much (default 2G),\n"
     "  --keep-days N                   for so long (default 7)\n"
-    "  --save-seconds S                how often the state of a job that runs is kept there, to go on from (default 30;\n"
+    "  --save-seconds S                how often the state of a job that runs is kept there, to go on from "
+    "(default 30;\n"
     "  --save-steps N                  0: never), and after how many steps (default 0: by time alone)\n"
-    "  --result-cache BYTES            answer the same request at once with results of at most so much (default 0: none;\n"
+    "  --result-cache BYTES            answer the same request at once with results of at most so much (default "
+    "0: none;\n"
     "                                  needs --state)\n"
     "  --check                         with --state: say whether all that is kept is whole, and end\n"
     "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels)\n"
@@ -72,8 +81,10 @@ static const char usage[] =
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
-    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS, OPTION_RESULT_BYTES,
-    OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS, OPTION_RESULT_CACHE,
+    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS,
+    OPTION_RESULT_BYTES,
+    OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS,
+        OPTION_RESULT_CACHE,
     OPTION_CHECK, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
 };
 
@@ -121,8 +132,8 @@ static int read_number(uint64_t *out, const char *name, const char *text, uint64
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
     if (!isdigit((unsigned char)text[0]) || *end != '\0' || errno != 0 || number < lowest || number > highest)
-        return error_set(error, ERROR_BAD_REQUEST, "--%s: must be a whole number from %llu to %llu, not \"%.40s\"", name,
-                         (unsigned long long)lowest, (unsigned long long)highest, text);
+        return error_set(error, ERROR_BAD_REQUEST, "--%s: must be a whole number from %llu to %llu, not \"%.40s\"",
+                         name, (unsigned long long)lowest, (unsigned long long)highest, text);
     *out = number;
     return 0;
 }
@@ -149,8 +160,8 @@ static int read_bytes(uint64_t *out, const char *name, const char *text, uint64_
     if (!isdigit((unsigned char)text[0]) || errno != 0 || shift < 0 || number > (UINT64_C(1) << 52) >> shift ||
         number << shift < lowest)
         return error_set(error, ERROR_BAD_REQUEST,
-                         "--%s: must be a number of bytes of at least %llu, such as 268435456 or 256M, not \"%.40s\"", name,
-                         (unsigned long long)lowest, text);
+                         "--%s: must be a number of bytes of at least %llu, such as 268435456 or 256M, not \"%.40s\"",
+                         name, (unsigned long long)lowest, text);
     *out = (uint64_t)number << shift;
     return 0;
 }
@@ -202,7 +213,8 @@ static int add_model(struct options *options, const char *text, struct error *er
     if (stat(model->directory, &info) != 0)
         return error_set(error, ERROR_BAD_FILE, "--model %s: %s", model->directory, strerror(errno));
     if (!S_ISDIR(info.st_mode))
-        return error_set(error, ERROR_BAD_FILE, "--model %s: must be the checkpoint's folder, not a file", model->directory);
+        return error_set(error, ERROR_BAD_FILE, "--model %s: must be the checkpoint's folder, not a file",
+                         model->directory);
     const char *name = text;
     size_t length = named ? (size_t)(model->directory - 1 - text) : 0;
     if (!named) { /* "." and "dir/" have a last component too */
@@ -249,9 +261,10 @@ static int read_token_file(struct options *options, const char *path, struct err
     struct stat info;
     if (fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode) && (info.st_mode & 077) != 0) {
         fclose(file);
-        return error_set(error, ERROR_IO, "--token-file %s: others than its owner can use it (mode %03o), so that it is no "
-                         "secret; chmod 600 it, and take a new token if they could read it", path,
-                         (unsigned)info.st_mode & 0777);
+        return error_set(error, ERROR_IO,
+                         "--token-file %s: others than its owner can use it (mode %03o), so that it is no "
+                         "secret; chmod 600 it, and take a new token if they could read it",
+                         path, (unsigned)info.st_mode & 0777);
     }
     if (fgets(token, sizeof token, file) == NULL)
         token[0] = '\0';
@@ -281,7 +294,8 @@ static int read_backend_option(struct backend_options *backend, int code, const 
         backend->isa = (enum isa)isa_of(value);
     } else {
         if (precision_of(value) < 0)
-            return error_set(error, ERROR_BAD_REQUEST, "--precision: must be float32, bf16 or auto, not \"%.40s\"", value);
+            return error_set(error, ERROR_BAD_REQUEST, "--precision: must be float32, bf16 or auto, not \"%.40s\"",
+                             value);
         backend->precision = (enum precision)precision_of(value);
     }
     return 0;
@@ -300,7 +314,8 @@ static int read_log_level(struct options *options, const char *value, struct err
     options->log_level = log_level_of(value);
     if (options->log_level >= 0)
         return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "--log-level: must be error, warning, info or debug, not \"%.40s\"", value);
+    return error_set(error, ERROR_BAD_REQUEST, "--log-level: must be error, warning, info or debug, not \"%.40s\"",
+                     value);
 }
 
 /* --state and what belongs to it. */
@@ -426,7 +441,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
         status = error->code;
     }
     if (status == 0 && out->model_count == 0)
-        status = error_set(error, ERROR_BAD_REQUEST, "no model: give the checkpoint's folder with --model DIR; see lanced --help");
+        status = error_set(error, ERROR_BAD_REQUEST,
+                           "no model: give the checkpoint's folder with --model DIR; see lanced --help");
     if (status == 0 && out->endpoint.url[0] == '\0')
         status = endpoint_resolve(&out->endpoint, NULL, error);
     return status;

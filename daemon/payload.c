@@ -31,7 +31,8 @@ static int read_dtype(enum dtype *out, const char *name, const cJSON *item, stru
 {
     if (dtype_of_name(json_text(item, "dtype"), out))
         return 0;
-    return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": dtype must be a type of safetensors, such as \"U8\" or \"F32\"", name);
+    return error_set(error, ERROR_BAD_REQUEST,
+                     "tensors: \"%.40s\": dtype must be a type of safetensors, such as \"U8\" or \"F32\"", name);
 }
 
 static int read_shape(struct tensor_view *tensor, const cJSON *item, struct error *error)
@@ -46,8 +47,10 @@ static int read_shape(struct tensor_view *tensor, const cJSON *item, struct erro
         tensor->dimensions++;
     }
     if (!is_right)
-        return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": shape must be at most %d whole numbers from 1 on, for fewer "
-                         "than 2^64 bytes", tensor->name, TENSOR_MAX_DIMENSIONS);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "tensors: \"%.40s\": shape must be at most %d whole numbers from 1 on, for fewer "
+                         "than 2^64 bytes",
+                         tensor->name, TENSOR_MAX_DIMENSIONS);
     return 0;
 }
 
@@ -83,7 +86,8 @@ static int read_all(struct payloads *payloads, const struct message *message, co
     qsort(payloads->list, payloads->count, sizeof *payloads->list, by_name);
     for (size_t i = 1; i < payloads->count; i++)
         if (by_name(&payloads->list[i - 1], &payloads->list[i]) == 0)
-            return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": is there twice", payloads->list[i].tensor.name);
+            return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": is there twice",
+                             payloads->list[i].tensor.name);
     return 0;
 }
 
@@ -92,10 +96,12 @@ int payloads_open(struct payloads *out, const struct message *message, struct er
     *out = (struct payloads){0};
     const cJSON *named = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "tensors");
     if (named != NULL && !cJSON_IsObject(named))
-        return error_set(error, ERROR_BAD_REQUEST, "tensors: must be an object, {NAME: {\"blob\", \"dtype\", \"shape\"}}");
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "tensors: must be an object, {NAME: {\"blob\", \"dtype\", \"shape\"}}");
     const size_t count = message_tensor_count(message) + (size_t)cJSON_GetArraySize(named);
     if (count > MESSAGE_MAX_TENSORS)
-        return error_set(error, ERROR_BAD_REQUEST, "tensors: %zu are too many, at most %d are taken", count, MESSAGE_MAX_TENSORS);
+        return error_set(error, ERROR_BAD_REQUEST, "tensors: %zu are too many, at most %d are taken", count,
+                         MESSAGE_MAX_TENSORS);
     if (count == 0)
         return 0;
     out->list = calloc(count, sizeof *out->list);
@@ -199,6 +205,7 @@ uint64_t payloads_bytes(const struct payloads *payloads)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < payloads->count; i++)
-        bytes += payloads->list[i].held != NULL || payloads->list[i].aligned != NULL ? payloads->list[i].tensor.bytes : 0;
+        bytes +=
+            payloads->list[i].held != NULL || payloads->list[i].aligned != NULL ? payloads->list[i].tensor.bytes : 0;
     return bytes;
 }

@@ -1,7 +1,7 @@
 /* payload.h: the tensors of a `submit`, wherever their bytes are: in the message, or in blobs that were put before.
  *
- * Nothing is copied but tensors of numbers that lie askew in a message. Plain functions; payloads that were opened may be
- * read by any thread.
+ * Nothing is copied but tensors of numbers that lie askew in a message. Plain functions; payloads that were opened may
+ * be read by any thread.
  */
 #ifndef LANCE_PAYLOAD_H
 #define LANCE_PAYLOAD_H
@@ -22,16 +22,16 @@ struct payloads {
     size_t count;
 };
 
-/* Read the tensors of a message and its field `tensors`. The message is borrowed, and must outlive the payloads; no blob is
- * asked for. Errors: ERROR_BAD_REQUEST, ERROR_NO_MEMORY; then there is nothing to close. */
+/* Read the tensors of a message and its field `tensors`. The message is borrowed, and must outlive the payloads; no
+ * blob is asked for. Errors: ERROR_BAD_REQUEST, ERROR_NO_MEMORY; then there is nothing to close. */
 int payloads_open(struct payloads *out, const struct message *message, struct error *error);
 void payloads_close(struct payloads *payloads);
 
 /* Give a payload the bytes of its blob, one reference of which it takes over. NULL: they are not here. */
 void payload_give(struct payload *payload, struct blob *blob);
 
-/* Give those that came in the message names and bytes of their own, as if they had been put before. Before anybody looks at
- * their bytes. Errors: ERROR_NO_MEMORY. */
+/* Give those that came in the message names and bytes of their own, as if they had been put before. Before anybody
+ * looks at their bytes. Errors: ERROR_NO_MEMORY. */
 int payloads_name(struct payloads *payloads, struct error *error);
 
 /* The tensor of that name, or NULL. */

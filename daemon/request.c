@@ -23,7 +23,8 @@ enum { TABLES = sizeof tables / sizeof *tables };
 static int wrong(struct error *error, const char *name, const cJSON *value, const char *wanted)
 {
     char *text = json_print(value);
-    int status = error_set(error, ERROR_BAD_REQUEST, "%s: must be %s, not %.60s", name, wanted, text != NULL ? text : "that");
+    int status =
+        error_set(error, ERROR_BAD_REQUEST, "%s: must be %s, not %.60s", name, wanted, text != NULL ? text : "that");
     cJSON_free(text);
     return status;
 }
@@ -104,7 +105,8 @@ static int read_parameter(void *field, const struct parameter *parameter, const 
     return error_set(error, ERROR_INTERNAL, "%s: parameter of unknown kind", parameter->name);
 }
 
-static int read_table(struct job_request *request, const struct parameter *table, const cJSON *params, struct error *error)
+static int read_table(struct job_request *request, const struct parameter *table, const cJSON *params,
+                      struct error *error)
 {
     for (const struct parameter *p = table; p->name != NULL; p++) {
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(params, p->name);
@@ -159,8 +161,8 @@ static int read_noise(struct job_request *request, const struct tensor_view *ten
     const struct lance_request *lance = &request->lance;
     /* A source has its size from the preset: the engine finds it, and checks how many values there are. */
     const bool from_source = lance->width == 0 && lance->task != LANCE_T2I && lance->task != LANCE_T2V;
-    if (!from_source &&
-        (lance->width < VAE_SPATIAL_STRIDE || lance->height < VAE_SPATIAL_STRIDE || lance->num_frames < 1 || lance->batch_size < 1))
+    if (!from_source && (lance->width < VAE_SPATIAL_STRIDE || lance->height < VAE_SPATIAL_STRIDE ||
+                         lance->num_frames < 1 || lance->batch_size < 1))
         return error_set(error, ERROR_BAD_REQUEST,
                          "tensor \"noise\": needs width, height, num_frames and batch_size, which say its shape");
     uint64_t latent_frames = (uint64_t)(lance->num_frames - 1) / VAE_TEMPORAL_STRIDE + 1;
@@ -234,8 +236,10 @@ static int read_tensor(struct job_request *request, const struct tensor_view *te
     if (strcmp(tensor->name, "latent_mask") == 0)
         return read_latents(&request->mask, &lance->latent_mask, tensor, 1, error);
     if (strcmp(tensor->name, "noise") != 0)
-        return error_set(error, ERROR_BAD_REQUEST, "tensor \"%.40s\": is unknown to lanced " LANCED_VERSION "; submit takes "
-                         "\"source\", \"noise\", \"latents\", \"latent_state\" and \"latent_mask\"", tensor->name);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "tensor \"%.40s\": is unknown to lanced " LANCED_VERSION "; submit takes "
+                         "\"source\", \"noise\", \"latents\", \"latent_state\" and \"latent_mask\"",
+                         tensor->name);
     if (lance->noise_source != LANCE_NOISE_CLIENT)
         return error_set(error, ERROR_BAD_REQUEST, "tensor \"noise\": needs noise_source \"client\"");
     return 0;
@@ -269,7 +273,8 @@ static int read_task(enum lance_task *out, const cJSON *envelope, struct error *
             snprintf(known + at, sizeof known - at, "%s%s", i > 0 ? ", " : "", lance_task_name((enum lance_task)i));
         }
         return error_set(error, ERROR_BAD_REQUEST, "task: %s%.40s%s; known: %s", name != NULL ? "\"" : "is missing",
-                         name != NULL ? name : "", name != NULL ? "\" is unknown to lanced " LANCED_VERSION : "", known);
+                         name != NULL ? name : "", name != NULL ? "\" is unknown to lanced " LANCED_VERSION : "",
+                         known);
     }
     *out = (enum lance_task)task;
     return 0;
@@ -338,15 +343,17 @@ int job_request_check_numbers(const struct job_request *request, struct error *e
         const uint64_t count = values != NULL ? tensor_elements(tensor) : 0;
         for (uint64_t at = 0; at < count; at++)
             if (!isfinite(values[at]))
-                return error_set(error, ERROR_BAD_REQUEST, "%.40s: value %llu of %llu is %g; accepted are finite numbers",
-                                 tensor->name, (unsigned long long)at, (unsigned long long)count, (double)values[at]);
+                return error_set(error, ERROR_BAD_REQUEST,
+                                 "%.40s: value %llu of %llu is %g; accepted are finite numbers", tensor->name,
+                                 (unsigned long long)at, (unsigned long long)count, (double)values[at]);
     }
     return 0;
 }
 
 uint64_t job_request_bytes(const struct job_request *request)
 {
-    return sizeof *request + (request->message != NULL ? message_bytes(request->message) : 0) + payloads_bytes(&request->payloads);
+    return sizeof *request + (request->message != NULL ? message_bytes(request->message) : 0) +
+           payloads_bytes(&request->payloads);
 }
 
 static bool is_known(const char *name)
@@ -405,7 +412,8 @@ cJSON *job_request_params(const struct lance_request *request)
     const bool is_of_parts = request->latents != NULL || samples_a_part(request);
     cJSON *params = json_object();
     for (const struct parameter *p = lance_parameters; p->name != NULL; p++)
-        if (parameter_is_for(p, request->task) && (is_of_parts || !p->is_of_parts) && (request->source != NULL || !p->of_source))
+        if (parameter_is_for(p, request->task) && (is_of_parts || !p->is_of_parts) &&
+            (request->source != NULL || !p->of_source))
             json_add(params, p->name, parameter_json(p, parameter_field(p, request, request->source)));
     return params;
 }

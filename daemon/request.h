@@ -30,12 +30,14 @@ struct job_request {
 /* The name of a model that a message may carry, NULL without one. ERROR_BAD_REQUEST when it is no text. */
 int request_read_model(const char **name, const cJSON *envelope, struct error *error);
 
-/* Read a submit message and its payloads (payload.h); on success the request owns both, on failure the caller still does. With
- * bytes missing it can be compared with others, but not run. Errors: ERROR_BAD_REQUEST naming the parameter or tensor; ERROR_NO_MEMORY. */
+/* Read a submit message and its payloads (payload.h); on success the request owns both, on failure the caller still
+ * does. With bytes missing it can be compared with others, but not run. Errors: ERROR_BAD_REQUEST naming the parameter
+ * or tensor; ERROR_NO_MEMORY. */
 int job_request_open(struct job_request **out, struct message *message, struct payloads *payloads, struct error *error);
 void job_request_close(struct job_request *request); /* NULL is allowed */
 
-/* Look through all numbers of the tensors that are here: ERROR_BAD_REQUEST names the first one that is NaN or infinite. */
+/* Look through all numbers of the tensors that are here: ERROR_BAD_REQUEST names the first one that is NaN or infinite.
+ */
 int job_request_check_numbers(const struct job_request *request, struct error *error);
 
 /* What it keeps in memory: the message and its tensors. */

@@ -45,7 +45,8 @@ static void check_device(struct worker *worker)
         return;
     struct error error;
     error_set(&error, ERROR_INTERNAL,
-              "%s has failed and cannot be used by this process any more: lanced has to be started again", kernels->name);
+              "%s has failed and cannot be used by this process any more: lanced has to be started again",
+              kernels->name);
     log_error(NULL, "%s", error.text);
     worker->is_lost = true;
     end_daemon(worker, WORKER_DEVICE_LOST, &error);

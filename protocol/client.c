@@ -85,9 +85,9 @@ static void on_finished(void *argument)
     pthread_mutex_unlock(&client->lock);
 }
 
-/* One pipe at a time: nng dials again when the one before is gone. Of each it tells the beginning (ADD_PRE) first, but that
- * it is in use (ADD_POST) and its end (REM_POST) from two threads: of one that ends soon the end may be told before. Of
- * one that it rejects it tells no ADD_POST. */
+/* One pipe at a time: nng dials again when the one before is gone. Of each it tells the beginning (ADD_PRE) first, but
+ * that it is in use (ADD_POST) and its end (REM_POST) from two threads: of one that ends soon the end may be told
+ * before. Of one that it rejects it tells no ADD_POST. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     (void)pipe;
@@ -120,7 +120,8 @@ static void start_patience(struct client *client, uint64_t asked_ms)
     pthread_mutex_unlock(&client->lock);
 }
 
-/* Whether the daemon of our hello answers another one, on a connection of its own: our answer is then only late, or large. */
+/* Whether the daemon of our hello answers another one, on a connection of its own: our answer is then only late, or
+ * large. */
 static bool is_alive(struct client *client)
 {
     struct client *other;
@@ -154,7 +155,8 @@ static int check_patience(struct client *client, struct error *error)
     const unsigned hang_ups = client->ended_connections - patience->ended_connections;
     pthread_mutex_unlock(&client->lock);
     if (hang_ups >= MOST_HANG_UPS)
-        return give_up(client, error, "it hangs up whenever it gets this request; perhaps it has no memory for one so large");
+        return give_up(client, error,
+                       "it hangs up whenever it gets this request; perhaps it has no memory for one so large");
     if (!is_cut_off)
         presence_end(&client->presence);
     else if (client->hello == NULL || cut_off_ms >= GONE_MS) {
@@ -266,7 +268,8 @@ static void abandon(struct call *call)
     nng_aio_cancel(call->aio); /* on_finished follows */
     nng_aio_wait(call->aio);
     take_finished(call);
-    if ((call->state == CALL_SENDING) == (nng_aio_result(call->aio) != 0)) /* not sent, or received at the last moment */
+    if ((call->state == CALL_SENDING) ==
+        (nng_aio_result(call->aio) != 0)) /* not sent, or received at the last moment */
         nng_msg_free(nng_aio_get_msg(call->aio));
     call->state = CALL_FREE; /* the next request of its context ends one that was sent */
 }
@@ -283,8 +286,8 @@ static int check_answer(struct client *client, const struct message *answer, str
             snprintf(number, sizeof number, "%g", protocol->valuedouble);
         return error_set(error, ERROR_UNSUPPORTED,
                          "lanced%s%s at %s speaks protocol %s, %s speaks %d; install both from the same release",
-                         version != NULL ? " " : "", version != NULL ? version : "", client->endpoint.url, number, client->name,
-                         PROTOCOL_VERSION);
+                         version != NULL ? " " : "", version != NULL ? version : "", client->endpoint.url, number,
+                         client->name, PROTOCOL_VERSION);
     }
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(envelope, "ok")))
         return 0;
@@ -322,9 +325,9 @@ static int encode_request(nng_msg **out, struct client *client, const char *requ
         return status;
     if (client->message_limit_bytes != 0 && bytes > client->message_limit_bytes) {
         free(data);
-        return error_set(error, ERROR_TOO_LARGE,
-                         "%s: the message has %llu bytes; lanced at %s accepts %llu", request,
-                         (unsigned long long)bytes, client->endpoint.url, (unsigned long long)client->message_limit_bytes);
+        return error_set(error, ERROR_TOO_LARGE, "%s: the message has %llu bytes; lanced at %s accepts %llu", request,
+                         (unsigned long long)bytes, client->endpoint.url,
+                         (unsigned long long)client->message_limit_bytes);
     }
     if (nng_msg_alloc(out, bytes) != 0) {
         free(data);
@@ -350,7 +353,8 @@ int client_begin(struct client *client, const char *request, const cJSON *fields
     struct call *call = client->calls;
     while (call->state != CALL_FREE)
         if (++call == client->calls + CLIENT_IN_FLIGHT)
-            return error_set(error, ERROR_INTERNAL, "%s: %d requests are on their way already", request, CLIENT_IN_FLIGHT);
+            return error_set(error, ERROR_INTERNAL, "%s: %d requests are on their way already", request,
+                             CLIENT_IN_FLIGHT);
     nng_msg *msg;
     int status = encode_request(&msg, client, request, fields, tensors, tensor_count, error);
     if (status != 0)

@@ -12,8 +12,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev libutf8proc-dev libsqlite3-dev libopenblas-dev"
-media_packages="libjpeg-dev libwebp-dev libtiff-dev libavif-dev libheif-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev"
+build_packages="gcc libc6-dev make libnng-dev libcjson-dev libpng-dev zlib1g-dev libpcre2-dev \
+libutf8proc-dev libsqlite3-dev libopenblas-dev"
+media_packages="libjpeg-dev libwebp-dev libtiff-dev libavif-dev libheif-dev libavformat-dev libavcodec-dev \
+libavutil-dev libswscale-dev"
 python_packages="python3 python3-venv"
 test_packages="libcmocka-dev"
 deep_packages="g++ clang"
@@ -64,7 +66,8 @@ install_packages() {
     say "installing Debian packages: ${missing% }${root:+ (sudo may ask for your password)}"
     log=$(mktemp)
     # A package list that cannot be refreshed is no reason to stop: the old one may do.
-    $root DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1 || say "apt-get update failed; going on with the old lists"
+    $root DEBIAN_FRONTEND=noninteractive apt-get update >"$log" 2>&1 ||
+        say "apt-get update failed; going on with the old lists"
     # shellcheck disable=SC2086 # the command is a list of words on purpose
     if ! ${root:-env} DEBIAN_FRONTEND=noninteractive $command >>"$log" 2>&1; then
         tail -n 20 "$log" >&2
@@ -94,7 +97,8 @@ install_python() {
     fi
     python=$(find_python) || stop "no Python 3.10 or newer with the venv module was found." \
         "On Debian: apt-get install python3 python3-venv"
-    say "installing into .venv (with $python): $(sed 's/#.*//; /^-r/d; /^ *$/d' requirements.txt "$requirements" | sort -u | tr '\n' ' ')"
+    packages=$(sed 's/#.*//; /^-r/d; /^ *$/d' requirements.txt "$requirements" | sort -u | tr '\n' ' ')
+    say "installing into .venv (with $python): $packages"
     if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         rm -rf .venv
         "$python" -m venv .venv
@@ -118,7 +122,8 @@ if [ "$1" = farm ]; then
     packages=$browser_packages
     (install_packages) || say "going on without Chromium: the page's test will be skipped"
     if [ ! -x build/openjd/bin/openjd ]; then
-        python=$(find_python) && "$python" -m venv build/openjd && build/openjd/bin/python -m pip install -qq --disable-pip-version-check openjd-cli ||
+        python=$(find_python) && "$python" -m venv build/openjd &&
+            build/openjd/bin/python -m pip install -qq --disable-pip-version-check openjd-cli ||
             say "going on without OpenJobDescription: its tests will be skipped"
     fi
 fi

@@ -166,7 +166,8 @@ void job_end(struct job *job, struct blob *result, const struct error *failure)
     if (result == NULL)
         job->failure = *failure;
     job->is_ending = true;
-    const struct job_change change = {.what = JOB_ENDED, .blob = result, .failure = result == NULL ? &job->failure : NULL};
+    const struct job_change change = {
+        .what = JOB_ENDED, .blob = result, .failure = result == NULL ? &job->failure : NULL};
     const enum job_word word = tell_observer(job, change);
     close_request(job);
     if (word == JOB_GOES_ON)

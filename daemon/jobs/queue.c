@@ -55,8 +55,9 @@ int queue_check_room(const struct job *first, const struct jobs_limits *limits, 
     const uint64_t held = queue_held_bytes(first);
     if (held == 0 || (held <= limits->queue_bytes && bytes <= limits->queue_bytes - held))
         return 0;
-    return error_set(error, ERROR_BUSY,
-                     "job %s: its request takes %.1f MB, and those of the jobs before it %.1f MB; together %.1f MB are allowed "
-                     "(lanced --queue-bytes); try again later", id, (double)bytes / 1e6, (double)held / 1e6,
-                     (double)limits->queue_bytes / 1e6);
+    return error_set(
+        error, ERROR_BUSY,
+        "job %s: its request takes %.1f MB, and those of the jobs before it %.1f MB; together %.1f MB are allowed "
+        "(lanced --queue-bytes); try again later",
+        id, (double)bytes / 1e6, (double)held / 1e6, (double)limits->queue_bytes / 1e6);
 }

@@ -86,8 +86,8 @@ static struct job *find_for_client(struct jobs *jobs, const char *id, struct err
     struct job *job = find(jobs, id);
     if (job != NULL && !job->released && !job->is_refused)
         return job;
-    error_set(error, ERROR_NOT_FOUND, "job %.64s: is not known; it was never submitted here, was released, or has expired",
-              id);
+    error_set(error, ERROR_NOT_FOUND,
+              "job %.64s: is not known; it was never submitted here, was released, or has expired", id);
     return NULL;
 }
 
@@ -178,8 +178,10 @@ bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status)
 static int repeat(struct job *job, const struct job_order *order, struct job_status *status, struct error *error)
 {
     if (strcmp(job->digest, order->digest) != 0)
-        return error_set(error, ERROR_BAD_REQUEST, "job %s: is known with another request; a repetition must be the same request, and "
-                         "another request needs an id of its own", job->id);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "job %s: is known with another request; a repetition must be the same request, and "
+                         "another request needs an id of its own",
+                         job->id);
     job->asked_at = clock_seconds();
     *status = (struct job_status){job->state, job->events.position};
     return 0;
@@ -191,7 +193,8 @@ static int settle_or_park(struct job *job, struct waiter *waiter, bool *parked, 
     if (!job->is_pending)
         return 0;
     if (waiter == NULL)
-        return error_set(error, ERROR_BUSY, "job %s: is being written down, which takes its time; submit it again", job->id);
+        return error_set(error, ERROR_BUSY, "job %s: is being written down, which takes its time; submit it again",
+                         job->id);
     *parked = true;
     waiter_park(&job->waiters, waiter);
     return 0;
@@ -208,7 +211,8 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
     }
     *out = job;
     if (job != NULL && job->released)
-        return error_set(error, ERROR_BUSY, "job %s: its former run is still being stopped; use another id or try again", id);
+        return error_set(error, ERROR_BUSY,
+                         "job %s: its former run is still being stopped; use another id or try again", id);
     if (job != NULL)
         return repeat(job, order, status, error);
     if (!order->is_complete)
@@ -605,11 +609,13 @@ static void cancel_orphans(struct jobs *jobs)
     const double before = clock_seconds() - jobs->limits.orphan_seconds;
     struct job *job = jobs->limits.orphan_seconds > 0 ? jobs->first : NULL;
     while (job != NULL) {
-        if (job_has_ended(job) || job->is_ending || job->cancel_wanted || job->waiters != NULL || job->asked_at > before) {
+        if (job_has_ended(job) || job->is_ending || job->cancel_wanted || job->waiters != NULL ||
+            job->asked_at > before) {
             job = job->next;
             continue;
         }
-        log_warning(job->id, "nobody has asked about it for %.0f seconds (--orphans): cancelled", jobs->limits.orphan_seconds);
+        log_warning(job->id, "nobody has asked about it for %.0f seconds (--orphans): cancelled",
+                    jobs->limits.orphan_seconds);
         cancel(jobs, job); /* may rearrange the list */
         job = jobs->first;
     }

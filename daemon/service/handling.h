@@ -1,4 +1,5 @@
-/* handling.h: what the files of daemon/service/ share: the service itself, the handlers, and what these have in common. */
+/* handling.h: what the files of daemon/service/ share: the service itself, the handlers, and what these have in common.
+ */
 #ifndef LANCE_HANDLING_H
 #define LANCE_HANDLING_H
 

@@ -95,8 +95,10 @@ static int name_request(struct call *call, struct job_request *request, struct e
 static int refuse_missing(struct call *call, const struct job_request *request, struct error *error)
 {
     call->missing_blobs = payloads_missing(&request->payloads);
-    return error_set(error, ERROR_NOT_FOUND, "job %s: %zu of the blobs that its tensors name are not here; put them and submit "
-                     "it again", call->job, payloads_missing_count(&request->payloads));
+    return error_set(error, ERROR_NOT_FOUND,
+                     "job %s: %zu of the blobs that its tensors name are not here; put them and submit "
+                     "it again",
+                     call->job, payloads_missing_count(&request->payloads));
 }
 
 /* Have a request that is no repetition checked by those who know what the table does not. */
@@ -105,11 +107,13 @@ static int check(struct call *call, const struct job_request *request, struct er
     struct service *service = call->service;
     int model;
     int status = residency_choose(service->rooms.residency, request->model, request->lance.task, &model, error);
-    const uint64_t missing_bytes = payloads_missing_bytes(&request->payloads), most_bytes = service->options->blob_bytes;
+    const uint64_t missing_bytes = payloads_missing_bytes(&request->payloads),
+                   most_bytes = service->options->blob_bytes;
     if (status == 0 && missing_bytes > most_bytes)
-        return error_set(error, ERROR_TOO_LARGE, "job %s: the blobs that its tensors name and that are not here have %llu bytes, and can "
-                         "never be here together: %llu are allowed (lanced --blob-bytes)", call->job,
-                         (unsigned long long)missing_bytes, (unsigned long long)most_bytes);
+        return error_set(error, ERROR_TOO_LARGE,
+                         "job %s: the blobs that its tensors name and that are not here have %llu bytes, and can "
+                         "never be here together: %llu are allowed (lanced --blob-bytes)",
+                         call->job, (unsigned long long)missing_bytes, (unsigned long long)most_bytes);
     if (status == 0 && payloads_missing_count(&request->payloads) > 0)
         status = refuse_missing(call, request, error);
     if (status == 0)

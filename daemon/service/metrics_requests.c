@@ -33,7 +33,8 @@ static const struct metric metrics[] = {
     {"lanced_prefix_cache", "gauge", "The cache of prompts since the model was loaded (PROTOCOL.md, stats).",
      "prefix_cache", "what"},
     {"lanced_journal", "gauge", "The journal, with --state (PROTOCOL.md, stats).", "journal", "what"},
-    {"lanced_job_queue_seconds", "histogram", "From a job's submission to its start, by task.", "queue_seconds", "task"},
+    {"lanced_job_queue_seconds", "histogram", "From a job's submission to its start, by task.", "queue_seconds",
+     "task"},
     {"lanced_job_run_seconds", "histogram", "From a job's start to its end, by task.", "job_seconds", "task"},
     {"lanced_job_step_seconds", "histogram", "One step, by stage.", "step_seconds", "stage"},
 };

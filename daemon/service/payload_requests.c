@@ -17,7 +17,8 @@ static int read_name(struct blob_name *name, const cJSON *request, struct error 
         return error_set(error, ERROR_BAD_REQUEST, "blob: must be " BLOB_NAME_RULE);
     memcpy(name->text, text, strlen(text) + 1);
     if (!json_uint64(bytes, &name->bytes) || name->bytes == 0)
-        return error_set(error, ERROR_BAD_REQUEST, "bytes: must be a whole number from 1 on, the size of the whole blob");
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "bytes: must be a whole number from 1 on, the size of the whole blob");
     return 0;
 }
 
@@ -25,7 +26,8 @@ static int read_name(struct blob_name *name, const cJSON *request, struct error 
 static int read_piece(const struct tensor_view **piece, const struct message *message, struct error *error)
 {
     *piece = message_tensor(message, "piece");
-    if (message_tensor_count(message) == (*piece != NULL) && (*piece == NULL || ((*piece)->dtype == DTYPE_U8 && (*piece)->dimensions == 1)))
+    if (message_tensor_count(message) == (*piece != NULL) &&
+        (*piece == NULL || ((*piece)->dtype == DTYPE_U8 && (*piece)->dimensions == 1)))
         return 0;
     return error_set(error, ERROR_BAD_REQUEST, "put: takes one tensor, \"piece\", U8 [bytes], or none");
 }
@@ -133,8 +135,8 @@ static int answer_slice(struct call *call, const struct tensor_view *tensor, con
                         struct error *error)
 {
     if (slice->offset > tensor->bytes)
-        return error_set(error, ERROR_BAD_REQUEST, "offset: tensor \"%.40s\" has %llu bytes, and ends before %llu", tensor->name,
-                         (unsigned long long)tensor->bytes, (unsigned long long)slice->offset);
+        return error_set(error, ERROR_BAD_REQUEST, "offset: tensor \"%.40s\" has %llu bytes, and ends before %llu",
+                         tensor->name, (unsigned long long)tensor->bytes, (unsigned long long)slice->offset);
     *bytes = tensor->bytes - slice->offset < slice->length ? tensor->bytes - slice->offset : slice->length;
     call->piece = (struct tensor_view){
         .name = "piece",

@@ -150,8 +150,8 @@ static int handle_envelope(struct call *call, const cJSON *envelope, struct erro
     const cJSON *protocol = cJSON_GetObjectItemCaseSensitive(envelope, "protocol");
     const char *name = json_text(envelope, "request"), *token = service->options->token;
     if (!cJSON_IsNumber(protocol))
-        return error_set(error, ERROR_BAD_REQUEST, "protocol: must be a number; this is lanced %s, protocol %d", LANCED_VERSION,
-                         PROTOCOL_VERSION);
+        return error_set(error, ERROR_BAD_REQUEST, "protocol: must be a number; this is lanced %s, protocol %d",
+                         LANCED_VERSION, PROTOCOL_VERSION);
     if (protocol->valuedouble != PROTOCOL_VERSION)
         return error_set(error, ERROR_UNSUPPORTED,
                          "the client speaks protocol %g, lanced %s speaks %d; install both from the same release",

@@ -15,5 +15,6 @@ for group in 128 64; do
     "$PYTHON" "$LANCE_QUANT/scripts/awq_apply.py" --src "$source" --stats "$work/stats.pt" --out "$work/awq$group" \
         --group_size "$group" --device cpu
 done
-"$PYTHON" "$LANCE_QUANT/scripts/nvfp4_apply.py" --src "$source" --stats "$work/stats.pt" --out "$work/nvfp4" --device cpu
+"$PYTHON" "$LANCE_QUANT/scripts/nvfp4_apply.py" --src "$source" --stats "$work/stats.pt" --out "$work/nvfp4" \
+    --device cpu
 "$PYTHON" -m demo.train.place_quantised --model "$MODEL" --made "$work"

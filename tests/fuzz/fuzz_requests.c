@@ -126,7 +126,8 @@ static bool read_tensor(struct tensor_view *tensor, const cJSON *json)
 
 static void handle_line(const char *line)
 {
-    static const struct json_limits limits = {MESSAGE_MAX_ENVELOPE_BYTES, MESSAGE_MAX_ENVELOPE_VALUES, ERROR_BAD_REQUEST, ERROR_BAD_REQUEST};
+    static const struct json_limits limits = {MESSAGE_MAX_ENVELOPE_BYTES, MESSAGE_MAX_ENVELOPE_VALUES,
+                                              ERROR_BAD_REQUEST, ERROR_BAD_REQUEST};
     cJSON *envelope = NULL;
     struct error unread;
     if (json_parse(&envelope, line, strlen(line), &limits, "line", &unread) != 0 || !cJSON_IsObject(envelope)) {

@@ -121,7 +121,8 @@ void lance_request_init(struct lance_request *request, enum lance_task task)
 int lance_request_check(const struct lance_model *model, const struct lance_request *request, struct error *error)
 {
     if ((model->info.tasks & (1u << request->task)) == 0)
-        return error_set(error, ERROR_UNSUPPORTED, "task: %s is nothing the fake can do", lance_task_name(request->task));
+        return error_set(error, ERROR_UNSUPPORTED, "task: %s is nothing the fake can do",
+                         lance_task_name(request->task));
     if (strstr(request->prompt, "refuse") != NULL)
         return error_set(error, ERROR_BAD_REQUEST, "prompt: asks to be refused");
     if (request->num_inference_steps < 1)

@@ -52,7 +52,8 @@ static uint64_t bytes_of_piece(int piece)
 
 static int put_piece(struct blobs *blobs, int piece, struct blob_state *state, struct error *error)
 {
-    return blobs_put(blobs, &name, (uint64_t)piece * PIECE, payload + (size_t)piece * PIECE, bytes_of_piece(piece), state, error);
+    return blobs_put(blobs, &name, (uint64_t)piece * PIECE, payload + (size_t)piece * PIECE, bytes_of_piece(piece),
+                     state, error);
 }
 
 static void ask(struct blobs *blobs, const struct blob_name *which, struct blob_state *state)
@@ -169,9 +170,11 @@ static void pieces_off_the_grid_are_refused_with_what_is_right(void **state)
     const struct {
         uint64_t offset, bytes;
     } wrong[] = {{1, PIECE}, {PIECE / 2, PIECE}, {0, PIECE - 1}, {0, PIECE + 1}, {0, 0}, {4 * (uint64_t)PIECE, PIECE},
-                 {4 * (uint64_t)PIECE, 999}, {5 * (uint64_t)PIECE, 1}, {UINT64_MAX, 1}, {UINT64_MAX - PIECE + 1, PIECE}};
+                 {4 * (uint64_t)PIECE, 999}, {5 * (uint64_t)PIECE, 1}, {UINT64_MAX, 1}, {UINT64_MAX - PIECE + 1,
+                  PIECE}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        assert_int_equal(blobs_put(blobs, &name, wrong[i].offset, payload, wrong[i].bytes, &now, &error), ERROR_BAD_REQUEST);
+        assert_int_equal(blobs_put(blobs, &name, wrong[i].offset, payload, wrong[i].bytes, &now, &error),
+                         ERROR_BAD_REQUEST);
     assert_int_equal(blobs_bytes(blobs), 0);
     blobs_close(blobs);
 }
@@ -308,7 +311,9 @@ static void put_as(struct blobs *blobs, const char *text)
     struct blob_name chosen = {.bytes = SIZE};
     snprintf(chosen.text, sizeof chosen.text, "%s", text);
     for (int i = PIECES - 1; i >= 0; i--)
-        assert_int_equal(blobs_put(blobs, &chosen, (uint64_t)i * PIECE, payload + (size_t)i * PIECE, bytes_of_piece(i), &now, &error), 0);
+        assert_int_equal(blobs_put(blobs, &chosen, (uint64_t)i * PIECE, payload + (size_t)i * PIECE, bytes_of_piece(i),
+                                   &now, &error),
+                         0);
     assert_true(now.is_complete);
 }
 
@@ -392,7 +397,8 @@ static void *put_all(void *argument)
         struct blob_state state = {0};
         struct error error;
         const void *data = piece == putter->wrong_piece ? garbage : payload + (size_t)piece * PIECE;
-        putter->code = blobs_put(putter->blobs, &name, (uint64_t)piece * PIECE, data, bytes_of_piece(piece), &state, &error);
+        putter->code =
+            blobs_put(putter->blobs, &name, (uint64_t)piece * PIECE, data, bytes_of_piece(piece), &state, &error);
         putter->saw_it_complete = putter->code == 0 && state.is_complete;
     }
     return NULL;

@@ -330,12 +330,16 @@ static bool replaced_by_tensor_scale(struct tensor_view *tensor, const char *sca
     char name[128];
     snprintf(name, sizeof name, "language_model.model.layers.0.mlp.up_proj.%s", scales);
     if (!strcmp(tensor->name, name))
-        *tensor = (struct tensor_view){.name = "language_model.model.layers.0.mlp.up_proj.tensor_scale", .dtype = DTYPE_F32,
+        *tensor = (struct tensor_view){.name = "language_model.model.layers.0.mlp.up_proj.tensor_scale",
+            .dtype = DTYPE_F32,
                                        .dimensions = 1, .shape = {1}, .data = &half, .bytes = sizeof half};
     return true;
 }
 
-static bool whole_and_tensor_scale(struct tensor_view *tensor) { return replaced_by_tensor_scale(tensor, "scales_fp8"); }
+static bool whole_and_tensor_scale(struct tensor_view *tensor)
+{
+    return replaced_by_tensor_scale(tensor, "scales_fp8");
+}
 static bool fp8_and_tensor_scale(struct tensor_view *tensor) { return replaced_by_tensor_scale(tensor, "scales_bf16"); }
 
 static void a_tensor_scale_is_of_fp8_scales_alone(void **state)

@@ -19,10 +19,12 @@
 static struct job_order make_order(uint64_t bytes)
 {
     return (struct job_order){
-        .request = malloc(1), .close = free, .bytes = bytes, .is_complete = true, .digest = "0f0c", .task = "t2i", .prompt = "a fox"};
+        .request = malloc(1), .close = free, .bytes = bytes, .is_complete = true, .digest = "0f0c", .task = "t2i",
+            .prompt = "a fox"};
 }
 
-static int submit_order(struct jobs *jobs, const char *id, struct job_order order, struct job_status *status, struct error *error)
+static int submit_order(struct jobs *jobs, const char *id, struct job_order order, struct job_status *status,
+                        struct error *error)
 {
     bool parked;
     return jobs_submit(jobs, id, &order, NULL, &parked, status, error);
@@ -228,7 +230,9 @@ static void requests_beyond_the_limit_of_bytes_are_refused_with_the_numbers_unti
     assert_int_equal(submit_order(jobs, "b", make_order(2000000), &status, &error), 0);
     struct job *running = jobs_take(jobs, 0); /* its request is still there */
     assert_int_equal(submit_order(jobs, "c", make_order(2000000), &status, &error), ERROR_BUSY);
-    assert_non_null(strstr(error.text, "job c: its request takes 2.0 MB, and those of the jobs before it 4.0 MB; together 5.0 MB are allowed"));
+    assert_non_null(
+        strstr(error.text,
+               "job c: its request takes 2.0 MB, and those of the jobs before it 4.0 MB; together 5.0 MB are allowed"));
     assert_false(jobs_find(jobs, "c", &status));
     submit(jobs, "small");
     jobs_end(jobs, running, make_blob(1), NULL);
@@ -579,10 +583,12 @@ static enum job_word write_down(void *context, const struct job_change *change, 
     (void)why;
     static const char *const names[] = {"accepted", "started", "told", "cancelling", "ended", "fetched", "forgotten"};
     char *heard = context;
-    const char *with = change->order != NULL ? change->order->task
-                       : change->event != NULL ? json_text(change->event, "event") : change->is_released ? "released" : "-";
-    snprintf(heard + strlen(heard), 500 - strlen(heard), "%s %s%d %s%s; ", names[change->what], change->id, (int)change->sequence,
-             with, change->blob != NULL ? "+" : "");
+    const char *with = change->order != NULL   ? change->order->task
+                       : change->event != NULL ? json_text(change->event, "event")
+                       : change->is_released   ? "released"
+                                               : "-";
+    snprintf(heard + strlen(heard), 500 - strlen(heard), "%s %s%d %s%s; ", names[change->what], change->id,
+             (int)change->sequence, with, change->blob != NULL ? "+" : "");
     return JOB_GOES_ON;
 }
 
@@ -603,8 +609,9 @@ static void everything_that_happens_to_a_job_passes_the_observer_in_order(void *
     jobs_count_fetched(jobs, "a", 60, 100);
     jobs_count_fetched(jobs, "a", 40, 100);
     jobs_release(jobs, "a");
-    assert_string_equal(heard, "accepted a0 t2i; started a2 started; told a3 text; told a4 preview+; ended a4 -+; fetched a5 -; "
-                               "forgotten a5 released; ");
+    assert_string_equal(
+        heard, "accepted a0 t2i; started a2 started; told a3 text; told a4 preview+; ended a4 -+; fetched a5 -; "
+               "forgotten a5 released; ");
     heard[0] = '\0';
     submit(jobs, "b");
     job = jobs_take(jobs, 0);

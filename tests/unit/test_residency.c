@@ -195,9 +195,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_model_that_was_not_used_for_longest_makes_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_is_held_stays, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(files_that_change_concern_their_model_alone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(each_model_is_unloaded_when_it_has_been_idle_for_long_enough, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(each_model_is_unloaded_when_it_has_been_idle_for_long_enough, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

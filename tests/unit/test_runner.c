@@ -235,10 +235,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_jobs_state_is_kept_after_every_so_many_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(or_when_so_many_seconds_have_passed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(and_not_at_all_unless_that_is_asked_for, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_job_goes_on_from_the_state_that_was_left_and_its_receipt_says_so, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_state_that_cannot_be_used_has_the_job_begin_anew_and_its_receipt_says_why, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_job_whose_attempt_cannot_be_counted_fails_before_its_first_step, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_runner_that_is_to_stop_cancels_what_is_open_at_its_next_step, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_job_goes_on_from_the_state_that_was_left_and_its_receipt_says_so, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_state_that_cannot_be_used_has_the_job_begin_anew_and_its_receipt_says_why,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_job_whose_attempt_cannot_be_counted_fails_before_its_first_step, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_runner_that_is_to_stop_cancels_what_is_open_at_its_next_step, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,7 +69,8 @@ static int set_up(void **state)
     pthread_cond_init(&house->woken, NULL);
     assert_int_equal(jobs_open(&house->jobs, &options->jobs, &error), 0);
     assert_int_equal(worker_open(&house->worker, options, house->jobs, NULL, on_fatal, house, &error), 0);
-    assert_int_equal(service_open(&house->service, options, worker_rooms(house->worker), on_shutdown, house, &error), 0);
+    assert_int_equal(service_open(&house->service, options, worker_rooms(house->worker), on_shutdown, house, &error),
+                     0);
     *state = house;
     return 0;
 }
@@ -198,13 +199,15 @@ static int last_event(const struct message *answer, char name[32])
     return last != NULL ? cJSON_GetObjectItem(last, "sequence")->valueint : 0;
 }
 
-#define SUBMIT(id, more) "{\"request\":\"submit\",\"job\":\"" id "\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a fox\"" more "}}"
+#define SUBMIT(id, more)                                                                                               \
+    "{\"request\":\"submit\",\"job\":\"" id "\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a fox\"" more "}}"
 
 static void follow_to_the_end(struct house *house, const char *job)
 {
     char envelope[200], name[32] = "";
     for (int after = 0; strcmp(name, "done") != 0;) {
-        snprintf(envelope, sizeof envelope, "{\"request\":\"wait\",\"job\":\"%s\",\"after\":%d,\"timeout_ms\":60000}", job, after);
+        snprintf(envelope, sizeof envelope, "{\"request\":\"wait\",\"job\":\"%s\",\"after\":%d,\"timeout_ms\":60000}",
+                 job, after);
         struct message *answer = get(house, envelope);
         after = last_event(answer, name);
         message_close(answer);
@@ -339,7 +342,8 @@ static void load_and_unload_find_no_place_among_as_many_as_may_be_parked(void **
     struct house *house = *state;
     struct visit *visits = calloc(CALLS_MOST_PARKED, sizeof *visits);
     for (int i = 0; i < CALLS_MOST_PARKED; i++)
-        assert_false(begin(house, &visits[i], i % 2 != 0 ? "{\"request\":\"unload\"}" : "{\"request\":\"load\"}", NULL));
+        assert_false(
+            begin(house, &visits[i], i % 2 != 0 ? "{\"request\":\"unload\"}" : "{\"request\":\"load\"}", NULL));
     assert_int_equal(waiting(house), CALLS_MOST_PARKED);
     assert_error(house, "{\"request\":\"load\"}", "busy");
     struct message *answer = get(house, "{\"request\":\"unload\"}");
@@ -421,11 +425,13 @@ static void hash_of(const void *data, size_t bytes, char hex[SHA256_HEX_BYTES])
 
 static struct tensor_view piece_of(const void *data, uint64_t bytes)
 {
-    return (struct tensor_view){.name = "piece", .dtype = DTYPE_U8, .dimensions = 1, .shape = {bytes}, .data = data, .bytes = bytes};
+    return (struct tensor_view){
+        .name = "piece", .dtype = DTYPE_U8, .dimensions = 1, .shape = {bytes}, .data = data, .bytes = bytes};
 }
 
 /* An answer to a put of all at once. */
-static struct message *put_at_once(struct house *house, const void *data, size_t bytes, const char *hex, const char *more)
+static struct message *put_at_once(struct house *house, const void *data, size_t bytes, const char *hex,
+                                   const char *more)
 {
     char envelope[300];
     const struct tensor_view piece = piece_of(data, bytes);
@@ -436,8 +442,10 @@ static struct message *put_at_once(struct house *house, const void *data, size_t
 static void submit_with_noise(char envelope[500], const char *job, const char *hex)
 {
     snprintf(envelope, 500,
-             "{\"request\":\"submit\",\"job\":\"%s\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a fox\",\"noise_source\":\"client\"},"
-             "\"tensors\":{\"noise\":{\"blob\":\"%s\",\"dtype\":\"F32\",\"shape\":[1,8,48]}}}", job, hex);
+             "{\"request\":\"submit\",\"job\":\"%s\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a "
+             "fox\",\"noise_source\":\"client\"},"
+             "\"tensors\":{\"noise\":{\"blob\":\"%s\",\"dtype\":\"F32\",\"shape\":[1,8,48]}}}",
+             job, hex);
 }
 
 static void a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing(void **state)
@@ -488,10 +496,12 @@ static void a_number_that_is_none_is_refused_when_it_is_submitted(void **state)
 {
     struct house *house = *state;
     static float noise[4 * 48];
-    const struct tensor_view tensor = {.name = "noise", .dtype = DTYPE_F32, .dimensions = 3, .shape = {1, 4, 48}, .data = noise,
+    const struct tensor_view tensor = {.name = "noise", .dtype = DTYPE_F32, .dimensions = 3, .shape = {1, 4, 48},
+        .data = noise,
                                        .bytes = sizeof noise};
     noise[17] = -INFINITY;
-    struct message *answer = ask(house, SUBMIT("a", ",\"noise_source\":\"client\",\"width\":32,\"height\":32"), &tensor);
+    struct message *answer =
+        ask(house, SUBMIT("a", ",\"noise_source\":\"client\",\"width\":32,\"height\":32"), &tensor);
     assert_string_equal(code_in(answer), "bad_request");
     assert_string_equal(json_text(cJSON_GetObjectItem(message_envelope(answer), "error"), "message"),
                         "noise: value 17 of 192 is -inf; accepted are finite numbers");
@@ -507,7 +517,8 @@ static void a_repetition_is_one_however_its_tensor_comes(void **state)
     struct house *house = *state;
     static float noise[8 * 48] = {1, 2, 3};
     char hex[SHA256_HEX_BYTES], envelope[500];
-    const struct tensor_view tensor = {.name = "noise", .dtype = DTYPE_F32, .dimensions = 3, .shape = {1, 8, 48}, .data = noise,
+    const struct tensor_view tensor = {.name = "noise", .dtype = DTYPE_F32, .dimensions = 3, .shape = {1, 8, 48},
+        .data = noise,
                                        .bytes = sizeof noise};
     message_close(ask(house, SUBMIT("a", ",\"noise_source\":\"client\""), &tensor));
     hash_of(noise, sizeof noise, hex);
@@ -532,7 +543,9 @@ static void a_tensor_under_a_chosen_name_is_told_by_its_bytes_all_the_same(void 
     do_it(house, envelope); /* a repetition, whose hash says so */
     submit_with_noise(envelope, "a", "put-fox.2");
     struct message *answer = ask(house, envelope, NULL); /* perhaps another, of which nothing is known */
-    assert_string_equal(cJSON_GetArrayItem(cJSON_GetObjectItem(message_envelope(answer), "missing_blobs"), 0)->valuestring, "put-fox.2");
+    assert_string_equal(
+        cJSON_GetArrayItem(cJSON_GetObjectItem(message_envelope(answer), "missing_blobs"), 0)->valuestring,
+        "put-fox.2");
     message_close(answer);
     message_close(put_at_once(house, noise, sizeof noise, "put-fox.2", ""));
     do_it(house, envelope);
@@ -553,7 +566,8 @@ static void the_bytes_of_a_refused_request_stay_only_under_their_hash(void **sta
         message_close(put_at_once(house, noise, sizeof noise, names[i], ""));
         submit_with_noise(envelope, "a", names[i]);
         assert_error(house, envelope, "bad_request");
-        snprintf(envelope, sizeof envelope, "{\"request\":\"put\",\"blob\":\"%s\",\"bytes\":%zu}", names[i], sizeof noise);
+        snprintf(envelope, sizeof envelope, "{\"request\":\"put\",\"blob\":\"%s\",\"bytes\":%zu}", names[i],
+                 sizeof noise);
         struct message *answer = get(house, envelope);
         assert_int_equal(cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "complete")), i);
         message_close(answer);
@@ -577,8 +591,10 @@ static void tensors_that_are_named_wrongly_are_refused(void **state)
     };
     char envelope[600];
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        snprintf(envelope, sizeof envelope, "{\"request\":\"submit\",\"job\":\"a\",\"task\":\"t2i\",\"params\":{\"prompt\":\"\"},"
-                 "\"tensors\":%s}", wrong[i]);
+        snprintf(envelope, sizeof envelope,
+                 "{\"request\":\"submit\",\"job\":\"a\",\"task\":\"t2i\",\"params\":{\"prompt\":\"\"},"
+                 "\"tensors\":%s}",
+                 wrong[i]);
         assert_error(house, envelope, "bad_request");
     }
 }
@@ -612,7 +628,8 @@ static void a_put_without_a_piece_asks_and_a_wrong_one_is_refused(void **state)
     answer = put_at_once(house, bytes, sizeof bytes, hex, ",\"offset\":1");
     assert_string_equal(code_in(answer), "bad_request");
     message_close(answer);
-    const struct tensor_view odd = {.name = "piece", .dtype = DTYPE_F32, .dimensions = 1, .shape = {25}, .data = bytes, .bytes = 100};
+    const struct tensor_view odd = {
+        .name = "piece", .dtype = DTYPE_F32, .dimensions = 1, .shape = {25}, .data = bytes, .bytes = 100};
     answer = ask(house, "{\"request\":\"put\",\"blob\":\"" HASH "\",\"bytes\":100}", &odd);
     assert_string_equal(code_in(answer), "bad_request");
     message_close(answer);
@@ -726,7 +743,8 @@ static void jobs_are_listed_in_pages(void **state)
     enum { ALL = JOBS_LIST_MOST + 3 };
     char envelope[200];
     for (int i = 0; i < ALL; i++) {
-        snprintf(envelope, sizeof envelope, "{\"request\":\"submit\",\"job\":\"j%d\",\"task\":\"t2i\",\"params\":{\"prompt\":\"\"}}", i);
+        snprintf(envelope, sizeof envelope,
+                 "{\"request\":\"submit\",\"job\":\"j%d\",\"task\":\"t2i\",\"params\":{\"prompt\":\"\"}}", i);
         do_it(house, envelope);
     }
     do_it(house, "{\"request\":\"release\",\"job\":\"j1\"}");
@@ -758,15 +776,18 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_submit_is_answered_when_the_journal_has_written_it_down, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wait_whose_time_is_over_gets_an_empty_list, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_hangs_up_while_parked_gets_no_answer_and_keeps_no_place, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(load_and_unload_find_no_place_among_as_many_as_may_be_parked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(load_and_unload_find_no_place_among_as_many_as_may_be_parked, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_is_loading_parks_whoever_asks_for_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_wrong_is_answered_in_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused_and_let_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_the_token_nothing_is_told, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_job_whose_blobs_never_fit_together_is_refused_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_number_that_is_none_is_refused_when_it_is_submitted, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_tensor_under_a_chosen_name_is_told_by_its_bytes_all_the_same, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_tensor_under_a_chosen_name_is_told_by_its_bytes_all_the_same, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(the_bytes_of_a_refused_request_stay_only_under_their_hash, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_repetition_is_one_however_its_tensor_comes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tensors_that_are_named_wrongly_are_refused, set_up, tear_down),

@@ -162,7 +162,8 @@ static int add_linear(struct list *list, const struct tensor_view *weight, const
     snprintf(name, sizeof name, "%.*s", (int)(strlen(weight->name) - (sizeof weight_suffix - 1)), weight->name);
     const int group = layout_form(&recipe->form, &matrix).group;
     const uint64_t rows = (uint64_t)matrix.out_features, columns = (uint64_t)matrix.in_features;
-    const uint64_t codes[] = {rows, columns / CODES_PER_BYTE}, groups[] = {rows, columns / (uint64_t)group}, one[] = {1};
+    const uint64_t codes[] = {rows, columns / CODES_PER_BYTE}, groups[] = {rows, columns / (uint64_t)group},
+                   one[] = {1};
     const bool awq = recipe->form.format == WEIGHT_AWQ_INT4;
     status = add(list, name, PART_CODES, DTYPE_U8, 2, codes, error);
     if (status == 0 && !recipe->slim)

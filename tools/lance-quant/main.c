@@ -58,7 +58,8 @@ static const char usage[] =
     "      adds up statistics of several runs, weighted by their tokens\n"
     "\n"
     "  lance-quant compare --model DIR --reference DIR --task TASK --examples FILE | --prompts FILE [...] -o DIR\n"
-    "      what a model makes of the same jobs as its reference: report.md, report.json and sheet.png in a new folder;\n"
+    "      what a model makes of the same jobs as its reference: report.md, report.json and sheet.png in a new "
+    "folder;\n"
     "      options as of calibrate; --stats FILE: what each layer's outputs lose, too\n"
     "\n"
     "  lance-quant check DIR\n"
@@ -118,8 +119,8 @@ static int command_apply(int argc, char **argv)
     };
     struct apply_options options = {.threads = command_processors(), .recipe.ingredients = WITH_ALL};
     struct error error;
-    bool has_form = false;
-    int group = 0;
+    bool has_form = false, has_group = false;
+    int group = DEFAULT_GROUP;
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
         switch (c) {
         case 'm': options.model = optarg; break;
@@ -130,7 +131,7 @@ static int command_apply(int argc, char **argv)
                 return command_wrong("--form: must be awq-int4 or nvfp4");
             break;
         case 'g':
-            if (!command_number(optarg, 64, 128, &group) || (group != 64 && group != 128))
+            if (!(has_group = command_number(optarg, 64, 128, &group) && (group == 64 || group == 128)))
                 return command_wrong("--group: must be 64 or 128");
             break;
         case 'r':
@@ -153,9 +154,9 @@ static int command_apply(int argc, char **argv)
         return command_wrong("apply needs --model, --stats, --form and -o, and nothing else");
     if (options.recipe.slim && (options.recipe.form.format != WEIGHT_NVFP4 || options.recipe.kind != RECIPE_BEST))
         return command_wrong("--slim: is for nvfp4 and the recipe best");
-    if (group != 0 && options.recipe.form.format == WEIGHT_NVFP4)
+    if (has_group && options.recipe.form.format == WEIGHT_NVFP4)
         return command_wrong("--group: NVFP4 has groups of 16");
-    options.recipe.form.group = options.recipe.form.format == WEIGHT_NVFP4 ? NVFP4_GROUP : group != 0 ? group : DEFAULT_GROUP;
+    options.recipe.form.group = options.recipe.form.format == WEIGHT_NVFP4 ? NVFP4_GROUP : group;
     if (apply(&options, &command_interrupted, &error) != 0)
         return command_complain(&error);
     printf("%s: put it beside the release that it was made from, whose tokenizer, ViT and VAE it uses\n",
@@ -237,5 +238,6 @@ int main(int argc, char **argv)
         return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
     if (strcmp(command, "--version") == 0)
         return puts("lance-quant " LANCED_VERSION) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    return command_wrong(*command ? "there is no such command" : "needs a command: calibrate, apply, merge, compare or check");
+    return command_wrong(*command ? "there is no such command"
+                                  : "needs a command: calibrate, apply, merge, compare or check");
 }

@@ -67,7 +67,8 @@ static const struct {
 };
 
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_NO_CACHE, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON, OPTION_QUIET,
+    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_NO_CACHE, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON,
+        OPTION_QUIET,
         OPTION_OUTPUT, OPTION_PREVIEW,
     OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET,
         OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_SINCE,
@@ -215,8 +216,10 @@ static int parse_since(double *out, const char *text, struct error *error)
         }
     end = strptime(text, "%Y-%m-%d", &day);
     if (!end || *end)
-        return error_set(error, ERROR_BAD_REQUEST, "--since: \"%s\" is neither a time such as 90m, 12h or 7d nor a day such as "
-                         "2026-11-20", text);
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "--since: \"%s\" is neither a time such as 90m, 12h or 7d nor a day such as "
+                         "2026-11-20",
+                         text);
     *out = (double)mktime(&day);
     return 0;
 }
@@ -265,7 +268,9 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_SINCE: return parse_since(&out->since, value, error);
     case OPTION_PROMPT:
         out->prompt = value;
-        return utf8_is_valid(value, strlen(value)) ? 0 : error_set(error, ERROR_BAD_REQUEST, "--prompt has to be UTF-8 text");
+        return utf8_is_valid(value, strlen(value))
+                   ? 0
+                   : error_set(error, ERROR_BAD_REQUEST, "--prompt has to be UTF-8 text");
     case OPTION_FAILED: out->failed = true; return 0;
     case OPTION_JOB:
         if (!job_id_is_valid(value))

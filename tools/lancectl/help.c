@@ -30,8 +30,10 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_CANCEL] = "lancectl cancel JOB                                   stop a job\n",
     [COMMAND_STATUS] = "lancectl status                                       what the daemon is and does\n",
     [COMMAND_JOBS] = "lancectl jobs                                         the jobs that it has, and whose they are\n",
-    [COMMAND_HISTORY] = "lancectl history --since 7d                           the jobs that it had, newest first (lanced --state)\n",
-    [COMMAND_METRICS] = "lancectl metrics                                      its counters and times, as Prometheus reads them\n",
+    [COMMAND_HISTORY] =
+        "lancectl history --since 7d                           the jobs that it had, newest first (lanced --state)\n",
+    [COMMAND_METRICS] =
+        "lancectl metrics                                      its counters and times, as Prometheus reads them\n",
     [COMMAND_MODELS] = "lancectl models                                       the models it offers\n",
     [COMMAND_LOAD] = "lancectl load NAME                                    put a model's weights into memory\n",
     [COMMAND_UNLOAD] = "lancectl unload                                       free them\n",
@@ -88,9 +90,8 @@ static const struct line {
     {"examples",
      "  --examples FILE.json, --task TASK (where the file does not show it), --root FOLDER (of the paths in it)\n"},
     {NULL, "Workflows\n"},
-    {"set",
-     "  --set NODE.INPUT=VALUE  another value for a node's input; the node by its id, or a title that only one "
-     "has; may be repeated\n"},
+    {"set", "  --set NODE.INPUT=VALUE  another value for a node's input; the node by its id, or a title that only one "
+            "has; may be repeated\n"},
     {"input-dir", "  --input-dir FOLDER      where the files are that the workflow reads (default: beside it)\n"},
     {"dry-run", "  --dry-run               check the workflow and say what would be run\n"},
     {NULL, "Sheets\n"},
@@ -106,18 +107,18 @@ static const struct line {
     {"precision",
      "  --precision P           of the private one's products on the CPU: float32 (default), bf16, or auto: bf16 "
      "where\n"
-                  "                          the processor is many times faster in it\n"},
+     "                          the processor is many times faster in it\n"},
     {NULL, "History\n"},
     {"since", "  --since TIME            submitted since: 90m, 12h or 7d ago, or a day, 2026-11-20\n"},
-    {"failed", "  --task TASK             of one task; --prompt TEXT: with this in the prompt; --failed: those that failed alone\n"},
+    {"failed", "  --task TASK             of one task; --prompt TEXT: with this in the prompt; --failed: those that "
+               "failed alone\n"},
     {NULL, "Ending the daemon\n"},
     {"cancel", "  --cancel                without its jobs\n"},
     {NULL, "Everywhere\n"},
     {"endpoint", "  --endpoint URL          default: $LANCED_ENDPOINT, else ipc://$XDG_RUNTIME_DIR/lanced/lanced.ipc,\n"
                  "                          else ipc:///tmp/lanced-UID/lanced.ipc\n"},
-    {"silence",
-     "  --silence SECONDS       how long a daemon that is there may owe an answer (default: "
-     "$LANCED_SILENCE_SECONDS, else 60)\n"},
+    {"silence", "  --silence SECONDS       how long a daemon that is there may owe an answer (default: "
+                "$LANCED_SILENCE_SECONDS, else 60)\n"},
     {"json", "  --json                  print the answer as JSON\n"},
     {"quiet", "  -q, --quiet             no progress\n"},
     {"help", "  -h, --help; --version\n"},

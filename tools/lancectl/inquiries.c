@@ -141,7 +141,8 @@ static void print_history(const cJSON *jobs)
         char when[40] = "";
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&seconds, &local));
         say(stdout, "%s  %-32s  %-10s  %-9s  %s  %.100s\n", when, text_or(job, "job", "?"), text_or(job, "task", "?"),
-            text_or(job, "state", "?"), cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(job, "result")) ? "kept" : "    ", told);
+            text_or(job, "state", "?"), cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(job, "result")) ? "kept" : "    ",
+            told);
     }
 }
 

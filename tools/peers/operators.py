@@ -42,6 +42,9 @@ def best(run: Callable[[], torch.Tensor]) -> float:
     return 1e3 * min(times)
 
 
+attend = functional.scaled_dot_product_attention
+
+
 def main() -> None:
     kind = torch.bfloat16 if sys.argv[1] == "bf16" else torch.float32
     torch.set_num_threads(int(sys.argv[2]))
@@ -53,7 +56,7 @@ def main() -> None:
         for name, (heads, rows, keys, width) in ATTENTION.items():
             q = torch.randn(1, heads, rows, width, dtype=kind)
             k, v = (torch.randn(1, heads, keys, width, dtype=kind) for _ in range(2))
-            times[name] = best(lambda q=q, k=k, v=v: functional.scaled_dot_product_attention(q, k, v))  # type: ignore[misc]
+            times[name] = best(lambda q=q, k=k, v=v: attend(q, k, v))  # type: ignore[misc]
         for name, (inputs, outputs, frames, height, width) in CONV.items():
             x = torch.randn(1, inputs, frames, height, width, dtype=kind)
             weight = torch.randn(outputs, inputs, 3, 3, 3, dtype=kind)

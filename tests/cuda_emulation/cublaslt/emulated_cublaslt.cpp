@@ -189,8 +189,9 @@ EXPORTED status cublasLtMatmulAlgoGetHeuristic(void *, void *descriptor, void *a
 }
 
 EXPORTED status cublasLtMatmul(void *, void *descriptor, const void *alpha, const void *a, void *a_layout,
-                               const void *b, void *b_layout, const void *beta, const void *c, void *c_layout, void *out,
-                               void *out_layout, const void *, void *workspace, size_t workspace_bytes, void *stream)
+                               const void *b, void *b_layout, const void *beta, const void *c, void *c_layout,
+                               void *out, void *out_layout, const void *, void *workspace, size_t workspace_bytes,
+                               void *stream)
 {
     emulated_stream_head *head = static_cast<emulated_stream_head *>(stream);
     const cudaStream_t on = static_cast<cudaStream_t>(stream);
