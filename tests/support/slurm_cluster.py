@@ -5,6 +5,7 @@ It tracks processes loosely, without cgroups: what a task leaves behind stays, s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -44,7 +45,7 @@ class Cluster:
         if not self._munge_answers():
             Path("/run/munge").mkdir(exist_ok=True)
             shutil.chown("/run/munge", "munge", "munge")
-            self._start("munged", "su", "-s", "/bin/sh", "munge", "-c", "/usr/sbin/munged --foreground")
+            self._start("munged", "/usr/sbin/munged", "--foreground", user="munge")
         self._start("slurmctld", "/usr/sbin/slurmctld", "-f", str(self._conf), "-D")
         time.sleep(1)
         for name in self._names:
@@ -68,6 +69,24 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for pid in self._orphans():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _orphans(self) -> list[int]:
+        """Parts of a slurmd that was killed, which wait for it for ever, and what they run: known by the log that they
+        have open, or by their environment."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                opened = [os.readlink(link) for link in (process / "fd").iterdir()]  # noqa: PTH115
+                environment = (process / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            is_jobs = f"SLURM_CONF={self._conf}".encode() in environment
+            if is_jobs or any(name.startswith(f"{self._folder}/log/n") for name in opened):
+                found.append(int(process.name))
+        return found
 
     def ask(self, *command: str) -> str:
         done = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True)
@@ -85,10 +104,10 @@ class Cluster:
         """It takes no new jobs."""
         self.ask("scontrol", "update", f"NodeName={name}", "State=DRAIN", "Reason=test")
 
-    def _start(self, name: str, *command: str) -> None:
+    def _start(self, name: str, *command: str, user: str | None = None) -> None:
         with (self._folder / f"log/{name}.out").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, user=user
             )
 
     @staticmethod
