@@ -48,7 +48,7 @@ static double processor_seconds(void)
 /* Processor seconds of a product, the best of a few rounds on each backend in turn; 0 without memory for it. */
 static void time_products(struct kernels *const k[2], const struct linear_source *source, int rows, double seconds[2])
 {
-    enum { ROUNDS = 12 }; /* the first one warms up */
+    enum { ROUNDS = 8 }; /* the first one warms up */
     struct linear *w[2] = {NULL, NULL};
     void *x[2] = {NULL, NULL}, *y[2] = {NULL, NULL};
     bool ready = true;
@@ -81,7 +81,7 @@ static void time_products(struct kernels *const k[2], const struct linear_source
  * there. Both run on one thread, which is the caller, since its time is what is measured. */
 static double product_gain(enum cpu_level bf16)
 {
-    enum { ROWS = 128, WIDTH = 1024 };
+    enum { ROWS = 128, WIDTH = 512 };
     double seconds[2] = {0.0, 0.0};
     struct kernels *k[2] = {NULL, NULL};
     void *weights = calloc((size_t)WIDTH * WIDTH, sizeof(uint16_t));

@@ -34,8 +34,8 @@ def seeds(name: str, folder: Path) -> None:
     """Whole and right inputs of a target, written into a folder: those of seeds/, and the repository's own files."""
     made: list[bytes] = [path.read_bytes() for path in sorted((FUZZ / "seeds" / name).glob("*"))]
     if name == "tokenizer":
-        files = ("vocab.json", "merges.txt", "tokenizer_config.json")
-        made += [bytes([which]) + (DEMO / file).read_bytes() for which, file in enumerate(files)]
+        parts = ("vocab.json", "merges.txt", "tokenizer_config.json")
+        made += [bytes([which]) + (DEMO / part).read_bytes() for which, part in enumerate(parts)]
     if name == "checkpoint":
         beside = {"awq_meta.json": "lance-demo-awq", "nvfp4_meta.json": "lance-demo-nvfp4"}
         files = ("llm_config.json", "Qwen2.5-VL-ViT/config.json", "tokenizer_config.json", *beside)
