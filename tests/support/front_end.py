@@ -165,10 +165,10 @@ class FrontEnd:
     def refresh(self) -> None:
         """Press R: files and models that are new since are in the menus, and what it says of that has gone again."""
         self._page.execute_script("return app.refreshComboInNodes();")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + READY_SECONDS
         while self._page.execute_script("return document.querySelectorAll('.p-toast-message').length;"):
             if time.monotonic() > deadline:
-                raise RuntimeError("the front end still says something ten seconds after R")
+                raise RuntimeError("the front end goes on saying something after R")
             time.sleep(0.1)
 
     def api_form(self) -> dict[str, Any]:
