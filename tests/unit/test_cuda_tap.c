@@ -39,7 +39,7 @@ static struct seen *run(struct kernels *kernels, float **latents, bool taps)
 {
     struct error error = {0};
     struct lance_model *model;
-    struct lance_job *job;
+    struct lance_job *job = NULL;
     struct lance_request request;
     struct lance_progress progress;
     struct lance_result result;
