@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE_ENDINGS = {".c", ".cu", ".h", ".py", ".sh"}
+SOURCE_ENDINGS = {".c", ".cu", ".cuh", ".h", ".py", ".sh"}
 # What the tour goes through file by file. Other folders it names as a whole.
 FILE_BY_FILE = (
     "base",
@@ -22,10 +22,14 @@ FILE_BY_FILE = (
     "kernels",
     "kernels/formats",
     "kernels/cpu",
+    "kernels/cuda",
     "protocol",
     "protocol/python/lanced_client",
     "tools",
     "tools/lancectl",
+    "tools/lancectl/graph",
+    "tools/random-checkpoint",
+    "tools/lance-bench",
     "tools/lance-quant",
     "tools/media",
     "tools/lance-farm/lance_farm",
