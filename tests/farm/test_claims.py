@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from lance_farm.beats import Beat, Watch
+from farm_jobs import ENVIRONMENT
+from lance_farm.beats import Beat, Watch, machine_id
 from lance_farm.claims import MOST_TRIES, Claim, Claims
+from lance_farm.files import whole_folder
 from lance_farm.job import FOLDERS
 from lance_farm.results import Results
+from lance_farm.scratch import scratch_folder
 
 
 @pytest.fixture
@@ -100,3 +106,45 @@ def test_a_worker_lives_as_long_as_its_number_grows_whatever_its_clock_says(fold
     assert not watch.is_gone("s")
     time.sleep(lease + 0.1)
     assert watch.is_gone("s")
+
+
+def test_a_worker_that_is_seen_for_the_first_time_is_neither_gone_nor_alive(folder: Path) -> None:
+    watch = Watch(folder / "workers", 60)
+    told = {"worker": "w", "pid": 1, "machine": "elsewhere", "state": "working"}
+    for beat, is_alive in ((5, False), (5, False), (6, True)):
+        (folder / "workers/w.json").write_text(json.dumps(told | {"beat": beat}))
+        assert (watch.is_gone("w"), watch.is_seen_alive("w")) == (False, is_alive)
+
+
+def test_a_process_that_nobody_has_waited_for_is_gone(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        told = {"worker": "w", "pid": child.pid, "machine": machine_id(), "beat": 1}
+        (folder / "workers/w.json").write_text(json.dumps(told))
+        watch = Watch(folder / "workers", 60)
+        assert (watch.is_gone("w"), watch.is_seen_alive("w")) == (False, True)
+        child.kill()
+        while not watch.is_gone("w"):
+            time.sleep(0.01)
+        assert not watch.is_seen_alive("w")
+
+
+def test_what_a_killed_process_left_in_tmp_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = scratch_folder()
+    code = "import os; from lance_farm.scratch import scratch_folder; print(scratch_folder(), flush=True); os._exit(9)"
+    left = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT | {"TMPDIR": str(tmp_path)},
+                          capture_output=True, text=True).stdout.strip()  # fmt: skip
+    assert {str(path) for path in tmp_path.iterdir()} == {str(mine), left}
+    another = scratch_folder()
+    assert {*tmp_path.iterdir()} == {mine, another}
+
+
+def test_a_folder_that_is_not_finished_leaves_nothing_and_one_that_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("new/below", "empty"):
+        with pytest.raises(OSError), whole_folder(tmp_path / name) as made:
+            (made / "a").mkdir()
+            (made / "a/file").write_text("half")
+            raise OSError
+    assert not (tmp_path / "new/below").exists()
+    assert list((tmp_path / "empty").iterdir()) == []

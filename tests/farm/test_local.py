@@ -134,6 +134,26 @@ def test_a_killed_worker_leaves_nothing_behind_and_its_task_is_done_by_another(t
     assert not any(is_there(worker["daemon"]) for worker in workers(job))
 
 
+def test_what_a_warden_on_another_machine_left_is_done_by_the_next_worker(tmp_path: Path) -> None:
+    job = prepared(tmp_path)
+    (job / "todo/000001.1").rename(job / "running/000001.1.dead")
+    (job / "warden").write_text("dead")
+    told = {"worker": "dead", "pid": 1, "machine": "another", "state": "working", "beat": 7, "host": "n7"}
+    (job / "workers/dead.json").write_text(json.dumps(told))
+    assert submitted(job, wait=False).returncode == 0
+    wait_until(lambda: status_of(job)["done"] == 1 or not status_of(job)["workers"]["alive"])
+    assert status_of(job)["done"] == 1, status_of(job)
+
+
+def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
+    job = prepared(tmp_path)
+    command = [*COMMAND, "status", str(job.folder), "--watch"]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout and "0 of 1 done" in watch.stdout.readline()
+        watch.send_signal(signal.SIGINT)
+        assert (watch.wait(LANCECTL_SECONDS), watch.stderr and watch.stderr.read()) == (128 + signal.SIGINT, "")
+
+
 @pytest.mark.deep
 def test_a_task_that_ends_its_daemon_three_times_has_failed_and_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("prompt,width,height,steps\nred,64,64,2\nblue,256,256,1000\ngreen,64,64,2\n")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import farm_jobs as support
 from farm_jobs import farm, prepared, write_workflow
-from lance_farm.collect import slug
+from lance_farm.collect import shortened, slug
 from lance_farm.job import request_of
 from lance_farm.table import read_table
+from lance_farm.templates import slurm_script
 from lance_farm.workflow import FILE_INPUTS
 from lanced_client.digest import result_digest
 from lanced_process import ROOT
@@ -103,12 +107,43 @@ def test_workflows_that_cannot_run_are_refused(tmp_path: Path) -> None:
     for name, text, words in [
         ("ui", (ROOT / "workflows/t2i.json").read_text(), "Export (API)"),
         ("none", "[]", "is no workflow"),
+        ("deep", "[" * 100_000, "nested deeper"),
+        ("inputs", '{"1": {"class_type": "LancedModel", "inputs": null}}', '"inputs" of node 1 is no object'),
         ("foreign", json.dumps(support.WORKFLOW | {"9": {"class_type": "KSampler", "inputs": {}}}), "KSampler"),
     ]:
         (tmp_path / f"{name}.json").write_text(text)
         done = farm("prepare", tmp_path / f"{name}.json", "-o", tmp_path / "job")
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
         assert not (tmp_path / "job").exists()
+
+
+def test_numbers_that_json_does_not_have_are_refused_by_the_input_that_they_are_for(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,seed,guidance\nred,7,nan\nblue,8,1e999\n")
+    done = farm("prepare", write_workflow(tmp_path), "--table", tmp_path / "p.csv", "-o", tmp_path / "job")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "task 1 (line 2): " in done.stderr and "guidance" in done.stderr and "JSON" not in done.stderr
+
+
+def test_a_job_for_which_there_is_no_room_leaves_no_folder(tmp_path: Path) -> None:
+    workflow = write_workflow(tmp_path)
+    words = [sys.executable, "-m", "lance_farm", "prepare", str(workflow), "--runner", "comfyui", "--seeds", "1..300"]
+    limited = f"ulimit -f 16; exec {shlex.join([*words, '-o', str(tmp_path / 'job')])}"  # KiB
+    done = subprocess.run(["bash", "-c", limited], env=support.ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "too large" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"workflow.json"}
+
+
+def test_slurms_script_runs_words_that_are_quoted_for_a_shell(tmp_path: Path) -> None:
+    job = tmp_path / 'a "job" of $HOME'
+    environment = {
+        "LANCE_FARM": shlex.join([sys.executable, "-c", "import sys; print(sys.argv[1:])", "it's"]),
+        "LANCE_FARM_JOB": str(job),
+        "LANCE_FARM_OPTIONS": shlex.join(["--model", "/my models/$x `y`"]),
+    }
+    (tmp_path / "slurm.sh").write_text(slurm_script())
+    done = subprocess.run(["sh", tmp_path / "slurm.sh"], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(["it's", "worker", str(job), "--model", "/my models/$x `y`"]), done.stderr
 
 
 def test_a_missing_picture_is_refused_and_others_are_kept_by_their_content(tmp_path: Path) -> None:
@@ -142,3 +177,4 @@ def test_files_that_workflows_name_are_those_that_lancectl_reads() -> None:
 def test_names_of_files_keep_letters_of_every_script() -> None:
     assert slug('a "red" fox, große Füße / 猫.') == "a-red-fox-große-Füße-猫"
     assert slug("../..") == ""
+    assert shortened("猫" * 100, 200) == "猫" * 66

@@ -77,7 +77,19 @@ def is_gone_here(told: dict[str, Any]) -> bool:
         return True
     except PermissionError:
         return False
-    return False
+    return _is_zombie(int(told["pid"]))
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked for its status yet, as submit --wait has not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def _is_here(told: dict[str, Any]) -> bool:
+    return bool(told.get("machine")) and told["machine"] == machine_id() and not is_gone_here(told)
 
 
 class Watch:
@@ -87,15 +99,31 @@ class Watch:
         self._folder = folder
         self._lease = lease_seconds
         self._seen: dict[str, tuple[Any, float]] = {}
+        self._grown: set[str] = set()
 
     def is_gone(self, worker: str) -> bool:
         """Costs a read of the worker's file."""
         told = read_json(self._folder / f"{worker}.json")
         if told.get("state") == "ended" or is_gone_here(told):
             return True
+        return self._seconds_still(worker, told) > self._lease
+
+    def is_seen_alive(self, worker: str) -> bool:
+        """Whether its number grew since it was first looked at, or its process is seen here. A worker that is neither
+        gone nor seen alive is to be looked at again, at most for the lease. Costs a read of the worker's file."""
+        told = read_json(self._folder / f"{worker}.json")
+        if told.get("state") == "ended":
+            return False
+        self._seconds_still(worker, told)
+        return _is_here(told) or worker in self._grown
+
+    def _seconds_still(self, worker: str, told: dict[str, Any]) -> float:
+        """For how long its number has stood still, as far as was seen."""
         now = time.monotonic()
         beat, since = self._seen.get(worker, (None, now))
-        if beat != told.get("beat") or worker not in self._seen:
-            self._seen[worker] = (told.get("beat"), now)
-            return False
-        return now - since > self._lease
+        if worker in self._seen and beat == told.get("beat"):
+            return now - since
+        if worker in self._seen:
+            self._grown.add(worker)
+        self._seen[worker] = (told.get("beat"), now)
+        return 0.0

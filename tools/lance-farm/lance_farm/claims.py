@@ -122,6 +122,7 @@ class Claims:
         (self._running / claim.name).unlink(missing_ok=True)
 
     def retry(self, number: int) -> None:
-        """A task that has failed waits again, for its first try."""
-        (self._todo / f"{number:06}.1").touch()
-        (self._failed / f"{number:06}").unlink(missing_ok=True)
+        """A task that has failed waits again, for its first try. One that has not, too, as when its result was changed.
+        By one rename, so that what the next worker says of it is not taken away."""
+        if not moved(self._failed / f"{number:06}", self._todo / f"{number:06}.1"):
+            (self._todo / f"{number:06}.1").touch()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import signal
 import sys
 import time
 from pathlib import Path
 
 from .collect import Collection, collect
 from .comfyui import ComfySetup
-from .errors import EXIT_DONE, EXIT_TASKS_FAILED, FarmError, redacted
+from .errors import EXIT_DONE, EXIT_SIGNALLED, EXIT_TASKS_FAILED, FarmError, redacted
 from .job import LEASE_SECONDS, Job
 from .openjd import daemon_start, daemon_stop, hold_daemon, run_tasks
 from .prepare import prepare
@@ -35,6 +37,13 @@ def _pairs(listed: list[str], option: str) -> dict[str, str]:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
+        raise ValueError
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 1 <= number < math.inf:
         raise ValueError
     return number
 
@@ -178,7 +187,7 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--model", required=True, metavar="DIR", help="the model's folder, as the nodes see it")
     parser.add_argument("--workers", type=_positive, default=1, metavar="N")
     parser.add_argument("--cards", default="", metavar="0,1", help="local: cards of the workers, in turn")
-    parser.add_argument("--lease", type=float, default=LEASE_SECONDS, metavar="SECONDS",
+    parser.add_argument("--lease", type=_seconds, default=LEASE_SECONDS, metavar="SECONDS",
                         help="a worker that is silent for so long is gone")  # fmt: skip
     parser.add_argument("--endpoint", default="", metavar="URL", help="ask this daemon what the results come from")
     parser.add_argument("--first-worker", action="store_true", help="or have the first worker's daemon say it")
@@ -257,6 +266,8 @@ def main(words: list[str] | None = None) -> int:
     arguments.options = options
     try:
         return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return EXIT_SIGNALLED + signal.SIGINT
     except FarmError as error:
         print(f"lance-farm: {redacted(str(error))}", file=sys.stderr)
         return error.exit_code

@@ -15,7 +15,7 @@ from typing import Any
 
 from .claims import Claims
 from .errors import FarmError
-from .files import write_whole
+from .files import whole_folder, write_whole
 from .job import Identity, Job
 from .page import Entry, Thumbnail, page_of
 from .programs import Facts, find_program
@@ -25,6 +25,7 @@ PER_SHEET = 100
 SHEET_COLUMNS = 10
 CELL = 128
 _SLUG_CHARACTERS = 80
+_STEM_BYTES = 200  # a name is 255 on most disks, with its number and ending
 _SHOWN_ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".mp4", ".webm"}
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -50,15 +51,16 @@ def collect(job: Job, wish: Collection) -> Told:
     if wish.output.exists() and any(wish.output.iterdir()):
         raise FarmError(f"{wish.output} is there already and not empty")
     names = _Names(job, wish.name)
-    (wish.output / "files").mkdir(parents=True)
     told = Told(tasks=len(job.tasks))
-    entries = _entries(job, wish.output, names, told)
-    shown = [(entry, name) for entry in entries for name in entry.files if Path(name).suffix in _SHOWN_ENDINGS]
-    _make_sheets(wish.output, shown, told)
-    if wish.clip:
-        _make_clip(wish, [name for _, name in shown if Path(name).suffix in _PICTURES], told)
-    write_whole(wish.output / "receipts.csv", _table_of(entries, job.identity))
-    write_whole(wish.output / "index.html", page_of(job.folder.name, entries))
+    with whole_folder(wish.output) as output:
+        (output / "files").mkdir()
+        entries = _entries(job, output, names, told)
+        shown = [(entry, name) for entry in entries for name in entry.files if Path(name).suffix in _SHOWN_ENDINGS]
+        _make_sheets(output, shown, told)
+        if wish.clip:
+            _make_clip(output, wish.fps, [name for _, name in shown if Path(name).suffix in _PICTURES], told)
+        write_whole(output / "receipts.csv", _table_of(entries, job.identity))
+        write_whole(output / "index.html", page_of(job.folder.name, entries))
     return told
 
 
@@ -80,6 +82,7 @@ class _Names:
             stem = stem.replace("/", "-")
         else:
             stem = "-".join([f"{number:06}", *filter(None, map(slug, labels.values()))])[:_SLUG_CHARACTERS]
+        stem = shortened(stem, _STEM_BYTES).strip(".") or f"{number:06}"
         stem += f"-{index + 1}" if count > 1 else ""
         name, again = f"{stem}{ending}", 1
         while name.lower() in self._taken:  # also where a disk does not tell A from a
@@ -93,6 +96,11 @@ def slug(text: str) -> str:
     """The text as a part of a file's name: letters and digits of any script, joined by dashes."""
     words = re.split(r"[^\w.]+", unicodedata.normalize("NFC", text))
     return "-".join(word for word in words if word.strip("."))[:_SLUG_CHARACTERS].strip("-.")
+
+
+def shortened(text: str, most: int) -> str:
+    """As much of its beginning as `most` bytes of UTF-8 hold, in whole characters."""
+    return text.encode()[:most].decode(errors="ignore")
 
 
 def _entries(job: Job, output: Path, names: _Names, told: Told) -> list[Entry]:
@@ -139,11 +147,11 @@ def _make_sheets(output: Path, shown: list[tuple[Entry, str]], told: Told) -> No
             entry.thumbnails[name] = Thumbnail(sheet, column * CELL, row * CELL, CELL)
 
 
-def _make_clip(wish: Collection, pictures: list[str], told: Told) -> None:
+def _make_clip(output: Path, fps: float, pictures: list[str], told: Told) -> None:
     """All pictures one after the other."""
     if not pictures:
         told.problems.append("--clip: there are no pictures")
-    elif problem := _lancectl(wish.output, ["clip", *pictures, "-o", "clip.mp4", "--fps", f"{wish.fps:g}"]):
+    elif problem := _lancectl(output, ["clip", *pictures, "-o", "clip.mp4", "--fps", f"{fps:g}"]):
         told.problems.append(f"clip.mp4: {problem}")
 
 

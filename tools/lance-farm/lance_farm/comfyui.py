@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +24,7 @@ from typing import Any
 
 from .errors import NodeError, redacted
 from .programs import LANCECTL_FAILED, LANCECTL_NO_DAEMON, LANCECTL_USAGE, Answer
+from .scratch import scratch_folder
 
 START_SECONDS = 900.0  # on a busy machine ComfyUI takes minutes to import itself
 POLL_SECONDS = 0.05
@@ -53,7 +53,7 @@ class ComfySetup:
 class ComfyRunner:
     def __init__(self, setup: ComfySetup, endpoint: str, inputs: Path) -> None:
         """Start it and wait until it answers; endpoint: of the daemon that Lance nodes ask. NodeError."""
-        self._folder = Path(tempfile.mkdtemp(prefix="lance-farm-comfyui-"))
+        self._folder = scratch_folder()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,25 @@ def write_first(path: Path, text: str) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to make things in: none yet, or an empty one. When the block does not come to its end (a full disk,
+    Ctrl-C), nothing of it is left, so that the same command can be given again."""
+    was_there = path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield path
+    except BaseException:
+        for name in os.listdir(path):  # noqa: PTH208 - names alone
+            shutil.rmtree(path / name, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (path / name).unlink()
+        if not was_there:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -88,7 +88,10 @@ class Job:
     @cached_property
     def tasks(self) -> dict[int, JobTask]:
         with (self / "tasks.jsonl").open(encoding="utf-8") as file:
-            listed = [JobTask(**json.loads(line)) for line in file]
+            try:
+                listed = [JobTask(**json.loads(line)) for line in file]
+            except (ValueError, TypeError):
+                raise FarmError(f"{self / 'tasks.jsonl'} is not what prepare wrote: prepare anew") from None
         return {task.number: task for task in listed}
 
     def graph_of(self, task: JobTask) -> Graph:

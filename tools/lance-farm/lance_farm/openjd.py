@@ -220,9 +220,9 @@ class Chunk:
     def _try(self, claim: Claim) -> tuple[str, bool]:
         """Why it went wrong, or empty; and whether it waits for another try."""
         assert self._graphs
-        self._beat.tell(task=claim.number)
-        self._log.write("began", task=claim.number, attempt=claim.attempt)
         try:
+            self._beat.tell(task=claim.number)
+            self._log.write("began", task=claim.number, attempt=claim.attempt)
             done = self._run.run(claim, self._graphs, lambda: bool(self._is_ended) or self._job.is_cancelled)
         except TaskFailed as error:
             reason = str(error)
@@ -240,7 +240,7 @@ class Chunk:
             if error.is_daemon_gone:
                 self._connect()
             return reason, waits
-        except FarmError:
+        except (FarmError, OSError):
             self._claims.give_back(claim)
             raise
         self._claims.end(claim)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .claims import Claims
 from .errors import FarmError
-from .files import hash_of, write_json, write_whole
+from .files import hash_of, whole_folder, write_json, write_whole
 from .job import FOLDERS, FORMAT, line_of, request_of
 from .programs import Graphs
 from .table import Table
@@ -77,22 +77,22 @@ def prepare(
         files = inputs.copy_to(copied)
         if runner == "lancectl":
             _check(tasks, graphs, copied, Path(scratch))
-        output.mkdir(parents=True, exist_ok=True)
-        for name in FOLDERS:
-            (output / name).mkdir(exist_ok=True)
-        for file in copied.iterdir():
-            shutil.copyfile(file, output / "inputs" / file.name)
-    write_whole(output / "workflow.json", json.dumps(graph, ensure_ascii=False, indent=1) + "\n")
-    lines = [
-        line_of({"number": task.number, "values": task.values, "labels": task.labels, "request": request})
-        for task, request in zip(tasks, requests, strict=True)
-    ]
-    write_whole(output / "tasks.jsonl", "".join(lines))
-    write_whole(output / "slurm.sh", slurm_script())
-    write_whole(output / "openjd" / "template.json", openjd_template(output.resolve().name, len(tasks), chunk))
-    Claims(output).add(task.number for task in tasks)
-    write_json(output / "job.json", {"format": FORMAT, "runner": runner, "tasks": len(tasks), "chunk": chunk,
-                                     "inputs": files})  # fmt: skip
+        with whole_folder(output) as job:
+            for name in FOLDERS:
+                (job / name).mkdir()
+            for file in copied.iterdir():
+                shutil.copyfile(file, job / "inputs" / file.name)
+            write_whole(job / "workflow.json", json.dumps(graph, ensure_ascii=False, indent=1) + "\n")
+            lines = [
+                line_of({"number": task.number, "values": task.values, "labels": task.labels, "request": request})
+                for task, request in zip(tasks, requests, strict=True)
+            ]
+            write_whole(job / "tasks.jsonl", "".join(lines))
+            write_whole(job / "slurm.sh", slurm_script())
+            write_whole(job / "openjd" / "template.json", openjd_template(output.resolve().name, len(tasks), chunk))
+            Claims(job).add(task.number for task in tasks)
+            write_json(job / "job.json", {"format": FORMAT, "runner": runner, "tasks": len(tasks), "chunk": chunk,
+                                          "inputs": files})  # fmt: skip
     return len(tasks)
 
 
@@ -122,14 +122,15 @@ def _check(tasks: list[Task], graphs: list[Graph], inputs: Path, scratch: Path) 
 
     def check_part(part: int) -> list[tuple[int, str]]:
         checker = Graphs(None)
+        file = scratch / f"{part}.json"
         problems = []
         try:
             for place in range(part, len(tasks), _CHECKERS):
-                file = scratch / f"{place}.json"
                 file.write_text(json.dumps(graphs[place]), encoding="utf-8")
                 answer = checker.check(file, inputs)
                 if answer.exit_code != 0:
-                    problems.append((place, answer.words or f"lancectl ended with {answer.exit_code}"))
+                    words = answer.words.replace(f"{file}: ", "").replace(f"{scratch}/", "")
+                    problems.append((place, words or f"lancectl ended with {answer.exit_code}"))
         finally:
             checker.close()
         return problems
@@ -140,7 +141,7 @@ def _check(tasks: list[Task], graphs: list[Graph], inputs: Path, scratch: Path) 
         told: dict[str, str] = {}
         for place, words in problems:
             line = f" (line {tasks[place].line})" if tasks[place].line else ""
-            told.setdefault(words.replace(str(scratch), "").strip(), f"task {tasks[place].number}{line}")
+            told.setdefault(words, f"task {tasks[place].number}{line}")
         shown = "; ".join(f"{where}: {words}" for words, where in list(told.items())[:_SHOWN])
         hint = " (prepare --runner comfyui)" if "ComfyUI" in shown else ""
         raise FarmError(f"{len(problems)} of {len(tasks)} tasks cannot be run: {shown}{hint}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NodeError, redacted
+from .scratch import scratch_folder
 
 START_SECONDS = 1800.0  # a large checkpoint from a slow disk
 END_SECONDS = 60.0
@@ -82,9 +83,9 @@ class Daemon:
         """Start it and have it load; NodeError with its own words when it does not."""
         if not model.is_dir():
             raise NodeError(f"no model at {model}")
-        self._folder = tempfile.mkdtemp(prefix="lance-farm-")  # mode 0700; a socket's path has to be short
+        self._folder = scratch_folder()
         self.endpoint = f"ipc://{self._folder}/lanced.ipc"
-        self._log = Path(self._folder) / "log"
+        self._log = self._folder / "log"
         name = model.resolve().name
         command = [find_program("lanced"), "--endpoint", self.endpoint, "--model", f"{name}={model}", "--until-eof"]
         with self._log.open("wb") as log:

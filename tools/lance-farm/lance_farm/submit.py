@@ -3,6 +3,7 @@ back."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -158,7 +159,8 @@ def cancel(job: Job) -> str:
             told.append(f"Slurm job {submitted['slurm']}")
     for worker in workers_of(job):
         if worker.get("state") != "ended" and worker.get("machine") == machine_id() and not is_gone_here(worker):
-            os.kill(int(worker["pid"]), signal.SIGTERM)
+            with contextlib.suppress(OSError):  # it has just ended, or is another user's: the file tells it
+                os.kill(int(worker["pid"]), signal.SIGTERM)
     return f"cancelled{': ' + ', '.join(told) if told else ''}; running tasks stop within a step"
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 def slurm_script() -> str:
     """An element of an array is one worker for its allocation. submit exports the variables."""
-    return """#!/bin/sh
+    return r"""#!/bin/sh
 #SBATCH --job-name=lance-farm
 #SBATCH --requeue
 # lance-farm submit runs this with: sbatch --array=1-WORKERS JOB/slurm.sh
-# "exec": Slurm's signals reach the worker itself.
-exec ${LANCE_FARM:-lance-farm} worker "$LANCE_FARM_JOB" ${LANCE_FARM_OPTIONS:-}
+# "exec": Slurm's signals reach the worker itself; "eval": the variables hold words that are quoted for a shell.
+eval "exec ${LANCE_FARM:-lance-farm} worker \"\$LANCE_FARM_JOB\" ${LANCE_FARM_OPTIONS:-}"
 """
 
 

@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import socket
-import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from .files import moved, write_first
 from .job import LEASE_SECONDS, Job, difference
 from .log import Log
 from .programs import Daemon, Graphs
+from .scratch import scratch_folder
 from .task_run import TaskFailed, TaskRun
 
 IDLE_SECONDS = 1.0
@@ -53,9 +53,12 @@ class Worker:
             signal.signal(number, self._on_signal)
         settled = self._job.identity
         lease = settled.lease_seconds if settled else LEASE_SECONDS
-        self._log = Log(self._job / "log", self.name)
-        self._beat = Beat(self._job / "workers", self.name, lease, host=socket.gethostname(), **_allocation())
-        self._scratch = Path(tempfile.mkdtemp(prefix="lance-farm-"))
+        try:
+            self._scratch = scratch_folder()
+            self._log = Log(self._job / "log", self.name)
+            self._beat = Beat(self._job / "workers", self.name, lease, host=socket.gethostname(), **_allocation())
+        except OSError as error:
+            raise DiskError(f"{self.name}: {error.strerror}: {error.filename}") from None
         reason, exit_code = "", EXIT_DONE
         try:
             self._log.write("started", clock_off=self._clock_off())
@@ -142,7 +145,7 @@ class Worker:
             claim = self._claims.take()
             if claim:
                 task_run = self._do(claim, task_run)
-            elif not self._claims.running() or not self._is_warden(watch):
+            elif not self._claims.running() or self._has_warden(watch):
                 break
             else:
                 self._take_from_the_dead(watch)
@@ -150,12 +153,12 @@ class Worker:
 
     def _do(self, claim: Claim, task_run: TaskRun) -> TaskRun:
         """Do one task. What does the next one: the same, unless the daemon died."""
-        self._beat.tell(task=claim.number)
-        self._log.write("began", task=claim.number, attempt=claim.attempt)
         assert self._graphs
         try:
+            self._beat.tell(task=claim.number)
+            self._log.write("began", task=claim.number, attempt=claim.attempt)
             done = task_run.run(claim, self._graphs, self._is_unwanted)
-        except DiskError:
+        except (DiskError, OSError):
             self._claims.give_back(claim)
             raise
         except TaskFailed as error:
@@ -196,8 +199,9 @@ class Worker:
                 waits = self._claims.try_again(mine, reason)
                 self._log.write("retry" if waits else "failed", task=claim.number, attempt=claim.attempt, reason=reason)
 
-    def _is_warden(self, watch: Watch) -> bool:
-        """Whether this worker is the one that waits for the end of others' tasks."""
+    def _has_warden(self, watch: Watch) -> bool:
+        """Whether another worker waits for the end of others' tasks, and lives, as it is seen to: what a dead one left
+        in the folder must not send all who come after it home. Where there is none this one is it."""
         path = self._job / "warden"
         while not write_first(path, self.name):
             try:
@@ -205,11 +209,11 @@ class Worker:
             except FileNotFoundError:
                 continue
             if warden == self.name:
-                return True
-            if not watch.is_gone(warden):
                 return False
+            if not watch.is_gone(warden):
+                return watch.is_seen_alive(warden)
             moved(path, self._job / "work" / f"warden-{uuid.uuid4().hex[:8]}")
-        return True
+        return False
 
 
 def _allocation() -> dict[str, Any]:

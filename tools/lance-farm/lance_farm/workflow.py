@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ def read_workflow(path: Path) -> Graph:
         raise FarmError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise FarmError(f"{path} is no JSON: {error}") from None
+    except RecursionError:
+        raise FarmError(f"{path} is nested deeper than any workflow is") from None
     if isinstance(graph, dict) and isinstance(graph.get("prompt"), dict):
         graph = graph["prompt"]  # what POST /prompt takes
     if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
@@ -35,7 +39,8 @@ def read_workflow(path: Path) -> Graph:
     for key, node in graph.items():
         if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
             raise FarmError(f"{path}: node {key} has no class_type; export the workflow with Workflow > Export (API)")
-        node.setdefault("inputs", {})
+        if not isinstance(node.setdefault("inputs", {}), dict):
+            raise FarmError(f'{path}: "inputs" of node {key} is no object; export it with Workflow > Export (API)')
     return graph
 
 
@@ -96,19 +101,20 @@ def typed(text: str, before: Any) -> Any:
             return int(text)
         except ValueError:
             pass
-        try:
-            return float(text)
-        except ValueError:
-            return text  # lancectl's check says what is wrong with it
+        with contextlib.suppress(ValueError):
+            if math.isfinite(number := float(text)):
+                return number  # JSON has no others
+        return text  # lancectl's check says what is wrong with it
     return text
 
 
 def with_values(graph: Graph, values: Mapping[str, Any]) -> Graph:
-    """The graph with other values; names are NODE.INPUT with the node's id."""
-    changed = copy.deepcopy(graph)
+    """The graph with other values; names are NODE.INPUT with the node's id. What does not change is shared with the
+    graph, so that a hundred thousand tasks fit in memory: nothing is to be written into either."""
+    changed = dict(graph)
     for name, value in values.items():
         key, rest = next((key, rest) for key, rest in _readings(graph, name) if rest in graph[key]["inputs"])
-        changed[key]["inputs"][rest] = value
+        changed[key] = changed[key] | {"inputs": changed[key]["inputs"] | {rest: value}}
     return changed
 
 

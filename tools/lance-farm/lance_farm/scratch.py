@@ -1,0 +1,25 @@
+"""Folders on this machine's own disk, for sockets, logs and graphs of the moment. Who is killed cannot take its own
+away, so that the next one here does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from .beats import is_gone_here, machine_id
+from .files import read_json, write_json
+
+_PREFIX = "lance-farm-"
+_OWNER = "owner.json"
+
+
+def scratch_folder() -> Path:
+    """A new one, which the caller takes away (mode 0700; short, as a socket's path has to be). OSError."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if is_gone_here(read_json(folder / _OWNER)):
+            shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    write_json(folder / _OWNER, {"pid": os.getpid(), "machine": machine_id()})
+    return folder
