@@ -30,6 +30,7 @@ static void close_request(struct job *job)
 void job_refuse(struct job *job, const struct error *why)
 {
     job->is_refused = true;
+    job->is_ending = false; /* cancelled meanwhile: there is no end to tell */
     job->state = JOB_FAILED;
     job->failure = *why;
     job->kept_since = clock_seconds();

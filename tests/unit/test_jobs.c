@@ -693,6 +693,33 @@ static void a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew(
     jobs_close(jobs);
 }
 
+static void a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_has_no_end(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct test_waiter one = {.waiter = {.park = count_park, .wake = count_wake}};
+    const struct job_order order = make_order(100);
+    struct job_status status;
+    enum job_state after;
+    struct error error, full;
+    uint64_t unused;
+    bool parked;
+    jobs_observe(jobs, &slow_journal);
+    assert_int_equal(jobs_submit(jobs, "a", &order, &one.waiter, &parked, &status, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "a", &after, &error), 0);
+    error_set(&full, ERROR_IO, "3 bytes are left");
+    jobs_settle_accepted(jobs, 1, &full);
+    jobs_settle_ended(jobs, 1);
+    assert_int_equal(jobs_submitted(jobs, "a", NULL, &parked, &status, &error), ERROR_IO);
+    assert_string_equal(error.text, "3 bytes are left");
+    assert_int_equal(state_of(jobs, "a"), -1);
+    cJSON *stats = jobs_stats(jobs, &unused, &unused);
+    assert_int_equal(cJSON_GetObjectItem(stats, "failed")->valueint, 0);
+    assert_int_equal(cJSON_GetObjectItem(stats, "cancelled")->valueint, 0);
+    cJSON_Delete(stats);
+    jobs_close(jobs);
+}
+
 static void *take_until_poked(void *argument)
 {
     struct jobs *jobs = argument;
@@ -755,6 +782,7 @@ int main(void)
         cmocka_unit_test(everything_that_happens_to_a_job_passes_the_observer_in_order),
         cmocka_unit_test(a_job_is_not_begun_nor_its_end_told_before_that_lasts),
         cmocka_unit_test(a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew),
+        cmocka_unit_test(a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_has_no_end),
         cmocka_unit_test(a_worker_and_clients_can_use_the_table_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
