@@ -297,6 +297,29 @@ static void a_clock_that_goes_back_ten_years_changes_no_order(void **state)
     store_close(store);
 }
 
+static void a_clock_that_starts_years_ahead_takes_results_that_are_too_old_by_it_and_no_job_that_waits(void **state)
+{
+    (void)state;
+    struct store *store = open_store();
+    accept(store, 1, "done");
+    finish(store, 1, "result", 6, NULL);
+    accept(store, 2, "waits");
+    store_close(store);
+    store = open_store_with(&usual, in_2037);
+    CHANGE(store, store_sweep(store, &error));
+    struct store_found found;
+    assert_int_equal(store_find(store, "done", &found, &error), ERROR_NOT_FOUND);
+    assert_int_equal(unfinished(store), 1);
+    assert_int_equal(last_found.number, 2);
+    finish(store, 2, "result", 6, NULL);
+    store_close(store);
+    store = open_store(); /* the clock is right again: what ended meanwhile does not wait for 2037 */
+    CHANGE(store, store_sweep(store, &error));
+    assert_int_equal(store_find(store, "waits", &found, &error), 0);
+    store_found_clear(&found);
+    store_close(store);
+}
+
 static void history_finds_jobs_that_were_released_by_task_prompt_and_failure(void **state)
 {
     (void)state;
@@ -452,6 +475,7 @@ int main(void)
         TEST(results_stay_within_their_bytes_and_their_days),
         TEST(the_cache_outlives_a_release_and_lets_go_of_what_was_used_least),
         TEST(a_clock_that_goes_back_ten_years_changes_no_order),
+        TEST(a_clock_that_starts_years_ahead_takes_results_that_are_too_old_by_it_and_no_job_that_waits),
         TEST(history_finds_jobs_that_were_released_by_task_prompt_and_failure),
         TEST(a_disk_that_takes_no_more_refuses_the_job_and_keeps_the_others),
         TEST(a_folder_that_is_gone_is_told),
