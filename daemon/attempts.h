@@ -22,6 +22,9 @@ struct attempts {
     /* A job's state after so many steps; owns the malloc'ed `state`. */
     void (*save)(void *context, uint64_t job, int step, void *state, size_t bytes);
 
+    /* It is laid aside by a daemon that ends in order: the attempt does not count. */
+    void (*pause)(void *context, uint64_t job);
+
     /* The kept result of a job of that digest (result_digest.h), one reference; NULL: none is kept. */
     struct blob *(*find_result)(void *context, const char *digest);
 };

@@ -3,7 +3,8 @@
  * The main thread puts the parts together and then only waits: for signals (signalfd), for word from other threads
  * (an eventfd: shutdown asked for, default model not loadable), for the end of standard input (--until-eof), and for
  * the clock, to let old results expire. On the way out it takes no more jobs, waits for those that are there (or
- * cancels them) and for their clients to fetch the results, and takes the parts down in the reverse order.
+ * cancels them, or leaves them to the next daemon where they are kept) and for their clients to fetch the results, and
+ * takes the parts down in the reverse order.
  */
 #include "daemon/daemon.h"
 
@@ -48,7 +49,7 @@ enum {
 enum { EXIT_ERROR = 1, EXIT_COMMAND_LINE = 2, EXIT_DEVICE_LOST = 3 }; /* docs/lanced.md */
 
 /* In the order of urgency. */
-enum wish { WISH_NONE, WISH_FINISH, WISH_CANCEL, WISH_OUT_OF_TIME, WISH_DEVICE_LOST, WISH_FATAL };
+enum wish { WISH_NONE, WISH_FINISH, WISH_LAY_ASIDE, WISH_CANCEL, WISH_OUT_OF_TIME, WISH_DEVICE_LOST, WISH_FATAL };
 
 struct daemon {
     struct options options;
@@ -84,6 +85,18 @@ static void on_fatal(void *context, enum worker_end why)
     raise_wish(context, why == WORKER_DEVICE_LOST ? WISH_DEVICE_LOST : WISH_FATAL);
 }
 
+/* What becomes of the jobs after a signal or the end of standard input: with a journal they are the next daemon's. */
+static void end_by_signal(struct daemon *daemon, const char *what, bool may_cancel)
+{
+    const bool cancel = daemon->options.cancel_on_term || (may_cancel && daemon->recorder == NULL);
+    const enum wish wish = cancel ? WISH_CANCEL : daemon->recorder != NULL ? WISH_LAY_ASIDE : WISH_FINISH;
+    log_info(NULL, "%s: %s", what,
+             wish == WISH_CANCEL      ? "cancelling all jobs"
+             : wish == WISH_LAY_ASIDE ? "laying the jobs aside, for the next lanced with this state folder"
+                                      : "finishing the jobs that are there (a signal more cancels them)");
+    raise_wish(daemon, wish);
+}
+
 static void read_signal(struct daemon *daemon)
 {
     struct signalfd_siginfo info;
@@ -91,15 +104,17 @@ static void read_signal(struct daemon *daemon)
         return;
     if (info.ssi_signo == SIGXCPU) { /* one more each second, until the hard limit kills */
         if (atomic_load(&daemon->wish) < WISH_OUT_OF_TIME)
-            log_error(NULL, "the limit of processor time (ulimit -t) is reached: cancelling all jobs");
+            log_error(NULL, "the limit of processor time (ulimit -t) is reached: %s",
+                      daemon->recorder != NULL ? "laying the jobs aside" : "cancelling all jobs");
         raise_wish(daemon, WISH_OUT_OF_TIME);
         return;
     }
-    bool again = atomic_load(&daemon->wish) != WISH_NONE;
-    bool cancel = daemon->options.cancel_on_term || again;
-    log_info(NULL, "signal %s: %s", info.ssi_signo == SIGINT ? "INT" : info.ssi_signo == SIGHUP ? "HUP" : "TERM",
-             cancel ? "cancelling all jobs" : "finishing the jobs that are there (once more cancels them)");
-    raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
+    const bool again = atomic_load(&daemon->wish) != WISH_NONE;
+    end_by_signal(daemon,
+                  info.ssi_signo == SIGINT   ? "signal INT"
+                  : info.ssi_signo == SIGHUP ? "signal HUP"
+                                             : "signal TERM",
+                  again);
 }
 
 /* What comes in is of no interest, only that nothing can come any more; but who says "stay" may go without ending the
@@ -117,10 +132,7 @@ static void read_stdin(struct daemon *daemon)
         return;
     }
     daemon->stdin_fd = -1;
-    bool cancel = daemon->options.cancel_on_term;
-    log_info(NULL, "standard input was closed: %s",
-             cancel ? "cancelling all jobs" : "finishing the jobs that are there");
-    raise_wish(daemon, cancel ? WISH_CANCEL : WISH_FINISH);
+    end_by_signal(daemon, "standard input was closed", false);
 }
 
 /* Sleep until a signal, a wish, the end of standard input or the time. */
@@ -149,17 +161,20 @@ static bool clients_are_served(struct daemon *daemon, enum wish wish, double sec
     return is_hurried || jobs_unfetched(daemon->jobs) == 0 || seconds >= FETCH_SECONDS;
 }
 
-/* Wait until no job is left and their results are fetched. */
+/* Wait until no job is left and their results are fetched; with a journal only where that is asked for, or jobs are to
+ * be cancelled: worker_close lays the open one aside. */
 static void finish_jobs(struct daemon *daemon)
 {
+    const bool is_kept = daemon->recorder != NULL;
     double idle_since = -1;
     for (;;) {
         enum wish wish = (enum wish)atomic_load(&daemon->wish);
-        /* without a device they fail and say why */
-        jobs_shut(daemon->jobs, wish == WISH_CANCEL || wish == WISH_OUT_OF_TIME || wish == WISH_FATAL);
-        if (wish == WISH_FATAL)
+        const bool is_hopeless = wish == WISH_OUT_OF_TIME || wish == WISH_FATAL;
+        /* without a device they fail and say why, or wait for the next daemon */
+        jobs_shut(daemon->jobs, wish == WISH_CANCEL || (is_hopeless && !is_kept));
+        if (wish == WISH_FATAL || wish == WISH_LAY_ASIDE || (is_hopeless && is_kept))
             return;
-        if (jobs_active(daemon->jobs) > 0)
+        if (jobs_active(daemon->jobs) > 0 && !(wish == WISH_DEVICE_LOST && is_kept))
             idle_since = -1;
         else if (idle_since < 0)
             idle_since = clock_seconds();

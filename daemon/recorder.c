@@ -308,6 +308,12 @@ static void save(void *context, uint64_t number, int step, void *state, size_t b
         journal_save(recorder->journal, number, step, blob);
 }
 
+static void lay_aside(void *context, uint64_t number)
+{
+    struct recorder *recorder = context;
+    journal_pause(recorder->journal, number);
+}
+
 static struct blob *find_result(void *context, const char *digest)
 {
     struct recorder *recorder = context;
@@ -378,7 +384,7 @@ int recorder_open(struct recorder **out, const char *path, const struct journal_
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
     recorder->jobs = jobs;
     recorder->observer = (struct job_observer){on_happened, recorder};
-    recorder->attempts = (struct attempts){recorder, start, save, find_result};
+    recorder->attempts = (struct attempts){recorder, start, save, lay_aside, find_result};
     int status = store_open(&recorder->store, path, limits, NULL, error);
     if (status != 0) {
         recorder_close(recorder);

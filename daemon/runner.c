@@ -38,6 +38,7 @@ struct run {
     char no_state[sizeof((struct error *)0)->text]; /* why it began anew although it had been saved */
     double saved_at; /* when its state was kept last, or it began, and the steps that were done */
     int saved_step;
+    int done_steps; /* by now */
     struct run *next;
 };
 
@@ -301,6 +302,25 @@ static void say_end(const struct run *run, int status, const struct error *error
         log_warning(run->id, "failed after %.2f s: %s: %s", seconds, error_name(error->code), error->text);
 }
 
+/* Free what a job has of the device. */
+static void stop(struct runner *runner, struct run *run)
+{
+    blob_close(run->kept);
+    lance_job_close(run->lance);
+    if (run->model >= 0)
+        residency_let_go(runner->residency, run->model);
+}
+
+/* It is open no more. */
+static void forget(struct runner *runner, struct run *run)
+{
+    struct run **link = &runner->open;
+    while (*link != run)
+        link = &(*link)->next;
+    *link = run->next;
+    free(run);
+}
+
 /* End an open job: with its result when its last step is done (`status` 0), or else with the error. */
 static void end(struct runner *runner, struct run *run, int status, struct error *error)
 {
@@ -311,17 +331,10 @@ static void end(struct runner *runner, struct run *run, int status, struct error
         status = residency_check_files(runner->residency, run->model, error);
     if (status == 0)
         status = encode_result(runner, run, &result, error);
-    blob_close(run->kept);
-    lance_job_close(run->lance); /* frees the device's memory before the client hears of the end */
-    if (run->model >= 0)
-        residency_let_go(runner->residency, run->model);
+    stop(runner, run); /* before the client hears of the end */
     jobs_end(runner->jobs, run->job, result, error);
     say_end(run, status, error);
-    struct run **link = &runner->open;
-    while (*link != run)
-        link = &(*link)->next;
-    *link = run->next;
-    free(run);
+    forget(runner, run);
 }
 
 /* --- Turns ------------------------------------------------------------------------------------ */
@@ -363,24 +376,41 @@ static void count_step(struct runner *runner, double seconds)
     pthread_mutex_unlock(&runner->lock);
 }
 
-/* Keep the job's state where it is time for it. Of the stages that begin again in any case, and of texts, whose pieces
- * are told once, nothing is kept. */
-static void save(const struct runner *runner, struct run *run, const struct lance_progress *progress)
+static bool is_save_due(const struct runner *runner, const struct run *run)
 {
     const struct options *options = runner->options;
-    const bool is_due = (options->save_seconds > 0 && clock_seconds() - run->saved_at >= options->save_seconds) ||
-                        (options->save_steps > 0 && progress->total_step - run->saved_step >= options->save_steps);
-    if (runner->attempts == NULL || !is_due || (progress->stage != STAGE_DENOISE && progress->stage != STAGE_DECODE))
+    return runner->attempts != NULL &&
+           ((options->save_seconds > 0 && clock_seconds() - run->saved_at >= options->save_seconds) ||
+            (options->save_steps > 0 && run->done_steps - run->saved_step >= options->save_steps));
+}
+
+/* Keep the job's state. Of the stages that begin again in any case, and of texts, whose pieces are told once, nothing
+ * is kept. */
+static void save(const struct runner *runner, struct run *run)
+{
+    if (run->pace.stage != STAGE_DENOISE && run->pace.stage != STAGE_DECODE)
         return;
     void *state;
     size_t bytes;
     struct error error;
     if (lance_job_save(run->lance, &state, &bytes, &error) == 0)
-        runner->attempts->save(runner->attempts->context, job_number(run->job), progress->total_step, state, bytes);
+        runner->attempts->save(runner->attempts->context, job_number(run->job), run->done_steps, state, bytes);
     else
         log_warning(run->id, "its state cannot be kept: %s", error.text);
     run->saved_at = clock_seconds();
-    run->saved_step = progress->total_step;
+    run->saved_step = run->done_steps;
+}
+
+/* Leave an open job to the next daemon, between two steps. */
+static void lay_aside(struct runner *runner, struct run *run)
+{
+    jobs_on_cancel(runner->jobs, run->job, NULL, NULL);
+    save(runner, run);
+    runner->attempts->pause(runner->attempts->context, job_number(run->job));
+    log_info(run->id, "laid aside after %.2f s; the next lanced with this state folder goes on with it",
+             clock_seconds() - run->started_at);
+    stop(runner, run);
+    forget(runner, run);
 }
 
 /* Do one step of a job. As lance_job_step. */
@@ -398,8 +428,9 @@ static int step(struct runner *runner, struct run *run, struct error *error)
         status = error->code;
     if (status >= 0)
         post_step(runner, run, &progress);
-    if (status == LANCE_STEP_MORE)
-        save(runner, run, &progress);
+    run->done_steps = progress.total_step;
+    if (status == LANCE_STEP_MORE && is_save_due(runner, run))
+        save(runner, run);
     return status;
 }
 
@@ -409,6 +440,10 @@ void runner_turn(struct runner *runner, double until)
     struct run *run = runner->open;
     if (run == NULL) {
         open_next(runner, until);
+        return;
+    }
+    if (runner->attempts != NULL && atomic_load(&runner->is_stopping) && !jobs_cancel_wanted(runner->jobs, run->job)) {
+        lay_aside(runner, run);
         return;
     }
     int status = step(runner, run, &error);

@@ -27,7 +27,8 @@ void runner_turn(struct runner *runner, double until);
 
 bool runner_has_open(const struct runner *runner);
 
-/* Any thread: open jobs end as cancelled at their next step. */
+/* Any thread: open jobs end as cancelled at their next step, or, where a journal is kept and nobody has cancelled them,
+ * are left to the next daemon. */
 void runner_stop(struct runner *runner);
 
 /* What was done so far; any thread. */

@@ -23,7 +23,7 @@ struct worker {
     struct rooms rooms;
     pthread_t thread;
     bool has_thread;
-    bool is_lost; /* the thread's own: the device is lost, and on_fatal was called */
+    bool is_useless; /* the thread's own: on_fatal was called */
     atomic_bool is_stopping;
     pthread_mutex_t lock; /* guards the rest */
     struct error fatal;
@@ -31,6 +31,7 @@ struct worker {
 
 static void end_daemon(struct worker *worker, enum worker_end why, const struct error *error)
 {
+    worker->is_useless = true;
     pthread_mutex_lock(&worker->lock);
     worker->fatal = *error;
     pthread_mutex_unlock(&worker->lock);
@@ -41,21 +42,22 @@ static void end_daemon(struct worker *worker, enum worker_end why, const struct 
 static void check_device(struct worker *worker)
 {
     const struct kernels *kernels = worker->device.kernels;
-    if (!kernels->lost || worker->is_lost)
+    if (!kernels->lost || worker->is_useless)
         return;
     struct error error;
     error_set(&error, ERROR_INTERNAL,
               "%s has failed and cannot be used by this process any more: lanced has to be started again",
               kernels->name);
     log_error(NULL, "%s", error.text);
-    worker->is_lost = true;
     end_daemon(worker, WORKER_DEVICE_LOST, &error);
 }
 
-/* A signal to stop ends the wait for a job, and open jobs at their next step. */
+/* A signal to stop ends the wait for a job, and open jobs at their next step. Without a model or a device the jobs that
+ * a journal keeps wait for the next daemon. */
 static bool is_to_end(const struct worker *worker)
 {
-    return atomic_load(&worker->is_stopping) && !runner_has_open(worker->rooms.runner);
+    const bool leaves_jobs = worker->is_useless && worker->rooms.recorder != NULL;
+    return (leaves_jobs || atomic_load(&worker->is_stopping)) && !runner_has_open(worker->rooms.runner);
 }
 
 static void *run(void *argument)
@@ -70,6 +72,8 @@ static void *run(void *argument)
             loading_serve(rooms->loading);
             check_device(worker);
         }
+        if (is_to_end(worker))
+            break;
         runner_turn(rooms->runner, residency_idle_end(rooms->residency));
         residency_unload_idle(rooms->residency);
     }

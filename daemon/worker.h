@@ -16,7 +16,8 @@ struct worker;
 /* Why the daemon is of no use. */
 enum worker_end {
     WORKER_NO_MODEL,   /* the default model cannot be loaded at start */
-    WORKER_DEVICE_LOST /* the device failed and needs a new process; jobs that are taken from now on fail at once */
+    WORKER_DEVICE_LOST /* the device failed and needs a new process; jobs fail at once from now on, or, where a journal
+                        * is kept, wait for the next daemon */
 };
 
 /* Open the backend. Everything given must outlive the worker; `recorder` is NULL where no journal is kept. on_fatal(
@@ -28,7 +29,8 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
  * asked for waits. */
 int worker_start(struct worker *worker, struct error *error);
 
-/* Stop after the step that runs (cancel the jobs first), free the models. NULL is allowed. */
+/* Stop after the step that runs, free the models. An open job is left to the next daemon where a journal is kept; else
+ * cancel the jobs first. NULL is allowed. */
 void worker_close(struct worker *worker);
 
 /* What on_fatal was called for. */

@@ -104,6 +104,22 @@ def test_a_card_that_breaks_fails_the_jobs_there_are_and_ends_lanced_for_a_new_o
         assert client.generate("t2i", **(QUICK | {"decode": False})).latents is not None
 
 
+def test_with_a_state_folder_what_waits_when_the_card_breaks_is_the_new_daemons(
+    card: dict[str, str], tmp_path: Path
+) -> None:
+    broken = card | {"LANCED_EMULATION_FAILS": "2:attention_kernel"}
+    arguments = ["--backend", "cuda", "--state", str(tmp_path / "state")]
+    with Lanced(*arguments, environment=broken) as daemon, daemon.client() as client:
+        client.load()
+        first, second = (client.submit("t2i", **(QUICK | {"decode": False})) for _ in range(2))
+        with pytest.raises(LanceError, match="illegal memory access"):
+            first.result()
+        assert daemon.process.wait(timeout=30) == 3
+        daemon.environment = daemon.environment | {"LANCED_EMULATION_FAILS": ""}  # a new process
+        daemon.start()
+        assert second.result().latents is not None
+
+
 def test_a_wish_for_cuda_that_cannot_be_met_ends_lanced_with_the_reason(tmp_path: Path, card: dict[str, str]) -> None:
     for environment, reason in ((NO_PLUGIN, "/nowhere/liblanced_cuda.so"),
                                 (card | {"LANCED_EMULATION_CARDS": "0"}, "no CUDA card")):

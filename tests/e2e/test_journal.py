@@ -96,6 +96,57 @@ def test_without_a_saved_state_it_begins_anew_and_gives_the_same_bytes(
         assert (result.receipt["attempt"], result.receipt["resumed"]) == (2, False)
 
 
+def stop(daemon: Lanced) -> int:
+    daemon.process.send_signal(signal.SIGTERM)
+    return daemon.process.wait(30)
+
+
+def test_sigterm_lays_the_jobs_aside_and_the_next_daemon_goes_on_with_the_same_bytes(
+    state: Path, quiet_film: np.ndarray[Any, Any]
+) -> None:
+    with Lanced("--state", str(state), "--save-seconds", "0") as daemon, daemon.client() as client:
+        running, waiting = client.submit("t2i", **FILM), client.submit("t2i", **FILM)
+        for step in (50, 100, 150, 200):  # once more than it may be hit by an end that is not in order
+            follow_to_step(running, step)
+            assert stop(daemon) == 0
+            assert "2 were accepted" in check(state)
+            daemon.start()
+        steps = [event.step for event in running.events() if isinstance(event, Progress) and event.stage == "denoise"]
+        assert steps[0] > 150
+        for job in running, waiting:
+            assert same(job.result(), quiet_film)
+        receipts = [job.result().receipt for job in (running, waiting)]
+        assert [(receipt["attempt"], receipt["resumed"]) for receipt in receipts] == [(1, True), (1, False)]
+
+
+def test_without_a_state_folder_sigterm_finishes_what_is_there_and_so_does_lancectl_shutdown_with_one(
+    state: Path, quiet_film: np.ndarray[Any, Any]
+) -> None:
+    for arguments in ([], ["--state", str(state)]):
+        with Lanced(*arguments) as daemon, daemon.client() as client:
+            job = client.submit("t2i", **FILM)
+            follow_to_step(job, 3)
+            if arguments:
+                assert daemon.lancectl("shutdown").returncode == 0
+            else:
+                daemon.process.send_signal(signal.SIGTERM)
+            assert same(job.result(), quiet_film)
+            assert daemon.process.wait(30) == 0
+
+
+def test_jobs_wait_for_a_daemon_that_finds_its_model(state: Path, tmp_path: Path) -> None:
+    with Lanced("--state", str(state)) as daemon, daemon.client() as client:
+        job = client.submit("t2i", **FILM)
+        follow_to_step(job, 3)
+        assert stop(daemon) == 0
+        (tmp_path / "empty").mkdir()
+        elsewhere = Lanced("--state", str(state), models=(tmp_path / "empty",))
+        assert subprocess.run(elsewhere.command, capture_output=True, timeout=60).returncode == 1
+        assert "1 were accepted" in check(state)
+        daemon.start()
+        pixels_of(job)
+
+
 def test_payloads_and_results_outlive_the_daemon_and_a_release_takes_them_away(
     state: Path, peer_factory: Any
 ) -> None:
@@ -125,8 +176,7 @@ def wait_for(is_so: Callable[[], bool]) -> None:
 
 
 def check_after_end(daemon: Lanced, state: Path) -> str:
-    daemon.process.send_signal(signal.SIGTERM)
-    daemon.process.wait(30)
+    stop(daemon)
     return check(state)
 
 

@@ -25,7 +25,7 @@ struct fixture {
     struct attempts attempts; /* a journal in memory: */
     const char *left;         /* the state that a former daemon has left, or NULL */
     const char *refusal;      /* why it cannot count an attempt, or NULL */
-    char saved[400];          /* every state that it was given, with its step */
+    char saved[400];          /* every state that it was given, with its step, and a pause */
 };
 
 static int count_attempt(void *context, uint64_t job, void **state, size_t *bytes, int *attempt, struct error *error)
@@ -49,6 +49,13 @@ static void keep(void *context, uint64_t job, int step, void *state, size_t byte
     free(state);
 }
 
+static void note_pause(void *context, uint64_t job)
+{
+    struct fixture *fixture = context;
+    assert_int_equal(job, 1);
+    strncat(fixture->saved, "paused", sizeof fixture->saved - strlen(fixture->saved) - 1);
+}
+
 static struct blob *find_nothing(void *context, const char *digest)
 {
     (void)context;
@@ -67,7 +74,7 @@ static int set_up(void **state)
     options->backend.backend = BACKEND_CPU;
     options->jobs = (struct jobs_limits){
         .queue = 10, .queue_bytes = 1 << 20, .results = 10, .result_bytes = 1 << 20, .result_seconds = 1000};
-    fixture->attempts = (struct attempts){fixture, count_attempt, keep, find_nothing};
+    fixture->attempts = (struct attempts){fixture, count_attempt, keep, note_pause, find_nothing};
     assert_int_equal(device_open(&fixture->device, options, &error), 0);
     assert_int_equal(jobs_open(&fixture->jobs, &options->jobs, &error), 0);
     assert_int_equal(residency_open(&fixture->residency, options, fixture->device.kernels, 1, &error), 0);
@@ -213,20 +220,55 @@ static void a_job_whose_attempt_cannot_be_counted_fails_before_its_first_step(vo
     assert_false(residency_is_loaded(fixture->residency, 0));
 }
 
-static void a_runner_that_is_to_stop_cancels_what_is_open_at_its_next_step(void **state)
+/* A turn of a runner that is to stop, with a job open that has done a step. */
+static void stop_after_a_step(struct fixture *fixture)
 {
-    struct fixture *fixture = *state;
-    struct blob *blob;
-    struct error error;
-    submit(fixture);
     runner_turn(fixture->runner, 0);
     runner_turn(fixture->runner, 0);
     assert_true(runner_has_open(fixture->runner));
     runner_stop(fixture->runner);
     runner_turn(fixture->runner, 0);
     assert_false(runner_has_open(fixture->runner));
-    assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_CANCELLED);
     assert_steps(fixture, "1");
+}
+
+static void a_runner_that_is_to_stop_leaves_what_is_open_to_the_next_daemon(void **state)
+{
+    struct fixture *fixture = *state;
+    struct blob *blob;
+    struct error error;
+    submit(fixture);
+    stop_after_a_step(fixture);
+    assert_string_equal(fixture->saved, "1:step 1 paused");
+    assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_BUSY);
+}
+
+static void but_not_a_job_that_was_cancelled(void **state)
+{
+    struct fixture *fixture = *state;
+    struct blob *blob;
+    struct error error;
+    enum job_state after;
+    submit(fixture);
+    runner_turn(fixture->runner, 0);
+    assert_int_equal(jobs_cancel(fixture->jobs, "a", &after, &error), 0);
+    runner_stop(fixture->runner);
+    runner_turn(fixture->runner, 0);
+    assert_string_equal(fixture->saved, "");
+    assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_CANCELLED);
+}
+
+static void and_without_a_journal_it_cancels_what_is_open(void **state)
+{
+    struct fixture *fixture = *state;
+    struct blob *blob;
+    struct error error;
+    runner_close(fixture->runner);
+    assert_int_equal(runner_open(&fixture->runner, &fixture->options, fixture->jobs, fixture->residency,
+                                 fixture->device.kernels, NULL, &error), 0);
+    submit(fixture);
+    stop_after_a_step(fixture);
+    assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_CANCELLED);
 }
 
 int main(void)
@@ -241,8 +283,10 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_job_whose_attempt_cannot_be_counted_fails_before_its_first_step, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(a_runner_that_is_to_stop_cancels_what_is_open_at_its_next_step, set_up,
+        cmocka_unit_test_setup_teardown(a_runner_that_is_to_stop_leaves_what_is_open_to_the_next_daemon, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(but_not_a_job_that_was_cancelled, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(and_without_a_journal_it_cancels_what_is_open, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
