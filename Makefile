@@ -404,9 +404,9 @@ PLUGIN_DIR = $(DESTDIR)$(PREFIX)/lib/lanced
 DATA_DIR = $(DESTDIR)$(PREFIX)/share/lanced
 DATA_FILES = $(addprefix protocol/,nodes.json core_nodes.json other_packs.json)
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
-DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png \
-            $(addprefix docs/,lanced.md operations.md lancectl.md nodes.md checkpoints.md quantisation.md memory.md \
-                fidelity.md LANCE.md cuda.md)
+DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png docs/images/farm-timeline.svg \
+            $(addprefix docs/,lanced.md operations.md lancectl.md farm.md nodes.md checkpoints.md quantisation.md \
+                memory.md fidelity.md LANCE.md cuda.md)
 INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl $(BUILD)/lance-quant
 
 install: all

@@ -95,7 +95,7 @@ template <int COLUMNS, int CHUNK>
 __device__ __forceinline__ void copy_tiles(const conv_problem &p, copier<CHUNK> &c, bf16 *left, bf16 *right,
                                            int first_column)
 {
-    constexpr int column_rounds = (COLUMNS + c.row_step - 1) / c.row_step;
+    constexpr int row_step = copier<CHUNK>::row_step, column_rounds = (COLUMNS + row_step - 1) / row_step;
     bool inside = c.depth < c.depth_end;
 #pragma unroll
     for (int i = 0; i < c.rounds; i++) {
