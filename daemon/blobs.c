@@ -111,6 +111,7 @@ static void forget(struct blobs *blobs, struct entry *entry)
     *link = entry->next;
     blobs->count--;
     entry->is_forgotten = true;
+    pthread_cond_broadcast(&blobs->changed); /* who waits for its hash does it alone now (blobs_hash) */
     free_if_unused(entry);
 }
 
@@ -261,24 +262,33 @@ static void take_piece(struct blobs *blobs, struct entry *entry, uint64_t piece,
     pthread_cond_broadcast(&blobs->changed);
 }
 
+/* Note a blob's hash; whoever has seen it reads it without the lock, so it is written once. */
+static void note_hash(struct blob *blob, const char hash[SHA256_HEX_BYTES])
+{
+    if (blob->sha256[0] == '\0')
+        memcpy(blob->sha256, hash, SHA256_HEX_BYTES);
+}
+
 /* All are hashed: the bytes are what their name says, or the blob is no more. */
 static void judge(struct blobs *blobs, struct entry *entry)
 {
-    char *hash = entry->bytes->sha256;
+    char hash[SHA256_HEX_BYTES];
     sha256_finish(&entry->sha, hash);
+    note_hash(entry->bytes, hash);
     entry->is_wrong = !is_chosen(entry) && strcmp(hash, entry->name.text) != 0;
     entry->is_complete = !entry->is_wrong;
     if (entry->is_wrong && !entry->is_forgotten)
         forget(blobs, entry);
 }
 
-/* One whose next piece to be hashed is here, or NULL. */
+/* The oldest one whose next piece to be hashed is here, or NULL: newer ones never put off who waits for it. */
 static struct entry *next_to_hash(struct blobs *blobs)
 {
-    struct entry *entry = blobs->first;
-    while (entry != NULL && (entry->hashed == entry->pieces || entry->piece[entry->hashed] != PIECE_HERE))
-        entry = entry->next;
-    return entry;
+    struct entry *oldest = NULL;
+    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next) /* the newest first */
+        if (entry->hashed < entry->pieces && entry->piece[entry->hashed] == PIECE_HERE)
+            oldest = entry;
+    return oldest;
 }
 
 static void hash_piece(struct blobs *blobs, struct entry *entry)
@@ -347,6 +357,27 @@ static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offse
     return status;
 }
 
+static void describe_nothing(const struct blob_name *name, struct blob_state *state)
+{
+    *state = (struct blob_state){.range_count = 1, .missing = {{0, name->bytes}}};
+}
+
+/* Where nothing is missing, others are at the end of it: wait for what comes of that. */
+static void ask(struct blobs *blobs, struct entry *entry, struct blob_state *state)
+{
+    touch(entry, false);
+    entry->users++;
+    describe(entry, state);
+    while (state->range_count == 0 && !entry->is_complete && !entry->is_wrong) {
+        pthread_cond_wait(&blobs->changed, &blobs->lock);
+        describe(entry, state);
+    }
+    if (entry->is_wrong)
+        describe_nothing(&entry->name, state);
+    entry->users--;
+    free_if_unused(entry);
+}
+
 /* --- For everybody ------------------------------------------------------------------------- */
 
 int blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_state *state, struct error *error)
@@ -356,12 +387,10 @@ int blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_sta
         return status;
     pthread_mutex_lock(&blobs->lock);
     struct entry *entry = find(blobs, name);
-    if (entry != NULL) {
-        touch(entry, false);
-        describe(entry, state);
-    } else {
-        *state = (struct blob_state){.range_count = 1, .missing = {{0, name->bytes}}};
-    }
+    if (entry != NULL)
+        ask(blobs, entry, state);
+    else
+        describe_nothing(name, state);
     pthread_mutex_unlock(&blobs->lock);
     return 0;
 }
@@ -408,7 +437,7 @@ void blobs_hash(struct blobs *blobs, const struct blob_name *name, struct blob *
         return;
     sha256_of(blob->data, blob->bytes, hash);
     pthread_mutex_lock(&blobs->lock);
-    memcpy(blob->sha256, hash, sizeof hash);
+    note_hash(blob, hash);
     pthread_mutex_unlock(&blobs->lock);
 }
 

@@ -53,7 +53,8 @@ struct blob_state {
 int blobs_open(struct blobs **out, const struct blobs_limits *limits, struct error *error);
 void blobs_close(struct blobs *blobs); /* NULL is allowed */
 
-/* What of a blob is here. Errors: ERROR_TOO_LARGE (it can never fit). */
+/* What of a blob is here. When nothing is missing but its hash, returns when that is known. Errors: ERROR_TOO_LARGE (it
+ * can never fit). */
 int blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_state *state, struct error *error);
 
 /* Take in the piece at `offset`, a multiple of BLOBS_PIECE_BYTES; `bytes` must be that many, or what remains. Returns

@@ -377,6 +377,23 @@ static void a_chosen_name_is_forgotten_soon_after_its_job_and_a_hash_is_not(void
     blobs_close(blobs);
 }
 
+static void older_blobs_are_hashed_before_newer_ones(void **state)
+{
+    (void)state;
+    struct blobs *blobs = open_store(4 * SIZE);
+    struct blob_state now;
+    struct error error;
+    const struct blob_name older = {.text = "put-older", .bytes = SIZE}, newer = {.text = "put-newer", .bytes = 1000};
+    put_as(blobs, older.text);
+    assert_int_equal(blobs_put(blobs, &newer, 0, payload, newer.bytes, &now, &error), 0);
+    struct blob *first = blobs_hold(blobs, &older), *second = blobs_hold(blobs, &newer);
+    blobs_hash(blobs, &newer, second);
+    assert_string_equal(first->sha256, name.text);
+    blob_close(first);
+    blob_close(second);
+    blobs_close(blobs);
+}
+
 /* --- Several clients at once ------------------------------------------------------------- */
 
 enum { CLIENTS = 6, ROUNDS = 20 };
@@ -448,6 +465,88 @@ static void a_client_with_wrong_bytes_leaves_nothing_wrong_behind(void **state)
     }
 }
 
+static void *put_last_piece(void *argument)
+{
+    struct blob_state now;
+    put_piece(argument, PIECES - 1, &now, &(struct error){0});
+    return NULL;
+}
+
+/* Have a blob's last piece put while the hasher has others to do, and ask about it until nothing is missing. */
+static void ask_while_it_is_hashed(struct blobs *blobs, struct blob_state *now)
+{
+    pthread_t putter;
+    for (int i = 0; i < PIECES - 1; i++)
+        put(blobs, i, now);
+    put_as(blobs, "put-fox");
+    assert_int_equal(pthread_create(&putter, NULL, put_last_piece, blobs), 0);
+    do
+        ask(blobs, &name, now);
+    while (now->range_count == 1 && now->missing[0].bytes == 1000);
+    pthread_join(putter, NULL);
+}
+
+static void who_asks_for_what_others_have_brought_hears_that_it_is_complete_or_what_to_send(void **state)
+{
+    (void)state;
+    for (int round = 0; round < ROUNDS / 4; round++) {
+        struct blobs *blobs = open_store(4 * SIZE);
+        struct blob_state now;
+        ask_while_it_is_hashed(blobs, &now);
+        assert_true(now.is_complete);
+        assert_here(blobs);
+        blobs_close(blobs);
+
+        blobs = open_store(4 * SIZE);
+        name.text[0] = name.text[0] == '0' ? '1' : '0'; /* their hash is another one */
+        ask_while_it_is_hashed(blobs, &now);
+        assert_false(now.is_complete);
+        assert_missing(&now, "0+4195304 ");
+        fill(NULL);
+        blobs_close(blobs);
+    }
+}
+
+struct hasher {
+    struct blobs *blobs;
+    struct blob *blob;
+    char hash[SHA256_HEX_BYTES];
+};
+
+static void *hash_it(void *argument)
+{
+    struct hasher *hasher = argument;
+    const struct blob_name chosen = {.text = "put-fox", .bytes = hasher->blob->bytes};
+    blobs_hash(hasher->blobs, &chosen, hasher->blob);
+    memcpy(hasher->hash, hasher->blob->sha256, sizeof hasher->hash);
+    return NULL;
+}
+
+static void those_who_wait_for_a_hash_have_it_when_the_blob_is_dropped_meanwhile(void **state)
+{
+    (void)state;
+    struct blobs *blobs = open_store(4 * SIZE);
+    struct blob_state now;
+    struct error error;
+    const struct blob_name chosen = {.text = "put-fox", .bytes = 1000}, right = name_of(payload, chosen.bytes);
+    for (int round = 0; round < 20 * ROUNDS; round++) {
+        pthread_t threads[2];
+        struct hasher hashers[2];
+        assert_int_equal(blobs_put(blobs, &chosen, 0, payload, chosen.bytes, &now, &error), 0);
+        for (int i = 0; i < 2; i++) {
+            hashers[i] = (struct hasher){.blobs = blobs, .blob = blobs_hold(blobs, &chosen)};
+            assert_int_equal(pthread_create(&threads[i], NULL, hash_it, &hashers[i]), 0);
+        }
+        blobs_drop(blobs, &chosen);
+        for (int i = 0; i < 2; i++) {
+            pthread_join(threads[i], NULL);
+            assert_string_equal(hashers[i].hash, right.text);
+            blob_close(hashers[i].blob);
+        }
+    }
+    blobs_close(blobs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -466,6 +565,9 @@ int main(void)
         cmocka_unit_test(bytes_that_nobody_has_hashed_are_hashed_here),
         cmocka_unit_test(who_holds_bytes_that_were_forgotten_has_their_hash_all_the_same),
         cmocka_unit_test(a_chosen_name_is_forgotten_soon_after_its_job_and_a_hash_is_not),
+        cmocka_unit_test(older_blobs_are_hashed_before_newer_ones),
+        cmocka_unit_test(who_asks_for_what_others_have_brought_hears_that_it_is_complete_or_what_to_send),
+        cmocka_unit_test(those_who_wait_for_a_hash_have_it_when_the_blob_is_dropped_meanwhile),
         cmocka_unit_test(clients_that_put_the_same_blob_at_once_all_see_it_complete),
         cmocka_unit_test(a_client_with_wrong_bytes_leaves_nothing_wrong_behind),
     };
