@@ -7,6 +7,7 @@ demo/lance-demo-awq, -awq64 and -nvfp4 are what awq_apply.py and nvfp4_apply.py 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
@@ -296,6 +297,8 @@ def test_layers_that_saw_no_token_are_rounded_plainly_and_counted(tmp_path: Path
 def test_statistics_of_one_expert_leave_the_other_to_plain_rounding(tmp_path: Path) -> None:
     made = apply(tmp_path / "made", stats=changed_statistics(tmp_path, "one expert"))
     assert made.returncode == 0, made.stderr
+    words = next(line for line in made.stderr.splitlines() if "saw no token in 28 of 56 layers, such as " in line)
+    assert "_moe_gen" in words and "awq_meta.json tells of each" in words
     schemes = json.loads((tmp_path / "made/awq_meta.json").read_text())["per_weight"]
     assert schemes["language_model.model.layers.0.self_attn.q_proj.weight"]["scheme"] == "asym_int4_grouped_awq"
     assert (
@@ -373,6 +376,19 @@ def test_a_disk_that_takes_no_more_is_said_and_the_run_can_go_on(tmp_path: Path)
     assert "made.partial" in full.stderr
     assert not (tmp_path / "made").exists()
     assert quant(*words).returncode == 0
+
+
+def test_of_two_runs_that_make_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+    partial = tmp_path / "made.partial"
+    partial.mkdir()
+    with (partial / "progress").open("w") as progress:
+        progress.write("begun by another\n")
+        progress.flush()
+        fcntl.flock(progress, fcntl.LOCK_EX)  # as lance-quant holds it
+        made = apply(tmp_path / "made")
+        assert (made.returncode, "another lance-quant is making it" in made.stderr) == (1, True), made.stderr
+        assert (partial / "progress").read_text() == "begun by another\n"
+    assert apply(tmp_path / "made").returncode == 0
 
 
 def damaged(tmp_path: Path, kind: str, change: Any) -> Path:

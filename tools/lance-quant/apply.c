@@ -28,6 +28,16 @@ struct work {
     int before; /* works that an earlier run did */
 };
 
+/* The name of the layer whose codes a tensor is; false: it is none. */
+static bool layer_of(const struct tensor_view *tensor, char name[LAYOUT_NAME_BYTES])
+{
+    const int length = (int)strlen(tensor->name) - (int)strlen(PART_CODES) - 1;
+    if (length <= 0 || length >= LAYOUT_NAME_BYTES || strcmp(tensor->name + length + 1, PART_CODES) != 0)
+        return false;
+    snprintf(name, LAYOUT_NAME_BYTES, "%.*s", length, tensor->name);
+    return true;
+}
+
 /* What the result depends on, as a line. */
 static void identity(const struct work *work, char line[128])
 {
@@ -37,13 +47,10 @@ static void identity(const struct work *work, char line[128])
     source_digest(work->source, &digest);
     for (size_t i = 0; i < work->count; i++) {
         char name[LAYOUT_NAME_BYTES];
-        const int length = (int)strlen(work->tensors[i].name) - (int)strlen(PART_CODES) - 1;
         sha256_add(&digest, work->tensors[i].name, strlen(work->tensors[i].name) + 1);
         sha256_add(&digest, work->tensors[i].shape, sizeof work->tensors[i].shape);
-        if (length <= 0 || length >= LAYOUT_NAME_BYTES || strcmp(work->tensors[i].name + length + 1, PART_CODES) != 0)
-            continue;
-        snprintf(name, sizeof name, "%.*s", length, work->tensors[i].name);
-        statistics_digest(work->statistics, name, &digest);
+        if (layer_of(&work->tensors[i], name))
+            statistics_digest(work->statistics, name, &digest);
     }
     sha256_finish(&digest, hex);
     const struct recipe *recipe = &work->options->recipe;
@@ -132,13 +139,30 @@ static int write_meta(struct work *work, struct error *error)
     return status;
 }
 
+/* The model's layers of which nothing was counted: how many, and one of them. */
+static void warn_of_layers(const struct work *work)
+{
+    char name[LAYOUT_NAME_BYTES], one[LAYOUT_NAME_BYTES] = "";
+    int layers = 0, unseen = 0;
+    for (size_t i = 0; i < work->count; i++) {
+        if (!layer_of(&work->tensors[i], name))
+            continue;
+        layers++;
+        if (statistics_saw(work->statistics, name))
+            continue;
+        unseen++;
+        memcpy(one, name, sizeof one);
+    }
+    if (unseen > 0)
+        fprintf(stderr,
+                "lance-quant: %s saw no token in %d of %d layers, such as %s; these are rounded without a search for "
+                "scales, and %s tells of each\n",
+                work->options->statistics, unseen, layers, one, codes_meta_file(work->options->recipe.form.format));
+}
+
 static void warn_of_statistics(const struct work *work)
 {
-    const int layers = statistics_layers(work->statistics), seen = statistics_layers_seen(work->statistics);
-    if (seen < layers)
-        fprintf(stderr,
-                "lance-quant: %s saw no token in %d of %d layers; these are rounded without a search for scales\n",
-                work->options->statistics, layers - seen, layers);
+    warn_of_layers(work);
     if (work->options->recipe.kind == RECIPE_BEST && !statistics_have_moments(work->statistics))
         fprintf(stderr, "lance-quant: %s has no products of inputs, which the recipe best makes most of; lance-quant "
                 "calibrate counts them\n", work->options->statistics);

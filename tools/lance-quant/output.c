@@ -2,7 +2,7 @@
  *
  * DIR.partial/progress has the identity in its first line, then one line with a number for each work that is done. A
  * line is written after the tensors of its work were brought to the disk. What stands from a damaged line on does not
- * count, and is taken away: the next line must not be its rest.
+ * count, and is taken away: the next line must not be its rest. Who makes the folder holds a lock on that file.
  */
 #include "tools/lance-quant/output.h"
 
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -152,11 +153,17 @@ static int open_files(struct output *output, const char *file, const char *ident
         status = path_in(progress, output->partial, progress_name, error);
     if (status != 0)
         return status;
+    /* The lock before anything is changed: another run may be at it. */
+    output->progress = open(progress, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (output->progress < 0)
+        return system_failed(progress, error);
+    if (flock(output->progress, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return error_set(error, ERROR_BAD_REQUEST, "%s: another lance-quant is making it; wait for its end, or name "
+                         "another folder", output->directory);
     const off_t counts = has_weights(output, weights) ? read_progress(output, progress, identity) : 0;
     const bool goes_on = counts > 0;
     output->weights = open(weights, O_RDWR | O_CREAT | O_CLOEXEC | (goes_on ? 0 : O_TRUNC), 0666);
-    output->progress = open(progress, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (output->weights < 0 || output->progress < 0 || ftruncate(output->progress, counts) != 0)
+    if (output->weights < 0 || ftruncate(output->progress, counts) != 0)
         return system_failed(output->partial, error);
     status = check_room(output, error);
     if (status == 0 && ftruncate(output->weights, (off_t)output->bytes) != 0)

@@ -502,6 +502,12 @@ int statistics_layers_seen(const struct statistics *statistics)
     return seen;
 }
 
+bool statistics_saw(const struct statistics *statistics, const char *layer)
+{
+    const struct layer_sums *found = find(statistics, layer);
+    return found != NULL && tokens_of(found) > 0;
+}
+
 bool statistics_have_moments(const struct statistics *statistics)
 {
     bool have = false;

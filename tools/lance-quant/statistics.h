@@ -68,6 +68,7 @@ const char *statistics_note(const struct statistics *statistics); /* of the file
 
 int statistics_layers(const struct statistics *statistics);
 int statistics_layers_seen(const struct statistics *statistics); /* with at least one token */
+bool statistics_saw(const struct statistics *statistics, const char *layer); /* it, with at least one token */
 bool statistics_have_moments(const struct statistics *statistics);   /* of at least one layer */
 int statistics_tasks(const struct statistics *statistics);
 const char *statistics_task(const struct statistics *statistics, int index);
