@@ -161,6 +161,7 @@ int receipt_encode_again(struct blob **out, const struct blob *kept, const struc
         replace(receipt, "attempt", json_from_number(facts->attempt));
         replace(receipt, "resumed", json_from_bool(false));
         replace(receipt, "cached", json_from_bool(true));
+        cJSON_DeleteItemFromObjectCaseSensitive(receipt, "state_not_used"); /* of the job that made it */
         status = message_encode(&data, &bytes, envelope, tensors, count, error);
     } else
         status = error_set(error, envelope != NULL ? ERROR_BAD_FILE : ERROR_NO_MEMORY, "a kept result has no receipt");

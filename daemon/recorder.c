@@ -241,15 +241,18 @@ int recorder_recover(struct recorder *recorder, struct error *error)
 void recorder_recall(struct recorder *recorder, const char *id)
 {
     struct store_found found;
-    struct error error, failure = {0};
+    struct error error = {.text = "out of memory"}, failure = {0};
     struct blob *result = NULL;
     void *data = NULL;
     uint64_t bytes = 0;
     if (store_find(recorder->store, id, &found, &error) != 0)
         return;
+    if (found.ended <= 0 || journal_releases(recorder->journal, found.number)) {
+        store_found_clear(&found);
+        return;
+    }
     const bool is_done = strcmp(found.state, "done") == 0;
-    const bool has_ended = found.ended > 0 && !journal_releases(recorder->journal, found.number);
-    if (has_ended && is_done && store_read(recorder->store, found.number, "result", &data, &bytes, &error) == 0)
+    if (is_done && store_read(recorder->store, found.number, "result", &data, &bytes, &error) == 0)
         result = blob_open(data, bytes);
     if (is_done && result == NULL)
         error_set(&failure, ERROR_NOT_FOUND, "job %s: is done, but its result is not kept: %s", id, error.text);
@@ -264,7 +267,7 @@ void recorder_recall(struct recorder *recorder, const char *id)
         .number = found.number,
         .events_base = (found.lives + 1) * EVENTS_OF_A_LIFE,
     };
-    if (has_ended && jobs_recall(recorder->jobs, id, &order, result, &failure, &error) != 0)
+    if (jobs_recall(recorder->jobs, id, &order, result, &failure, &error) != 0)
         log_warning(id, "%s", error.text);
     store_found_clear(&found);
 }

@@ -331,6 +331,19 @@ def test_the_same_request_is_answered_with_the_kept_result_also_after_a_release_
             assert second.result().receipt["cached"]
 
 
+def test_a_kept_result_says_nothing_of_a_state_that_the_job_that_made_it_could_not_use(state: Path) -> None:
+    request = SMALL | {"seed": 7, "num_inference_steps": 200}
+    arguments = ["--state", str(state), "--save-steps", "1", "--result-cache", "64M"]
+    with Lanced(*arguments) as daemon, daemon.client() as client:
+        job = client.submit("t2i", **request)
+        follow_to_step(job, 10)
+        daemon.command += ["--isa", "portable"]  # another backend than that of the state
+        kill_and_start(daemon)
+        assert "of another backend" in job.result().receipt["state_not_used"]
+        receipt = client.submit("t2i", **request).result().receipt
+        assert receipt["cached"] and "state_not_used" not in receipt
+
+
 def test_without_a_state_folder_there_is_no_history(lanced: Lanced) -> None:
     answer = lanced.lancectl("history")
     assert (answer.returncode, "--state" in answer.stderr) == (4, True)
