@@ -135,7 +135,7 @@ void jobs_end(struct jobs *jobs, struct job *job, struct blob *result, const str
 /* Jobs get numbers above this one. */
 void jobs_number_from(struct jobs *jobs, uint64_t last);
 
-/* Queue a job that a former daemon accepted: order->number, after what is there. Its request is owned by the table from
+/* Queue a job that a former daemon accepted, in the place of order->number. Its request is owned by the table from
  * here on. Errors: ERROR_NO_MEMORY. */
 int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *order, struct error *error);
 

@@ -100,12 +100,13 @@ static void forget(struct jobs *jobs, struct job *job)
     job_forget(job);
 }
 
-/* A job's place among the others is at the end. */
-static void append(struct jobs *jobs, struct job *job)
+/* A job's place is by its number: at the end, but for one that ended before (jobs_recall). */
+static void insert(struct jobs *jobs, struct job *job)
 {
     struct job **link = &jobs->first;
-    while (*link != NULL)
+    while (*link != NULL && (*link)->number < job->number)
         link = &(*link)->next;
+    job->next = *link;
     *link = job;
 }
 
@@ -232,7 +233,7 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
         return error->code;
     }
     *out = job;
-    append(jobs, job);
+    insert(jobs, job);
     jobs->last_number++;
     jobs->submitted++;
     queue_tell_positions(jobs->first);
@@ -480,7 +481,7 @@ int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *orde
     pthread_mutex_lock(&jobs->lock);
     struct job *job = job_open(id, order->number, order, jobs->observer);
     if (job != NULL) {
-        append(jobs, job);
+        insert(jobs, job);
         queue_tell_positions(jobs->first);
         pthread_cond_signal(&jobs->work);
     }
@@ -498,7 +499,7 @@ int jobs_recall(struct jobs *jobs, const char *id, const struct job_order *order
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find(jobs, id) == NULL ? job_open(id, order->number, order, jobs->observer) : NULL;
     if (job != NULL) {
-        append(jobs, job);
+        insert(jobs, job);
         job->result = result;
         if (result == NULL)
             job->failure = *failure;

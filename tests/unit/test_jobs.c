@@ -720,6 +720,31 @@ static void a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_
     jobs_close(jobs);
 }
 
+static void jobs_that_ended_before_are_listed_in_their_place(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct error error;
+    bool more;
+    jobs_number_from(jobs, 7);
+    submit(jobs, "new");
+    const uint64_t numbers[] = {5, 3};
+    for (int i = 0; i < 2; i++) {
+        const struct job_order order = {.digest = "0f0c", .task = "t2i", .number = numbers[i]};
+        assert_int_equal(jobs_recall(jobs, i == 0 ? "later" : "first", &order, make_blob(10), NULL, &error), 0);
+    }
+    submit(jobs, "newest");
+    cJSON *all = jobs_list(jobs, 0, &more), *behind = jobs_list(jobs, 3, &more);
+    static const char *const expected[] = {"first", "later", "new", "newest"};
+    assert_int_equal(cJSON_GetArraySize(all), 4);
+    for (int i = 0; i < 4; i++)
+        assert_string_equal(json_text(cJSON_GetArrayItem(all, i), "job"), expected[i]);
+    assert_int_equal(cJSON_GetArraySize(behind), 3);
+    cJSON_Delete(all);
+    cJSON_Delete(behind);
+    jobs_close(jobs);
+}
+
 static void *take_until_poked(void *argument)
 {
     struct jobs *jobs = argument;
@@ -783,6 +808,7 @@ int main(void)
         cmocka_unit_test(a_job_is_not_begun_nor_its_end_told_before_that_lasts),
         cmocka_unit_test(a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew),
         cmocka_unit_test(a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_has_no_end),
+        cmocka_unit_test(jobs_that_ended_before_are_listed_in_their_place),
         cmocka_unit_test(a_worker_and_clients_can_use_the_table_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
