@@ -194,10 +194,13 @@ int store_end_batch(struct store *store, struct error *error)
     return status;
 }
 
-/* A record is all there or not at all: a savepoint around what makes it. */
+/* A record is all there or not at all: a savepoint around what makes it. Where SQLite has rolled back the batch, as it
+ * may when the disk is full, the others of it are not written either: all of the batch is told to have failed. */
 static int begin_record(struct store *store, struct error *error)
 {
     store->written_count = 0;
+    if (sqlite3_get_autocommit(store->database) != 0)
+        return error_set(error, ERROR_IO, "journal: the database has undone what was being written with this");
     return database_script(store->database, "SAVEPOINT record", error);
 }
 

@@ -272,6 +272,18 @@ static void the_cache_outlives_a_release_and_lets_go_of_what_was_used_least(void
     store_close(store);
 }
 
+static void nothing_is_written_outside_a_batch_as_after_one_that_the_database_has_undone(void **state)
+{
+    (void)state;
+    struct store *store = open_store();
+    struct store_found found;
+    accept(store, 1, "a");
+    assert_int_equal(store_release(store, 1, &error), ERROR_IO);
+    assert_int_equal(store_find(store, "a", &found, &error), 0);
+    store_found_clear(&found);
+    store_close(store);
+}
+
 static double in_2037(void)
 {
     return 2130000000;
@@ -474,6 +486,7 @@ int main(void)
         TEST(a_release_takes_what_belongs_to_the_job_alone),
         TEST(results_stay_within_their_bytes_and_their_days),
         TEST(the_cache_outlives_a_release_and_lets_go_of_what_was_used_least),
+        TEST(nothing_is_written_outside_a_batch_as_after_one_that_the_database_has_undone),
         TEST(a_clock_that_goes_back_ten_years_changes_no_order),
         TEST(a_clock_that_starts_years_ahead_takes_results_that_are_too_old_by_it_and_no_job_that_waits),
         TEST(history_finds_jobs_that_were_released_by_task_prompt_and_failure),
