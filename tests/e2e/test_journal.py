@@ -134,6 +134,22 @@ def test_without_a_state_folder_sigterm_finishes_what_is_there_and_so_does_lance
             assert daemon.process.wait(30) == 0
 
 
+def test_a_signal_while_shutdown_finishes_jobs_and_a_limit_of_processor_time_leave_them_to_the_next_daemon(
+    state: Path, quiet_film: np.ndarray[Any, Any]
+) -> None:
+    with Lanced("--state", str(state)) as daemon, daemon.client() as client:
+        job = client.submit("t2i", **FILM)
+        follow_to_step(job, 3)
+        assert daemon.lancectl("shutdown").returncode == 0
+        assert stop(daemon) == 0
+        daemon.start()
+        follow_to_step(job, 50)
+        daemon.process.send_signal(signal.SIGXCPU)
+        assert daemon.process.wait(30) == 1
+        daemon.start()
+        assert same(job.result(), quiet_film)
+
+
 def test_jobs_wait_for_a_daemon_that_finds_its_model(state: Path, tmp_path: Path) -> None:
     with Lanced("--state", str(state)) as daemon, daemon.client() as client:
         job = client.submit("t2i", **FILM)
