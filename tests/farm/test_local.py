@@ -145,6 +145,24 @@ def test_what_a_warden_on_another_machine_left_is_done_by_the_next_worker(tmp_pa
     assert status_of(job)["done"] == 1, status_of(job)
 
 
+def test_a_signal_ends_a_worker_whose_model_is_still_being_loaded(tmp_path: Path) -> None:
+    job = prepared(tmp_path)
+    slow = tmp_path / "bin"  # a load that takes minutes, as a large checkpoint's from a slow disk
+    slow.mkdir()
+    for name, does in (("lanced", "cat"), ("lancectl", "sleep 600")):
+        (slow / name).write_text(f"#!/bin/sh\nexec {does}\n")
+        (slow / name).chmod(0o755)
+    command = [*COMMAND, "worker", str(job.folder), "--model", str(DEMO_MODEL)]
+    environment = ENVIRONMENT | {"LANCE_FARM_BIN": str(slow), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as worker:
+        wait_until(lambda: bool(list(tmp_path.glob("lance-farm-*/log"))))
+        worker.send_signal(signal.SIGTERM)
+        said, _ = worker.communicate(timeout=30)
+    assert (worker.returncode, "stopped before lance-demo was loaded" in said) == (128 + signal.SIGTERM, True)
+    assert not list(tmp_path.glob("lance-farm-*"))
+    assert status_of(job)["waiting"] == 1
+
+
 def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
     job = prepared(tmp_path)
     command = [*COMMAND, "status", str(job.folder), "--watch"]

@@ -90,6 +90,7 @@ def test_a_table_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path, 
         (["--map", "shot=2.prompt"], 'the table has no column "shot"'),
         (["--seeds", "1..99999999"], "is no range"),
         (["--set", "3.images=x"], "comes from another node"),
+        (["--chunk", "0"], "0 is no whole number from 1 on"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused(tmp_path: Path, arguments: list[str], words: str) -> None:

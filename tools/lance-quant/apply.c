@@ -16,6 +16,8 @@
 #include "tools/lance-quant/meta.h"
 #include "tools/lance-quant/part_work.h"
 
+enum { MOST_KINDS = 32 }; /* of layers, of which both experts have 14 */
+
 struct work {
     const struct apply_options *options;
     struct source *source;
@@ -139,11 +141,20 @@ static int write_meta(struct work *work, struct error *error)
     return status;
 }
 
-/* The model's layers of which nothing was counted: how many, and one of them. */
+/* "self_attn.q_proj" of "language_model.model.layers.0.self_attn.q_proj". */
+static const char *kind_of(const char *layer)
+{
+    static const char before[] = ".layers.";
+    const char *number = strstr(layer, before);
+    const char *rest = number != NULL ? strchr(number + strlen(before), '.') : NULL;
+    return rest != NULL ? rest + 1 : layer;
+}
+
+/* The model's layers of which nothing was counted: how many, and of which kinds. */
 static void warn_of_layers(const struct work *work)
 {
-    char name[LAYOUT_NAME_BYTES], one[LAYOUT_NAME_BYTES] = "";
-    int layers = 0, unseen = 0;
+    char name[LAYOUT_NAME_BYTES], kinds[MOST_KINDS][LAYOUT_NAME_BYTES];
+    int layers = 0, unseen = 0, kind_count = 0, counts[MOST_KINDS] = {0};
     for (size_t i = 0; i < work->count; i++) {
         if (!layer_of(&work->tensors[i], name))
             continue;
@@ -151,13 +162,22 @@ static void warn_of_layers(const struct work *work)
         if (statistics_saw(work->statistics, name))
             continue;
         unseen++;
-        memcpy(one, name, sizeof one);
+        int k = 0;
+        while (k < kind_count && strcmp(kinds[k], kind_of(name)) != 0)
+            k++;
+        if (k == MOST_KINDS)
+            continue;
+        if (k == kind_count)
+            snprintf(kinds[kind_count++], LAYOUT_NAME_BYTES, "%s", kind_of(name));
+        counts[k]++;
     }
-    if (unseen > 0)
-        fprintf(stderr,
-                "lance-quant: %s saw no token in %d of %d layers, such as %s; these are rounded without a search for "
-                "scales, and %s tells of each\n",
-                work->options->statistics, unseen, layers, one, codes_meta_file(work->options->recipe.form.format));
+    if (unseen == 0)
+        return;
+    fprintf(stderr, "lance-quant: %s saw no token in %d of %d layers; these are rounded without a search for scales:",
+            work->options->statistics, unseen, layers);
+    for (int k = 0; k < kind_count; k++)
+        fprintf(stderr, "%s %s (%d)", k > 0 ? "," : "", kinds[k], counts[k]);
+    fputc('\n', stderr);
 }
 
 static void warn_of_statistics(const struct work *work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import re
 import signal
 import sys
 import time
@@ -35,17 +35,15 @@ def _pairs(listed: list[str], option: str) -> dict[str, str]:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
-    if not 1 <= number < math.inf:
-        raise ValueError
-    return number
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 1 on")
+    return float(text)
 
 
 def _prepare(arguments: argparse.Namespace) -> int:

@@ -54,6 +54,21 @@ def ask_lancectl(endpoint: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout if done.returncode == 0 else done.stderr.strip()
 
 
+def _load(endpoint: str, name: str, is_unwanted: Callable[[], bool]) -> tuple[int, str]:
+    """lancectl load, which takes as long as the model takes, or until is_unwanted: its status, and what it said."""
+    command = [find_program("lancectl"), "load", name, "--json", "--endpoint", endpoint]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as load:
+        while True:
+            try:
+                _, said = load.communicate(timeout=POLL_SECONDS)
+                return load.returncode, said.strip()
+            except subprocess.TimeoutExpired:
+                if is_unwanted():
+                    load.kill()
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a daemon is, as far as it decides the bytes that it makes."""
@@ -79,8 +94,11 @@ def facts_of(endpoint: str) -> Facts:
 class Daemon:
     """A lanced with one model. `end`, or the end of this process, ends it."""
 
-    def __init__(self, model: Path, options: Sequence[str] = ()) -> None:
-        """Start it and have it load; NodeError with its own words when it does not."""
+    def __init__(
+        self, model: Path, options: Sequence[str] = (), is_unwanted: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Start it and have it load; NodeError with its own words when it does not, or when is_unwanted, asked twice a
+        second, says so before it has."""
         if not model.is_dir():
             raise NodeError(f"no model at {model}")
         self._folder = scratch_folder()
@@ -97,7 +115,7 @@ class Daemon:
                 start_new_session=True,
             )
         try:
-            self._await(name)
+            self._await(name, is_unwanted)
             self.facts = facts_of(self.endpoint)
         except BaseException:
             self.end()
@@ -114,10 +132,12 @@ class Daemon:
         """The end of its log, in one line."""
         return redacted(" ".join(self._log.read_text(errors="replace").split("\n")[-4:]).strip())
 
-    def _await(self, name: str) -> None:
+    def _await(self, name: str, is_unwanted: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            status, text = ask_lancectl(self.endpoint, "load", name, "--json")
+            status, text = _load(self.endpoint, name, is_unwanted)
+            if is_unwanted():
+                raise NodeError(f"stopped before {name} was loaded")
             if status == 0:
                 return
             if status != LANCECTL_NO_DAEMON or not self.is_running():

@@ -65,7 +65,7 @@ class Worker:
             self._work(lease)
             exit_code = self._how_it_ended()
         except FarmError as error:
-            reason, exit_code = str(error), error.exit_code
+            reason, exit_code = str(error), self._how_it_ended() or error.exit_code
             print(f"lance-farm: {self.name}: {reason}", flush=True)
         except OSError as error:  # of the job's folder
             reason, exit_code = f"{error.strerror}: {error.filename}", DiskError.exit_code
@@ -112,7 +112,7 @@ class Worker:
     def _begin(self) -> TaskRun:
         """Start what does graphs, and make sure that it makes the job's bytes. NodeError."""
         began = time.monotonic()
-        self._daemon = Daemon(self._model, self._options)
+        self._daemon = Daemon(self._model, self._options, self._is_unwanted)
         self._loads += 1
         facts = self._daemon.facts
         seconds = round(time.monotonic() - began, 3)
