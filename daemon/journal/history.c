@@ -76,11 +76,21 @@ static char *pattern_of(const char *part)
     return pattern;
 }
 
+/* What of a job may be long. */
+static uint64_t text_bytes(sqlite3_stmt *query, bool receipts)
+{
+    return (uint64_t)sqlite3_column_bytes(query, 5) + (uint64_t)sqlite3_column_bytes(query, 11) +
+           (receipts ? (uint64_t)sqlite3_column_bytes(query, 14) : 0);
+}
+
 static int read_all(sqlite3_stmt *query, bool receipts, cJSON *jobs, bool *more, struct error *error)
 {
+    const int most = receipts ? HISTORY_MOST_RECEIPTS : HISTORY_MOST;
+    uint64_t bytes = 0;
     int status;
     for (int count = 0; (status = database_next(query, error)) == 1; count++) {
-        *more = count == HISTORY_MOST;
+        bytes += text_bytes(query, receipts);
+        *more = count == most || (count > 0 && bytes > HISTORY_TEXT_BYTES);
         if (*more)
             return 0;
         json_append(jobs, read_job(query, receipts));

@@ -6,7 +6,11 @@
 
 struct store;
 
-enum { HISTORY_MOST = 1024 }; /* jobs in one answer */
+/* Jobs in one answer, without receipts and with them: what these hold counts too (MESSAGE_MAX_ENVELOPE_VALUES). */
+enum { HISTORY_MOST = 1024, HISTORY_MOST_RECEIPTS = 256 };
+
+/* Their prompts, messages and receipts together, but for a single job: even escaped twice they are within a message. */
+enum { HISTORY_TEXT_BYTES = 512 << 10 };
 
 /* What is asked for; what is NULL or negative does not matter. */
 struct history_query {

@@ -319,6 +319,16 @@ def test_lancectl_finds_jobs_of_before_a_restart_and_fetches_what_is_kept(state:
         assert kept.id in daemon.lancectl("history").stdout
 
 
+def test_lancectl_tells_the_whole_history_however_long_it_is(state: Path) -> None:
+    count = 260  # more than come in one answer with their receipts
+    with Lanced("--state", str(state), "--queue", str(count)) as daemon, daemon.client() as client:
+        ids = [client.submit("t2i", job_id=f"job-{number}", **FILM).id for number in range(count)]
+        told = json.loads(daemon.lancectl("history", "--json").stdout)
+        client.shutdown("cancel")
+    assert [job["job"] for job in told["jobs"]] == ids[::-1]
+    assert all("receipt" in job for job in told["jobs"])
+
+
 def test_the_same_request_is_answered_with_the_kept_result_also_after_a_release_and_a_restart(
     state: Path, tmp_path: Path
 ) -> None:

@@ -364,6 +364,51 @@ static void history_finds_jobs_that_were_released_by_task_prompt_and_failure(voi
     store_close(store);
 }
 
+/* Every job is in one of the pages, the newest first; returns how many pages there are. */
+static int read_pages(struct store *store, bool receipts, int count)
+{
+    struct history_query query = {.since = -1, .receipts = receipts};
+    int pages = 0, next = count;
+    for (bool more = true; more; pages++) {
+        cJSON *jobs, *job;
+        assert_int_equal(history_read(store, &query, &jobs, &more, &error), 0);
+        assert_true(cJSON_GetArraySize(jobs) > 0);
+        cJSON_ArrayForEach(job, jobs) assert_int_equal(cJSON_GetObjectItem(job, "number")->valueint, next--);
+        char *text = json_print(jobs);
+        assert_true(strlen(text) < 1 << 20);
+        cJSON_free(text);
+        cJSON_Delete(jobs);
+        query.before = (uint64_t)next + 1;
+    }
+    assert_int_equal(next, 0);
+    return pages;
+}
+
+static void a_page_of_history_fits_into_a_message_whatever_the_jobs_say(void **state)
+{
+    (void)state;
+    enum { LONG = 12, ALL = LONG + HISTORY_MOST_RECEIPTS };
+    struct store *store = open_store();
+    char *words = calloc(1, LARGE + 1);
+    memset(words, 'x', LARGE);
+    const struct store_end failed = {.state = "failed", .code = "internal", .message = words};
+    const struct store_end done = {.state = "done", .receipt = "{\"seed\":1}"};
+    assert_int_equal(store_begin_batch(store, &error), 0);
+    for (uint64_t number = 1; number <= ALL; number++) {
+        char id[24];
+        snprintf(id, sizeof id, "job%llu", (unsigned long long)number);
+        const struct store_job job = {
+            .number = number, .id = id, .digest = "d", .task = "t2i", .prompt = "a fox", .request = "{}"};
+        assert_int_equal(store_accept(store, &job, &error), 0);
+        assert_int_equal(store_end(store, number, number <= LONG ? &failed : &done, &error), 0);
+    }
+    assert_int_equal(store_end_batch(store, &error), 0);
+    assert_int_equal(read_pages(store, false, ALL), 3); /* five long ones in each */
+    assert_int_equal(read_pages(store, true, ALL), 4);
+    free(words);
+    store_close(store);
+}
+
 /* What a write beyond so many bytes of a file gives is an error, as a full disk gives one. */
 static void limit_files(rlim_t bytes)
 {
@@ -490,6 +535,7 @@ int main(void)
         TEST(a_clock_that_goes_back_ten_years_changes_no_order),
         TEST(a_clock_that_starts_years_ahead_takes_results_that_are_too_old_by_it_and_no_job_that_waits),
         TEST(history_finds_jobs_that_were_released_by_task_prompt_and_failure),
+        TEST(a_page_of_history_fits_into_a_message_whatever_the_jobs_say),
         TEST(a_disk_that_takes_no_more_refuses_the_job_and_keeps_the_others),
         TEST(a_folder_that_is_gone_is_told),
         TEST(a_job_that_does_not_fit_is_refused_with_the_numbers),

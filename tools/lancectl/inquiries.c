@@ -241,21 +241,25 @@ static void add_query(cJSON *fields, const struct arguments *arguments)
 }
 
 /* Jobs come so many at a time: ask for those that follow until there are no more, and have them all in one list. */
-static int add_other_jobs(struct session *session, cJSON *own, struct error *error)
+static int add_other_jobs(struct session *session, cJSON *own, const struct arguments *arguments, struct error *error)
 {
+    const bool is_history = arguments->command == COMMAND_HISTORY;
     cJSON *job, *jobs = cJSON_GetObjectItemCaseSensitive(own, "jobs");
     bool has_more = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(own, "more"));
     cJSON_DeleteItemFromObjectCaseSensitive(own, "more");
     while (has_more) {
         const cJSON *last = cJSON_GetArrayItem(jobs, cJSON_GetArraySize(jobs) - 1);
         cJSON *fields = json_object();
-        json_add(fields, "after", cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(last, "number"), true));
+        if (is_history)
+            add_query(fields, arguments);
+        json_add(fields, is_history ? "before" : "after",
+                 cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(last, "number"), true));
         if (!json_is_complete(fields)) {
             cJSON_Delete(fields);
-            return error_set(error, ERROR_NO_MEMORY, "jobs: no memory");
+            return error_set(error, ERROR_NO_MEMORY, "%s: no memory", is_history ? "history" : "jobs");
         }
         struct message *answer;
-        int code = session_request(session, "jobs", fields, &answer, error);
+        int code = session_request(session, is_history ? "history" : "jobs", fields, &answer, error);
         if (code)
             return code;
         cJSON *page = fields_of(answer), *others = cJSON_GetObjectItemCaseSensitive(page, "jobs");
@@ -292,8 +296,8 @@ enum exit_code inquire(struct session *session, const struct arguments *argument
         return complain(code, &error);
     cJSON *own = fields_of(answer);
     message_close(answer);
-    if (arguments->command == COMMAND_JOBS)
-        code = add_other_jobs(session, own, &error);
+    if (arguments->command == COMMAND_JOBS || arguments->command == COMMAND_HISTORY)
+        code = add_other_jobs(session, own, arguments, &error);
     enum exit_code exit_code = code ? complain(code, &error) : print_answer(session, own, arguments);
     cJSON_Delete(own);
     return exit_code;
