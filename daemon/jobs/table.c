@@ -235,7 +235,7 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
     *out = job;
     insert(jobs, job);
     jobs->last_number++;
-    jobs->submitted++;
+    jobs->submitted += !job->is_pending; /* else it is counted when that is settled */
     queue_tell_positions(jobs->first);
     *status = (struct job_status){job->state, job->events.position};
     pthread_cond_signal(&jobs->work);
@@ -529,6 +529,8 @@ void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error
     struct job *job = find_number(jobs, number);
     if (job != NULL && job->is_pending) {
         job->is_pending = false;
+        jobs->submitted += failure->code == 0;
+        jobs->refused += failure->code != 0;
         if (failure->code != 0)
             job_refuse(job, failure);
         waiter_wake_all(&job->waiters);

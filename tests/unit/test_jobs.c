@@ -690,6 +690,11 @@ static void a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew(
     assert_true(parked);
     jobs_settle_accepted(jobs, 2, &no_error);
     assert_int_equal(state_of(jobs, "a"), JOB_QUEUED);
+    uint64_t unused;
+    cJSON *stats = jobs_stats(jobs, &unused, &unused);
+    assert_int_equal(cJSON_GetObjectItem(stats, "submitted")->valueint, 1);
+    assert_int_equal(cJSON_GetObjectItem(stats, "refused")->valueint, 1);
+    cJSON_Delete(stats);
     jobs_close(jobs);
 }
 
@@ -716,6 +721,8 @@ static void a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_
     cJSON *stats = jobs_stats(jobs, &unused, &unused);
     assert_int_equal(cJSON_GetObjectItem(stats, "failed")->valueint, 0);
     assert_int_equal(cJSON_GetObjectItem(stats, "cancelled")->valueint, 0);
+    assert_int_equal(cJSON_GetObjectItem(stats, "submitted")->valueint, 0);
+    assert_int_equal(cJSON_GetObjectItem(stats, "refused")->valueint, 1);
     cJSON_Delete(stats);
     jobs_close(jobs);
 }
