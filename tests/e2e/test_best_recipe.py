@@ -210,3 +210,25 @@ def test_compare_tells_how_far_a_model_is_from_its_reference(jobs: list[str | Pa
     for name, lost in losses(awq, MODEL, read(stats), "awq_state_dict.safetensors").items():
         entry = told["gen" if "_moe_gen" in name else "und", int(name.split(".")[3])]
         assert entry[name.split(".")[-1].split("_")[0]] == pytest.approx(np.sqrt(lost), rel=1e-3), name
+
+
+@pytest.mark.parametrize(
+    ("model", "output", "words"),
+    [
+        ("nothing", "report", "model.safetensors"),
+        (MODEL, "nowhere/report", "No such file"),
+        (MODEL, "report", "sample 1"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused_before_it_runs_and_leaves_no_folder(
+    model: str | Path, output: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "prompts.txt").write_text("a red circle\n")
+    size = "63x64" if words == "sample 1" else "64x64"
+    told = ["--task", "t2i", "--prompts", tmp_path / "prompts.txt", "--size", size, "--steps", "2"]
+    command = [QUANT, "compare", "--model", tmp_path / model, "--reference", MODEL, *told, "-o", tmp_path / output]
+    said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert (said.returncode, words in said.stderr) == (1, True), said.stderr
+    assert "of 1 samples" not in said.stderr
+    assert not (tmp_path / output).exists()

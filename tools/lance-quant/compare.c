@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/command_line.h"
 #include "base/json.h"
 #include "base/whole_file.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "tools/lance-quant/command.h"
 #include "tools/lance-quant/layer_losses.h"
 #include "tools/lance-quant/likeness.h"
@@ -251,9 +253,6 @@ static int make_report(const struct compare_options *options, const struct outco
     if (status == 0 && options->statistics != NULL)
         status = layer_losses(layers, options->jobs->model, options->reference, options->statistics,
                               options->jobs->threads, error);
-    if (status == 0 && mkdir(options->output, 0777) != 0)
-        status = error_set(error, errno == EEXIST ? ERROR_BAD_REQUEST : ERROR_IO, "%s: %s", options->output,
-                           strerror(errno));
     if (status == 0)
         status = write_report(options, report, error);
     if (status == 0)
@@ -262,20 +261,38 @@ static int make_report(const struct compare_options *options, const struct outco
     return status;
 }
 
+/* What can be seen before hours of work: that the model can be opened, and the folder made, which is there then. */
+static int begin(const struct compare_options *options, struct error *error)
+{
+    const struct job_options *jobs = options->jobs;
+    struct checkpoint *checkpoint;
+    const struct checkpoint_options model = {.model_dir = jobs->model, .vae_path = jobs->vae, .vit_path = jobs->vit};
+    const int status = checkpoint_open(&checkpoint, &model, error);
+    if (status != 0)
+        return status;
+    checkpoint_close(checkpoint);
+    if (mkdir(options->output, 0777) != 0)
+        return error_set(error, errno == EEXIST ? ERROR_BAD_REQUEST : ERROR_IO, "%s: %s", options->output,
+                         strerror(errno));
+    return 0;
+}
+
 int compare(const struct compare_options *options, const volatile int *interrupted, struct error *error)
 {
     const int count = options->samples->count;
     struct outcomes_options run = {options->reference, options->jobs->vae,     options->jobs->vit,
                                    options->samples,   &options->jobs->sizes, options->jobs->backend};
     struct outcome *theirs = calloc((size_t)count, sizeof *theirs), *ours = calloc((size_t)count, sizeof *ours);
-    int status = theirs == NULL || ours == NULL ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory") : 0;
-    if (status == 0)
-        status = outcomes_run(theirs, &run, interrupted, error);
+    const int begun = theirs == NULL || ours == NULL ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
+                                                     : begin(options, error);
+    int status = begun != 0 ? begun : outcomes_run(theirs, &run, interrupted, error);
     run.model = options->jobs->model;
     if (status == 0)
         status = outcomes_run(ours, &run, interrupted, error);
     if (status == 0)
         status = make_report(options, ours, theirs, error);
+    if (begun == 0 && status != 0)
+        rmdir(options->output); /* where nothing is in it */
     outcomes_free(theirs, count);
     outcomes_free(ours, count);
     return status;

@@ -66,8 +66,9 @@ int outcomes_run(struct outcome *outcomes, const struct outcomes_options *option
         status = run_one(&outcomes[i], model, options, i, interrupted, error);
         if (status != 0 && status != ERROR_CANCELLED)
             error_prefix(error, "sample %d", i + 1);
-        fprintf(stderr, "%s%s: %d of %d samples%s", isatty(2) ? "\r" : "", options->model, i + 1,
-                options->samples->count, isatty(2) && i + 1 < options->samples->count ? "\033[K" : "\n");
+        if (status == 0)
+            fprintf(stderr, "%s%s: %d of %d samples%s", isatty(2) ? "\r" : "", options->model, i + 1,
+                    options->samples->count, isatty(2) && i + 1 < options->samples->count ? "\033[K" : "\n");
     }
     lance_model_close(model);
     if (kernels != NULL)
