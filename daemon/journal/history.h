@@ -12,6 +12,8 @@ enum { HISTORY_MOST = 1024, HISTORY_MOST_RECEIPTS = 256 };
 /* Their prompts, messages and receipts together, but for a single job: even escaped twice they are within a message. */
 enum { HISTORY_TEXT_BYTES = 512 << 10 };
 
+enum { HISTORY_MOST_PROMPT_BYTES = 16 << 10 }; /* of a prompt's part: SQLite takes patterns of up to 50,000 */
+
 /* What is asked for; what is NULL or negative does not matter. */
 struct history_query {
     uint64_t before; /* numbers below it; 0: from the newest on */

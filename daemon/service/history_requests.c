@@ -1,5 +1,6 @@
 /* history_requests.c: history, which is answered from the journal. */
 #include <math.h>
+#include <string.h>
 
 #include "daemon/recorder.h"
 #include "daemon/service/handling.h"
@@ -26,7 +27,11 @@ static int read_query(struct history_query *query, const cJSON *request, struct 
     int status = call_read_whole(&query->before, request, "before", 0, UINT64_MAX, error);
     if (status == 0)
         status = read_text(&query->task, request, "task", error);
-    return status != 0 ? status : read_text(&query->prompt, request, "prompt", error);
+    if (status == 0)
+        status = read_text(&query->prompt, request, "prompt", error);
+    if (status == 0 && query->prompt != NULL && strlen(query->prompt) > HISTORY_MOST_PROMPT_BYTES)
+        return error_set(error, ERROR_BAD_REQUEST, "prompt: may have at most %d bytes", HISTORY_MOST_PROMPT_BYTES);
+    return status;
 }
 
 int handle_history(struct call *call, const cJSON *request, struct error *error)

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,20 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from lanced_client import Client, ConnectionFailed, Failed, InternalError, LanceError, NotFound, Progress, Result, Text
+from lanced_client import (
+    BadRequest,
+    Client,
+    ConnectionFailed,
+    Failed,
+    InternalError,
+    LanceError,
+    NotFound,
+    Progress,
+    Result,
+    Text,
+)
 from lanced_client.client import Job
-from lanced_process import LANCED, REQUEST, Lanced
+from lanced_process import LANCED, REQUEST, ROOT, Lanced
 
 # Some 2 s of work, in steps of milliseconds.
 FILM: dict[str, Any] = REQUEST | {"width": 128, "height": 128, "num_inference_steps": 400}
@@ -327,6 +339,22 @@ def test_lancectl_tells_the_whole_history_however_long_it_is(state: Path) -> Non
         client.shutdown("cancel")
     assert [job["job"] for job in told["jobs"]] == ids[::-1]
     assert all("receipt" in job for job in told["jobs"])
+
+
+def test_history_says_how_long_a_part_of_a_prompt_may_be(state: Path) -> None:
+    with Lanced("--state", str(state), "--lazy") as daemon, daemon.client() as client:
+        assert client.call("history", prompt="%" * 16384)[0]["jobs"] == []
+        with pytest.raises(BadRequest, match="prompt: may have at most 16384 bytes"):
+            client.call("history", prompt="a" * 16385)
+
+
+def test_every_number_of_the_journal_is_in_the_protocol(state: Path) -> None:
+    told = (ROOT / "protocol" / "PROTOCOL.md").read_text(encoding="utf-8")
+    with Lanced("--state", str(state), "--lazy") as daemon, daemon.client() as client:
+        numbers = client.stats()["journal"]
+    listed = re.search(r"journal \(with `--state`: \{(.*?)\}\)", told)
+    assert listed is not None
+    assert re.sub(r" \([^)]*\)", "", listed[1]).split(", ") == list(numbers)
 
 
 def test_the_same_request_is_answered_with_the_kept_result_also_after_a_release_and_a_restart(

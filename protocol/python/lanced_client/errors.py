@@ -46,7 +46,7 @@ class NotFound(LanceError):
     """The daemon knows no such job or model, or lacks tensors that the request names."""
 
     code = "not_found"
-    missing_blobs: tuple[str, ...] = ()  # those, by the SHA-256 of their bytes
+    missing_blobs: tuple[str, ...] = ()  # those, as the request names them
 
 
 class Busy(LanceError):
