@@ -177,3 +177,5 @@ def test_what_cannot_be_counted_gets_words(jobs: list[str | Path], tmp_path: Pat
         assert made.returncode == code, made.stderr
         assert said in made.stderr
         assert not output.exists()
+    made = calibrate(jobs, tmp_path / "nowhere/stats.safetensors")
+    assert (made.returncode, "nowhere" in made.stderr, "samples" in made.stderr) == (1, True, False), made.stderr

@@ -68,6 +68,20 @@ static int take_up(struct calibration *c, struct error *error)
     return status;
 }
 
+/* That the folder of the result can be written, which is told before hours of work. */
+static int check_folder(const char *output, struct error *error)
+{
+    const char *slash = strrchr(output, '/');
+    char folder[PATH_MAX];
+    if (slash == NULL)
+        snprintf(folder, sizeof folder, ".");
+    else
+        snprintf(folder, sizeof folder, "%.*s", (int)(slash - output) + 1, output);
+    if (access(folder, W_OK | X_OK) != 0)
+        return error_set(error, ERROR_IO, "cannot write %s: %s", output, strerror(errno));
+    return 0;
+}
+
 static int write_partial(struct calibration *c, struct error *error)
 {
     char note[NOTE_BYTES];
@@ -163,7 +177,9 @@ int calibrate(const struct calibrate_options *options, const volatile int *inter
     struct calibration c = {.options = options, .interrupted = interrupted};
     if (snprintf(c.partial, sizeof c.partial, "%s.partial.safetensors", options->output) >= (int)sizeof c.partial)
         return error_set(error, ERROR_IO, "%s: the path is too long", options->output);
-    int status = open_model(&c, error);
+    int status = check_folder(options->output, error);
+    if (status == 0)
+        status = open_model(&c, error);
     if (status == 0) {
         identify(&c);
         status = take_up(&c, error);
