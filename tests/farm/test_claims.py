@@ -18,7 +18,7 @@ from lance_farm.claims import MOST_TRIES, Claim, Claims
 from lance_farm.files import whole_folder
 from lance_farm.job import FOLDERS
 from lance_farm.results import Results
-from lance_farm.scratch import scratch_folder
+from lance_farm.scratch import scratch_folder, scratch_for_now
 
 
 @pytest.fixture
@@ -135,8 +135,9 @@ def test_what_a_killed_process_left_in_tmp_goes_with_the_next(tmp_path: Path, mo
     left = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT | {"TMPDIR": str(tmp_path)},
                           capture_output=True, text=True).stdout.strip()  # fmt: skip
     assert {str(path) for path in tmp_path.iterdir()} == {str(mine), left}
-    another = scratch_folder()
-    assert {*tmp_path.iterdir()} == {mine, another}
+    with scratch_for_now() as another:
+        assert {*tmp_path.iterdir()} == {mine, another}
+    assert {*tmp_path.iterdir()} == {mine}
 
 
 def test_a_folder_that_is_not_finished_leaves_nothing_and_one_that_was_there_stays(tmp_path: Path) -> None:

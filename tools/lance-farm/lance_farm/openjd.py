@@ -16,7 +16,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from .job import LEASE_SECONDS, Identity, Job, difference
 from .log import Log
 from .programs import START_SECONDS, Daemon, Facts, Graphs
 from .results import Results
+from .scratch import scratch_for_now
 from .task_run import TaskFailed, TaskRun
 from .worker import name_of_worker
 
@@ -258,8 +258,8 @@ def run_tasks(job: Job, text: str, session: Path) -> int:
     failed = []
     busy = session / "lance-farm-busy"
     busy.touch()
-    with tempfile.TemporaryDirectory(prefix="lance-farm-") as scratch:
-        chunk = Chunk(job, identity, session, Path(scratch))
+    with scratch_for_now() as scratch:
+        chunk = Chunk(job, identity, session, scratch)
         try:
             for place, number in enumerate(numbers):
                 say("status", f"task {number}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from .errors import FarmError
 from .files import hash_of, whole_folder, write_json, write_whole
 from .job import FOLDERS, FORMAT, line_of, request_of
 from .programs import Graphs
+from .scratch import scratch_for_now
 from .table import Table
 from .templates import openjd_template, slurm_script
 from .values import Columns, Task, resolved_file, tasks_of
@@ -71,12 +71,12 @@ def prepare(
     graphs = [with_values(graph, task.values) for task in tasks]
     requests = [request_of(each, runner) for each in graphs]
     _refuse_twins(tasks, requests)
-    with tempfile.TemporaryDirectory(prefix="lance-farm-") as scratch:
-        copied = Path(scratch) / "inputs"
+    with scratch_for_now() as scratch:
+        copied = scratch / "inputs"
         copied.mkdir()
         files = inputs.copy_to(copied)
         if runner == "lancectl":
-            _check(tasks, graphs, copied, Path(scratch))
+            _check(tasks, graphs, copied, scratch)
         with whole_folder(output) as job:
             for name in FOLDERS:
                 (job / name).mkdir()

@@ -3,9 +3,11 @@ away, so that the next one here does."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from .beats import is_gone_here, machine_id
@@ -23,3 +25,13 @@ def scratch_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     write_json(folder / _OWNER, {"pid": os.getpid(), "machine": machine_id()})
     return folder
+
+
+@contextlib.contextmanager
+def scratch_for_now() -> Iterator[Path]:
+    """One that goes when the block ends."""
+    folder = scratch_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
