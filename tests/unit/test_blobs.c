@@ -340,6 +340,27 @@ static void bytes_that_nobody_has_hashed_are_hashed_here(void **state)
     blobs_close(blobs);
 }
 
+static void who_chooses_a_name_that_is_taken_changes_nothing_of_what_is_there(void **state)
+{
+    (void)state;
+    static const uint8_t garbage[PIECE] = {42};
+    struct blobs *blobs = open_store(4 * SIZE);
+    struct blob_state now;
+    struct error error;
+    const struct blob_name chosen = {.text = "put-fox", .bytes = SIZE}, other_size = {.text = "put-fox", .bytes = 1000};
+    put_as(blobs, chosen.text);
+    for (int i = 0; i < PIECES; i++)
+        assert_int_equal(
+            blobs_put(blobs, &chosen, (uint64_t)i * PIECE, garbage, bytes_of_piece(i), &now, &error), 0);
+    assert_true(now.is_complete);
+    assert_int_equal(blobs_put(blobs, &other_size, 0, garbage, other_size.bytes, &now, &error), 0);
+    struct blob *blob = hold(blobs, chosen.text);
+    assert_memory_equal(blob->data, payload, SIZE);
+    assert_string_equal(blob->sha256, name.text);
+    blob_close(blob);
+    blobs_close(blobs);
+}
+
 static void who_holds_bytes_that_were_forgotten_has_their_hash_all_the_same(void **state)
 {
     (void)state;
@@ -563,6 +584,7 @@ int main(void)
         cmocka_unit_test(what_nobody_touched_for_long_is_forgotten),
         cmocka_unit_test(the_oldest_goes_first_when_others_need_the_room),
         cmocka_unit_test(bytes_that_nobody_has_hashed_are_hashed_here),
+        cmocka_unit_test(who_chooses_a_name_that_is_taken_changes_nothing_of_what_is_there),
         cmocka_unit_test(who_holds_bytes_that_were_forgotten_has_their_hash_all_the_same),
         cmocka_unit_test(a_chosen_name_is_forgotten_soon_after_its_job_and_a_hash_is_not),
         cmocka_unit_test(older_blobs_are_hashed_before_newer_ones),

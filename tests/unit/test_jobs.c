@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "daemon/jobs/jobs.h"
+#include "daemon/jobs/measures.h"
 
 /* The order of a request that takes so many bytes. */
 static struct job_order make_order(uint64_t bytes)
@@ -727,6 +728,32 @@ static void a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_
     jobs_close(jobs);
 }
 
+static double within(const cJSON *histogram, int bucket)
+{
+    return cJSON_GetArrayItem(cJSON_GetArrayItem(cJSON_GetObjectItem(histogram, "buckets"), bucket), 1)->valuedouble;
+}
+
+static void a_histogram_counts_what_lies_within_each_bound_by_label(void **state)
+{
+    (void)state;
+    struct measures measures = {0};
+    static const double seconds[] = {0.01, 0.02, 0.1, 1e6};
+    for (size_t i = 0; i < sizeof seconds / sizeof *seconds; i++)
+        measures_note(&measures, MEASURE_STEP, "denoise", seconds[i]);
+    measures_note(&measures, MEASURE_STEP, "decode", 5);
+    cJSON *json = measures_json(&measures);
+    const cJSON *steps = cJSON_GetObjectItem(json, "step_seconds"), *denoise = cJSON_GetObjectItem(steps, "denoise");
+    static const double expected[] = {1, 2, 3, 3};
+    for (int i = 0; i < 4; i++)
+        assert_true(within(denoise, i) == expected[i]);
+    assert_true(within(denoise, MEASURE_BUCKETS - 1) == 3); /* a million seconds are beyond all bounds, */
+    assert_int_equal(cJSON_GetObjectItem(denoise, "count")->valueint, 4); /* and counted */
+    assert_true(cJSON_GetObjectItem(denoise, "sum")->valuedouble == 0.01 + 0.02 + 0.1 + 1e6);
+    assert_int_equal(cJSON_GetObjectItem(cJSON_GetObjectItem(steps, "decode"), "count")->valueint, 1);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(json, "job_seconds")), 0);
+    cJSON_Delete(json);
+}
+
 static void jobs_that_ended_before_are_listed_in_their_place(void **state)
 {
     (void)state;
@@ -815,6 +842,7 @@ int main(void)
         cmocka_unit_test(a_job_is_not_begun_nor_its_end_told_before_that_lasts),
         cmocka_unit_test(a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew),
         cmocka_unit_test(a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_has_no_end),
+        cmocka_unit_test(a_histogram_counts_what_lies_within_each_bound_by_label),
         cmocka_unit_test(jobs_that_ended_before_are_listed_in_their_place),
         cmocka_unit_test(a_worker_and_clients_can_use_the_table_at_once),
     };
