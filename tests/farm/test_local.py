@@ -163,10 +163,17 @@ def test_a_signal_ends_a_worker_whose_model_is_still_being_loaded(tmp_path: Path
     assert status_of(job)["waiting"] == 1
 
 
+def heed_ctrl_c() -> None:
+    """What a shell starts in the background ignores it, and so do the tests and all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path: Path) -> None:
     job = prepared(tmp_path)
     command = [*COMMAND, "status", str(job.folder), "--watch"]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    ) as watch:
         assert watch.stdout and "0 of 1 done" in watch.stdout.readline()
         watch.send_signal(signal.SIGINT)
         assert (watch.wait(LANCECTL_SECONDS), watch.stderr and watch.stderr.read()) == (128 + signal.SIGINT, "")
