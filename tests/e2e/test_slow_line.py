@@ -88,7 +88,8 @@ class Program:
         if self.task == "encode":
             data = Path(f"{self.output}.latent").read_bytes()
             return data[8 + int.from_bytes(data[:8], "little") :]
-        pictures = sorted(self.output.parent.glob(f"{self.output.name}*.png"))
+        named = self.output.parent.glob(f"{self.output.name}*.png")  # -1 to -10, if several
+        pictures = sorted(named, key=lambda path: (len(path.name), path.name))
         return b"".join(np.asarray(Image.open(picture).convert("RGB")).tobytes() for picture in pictures)
 
 
