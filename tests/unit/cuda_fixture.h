@@ -8,6 +8,7 @@
 #ifndef LANCE_TESTS_CUDA_FIXTURE_H
 #define LANCE_TESTS_CUDA_FIXTURE_H
 
+#include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -38,6 +39,31 @@ static inline void choose_emulated_plugin(void)
     *strrchr(path, '/') = '\0';
     strcat(path, "/../liblanced_cuda_emulated.so");
     assert_int_equal(setenv("LANCED_CUDA_PLUGIN", path, 0), 0); /* not over the caller's wish */
+}
+
+/* Have the backend load one of the emulated libraries, BUILD/tests/NAME, by the environment variable that says where it
+ * is. Returns its path. */
+static inline const char *choose_emulated_library(const char *variable, const char *name)
+{
+    static char path[4200];
+    choose_emulated_plugin();
+    snprintf(path, sizeof path, "%s", getenv("LANCED_CUDA_PLUGIN"));
+    snprintf(strrchr(path, '/'), 100, "/%s", name);
+    assert_int_equal(setenv(variable, path, 1), 0);
+    return path;
+}
+
+/* What an emulated library counts, since the program began; `function` says it. */
+static inline int emulated_count(const char *library_path, const char *function)
+{
+    void *library = dlopen(library_path, RTLD_NOW);
+    int (*count)(void);
+    assert_non_null(library);
+    *(void **)&count = dlsym(library, function);
+    assert_non_null(count);
+    int result = count();
+    dlclose(library);
+    return result;
 }
 
 /* Group setup and teardown; *state is a struct pair. */

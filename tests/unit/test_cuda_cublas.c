@@ -1,21 +1,17 @@
 /* Products through cuBLASLt beside the CPU's, and what happens when the library fails: the bytes of a result never
  * depend on the memory that is free. The library is the emulated one (tests/cuda_emulation/cublaslt). */
-#include <dlfcn.h>
-
 #include "tests/unit/cuda_fixture.h"
 #include "tests/unit/matrix_fixture.h"
 
 enum { ROWS = 40, OUT = 48, IN = 64 }; /* rows enough for the library */
 
-static char library_path[4200];
+static const char *library_path;
 
 static int choose_library(void **state)
 {
     (void)state;
-    choose_emulated_plugin();
-    snprintf(library_path, sizeof library_path, "%s", getenv("LANCED_CUDA_PLUGIN"));
-    snprintf(strrchr(library_path, '/'), 100, "/cublaslt/libcublasLt.so.12");
-    return setenv("LANCED_CUBLASLT", library_path, 1);
+    library_path = choose_emulated_library("LANCED_CUBLASLT", "cublaslt/libcublasLt.so.12");
+    return 0;
 }
 
 /* The work of these tests: y = x w + bias, and y += x w. */
@@ -89,14 +85,7 @@ static float *result_of(struct work *work, struct graph **graph)
 /* How many products the library did, since the program began. */
 static int products(void)
 {
-    void *library = dlopen(library_path, RTLD_NOW);
-    int (*count)(void);
-    assert_non_null(library);
-    *(void **)&count = dlsym(library, "emulated_cublaslt_products");
-    assert_non_null(count);
-    int result = count();
-    dlclose(library);
-    return result;
+    return emulated_count(library_path, "emulated_cublaslt_products");
 }
 
 static void assert_right(struct work *work)

@@ -4,15 +4,13 @@
 
 #include "tests/unit/attention_fixture.h"
 
-static char library_path[4200];
+static const char *library_path;
 
 static int choose_library(void **state)
 {
     (void)state;
-    choose_emulated_plugin();
-    snprintf(library_path, sizeof library_path, "%s", getenv("LANCED_CUDA_PLUGIN"));
-    snprintf(strrchr(library_path, '/'), 100, "/cudnn/libcudnn.so.9");
-    return setenv("LANCED_CUDNN", library_path, 1);
+    library_path = choose_emulated_library("LANCED_CUDNN", "cudnn/libcudnn.so.9");
+    return 0;
 }
 
 /* Backends that found a library of this version (NULL: the newest). */
@@ -35,20 +33,8 @@ static void close_all(struct pair *p)
     unsetenv("EMULATED_CUDNN_FAULT");
 }
 
-/* What the library counts, since the program began. */
-static int count_of(const char *function)
-{
-    void *library = dlopen(library_path, RTLD_NOW);
-    int (*count)(void);
-    assert_non_null(library);
-    *(void **)&count = dlsym(library, function);
-    assert_non_null(count);
-    int result = count();
-    dlclose(library);
-    return result;
-}
-static int plans(void) { return count_of("emulated_cudnn_plans"); }
-static int executions(void) { return count_of("emulated_cudnn_executions"); }
+static int plans(void) { return emulated_count(library_path, "emulated_cudnn_plans"); }
+static int executions(void) { return emulated_count(library_path, "emulated_cudnn_executions"); }
 
 /* One that cuDNN does: rows enough, keys in several pieces. */
 static const struct shape shape = {.q_rows = 200, .heads = 2, .kv_heads = 1, .head_dim = 64, .segments = 3,
