@@ -15,9 +15,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "daemon/jobs/job.h"
+#include "daemon/jobs/measures.h"
 #include "daemon/jobs/queue.h"
 #include "daemon/jobs/results.h"
-#include "daemon/jobs/measures.h"
 #include "daemon/log.h"
 
 struct jobs {

@@ -41,7 +41,7 @@ int handle_hello(struct call *call, const cJSON *request, struct error *error)
     json_add_number(limits, "results", options->jobs.results);
     json_add_number(limits, "result_bytes", (double)options->jobs.result_bytes);
     json_add_number(limits, "result_seconds", options->jobs.result_seconds);
-    call_add_model(call, &status);
+    add_model(call->fields, &status);
     json_add_text(call->fields, "default_model", options->models[0].name);
     json_add_bool(call->fields, "shutting_down", jobs_is_shut(service->rooms.jobs));
     return 0;
@@ -59,40 +59,37 @@ static uint64_t resident_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-int handle_stats(struct call *call, const cJSON *request, struct error *error)
+void service_add_stats(struct service *service, cJSON *fields)
 {
-    (void)request;
-    (void)error;
-    struct service *service = call->service;
     struct residency_status status;
     residency_status(service->rooms.residency, &status);
     struct runner_counts counts;
     runner_counts(service->rooms.runner, &counts);
     uint64_t queue_bytes, result_bytes;
-    cJSON *jobs = jobs_stats(service->rooms.jobs, &queue_bytes, &result_bytes), *answer = call->fields;
+    cJSON *jobs = jobs_stats(service->rooms.jobs, &queue_bytes, &result_bytes);
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
 
-    json_add_text(answer, "version", LANCED_VERSION);
-    json_add_text(answer, "generation", service->generation);
-    json_add_text(answer, "backend", status.backend);
+    json_add_text(fields, "version", LANCED_VERSION);
+    json_add_text(fields, "generation", service->generation);
+    json_add_text(fields, "backend", status.backend);
     if (service->rooms.device->advice[0])
-        json_add_text(answer, "advice", service->rooms.device->advice);
-    json_add_number(answer, "uptime_seconds", clock_seconds() - service->started_at);
-    json_add_number(answer, "loads", (double)status.loads);
-    json_add_number(answer, "unloads", (double)status.unloads);
-    call_add_model(call, &status);
-    json_add_number(answer, "idle_unload_seconds", service->options->idle_unload_seconds);
-    json_add(answer, "jobs", jobs);
-    json_add(answer, "requests", service_counts(service));
-    json_add_number(answer, "bad_messages", (double)atomic_load(&service->bad_messages));
-    json_add_number(answer, "waiting", atomic_load(&service->parked));
-    json_add_number(answer, "steps", (double)counts.steps);
-    json_add_number(answer, "busy_seconds", counts.busy_seconds);
-    json_add_number(answer, "last_step_seconds", counts.last_step_seconds);
+        json_add_text(fields, "advice", service->rooms.device->advice);
+    json_add_number(fields, "uptime_seconds", clock_seconds() - service->started_at);
+    json_add_number(fields, "loads", (double)status.loads);
+    json_add_number(fields, "unloads", (double)status.unloads);
+    add_model(fields, &status);
+    json_add_number(fields, "idle_unload_seconds", service->options->idle_unload_seconds);
+    json_add(fields, "jobs", jobs);
+    json_add(fields, "requests", service_counts(service));
+    json_add_number(fields, "bad_messages", (double)atomic_load(&service->bad_messages));
+    json_add_number(fields, "waiting", atomic_load(&service->parked));
+    json_add_number(fields, "steps", (double)counts.steps);
+    json_add_number(fields, "busy_seconds", counts.busy_seconds);
+    json_add_number(fields, "last_step_seconds", counts.last_step_seconds);
     if (service->rooms.recorder != NULL)
-        json_add(answer, "journal", recorder_stats(service->rooms.recorder));
-    cJSON *memory = json_add_object(answer, "memory");
+        json_add(fields, "journal", recorder_stats(service->rooms.recorder));
+    cJSON *memory = json_add_object(fields, "memory");
     json_add_number(memory, "resident_bytes", (double)resident_bytes());
     json_add_number(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
     json_add_number(memory, "weight_bytes", (double)status.info.weight_bytes);
@@ -105,13 +102,20 @@ int handle_stats(struct call *call, const cJSON *request, struct error *error)
     json_add_number(memory, "blob_bytes", (double)blobs_bytes(service->blobs));
     json_add_number(memory, "job_peak_bytes", (double)counts.job_peak_bytes);
     json_add_number(memory, "job_limit_bytes", (double)status.memory_limit_bytes);
-    cJSON *prefixes = json_add_object(answer, "prefix_cache");
+    cJSON *prefixes = json_add_object(fields, "prefix_cache");
     json_add_number(prefixes, "hits", (double)status.prefixes.hits);
     json_add_number(prefixes, "misses", (double)status.prefixes.misses);
     json_add_number(prefixes, "evictions", (double)status.prefixes.evictions);
     json_add_number(prefixes, "blocks", (double)status.prefixes.blocks);
     json_add_number(prefixes, "bytes", (double)status.prefixes.bytes);
     json_add_number(prefixes, "limit_bytes", (double)status.prefixes.limit_bytes);
+}
+
+int handle_stats(struct call *call, const cJSON *request, struct error *error)
+{
+    (void)request;
+    (void)error;
+    service_add_stats(call->service, call->fields);
     return 0;
 }
 

@@ -53,12 +53,15 @@ cJSON *service_counts(const struct service *service);
 /* daemon_requests.c */
 request_handler handle_hello, handle_stats, handle_shutdown, handle_parameters, handle_sampling;
 
+/* The fields of `stats`, into `fields` (daemon_requests.c). */
+void service_add_stats(struct service *service, cJSON *fields);
+
 /* metrics_requests.c */
 request_handler handle_metrics;
 
 /* model_requests.c */
 /* The field `model` of an answer. */
-void call_add_model(struct call *call, const struct residency_status *status);
+void add_model(cJSON *fields, const struct residency_status *status);
 request_handler handle_models, handle_load, handle_unload;
 int resume_load(struct call *call, struct error *error);
 int resume_unload(struct call *call, struct error *error);

@@ -181,7 +181,7 @@ static int answer_submit(struct call *call, int status, const struct job_status 
     struct residency_status snapshot;
     residency_status(call->service->rooms.residency, &snapshot);
     add_job_status(call, job);
-    call_add_model(call, &snapshot);
+    add_model(call->fields, &snapshot);
     return 0;
 }
 

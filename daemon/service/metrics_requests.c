@@ -87,17 +87,17 @@ static void add_metric(cJSON *list, const struct metric *metric, const cJSON *va
 
 int handle_metrics(struct call *call, const cJSON *request, struct error *error)
 {
-    cJSON *answer = call->fields, *values = json_object();
-    call->fields = values;
-    const int status = handle_stats(call, request, error);
-    call->fields = answer;
+    (void)request;
+    (void)error;
+    cJSON *values = json_object();
+    service_add_stats(call->service, values);
     cJSON *measured = jobs_measured(call->service->rooms.jobs);
     for (cJSON *item; measured != NULL && (item = cJSON_DetachItemFromArray(measured, 0)) != NULL;)
         json_add(values, item->string, item);
     cJSON_Delete(measured);
-    cJSON *list = json_add_array(answer, "metrics");
+    cJSON *list = json_add_array(call->fields, "metrics");
     for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++)
         add_metric(list, &metrics[i], values);
     cJSON_Delete(values);
-    return status;
+    return 0;
 }

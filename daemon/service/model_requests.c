@@ -17,9 +17,9 @@ enum {
     UNLOAD_WAIT_MS = 2000 /* it is done when a step has ended, or the job that has just begun */
 };
 
-void call_add_model(struct call *call, const struct residency_status *status)
+void add_model(cJSON *fields, const struct residency_status *status)
 {
-    json_add(call->fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : json_null());
+    json_add(fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : json_null());
 }
 
 /* What is said of one offered model, which the caller frees. */
@@ -78,7 +78,7 @@ int resume_load(struct call *call, struct error *error)
         return status;
     struct residency_status snapshot;
     residency_status(service->rooms.residency, &snapshot);
-    call_add_model(call, &snapshot);
+    add_model(call->fields, &snapshot);
     return 0;
 }
 
