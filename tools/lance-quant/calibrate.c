@@ -30,18 +30,17 @@ struct calibration {
 /* What the counts depend on. */
 static void identify(struct calibration *c)
 {
-    const struct calibrate_options *o = c->options;
+    const struct sample_sizes *sizes = &c->options->jobs->sizes;
     struct lance_model_info info;
     struct sha256 digest;
     char line[256];
     lance_model_info(c->model, &info);
-    const int length = snprintf(line, sizeof line, "%s %d %dx%d %d %.60s %llu %d %s\n", info.hash, o->sizes.steps,
-                                o->sizes.width, o->sizes.height, o->sizes.frames,
-                                o->sizes.resolution ? o->sizes.resolution : "", (unsigned long long)o->sizes.seed,
-                                o->moments, c->kernels->name);
+    const int length = snprintf(line, sizeof line, "%s %d %dx%d %d %.60s %llu %d %s\n", info.hash, sizes->steps,
+                                sizes->width, sizes->height, sizes->frames, sizes->resolution ? sizes->resolution : "",
+                                (unsigned long long)sizes->seed, c->options->moments, c->kernels->name);
     sha256_start(&digest);
     sha256_add(&digest, line, (size_t)length);
-    samples_digest(&o->samples, &digest);
+    samples_digest(c->options->samples, &digest);
     sha256_finish(&digest, c->identity);
 }
 
@@ -60,11 +59,11 @@ static int take_up(struct calibration *c, struct error *error)
     int status = statistics_open(&c->statistics, c->partial, error);
     const char *note = status == 0 ? statistics_note(c->statistics) : NULL;
     if (status == 0 && (note == NULL || sscanf(note, "%64s %d", hex, &c->done) != 2 || strcmp(hex, c->identity) != 0 ||
-                        c->done < 0 || c->done > c->options->samples.count))
+                        c->done < 0 || c->done > c->options->samples->count))
         status = error_set(error, ERROR_BAD_REQUEST, "%s is of another model, other samples or sizes; take it away to "
                            "begin anew", c->partial);
     if (status == 0)
-        fprintf(stderr, "going on after %d of %d samples\n", c->done, c->options->samples.count);
+        fprintf(stderr, "going on after %d of %d samples\n", c->done, c->options->samples->count);
     return status;
 }
 
@@ -92,7 +91,7 @@ static int write_partial(struct calibration *c, struct error *error)
 
 static void report(const struct calibration *c, const char *what)
 {
-    const int all = c->options->samples.count, here = c->done - c->before;
+    const int all = c->options->samples->count, here = c->done - c->before;
     const double seconds = clock_seconds() - c->started, left = here > 0 ? seconds / here * (all - c->done) : 0;
     fprintf(stderr, "%s%d of %d samples, %llu tokens", isatty(2) ? "\r" : "", c->done, all,
             (unsigned long long)gather_tokens(c->gather));
@@ -121,8 +120,8 @@ static int run_job(struct calibration *c, const struct lance_request *request, s
 static int run_sample(struct calibration *c, int index, struct error *error)
 {
     struct sample_request sample;
-    const char *task = lance_task_name(c->options->samples.list[index].task);
-    int status = sample_open(&sample, &c->options->samples, index, &c->options->sizes, error);
+    const char *task = lance_task_name(c->options->samples->list[index].task);
+    int status = sample_open(&sample, c->options->samples, index, &c->options->jobs->sizes, error);
     sample.request.decode = false;
     if (isatty(2))
         report(c, task);
@@ -138,7 +137,7 @@ static int run_sample(struct calibration *c, int index, struct error *error)
 
 static int run_samples(struct calibration *c, struct error *error)
 {
-    const int all = c->options->samples.count;
+    const int all = c->options->samples->count;
     int status = 0;
     c->before = c->done;
     c->started = c->written = clock_seconds();
@@ -161,12 +160,8 @@ static int run_samples(struct calibration *c, struct error *error)
 
 static int open_model(struct calibration *c, struct error *error)
 {
-    const struct calibrate_options *o = c->options;
-    /* No prefixes are kept: what is not computed again is not seen. */
-    const struct lance_model_options model = {.model_dir = o->model, .vae_path = o->vae, .vit_path = o->vit};
-    int status = backend_open(&c->kernels, &o->backend, NULL, error);
-    if (status == 0)
-        status = lance_model_open(&c->model, c->kernels, &model, error);
+    const struct job_options *jobs = c->options->jobs;
+    int status = job_model_open(&c->kernels, &c->model, jobs, jobs->model, error);
     if (status == 0 && *lance_model_warnings(c->model))
         fprintf(stderr, "lance-quant: %s\n", lance_model_warnings(c->model));
     return status;
@@ -185,7 +180,7 @@ int calibrate(const struct calibrate_options *options, const volatile int *inter
         status = take_up(&c, error);
     }
     if (status == 0)
-        status = gather_open(&c.gather, c.statistics, options->moments, options->threads, error);
+        status = gather_open(&c.gather, c.statistics, options->moments, options->jobs->threads, error);
     if (status == 0)
         status = lance_tap_open(c.model, gather_watch, c.gather, error);
     if (status == 0)

@@ -6,17 +6,13 @@
 #ifndef LANCE_QUANT_CALIBRATE_H
 #define LANCE_QUANT_CALIBRATE_H
 
-#include "kernels/backend.h"
-#include "tools/lance-quant/samples.h"
+#include "tools/lance-quant/job_options.h"
 
 struct calibrate_options {
-    const char *model, *vae, *vit; /* folder; paths, or NULL: found in or beside it */
-    struct samples samples;
-    struct sample_sizes sizes;
-    struct backend_options backend;
+    const struct job_options *jobs;
+    const struct samples *samples;
     bool moments;       /* products of inputs, for error feedback: 128 numbers for each input */
     bool resume;        /* go on with what an interrupted run left beside `output` */
-    int threads;        /* of counting */
     const char *output; /* .safetensors; appears when all is done */
 };
 

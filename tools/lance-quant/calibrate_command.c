@@ -13,18 +13,12 @@
 
 enum { OPTION_RESUME = 256, OPTION_NO_MOMENTS };
 
-static int run(struct calibrate_options *options, const struct job_options *jobs)
+static int run(const struct calibrate_options *options)
 {
     struct error error;
-    options->model = jobs->model;
-    options->vae = jobs->vae;
-    options->vit = jobs->vit;
-    options->backend = jobs->backend;
-    options->sizes = jobs->sizes;
-    options->threads = jobs->threads;
     if (calibrate(options, &command_interrupted, &error) != 0)
         return command_complain(&error);
-    printf("%s: %d samples\n", options->output, options->samples.count);
+    printf("%s: %d samples\n", options->output, options->samples->count);
     return EXIT_SUCCESS;
 }
 
@@ -37,8 +31,9 @@ int calibrate_command(int argc, char **argv)
         {"output", required_argument, NULL, 'o'},
         {0},
     };
-    struct calibrate_options options = {.moments = true};
     struct job_options jobs;
+    struct samples samples = {0};
+    struct calibrate_options options = {.jobs = &jobs, .samples = &samples, .moments = true};
     struct error error;
     job_options_init(&jobs);
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
@@ -62,10 +57,10 @@ int calibrate_command(int argc, char **argv)
         return command_wrong("calibrate needs -o with a name that ends in .safetensors, and nothing but options");
     if (access(options.output, F_OK) == 0)
         return command_wrong("-o: that file exists");
-    const char *complaint = job_samples(&jobs, &options.samples, &error);
+    const char *complaint = job_samples(&jobs, &samples, &error);
     const int status = complaint != NULL   ? command_wrong(complaint)
                        : error.code != 0 ? command_complain(&error)
-                                         : run(&options, &jobs);
-    samples_free(&options.samples);
+                                         : run(&options);
+    samples_free(&samples);
     return status;
 }

@@ -280,8 +280,7 @@ static int begin(const struct compare_options *options, struct error *error)
 int compare(const struct compare_options *options, const volatile int *interrupted, struct error *error)
 {
     const int count = options->samples->count;
-    struct outcomes_options run = {options->reference, options->jobs->vae,     options->jobs->vit,
-                                   options->samples,   &options->jobs->sizes, options->jobs->backend};
+    struct outcomes_options run = {options->reference, options->jobs, options->samples};
     struct outcome *theirs = calloc((size_t)count, sizeof *theirs), *ours = calloc((size_t)count, sizeof *ours);
     const int begun = theirs == NULL || ours == NULL ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
                                                      : begin(options, error);

@@ -86,6 +86,17 @@ const char *job_option(struct job_options *options, int c, bool *known)
     }
 }
 
+int job_model_open(struct kernels **kernels, struct lance_model **model, const struct job_options *options,
+                   const char *folder, struct error *error)
+{
+    const struct lance_model_options model_options = {
+        .model_dir = folder, .vae_path = options->vae, .vit_path = options->vit};
+    *kernels = NULL;
+    *model = NULL;
+    int status = backend_open(kernels, &options->backend, NULL, error);
+    return status != 0 ? status : lance_model_open(model, *kernels, &model_options, error);
+}
+
 const char *job_samples(struct job_options *options, struct samples *samples, struct error *error)
 {
     *samples = (struct samples){0};

@@ -38,6 +38,12 @@ void job_options_init(struct job_options *options);
 /* Take option `c` with `optarg`. NULL, or what is wrong with it; *known is false for an option of another table. */
 const char *job_option(struct job_options *options, int c, bool *known);
 
+/* Open the backend and a model on it, with the VAE and ViT of the options. No prefixes are kept: what is not computed
+ * again is not seen. After an error too, *model is closed and then *kernels, where they are not NULL. Errors: those of
+ * backend_open and lance_model_open. */
+int job_model_open(struct kernels **kernels, struct lance_model **model, const struct job_options *options,
+                   const char *folder, struct error *error);
+
 /* When all are taken: the samples they ask for. NULL, or what is missing; or `error` with a code. */
 const char *job_samples(struct job_options *options, struct samples *samples, struct error *error);
 

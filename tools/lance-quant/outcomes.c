@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "protocol/latent_shape.h"
+
 static void *copy_of(const void *data, size_t bytes)
 {
     void *copy = data != NULL ? malloc(bytes + 1) : NULL;
@@ -14,7 +16,7 @@ static void *copy_of(const void *data, size_t bytes)
 
 static int take(struct outcome *out, const struct lance_result *r, struct error *error)
 {
-    out->latent_count = r->latents != NULL ? (size_t)r->batch * 48 * (size_t)r->latent_frames *
+    out->latent_count = r->latents != NULL ? (size_t)r->batch * LATENT_CHANNELS * (size_t)r->latent_frames *
                                                  (size_t)r->latent_height * (size_t)r->latent_width
                                            : 0;
     out->frames = r->frames;
@@ -38,7 +40,7 @@ static int run_one(struct outcome *out, struct lance_model *model, const struct 
     struct lance_job *job = NULL;
     struct lance_progress progress;
     struct lance_result result;
-    int status = sample_open(&sample, options->samples, index, options->sizes, error);
+    int status = sample_open(&sample, options->samples, index, &options->jobs->sizes, error);
     if (status == 0)
         status = lance_job_start(&job, model, &sample.request, error);
     while (status == 0 && (status = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE)
@@ -55,13 +57,9 @@ static int run_one(struct outcome *out, struct lance_model *model, const struct 
 int outcomes_run(struct outcome *outcomes, const struct outcomes_options *options, const volatile int *interrupted,
                  struct error *error)
 {
-    const struct lance_model_options model_options = {
-        .model_dir = options->model, .vae_path = options->vae, .vit_path = options->vit};
-    struct kernels *kernels = NULL;
-    struct lance_model *model = NULL;
-    int status = backend_open(&kernels, &options->backend, NULL, error);
-    if (status == 0)
-        status = lance_model_open(&model, kernels, &model_options, error);
+    struct kernels *kernels;
+    struct lance_model *model;
+    int status = job_model_open(&kernels, &model, options->jobs, options->model, error);
     for (int i = 0; i < options->samples->count && status == 0; i++) {
         status = run_one(&outcomes[i], model, options, i, interrupted, error);
         if (status != 0 && status != ERROR_CANCELLED)

@@ -2,8 +2,7 @@
 #ifndef LANCE_QUANT_OUTCOMES_H
 #define LANCE_QUANT_OUTCOMES_H
 
-#include "kernels/backend.h"
-#include "tools/lance-quant/samples.h"
+#include "tools/lance-quant/job_options.h"
 
 /* Of one sample; its own copies. */
 struct outcome {
@@ -17,10 +16,9 @@ struct outcome {
 };
 
 struct outcomes_options {
-    const char *model, *vae, *vit;
+    const char *model; /* folder; in place of the jobs' own */
+    const struct job_options *jobs;
     const struct samples *samples;
-    const struct sample_sizes *sizes;
-    struct backend_options backend;
 };
 
 /* Open the model, run every sample, close it. `outcomes` [samples], zeros, is filled; outcomes_free frees it, also
