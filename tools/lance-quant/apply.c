@@ -26,6 +26,7 @@ struct work {
     size_t count;
     int layers;
     struct output *output;
+    struct best_found found[PARTS_PER_LAYER];
     double started;
     int before; /* works that an earlier run did */
 };
@@ -95,12 +96,13 @@ static int copy_others(struct work *work, struct error *error)
 static int do_part(struct work *work, int number, struct error *error)
 {
     const struct apply_options *options = work->options;
-    const struct best_work best = {work->source, work->statistics, &options->recipe, options->threads, work->output};
+    const struct best_work best = {work->source,     work->statistics, &options->recipe,
+                                   options->threads, work->output,     work->found};
     const int layer = number / PARTS_PER_LAYER, index = number % PARTS_PER_LAYER;
     struct part part;
     int status = layout_part(work->source, layer, index, &part, error);
     if (status == 0 && options->recipe.kind == RECIPE_BEST)
-        status = best_part_quantise(&best, layer, index, error);
+        status = best_part_quantise(&best, layer, index, &part, error);
     else if (status == 0)
         status = part_quantise(&part, work->statistics, &options->recipe.form, options->threads, work->output, error);
     for (int l = 0; l < part.count; l++)
@@ -212,6 +214,8 @@ int apply(const struct apply_options *options, const volatile int *interrupted, 
     if (status == 0)
         status = output_finish(work.output, error);
     output_close(work.output);
+    for (int index = 0; index < PARTS_PER_LAYER; index++)
+        free(work.found[index].scale);
     if (work.tensors != NULL)
         layout_free(work.tensors, work.count);
     statistics_close(work.statistics);

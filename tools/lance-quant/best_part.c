@@ -61,12 +61,18 @@ static bool is_scaled(const struct best_work *work, const struct part *part, int
 }
 
 /* The scale of the part's columns: ones, or the best; `moments` is filled on the way. */
-static int find_scale(const struct best_work *work, const struct part *part, int index, float *moments, float *scale,
-                      bool *scaled, struct error *error)
+static int find_scale(const struct best_work *work, const struct part *part, int layer, int index, float *moments,
+                      float *scale, bool *scaled, struct error *error)
 {
     const int width = part->matrices[0].in_features;
+    const struct best_found *found = &work->found[index];
     bool seen;
     int status = moments_of(part, work->statistics, moments, &seen, error);
+    if (status == 0 && found->is_there && found->layer == layer) {
+        memcpy(scale, found->scale, sizeof *scale * (size_t)width);
+        *scaled = found->scaled;
+        return 0;
+    }
     *scaled = status == 0 && seen && is_scaled(work, part, index);
     for (int i = 0; i < width; i++)
         scale[i] = 1;
@@ -77,23 +83,40 @@ static int find_scale(const struct best_work *work, const struct part *part, int
     return status;
 }
 
+/* Keep a scale for when its part's turn comes; without memory it is found again. */
+static void keep_scale(const struct best_work *work, int layer, int index, const float *scale, bool scaled, int width)
+{
+    struct best_found *found = &work->found[index];
+    float *room = realloc(found->scale, sizeof *room * (size_t)width);
+    found->is_there = room != NULL;
+    if (room == NULL)
+        return;
+    found->scale = memcpy(room, scale, sizeof *room * (size_t)width);
+    found->scaled = scaled;
+    found->layer = layer;
+}
+
 /* What the rows of the part's last matrix are divided by, because the columns behind them are multiplied; NULL: by
  * nothing. Free it. */
 static int find_row_divisor(const struct best_work *work, int layer, int index, float **divisor, struct error *error)
 {
     struct part behind;
     bool scaled = false;
+    const int behind_index = layout_part_behind(index);
     *divisor = NULL;
-    if (layout_part_behind(index) < 0)
+    if (behind_index < 0)
         return 0;
-    int status = layout_part(work->source, layer, layout_part_behind(index), &behind, error);
+    int status = layout_part(work->source, layer, behind_index, &behind, error);
     if (status != 0 || behind.count == 0)
         return status;
-    float *moments = allocate_moments(behind.matrices[0].in_features);
-    *divisor = malloc(sizeof **divisor * (size_t)behind.matrices[0].in_features);
+    const int width = behind.matrices[0].in_features;
+    float *moments = allocate_moments(width);
+    *divisor = malloc(sizeof **divisor * (size_t)width);
     status = moments == NULL || *divisor == NULL ? no_memory(behind.names[0], error) : 0;
     if (status == 0)
-        status = find_scale(work, &behind, layout_part_behind(index), moments, *divisor, &scaled, error);
+        status = find_scale(work, &behind, layer, behind_index, moments, *divisor, &scaled, error);
+    if (status == 0)
+        keep_scale(work, layer, behind_index, *divisor, scaled, width);
     free(moments);
     if (status != 0 || !scaled) {
         free(*divisor);
@@ -126,21 +149,15 @@ static int encode_block(void *context, int item)
     const size_t width = (size_t)e->matrix->in_features, groups = width / (size_t)e->rounding.form.group;
     struct row_room room;
     struct error ignored;
-    float *row = malloc(sizeof *row * width);
-    int status = row_room_open(&room, (int)width, &ignored);
-    if (row == NULL || status != 0) {
-        free(row);
-        row_room_close(&room);
+    if (row_room_open(&room, (int)width, &ignored) != 0)
         return ERROR_NO_MEMORY;
-    }
     for (int r = item * BLOCK_ROWS; r < (item + 1) * BLOCK_ROWS && r < e->matrix->out_features; r++) {
         const size_t at = (size_t)r;
         const struct code_row out = {e->codes + at * width / CODES_PER_BYTE, e->scales + at * groups,
                                      e->second + at * groups};
-        scaled_row(e, r, row);
-        row_codes(&e->rounding, row, &room, &out);
+        scaled_row(e, r, room.row);
+        row_codes(&e->rounding, room.row, &room, &out);
     }
-    free(row);
     row_room_close(&room);
     return 0;
 }
@@ -248,7 +265,7 @@ static int quantise(const struct best_work *work, int layer, int index, const st
     struct quadratic q = {0};
     float *divisor = NULL;
     bool scaled = false;
-    int status = find_scale(work, part, index, moments, scale, &scaled, error);
+    int status = find_scale(work, part, layer, index, moments, scale, &scaled, error);
     if (status == 0)
         status = find_row_divisor(work, layer, index, &divisor, error);
     if (status == 0 && part->norm != NULL)
@@ -263,18 +280,15 @@ static int quantise(const struct best_work *work, int layer, int index, const st
     return status;
 }
 
-int best_part_quantise(const struct best_work *work, int layer, int index, struct error *error)
+int best_part_quantise(const struct best_work *work, int layer, int index, const struct part *part,
+                       struct error *error)
 {
-    struct part part;
-    int status = layout_part(work->source, layer, index, &part, error);
-    if (status != 0)
-        return status;
-    if (part.count == 0)
-        return part.norm != NULL ? output_write_bf16(work->output, part.norm, NULL, error) : 0;
-    const int width = part.matrices[0].in_features;
+    if (part->count == 0)
+        return part->norm != NULL ? output_write_bf16(work->output, part->norm, NULL, error) : 0;
+    const int width = part->matrices[0].in_features;
     float *moments = allocate_moments(width), *scale = malloc(sizeof *scale * (size_t)width);
-    status = moments == NULL || scale == NULL ? no_memory(part.names[0], error)
-                                              : quantise(work, layer, index, &part, moments, scale, error);
+    int status = moments == NULL || scale == NULL ? no_memory(part->names[0], error)
+                                                  : quantise(work, layer, index, part, moments, scale, error);
     free(moments);
     free(scale);
     return status;

@@ -9,16 +9,25 @@
 #include "tools/lance-quant/layout.h"
 #include "tools/lance-quant/statistics.h"
 
+/* The scale of a part's columns that was found for the rows in front of it. All zero: none yet. */
+struct best_found {
+    bool is_there, scaled;
+    int layer;
+    float *scale; /* [in_features] */
+};
+
 struct best_work {
     const struct source *source;
     const struct statistics *statistics;
     const struct recipe *recipe;
     int threads;
     struct output *output;
+    struct best_found *found; /* [PARTS_PER_LAYER], kept from one part to the next; its owner frees the scales */
 };
 
-/* Write the tensors of part `index` of a layer. Deterministic, whatever `threads`. Memory: the part's codes, and
- * what is known of its inputs three times. */
-int best_part_quantise(const struct best_work *work, int layer, int index, struct error *error);
+/* Write the tensors of `part`, which is number `index` of a layer. Deterministic, whatever `threads`. Memory: the
+ * part's codes, and what is known of its inputs three times. */
+int best_part_quantise(const struct best_work *work, int layer, int index, const struct part *part,
+                       struct error *error);
 
 #endif

@@ -45,13 +45,9 @@ static int try_row(void *context, int item)
     const size_t width = (size_t)trial->search->matrices[0].in_features;
     struct row_room room;
     struct error ignored;
-    float *row = malloc(sizeof *row * width);
-    const int status = row_room_open(&room, (int)width, &ignored);
-    if (row == NULL || status != 0) {
-        free(row);
-        row_room_close(&room);
+    if (row_room_open(&room, (int)width, &ignored) != 0)
         return ERROR_NO_MEMORY;
-    }
+    float *row = room.row;
     const struct matrix *matrix = sampled_row(trial->search, item, row);
     for (size_t i = 0; i < width; i++)
         row[i] *= trial->scale[i];
@@ -59,7 +55,6 @@ static int try_row(void *context, int item)
     for (size_t i = 0; i < width; i++)
         row[i] = room.rounded[i] - row[i];
     trial->costs[item] = quadratic_cost(trial->rounding.q, row) / rows_of(matrix);
-    free(row);
     row_room_close(&room);
     return 0;
 }

@@ -22,8 +22,8 @@ int row_room_open(struct row_room *room, int width, struct error *error)
 {
     const size_t n = (size_t)width;
     *room = (struct row_room){malloc(n * sizeof(float)), malloc(n * sizeof(float)), malloc(n * sizeof(float)),
-                              malloc(n * sizeof(float)), malloc(n)};
-    if (room->scales && room->seconds && room->wanted && room->rounded && room->codes)
+                              malloc(n * sizeof(float)), malloc(n * sizeof(float)), malloc(n)};
+    if (room->scales && room->seconds && room->wanted && room->rounded && room->row && room->codes)
         return 0;
     row_room_close(room);
     return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for a row of %d columns", width);
@@ -35,6 +35,7 @@ void row_room_close(struct row_room *room)
     free(room->seconds);
     free(room->wanted);
     free(room->rounded);
+    free(room->row);
     free(room->codes);
     *room = (struct row_room){0};
 }

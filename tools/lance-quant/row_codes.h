@@ -16,6 +16,7 @@ struct row_rounding {
 struct row_room {
     float *scales, *seconds; /* [groups]; seconds: AWQ's zeros */
     float *wanted, *rounded; /* [width] */
+    float *row;              /* [width], the caller's own */
     uint8_t *codes;          /* [width], one in each byte */
 };
 
