@@ -106,16 +106,17 @@ class Claims:
         with contextlib.suppress(FileNotFoundError):
             (self._running / claim.name).rename(self._todo / f"{claim.number:06}.{claim.attempt}")
 
-    def try_again(self, claim: Claim, reason: str) -> bool:
-        """The task went wrong, or its worker is gone: it waits for its next try, or has failed. Whether it waits."""
-        if claim.attempt < MOST_TRIES:
+    def try_again(self, claim: Claim, reason: str, may_work: bool = True) -> bool:
+        """The task went wrong, or its worker is gone: it waits for its next try, or has failed, as one has that may
+        not work another time. Whether it waits."""
+        if may_work and claim.attempt < MOST_TRIES:
             with contextlib.suppress(FileNotFoundError):
                 (self._running / claim.name).rename(self._todo / f"{claim.number:06}.{claim.attempt + 1}")
             return True
-        self.fail(claim, reason)
+        self._fail(claim, reason)
         return False
 
-    def fail(self, claim: Claim, reason: str) -> None:
+    def _fail(self, claim: Claim, reason: str) -> None:
         """The task is not tried any more."""
         told = {"reason": reason, "tries": claim.attempt, "worker": claim.worker}
         write_json(self._failed / f"{claim.number:06}", told)

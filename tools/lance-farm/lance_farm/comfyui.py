@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NodeError, redacted
-from .programs import LANCECTL_FAILED, LANCECTL_NO_DAEMON, LANCECTL_USAGE, Answer
+from .programs import LANCECTL_FAILED, LANCECTL_NO_DAEMON, LANCECTL_USAGE, Answer, await_end
 from .scratch import scratch_folder
 
 START_SECONDS = 900.0  # on a busy machine ComfyUI takes minutes to import itself
+END_SECONDS = 20.0
 POLL_SECONDS = 0.05
 _REQUEST_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -160,11 +161,7 @@ class ComfyRunner:
 
     def close(self) -> None:
         self._process.terminate()
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        await_end(self._process, END_SECONDS)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

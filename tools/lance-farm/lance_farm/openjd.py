@@ -15,7 +15,6 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from .errors import EXIT_DONE, EXIT_TASKS_FAILED, FarmError, NodeError
 from .files import read_json, write_json
 from .job import LEASE_SECONDS, Identity, Job, difference
 from .log import Log
-from .programs import START_SECONDS, Daemon, Facts, Graphs
+from .programs import START_SECONDS, Daemon, Facts, Graphs, its_environment, this_program
 from .results import Results
 from .scratch import scratch_for_now
 from .task_run import TaskFailed, TaskRun
@@ -65,14 +64,12 @@ def daemon_start(job_folder: Path, model: str, options: Sequence[str], session: 
     token = secrets.token_hex(16)
     say("redacted_env", f"LANCED_TOKEN={token}")
     say("status", f"loading {Path(model).name}")
-    command = [sys.executable, "-m", "lance_farm", "daemon-hold", str(job.folder), "--model", model]
+    command = [*this_program(), "daemon-hold", str(job.folder), "--model", model]
     command += ["--session", str(session), "--parent", str(_agent()), *(f"--daemon-option={one}" for one in options)]
-    package = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     with (session / "lance-farm-daemon.log").open("wb") as log:
         holder = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                   start_new_session=True,
-                                  env=os.environ | {"LANCED_TOKEN": token, "PYTHONPATH": path})  # fmt: skip
+                                  env=os.environ | its_environment() | {"LANCED_TOKEN": token})  # fmt: skip
     told = _await_daemon(session, "", START_SECONDS, holder)
     facts = Facts(**told["facts"])
     identity = job.identity or job.settle(facts, LEASE_SECONDS)
@@ -226,14 +223,10 @@ class Chunk:
             done = self._run.run(claim, self._graphs, lambda: bool(self._is_ended) or self._job.is_cancelled)
         except TaskFailed as error:
             reason = str(error)
-            waits = False
             if self._is_ended:
                 self._claims.give_back(claim)
                 return "stopped", True
-            if error.may_work:
-                waits = self._claims.try_again(claim, reason)
-            else:
-                self._claims.fail(claim, reason)
+            waits = self._claims.try_again(claim, reason, error.may_work)
             self._log.write("retry" if waits else "failed", task=claim.number, attempt=claim.attempt, reason=reason)
             if waits:
                 say("status", f"task {claim.number}, try {claim.attempt}: {reason}")

@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,25 @@ LANCECTL_FAILED = 1  # exit codes of lancectl
 LANCECTL_USAGE = 2
 LANCECTL_NO_DAEMON = 3
 LANCECTL_NOT_WRITTEN = 5
+
+
+def this_program() -> list[str]:
+    """The command that runs lance-farm as it runs now; with its_environment."""
+    return [sys.executable, "-m", "lance_farm"]
+
+
+def its_environment() -> dict[str, str]:
+    package = str(Path(__file__).resolve().parent.parent)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))}
+
+
+def await_end(process: subprocess.Popen[bytes], seconds: float = END_SECONDS) -> None:
+    """Wait for a child that was asked to end; it is killed where it does not."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def find_program(name: str) -> str:
@@ -149,11 +169,7 @@ class Daemon:
         """End it, its jobs cancelled; killed where it does not."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        try:
-            self._process.wait(timeout=END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        await_end(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -234,11 +250,7 @@ class Graphs:
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-        try:
-            self._process.wait(timeout=END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        await_end(self._process)
         if self._process.stdout:
             self._process.stdout.close()
         self._said.close()

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from .claims import Claims
 from .errors import FarmError
 from .files import names_in, read_json, write_json
 from .job import LEASE_SECONDS, Job, difference
-from .programs import Daemon, Facts, facts_of
+from .programs import Daemon, Facts, facts_of, its_environment, this_program
 from .results import Results
 
 SCHEDULERS = ("slurm", "openjd", "local")
@@ -79,16 +78,6 @@ def _facts_here(model: Path, options: Sequence[str]) -> Facts:
     return facts
 
 
-def _command() -> list[str]:
-    """How this very program is run."""
-    return [sys.executable, "-m", "lance_farm"]
-
-
-def _environment() -> dict[str, str]:
-    package = str(Path(__file__).resolve().parent.parent)
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))}
-
-
 def _worker_options(wish: Wish) -> list[str]:
     return ["--model", wish.model, *(f"--daemon-option={option}" for option in wish.daemon_options), *wish.comfyui]
 
@@ -96,8 +85,8 @@ def _worker_options(wish: Wish) -> list[str]:
 def _to_slurm(job: Job, wish: Wish) -> dict[str, Any]:
     if not shutil.which("sbatch"):
         raise FarmError("sbatch is not in PATH: is this a login node of Slurm?")
-    environment = os.environ | _environment() | {
-        "LANCE_FARM": shlex.join(_command()),
+    environment = os.environ | its_environment() | {
+        "LANCE_FARM": shlex.join(this_program()),
         "LANCE_FARM_JOB": str(job.folder),
         "LANCE_FARM_OPTIONS": shlex.join(_worker_options(wish)),
     }  # fmt: skip
@@ -115,7 +104,7 @@ def _to_local(job: Job, wish: Wish) -> dict[str, Any]:
     pids = []
     for place in range(wish.workers):
         card = {"CUDA_VISIBLE_DEVICES": wish.cards[place % len(wish.cards)]} if wish.cards else {}
-        command = [*_command(), "worker", str(job.folder), *_worker_options(wish)]
+        command = [*this_program(), "worker", str(job.folder), *_worker_options(wish)]
         pids.append(_start(command, job / "log" / f"local-{time.time_ns()}.out", card))
     return {"pids": pids, "machine": machine_id(), "words": f"{wish.workers} workers on this machine"}
 
@@ -145,7 +134,7 @@ def _start(command: Sequence[str], log: Path, environment: dict[str, str]) -> in
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | _environment() | environment,
+            env=os.environ | its_environment() | environment,
         ).pid
 
 

@@ -178,9 +178,7 @@ class Worker:
         is_alive = self._daemon.is_running()
         if not is_alive:
             reason = f"it ended its daemon, try {claim.attempt}: {self._daemon.last_words()[-300:]}"
-        if not error.may_work:
-            self._claims.fail(claim, reason)
-        waits = error.may_work and self._claims.try_again(claim, reason)
+        waits = self._claims.try_again(claim, reason, error.may_work)
         self._log.write("retry" if waits else "failed", task=claim.number, attempt=claim.attempt, reason=reason)
         if is_alive and not error.is_daemon_gone:
             return task_run
