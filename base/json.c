@@ -131,6 +131,12 @@ const char *json_text(const cJSON *object, const char *name)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 }
 
+double json_number(const cJSON *object, const char *name)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    return cJSON_IsNumber(item) ? item->valuedouble : 0.0;
+}
+
 bool json_uint64(const cJSON *item, uint64_t *value)
 {
     if (cJSON_IsNumber(item)) {

@@ -35,6 +35,9 @@ int json_parse(cJSON **out, const char *text, size_t bytes, const struct json_li
 /* The string at `name`, or NULL when it is missing or no string. Belongs to the object. */
 const char *json_text(const cJSON *object, const char *name);
 
+/* The number at `name`, or 0 when it is missing or no number. */
+double json_number(const cJSON *object, const char *name);
+
 /* A whole number: a JSON number from 0 to 2^53 - 1, or a string of decimal digits up to 2^64-1
  * (most JSON libraries keep numbers as doubles, which tell neighbours apart only so far).
  * Returns whether `item` is one. */

@@ -91,11 +91,9 @@ static void print_model(const cJSON *model)
         return;
     }
     char size[32];
-    const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(model, "weight_bytes");
-    const cJSON *seconds = cJSON_GetObjectItemCaseSensitive(model, "load_seconds");
-    format_bytes(size, sizeof size, cJSON_IsNumber(bytes) ? bytes->valuedouble : 0);
+    format_bytes(size, sizeof size, json_number(model, "weight_bytes"));
     say(stdout, "model %s, %s, %s of weights, loaded in %.1f s\n", text_or(model, "name", "?"),
-        text_or(model, "kind", "?"), size, cJSON_IsNumber(seconds) ? seconds->valuedouble : 0);
+        text_or(model, "kind", "?"), size, json_number(model, "load_seconds"));
 }
 
 static void print_offered(const cJSON *models)
@@ -119,9 +117,8 @@ static void print_jobs(const cJSON *jobs)
         puts("no jobs");
     cJSON_ArrayForEach(job, jobs)
     {
-        const cJSON *age = cJSON_GetObjectItemCaseSensitive(job, "age_seconds");
         say(stdout, "%-32s  %-10s  %-9s  %6.0f s  %-20s  %s\n", text_or(job, "job", "?"), text_or(job, "task", "?"),
-            text_or(job, "state", "?"), cJSON_IsNumber(age) ? age->valuedouble : 0, text_or(job, "client", "-"),
+            text_or(job, "state", "?"), json_number(job, "age_seconds"), text_or(job, "client", "-"),
             text_or(job, "prompt", ""));
     }
 }
@@ -134,8 +131,7 @@ static void print_history(const cJSON *jobs)
         puts("no jobs");
     cJSON_ArrayForEach(job, jobs)
     {
-        const cJSON *submitted = cJSON_GetObjectItemCaseSensitive(job, "submitted");
-        const time_t seconds = cJSON_IsNumber(submitted) ? (time_t)submitted->valuedouble : 0;
+        const time_t seconds = (time_t)json_number(job, "submitted");
         const char *told = text_or(job, "message", text_or(job, "prompt", ""));
         struct tm local;
         char when[40] = "";
@@ -171,9 +167,8 @@ static enum exit_code print_status(struct session *session, const cJSON *stats, 
         cJSON_Delete(both);
         return exit_code;
     }
-    const cJSON *pid = cJSON_GetObjectItemCaseSensitive(hello, "pid");
     say(stdout, "lanced %s at %s, process %.0f, %s\n", text_or(hello, "version", "?"), client_endpoint(session->client),
-        cJSON_IsNumber(pid) ? pid->valuedouble : 0, text_or(hello, "backend", "unknown backend"));
+        json_number(hello, "pid"), text_or(hello, "backend", "unknown backend"));
     if (cJSON_HasObjectItem(stats, "advice"))
         say(stdout, "%s\n", text_or(stats, "advice", ""));
     print_model(model);

@@ -33,16 +33,10 @@ static void print_labels(const cJSON *labels, const char *le)
         putchar('}');
 }
 
-static double number_at(const cJSON *object, const char *name)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
-    return cJSON_IsNumber(item) ? item->valuedouble : 0.0;
-}
-
 static void print_histogram(const char *name, const cJSON *labels, const cJSON *histogram)
 {
     const cJSON *bucket;
-    const double count = number_at(histogram, "count");
+    const double count = json_number(histogram, "count");
     cJSON_ArrayForEach(bucket, cJSON_GetObjectItemCaseSensitive(histogram, "buckets"))
     {
         const cJSON *bound = cJSON_GetArrayItem(bucket, 0), *within = cJSON_GetArrayItem(bucket, 1);
@@ -56,7 +50,7 @@ static void print_histogram(const char *name, const cJSON *labels, const cJSON *
     print_labels(labels, "+Inf");
     printf(" %.15g\n%s_sum", count, name);
     print_labels(labels, NULL);
-    printf(" %.15g\n%s_count", number_at(histogram, "sum"), name);
+    printf(" %.15g\n%s_count", json_number(histogram, "sum"), name);
     print_labels(labels, NULL);
     printf(" %.15g\n", count);
 }
@@ -81,7 +75,7 @@ void print_metrics(const cJSON *metrics)
             }
             fputs(name, stdout);
             print_labels(labels, NULL);
-            printf(" %.15g\n", number_at(sample, "value"));
+            printf(" %.15g\n", json_number(sample, "value"));
         }
     }
 }

@@ -12,8 +12,8 @@ enum { MAX_COLUMNS = 200, WIDEST_BAR = 40, NARROWEST_BAR = 10 };
 
 static double number_of(const cJSON *event, const char *name)
 {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(event, name);
-    return cJSON_IsNumber(item) && item->valuedouble > 0 ? item->valuedouble : 0;
+    const double number = json_number(event, name);
+    return number > 0 ? number : 0;
 }
 
 /* Stage names as static strings, so that they can be remembered; an unknown one is "working". */
