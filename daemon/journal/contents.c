@@ -11,7 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WRITE_BYTES = 8 << 20, READ_BYTES = 1 << 18 };
+#include "base/descriptor.h"
+
+enum { READ_BYTES = 1 << 18 };
 static const char unfinished[] = "unfinished"; /* the one file that may be half written */
 
 struct contents {
@@ -55,26 +57,12 @@ void contents_close(struct contents *contents)
     free(contents);
 }
 
-static bool write_all(int file, const char *data, uint64_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t written = write(file, data, bytes < WRITE_BYTES ? bytes : WRITE_BYTES);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return false;
-        data += written;
-        bytes -= (uint64_t)written;
-    }
-    return true;
-}
-
 int contents_write(struct contents *contents, const char *hash, const void *data, uint64_t bytes, struct error *error)
 {
     const int file = openat(contents->folder, unfinished, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file < 0)
         return failed(error, "write", hash);
-    bool is_written = write_all(file, data, bytes) && fsync(file) == 0;
+    bool is_written = descriptor_write(file, data, bytes) && fsync(file) == 0;
     int reason = errno;
     is_written = close(file) == 0 && is_written;
     if (is_written && renameat(contents->folder, unfinished, contents->folder, hash) == 0) {
@@ -116,20 +104,6 @@ static int open_file(struct contents *contents, const char *hash, uint64_t bytes
                      (unsigned long long)info.st_size, (unsigned long long)bytes);
 }
 
-static bool read_all(int file, char *data, uint64_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t count = read(file, data, bytes < WRITE_BYTES ? bytes : WRITE_BYTES);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0)
-            return false;
-        data += count;
-        bytes -= (uint64_t)count;
-    }
-    return true;
-}
-
 int contents_read(struct contents *contents, const char *hash, uint64_t bytes, void **data, struct error *error)
 {
     int file;
@@ -141,7 +115,7 @@ int contents_read(struct contents *contents, const char *hash, uint64_t bytes, v
     if (*data == NULL)
         status = error_set(error, ERROR_NO_MEMORY, "state folder: no memory for the %llu bytes of contents/%.64s",
                            (unsigned long long)bytes, hash);
-    else if (!read_all(file, *data, bytes))
+    else if (!descriptor_read(file, *data, bytes))
         status = failed(error, "read", hash);
     close(file);
     if (status != 0) {
@@ -183,7 +157,7 @@ int contents_verify(struct contents *contents, const char *hash, uint64_t bytes,
     sha256_start(&sha);
     for (uint64_t left = bytes; piece != NULL && status == 0 && left > 0;) {
         const uint64_t count = left < READ_BYTES ? left : READ_BYTES;
-        if (read_all(file, piece, count))
+        if (descriptor_read(file, piece, count))
             sha256_add(&sha, piece, count);
         else
             status = failed(error, "read", hash);

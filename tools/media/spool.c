@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
+
 static bool is_standard_input(const char *path)
 {
     return !strcmp(path, "-");
@@ -19,19 +21,6 @@ bool spool_is_needed(const char *path)
 {
     struct stat info;
     return is_standard_input(path) || (!stat(path, &info) && (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode)));
-}
-
-/* Write all of a piece. Returns whether there was room. */
-static bool write_all(int descriptor, const uint8_t *bytes, size_t count)
-{
-    while (count) {
-        ssize_t written = write(descriptor, bytes, count);
-        if (written < 0)
-            return false;
-        bytes += written;
-        count -= (size_t)written;
-    }
-    return true;
 }
 
 static int copy(int from, int to, struct error *error)
@@ -50,7 +39,7 @@ static int copy(int from, int to, struct error *error)
         if (bytes > (uint64_t)SPOOL_MAX_MB << 20)
             return error_set(error, ERROR_TOO_LARGE, "more than %d MB come through it; a file may be larger",
                              SPOOL_MAX_MB);
-        if (!write_all(to, piece, (size_t)got))
+        if (!descriptor_write(to, piece, (size_t)got))
             return error_set(error, ERROR_IO, "cannot be kept in memory: %s", strerror(errno));
     }
     return bytes ? 0 : error_set(error, ERROR_BAD_FILE, "nothing came through it");
