@@ -31,7 +31,6 @@ from .clips import Clip, clip_of
 from .connection import ModelHandle
 from .preview import ComfyPreview, MovingPreview, finished_preview, previews_are_wanted
 from .texts import show_text
-from .trouble import told_in_words
 
 POLL_SECONDS = 0.05  # how long an interrupt may go unnoticed
 _TRANSFER_SECONDS = 1.0  # between words about payloads on their way
@@ -48,7 +47,7 @@ async def run_job(
 
     part: (index, count) where this is one of several jobs of the node. request: what Client.job takes.
     """
-    with told_in_words(node_id), _place_in_round(node_id) as (index, round_):
+    with _place_in_round(node_id) as (index, round_):
         # Left, and so released, whatever becomes of the answers: also when that to submit is late, or lost.
         with handle.client.job(task, model=handle.model, preview=previews_are_wanted(), **request) as job:
             display = _Display(node_id, part, index, round_)
@@ -88,11 +87,10 @@ async def _submit(handle: ModelHandle, job: Job, display: _Display) -> None:
         await watched(partial(job.submit, display.take_transfer))
 
 
-async def read_clip(handle: ModelHandle, task: str, video: Any, fps: float, node_id: str) -> Clip:
+async def read_clip(handle: ModelHandle, task: str, video: Any, fps: float) -> Clip:
     """What the daemon gets of a VIDEO, or of an IMAGE with `fps`; it is found or started to be asked what that is."""
-    with told_in_words(node_id):
-        client = await watched(handle.connect)
-        return await watched(lambda: clip_of(video, fps, partial(client.sampling, task)))
+    client = await watched(handle.connect)
+    return await watched(lambda: clip_of(video, fps, partial(client.sampling, task)))
 
 
 async def watched(work: Callable[[], T]) -> T:

@@ -53,8 +53,8 @@ class LancedModel(io.ComfyNode):
         return handle.fingerprint()
 
     @classmethod
+    @told_in_words
     async def execute(cls, model: str, endpoint: str) -> io.NodeOutput:
         handle = ModelHandle(endpoint, model)
-        with told_in_words(cls.hidden.unique_id):
-            show_text(await watched(handle.load), cls.hidden.unique_id)
+        show_text(await watched(handle.load), cls.hidden.unique_id)
         return io.NodeOutput(handle)

@@ -28,6 +28,7 @@ from .inputs import (
 from .job import read_clip, run_job
 from .latents import Latent, latent_like, mask_of, noise_rows_of, samples_of, state_of
 from .tensors import image_of, latent_of, source_of, video_of
+from .trouble import told_in_words
 
 MAX_STEPS: int = PARAMETERS["end_step"].maximum  # as KSamplerAdvanced's: past every schedule
 
@@ -62,12 +63,13 @@ class LancedEncode(io.ComfyNode):
         )
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, pixels: Any, batch: str) -> io.NodeOutput:
         if isinstance(pixels, torch.Tensor):
             frames = await asyncio.to_thread(source_of, "pixels", pixels)
             sources = [frame[np.newaxis] for frame in frames] if batch == "pictures" else [frames[:MAX_FRAMES]]
         else:
-            sources = [(await read_clip(lance_model, task_of(cls), pixels, 0.0, cls.hidden.unique_id)).pixels]
+            sources = [(await read_clip(lance_model, task_of(cls), pixels, 0.0)).pixels]
         results = [
             await run_job(lance_model, task_of(cls), cls.hidden.unique_id, part=(index, len(sources)), source=source)
             for index, source in enumerate(sources)
@@ -150,6 +152,7 @@ class LancedSampler(io.ComfyNode):
         )
 
     @classmethod
+    @told_in_words
     async def execute(
         cls,
         lance_model: ModelHandle,
@@ -169,7 +172,7 @@ class LancedSampler(io.ComfyNode):
         if source is not None:
             if not is_video and isinstance(source, torch.Tensor):
                 source = source[:1]
-            clip = await read_clip(lance_model, "video_edit", source, fps, cls.hidden.unique_id)
+            clip = await read_clip(lance_model, "video_edit", source, fps)
             height, width = CELL_PIXELS * samples.shape[3], CELL_PIXELS * samples.shape[4]
             request |= {"source": clip.pixels if is_video else clip.pixels[:1], "resolution": f"{height}x{width}"}
             request |= {"fps": clip.fps} if is_video else {}
@@ -209,6 +212,7 @@ class LancedDecode(io.ComfyNode):
         )
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, latent: Latent, fps: float) -> io.NodeOutput:
         latents = samples_of(latent).numpy()
         result = await run_job(lance_model, task_of(cls), cls.hidden.unique_id, latents=latents)

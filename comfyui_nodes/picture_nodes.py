@@ -69,6 +69,7 @@ class LancedTextToImage(io.ComfyNode):
         return size_problem("width", width) or size_problem("height", height) or True
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, **inputs: Any) -> io.NodeOutput:
         result = await run_job(lance_model, task_of(cls), cls.hidden.unique_id, **parameters_of(cls, inputs))
         return io.NodeOutput(image_of(result.pixels), latent_of(result.latents), info_of([result]))
@@ -108,14 +109,14 @@ class LancedImageEdit(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
+    @told_in_words
     async def execute(
         cls, lance_model: ModelHandle, image: torch.Tensor, mask: torch.Tensor | None = None, **inputs: Any
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id
-        with told_in_words(node_id):
-            pictures = await asyncio.to_thread(source_of, "image", image)
-            masks = [None] * len(pictures) if mask is None else await asyncio.to_thread(masks_of, mask, len(pictures))
-            request = parameters_of(cls, inputs)
+        pictures = await asyncio.to_thread(source_of, "image", image)
+        masks = [None] * len(pictures) if mask is None else await asyncio.to_thread(masks_of, mask, len(pictures))
+        request = parameters_of(cls, inputs)
         edits = []
         for index, (picture, painted) in enumerate(zip(pictures, masks, strict=True)):
             place = (index, len(pictures))

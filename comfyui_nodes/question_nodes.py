@@ -24,6 +24,7 @@ from .inputs import (
 from .job import read_clip, run_job
 from .tensors import source_of
 from .texts import show_text
+from .trouble import told_in_words
 
 
 def _question_inputs(about: str) -> list[io.Input]:
@@ -95,6 +96,7 @@ class LancedAskImage(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, image: torch.Tensor, **inputs: Any) -> io.NodeOutput:
         pictures = await asyncio.to_thread(source_of, "image", image)
         task, node_id, request = task_of(cls), cls.hidden.unique_id, parameters_of(cls, inputs)
@@ -133,9 +135,10 @@ class LancedAskVideo(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, video: Any, fps: float, **inputs: Any) -> io.NodeOutput:
         task, node_id = task_of(cls), cls.hidden.unique_id
-        clip = await read_clip(lance_model, task, video, fps, node_id)
+        clip = await read_clip(lance_model, task, video, fps)
         request = parameters_of(cls, inputs)
         result = await run_job(lance_model, task, node_id, source=clip.pixels, fps=clip.fps, **request)
         return io.NodeOutput(result.text, ui=ui.PreviewText(result.text))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from .inputs import schema
 from .tensors import source_of
+from .trouble import told_in_words
 
 
 class LancedSaveFile(io.ComfyNode):
@@ -31,9 +32,11 @@ class LancedSaveFile(io.ComfyNode):
                 io.String.Input("filename_prefix", default="lance", tooltip="What the file's name begins with."),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file is, in full.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
+    @told_in_words
     async def execute(cls, what: Any, filename_prefix: str) -> io.NodeOutput:
         return io.NodeOutput(str(await asyncio.to_thread(save, what, filename_prefix)))
 

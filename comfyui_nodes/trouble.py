@@ -7,8 +7,9 @@ lance, and its words name nothing that a node does not have.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
 
 from ..protocol.python.lanced_client import LanceError
 from .texts import show_text
@@ -29,12 +30,17 @@ def words_for_a_node(message: str) -> str:
     return _ADVICE.sub("", message).strip()
 
 
-@contextmanager
-def told_in_words(node_id: str) -> Iterator[None]:
-    """Have what goes wrong within stand under the node, and first in ComfyUI's panel."""
-    try:
-        yield
-    except (LanceError, ValueError) as error:
-        words = words_for_a_node(str(error))
-        show_text(words, node_id)
-        raise Refused(words) from error
+def told_in_words(execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """A node's `execute`, below @classmethod: what goes wrong in it stands under the node, and first in ComfyUI's
+    panel. The node lists its hidden unique_id."""
+
+    @wraps(execute)
+    async def told(cls: Any, *values: Any, **inputs: Any) -> Any:
+        try:
+            return await execute(cls, *values, **inputs)
+        except (LanceError, ValueError) as error:
+            words = words_for_a_node(str(error))
+            show_text(words, cls.hidden.unique_id)
+            raise Refused(words) from error
+
+    return told

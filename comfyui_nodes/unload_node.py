@@ -36,9 +36,9 @@ class LancedUnload(io.ComfyNode):
         )
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, passed_through: Any = None) -> io.NodeOutput:
-        with told_in_words(cls.hidden.unique_id):
-            client = await asyncio.to_thread(lance_model.connect)
-            was_there = await asyncio.to_thread(client.unload)
+        client = await asyncio.to_thread(lance_model.connect)
+        was_there = await asyncio.to_thread(client.unload)
         show_text("the model's memory is freed" if was_there else "no model was loaded", cls.hidden.unique_id)
         return io.NodeOutput(passed_through)

@@ -30,6 +30,7 @@ from .inputs import (
 )
 from .job import read_clip, run_job, watched
 from .tensors import image_of, info_of, latent_of, source_of, video_of
+from .trouble import told_in_words
 
 _OUTPUTS = [
     io.Image.Output(display_name="frames", tooltip="The frames of the video as an IMAGE batch."),
@@ -74,6 +75,7 @@ class LancedTextToVideo(io.ComfyNode):
         return size_problem("width", width) or size_problem("height", height) or True
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, **inputs: Any) -> io.NodeOutput:
         return _outputs_of(await run_job(lance_model, task_of(cls), cls.hidden.unique_id, **parameters_of(cls, inputs)))
 
@@ -106,6 +108,7 @@ class LancedImageToVideo(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, image: torch.Tensor, **inputs: Any) -> io.NodeOutput:
         source = await asyncio.to_thread(source_of, "image", image[:1])
         request = parameters_of(cls, inputs)
@@ -147,9 +150,10 @@ class LancedVideoEdit(io.ComfyNode):
         return own_size_problem(width, height) or True
 
     @classmethod
+    @told_in_words
     async def execute(cls, lance_model: ModelHandle, video: Any, fps: float, **inputs: Any) -> io.NodeOutput:
         task, node_id = task_of(cls), cls.hidden.unique_id
-        clip = await read_clip(lance_model, task, video, fps, node_id)
+        clip = await read_clip(lance_model, task, video, fps)
         request = parameters_of(cls, inputs)
         result = await run_job(lance_model, task, node_id, source=clip.pixels, fps=clip.fps, **request)
         seconds = clip.source_seconds

@@ -73,6 +73,8 @@ class Graph:
     def error(self, comfyui: ComfyUI) -> str:
         run = comfyui.run(self.form)
         assert run.status == "error"
+        assert run.error_type == "lance.Refused"
+        assert run.texts[-1] == run.error.strip()
         return run.error
 
 

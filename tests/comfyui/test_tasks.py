@@ -125,6 +125,17 @@ def test_a_size_may_come_from_another_node_and_half_a_size_is_refused_before_the
     assert "width must be a multiple of 16" in late.error
 
 
+@pytest.mark.parametrize("name", ["t2i", "t2v", "i2v", "image_edit", "video_edit", "ask_image", "ask_video"])
+def test_what_is_found_wrong_only_while_it_runs_is_told_under_the_node(comfyui: ComfyUI, name: str) -> None:
+    form = api_form(name, width=["20", 0])
+    form["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 100}}
+    run = comfyui.run(form)
+    assert run.status == "error"
+    assert "width must be a multiple of 16" in run.error
+    assert run.error_type == "lance.Refused"
+    assert run.texts[-1] == run.error.strip()
+
+
 def test_unloading_models_in_comfyui_frees_the_daemons_memory_too(comfyui: ComfyUI, client: Client) -> None:
     assert comfyui.run(api_form("t2i", seed=93, steps=2)).status == "success"
     assert client.hello().model is not None

@@ -45,6 +45,14 @@ def test_only_starting_the_local_daemon_runs_a_program_and_without_a_shell() -> 
                 assert ast.unparse(node.func) not in {"os.system", "os.popen", "exec", "eval", "__import__"}
 
 
+def test_every_node_tells_in_words_what_goes_wrong_in_it() -> None:
+    functions = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))
+                 if isinstance(node, ast.AsyncFunctionDef) and node.name == "execute"]  # fmt: skip
+    assert len(functions) >= 13
+    for function in functions:
+        assert [ast.unparse(one) for one in function.decorator_list] == ["classmethod", "told_in_words"]
+
+
 def test_the_client_imports_without_torch() -> None:
     # None in sys.modules makes an import fail, even where torch is installed.
     code = "import sys; sys.modules['torch'] = None; import lanced_client; lanced_client.Client()"
@@ -55,6 +63,16 @@ def test_the_english_texts_have_nothing_that_the_front_end_would_take_for_a_plac
     text = (ROOT / "locales/en/nodeDefs.json").read_text()
     for value in strings(json.loads(text)):
         assert not set("{}|@") & set(value), value
+
+
+def test_the_help_page_of_a_node_says_what_its_section_in_the_documents_says() -> None:
+    document = (ROOT / "docs/nodes.md").read_text()
+    for page in (ROOT / "comfyui_nodes/web/docs").glob("*/en.md"):
+        section = document.partition(f"(`{page.parent.name}`)\n")[2].partition("\n## ")[0]
+        said = [line for line in section.splitlines() if line and not line.startswith(("Workflow: ", "!["))]
+        title, *lines = [line for line in page.read_text().splitlines() if line]
+        assert title.startswith("# Lance ")
+        assert lines == said, page
 
 
 def strings(value: object) -> Iterator[str]:
