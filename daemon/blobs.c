@@ -9,10 +9,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "daemon/log.h"
 
+enum { HASHER_NICE = 5 };
 enum piece { PIECE_MISSING, PIECE_COMING, PIECE_HERE };
 
 struct entry {
@@ -306,10 +308,12 @@ static void hash_piece(struct blobs *blobs, struct entry *entry)
     free_if_unused(entry);
 }
 
-/* The thread that hashes; takes the lock itself. */
+/* The thread that hashes; takes the lock itself. Where processors are short it gives way to those that move bytes, for a
+ * hash can follow later; jobs leave it a quarter of a processor at least. */
 static void *hash_all(void *argument)
 {
     struct blobs *blobs = argument;
+    (void)setpriority(PRIO_PROCESS, 0, HASHER_NICE); /* on Linux, of this thread alone */
     pthread_mutex_lock(&blobs->lock);
     while (!blobs->is_ending) {
         struct entry *entry = next_to_hash(blobs);

@@ -154,6 +154,16 @@ class _Watch:
         self.is_connected = False
 
 
+def _nng_message(parts: Parts) -> pynng.Message:
+    """The parts one after the other in a message of nng's, each copied once: pynng itself takes one bytes object alone,
+    for which a piece of a payload would have to be copied twice."""
+    message = pynng.Message(b"")
+    for part in parts:
+        if pynng.lib.nng_msg_append(message._nng_msg, pynng.ffi.from_buffer(part), len(part)) != 0:
+            raise MemoryError(f"no memory for a message with {len(part)} bytes")
+    return message
+
+
 class PynngPeer:
     """An nng REQ socket; nng reconnects and repeats the request by itself while it waits. It does not say where nobody
     listens, and waits for ever: so a plain connection asks first, and whether the socket has one is watched meanwhile.
@@ -175,7 +185,7 @@ class PynngPeer:
         try:
             line = self._connect(timeout)
             was_connected = True
-            self._send(line, b"".join(message), timeout)
+            self._send(line, _nng_message(message), timeout)
             self._wait(line, timeout, is_alive)
             answer = line.recv_msg()
             return bytearray(answer._buffer)  # one copy, in which its arrays lie
@@ -204,13 +214,13 @@ class PynngPeer:
             self._line.close()
         return self._socket
 
-    def _send(self, line: pynng.Req0, message: bytes, timeout: float) -> None:
+    def _send(self, line: pynng.Req0, message: pynng.Message, timeout: float) -> None:
         """To nng, which takes nothing while it has no connection."""
         deadline = time.monotonic() + timeout
         line.send_timeout = round(_LOOK_SECONDS * 1000)
         while True:
             try:
-                line.send(message)
+                line.send_msg(message)
                 return
             except pynng.exceptions.Timeout:
                 self._check_connection()
