@@ -25,6 +25,7 @@
 #                       known_parameters.c, PROTOCOL.md
 #   make version        protocol/version.h to the files that cannot read it
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
+#   make cuda-model     what the CUDA backend's machine code tells without a card, into docs/cuda.md
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
 #   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
 #   make clean          remove what was built (.venv stays)
@@ -290,6 +291,9 @@ gpu-bundle: $(GPU_PROGRAMS) $(CUDA_PLUGIN)
 	ldd $(GPU_PROGRAMS) | awk '$$2 == "=>" && $$3 ~ /^\// { print $$3 }' | sort -u | \
 	    grep -Ev '/(libc|libm|libdl|libpthread|librt)\.so' | xargs cp -t build/gpu/lib
 
+cuda-model: $(CUDA_PLUGIN)
+	@python3 tools/cuda_model.py --install
+
 # Everything checked and measured on this machine's card; GPU_CHECK="--golden DIR" for more recorded results.
 gpu-check:
 	@if command -v $(NVCC) >/dev/null; then $(MAKE) -s --no-print-directory $(PARALLEL) gpu-bundle; fi
@@ -430,8 +434,8 @@ clean:
 	rm -rf build build-* demo/out $(RECORDED_TOKENIZER)
 
 FORCE:
-.PHONY: FORCE all parameters version cuda gpu-bundle gpu-check unit unit-programs objects check-golden compare \
-        fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm farm-report demo demo-scores \
-        bench bench-peers bench-wire install uninstall clean help
+.PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects check-golden \
+        compare fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm farm-report demo \
+        demo-scores bench bench-peers bench-wire install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

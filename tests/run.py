@@ -186,8 +186,19 @@ def clang(jobs: int) -> Count:
 def nvcc(jobs: int) -> Count:
     if not shutil.which(os.environ.get("NVCC", "nvcc")):
         return Count(skipped=["nvcc: liblanced_cuda.so (nvcc is not installed)"])
-    return one_check("nvcc", ["make", "--no-print-directory", f"-j{jobs}", "cuda",
-                              "CUDA_PLUGIN=build/cuda/liblanced_cuda.so"])  # not where lanced looks for it
+    plugin = "build/cuda/liblanced_cuda.so"  # not where lanced looks for it
+    count = one_check("nvcc", ["make", "--no-print-directory", f"-j{jobs}", "cuda", f"CUDA_PLUGIN={plugin}"])
+    if count.failed:
+        return count
+    status, output = run([sys.executable, "tools/cuda_model.py", "--install", "--check", "--plugin", plugin])
+    if status == 2:
+        count.skipped.append("nvcc: what its machine code holds (cuobjdump is not there, and cannot be installed)")
+    elif status != 0:
+        print(output)
+        count.failed.append("nvcc: machine code over a ceiling (tools/cuda_model.py)")
+    else:
+        count.passed += 1
+    return count
 
 
 def count_golden(stage: str, status: int, output: str) -> Count:

@@ -12,6 +12,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/operators.cuh"
+#include "kernels/cuda/warp.cuh"
 
 #include <math.h>
 #include <string.h>
@@ -64,6 +65,38 @@ __device__ inline void load_rows(bf16 *shared, int capacity, int rows, int head_
     }
 }
 
+/* The same for the keys of a step that lie in one segment, as nearly all do: one address of each kind, moved on by as
+ * many rows as the block copies at once. first: where the first of them begins. */
+template <int DIM, int THREADS>
+__device__ __forceinline__ void load_whole_step(bf16 *shared, const bf16 *first, int stride)
+{
+    constexpr int pieces = DIM / 8, rows_at_once = THREADS / pieces;
+    int row = (int)threadIdx.x / pieces, column = (int)threadIdx.x % pieces * 8;
+    const bf16 *from = first + (size_t)row * (size_t)stride + column;
+    bf16 *to = shared + row * (DIM + 8) + column;
+#pragma unroll
+    for (int i = 0; i < KEYS / rows_at_once; i++) {
+        copy_async_16(to + i * rows_at_once * (DIM + 8), from, true);
+        from += (size_t)rows_at_once * (size_t)stride;
+    }
+}
+
+/* Start copying the keys of a step, or their values; `at` is at its first key or before. */
+template <int DIM, int THREADS, bool ALIGNED>
+__device__ __forceinline__ void load_step(bf16 *to, const struct attention_problem &p, struct key_cursor at,
+                                          int kv_head, int step, bool values_wanted)
+{
+    int first_key = step * KEYS, segment_end = at.first_key + p.segment[at.segment].rows;
+    if (ALIGNED && THREADS % (DIM / 8) == 0 && p.head_dim == DIM && first_key + KEYS <= segment_end)
+        load_whole_step<DIM, THREADS>(to, place_of_key(p, &at, kv_head, first_key, values_wanted),
+                                      p.segment[at.segment].stride);
+    else
+        load_rows<DIM, THREADS, ALIGNED>(to, KEYS, p.keys - first_key, p.head_dim, p.q, [&](int row) {
+            return place_of_key(p, &at, kv_head, first_key + row, values_wanted);
+        });
+    copy_async_commit();
+}
+
 /* The rows of a problem that a block owns, all of one key head, and the steps of KEYS keys that it takes. */
 struct share {
     int kv_head, first_row, rows;
@@ -93,25 +126,10 @@ __device__ __forceinline__ int seen_by_row(const struct attention_problem &p, co
 /* A warp has PIECES times 16 rows. What one lane holds of its state: of every piece the rows g and g + 8 of a sum
  * (mma.cuh). */
 template <int DIM, int PIECES> struct softmax_state {
-    int seen[PIECES][2];           /* keys that the row sees */
     float sum[PIECES][DIM / 8][4]; /* of weighted values */
     float maximum[PIECES][2];      /* of the scores so far, not yet scaled */
     float total[PIECES][2];        /* of the weights, in this lane's columns */
 };
-
-template <int DIM, int PIECES>
-__device__ __forceinline__ void begin_rows(const struct attention_problem &p, const struct share &mine, int warp_row,
-                                           struct softmax_state<DIM, PIECES> &state)
-{
-    int lane = (int)threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < PIECES; i++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            state.seen[i][half] = seen_by_row(p, mine, warp_row + 16 * i + 8 * half + lane / 4);
-            state.maximum[i][half] = -INFINITY;
-        }
-}
 
 /* score += queries keys^T, for the warp's rows from warp_row of the block on. */
 template <int DIM, int PIECES>
@@ -140,20 +158,24 @@ __device__ __forceinline__ void add_scores(float (&score)[PIECES][KEYS / 8][4], 
     }
 }
 
-/* Scores of keys that a row does not see become -infinity. */
+/* Scores of keys that a row does not see become -infinity: those of the warp's rows from warp_row of the block on. */
 template <int PIECES>
-__device__ __forceinline__ void hide_unseen(float (&score)[PIECES][KEYS / 8][4], const int (&seen)[PIECES][2],
-                                            int first_key)
+__device__ __forceinline__ void hide_unseen(float (&score)[PIECES][KEYS / 8][4], const struct attention_problem &p,
+                                            const struct share &mine, int warp_row, int first_key)
 {
     int lane = (int)threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < PIECES; i++)
 #pragma unroll
-        for (int j = 0; j < KEYS / 8; j++)
+        for (int half = 0; half < 2; half++) {
+            int seen = seen_by_row(p, mine, warp_row + 16 * i + 8 * half + lane / 4);
 #pragma unroll
-            for (int e = 0; e < 4; e++)
-                if (first_key + 8 * j + lane % 4 * 2 + e % 2 >= seen[i][e / 2])
-                    score[i][j][e] = -INFINITY;
+            for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 2; e++)
+                    if (first_key + 8 * j + lane % 4 * 2 + e >= seen)
+                        score[i][j][2 * half + e] = -INFINITY;
+        }
 }
 
 /* The softmax's step for one row of a piece: its weights, and its sums scaled to the new maximum. */
@@ -286,15 +308,13 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
 
     struct key_cursor cursor = {0, 0}; /* at the step's first key or before */
     auto load_keys = [&](bf16 *to, int step, bool values_wanted) {
-        struct key_cursor at = cursor;
-        load_rows<DIM, THREADS, ALIGNED>(to, KEYS, p.keys - step * KEYS, p.head_dim, p.q, [&](int row) {
-            return place_of_key(p, &at, mine.kv_head, step * KEYS + row, values_wanted);
-        });
-        copy_async_commit();
+        load_step<DIM, THREADS, ALIGNED>(to, p, cursor, mine.kv_head, step, values_wanted);
     };
 
     struct softmax_state<DIM, PIECES> state = {};
-    begin_rows(p, mine, warp_row, state);
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+        state.maximum[i][0] = state.maximum[i][1] = -INFINITY;
     int warp_sees = seen_by_row(p, mine, warp_row); /* all rows of the warp see at least that */
 
     load_rows<DIM, THREADS, ALIGNED>(queries, ROWS, mine.rows, p.head_dim, p.q, [&](int row) {
@@ -312,7 +332,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
         float score[PIECES][KEYS / 8][4] = {};
         add_scores<DIM>(score, queries, warp_row, keys);
         if ((step + 1) * KEYS > warp_sees)
-            hide_unseen(score, state.seen, step * KEYS);
+            hide_unseen(score, p, mine, warp_row, step * KEYS);
         uint32_t weight[PIECES][KEYS / 16][4];
 #pragma unroll
         for (int i = 0; i < PIECES; i++)
@@ -334,7 +354,9 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
     store_rows<DIM, PIECES, ALIGNED>(batch, p, mine, ROWS, warp_row, state);
 }
 
-/* Joins what the parts of the keys came to; a warp takes a row. */
+static_assert(SPLITS_MAX <= 2 * WARP, "combine_kernel's lanes hold the statistics of two parts each");
+
+/* Joins what the parts of the keys came to, in their order; a warp takes a row. */
 __global__ void __launch_bounds__(COMBINE_WARPS * 32)
     combine_kernel(const __grid_constant__ struct batch batch, int dim, int block_rows)
 {
@@ -346,20 +368,31 @@ __global__ void __launch_bounds__(COMBINE_WARPS * 32)
     int kv_head = block / p.row_blocks, row = block % p.row_blocks * block_rows + number % block_rows;
     if (row >= p.rows)
         return;
-    float top = -INFINITY, total = 0.0f;
-    for (int s = 0; s < batch.splits; s++)
-        top = fmaxf(top, batch.statistics[2 * ((size_t)s * (size_t)batch.rows + (size_t)number)]);
+    /* Lane l has the statistics of the parts l and l + 32: the factor that its part is scaled with (0: it saw no key)
+     * and its sum of weights. */
+    float maximum[2], factor[2], weights[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        size_t at = (size_t)(lane + WARP * i) * (size_t)batch.rows + (size_t)number;
+        bool has = lane + WARP * i < batch.splits;
+        maximum[i] = has ? batch.statistics[2 * at] : -INFINITY;
+        weights[i] = has ? batch.statistics[2 * at + 1] : 0.0f;
+    }
+    float top = warp_max(fmaxf(maximum[0], maximum[1])), total = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        factor[i] = weights[i] > 0.0f ? exp2_fast(maximum[i] - top) : 0.0f;
     float value[4] = {};
+    const float *partial = batch.partial + (size_t)number * (size_t)dim + lane;
+#pragma unroll 4
     for (int s = 0; s < batch.splits; s++) {
-        size_t at = (size_t)s * (size_t)batch.rows + (size_t)number;
-        if (!(batch.statistics[2 * at + 1] > 0.0f))
-            continue;
-        float factor = exp2_fast(batch.statistics[2 * at] - top);
-        total += factor * batch.statistics[2 * at + 1];
+        float of_part = __shfl_sync(ALL_LANES, s < WARP ? factor[0] : factor[1], s % WARP);
+        total += of_part * __shfl_sync(ALL_LANES, s < WARP ? weights[0] : weights[1], s % WARP);
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            if (lane + 32 * i < dim)
-                value[i] = fmaf(factor, batch.partial[at * (size_t)dim + (size_t)(lane + 32 * i)], value[i]);
+            if (lane + WARP * i < dim)
+                value[i] = fmaf(of_part, partial[WARP * i], value[i]);
+        partial += (size_t)batch.rows * (size_t)dim;
     }
     bf16 *out = p.out + place_of_row(p, kv_head, row, p.out_stride);
 #pragma unroll

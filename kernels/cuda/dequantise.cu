@@ -2,6 +2,7 @@
  *
  * A warp decodes one tile of 16 rows and 64 columns, a lane two pieces of four columns in each of its four words:
  * together the four lanes of a row fill whole 32-byte sectors. */
+#include "kernels/cuda/four_bit.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -12,12 +13,11 @@ enum { WARPS = 8 };
 
 template <enum matrix_layout LAYOUT>
 __global__ void __launch_bounds__(WARPS * 32)
-    dequantise_kernel(struct matrix w, int first_tile, int row_tiles, bf16 *to)
+    dequantise_kernel(struct matrix w, int first_tile, bf16 *to)
 {
     int lane = (int)threadIdx.x % 32, tiles = w.columns / TILE_COLUMNS, groups = groups_per_tile(w);
-    size_t index = (size_t)blockIdx.x * WARPS + threadIdx.x / 32;
-    int row_tile = (int)(index / (size_t)tiles), column_tile = (int)(index % (size_t)tiles);
-    if (row_tile >= row_tiles)
+    int row_tile = (int)blockIdx.x, column_tile = (int)blockIdx.y * WARPS + (int)threadIdx.x / 32;
+    if (column_tile >= tiles)
         return;
     uint4 codes =
         load_once(w.codes + ((size_t)(first_tile + row_tile) * (size_t)tiles + (size_t)column_tile) * 32 + lane);
@@ -34,12 +34,16 @@ __global__ void __launch_bounds__(WARPS * 32)
         for (int high = 0; high < 2; high++) {
             float scale = (high ? high_float(scales) : low_float(scales)) * w.tensor_scale;
             float second = high ? high_float(seconds) : low_float(seconds);
-            float value[4];
+            uint32_t zeros = high ? both_high(seconds) : both_low(seconds);
+            uint32_t value[2];
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                value[i] = value_of(LAYOUT, word[step] >> (4 * (i / 2 * 2 + high + 4 * (i % 2))) & 15, scale, second);
-            uint2 four = make_uint2(pack_act2(value[0], value[1]), pack_act2(value[2], value[3]));
-            *(uint2 *)(low_row + 8 * (size_t)high * (size_t)w.columns + 16 * step) = four;
+            for (int i = 0; i < 2; i++) {
+                float2 number = unpack_act2(as_bits(numbers_of<LAYOUT>(word[step] >> (4 * (2 * i + high)), zeros)));
+                value[i] = LAYOUT == MATRIX_MLX
+                               ? pack_act2(fmaf(number.x, scale, second), fmaf(number.y, scale, second))
+                               : pack_act2(number.x * scale, number.y * scale);
+            }
+            *(uint2 *)(low_row + 8 * (size_t)high * (size_t)w.columns + 16 * step) = make_uint2(value[0], value[1]);
         }
     }
 }
@@ -49,19 +53,17 @@ __global__ void __launch_bounds__(WARPS * 32)
 void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matrix *w, int first, int rows, bf16 *to)
 {
     int row_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    dim3 blocks(cuda_pieces((size_t)row_tiles * (size_t)(w->columns / TILE_COLUMNS), WARPS)), threads(WARPS * 32);
+    dim3 blocks((unsigned)row_tiles, cuda_pieces((size_t)(w->columns / TILE_COLUMNS), WARPS)), threads(WARPS * 32);
+    int first_tile = first / TILE_ROWS;
     switch (w->layout) {
     case MATRIX_AWQ:
-        LAUNCH_ON(stream, dequantise_kernel<MATRIX_AWQ>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles,
-                  to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_AWQ>, blocks, threads, 0, state, *w, first_tile, to);
         break;
     case MATRIX_MLX:
-        LAUNCH_ON(stream, dequantise_kernel<MATRIX_MLX>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles,
-                  to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_MLX>, blocks, threads, 0, state, *w, first_tile, to);
         break;
     case MATRIX_NVFP4:
-        LAUNCH_ON(stream, dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first / TILE_ROWS, row_tiles,
-                  to);
+        LAUNCH_ON(stream, dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first_tile, to);
         break;
     case MATRIX_BF16:
         break;

@@ -11,13 +11,13 @@ enum { THREADS = 256, WIDE = 8 };
 struct silu_of {
     static __device__ float run(float x, float)
     {
-        return x / (1.0f + expf(-x));
+        return silu(x);
     }
 };
 struct swiglu_of {
     static __device__ float run(float gate, float up)
     {
-        return gate / (1.0f + expf(-gate)) * up;
+        return silu(gate) * up;
     }
 };
 struct gelu_of {
@@ -92,20 +92,41 @@ static void cuda_add(struct kernels *k, const act *x, size_t n, act *y)
     each<sum_of>(k, x, y, n, y);
 }
 
-/* y[row, column] += x[column], n = rows * width values. `x` may be row 0 of y only when rows is 1. */
-__global__ void __launch_bounds__(THREADS) add_row_kernel(const bf16 *x, size_t n, int width, bf16 *y)
+/* y[row, column] += x[column]; `width` counts elements, or groups of eight when `wide`. `x` may be row 0 of y only when
+ * it is the only row. */
+template <bool wide>
+__global__ void __launch_bounds__(THREADS) add_row_kernel(const bf16 *x, int width, bf16 *y)
 {
-    const size_t i = static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x;
-    if (i < n)
-        store_act(y + i, load_act(y + i) + load_act(x + i % static_cast<size_t>(width)));
+    const int column = static_cast<int>(blockIdx.y) * THREADS + static_cast<int>(threadIdx.x);
+    if (column >= width)
+        return;
+    const size_t at = static_cast<size_t>(blockIdx.x) * static_cast<size_t>(width) + static_cast<size_t>(column);
+    if (wide) {
+        float a[WIDE], b[WIDE];
+        load_act8(y + at * WIDE, a);
+        load_act8(x + column * WIDE, b);
+#pragma unroll
+        for (int j = 0; j < WIDE; j++)
+            a[j] += b[j];
+        store_act8(y + at * WIDE, a);
+    } else {
+        store_act(y + at, load_act(y + at) + load_act(x + column));
+    }
 }
 
 static void cuda_add_row(struct kernels *k, const act *x, int rows, int width, act *y)
 {
     if (rows <= 0 || width <= 0)
         return;
-    const size_t n = static_cast<size_t>(rows) * static_cast<size_t>(width);
-    LAUNCH(add_row_kernel, cuda_pieces(n, THREADS), THREADS, 0, cuda_of(k), values_of(x), n, width, values_of(y));
+    const bf16 *row = values_of(x);
+    bf16 *to = values_of(y);
+    const bool wide = width % WIDE == 0 && act_aligned(act_address(row) | act_address(to));
+    const int units = wide ? width / WIDE : width;
+    const dim3 blocks(static_cast<unsigned>(rows), cuda_pieces(static_cast<size_t>(units), THREADS));
+    if (wide)
+        LAUNCH(add_row_kernel<true>, blocks, THREADS, 0, cuda_of(k), row, units, to);
+    else
+        LAUNCH(add_row_kernel<false>, blocks, THREADS, 0, cuda_of(k), row, units, to);
 }
 
 void cuda_elementwise_fill(struct kernels *k)

@@ -42,6 +42,8 @@ size_t aligned(size_t bytes)
 /* Whether a 4-bit matrix fits the tiles; one that does not (no published model has one) is kept as bf16. */
 bool fits_tiles(const struct linear_source *s)
 {
+    if (s->format == WEIGHT_NVFP4)
+        return s->group_size == NVFP4_GROUP;
     if (s->group_size != 16 && s->group_size != 32 && s->group_size % TILE_COLUMNS)
         return false;
     if (s->format == WEIGHT_AWQ_INT4)

@@ -5,6 +5,7 @@
  * bf16 in registers, and add their sums in a fixed order at the end. Integer codes less their zero, and the E2M1
  * levels, are exact in bf16; AWQ's and NVFP4's scales multiply the float32 sums of their group. (MLX weights, code *
  * scale + offset, are rounded to bf16 as for many rows.) */
+#include "kernels/cuda/four_bit.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -16,35 +17,11 @@ namespace {
 
 enum { AHEAD = 4, WARPS_MAX = 16, COLUMN_TILES_PER_WARP = 4 };
 
-__device__ inline __nv_bfloat162 as_pair(uint32_t bits)
-{
-    __nv_bfloat162 pair;
-    memcpy(&pair, &bits, sizeof pair);
-    return pair;
-}
-
-__device__ inline uint32_t as_bits(__nv_bfloat162 pair)
-{
-    uint32_t bits;
-    memcpy(&bits, &pair, sizeof bits);
-    return bits;
-}
-
 __device__ inline uint32_t bits_of(bf16 value)
 {
     uint16_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
-}
-
-/* The low and the high half of a pair, twice. */
-__device__ inline uint32_t both_low(uint32_t pair)
-{
-    return __byte_perm(pair, pair, 0x1010);
-}
-__device__ inline uint32_t both_high(uint32_t pair)
-{
-    return __byte_perm(pair, pair, 0x3232);
 }
 
 /* The left fragment of one step of 16 columns. scale and second: of the step's group, rows g and g + 8. */
@@ -53,23 +30,11 @@ __device__ inline void decode_step(uint32_t (&a)[4], uint32_t word, uint32_t sca
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        uint32_t codes = word >> (4 * i);
-        if (LAYOUT == MATRIX_NVFP4) {
-            /* exponent and mantissa at their places in a bf16, 126 binary places too low */
-            uint32_t low = (codes << 6 & 0x01c001c0) | (codes << 12 & 0x80008000);
-            a[i] = as_bits(__hmul2(as_pair(low), as_pair(0x7e807e80)));
-            continue;
-        }
-        uint32_t biased = (codes & 0x000f000f) | 0x43004300; /* 128 + code: the last place of a bf16 there is 1 */
         uint32_t of_row = i % 2 ? both_high(second) : both_low(second);
-        if (LAYOUT == MATRIX_AWQ) {
-            /* less 128 + zero, which bf16 holds exactly as the zero is at most 15 */
-            a[i] = as_bits(__hsub2(as_pair(biased), as_pair(of_row)));
-        } else {
-            uint32_t exact = as_bits(__hsub2(as_pair(biased), as_pair(0x43004300)));
-            a[i] =
-                as_bits(__hfma2(as_pair(exact), as_pair(i % 2 ? both_high(scale) : both_low(scale)), as_pair(of_row)));
-        }
+        __nv_bfloat162 numbers = numbers_of<LAYOUT>(word >> (4 * i), of_row);
+        if (LAYOUT == MATRIX_MLX)
+            numbers = __hfma2(numbers, as_pair(i % 2 ? both_high(scale) : both_low(scale)), as_pair(of_row));
+        a[i] = as_bits(numbers);
     }
 }
 
@@ -147,63 +112,147 @@ __device__ inline void load_groups(uint32_t (&pairs)[4], const uint32_t *from)
     pairs[0] = four.x, pairs[1] = four.y, pairs[2] = four.z, pairs[3] = four.w;
 }
 
-/* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. */
-template <enum matrix_layout LAYOUT, int GROUPS, int PIECES>
-__global__ void __launch_bounds__(WARPS_MAX * 32) four_bit_kernel(const __grid_constant__ struct few_rows_group group,
-                                                                  const bf16 *x, int rows, bool add, bool aligned)
+/* What a lane reads of a 4-bit matrix, tile after tile of its warp: running pointers, so that the addresses of several
+ * tiles are constants away from them. */
+template <int GROUPS> struct weight_reader {
+    const uint4 *codes;              /* of the warp's next tile; its tiles are `stride` tiles apart */
+    const uint32_t *scales, *seconds; /* of the lane's rows, at the row tile's first span */
+    int stride;
+    uint32_t span_of_tile; /* see few_rows_group */
+
+    __device__ inline weight_reader(const struct matrix &w, uint32_t span_of_tile_, int row_tile, int lane, int warp,
+                                    int warps)
+        : stride(warps), span_of_tile(span_of_tile_)
+    {
+        codes = w.codes + ((size_t)row_tile * (size_t)(w.columns / TILE_COLUMNS) + (size_t)warp) * 32 + lane;
+        size_t first_pair = pair_index(w, row_tile, 0, lane / 4, 0);
+        scales = w.scales + first_pair;
+        seconds = w.seconds + first_pair;
+    }
+};
+
+/* A lane's part of a tile of weights. */
+template <int GROUPS> struct weight_tile {
+    uint4 codes;
+    uint32_t scale[GROUPS], second[GROUPS];
+};
+
+/* The tile `ahead` of the reader's next one, which is the matrix's column tile `tile`. */
+template <enum matrix_layout LAYOUT, int GROUPS>
+__device__ inline void load_tile(struct weight_tile<GROUPS> &to, const struct weight_reader<GROUPS> &from, int ahead,
+                                 int tile)
+{
+    to.codes = load_once(from.codes + (size_t)ahead * (size_t)from.stride * 32);
+    int span = GROUPS > 1 || !from.span_of_tile ? tile : (int)((uint64_t)tile * from.span_of_tile >> 32);
+    load_groups(to.scale, from.scales + span * 8 * GROUPS);
+    if (LAYOUT != MATRIX_NVFP4)
+        load_groups(to.second, from.seconds + span * 8 * GROUPS);
+}
+
+/* The rows of x that a lane reads, one of each 8. WHOLE: all of a tile's columns are there, and rows begin at multiples
+ * of 8 bytes. */
+template <int PIECES, bool WHOLE> struct row_reader {
+    const bf16 *x; /* [rows, width] */
+    int rows, width;
+    const bf16 *from[PIECES]; /* WHOLE: at the lane's first column of the warp's next tile; */
+    bool has[PIECES];         /* a row that is not there reads as the first, and is 0 */
+
+    __device__ inline row_reader(const bf16 *x_, int rows_, int width_, int lane, int warp)
+        : x(x_), rows(rows_), width(width_)
+    {
+#pragma unroll
+        for (int j = 0; j < PIECES; j++) {
+            int row = 8 * j + lane / 4;
+            has[j] = row < rows;
+            from[j] = x + (size_t)(has[j] ? row : 0) * (size_t)width + warp * TILE_COLUMNS + lane % 4 * 4;
+        }
+    }
+};
+
+/* The right fragment of a step of 16 columns: of piece j, in the column tile `tile`, `ahead` columns after the reader's
+ * next ones. */
+template <int PIECES, bool WHOLE>
+__device__ inline void load_step(uint32_t (&b)[2], const struct row_reader<PIECES, WHOLE> &r, int j, int ahead,
+                                 int tile, int step)
+{
+    int lane = (int)threadIdx.x % 32;
+    if (WHOLE) {
+        uint2 four = r.has[j] ? *(const uint2 *)(r.from[j] + ahead + 16 * step) : make_uint2(0, 0);
+        b[0] = four.x;
+        b[1] = four.y;
+    } else {
+        load_four(b, r.x, 8 * j + lane / 4, r.rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4, r.width, false);
+    }
+}
+
+/* sum += a tile of weights times the rows' part that goes with it. */
+template <enum matrix_layout LAYOUT, int GROUPS, int PIECES, bool WHOLE>
+__device__ inline void multiply_tile(float (&sum)[PIECES][4], const struct weight_tile<GROUPS> &w,
+                                     const struct row_reader<PIECES, WHOLE> &x, int ahead, int tile)
+{
+    const uint32_t word[4] = {w.codes.x, w.codes.y, w.codes.z, w.codes.w};
+    float partial[PIECES][4] = {};
+#pragma unroll
+    for (int step = 0; step < 4; step++) {
+        int group = step * GROUPS / 4;
+        uint32_t a[4];
+        decode_step<LAYOUT>(a, word[step], w.scale[group], LAYOUT == MATRIX_NVFP4 ? 0 : w.second[group]);
+#pragma unroll
+        for (int j = 0; j < PIECES; j++) {
+            uint32_t b[2];
+            load_step(b, x, j, ahead, tile, step);
+            mma_16x8x16(LAYOUT == MATRIX_MLX ? sum[j] : partial[j], a, b);
+        }
+        if (LAYOUT == MATRIX_MLX || (step + 1) * GROUPS % 4 != 0)
+            continue;
+        float low = low_float(w.scale[group]), high = high_float(w.scale[group]);
+#pragma unroll
+        for (int j = 0; j < PIECES; j++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sum[j][i] = fmaf(i < 2 ? low : high, partial[j][i], sum[j][i]);
+                partial[j][i] = 0.0f;
+            }
+    }
+}
+
+/* COUNT tiles of a warp, from the column tile `tile` on: all loads of weights, then the products; the readers move
+ * on. */
+template <enum matrix_layout LAYOUT, int GROUPS, int COUNT, int PIECES, bool WHOLE>
+__device__ inline void multiply_tiles(float (&sum)[PIECES][4], struct weight_reader<GROUPS> &weights,
+                                      struct row_reader<PIECES, WHOLE> &x, int tile)
+{
+    int stride = weights.stride;
+    struct weight_tile<GROUPS> loaded[COUNT];
+#pragma unroll
+    for (int u = 0; u < COUNT; u++)
+        load_tile<LAYOUT>(loaded[u], weights, u, tile + u * stride);
+#pragma unroll
+    for (int u = 0; u < COUNT; u++)
+        multiply_tile<LAYOUT>(sum, loaded[u], x, u * stride * TILE_COLUMNS, tile + u * stride);
+    weights.codes += (size_t)COUNT * (size_t)stride * 32;
+#pragma unroll
+    for (int j = 0; j < PIECES; j++)
+        x.from[j] += COUNT * stride * TILE_COLUMNS;
+}
+
+/* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. WHOLE: see row_reader. */
+template <enum matrix_layout LAYOUT, int GROUPS, int PIECES, bool WHOLE>
+__global__ void __launch_bounds__(WARPS_MAX * 32)
+    four_bit_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add)
 {
     int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
     const struct matrix &w = group.part[part].w;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
-    int tiles = w.columns / TILE_COLUMNS;
-    const uint4 *codes = w.codes + (size_t)row_tile * (size_t)tiles * 32 + lane;
+    int tiles = w.columns / TILE_COLUMNS, tile = warp;
+    struct weight_reader<GROUPS> weights(w, group.span_of_tile, row_tile, lane, warp, warps);
+    struct row_reader<PIECES, WHOLE> read(x, rows, w.in_features, lane, warp);
     float sum[PIECES][4] = {};
-    for (int first = warp; first < tiles; first += warps * AHEAD) {
-        uint4 code[AHEAD];
-        uint32_t scale[AHEAD][GROUPS], second[AHEAD][GROUPS];
-#pragma unroll
-        for (int u = 0; u < AHEAD; u++) {
-            int tile = first + u * warps;
-            if (tile >= tiles)
-                break;
-            code[u] = load_once(codes + (size_t)tile * 32);
-            size_t at = pair_index(w, row_tile, tile, lane / 4, 0);
-            load_groups(scale[u], w.scales + at);
-            if (LAYOUT != MATRIX_NVFP4)
-                load_groups(second[u], w.seconds + at);
-        }
-#pragma unroll
-        for (int u = 0; u < AHEAD; u++) {
-            int tile = first + u * warps;
-            if (tile >= tiles)
-                break;
-            const uint32_t word[4] = {code[u].x, code[u].y, code[u].z, code[u].w};
-            float partial[PIECES][4] = {};
-#pragma unroll
-            for (int step = 0; step < 4; step++) {
-                int group = step * GROUPS / 4;
-                uint32_t a[4];
-                decode_step<LAYOUT>(a, word[step], scale[u][group], LAYOUT == MATRIX_NVFP4 ? 0 : second[u][group]);
-#pragma unroll
-                for (int j = 0; j < PIECES; j++) {
-                    uint32_t b[2];
-                    load_four(b, x, 8 * j + lane / 4, rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4,
-                              w.in_features, aligned);
-                    mma_16x8x16(LAYOUT == MATRIX_MLX ? sum[j] : partial[j], a, b);
-                }
-                if (LAYOUT != MATRIX_MLX && (step + 1) * GROUPS % 4 == 0) {
-                    float low = low_float(scale[u][group]), high = high_float(scale[u][group]);
-#pragma unroll
-                    for (int j = 0; j < PIECES; j++)
-#pragma unroll
-                        for (int i = 0; i < 4; i++) {
-                            sum[j][i] = fmaf(i < 2 ? low : high, partial[j][i], sum[j][i]);
-                            partial[j][i] = 0.0f;
-                        }
-                }
-            }
-        }
-    }
+    if (WHOLE)
+        for (; tile + (AHEAD - 1) * warps < tiles; tile += AHEAD * warps)
+            multiply_tiles<LAYOUT, GROUPS, AHEAD>(sum, weights, read, tile);
+    for (; tile < tiles; tile += warps)
+        multiply_tiles<LAYOUT, GROUPS, 1>(sum, weights, read, tile);
     finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
 }
 
@@ -280,12 +329,20 @@ struct call {
     bool add;
 };
 
-template <enum matrix_layout LAYOUT, int GROUPS, int PIECES> void launch(const struct call &c)
+template <enum matrix_layout LAYOUT, int GROUPS, int PIECES, bool WHOLE> void launch(const struct call &c)
 {
-    bool aligned = (uintptr_t)c.x % 8 == 0 && c.w->in_features % 4 == 0;
     unsigned threads = 32 * (unsigned)warps_for(c.w->columns / TILE_COLUMNS);
-    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES>), dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group,
-           c.x, c.rows, c.add, aligned);
+    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES, WHOLE>), dim3((unsigned)c.blocks), dim3(threads), 0, c.state,
+           *c.group, c.x, c.rows, c.add);
+}
+
+/* Rows that are not whole, which no real model has, share one kernel for any number of them. */
+template <enum matrix_layout LAYOUT, int GROUPS, int PIECES> void launch_for(const struct call &c)
+{
+    if ((uintptr_t)c.x % 8 == 0 && c.w->in_features % TILE_COLUMNS == 0)
+        launch<LAYOUT, GROUPS, PIECES, true>(c);
+    else
+        launch<LAYOUT, GROUPS, FEW_ROWS / 8, false>(c);
 }
 
 template <int PIECES> void launch_bf16(const struct call &c)
@@ -300,11 +357,11 @@ template <enum matrix_layout LAYOUT, int PIECES> void with_groups(const struct c
 {
     switch (groups_per_tile(*c.w)) {
     case 4:
-        return launch<LAYOUT, 4, PIECES>(c);
+        return launch_for<LAYOUT, 4, PIECES>(c);
     case 2:
-        return launch<LAYOUT, 2, PIECES>(c);
+        return launch_for<LAYOUT, 2, PIECES>(c);
     default:
-        return launch<LAYOUT, 1, PIECES>(c);
+        return launch_for<LAYOUT, 1, PIECES>(c);
     }
 }
 
@@ -318,7 +375,7 @@ template <int PIECES> void with_layout(const struct call &c)
     case MATRIX_MLX:
         return with_groups<MATRIX_MLX, PIECES>(c);
     case MATRIX_NVFP4:
-        return with_groups<MATRIX_NVFP4, PIECES>(c);
+        return launch_for<MATRIX_NVFP4, TILE_COLUMNS / NVFP4_GROUP, PIECES>(c);
     }
 }
 
@@ -326,12 +383,15 @@ template <int PIECES> void with_layout(const struct call &c)
 
 void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, const bf16 *x, int rows, bool add)
 {
+    const struct matrix *w = &group->part[0].w;
+    uint32_t tiles_per_span = w->layout == MATRIX_BF16 ? 1 : (uint32_t)w->group_size / TILE_COLUMNS;
+    group->span_of_tile = tiles_per_span > 1 ? (uint32_t)(((UINT64_C(1) << 32) - 1) / tiles_per_span) + 1 : 0;
     int blocks = 0;
     for (int i = 0; i < group->count; i++) {
         group->part[i].first_block = blocks;
         blocks += (group->part[i].w.out_features + TILE_ROWS - 1) / TILE_ROWS;
     }
-    struct call call = {state, group, &group->part[0].w, x, rows, blocks, add};
+    struct call call = {state, group, w, x, rows, blocks, add};
     if (rows <= 8)
         with_layout<1>(call);
     else

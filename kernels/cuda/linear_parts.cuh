@@ -13,6 +13,9 @@ enum { FEW_ROWS = 16 };
 /* Products of the same x with matrices of the same layout, columns and group_size. */
 struct few_rows_group {
     int count;
+    /* Set by linear_few_rows: a tile's number times this, 2^32nds of it, is the tile's span (span_of) without dividing;
+     * right for all tiles of a matrix of fewer than 2^22 columns. 0: the tile is its own span. */
+    uint32_t span_of_tile;
     struct {
         struct matrix w;
         bf16 *y;

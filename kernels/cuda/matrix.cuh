@@ -24,14 +24,14 @@
 
 enum matrix_layout { MATRIX_BF16, MATRIX_AWQ, MATRIX_MLX, MATRIX_NVFP4 };
 
-enum { TILE_ROWS = 16, TILE_COLUMNS = 64, AWQ_BIAS = 128 };
+enum { TILE_ROWS = 16, TILE_COLUMNS = 64, AWQ_BIAS = 128, NVFP4_GROUP = 16 };
 
 /* Everything points into device memory; a plain value, passed to kernels. */
 struct matrix {
     enum matrix_layout layout;
     int out_features, in_features;
     int columns;                 /* in_features rounded up: to 32 (BF16) or 64 (4-bit) */
-    int group_size;              /* 4-bit: 16, 32 or a multiple of 64 */
+    int group_size;              /* 4-bit: 16, 32 or a multiple of 64; of NVFP4 NVFP4_GROUP */
     bf16 *values;
     uint4 *codes;
     uint32_t *scales;

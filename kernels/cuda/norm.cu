@@ -22,7 +22,7 @@ struct row_norm {
     }
     __device__ float finish(float value) const
     {
-        return with_silu ? value / (1.0f + expf(-value)) : value;
+        return with_silu ? silu(value) : value;
     }
 };
 

@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(THREADS) head_norm_rope_kernel(bf16 *values, s
                                                                  const float *cosines, const float *sines)
 {
     enum { TAKEN = paired ? 2 : 1 };
-    const size_t unit = static_cast<size_t>(blockIdx.x) * WARPS + threadIdx.x / WARP;
-    const size_t row = unit / static_cast<size_t>(heads), head = unit % static_cast<size_t>(heads);
+    const unsigned unit = blockIdx.x * WARPS + threadIdx.x / WARP; /* 32 bits divide in a fraction of what 64 take */
+    const size_t row = unit / static_cast<unsigned>(heads), head = unit % static_cast<unsigned>(heads);
     if (row >= rows)
         return;
     bf16 *x = values + row * stride + head * 2 * static_cast<size_t>(half);

@@ -44,7 +44,7 @@ static void check_product(struct pair *p, const struct product_shape *s, int row
     size_t weights = (size_t)s->out * (size_t)s->in, x_values = (size_t)rows * (size_t)s->in + skip;
     size_t y_values = (size_t)rows * (size_t)s->out + skip;
     uint16_t *values = checked_alloc(weights * sizeof *values);
-    bool tiles = s->group % 64 == 0 || s->group == 32 || s->group == 16;
+    bool tiles = s->group == 16 || (s->format != WEIGHT_NVFP4 && (s->group % 64 == 0 || s->group == 32));
     bool exact = rows <= FEW_ROWS && tiles && (s->format == WEIGHT_AWQ_INT4 || s->format == WEIGHT_NVFP4);
     struct linear_source source[2] = {m.source, exact ? m.source : rounded(&m, values)};
     float *x = random_bf16(x_values, 1.0f), *y = checked_alloc(y_values * sizeof *y);
