@@ -10,8 +10,6 @@
 
 #include "base/error.h"
 
-struct blob;
-
 struct attempts {
     void *context;
 
@@ -24,9 +22,6 @@ struct attempts {
 
     /* It is laid aside by a daemon that ends in order: the attempt does not count. */
     void (*pause)(void *context, uint64_t job);
-
-    /* The kept result of a job of that digest (result_digest.h), one reference; NULL: none is kept. */
-    struct blob *(*find_result)(void *context, const char *digest);
 };
 
 #endif

@@ -14,6 +14,8 @@
 #include "daemon/log.h"
 #include "protocol/message.h"
 
+static const uint64_t NOT_SAID = UINT64_MAX, CACHE_BYTES = UINT64_C(1) << 30;
+
 static const char usage[] =
     "lanced " LANCED_VERSION ": serves ByteDance Lance to ComfyUI, lancectl and programs\n"
     "\n"
@@ -66,9 +68,9 @@ static const char usage[] =
     "  --save-seconds S                how often the state of a job that runs is kept there, to go on from "
     "(default 30;\n"
     "  --save-steps N                  0: never), and after how many steps (default 0: by time alone)\n"
-    "  --result-cache BYTES            answer the same request at once with results of at most so much (default "
-    "0: none;\n"
-    "                                  needs --state)\n"
+    "  --result-cache BYTES            answer the same request at once with results that were made before, of at\n"
+    "                                  most so much (default: 1G with --state, which keeps them; without it they\n"
+    "                                  are kept in memory, and the default is 0: none)\n"
     "  --check                         with --state: say whether all that is kept is whole, and end\n"
     "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels;\n"
     "                                  with --state jobs are left to the next start instead of finished)\n"
@@ -412,7 +414,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
         .prefix_cache_bytes = UINT64_C(1) << 30,
         .jobs = {.queue = 64, .queue_bytes = UINT64_C(1) << 30, .results = 64, .result_bytes = UINT64_C(1) << 30,
                  .result_seconds = 600},
-        .journal = {.result_bytes = UINT64_C(2) << 30, .result_seconds = 7 * 86400},
+        .journal = {.result_bytes = UINT64_C(2) << 30, .result_seconds = 7 * 86400, .cache_bytes = NOT_SAID},
         .save_seconds = 30,
         .log_level = LOG_LEVEL_INFO,
     };
@@ -433,8 +435,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     if (status == 0 && optind < argc)
         status = error_set(error, ERROR_BAD_REQUEST, "\"%s\": lanced takes options only; did you mean --model %s?",
                            argv[optind], argv[optind]);
-    if (status == 0 && out->journal.cache_bytes > 0 && out->state_folder == NULL)
-        status = error_set(error, ERROR_BAD_REQUEST, "--result-cache: needs --state DIR, where the results are kept");
+    if (out->journal.cache_bytes == NOT_SAID)
+        out->journal.cache_bytes = out->state_folder != NULL ? CACHE_BYTES : 0;
     if (status == 0 && out->check)
         return out->state_folder != NULL ? 0 : error_set(error, ERROR_BAD_REQUEST, "--check: needs --state DIR");
     if (status == 0 && out->model_count == 0 && out->odd_model.code != 0) {

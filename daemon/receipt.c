@@ -138,6 +138,9 @@ static void replace(cJSON *object, const char *name, cJSON *item)
     json_add(object, name, item);
 }
 
+/* What stands in a receipt of the job that made the result, and not of the request. */
+static const char *const of_its_maker[] = {"attempt", "resumed", "state_not_used"};
+
 int receipt_encode_again(struct blob **out, const struct blob *kept, const struct receipt_facts *facts,
                          struct error *error)
 {
@@ -158,10 +161,13 @@ int receipt_encode_again(struct blob **out, const struct blob *kept, const struc
         replace(receipt, "job", json_from_text(facts->job));
         replace(receipt, "queue_seconds", json_from_number(round(facts->queue_seconds * 1e6) / 1e6));
         replace(receipt, "total_seconds", json_from_number(round(facts->total_seconds * 1e6) / 1e6));
-        replace(receipt, "attempt", json_from_number(facts->attempt));
-        replace(receipt, "resumed", json_from_bool(false));
+        for (size_t i = 0; i < sizeof of_its_maker / sizeof of_its_maker[0]; i++)
+            cJSON_DeleteItemFromObjectCaseSensitive(receipt, of_its_maker[i]);
+        if (facts->attempt > 0) {
+            json_add_number(receipt, "attempt", facts->attempt);
+            json_add_bool(receipt, "resumed", false);
+        }
         replace(receipt, "cached", json_from_bool(true));
-        cJSON_DeleteItemFromObjectCaseSensitive(receipt, "state_not_used"); /* of the job that made it */
         status = message_encode(&data, &bytes, envelope, tensors, count, error);
     } else
         status = error_set(error, envelope != NULL ? ERROR_BAD_FILE : ERROR_NO_MEMORY, "a kept result has no receipt");
@@ -170,6 +176,18 @@ int receipt_encode_again(struct blob **out, const struct blob *kept, const struc
     if (status == 0 && (*out = blob_open(data, bytes)) == NULL)
         status = error_set(error, ERROR_NO_MEMORY, "result: out of memory");
     return status;
+}
+
+char *receipt_result_text(const struct blob *result)
+{
+    struct message *message;
+    struct error unused;
+    if (message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
+        return NULL;
+    const char *text = json_text(message_envelope(message), "text");
+    char *copy = text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+    message_close(message);
+    return copy;
 }
 
 int receipt_encode(struct blob **out, const struct lance_request *request, const struct lance_result *result,

@@ -31,6 +31,9 @@ int receipt_encode(struct blob **out, const struct lance_request *request, const
 int receipt_encode_again(struct blob **out, const struct blob *kept, const struct receipt_facts *facts,
                          struct error *error);
 
+/* What a result says in words, malloc'ed; NULL: nothing, or there is no memory. */
+char *receipt_result_text(const struct blob *result);
+
 /* A model's info as PROTOCOL.md has it; the caller frees. Incomplete, or NULL: out of memory (json_is_complete). */
 cJSON *model_info_json(const struct lance_model_info *info);
 

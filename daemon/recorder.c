@@ -2,6 +2,7 @@
 #include "daemon/recorder.h"
 
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,9 @@ struct recorder {
     struct jobs *jobs;
     struct job_observer observer;
     struct attempts attempts;
+    struct kept_results kept;
+    uint64_t cache_bytes;
+    atomic_uint_fast64_t answered; /* with kept results */
 };
 
 /* --- What happens to jobs ---------------------------------------------------------------- */
@@ -40,8 +44,46 @@ static void on_ended(void *context, uint64_t number, const struct error *failure
     jobs_settle_ended(recorder->jobs, number);
 }
 
+/* The receipt of a result, as text, and the digest in it unless it was kept already; NULL without one. */
+static char *receipt_of(const struct blob *result, char digest[SHA256_HEX_BYTES])
+{
+    digest[0] = '\0';
+    struct message *message;
+    struct error unused;
+    if (result == NULL || message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
+        return NULL;
+    const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "receipt");
+    char *text = receipt != NULL ? json_print(receipt) : NULL;
+    const bool is_kept = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(receipt, "cached"));
+    if (!is_kept && sha256_is_hex(json_text(receipt, "digest")))
+        snprintf(digest, SHA256_HEX_BYTES, "%s", json_text(receipt, "digest"));
+    message_close(message);
+    return text;
+}
+
+/* One that ends as it is accepted. */
+static enum job_word note_answered(struct recorder *recorder, const struct job_change *change, struct error *why)
+{
+    const struct job_order *order = change->order;
+    const struct journal_job job = {
+        .number = change->number,
+        .id = change->id,
+        .digest = order->digest,
+        .task = order->task,
+        .client = order->client,
+        .prompt = order->prompt,
+    };
+    char digest[SHA256_HEX_BYTES], *receipt = receipt_of(order->answer, digest);
+    const struct journal_end end = {.state = "done", .receipt = receipt, .result = order->answer};
+    int status = journal_answer(recorder->journal, &job, &end, on_accepted, recorder, why);
+    cJSON_free(receipt);
+    return status == 0 ? JOB_WAITS : JOB_REFUSED;
+}
+
 static enum job_word note_accepted(struct recorder *recorder, const struct job_change *change, struct error *why)
 {
+    if (change->order->answer != NULL)
+        return note_answered(recorder, change, why);
     const struct job_request *request = change->order->request;
     struct journal_payload payloads[MESSAGE_MAX_TENSORS];
     for (size_t i = 0; i < request->payloads.count; i++) {
@@ -60,23 +102,6 @@ static enum job_word note_accepted(struct recorder *recorder, const struct job_c
         .payload_count = request->payloads.count,
     };
     return journal_accept(recorder->journal, &job, on_accepted, recorder, why) == 0 ? JOB_WAITS : JOB_REFUSED;
-}
-
-/* The receipt of a result, as text, and the digest in it unless it was kept already; NULL without one. */
-static char *receipt_of(const struct blob *result, char digest[SHA256_HEX_BYTES])
-{
-    digest[0] = '\0';
-    struct message *message;
-    struct error unused;
-    if (result == NULL || message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
-        return NULL;
-    const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "receipt");
-    char *text = receipt != NULL ? json_print(receipt) : NULL;
-    const bool is_kept = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(receipt, "cached"));
-    if (!is_kept && sha256_is_hex(json_text(receipt, "digest")))
-        snprintf(digest, SHA256_HEX_BYTES, "%s", json_text(receipt, "digest"));
-    message_close(message);
-    return text;
 }
 
 static enum job_word note_ended(struct recorder *recorder, const struct job_change *change)
@@ -326,7 +351,31 @@ static struct blob *find_result(void *context, const char *digest)
     if (store_cached(recorder->store, digest, &data, &bytes, &unused) != 0)
         return NULL;
     journal_touch_cached(recorder->journal, digest);
+    atomic_fetch_add(&recorder->answered, 1);
     return blob_open(data, bytes);
+}
+
+/* The end of its job brings it into the journal (note_ended). */
+static void keep_result(void *context, const char *digest, struct blob *result)
+{
+    (void)context;
+    (void)digest;
+    (void)result;
+}
+
+static void count_results(void *context, struct kept_counts *counts)
+{
+    struct recorder *recorder = context;
+    struct store_sizes sizes = {0};
+    struct error unused;
+    store_sizes(recorder->store, &sizes, &unused);
+    *counts = (struct kept_counts){atomic_load(&recorder->answered), sizes.cached, sizes.cached_bytes,
+                                   recorder->cache_bytes};
+}
+
+const struct kept_results *recorder_kept_results(const struct recorder *recorder)
+{
+    return &recorder->kept;
 }
 
 const struct attempts *recorder_attempts(const struct recorder *recorder)
@@ -387,7 +436,9 @@ int recorder_open(struct recorder **out, const char *path, const struct journal_
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
     recorder->jobs = jobs;
     recorder->observer = (struct job_observer){on_happened, recorder};
-    recorder->attempts = (struct attempts){recorder, start, save, lay_aside, find_result};
+    recorder->attempts = (struct attempts){recorder, start, save, lay_aside};
+    recorder->kept = (struct kept_results){recorder, find_result, keep_result, count_results};
+    recorder->cache_bytes = limits->cache_bytes;
     int status = store_open(&recorder->store, path, limits, NULL, error);
     if (status != 0) {
         recorder_close(recorder);

@@ -17,6 +17,7 @@
 #include "daemon/attempts.h"
 #include "daemon/journal/history.h"
 #include "daemon/journal/limits.h"
+#include "daemon/kept_results.h"
 
 struct jobs;
 struct recorder;
@@ -40,6 +41,9 @@ void recorder_recall(struct recorder *recorder, const char *id);
 
 /* A client lets go of a job that the table may not know. */
 void recorder_release(struct recorder *recorder, const char *id);
+
+/* The results that the journal keeps for the same request; lives as long as the recorder. */
+const struct kept_results *recorder_kept_results(const struct recorder *recorder);
 
 /* For whoever steps jobs; lives as long as the recorder. NULL gives NULL. */
 const struct attempts *recorder_attempts(const struct recorder *recorder);

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/mapped_file.h"
+#include "base/sha256.h"
 #include "daemon/cache_folder.h"
 #include "daemon/log.h"
 #include "daemon/machine_memory.h"
@@ -370,6 +371,23 @@ void residency_info(struct residency *residency, int index, struct lance_model_i
     pthread_mutex_lock(&residency->lock);
     *out = residency->residents[index].info;
     pthread_mutex_unlock(&residency->lock);
+}
+
+bool residency_identify(struct residency *residency, int index, char *hash, char backend[400])
+{
+    const struct resident *resident = &residency->residents[index];
+    pthread_mutex_lock(&residency->lock);
+    const bool is_loaded = resident->is_loaded;
+    const uint64_t unloads = residency->unloads;
+    snprintf(hash, SHA256_HEX_BYTES, "%s", resident->info.hash);
+    snprintf(backend, sizeof residency->backend, "%s", residency->backend);
+    pthread_mutex_unlock(&residency->lock);
+    if (!is_loaded || mapped_files_check(resident, NULL) != 0 || mapped_files_change(resident, NULL) != MAPPED_SAME)
+        return false;
+    pthread_mutex_lock(&residency->lock);
+    const bool has_stayed = residency->unloads == unloads; /* else its files may have changed unseen */
+    pthread_mutex_unlock(&residency->lock);
+    return has_stayed;
 }
 
 uint64_t residency_attempts(struct residency *residency)

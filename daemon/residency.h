@@ -76,6 +76,10 @@ void residency_status(struct residency *residency, struct residency_status *out)
 /* Of a model in memory. */
 void residency_info(struct residency *residency, int index, struct lance_model_info *out);
 
+/* What a result made by that model now would depend on: its hash (SHA256_HEX_BYTES) and the backend's name. false: it
+ * is not in memory, or its files are not what they were when it was loaded. Looks at the files' names. */
+bool residency_identify(struct residency *residency, int index, char *hash, char backend[400]);
+
 /* Loads that were tried so far. */
 uint64_t residency_attempts(struct residency *residency);
 

@@ -5,6 +5,7 @@
 struct rooms {
     struct jobs *jobs;
     struct recorder *recorder; /* NULL: no journal is kept */
+    const struct kept_results *kept; /* NULL: results are not kept for the same request */
     const struct device *device;
     struct residency *residency;
     struct loading *loading;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "daemon/attempts.h"
+#include "daemon/kept_results.h"
 #include "daemon/log.h"
 #include "daemon/receipt.h"
 #include "daemon/request.h"
@@ -48,6 +49,7 @@ struct runner {
     struct residency *residency;
     struct kernels *kernels;
     const struct attempts *attempts; /* NULL: no journal is kept */
+    const struct kept_results *kept; /* NULL: results are not kept */
     struct run *open; /* the thread's own */
     atomic_bool is_stopping;
     pthread_mutex_t lock; /* guards the rest */
@@ -55,7 +57,8 @@ struct runner {
 };
 
 int runner_open(struct runner **out, const struct options *options, struct jobs *jobs, struct residency *residency,
-                struct kernels *kernels, const struct attempts *attempts, struct error *error)
+                struct kernels *kernels, const struct attempts *attempts, const struct kept_results *kept,
+                struct error *error)
 {
     struct runner *runner = *out = calloc(1, sizeof *runner);
     if (runner == NULL)
@@ -65,6 +68,7 @@ int runner_open(struct runner **out, const struct options *options, struct jobs 
     runner->residency = residency;
     runner->kernels = kernels;
     runner->attempts = attempts;
+    runner->kept = kept;
     pthread_mutex_init(&runner->lock, NULL);
     return 0;
 }
@@ -200,30 +204,30 @@ static int start_or_resume(struct run *run, struct lance_model *model, const voi
 /* A kept answer is told as one piece. */
 static void post_kept_text(struct runner *runner, const struct run *run)
 {
-    struct message *message;
-    struct error unused;
-    if (message_parse(&message, run->kept->data, run->kept->bytes, 0, &unused) != 0)
-        return;
-    const char *text = json_text(message_envelope(message), "text");
-    if (text != NULL && text[0] != '\0') {
+    char *text = receipt_result_text(run->kept);
+    if (text != NULL) {
         cJSON *fields = json_object();
         json_add_text(fields, "text", text);
         jobs_post(runner->jobs, run->job, EVENT_TEXT, fields);
     }
-    message_close(message);
+    free(text);
+}
+
+static void digest_of(struct runner *runner, const struct run *run, char digest[SHA256_HEX_BYTES])
+{
+    struct lance_model_info info;
+    residency_info(runner->residency, run->model, &info);
+    result_digest(run->request->hash, info.hash, runner->kernels->name, lance_build(), digest);
 }
 
 /* Whether the same was made before and is kept. */
 static bool find_kept(struct runner *runner, struct run *run)
 {
     char digest[SHA256_HEX_BYTES];
-    struct lance_model_info info;
-    const struct attempts *attempts = runner->attempts;
-    if (attempts == NULL || run->request->no_cache)
+    if (runner->kept == NULL || run->request->no_cache)
         return false;
-    residency_info(runner->residency, run->model, &info);
-    result_digest(run->request->hash, info.hash, runner->kernels->name, lance_build(), digest);
-    run->kept = attempts->find_result(attempts->context, digest);
+    digest_of(runner, run, digest);
+    run->kept = runner->kept->find(runner->kept->context, digest);
     if (run->kept == NULL)
         return false;
     log_info(run->id, "is answered with a kept result");
@@ -321,6 +325,16 @@ static void forget(struct runner *runner, struct run *run)
     free(run);
 }
 
+/* Keep a result for who asks for the same. */
+static void keep(struct runner *runner, const struct run *run, struct blob *result)
+{
+    char digest[SHA256_HEX_BYTES];
+    if (runner->kept == NULL)
+        return;
+    digest_of(runner, run, digest); /* a backend may have changed its name on the way */
+    runner->kept->keep(runner->kept->context, digest, result);
+}
+
 /* End an open job: with its result when its last step is done (`status` 0), or else with the error. */
 static void end(struct runner *runner, struct run *run, int status, struct error *error)
 {
@@ -331,6 +345,8 @@ static void end(struct runner *runner, struct run *run, int status, struct error
         status = residency_check_files(runner->residency, run->model, error);
     if (status == 0)
         status = encode_result(runner, run, &result, error);
+    if (status == 0 && run->kept == NULL)
+        keep(runner, run, result);
     stop(runner, run); /* before the client hears of the end */
     jobs_end(runner->jobs, run->job, result, error);
     say_end(run, status, error);

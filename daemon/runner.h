@@ -13,12 +13,14 @@
 #include "daemon/residency.h"
 
 struct attempts;
+struct kept_results;
 struct runner;
 
 /* Everything given must outlive it. `attempts` gets the jobs' states, as often as the options say, and has those that a
- * former daemon has left; NULL: no journal is kept. ERROR_NO_MEMORY. */
+ * former daemon has left; NULL: no journal is kept. `kept`: results that were made before, or NULL. ERROR_NO_MEMORY. */
 int runner_open(struct runner **out, const struct options *options, struct jobs *jobs, struct residency *residency,
-                struct kernels *kernels, const struct attempts *attempts, struct error *error);
+                struct kernels *kernels, const struct attempts *attempts, const struct kept_results *kept,
+                struct error *error);
 void runner_close(struct runner *runner); /* when no job is open; NULL is allowed */
 
 /* One bounded piece of work: a step of an open job, or the beginning of the next job, for which it waits until a

@@ -9,6 +9,7 @@
 #include "daemon/loading.h"
 #include "daemon/log.h"
 #include "daemon/recorder.h"
+#include "daemon/result_cache.h"
 #include "daemon/residency.h"
 #include "daemon/runner.h"
 #include "kernels/kernels.h"
@@ -21,6 +22,7 @@ struct worker {
     void *context;
     struct device device;
     struct rooms rooms;
+    struct result_cache *cache; /* NULL: no results are kept, or the journal keeps them */
     pthread_t thread;
     bool has_thread;
     bool is_useless; /* the thread's own: on_fatal was called */
@@ -97,13 +99,17 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     pthread_mutex_init(&worker->lock, NULL);
     int status = device_open(&worker->device, options, error);
     rooms->device = &worker->device;
+    if (status == 0 && recorder == NULL && options->journal.cache_bytes > 0)
+        status = result_cache_open(&worker->cache, options->journal.cache_bytes, error);
+    if (options->journal.cache_bytes > 0)
+        rooms->kept = recorder != NULL ? recorder_kept_results(recorder) : result_cache_results(worker->cache);
     if (status == 0)
         status = residency_open(&rooms->residency, options, worker->device.kernels, MOST_MODELS, error);
     if (status == 0)
         status = loading_open(&rooms->loading, options, rooms->residency, jobs, error);
     if (status == 0)
         status = runner_open(&rooms->runner, options, jobs, rooms->residency, worker->device.kernels,
-                             recorder_attempts(recorder), error);
+                             recorder_attempts(recorder), rooms->kept, error);
     if (status == 0)
         *out = worker;
     else
@@ -131,6 +137,7 @@ void worker_close(struct worker *worker)
     runner_close(rooms->runner);
     loading_close(rooms->loading);
     residency_close(rooms->residency);
+    result_cache_close(worker->cache);
     device_close(&worker->device);
     pthread_mutex_destroy(&worker->lock);
     free(worker);

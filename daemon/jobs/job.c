@@ -130,6 +130,19 @@ void job_start(struct job *job)
     job_tell(job, EVENT_STARTED, json_object(), NULL);
 }
 
+void job_answer(struct job *job, const struct job_order *order)
+{
+    job->is_answered = job->is_ending = true;
+    job->result = order->answer;
+    close_request(job);
+    job_move_to(job, 0);
+    if (order->answer_text == NULL || order->answer_text[0] == '\0')
+        return;
+    cJSON *fields = json_object();
+    json_add_text(fields, "text", order->answer_text);
+    job_tell(job, EVENT_TEXT, fields, NULL);
+}
+
 void job_want_cancel(struct job *job)
 {
     job->cancel_wanted = true;

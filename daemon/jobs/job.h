@@ -30,6 +30,7 @@ struct job {
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
 
     bool is_pending;        /* accepted, but that does not last yet: it is not begun, and its submission not answered */
+    bool is_answered;       /* its result was known when it was submitted: it ends when its acceptance lasts */
     bool is_refused;        /* that it was accepted could not be written down (`failure`): for its submitters alone */
     bool is_ending;         /* its end is known, but does not last yet: it is not told */
     bool cancel_wanted;
@@ -68,6 +69,9 @@ bool job_has_ended(const struct job *job);
 void job_move_to(struct job *job, int position);
 
 void job_start(struct job *job);
+
+/* Give a job that was just opened the answer of its order, which owns it from now on: it is_ending then. */
+void job_answer(struct job *job, const struct job_order *order);
 
 /* Tell an event and wake who waits for it; as events_add. Out of memory: what tells of progress may be missing, a piece
  * of the answer may not. */

@@ -56,6 +56,9 @@ struct job_order {
     bool is_complete;   /* all its bytes are here; else it can only be compared */
     const char *digest; /* of what it asks for, as request_digest.h says; equal requests have equal ones */
     const char *task, *client, *prompt; /* for the list of jobs; the last two may be NULL. All texts are copied. */
+    struct blob *answer;  /* its result, if that is known already: it is ended at once, and never queued; else NULL. One
+                           * reference, owned by the table from here on, whatever happens */
+    const char *answer_text; /* what is told of it, or NULL */
     uint64_t number;      /* of a job that a former daemon accepted (jobs_restore); else 0 */
     uint64_t events_base; /* what its events may have been numbered to */
 };

@@ -201,7 +201,15 @@ static int settle_or_park(struct job *job, struct waiter *waiter, bool *parked, 
     return 0;
 }
 
-/* Sets *taken when the table has the order's request. */
+/* Tell the end of a job that was answered when it was submitted; it may be gone afterwards. */
+static void end_answered(struct jobs *jobs, struct job *job)
+{
+    job_tell_end(job);
+    note_end(jobs, job);
+}
+
+/* Sets *taken when the table has the order's request and answer. *out: the job, or NULL where there is nothing to wait
+ * for. */
 static int submit(struct jobs *jobs, const char *id, const struct job_order *order, struct job **out, bool *taken,
                   struct job_status *status, struct error *error)
 {
@@ -220,13 +228,15 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
         return error_set(error, ERROR_NOT_FOUND, "job %s: was forgotten a moment ago; submit it again", id);
     if (jobs->shut)
         return error_set(error, ERROR_BUSY, "job %s: lanced is shutting down and takes no more jobs", id);
-    int room = queue_check_room(jobs->first, &jobs->limits, id, order->bytes, error);
+    int room = order->answer != NULL ? 0 : queue_check_room(jobs->first, &jobs->limits, id, order->bytes, error);
     if (room != 0)
         return room;
     job = job_open(id, jobs->last_number + 1, order, jobs->observer);
     if (job == NULL)
         return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
     *taken = true;
+    if (order->answer != NULL)
+        job_answer(job, order);
     if (job->is_refused) {
         *error = job->failure;
         job_close(job);
@@ -238,6 +248,11 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
     jobs->submitted += !job->is_pending; /* else it is counted when that is settled */
     queue_tell_positions(jobs->first);
     *status = (struct job_status){job->state, job->events.position};
+    if (job->is_answered && !job->is_pending) {
+        status->state = JOB_DONE;
+        *out = NULL;
+        end_answered(jobs, job);
+    }
     pthread_cond_signal(&jobs->work);
     return 0;
 }
@@ -250,13 +265,15 @@ int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order
     *parked = false;
     pthread_mutex_lock(&jobs->lock);
     int result = submit(jobs, id, order, &job, &taken, status, error);
-    if (result == 0)
+    if (result == 0 && job != NULL)
         result = settle_or_park(job, waiter, parked, error);
     if (result != 0)
         jobs->refused++;
     pthread_mutex_unlock(&jobs->lock);
-    if (!taken)
+    if (!taken) {
         order->close(order->request);
+        blob_close(order->answer);
+    }
     return result;
 }
 
@@ -533,9 +550,13 @@ void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error
         jobs->refused += failure->code != 0;
         if (failure->code != 0)
             job_refuse(job, failure);
+        else if (job->is_answered)
+            job_tell_end(job);
         waiter_wake_all(&job->waiters);
         queue_tell_positions(jobs->first);
         pthread_cond_signal(&jobs->work);
+        if (job->is_answered && !job->is_refused)
+            note_end(jobs, job);
     }
     pthread_mutex_unlock(&jobs->lock);
 }

@@ -17,7 +17,7 @@
 
 enum { SWEEP_SECONDS = 10, MOST_KEPT = 4096 };
 
-enum kind { KIND_ACCEPT, KIND_START, KIND_SAVE, KIND_PAUSE, KIND_END, KIND_RELEASE, KIND_TOUCH };
+enum kind { KIND_ACCEPT, KIND_ANSWER, KIND_START, KIND_SAVE, KIND_PAUSE, KIND_END, KIND_RELEASE, KIND_TOUCH };
 
 enum text {
     TEXT_ID,
@@ -164,17 +164,36 @@ static int write_accept(struct journal *journal, const struct record *record, st
     return status;
 }
 
-static int write_end(struct journal *journal, struct record *record, struct error *error)
+static struct store_end end_of(const struct record *record)
 {
-    struct store_end end = {
+    return (struct store_end){
         .state = record->text[TEXT_STATE],
         .code = record->text[TEXT_CODE],
         .message = record->text[TEXT_MESSAGE],
         .receipt = record->text[TEXT_RECEIPT],
-        .cache_digest = record->text[TEXT_DIGEST],
+        .cache_digest = record->kind == KIND_END ? record->text[TEXT_DIGEST] : NULL,
         .result = record->bytes != NULL ? record->bytes->data : NULL,
         .result_bytes = record->bytes != NULL ? record->bytes->bytes : 0,
     };
+}
+
+static int write_answer(struct journal *journal, const struct record *record, struct error *error)
+{
+    const struct store_job job = {
+        .number = record->number,
+        .id = record->text[TEXT_ID],
+        .digest = record->text[TEXT_DIGEST],
+        .task = record->text[TEXT_TASK],
+        .client = record->text[TEXT_CLIENT],
+        .prompt = record->text[TEXT_PROMPT],
+    };
+    const struct store_end end = end_of(record);
+    return store_answer(journal->store, &job, &end, error);
+}
+
+static int write_end(struct journal *journal, struct record *record, struct error *error)
+{
+    struct store_end end = end_of(record);
     int status = store_end(journal->store, record->number, &end, error);
     if (status == 0 || end.result == NULL)
         return status;
@@ -189,6 +208,7 @@ static int write_record(struct journal *journal, struct record *record)
     struct error *error = &record->failure;
     switch (record->kind) {
     case KIND_ACCEPT: return write_accept(journal, record, error);
+    case KIND_ANSWER: return write_answer(journal, record, error);
     case KIND_START: return store_start(journal->store, record->number, error);
     case KIND_SAVE:
         return store_save(journal->store, record->number, record->step, record->bytes->data, record->bytes->bytes,
@@ -422,15 +442,11 @@ static bool copy_job(struct record *record, const struct journal_job *job)
            set_text(record, TEXT_PROMPT, job->prompt) && set_text(record, TEXT_REQUEST, job->request);
 }
 
-int journal_accept(struct journal *journal, const struct journal_job *job, journal_done *done, void *context,
-                   struct error *error)
+/* Hand over a job unless too many wait; `record` NULL: there was no memory for it. */
+static int hand_over_job(struct journal *journal, struct record *record, bool is_complete, struct error *error)
 {
-    struct record *record = record_make(KIND_ACCEPT, job->number, done, context);
-    if (record == NULL || !copy_job(record, job)) {
-        if (record != NULL)
-            record_free(record);
-        return out_of_memory(error);
-    }
+    if (record == NULL || !is_complete)
+        return hand_over(journal, record, is_complete, error);
     pthread_mutex_lock(&journal->lock);
     const uint64_t waiting = journal->stats.waiting;
     if (waiting < JOURNAL_MOST_WAITING)
@@ -443,6 +459,29 @@ int journal_accept(struct journal *journal, const struct journal_job *job, journ
     return error_set(error, ERROR_BUSY,
                      "journal: %llu entries wait for the disk, the longest took %.1f s; try again later",
                      (unsigned long long)waiting, longest);
+}
+
+int journal_accept(struct journal *journal, const struct journal_job *job, journal_done *done, void *context,
+                   struct error *error)
+{
+    struct record *record = record_make(KIND_ACCEPT, job->number, done, context);
+    return hand_over_job(journal, record, record != NULL && copy_job(record, job), error);
+}
+
+/* What an end says, but for its digest. */
+static bool copy_end(struct record *record, const struct journal_end *end)
+{
+    if (end->result != NULL)
+        record->bytes = blob_share(end->result);
+    return set_text(record, TEXT_STATE, end->state) && set_text(record, TEXT_CODE, end->code) &&
+           set_text(record, TEXT_MESSAGE, end->message) && set_text(record, TEXT_RECEIPT, end->receipt);
+}
+
+int journal_answer(struct journal *journal, const struct journal_job *job, const struct journal_end *end,
+                   journal_done *done, void *context, struct error *error)
+{
+    struct record *record = record_make(KIND_ANSWER, job->number, done, context);
+    return hand_over_job(journal, record, record != NULL && copy_job(record, job) && copy_end(record, end), error);
 }
 
 /* Somebody who waits for a record. */
@@ -513,11 +552,8 @@ int journal_end(struct journal *journal, uint64_t number, const struct journal_e
                 void *context, struct error *error)
 {
     struct record *record = record_make(KIND_END, number, done, context);
-    bool is_complete = record != NULL && set_text(record, TEXT_STATE, end->state) &&
-                       set_text(record, TEXT_CODE, end->code) && set_text(record, TEXT_MESSAGE, end->message) &&
-                       set_text(record, TEXT_RECEIPT, end->receipt) && set_text(record, TEXT_DIGEST, end->cache_digest);
-    if (is_complete && end->result != NULL)
-        record->bytes = blob_share(end->result);
+    const bool is_complete =
+        record != NULL && copy_end(record, end) && set_text(record, TEXT_DIGEST, end->cache_digest);
     return hand_over(journal, record, is_complete, error);
 }
 

@@ -46,10 +46,23 @@ struct journal_job {
     size_t payload_count;
 };
 
+struct journal_end {
+    const char *state;          /* "done", "failed", "cancelled" */
+    const char *code, *message; /* of a failure, or NULL */
+    const char *receipt;        /* JSON, or NULL */
+    struct blob *result;        /* shared; or NULL */
+    const char *cache_digest;   /* the name under which the result is kept for the same request, or NULL */
+};
+
 /* Where these return an error, `done` is not called. ERROR_BUSY with the numbers: too many wait for the disk already.
  */
 int journal_accept(struct journal *journal, const struct journal_job *job, journal_done *done, void *context,
                    struct error *error);
+
+/* A job that has ended as it is accepted, with `end`: it lasts as a whole or not at all. Its request and payloads are
+ * not needed any more. Otherwise as journal_accept. */
+int journal_answer(struct journal *journal, const struct journal_job *job, const struct journal_end *end,
+                   journal_done *done, void *context, struct error *error);
 
 /* It is about to be stepped: returns when that lasts, since an attempt counts before anything can go wrong in it. */
 int journal_start(struct journal *journal, uint64_t number, struct error *error);
@@ -59,14 +72,6 @@ void journal_save(struct journal *journal, uint64_t number, int step, struct blo
 
 /* It is laid aside by a daemon that ends in order: the attempt does not count. */
 void journal_pause(struct journal *journal, uint64_t number);
-
-struct journal_end {
-    const char *state;          /* "done", "failed", "cancelled" */
-    const char *code, *message; /* of a failure, or NULL */
-    const char *receipt;        /* JSON, or NULL */
-    struct blob *result;        /* shared; or NULL */
-    const char *cache_digest;   /* the name under which the result is kept for the same request, or NULL */
-};
 
 /* It has ended. Where its result cannot be kept, its end is, and a line of the log says so. An end that cannot be
  * written is told to `done` (or NULL) and tried again later. */

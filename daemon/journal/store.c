@@ -273,6 +273,15 @@ static int let_go(struct store *store, uint64_t number, const char *kinds, struc
 
 /* --- Changes ------------------------------------------------------------------------- */
 
+static int add_job(struct store *store, const struct store_job *job, struct error *error)
+{
+    return database_run(store->database, error,
+                        "INSERT INTO jobs (number, id, digest, task, client, prompt, state, submitted) "
+                        "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
+                        "itttttr", (int64_t)job->number, job->id, job->digest, job->task, job->client, job->prompt,
+                        now(store));
+}
+
 static int accept(struct store *store, const struct store_job *job, struct error *error)
 {
     uint64_t bytes = strlen(job->request);
@@ -280,11 +289,7 @@ static int accept(struct store *store, const struct store_job *job, struct error
         bytes += job->payloads[i].bytes;
     int status = state_folder_check(store->folder, bytes, error);
     if (status == 0)
-        status = database_run(store->database, error,
-                              "INSERT INTO jobs (number, id, digest, task, client, prompt, state, submitted) "
-                              "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
-                              "itttttr", (int64_t)job->number, job->id, job->digest, job->task, job->client,
-                              job->prompt, now(store));
+        status = add_job(store, job, error);
     if (status == 0)
         status = hold(store, job->number, "request", NULL, job->request, strlen(job->request), NULL, error);
     for (size_t i = 0; status == 0 && i < job->payload_count; i++)
@@ -387,6 +392,17 @@ int store_end(struct store *store, uint64_t number, const struct store_end *what
 {
     int status = begin_record(store, error);
     return status != 0 ? status : end_record(store, end(store, number, what, error), error);
+}
+
+int store_answer(struct store *store, const struct store_job *job, const struct store_end *what, struct error *error)
+{
+    int status = begin_record(store, error);
+    if (status != 0)
+        return status;
+    status = state_folder_check(store->folder, what->result_bytes, error);
+    if (status == 0)
+        status = add_job(store, job, error);
+    return end_record(store, status != 0 ? status : end(store, job->number, what, error), error);
 }
 
 static int release(struct store *store, uint64_t number, struct error *error)

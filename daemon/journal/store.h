@@ -50,9 +50,21 @@ struct store_job {
     size_t payload_count;
 };
 
+struct store_end {
+    const char *state;          /* "done", "failed", "cancelled" */
+    const char *code, *message; /* of a failure, or NULL */
+    const char *receipt;        /* JSON, or NULL */
+    const void *result;         /* or NULL: none, or it is not to be kept */
+    uint64_t result_bytes;
+    const char *cache_digest; /* the name under which the result also goes into the cache, or NULL */
+};
+
 /* Each of these does all of what it says, or nothing and says why: ERROR_IO with the numbers where the disk is full,
  * read-only or gone. */
 int store_accept(struct store *store, const struct store_job *job, struct error *error);
+
+/* A job that has ended as it is accepted; of its request and payloads nothing is kept. */
+int store_answer(struct store *store, const struct store_job *job, const struct store_end *end, struct error *error);
 
 /* It is about to be stepped: one attempt more, counted before anything of it can go wrong. */
 int store_start(struct store *store, uint64_t number, struct error *error);
@@ -62,15 +74,6 @@ int store_pause(struct store *store, uint64_t number, struct error *error);
 
 /* The state it can be gone on with from, in place of an older one. */
 int store_save(struct store *store, uint64_t number, int step, const void *state, uint64_t bytes, struct error *error);
-
-struct store_end {
-    const char *state;          /* "done", "failed", "cancelled" */
-    const char *code, *message; /* of a failure, or NULL */
-    const char *receipt;        /* JSON, or NULL */
-    const void *result;         /* or NULL: none, or it is not to be kept */
-    uint64_t result_bytes;
-    const char *cache_digest; /* the name under which the result also goes into the cache, or NULL */
-};
 
 /* It has ended: what it needed goes, its result stays within the limits. */
 int store_end(struct store *store, uint64_t number, const struct store_end *end, struct error *error);

@@ -8,6 +8,7 @@
 #include "daemon/blobs.h"
 #include "daemon/device.h"
 #include "daemon/jobs/jobs.h"
+#include "daemon/kept_results.h"
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/parameters_json.h"
@@ -59,6 +60,17 @@ static uint64_t resident_bytes(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+static void add_kept_results(cJSON *fields, const struct kept_results *kept)
+{
+    struct kept_counts counts;
+    kept->count(kept->context, &counts);
+    cJSON *cache = json_add_object(fields, "result_cache");
+    json_add_number(cache, "answered", (double)counts.answered);
+    json_add_number(cache, "results", (double)counts.results);
+    json_add_number(cache, "bytes", (double)counts.bytes);
+    json_add_number(cache, "limit_bytes", (double)counts.limit_bytes);
+}
+
 void service_add_stats(struct service *service, cJSON *fields)
 {
     struct residency_status status;
@@ -89,6 +101,8 @@ void service_add_stats(struct service *service, cJSON *fields)
     json_add_number(fields, "last_step_seconds", counts.last_step_seconds);
     if (service->rooms.recorder != NULL)
         json_add(fields, "journal", recorder_stats(service->rooms.recorder));
+    if (service->rooms.kept != NULL)
+        add_kept_results(fields, service->rooms.kept);
     cJSON *memory = json_add_object(fields, "memory");
     json_add_number(memory, "resident_bytes", (double)resident_bytes());
     json_add_number(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);

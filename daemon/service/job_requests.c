@@ -1,16 +1,20 @@
 /* job_requests.c: submit, wait, cancel, release, jobs. Wait parks until the job has news, and submit, where a
  * journal is kept, until the job is in it. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "daemon/blobs.h"
 #include "daemon/jobs/jobs.h"
+#include "daemon/kept_results.h"
 #include "daemon/log.h"
+#include "daemon/receipt.h"
 #include "daemon/recorder.h"
 #include "daemon/request.h"
 #include "daemon/request_digest.h"
 #include "daemon/request_record.h"
 #include "daemon/residency.h"
+#include "daemon/result_digest.h"
 #include "daemon/service/handling.h"
 
 enum { LONGEST_WAIT_MS = 60000, LONGEST_SUBMIT_SECONDS = 60 };
@@ -134,36 +138,74 @@ void call_recall(struct call *call)
         recorder_recall(call->service->rooms.recorder, call->job);
 }
 
-/* *parked: nobody may touch the call any more. */
+/* The kept result of the same request, with a receipt of its own: one reference; NULL: none is kept, or only the job
+ * itself can tell, because its model is not in memory or has changed. *text gets what it says, in words, malloc'ed. */
+static struct blob *find_answer(struct call *call, const struct job_request *request, char **text)
+{
+    const struct rooms *rooms = &call->service->rooms;
+    char model[SHA256_HEX_BYTES], backend[400], digest[SHA256_HEX_BYTES];
+    struct error error;
+    struct blob *answer = NULL;
+    const double began_at = clock_seconds();
+    int index;
+    if (rooms->kept == NULL || request->no_cache || payloads_missing_count(&request->payloads) > 0 ||
+        residency_choose(rooms->residency, request->model, request->lance.task, &index, &error) != 0 ||
+        !residency_identify(rooms->residency, index, model, backend))
+        return NULL;
+    result_digest(request->hash, model, backend, lance_build(), digest);
+    struct blob *kept = rooms->kept->find(rooms->kept->context, digest);
+    const struct receipt_facts facts = {.job = call->job, .total_seconds = clock_seconds() - began_at};
+    if (kept != NULL && receipt_encode_again(&answer, kept, &facts, &error) != 0)
+        log_warning(call->job, "is made, though its result is kept: %s", error.text);
+    if (answer != NULL) {
+        log_info(call->job, "is answered with a kept result");
+        *text = receipt_result_text(kept);
+    }
+    blob_close(kept);
+    return answer;
+}
+
+/* Give a request to the table. *parked: nobody may touch the call any more. */
+static int enter(struct call *call, struct job_request *request, bool is_new, struct job_status *status, bool *parked,
+                 struct error *error)
+{
+    char digest[REQUEST_DIGEST_BYTES], *text = NULL;
+    log_debug(call->job, "submitted: %s", lance_task_name(request->lance.task));
+    request_digest(request, digest);
+    const struct job_order order = {
+        .request = request,
+        .close = close_request,
+        .bytes = job_request_bytes(request),
+        .is_complete = payloads_missing_count(&request->payloads) == 0,
+        .digest = digest,
+        .task = lance_task_name(request->lance.task),
+        .client = json_text(message_envelope(request->message), "client"),
+        .prompt = request->lance.prompt,
+        .answer = is_new ? find_answer(call, request, &text) : NULL,
+        .answer_text = text,
+    };
+    int result = jobs_submit(call->service->rooms.jobs, call->job, &order, call_waiter(call), parked, status, error);
+    free(text);
+    return result;
+}
+
+/* Likewise. */
 static int submit(struct call *call, struct job_status *status, struct held *held, bool *parked, struct error *error)
 {
     struct jobs *jobs = call->service->rooms.jobs;
     struct job_request *request;
-    char digest[REQUEST_DIGEST_BYTES];
     json_add(call->fields, "ignored", job_request_unknown(call->message));
     int result = open_request(call, &request, held, error);
     if (result == 0) {
-        if (!jobs_find(jobs, call->job, status))
+        const bool is_new = !jobs_find(jobs, call->job, status);
+        if (is_new)
             result = check(call, request, error);
         else if (payloads_unknown_count(&request->payloads) > 0) /* else the table tells a repetition from a mistake */
             result = refuse_missing(call, request, error);
         if (result == 0)
             result = name_request(call, request, error);
-        if (result == 0) {
-            log_debug(call->job, "submitted: %s", lance_task_name(request->lance.task));
-            request_digest(request, digest);
-            const struct job_order order = {
-                .request = request,
-                .close = close_request,
-                .bytes = job_request_bytes(request),
-                .is_complete = payloads_missing_count(&request->payloads) == 0,
-                .digest = digest,
-                .task = lance_task_name(request->lance.task),
-                .client = json_text(message_envelope(request->message), "client"),
-                .prompt = request->lance.prompt,
-            };
-            return jobs_submit(jobs, call->job, &order, call_waiter(call), parked, status, error);
-        }
+        if (result == 0)
+            return enter(call, request, is_new, status, parked, error);
         job_request_close(request);
     }
     if (call->missing_blobs == NULL)

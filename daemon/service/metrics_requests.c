@@ -32,6 +32,7 @@ static const struct metric metrics[] = {
     {"lanced_memory_bytes", "gauge", "Memory, by what it is for (PROTOCOL.md, stats).", "memory", "what"},
     {"lanced_prefix_cache", "gauge", "The cache of prompts since the model was loaded (PROTOCOL.md, stats).",
      "prefix_cache", "what"},
+    {"lanced_result_cache", "gauge", "Results kept for the same request (PROTOCOL.md, stats).", "result_cache", "what"},
     {"lanced_journal", "gauge", "The journal, with --state (PROTOCOL.md, stats).", "journal", "what"},
     {"lanced_job_queue_seconds", "histogram", "From a job's submission to its start, by task.", "queue_seconds",
      "task"},

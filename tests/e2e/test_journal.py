@@ -39,6 +39,7 @@ from lanced_process import LANCED, REQUEST, ROOT, Lanced
 FILM: dict[str, Any] = REQUEST | {"width": 128, "height": 128, "num_inference_steps": 400}
 SMALL: dict[str, Any] = {key: value for key, value in REQUEST.items() if key != "seed"} | {"num_inference_steps": 40}
 CLIENTS = 4
+ALL_MADE = ("--result-cache", "0")  # each job, also where the same was asked before
 KILLS = int(os.environ.get("KILLS", "8"))  # `make chaos` has 200
 
 
@@ -116,7 +117,7 @@ def stop(daemon: Lanced) -> int:
 def test_sigterm_lays_the_jobs_aside_and_the_next_daemon_goes_on_with_the_same_bytes(
     state: Path, quiet_film: np.ndarray[Any, Any]
 ) -> None:
-    with Lanced("--state", str(state), "--save-seconds", "0") as daemon, daemon.client() as client:
+    with Lanced("--state", str(state), "--save-seconds", "0", *ALL_MADE) as daemon, daemon.client() as client:
         running, waiting = client.submit("t2i", **FILM), client.submit("t2i", **FILM)
         for step in (50, 100, 150, 200):  # once more than it may be hit by an end that is not in order
             follow_to_step(running, step)
@@ -279,7 +280,7 @@ def test_of_jobs_under_kills_each_ends_once_with_its_bytes(state: Path) -> None:
     with Lanced() as daemon, daemon.client() as client:
         expected = [pixels_of(client.submit("t2i", **SMALL, seed=seed)) for seed in range(8)]
     chance = random.Random(5)
-    with Lanced("--state", str(state), "--save-steps", "5") as daemon:
+    with Lanced("--state", str(state), "--save-steps", "5", *ALL_MADE) as daemon:
         with Load(daemon, expected) as load:
             for _ in range(KILLS):
                 load.wait_for_more(2)  # so that no job is hit three times

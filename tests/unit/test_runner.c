@@ -56,13 +56,6 @@ static void note_pause(void *context, uint64_t job)
     strncat(fixture->saved, "paused", sizeof fixture->saved - strlen(fixture->saved) - 1);
 }
 
-static struct blob *find_nothing(void *context, const char *digest)
-{
-    (void)context;
-    assert_true(sha256_is_hex(digest));
-    return NULL;
-}
-
 static int set_up(void **state)
 {
     struct fixture *fixture = *state = calloc(1, sizeof *fixture);
@@ -74,12 +67,12 @@ static int set_up(void **state)
     options->backend.backend = BACKEND_CPU;
     options->jobs = (struct jobs_limits){
         .queue = 10, .queue_bytes = 1 << 20, .results = 10, .result_bytes = 1 << 20, .result_seconds = 1000};
-    fixture->attempts = (struct attempts){fixture, count_attempt, keep, note_pause, find_nothing};
+    fixture->attempts = (struct attempts){fixture, count_attempt, keep, note_pause};
     assert_int_equal(device_open(&fixture->device, options, &error), 0);
     assert_int_equal(jobs_open(&fixture->jobs, &options->jobs, &error), 0);
     assert_int_equal(residency_open(&fixture->residency, options, fixture->device.kernels, 1, &error), 0);
     assert_int_equal(runner_open(&fixture->runner, options, fixture->jobs, fixture->residency, fixture->device.kernels,
-                                 &fixture->attempts, &error), 0);
+                                 &fixture->attempts, NULL, &error), 0);
     return 0;
 }
 
@@ -265,7 +258,7 @@ static void and_without_a_journal_it_cancels_what_is_open(void **state)
     struct error error;
     runner_close(fixture->runner);
     assert_int_equal(runner_open(&fixture->runner, &fixture->options, fixture->jobs, fixture->residency,
-                                 fixture->device.kernels, NULL, &error), 0);
+                                 fixture->device.kernels, NULL, NULL, &error), 0);
     submit(fixture);
     stop_after_a_step(fixture);
     assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_CANCELLED);

@@ -200,6 +200,7 @@ class Client:
         latents: np.ndarray[Any, Any] | None = None,
         latent_state: np.ndarray[Any, Any] | None = None,
         latent_mask: np.ndarray[Any, Any] | None = None,
+        cache: bool = True,
         **params: Any,
     ) -> Job:
         """A job that is still to be submitted; parameters are those of protocol/PROTOCOL.md, defaults the daemon's.
@@ -207,7 +208,8 @@ class Client:
         model: a name; the loaded one by default. source: u8 [frames, height, width, 3], RGB, or [height, width, 3] for
         one picture; a video also needs the parameter fps. noise: f32 [batch, tokens, 48]. latents: f32
         [batch, 48, t, h, w], what is decoded or where sampling starts; latent_state: the same shape, that of an earlier
-        result; latent_mask: f32 [1 or batch, 1, t, h, w], 0 keeps. Jobs with the same job_id are one job.
+        result; latent_mask: f32 [1 or batch, 1, t, h, w], 0 keeps. cache=False: it is made, also where the daemon has
+        kept the result of the same request. Jobs with the same job_id are one job.
 
             with client.job("t2i", prompt="a red fox") as job:   # released whatever becomes of the answer to submit
                 job.submit()
@@ -225,7 +227,8 @@ class Client:
         for name, array in (("latents", latents), ("latent_state", latent_state), ("latent_mask", latent_mask)):
             if array is not None:
                 tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
-        return Job(self, job_id or uuid.uuid4().hex, {"task": task, "params": params, "model": model}, tensors)
+        fields = {"task": task, "params": params, "model": model, "cache": None if cache else False}
+        return Job(self, job_id or uuid.uuid4().hex, fields, tensors)
 
     def submit(self, task: str, **request: Any) -> Job:
         """Queue a job; `request` is what `job` takes. When the answer does not come, a job whose id was chosen here is
