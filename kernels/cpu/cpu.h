@@ -14,8 +14,6 @@
 #include "kernels/cpu/pool.h"
 #include "kernels/kernels.h"
 
-enum { CACHE_LINE = 64 };
-
 struct cpu {
     struct kernels kernels; /* first, so that a struct kernels * is a struct cpu * */
     struct pool *pool;

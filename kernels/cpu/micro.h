@@ -21,6 +21,7 @@ enum {
     TILE_COLUMNS = 16,
     TILE_ROWS_MAX = 12,
     DEPTH_BLOCK = 256,  /* products are summed in blocks of this depth, so that a panel stays in the L1 cache */
+    CACHE_LINE = 64,    /* bytes */
     PACK_SLACK = 8      /* floats that pack() may write behind its output */
 };
 

@@ -378,6 +378,8 @@ static inline __attribute__((always_inline)) __m256 piece_zeros(const uint8_t *z
     return _mm256_permutevar8x32_ps(wide, spread);
 }
 
+enum { FETCH_AHEAD = 4096 }; /* bytes */
+
 /* The codes' products with x in one digit, in pairs: 16 sums of 16 bits. */
 static inline __attribute__((always_inline)) __m256i multiply_codes(__m256i even, __m256i odd, const int8_t *digits)
 {
@@ -410,6 +412,8 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
             for (int block = 0; block < piece / CODES; block++) {
                 int number = p * (piece / CODES) + block;
                 const int8_t *digits = (const int8_t *)(g->x + number * BLOCK_FLOATS);
+                if (block == 0) /* where the digits fill the L1 cache the processor does not fetch far enough ahead */
+                    _mm_prefetch(data + number * (CODES / 2) + FETCH_AHEAD, _MM_HINT_T1);
                 __m256i codes = _mm256_loadu_si256((const __m256i *)(data + number * (CODES / 2)));
                 __m256i even = _mm256_and_si256(codes, nibble);
                 __m256i odd = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);

@@ -70,6 +70,28 @@ static void multiply(const struct micro *micro, const struct product *p, const f
     }
 }
 
+/* Adds the products of the depths [first, first+depth) to a rectangle of out. The strips are there already, those of the
+ * only rows, when `pack` is false. */
+static void add_depth(const struct plan *plan, int row, int rows, int column, int columns, int first, int depth,
+                      bool pack, float *strips, float *buffer)
+{
+    const struct product *p = plan->product;
+    const struct micro *micro = plan->cpu->micro;
+    const int width = micro->tile_panels * TILE_COLUMNS;
+    size_t distance = 0;
+    const float *panels = p->right(p->context, micro, column, columns, first, depth, buffer, &distance);
+    for (int r = 0; r < rows; r += ROW_BLOCK) {
+        int height = least(ROW_BLOCK, rows - r);
+        if (pack)
+            p->left(p->context, micro, row + r, height, first, depth, strips);
+        for (int c = 0, wide; c < columns; c += wide) {
+            wide = columns - c >= width ? width : TILE_COLUMNS;
+            multiply(micro, p, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, distance, row + r, height,
+                     column + c, least(wide, columns - c), depth);
+        }
+    }
+}
+
 static void task(void *context, int index, int thread)
 {
     const struct plan *plan = context;
@@ -82,21 +104,13 @@ static void task(void *context, int index, int thread)
     float *strips = cpu_scratch(plan->cpu, thread);
     float *buffer = strips + ROW_BLOCK * DEPTH_BLOCK + CACHE_LINE;
 
+    /* A panel that few rows use once is used while it is in the L1 cache. */
+    const int at_once = rows <= ROW_BLOCK ? micro->tile_panels * TILE_COLUMNS : columns;
     initialise(p, row, rows, column, columns);
     for (int first = p->depth_first; first < p->depth_end; first += DEPTH_BLOCK) {
         int depth = least(DEPTH_BLOCK, p->depth_end - first);
-        size_t distance = 0;
-        const float *panels = p->right(p->context, micro, column, columns, first, depth, buffer, &distance);
-        for (int r = 0; r < rows; r += ROW_BLOCK) {
-            int height = least(ROW_BLOCK, rows - r);
-            p->left(p->context, micro, row + r, height, first, depth, strips);
-            for (int c = 0, wide; c < columns; c += wide) {
-                wide =
-                    columns - c >= micro->tile_panels * TILE_COLUMNS ? micro->tile_panels * TILE_COLUMNS : TILE_COLUMNS;
-                multiply(micro, p, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, distance, row + r, height,
-                         column + c, least(wide, columns - c), depth);
-            }
-        }
+        for (int c = 0; c < columns; c += at_once)
+            add_depth(plan, row, rows, column + c, least(at_once, columns - c), first, depth, c == 0, strips, buffer);
     }
 }
 
