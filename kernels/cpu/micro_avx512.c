@@ -279,9 +279,9 @@ static inline __attribute__((always_inline)) __m256 piece_zeros(const uint8_t *z
 
 enum { PAIRS_OF_COLUMNS = COLUMNS / 2 };
 
-/* Of the next rows a cache line each, number `line` of each, or, where the rows are short, as many in the order in which
- * they lie in memory: lines out of order within a page keep the processor from fetching ahead by itself (on Zen 4 that
- * takes half the time from short rows, and adds as much to long ones). */
+/* Of the next rows a cache line each, number `line`, or, where the rows are short, as many in the order in which they
+ * lie in memory: lines out of order within a page keep the processor from fetching ahead by itself (Zen 4 then takes
+ * twice as long; rows of more than half a page take longer in order). */
 static inline __attribute__((always_inline)) void fetch_next_rows(const uint8_t *rows, size_t row_bytes, size_t line)
 {
     enum { SHORT_ROW_BYTES = 2048 };

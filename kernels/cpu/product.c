@@ -5,6 +5,9 @@
  *       ROW_BLOCK rows        strips of left packed, in the L2 cache
  *         panel               stays in the L1 cache
  *           strip             micro-kernel: tile_rows x 16 sums in registers
+ *
+ * but for few rows, whose strips are packed first, of all depths if they fit: see few_rows(). Blocks of depth are added
+ * in rising order either way, so that a row comes out the same.
  */
 #include "kernels/cpu/product.h"
 
@@ -15,6 +18,9 @@ enum {
     COLUMN_BLOCK_MAX = 512,
     COLUMN_BLOCK_MIN = 64,
     TASKS_PER_THREAD = 4,
+    /* Floats of a thread's scratch: strips of a block and panels of a task, or the other way round for few rows. */
+    SMALL_BUFFER = ROW_BLOCK * DEPTH_BLOCK,
+    LARGE_BUFFER = COLUMN_BLOCK_MAX * DEPTH_BLOCK,
 };
 
 struct plan {
@@ -70,48 +76,85 @@ static void multiply(const struct micro *micro, const struct product *p, const f
     }
 }
 
-/* Adds the products of the depths [first, first+depth) to a rectangle of out. The strips are there already, those of the
- * only rows, when `pack` is false. */
-static void add_depth(const struct plan *plan, int row, int rows, int column, int columns, int first, int depth,
-                      bool pack, float *strips, float *buffer)
+/* A rectangle of out. */
+struct block {
+    int row, rows, column, columns;
+};
+
+/* Adds to a block the products of its rows' strips and its columns' panels, at the depths [first, first+depth). */
+static void multiply_panels(const struct plan *plan, struct block b, int depth, const float *strips,
+                            const float *panels, size_t distance)
+{
+    const struct micro *micro = plan->cpu->micro;
+    const int width = micro->tile_panels * TILE_COLUMNS;
+    for (int c = 0, wide; c < b.columns; c += wide) {
+        wide = b.columns - c >= width ? width : TILE_COLUMNS;
+        multiply(micro, plan->product, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, distance, b.row, b.rows,
+                 b.column + c, least(wide, b.columns - c), depth);
+    }
+}
+
+static void many_rows(const struct plan *plan, struct block all, float *strips, float *buffer)
+{
+    const struct product *p = plan->product;
+    const struct micro *micro = plan->cpu->micro;
+    for (int first = p->depth_first; first < p->depth_end; first += DEPTH_BLOCK) {
+        int depth = least(DEPTH_BLOCK, p->depth_end - first);
+        size_t distance = 0;
+        const float *panels = p->right(p->context, micro, all.column, all.columns, first, depth, buffer, &distance);
+        for (int r = 0; r < all.rows; r += ROW_BLOCK) {
+            struct block b = all;
+            b.row += r;
+            b.rows = least(ROW_BLOCK, all.rows - r);
+            p->left(p->context, micro, b.row, b.rows, first, depth, strips);
+            multiply_panels(plan, b, depth, strips, panels, distance);
+        }
+    }
+}
+
+/* At the depths [start, end) each panel is used while it is in the L1 cache, and right is read along its columns (rows
+ * of the file's matrix), in the order in which it lies in memory. */
+static void few_rows_part(const struct plan *plan, struct block all, int start, int end, float *strips, float *buffer)
 {
     const struct product *p = plan->product;
     const struct micro *micro = plan->cpu->micro;
     const int width = micro->tile_panels * TILE_COLUMNS;
-    size_t distance = 0;
-    const float *panels = p->right(p->context, micro, column, columns, first, depth, buffer, &distance);
-    for (int r = 0; r < rows; r += ROW_BLOCK) {
-        int height = least(ROW_BLOCK, rows - r);
-        if (pack)
-            p->left(p->context, micro, row + r, height, first, depth, strips);
-        for (int c = 0, wide; c < columns; c += wide) {
-            wide = columns - c >= width ? width : TILE_COLUMNS;
-            multiply(micro, p, strips, panels + (size_t)(c / TILE_COLUMNS) * distance, distance, row + r, height,
-                     column + c, least(wide, columns - c), depth);
+    for (int first = start; first < end; first += DEPTH_BLOCK)
+        p->left(p->context, micro, all.row, all.rows, first, least(DEPTH_BLOCK, end - first),
+                strips + (size_t)all.rows * (size_t)(first - start));
+    for (int c = 0; c < all.columns; c += width) {
+        const struct block b = {all.row, all.rows, all.column + c, least(width, all.columns - c)};
+        for (int first = start; first < end; first += DEPTH_BLOCK) {
+            int depth = least(DEPTH_BLOCK, end - first);
+            size_t distance = 0;
+            const float *panels = p->right(p->context, micro, b.column, b.columns, first, depth, buffer, &distance);
+            multiply_panels(plan, b, depth, strips + (size_t)all.rows * (size_t)(first - start), panels, distance);
         }
     }
+}
+
+static void few_rows(const struct plan *plan, struct block all, float *strips, float *buffer)
+{
+    const struct product *p = plan->product;
+    const int part = LARGE_BUFFER / all.rows / DEPTH_BLOCK * DEPTH_BLOCK;
+    for (int start = p->depth_first; start < p->depth_end; start += part)
+        few_rows_part(plan, all, start, least(start + part, p->depth_end), strips, buffer);
 }
 
 static void task(void *context, int index, int thread)
 {
     const struct plan *plan = context;
     const struct product *p = plan->product;
-    const struct micro *micro = plan->cpu->micro;
-    int row = index / plan->column_blocks * plan->row_block;
-    int column = index % plan->column_blocks * plan->column_block;
-    int rows = least(plan->row_block, p->rows - row);
-    int columns = least(plan->column_block, p->columns - column);
-    float *strips = cpu_scratch(plan->cpu, thread);
-    float *buffer = strips + ROW_BLOCK * DEPTH_BLOCK + CACHE_LINE;
-
-    /* A panel that few rows use once is used while it is in the L1 cache. */
-    const int at_once = rows <= ROW_BLOCK ? micro->tile_panels * TILE_COLUMNS : columns;
-    initialise(p, row, rows, column, columns);
-    for (int first = p->depth_first; first < p->depth_end; first += DEPTH_BLOCK) {
-        int depth = least(DEPTH_BLOCK, p->depth_end - first);
-        for (int c = 0; c < columns; c += at_once)
-            add_depth(plan, row, rows, column + c, least(at_once, columns - c), first, depth, c == 0, strips, buffer);
-    }
+    struct block b = {index / plan->column_blocks * plan->row_block, 0,
+                      index % plan->column_blocks * plan->column_block, 0};
+    b.rows = least(plan->row_block, p->rows - b.row);
+    b.columns = least(plan->column_block, p->columns - b.column);
+    float *small = cpu_scratch(plan->cpu, thread), *large = small + SMALL_BUFFER + CACHE_LINE;
+    initialise(p, b.row, b.rows, b.column, b.columns);
+    if (b.rows <= ROW_BLOCK)
+        few_rows(plan, b, large, small);
+    else
+        many_rows(plan, b, small, large);
 }
 
 void product_run(struct cpu *cpu, const struct product *product)
@@ -139,7 +182,7 @@ void product_run(struct cpu *cpu, const struct product *product)
     plan.column_blocks = (product->columns + plan.column_block - 1) / plan.column_block;
     int row_blocks = (product->rows + plan.row_block - 1) / plan.row_block;
 
-    if (!cpu_reserve(cpu, ROW_BLOCK * DEPTH_BLOCK + 2 * CACHE_LINE + COLUMN_BLOCK_MAX * DEPTH_BLOCK, 0))
+    if (!cpu_reserve(cpu, SMALL_BUFFER + 2 * CACHE_LINE + LARGE_BUFFER, 0))
         return;
     pool_run(cpu->pool, row_blocks * plan.column_blocks, task, &plan);
 }
