@@ -308,8 +308,8 @@ static void hash_piece(struct blobs *blobs, struct entry *entry)
     free_if_unused(entry);
 }
 
-/* The thread that hashes; takes the lock itself. Where processors are short it gives way to those that move bytes, for a
- * hash can follow later; jobs leave it a quarter of a processor at least. */
+/* The thread that hashes; takes the lock itself. Where processors are short it gives way to those that move bytes, for
+ * a hash can follow later, and to jobs, each thread of which leaves it a quarter of its processor. */
 static void *hash_all(void *argument)
 {
     struct blobs *blobs = argument;
