@@ -22,6 +22,7 @@ static const struct {
     {ERROR_CANCELLED, "cancelled"},
     {ERROR_IO, "io"},
     {ERROR_INTERNAL, "internal"},
+    {ERROR_FORBIDDEN, "forbidden"},
 };
 
 int error_set(struct error *error, int code, const char *format, ...)

@@ -23,7 +23,8 @@ enum error_code {
     ERROR_UNSUPPORTED = -7,  /* well formed, but this build or model cannot do it */
     ERROR_CANCELLED = -8,    /* stopped at the client's wish */
     ERROR_IO = -9,           /* the operating system refused a read, write or connection */
-    ERROR_INTERNAL = -10     /* a defect of lanced itself */
+    ERROR_INTERNAL = -10,    /* a defect of lanced itself */
+    ERROR_FORBIDDEN = -11    /* the token is missing, wrong, or may not do this */
 };
 
 struct error {

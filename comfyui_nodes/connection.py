@@ -11,7 +11,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..protocol.python.lanced_client import Choice, Client, ConnectionFailed, LanceError, ModelInfo, default_endpoint
+from ..protocol.python.lanced_client import (
+    Choice,
+    Client,
+    ConnectionFailed,
+    Forbidden,
+    LanceError,
+    ModelInfo,
+    default_endpoint,
+)
 from . import local_daemon
 from .model_folders import find_models
 
@@ -74,7 +82,10 @@ class ModelHandle:
         daemon = client.hello()
         loaded = daemon.model
         if loaded is None or loaded.name != name:
-            loaded = client.load(name)
+            try:
+                loaded = client.load(name)
+            except Forbidden:  # the token is no admin's: the first job has it loaded
+                return f"{name}: loaded by the first job"
         _Identity.of(self).resolved[loaded.name] = loaded.hash
         return _words_of(loaded, daemon.backend)
 

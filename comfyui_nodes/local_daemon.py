@@ -50,8 +50,8 @@ def start(endpoint: str) -> None:
         if not RUNS_HERE:
             raise ConnectionFailed(
                 f"no lanced answers at {endpoint}, and none runs on this system: start it on a Linux machine with"
-                " --endpoint tcp://ADDRESS:PORT, and put that into the endpoint of Lance Model, or into LANCED_ENDPOINT"
-                " in ComfyUI's environment"
+                " --endpoint tls+tcp://0.0.0.0:8471 (docs/security.md), and put its address into the endpoint of Lance"
+                " Model, or into LANCED_ENDPOINT in ComfyUI's environment"
             )
         binary, models = find_binary(), find_models()
         if binary is None:

@@ -32,8 +32,8 @@ class LancedModel(io.ComfyNode):
                     "endpoint",
                     default="",
                     placeholder="the local daemon",
-                    tooltip="Where lanced listens: ipc:///path or tcp://127.0.0.1:port. Empty: the usual place; there"
-                    " a daemon is started if none answers.",
+                    tooltip="Where lanced listens: ipc:///path, tcp://127.0.0.1:port, or tls+tcp://host:port of another"
+                    " machine. Empty: the usual place; there a daemon is started if none answers.",
                 ),
             ],
             outputs=[ModelSocket.Output(display_name="lance_model")],

@@ -109,6 +109,11 @@ static void read_signal(struct daemon *daemon)
         raise_wish(daemon, WISH_OUT_OF_TIME);
         return;
     }
+    if (info.ssi_signo == SIGHUP && daemon->options.tokens_path != NULL) {
+        if (daemon->service != NULL)
+            service_reread_tokens(daemon->service);
+        return;
+    }
     const bool again = atomic_load(&daemon->wish) != WISH_NONE;
     end_by_signal(daemon,
                   info.ssi_signo == SIGINT   ? "signal INT"
@@ -260,7 +265,7 @@ static int open_files(struct daemon *daemon, struct error *error)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGXCPU);
     sigaction(SIGHUP, NULL, &hangup);
-    if (hangup.sa_handler != SIG_IGN) /* as nohup has it */
+    if (hangup.sa_handler != SIG_IGN || daemon->options.tokens_path != NULL) /* as nohup has it */
         sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     mapped_files_guard(); /* model files may shrink under us */

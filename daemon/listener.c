@@ -50,6 +50,7 @@ struct listener {
     bool is_probed;
     int spare_taken; /* probes of the spare door so far */
     const struct endpoint *endpoint;
+    nng_tls_config *tls; /* NULL: plain */
     dev_t device; /* of the socket that has the endpoint's name, */
     ino_t inode;
     bool name_is_lost; /* and whether the log has said that it has it no more */
@@ -79,7 +80,7 @@ static enum owner owner_of_name(const struct listener *listener)
                                                                                                        : OWNER_OTHER;
 }
 
-/* Where nng is to listen: at the endpoint itself (tcp), or beside it. */
+/* Where nng is to listen: at the endpoint itself (tcp, tls+tcp), or beside it. */
 static void own_url(char url[ENDPOINT_MAX_BYTES], const struct endpoint *endpoint)
 {
     snprintf(url, ENDPOINT_MAX_BYTES, "%s", endpoint->url);
@@ -134,6 +135,8 @@ static int open_door(struct door *door, const struct listener *listener, struct 
         result = nng_listener_set_size(door->listener, NNG_OPT_RECVMAXSZ, listener->hard_limit_bytes);
     if (result == 0 && endpoint->path[0] != '\0') /* whatever the folder allows, the socket is the user's */
         result = nng_listener_set_int(door->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+    if (result == 0 && listener->tls != NULL)
+        result = nng_listener_set_ptr(door->listener, NNG_OPT_TLS_CONFIG, listener->tls);
     if (result == 0)
         result = nng_listener_start(door->listener, 0);
     if (result == 0) {
@@ -182,8 +185,8 @@ static void stop(struct listener *listener)
     shut_door(&listener->spare);
 }
 
-int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, uint64_t hard_limit_bytes,
-                  struct error *error)
+int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, nng_tls_config *tls,
+                  uint64_t hard_limit_bytes, struct error *error)
 {
     *out = NULL;
     struct listener *listener = calloc(1, sizeof *listener);
@@ -191,6 +194,7 @@ int listener_open(struct listener **out, nng_socket socket, const struct endpoin
         return error_set(error, ERROR_NO_MEMORY, "endpoint: out of memory");
     listener->socket = socket;
     listener->endpoint = endpoint;
+    listener->tls = tls;
     listener->hard_limit_bytes = hard_limit_bytes;
     listener->door.probe_fd = listener->spare.probe_fd = -1;
     nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, count_pipe, listener);

@@ -22,13 +22,14 @@
 
 #include "base/error.h"
 #include "protocol/endpoint.h"
+#include "protocol/tls.h"
 
 struct listener;
 
-/* Listen at the endpoint, which must outlive the listener. Messages beyond `hard_limit_bytes` are dropped
- * by nng with their connection. Errors: ERROR_IO, ERROR_BUSY (address in use). */
-int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, uint64_t hard_limit_bytes,
-                  struct error *error);
+/* Listen at the endpoint, which must outlive the listener, as must `tls`, that of a tls+tcp one. Messages beyond
+ * `hard_limit_bytes` are dropped by nng with their connection. Errors: ERROR_IO, ERROR_BUSY (address in use). */
+int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, nng_tls_config *tls,
+                  uint64_t hard_limit_bytes, struct error *error);
 
 /* Never waits. Whether a connection of our own that nng had taken was ended. */
 bool listener_check(struct listener *listener);

@@ -48,10 +48,17 @@ static const char usage[] =
     "  --prefix-cache BYTES            part of it that may keep what pictures and prompts were turned into, for later\n"
     "                                  jobs with the same ones (default 1G; 0: nothing is kept)\n"
     "service\n"
-    "  --endpoint URL                  ipc:///path or tcp://127.0.0.1:port (default: LANCED_ENDPOINT, else a "
-    "socket in\n"
-    "                                  $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>)\n"
-    "  --token-file FILE               answer only clients that send the token in FILE (or in LANCED_TOKEN)\n"
+    "  --endpoint URL                  ipc:///path, tcp://127.0.0.1:port or tls+tcp://0.0.0.0:port (default: "
+    "LANCED_ENDPOINT,\n"
+    "                                  else a socket in $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>)\n"
+    "  --cert FILE, --key FILE         certificate and key of a tls+tcp endpoint, which needs tokens too; lancectl ca "
+    "makes\n"
+    "                                  them\n"
+    "  --token-file FILE               answer only clients that send the token in FILE (or in LANCED_TOKEN), who may\n"
+    "                                  do everything\n"
+    "  --tokens FILE                   answer clients by the tokens in FILE, one a line: NAME SECRET, or NAME SECRET "
+    "admin;\n"
+    "                                  each has its own jobs, and admins may do everything; SIGHUP reads it anew\n"
     "  --queue N                       jobs that may wait (default 64),\n"
     "  --queue-bytes BYTES             with requests of at most so much memory together (default 1G)\n"
     "  --blob-bytes BYTES              and payloads that clients put before their jobs of at most so much "
@@ -84,7 +91,8 @@ static const char usage[] =
 enum option_code {
     OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
-    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_QUEUE, OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS,
+    OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_TOKENS, OPTION_CERT, OPTION_KEY, OPTION_QUEUE,
+    OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS,
     OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS,
         OPTION_RESULT_CACHE,
@@ -106,6 +114,9 @@ static const struct option long_options[] = {
     {"prefix-cache", required_argument, NULL, OPTION_PREFIX_CACHE},
     {"endpoint", required_argument, NULL, OPTION_ENDPOINT},
     {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
+    {"tokens", required_argument, NULL, OPTION_TOKENS},
+    {"cert", required_argument, NULL, OPTION_CERT},
+    {"key", required_argument, NULL, OPTION_KEY},
     {"queue", required_argument, NULL, OPTION_QUEUE},
     {"queue-bytes", required_argument, NULL, OPTION_QUEUE_BYTES},
     {"blob-bytes", required_argument, NULL, OPTION_BLOB_BYTES},
@@ -238,43 +249,6 @@ static int add_model(struct options *options, const char *text, struct error *er
     return 0;
 }
 
-static int set_token(struct options *options, const char *token, const char *where, struct error *error)
-{
-    size_t length = strcspn(token, "\r\n");
-    if (length < 16 || length > TOKEN_MAX_BYTES)
-        return error_set(error, ERROR_BAD_REQUEST, "%s: the token must have 16 to %d characters on one line", where,
-                         TOKEN_MAX_BYTES);
-    bool is_text = utf8_is_valid(token, length);
-    for (size_t i = 0; i < length; i++)
-        is_text = is_text && (unsigned char)token[i] >= 0x20 && token[i] != 0x7f;
-    if (!is_text)
-        return error_set(error, ERROR_BAD_REQUEST, "%s: the token must be text (UTF-8) without control characters",
-                         where);
-    memcpy(options->token, token, length);
-    options->token[length] = '\0';
-    return 0;
-}
-
-static int read_token_file(struct options *options, const char *path, struct error *error)
-{
-    char token[TOKEN_MAX_BYTES + 3] = "";
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return error_set(error, ERROR_IO, "--token-file %s: %s", path, strerror(errno));
-    struct stat info;
-    if (fstat(fileno(file), &info) == 0 && S_ISREG(info.st_mode) && (info.st_mode & 077) != 0) {
-        fclose(file);
-        return error_set(error, ERROR_IO,
-                         "--token-file %s: others than its owner can use it (mode %03o), so that it is no "
-                         "secret; chmod 600 it, and take a new token if they could read it",
-                         path, (unsigned)info.st_mode & 0777);
-    }
-    if (fgets(token, sizeof token, file) == NULL)
-        token[0] = '\0';
-    fclose(file);
-    return set_token(options, token, path, error);
-}
-
 static int read_seconds(double *seconds, const char *name, const char *value, uint64_t least, struct error *error)
 {
     uint64_t whole;
@@ -348,10 +322,32 @@ static int read_state_option(struct options *options, int code, const char *valu
     }
 }
 
+/* --endpoint, and who is let in there. */
+static int read_endpoint_option(struct options *options, int code, const char *value, struct error *error)
+{
+    switch (code) {
+    case OPTION_ENDPOINT:
+        return endpoint_resolve(&options->endpoint, value, error);
+    case OPTION_TOKEN_FILE:
+        return token_read_file(options->token, value, "--token-file", error);
+    case OPTION_TOKENS:
+        options->tokens_path = value;
+        return 0;
+    case OPTION_CERT:
+        options->certificate = value;
+        return 0;
+    default:
+        options->key = value;
+        return 0;
+    }
+}
+
 static int read_option(struct options *options, int code, const char *value, struct error *error)
 {
     if (code >= OPTION_STATE && code <= OPTION_CHECK)
         return read_state_option(options, code, value, error);
+    if (code >= OPTION_ENDPOINT && code <= OPTION_KEY)
+        return read_endpoint_option(options, code, value, error);
     switch (code) {
     case OPTION_MODEL:
         return add_model(options, value, error);
@@ -377,10 +373,6 @@ static int read_option(struct options *options, int code, const char *value, str
         return read_bytes(&options->memory_limit_bytes, "memory", value, 1 << 20, error);
     case OPTION_PREFIX_CACHE:
         return read_bytes(&options->prefix_cache_bytes, "prefix-cache", value, 0, error);
-    case OPTION_ENDPOINT:
-        return endpoint_resolve(&options->endpoint, value, error);
-    case OPTION_TOKEN_FILE:
-        return read_token_file(options, value, error);
     case OPTION_QUEUE:
         return read_int(&options->jobs.queue, "queue", value, 1, 10000, error);
     case OPTION_BLOB_BYTES:
@@ -407,6 +399,38 @@ static int read_option(struct options *options, int code, const char *value, str
     }
 }
 
+/* A file of tokens stands in the place of the only one, whoever set LANCED_TOKEN for a client. */
+static int settle_token(struct options *options, struct error *error)
+{
+    const char *token = getenv("LANCED_TOKEN");
+    if (options->tokens_path != NULL && options->token[0] != '\0')
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "--tokens and --token-file: give one of them; the latter's token is that of an admin");
+    if (options->tokens_path != NULL || options->token[0] != '\0' || token == NULL || token[0] == '\0')
+        return 0;
+    return token_read(options->token, token, "LANCED_TOKEN", error);
+}
+
+/* Other machines reach a tls+tcp endpoint: it takes all that keeps strangers out. */
+static int check_tls(const struct options *options, struct error *error)
+{
+    const bool has_files = options->certificate != NULL && options->key != NULL;
+    if (!options->endpoint.is_tls)
+        return options->certificate == NULL && options->key == NULL
+                   ? 0
+                   : error_set(error, ERROR_BAD_REQUEST, "--cert and --key: are for a tls+tcp:// endpoint, not for %s",
+                               options->endpoint.url);
+    if (!has_files)
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "endpoint %s: needs --cert FILE and --key FILE; lancectl ca makes them",
+                         options->endpoint.url);
+    if (options->tokens_path == NULL && options->token[0] == '\0')
+        return error_set(error, ERROR_BAD_REQUEST,
+                         "endpoint %s: other machines reach it, so that it needs --tokens FILE or --token-file FILE",
+                         options->endpoint.url);
+    return 0;
+}
+
 int options_read(struct options *out, enum options_action *action, int argc, char **argv, struct error *error)
 {
     *out = (struct options){
@@ -419,8 +443,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
         .log_level = LOG_LEVEL_INFO,
     };
     *action = OPTIONS_RUN;
-    const char *token = getenv("LANCED_TOKEN");
-    int status = token != NULL && token[0] != '\0' ? set_token(out, token, "LANCED_TOKEN", error) : 0;
+    int status = 0;
     opterr = 0;
     optind = 1;
     int code;
@@ -437,6 +460,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
                            argv[optind], argv[optind]);
     if (out->journal.cache_bytes == NOT_SAID)
         out->journal.cache_bytes = out->state_folder != NULL ? CACHE_BYTES : 0;
+    if (status == 0)
+        status = settle_token(out, error);
     if (status == 0 && out->check)
         return out->state_folder != NULL ? 0 : error_set(error, ERROR_BAD_REQUEST, "--check: needs --state DIR");
     if (status == 0 && out->model_count == 0 && out->odd_model.code != 0) {
@@ -448,5 +473,5 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
                            "no model: give the checkpoint's folder with --model DIR; see lanced --help");
     if (status == 0 && out->endpoint.url[0] == '\0')
         status = endpoint_resolve(&out->endpoint, NULL, error);
-    return status;
+    return status != 0 ? status : check_tls(out, error);
 }

@@ -10,8 +10,9 @@
 #include "daemon/journal/limits.h"
 #include "kernels/backend.h"
 #include "protocol/endpoint.h"
+#include "protocol/token.h"
 
-enum { OPTIONS_MAX_MODELS = 32, MODEL_NAME_MAX_BYTES = 64, TOKEN_MAX_BYTES = 256 };
+enum { OPTIONS_MAX_MODELS = 32, MODEL_NAME_MAX_BYTES = 64 };
 
 /* A checkpoint that the command line offers. */
 struct model_choice {
@@ -25,7 +26,9 @@ struct options {
     struct error odd_model;          /* the last one that is not offered because of its name */
     const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
     struct endpoint endpoint;
-    char token[TOKEN_MAX_BYTES + 1]; /* "": none asked for */
+    char token[TOKEN_MAX_BYTES + 1]; /* that everybody must show; "": none */
+    const char *tokens_path;         /* the file of named tokens, in its place; or NULL */
+    const char *certificate, *key;   /* files, for a tls+tcp endpoint; else NULL */
     struct backend_options backend;
     uint64_t blob_bytes;             /* of payloads that no job has yet */
     uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */

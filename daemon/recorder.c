@@ -95,6 +95,7 @@ static enum job_word note_accepted(struct recorder *recorder, const struct job_c
         .id = change->id,
         .digest = change->order->digest,
         .task = change->order->task,
+        .owner = change->order->owner,
         .client = change->order->client,
         .prompt = change->order->prompt,
         .request = request->record,
@@ -222,6 +223,7 @@ static int take_up(void *context, const struct store_found *found)
         .is_complete = true,
         .digest = found->digest,
         .task = found->task,
+        .owner = found->owner,
         .client = found->client,
         .prompt = found->prompt,
         .number = found->number,
@@ -287,6 +289,7 @@ void recorder_recall(struct recorder *recorder, const char *id)
     const struct job_order order = {
         .digest = found.digest,
         .task = found.task,
+        .owner = found.owner,
         .client = found.client,
         .prompt = found.prompt,
         .number = found.number,
@@ -297,13 +300,14 @@ void recorder_recall(struct recorder *recorder, const char *id)
     store_found_clear(&found);
 }
 
-void recorder_release(struct recorder *recorder, const char *id)
+void recorder_release(struct recorder *recorder, const char *id, const char *owner)
 {
     struct store_found found;
     struct error unused;
     if (store_find(recorder->store, id, &found, &unused) != 0)
         return;
-    journal_release(recorder->journal, found.number);
+    if (owner == NULL || (found.owner != NULL && strcmp(found.owner, owner) == 0))
+        journal_release(recorder->journal, found.number);
     store_found_clear(&found);
 }
 

@@ -39,8 +39,8 @@ void recorder_close(struct recorder *recorder);
 /* Have the table know a job that ended before, if the journal does. Reads its result. */
 void recorder_recall(struct recorder *recorder, const char *id);
 
-/* A client lets go of a job that the table may not know. */
-void recorder_release(struct recorder *recorder, const char *id);
+/* A client lets go of a job that the table may not know, and that is `owner`'s (NULL: anybody's). */
+void recorder_release(struct recorder *recorder, const char *id, const char *owner);
 
 /* The results that the journal keeps for the same request; lives as long as the recorder. */
 const struct kept_results *recorder_kept_results(const struct recorder *recorder);

@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/connections.h"
 #include "daemon/listener.h"
@@ -57,6 +58,7 @@ struct server {
     struct service *service;
     _Atomic(nng_msg *) no_memory_msg; /* the service's answer for want of memory, ready to be sent; NULL: was sent */
     nng_socket socket;
+    nng_tls_config *tls; /* NULL: plain */
     struct listener *listener;
     struct parking *parking;
     struct context *contexts;
@@ -189,12 +191,20 @@ static void free_msg(void *msg)
     nng_msg_free(msg);
 }
 
+/* Whether the other end of a connection is a process of the user whose lanced this is, or root's. Only ipc tells. */
+static bool is_of_owner(nng_pipe pipe)
+{
+    uint64_t user;
+    return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &user) == 0 && (user == getuid() || user == 0);
+}
+
 static void on_request(struct context *context, nng_msg *msg)
 {
     struct call *call = &context->call;
     struct error error;
     call->waiter.client = (uint32_t)nng_pipe_id(nng_msg_get_pipe(msg));
     call->waiter.client_gone = false;
+    call->is_of_owner = is_of_owner(nng_msg_get_pipe(msg));
     if (connections_admit(&context->server->connections, call->waiter.client, &error) != 0) {
         nng_msg_free(msg);
         service_refuse(call, &error);
@@ -297,9 +307,13 @@ int server_open(struct server **out, const struct options *options, struct servi
         result = nng_pipe_notify(server->socket, NNG_PIPE_EV_REM_POST, on_pipe_gone, server);
     if (result == 0)
         result = open_contexts(server);
-    status = result == 0 ? listener_open(&server->listener, server->socket, &options->endpoint,
-                                         MESSAGE_LIMIT_BYTES * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error)
-                         : error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
+    if (result != 0)
+        status = error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
+    if (status == 0 && options->endpoint.is_tls)
+        status = tls_open_server(&server->tls, options->certificate, options->key, error);
+    if (status == 0)
+        status = listener_open(&server->listener, server->socket, &options->endpoint, server->tls,
+                               MESSAGE_LIMIT_BYTES * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error);
     if (status != 0) {
         server_close(server);
         return status;
@@ -347,6 +361,8 @@ void server_close(struct server *server)
         nng_aio_free(context->aio);
         call_clear(&context->call);
     }
+    if (server->tls != NULL)
+        nng_tls_config_free(server->tls);
     parking_close(server->parking);
     free(server->contexts);
     unread_close(server->unread);

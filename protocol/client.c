@@ -19,6 +19,8 @@
 #include "base/clock.h"
 #include "protocol/endpoint.h"
 #include "protocol/presence.h"
+#include "protocol/tls.h"
+#include "protocol/token.h"
 
 enum {
     GONE_MS = 3000,            /* how long nobody may listen */
@@ -55,6 +57,8 @@ struct client {
     struct endpoint endpoint;
     char *name;
     char *token;
+    char *ca;
+    nng_tls_config *tls; /* NULL: plain */
     nng_socket socket;
     bool socket_is_open;
     struct call calls[CLIENT_IN_FLIGHT];
@@ -128,6 +132,7 @@ static bool is_alive(struct client *client)
     struct error unused;
     const struct client_options options = {.endpoint = client->endpoint.url,
                                            .token = client->token,
+                                           .ca = client->ca,
                                            .name = client->name,
                                            .silence_ms = SECOND_OPINION_MS};
     const char *before = client->hello != NULL ? json_text(client_hello(client), "generation") : NULL;
@@ -459,6 +464,24 @@ static int say_hello(struct client *client, struct message **answer, struct erro
     return request_of(client, "hello", fields, answer, error);
 }
 
+/* Connect with TLS, and return when it is known whom to: nng would try for ever where the daemon's certificate is not
+ * trusted. */
+static int dial_tls(struct client *client, struct error *error)
+{
+    nng_dialer dialer;
+    int result = nng_dialer_create(&dialer, client->socket, client->endpoint.url);
+    if (result == 0)
+        result = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, client->tls);
+    if (result == 0)
+        result = nng_dialer_start(dialer, 0);
+    if (result == NNG_EPEERAUTH || result == NNG_ECRYPTO)
+        return error_set(error, ERROR_FORBIDDEN,
+                         "lanced at %s is not trusted: its certificate is not of the CA in %s, or not for this host, "
+                         "or has expired (%s)",
+                         client->endpoint.url, client->ca, nng_strerror(result));
+    return result == 0 ? 0 : give_up(client, error, nng_strerror(result));
+}
+
 /* Begin to connect, once somebody listens; gives up after `timeout_ms` in which nobody does, and at once with 0. */
 static int dial(struct client *client, int timeout_ms, struct error *error)
 {
@@ -472,6 +495,8 @@ static int dial(struct client *client, int timeout_ms, struct error *error)
         nng_msleep(TICK_MS);
     }
     client->disconnected_since_ms = clock_ms();
+    if (client->tls != NULL)
+        return dial_tls(client, error);
     int result = nng_dial(client->socket, client->endpoint.url, NULL, NNG_FLAG_NONBLOCK);
     return result == 0 ? 0 : give_up(client, error, nng_strerror(result));
 }
@@ -533,6 +558,20 @@ static int open_socket(struct client *client, struct error *error)
     return 0;
 }
 
+/* What was given, else what the environment names. */
+static int take_token(struct client *client, const char *given, struct error *error)
+{
+    char token[TOKEN_MAX_BYTES + 1];
+    const char *file = getenv("LANCED_TOKEN_FILE");
+    client->token = copy_or_null(given != NULL ? given : getenv("LANCED_TOKEN"));
+    if (client->token != NULL || given != NULL || file == NULL || file[0] == '\0')
+        return 0;
+    int status = token_read_file(token, file, "LANCED_TOKEN_FILE", error);
+    if (status == 0)
+        client->token = strdup(token);
+    return status;
+}
+
 int client_open(struct client **out, const struct client_options *options, struct error *error)
 {
     *out = NULL;
@@ -550,12 +589,16 @@ int client_open(struct client **out, const struct client_options *options, struc
     client->on_silence = options->on_silence;
     client->context = options->context;
     client->name = strdup(options->name != NULL ? options->name : "lanced client " LANCED_VERSION);
-    client->token = copy_or_null(options->token != NULL ? options->token : getenv("LANCED_TOKEN"));
+    client->ca = copy_or_null(options->ca != NULL ? options->ca : getenv("LANCED_CA"));
     int status = client->name != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "client: out of memory");
+    if (status == 0)
+        status = take_token(client, options->token, error);
     if (status == 0)
         status = endpoint_resolve(&client->endpoint, options->endpoint, error);
     if (status == 0)
         status = endpoint_trust(&client->endpoint, error);
+    if (status == 0 && client->endpoint.is_tls)
+        status = tls_open_client(&client->tls, client->ca, &client->endpoint, error);
     if (status == 0)
         status = open_socket(client, error);
     if (status == 0)
@@ -587,7 +630,10 @@ void client_close(struct client *client)
     pthread_cond_destroy(&client->changed);
     pthread_mutex_destroy(&client->lock);
     free(client->name);
+    if (client->tls != NULL)
+        nng_tls_config_free(client->tls);
     free(client->token);
+    free(client->ca);
     free(client);
 }
 

@@ -45,6 +45,20 @@ static bool has_port(const char *address)
     return isdigit((unsigned char)colon[1]) && *end == '\0' && port >= 1 && port <= 65535;
 }
 
+static int check_address(const char *given, const char *address, bool is_tls, struct error *error)
+{
+    if (!has_port(address) || address[0] == ':')
+        return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" needs a host and a port, such as %s", given,
+                         is_tls ? "tls+tcp://lance.example:8471" : "tcp://127.0.0.1:8471");
+    if (is_tls || is_loopback(address))
+        return 0;
+    return error_set(error, ERROR_UNSUPPORTED,
+                     "endpoint: %s is not a loopback address, and what goes there in the clear others can read and "
+                     "change; use tls+tcp://%s (lancectl ca makes certificates), or forward the port: ssh -L "
+                     "8471:127.0.0.1:8471 HOST",
+                     given, address);
+}
+
 int endpoint_resolve(struct endpoint *out, const char *given, struct error *error)
 {
     memset(out, 0, sizeof *out);
@@ -78,21 +92,18 @@ int endpoint_resolve(struct endpoint *out, const char *given, struct error *erro
         strcpy(out->path, path);
         return 0;
     }
-    if (strncmp(given, "tcp://", 6) == 0) {
-        const char *address = given + 6;
-        if (!has_port(address))
-            return error_set(error, ERROR_BAD_REQUEST,
-                             "endpoint: \"%s\" needs a host and a port, such as tcp://127.0.0.1:8471", given);
-        if (!is_loopback(address))
-            return error_set(
-                error, ERROR_UNSUPPORTED,
-                "endpoint: %s is not a loopback address. Without TLS, which this version does not have, lanced "
-                "serves this machine only; to reach it from another one, forward the port: "
-                "ssh -L 8471:127.0.0.1:8471 HOST",
-                given);
-        return 0;
-    }
-    return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" must begin with ipc:// or tcp://", given);
+    out->is_tls = strncmp(given, "tls+tcp://", 10) == 0;
+    if (out->is_tls || strncmp(given, "tcp://", 6) == 0)
+        return check_address(given, given + (out->is_tls ? 10 : 6), out->is_tls, error);
+    return error_set(error, ERROR_BAD_REQUEST, "endpoint: \"%s\" must begin with ipc://, tcp:// or tls+tcp://", given);
+}
+
+void endpoint_split(const struct endpoint *endpoint, char host[ENDPOINT_MAX_BYTES], char port[ENDPOINT_MAX_BYTES])
+{
+    const char *address = strstr(endpoint->url, "://") + 3, *colon = strrchr(address, ':');
+    const bool has_brackets = address[0] == '[' && colon[-1] == ']';
+    snprintf(host, ENDPOINT_MAX_BYTES, "%.*s", (int)(colon - address) - 2 * has_brackets, address + has_brackets);
+    snprintf(port, ENDPOINT_MAX_BYTES, "%s", colon + 1);
 }
 
 /* The folder of an ipc endpoint; whether it is the default one. */

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -42,19 +41,12 @@ static int connect_to_path(const char *path)
     return connect_to((const struct sockaddr *)&address, sizeof address);
 }
 
-/* "tcp://127.0.0.1:8471", "tcp://[::1]:8471": a loopback address, which answers at once. */
-static int connect_to_port(const char *url)
+static int connect_to_port(const struct endpoint *endpoint)
 {
-    char host[ENDPOINT_MAX_BYTES];
-    snprintf(host, sizeof host, "%s", url + strlen("tcp://"));
-    char *colon = strrchr(host, ':'), *name = host;
-    *colon = '\0';
-    if (name[0] == '[' && colon[-1] == ']') {
-        colon[-1] = '\0';
-        name++;
-    }
+    char name[ENDPOINT_MAX_BYTES], port[ENDPOINT_MAX_BYTES];
+    endpoint_split(endpoint, name, port);
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
-    if (getaddrinfo(name, colon + 1, &hints, &found) != 0) {
+    if (getaddrinfo(name, port, &hints, &found) != 0) {
         errno = EADDRNOTAVAIL;
         return -1;
     }
@@ -96,11 +88,11 @@ enum presence_of presence_check(struct presence *presence, const struct endpoint
     if (presence->fd >= 0) {
         enum presence_of who = look(presence);
         if (who != PRESENCE_NOBODY)
-            return who;
+            return endpoint->is_tls ? PRESENCE_SOMEBODY : who; /* who is behind the encryption nng finds out */
         presence_end(presence); /* hung up; perhaps the next one does not */
     }
     presence->greeted = false;
-    presence->fd = endpoint->path[0] != '\0' ? connect_to_path(endpoint->path) : connect_to_port(endpoint->url);
+    presence->fd = endpoint->path[0] != '\0' ? connect_to_path(endpoint->path) : connect_to_port(endpoint);
     if (presence->fd >= 0)
         return PRESENCE_SOMEBODY;
     if (reason != NULL)

@@ -73,6 +73,7 @@ struct job *job_open(const char *id, uint64_t number, const struct job_order *or
     snprintf(job->id, sizeof job->id, "%s", id);
     snprintf(job->digest, sizeof job->digest, "%s", order->digest);
     snprintf(job->task, sizeof job->task, "%s", order->task);
+    copy_beginning(job->owner, JOB_OWNER_MAX_BYTES, order->owner);
     copy_beginning(job->client, CLIENT_MAX_BYTES, order->client);
     copy_beginning(job->prompt, PROMPT_SHOWN_BYTES, order->prompt);
     job->number = number;

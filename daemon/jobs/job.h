@@ -26,6 +26,7 @@ struct job {
     uint64_t request_bytes; /* and what it takes */
     char digest[SHA256_HEX_BYTES];
     char task[TASK_MAX_BYTES + 1];
+    char owner[JOB_OWNER_MAX_BYTES + 1]; /* the name of its token; "": none */
     char client[CLIENT_MAX_BYTES + 1];   /* its name, by its own word; "": not said */
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
 

@@ -48,6 +48,13 @@ struct job_status {
 /* Whether the id is known; fills `status` then. */
 bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status);
 
+/* Whose job the id is, if it is known. */
+enum { JOB_OWNER_MAX_BYTES = 40 };
+bool jobs_owner(struct jobs *jobs, const char *id, char owner[JOB_OWNER_MAX_BYTES + 1]);
+
+/* ERROR_NOT_FOUND, in the words for every job that is not known. */
+int jobs_not_known(const char *id, struct error *error);
+
 /* What a job is to do. The table does not look into the request: it keeps it until the job ends, then closes it. */
 struct job_order {
     void *request;
@@ -55,6 +62,7 @@ struct job_order {
     uint64_t bytes;     /* that it takes in memory */
     bool is_complete;   /* all its bytes are here; else it can only be compared */
     const char *digest; /* of what it asks for, as request_digest.h says; equal requests have equal ones */
+    const char *owner;  /* whose it is, by their token's name; NULL is "": nobody's in particular */
     const char *task, *client, *prompt; /* for the list of jobs; the last two may be NULL. All texts are copied. */
     struct blob *answer;  /* its result, if that is known already: it is ended at once, and never queued; else NULL. One
                            * reference, owned by the table from here on, whatever happens */
@@ -182,7 +190,7 @@ enum { JOBS_LIST_MOST = 1024 };
 /* The jobs that clients may ask for, in the order of their submission: an array for the request "jobs", which the
  * caller frees. Those after the number `after`, JOBS_LIST_MOST at most: *more says that there are others behind
  * them. */
-cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more);
+cJSON *jobs_list(struct jobs *jobs, uint64_t after, const char *owner, bool *more);
 
 /* Count a submit that was refused before it reached the table. */
 void jobs_count_refused(struct jobs *jobs);

@@ -86,8 +86,7 @@ static struct job *find_for_client(struct jobs *jobs, const char *id, struct err
     struct job *job = find(jobs, id);
     if (job != NULL && !job->released && !job->is_refused)
         return job;
-    error_set(error, ERROR_NOT_FOUND,
-              "job %.64s: is not known; it was never submitted here, was released, or has expired", id);
+    jobs_not_known(id, error);
     return NULL;
 }
 
@@ -171,6 +170,22 @@ bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status)
     struct job *job = find_for_client(jobs, id, NULL);
     if (job != NULL)
         *status = (struct job_status){job->state, job->events.position};
+    pthread_mutex_unlock(&jobs->lock);
+    return job != NULL;
+}
+
+int jobs_not_known(const char *id, struct error *error)
+{
+    return error_set(error, ERROR_NOT_FOUND,
+                     "job %.64s: is not known; it was never submitted here, was released, or has expired", id);
+}
+
+bool jobs_owner(struct jobs *jobs, const char *id, char owner[JOB_OWNER_MAX_BYTES + 1])
+{
+    pthread_mutex_lock(&jobs->lock);
+    const struct job *job = find(jobs, id);
+    if (job != NULL)
+        memcpy(owner, job->owner, sizeof job->owner);
     pthread_mutex_unlock(&jobs->lock);
     return job != NULL;
 }
@@ -683,7 +698,7 @@ cJSON *jobs_measured(struct jobs *jobs)
     return measures_json(&measures);
 }
 
-cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more)
+cJSON *jobs_list(struct jobs *jobs, uint64_t after, const char *owner, bool *more)
 {
     cJSON *list = json_array();
     int count = 0;
@@ -691,7 +706,8 @@ cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more)
     pthread_mutex_lock(&jobs->lock);
     const double now = clock_seconds();
     for (const struct job *job = jobs->first; job != NULL; job = job->next) {
-        if (job->released || job->is_refused || job->number <= after)
+        if (job->released || job->is_refused || job->number <= after ||
+            (owner != NULL && strcmp(job->owner, owner) != 0))
             continue;
         *more = count == JOBS_LIST_MOST;
         if (*more)
@@ -704,6 +720,7 @@ cJSON *jobs_list(struct jobs *jobs, uint64_t after, bool *more)
         json_add_text(entry, "state", job_state_name(job->state));
         json_add_number(entry, "age_seconds", now - job->submitted_at);
         json_add_number(entry, "asked_seconds", job->waiters != NULL ? 0 : now - job->asked_at);
+        json_add_text(entry, "owner", job->owner[0] != '\0' ? job->owner : NULL);
         json_add_text(entry, "client", job->client[0] != '\0' ? job->client : NULL);
         json_add_text(entry, "prompt", job->prompt);
         json_append(list, entry);

@@ -19,7 +19,8 @@ static const char schema[] =
     "  submitted REAL NOT NULL, started REAL, ended REAL,"
     "  lives INTEGER NOT NULL DEFAULT 0,"    /* ends of the daemon that it has seen */
     "  attempts INTEGER NOT NULL DEFAULT 0," /* times that it was begun, or gone on with, and did not end */
-    "  saved_step INTEGER, code TEXT, message TEXT, receipt TEXT, released INTEGER NOT NULL DEFAULT 0);"
+    "  saved_step INTEGER, code TEXT, message TEXT, receipt TEXT, released INTEGER NOT NULL DEFAULT 0,"
+    "  owner TEXT);" /* the name of the token that it was submitted with */
     "CREATE UNIQUE INDEX jobs_id ON jobs (id) WHERE released = 0;"
     "CREATE INDEX jobs_unfinished ON jobs (state) WHERE state IN ('queued', 'running');"
     "CREATE INDEX jobs_ended ON jobs (ended);"
@@ -46,6 +47,9 @@ static const char schema[] =
     "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"
     "CREATE TRIGGER contents_gone AFTER DELETE ON contents WHEN OLD.data IS NULL BEGIN"
     "  INSERT OR IGNORE INTO dropped VALUES (OLD.hash); END;";
+
+/* From each schema to the next one, the first of them from 1 to 2. */
+static const char *const changes[DATABASE_SCHEMA - 1] = {"ALTER TABLE jobs ADD COLUMN owner TEXT;"};
 
 /* The system's reason where SQLite has one, else its own. */
 static int failed(sqlite3 *database, int result, struct error *error)
@@ -138,7 +142,18 @@ int database_script(sqlite3 *database, const char *sql, struct error *error)
     return result == SQLITE_OK ? 0 : failed(database, result, error);
 }
 
-/* A new file gets its schema; another one must have it. */
+/* All that has changed since `version`, or nothing of it. */
+static int change_schema(sqlite3 *database, int version, struct error *error)
+{
+    char mark[60];
+    int status = database_script(database, "BEGIN IMMEDIATE;", error);
+    for (int i = version - 1; status == 0 && i < DATABASE_SCHEMA - 1; i++)
+        status = database_script(database, changes[i], error);
+    snprintf(mark, sizeof mark, "PRAGMA user_version = %d; COMMIT;", DATABASE_SCHEMA);
+    return status != 0 ? status : database_script(database, mark, error);
+}
+
+/* A new file gets its schema, an older one what it lacks. */
 static int judge_schema(sqlite3 *database, const char *path, bool read_only, struct error *error)
 {
     int64_t version, application, tables;
@@ -158,6 +173,8 @@ static int judge_schema(sqlite3 *database, const char *path, bool read_only, str
                          path, (int)version, DATABASE_SCHEMA);
     if (version == DATABASE_SCHEMA || read_only)
         return 0;
+    if (version > 0)
+        return change_schema(database, (int)version, error);
     char script[sizeof schema + 200];
     snprintf(script, sizeof script, "BEGIN; %s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT;", schema,
              APPLICATION_ID, DATABASE_SCHEMA);

@@ -9,9 +9,9 @@
 
 static const char history_sql[] =
     "SELECT number, id, task, state, client, prompt, submitted, started, ended, attempts, code, message, released,"
-    " EXISTS (SELECT 1 FROM holds WHERE job = number AND kind = 'result'), receipt FROM jobs WHERE (? = 0 OR number < "
-    "?)"
-    " AND (? < 0 OR submitted >= ?) AND (? IS NULL OR task = ?) AND (? IS NULL OR prompt LIKE ? ESCAPE '\\')"
+    " EXISTS (SELECT 1 FROM holds WHERE job = number AND kind = 'result'), receipt, owner FROM jobs"
+    " WHERE (? = 0 OR number < ?) AND (? IS NULL OR owner = ?) AND (? < 0 OR submitted >= ?)"
+    " AND (? IS NULL OR task = ?) AND (? IS NULL OR prompt LIKE ? ESCAPE '\\')"
     " AND (? = 0 OR state = 'failed') ORDER BY number DESC LIMIT ?";
 
 static void add_text(cJSON *entry, const char *name, sqlite3_stmt *query, int column)
@@ -39,6 +39,11 @@ static void add_receipt(cJSON *entry, const char *text)
         json_add_null(entry, "receipt");
 }
 
+static void add_owner(cJSON *entry, const char *owner)
+{
+    json_add_text(entry, "owner", owner != NULL && owner[0] != '\0' ? owner : NULL);
+}
+
 static cJSON *read_job(sqlite3_stmt *query, bool receipts)
 {
     cJSON *entry = json_object();
@@ -46,6 +51,7 @@ static cJSON *read_job(sqlite3_stmt *query, bool receipts)
     add_text(entry, "job", query, 1);
     add_text(entry, "task", query, 2);
     add_text(entry, "state", query, 3);
+    add_owner(entry, column_text(query, 15));
     add_text(entry, "client", query, 4);
     add_text(entry, "prompt", query, 5);
     add_number(entry, "submitted", query, 6);
@@ -109,7 +115,8 @@ int history_read(struct store *store, const struct history_query *query, cJSON *
     const int64_t before = query->before < INT64_MAX ? (int64_t)query->before : INT64_MAX;
     sqlite3 *reader = store_borrow_reader(store);
     sqlite3_stmt *statement =
-        database_query(reader, error, history_sql, "iirrttttii", before, before, query->since, query->since, task, task,
+        database_query(reader, error, history_sql, "iittrrttttii", before, before, query->owner, query->owner,
+                       query->since, query->since, task, task,
                        pattern, pattern, (int64_t)query->failed, (int64_t)(HISTORY_MOST + 1));
     int status = statement != NULL ? 0 : error->code;
     *jobs = json_array();

@@ -18,6 +18,7 @@ enum { HISTORY_MOST_PROMPT_BYTES = 16 << 10 }; /* of a prompt's part: SQLite tak
 struct history_query {
     uint64_t before; /* numbers below it; 0: from the newest on */
     double since;    /* submitted then or later, seconds since 1970 */
+    const char *owner; /* whose they are */
     const char *task;
     const char *prompt; /* a part of it, large and small letters of ASCII alike */
     bool failed;        /* those that failed alone */

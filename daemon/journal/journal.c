@@ -23,6 +23,7 @@ enum text {
     TEXT_ID,
     TEXT_DIGEST,
     TEXT_TASK,
+    TEXT_OWNER,
     TEXT_CLIENT,
     TEXT_PROMPT,
     TEXT_REQUEST,
@@ -153,6 +154,7 @@ static int write_accept(struct journal *journal, const struct record *record, st
         .id = record->text[TEXT_ID],
         .digest = record->text[TEXT_DIGEST],
         .task = record->text[TEXT_TASK],
+        .owner = record->text[TEXT_OWNER],
         .client = record->text[TEXT_CLIENT],
         .prompt = record->text[TEXT_PROMPT],
         .request = record->text[TEXT_REQUEST],
@@ -438,8 +440,9 @@ static bool copy_job(struct record *record, const struct journal_job *job)
     }
     record->payload_count = job->payload_count;
     return set_text(record, TEXT_ID, job->id) && set_text(record, TEXT_DIGEST, job->digest) &&
-           set_text(record, TEXT_TASK, job->task) && set_text(record, TEXT_CLIENT, job->client) &&
-           set_text(record, TEXT_PROMPT, job->prompt) && set_text(record, TEXT_REQUEST, job->request);
+           set_text(record, TEXT_TASK, job->task) && set_text(record, TEXT_OWNER, job->owner) &&
+           set_text(record, TEXT_CLIENT, job->client) && set_text(record, TEXT_PROMPT, job->prompt) &&
+           set_text(record, TEXT_REQUEST, job->request);
 }
 
 /* Hand over a job unless too many wait; `record` NULL: there was no memory for it. */

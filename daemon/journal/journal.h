@@ -40,7 +40,7 @@ struct journal_payload {
 struct journal_job {
     uint64_t number; /* never given before: store_last_number */
     const char *id, *digest, *task;
-    const char *client, *prompt; /* or NULL */
+    const char *owner, *client, *prompt; /* or NULL */
     const char *request;         /* JSON: what it can be made of again, with the payloads */
     const struct journal_payload *payloads;
     size_t payload_count;

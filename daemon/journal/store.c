@@ -276,10 +276,10 @@ static int let_go(struct store *store, uint64_t number, const char *kinds, struc
 static int add_job(struct store *store, const struct store_job *job, struct error *error)
 {
     return database_run(store->database, error,
-                        "INSERT INTO jobs (number, id, digest, task, client, prompt, state, submitted) "
-                        "VALUES (?, ?, ?, ?, ?, ?, 'queued', ?)",
-                        "itttttr", (int64_t)job->number, job->id, job->digest, job->task, job->client, job->prompt,
-                        now(store));
+                        "INSERT INTO jobs (number, id, digest, task, owner, client, prompt, state, submitted) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
+                        "ittttttr", (int64_t)job->number, job->id, job->digest, job->task, job->owner, job->client,
+                        job->prompt, now(store));
 }
 
 static int accept(struct store *store, const struct store_job *job, struct error *error)
@@ -492,7 +492,7 @@ static const char found_columns[] = "SELECT number, lives, attempts, saved_step,
                                     "state, client, prompt, code, message,"
                                     " (SELECT content FROM holds WHERE job = number AND kind = 'result'),"
                                     " (SELECT bytes FROM contents WHERE hash = (SELECT content FROM holds WHERE job = "
-                                    "number AND kind = 'result')) FROM jobs ";
+                                    "number AND kind = 'result')), owner FROM jobs ";
 
 static char *copy(sqlite3_stmt *query, int column, bool *complete)
 {
@@ -516,6 +516,7 @@ static int read_found(sqlite3_stmt *query, struct store_found *found, struct err
         .digest = copy(query, 7, &complete),
         .task = copy(query, 8, &complete),
         .state = copy(query, 9, &complete),
+        .owner = copy(query, 16, &complete),
         .client = copy(query, 10, &complete),
         .prompt = copy(query, 11, &complete),
         .code = copy(query, 12, &complete),
@@ -532,7 +533,7 @@ static int read_found(sqlite3_stmt *query, struct store_found *found, struct err
 
 void store_found_clear(struct store_found *found)
 {
-    char *const texts[] = {found->id,     found->digest, found->task, found->state,
+    char *const texts[] = {found->id,     found->digest, found->task, found->state,  found->owner,
                            found->client, found->prompt, found->code, found->message};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         free(texts[i]);

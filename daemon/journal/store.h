@@ -44,7 +44,7 @@ struct store_payload {
 struct store_job {
     uint64_t number;
     const char *id, *digest, *task;
-    const char *client, *prompt; /* or NULL */
+    const char *owner, *client, *prompt; /* or NULL */
     const char *request;         /* JSON: what it is to be made of again, beside the payloads */
     const struct store_payload *payloads;
     size_t payload_count;
@@ -93,7 +93,7 @@ struct store_found {
     uint64_t result_bytes; /* 0: no result is kept */
     char result[SHA256_HEX_BYTES];
     char *id, *digest, *task, *state;
-    char *client, *prompt, *code, *message; /* or NULL */
+    char *owner, *client, *prompt, *code, *message; /* or NULL */
 };
 void store_found_clear(struct store_found *found);
 

@@ -11,6 +11,7 @@
 
 #include "daemon/blob.h"
 #include "daemon/jobs/events.h"
+#include "daemon/tokens.h"
 #include "daemon/waiter.h"
 #include "protocol/message.h"
 
@@ -29,6 +30,7 @@ struct call {
     void (*wake)(struct call *call);
     struct waiter waiter; /* .client, the connection, is set by the door */
     double until;
+    bool is_of_owner; /* it came over an ipc socket from the user whose lanced this is; set by the door */
 
     struct blob
         *answer; /* the encoded answer, once the call is finished. NULL: nobody wants it, or there was no memory */
@@ -36,6 +38,7 @@ struct call {
     /* The service's. */
     struct service *service;
     const struct request_kind *kind;
+    struct identity who; /* asks: rights.h */
     struct message *message; /* the request; job_request_open may take it */
     cJSON *fields;           /* the answer's envelope, being made, */
     cJSON *missing_blobs;    /* a field of an answer that says so, beside the error; */

@@ -16,7 +16,8 @@ enum { CALL_PARKED = 1 }; /* a handler's result beside 0 and error codes; nobody
 struct service {
     const struct options *options;
     struct rooms rooms;
-    struct blobs *blobs; /* the service's own */
+    struct blobs *blobs;   /* the service's own, */
+    struct tokens *tokens; /* and these */
     void (*on_shutdown)(void *context, bool cancel);
     void *context;
     double started_at;
@@ -30,8 +31,15 @@ struct service {
 /* A handler adds to call->fields (which has "protocol" and "ok") or sets call->answer, or parks the call, or fails. */
 typedef int request_handler(struct call *call, const cJSON *request, struct error *error);
 
+/* What a request takes (rights.h). */
+enum right {
+    RIGHT_ANY,  /* anybody who is let in; what they are told of jobs is of their own */
+    RIGHT_ADMIN /* who may change what others have */
+};
+
 struct request_kind {
     const char *name;
+    enum right right; /* that it takes */
     request_handler *handle;
     int (*resume)(struct call *call, struct error *error); /* NULL for a request that never parks */
     void (*unpark)(struct call *call);
@@ -73,8 +81,9 @@ request_handler handle_submit, handle_wait, handle_cancel, handle_release, handl
 int resume_submit(struct call *call, struct error *error);
 int resume_wait(struct call *call, struct error *error);
 void unpark_job(struct call *call);
-/* Have the table know the call's job if it ended before, where a journal is kept. */
-void call_recall(struct call *call);
+/* The field `job`, into call->job, of a job that the table may know, or the journal: and if it does, of one that is the
+ * caller's business. */
+int call_find_job(struct call *call, const cJSON *request, struct error *error);
 
 /* history_requests.c */
 request_handler handle_history;

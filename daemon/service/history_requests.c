@@ -4,6 +4,7 @@
 
 #include "daemon/recorder.h"
 #include "daemon/service/handling.h"
+#include "daemon/service/rights.h"
 
 static int read_text(const char **out, const cJSON *request, const char *name, struct error *error)
 {
@@ -42,6 +43,7 @@ int handle_history(struct call *call, const cJSON *request, struct error *error)
     if (call->service->rooms.recorder == NULL)
         return error_set(error, ERROR_UNSUPPORTED, "history: this lanced keeps none; start it with --state DIR");
     int status = read_query(&query, request, error);
+    query.owner = rights_owner(&call->who);
     if (status == 0)
         status = recorder_history(call->service->rooms.recorder, &query, &jobs, &more, error);
     if (status != 0)

@@ -16,6 +16,7 @@
 #include "daemon/residency.h"
 #include "daemon/result_digest.h"
 #include "daemon/service/handling.h"
+#include "daemon/service/rights.h"
 
 enum { LONGEST_WAIT_MS = 60000, LONGEST_SUBMIT_SECONDS = 60 };
 
@@ -131,11 +132,26 @@ static void close_request(void *request)
 }
 
 /* The jobs table knows the job, or the journal what became of it. */
-void call_recall(struct call *call)
+static void recall(struct call *call)
 {
     struct job_status unused;
     if (call->service->rooms.recorder != NULL && !jobs_find(call->service->rooms.jobs, call->job, &unused))
         recorder_recall(call->service->rooms.recorder, call->job);
+}
+
+/* Whether the call may touch its job. */
+static int check_own(const struct call *call, struct error *error)
+{
+    return rights_check_job(&call->who, call->service->rooms.jobs, call->job, error);
+}
+
+int call_find_job(struct call *call, const cJSON *request, struct error *error)
+{
+    int status = call_read_job(call, request, error);
+    if (status != 0)
+        return status;
+    recall(call);
+    return check_own(call, error);
 }
 
 /* The kept result of the same request, with a receipt of its own: one reference; NULL: none is kept, or only the job
@@ -179,6 +195,7 @@ static int enter(struct call *call, struct job_request *request, bool is_new, st
         .is_complete = payloads_missing_count(&request->payloads) == 0,
         .digest = digest,
         .task = lance_task_name(request->lance.task),
+        .owner = call->who.name,
         .client = json_text(message_envelope(request->message), "client"),
         .prompt = request->lance.prompt,
         .answer = is_new ? find_answer(call, request, &text) : NULL,
@@ -234,7 +251,10 @@ int handle_submit(struct call *call, const cJSON *request, struct error *error)
     bool parked = false;
     int status = call_read_job(call, request, error);
     if (status == 0) {
-        call_recall(call);
+        recall(call);
+        status = rights_check_id(&call->who, call->service->rooms.jobs, call->job, error);
+    }
+    if (status == 0) {
         call->until = clock_seconds() + LONGEST_SUBMIT_SECONDS;
         status = submit(call, &job, &held, &parked, error);
     }
@@ -255,8 +275,10 @@ int resume_submit(struct call *call, struct error *error)
 
 int resume_wait(struct call *call, struct error *error)
 {
-    bool parked;
-    int status = jobs_news(call->service->rooms.jobs, call->job, call->after, call_waiter(call), &parked, &call->news,
+    bool parked = false;
+    int status = check_own(call, error); /* its id may have become another's */
+    if (status == 0)
+        status = jobs_news(call->service->rooms.jobs, call->job, call->after, call_waiter(call), &parked, &call->news,
                            error);
     return parked ? CALL_PARKED : status;
 }
@@ -264,14 +286,13 @@ int resume_wait(struct call *call, struct error *error)
 int handle_wait(struct call *call, const cJSON *request, struct error *error)
 {
     uint64_t timeout_ms;
-    int status = call_read_job(call, request, error);
+    int status = call_find_job(call, request, error);
     if (status == 0)
         status = call_read_whole(&call->after, request, "after", 0, UINT64_MAX, error);
     if (status == 0)
         status = call_read_whole(&timeout_ms, request, "timeout_ms", 0, LONGEST_WAIT_MS, error);
     if (status != 0)
         return status;
-    call_recall(call);
     call->until = clock_seconds() + (double)timeout_ms / 1000;
     return resume_wait(call, error);
 }
@@ -279,9 +300,7 @@ int handle_wait(struct call *call, const cJSON *request, struct error *error)
 int handle_cancel(struct call *call, const cJSON *request, struct error *error)
 {
     enum job_state state;
-    int status = call_read_job(call, request, error);
-    if (status == 0)
-        call_recall(call);
+    int status = call_find_job(call, request, error);
     if (status == 0)
         status = jobs_cancel(call->service->rooms.jobs, call->job, &state, error);
     if (status == 0)
@@ -292,13 +311,15 @@ int handle_cancel(struct call *call, const cJSON *request, struct error *error)
 int handle_release(struct call *call, const cJSON *request, struct error *error)
 {
     struct service *service = call->service;
-    struct job_status unused;
+    struct error unused;
+    struct job_status known;
     int status = call_read_job(call, request, error);
     if (status != 0)
         return status;
-    if (service->rooms.recorder != NULL && !jobs_find(service->rooms.jobs, call->job, &unused))
-        recorder_release(service->rooms.recorder, call->job);
-    jobs_release(service->rooms.jobs, call->job);
+    if (service->rooms.recorder != NULL && !jobs_find(service->rooms.jobs, call->job, &known))
+        recorder_release(service->rooms.recorder, call->job, rights_owner(&call->who));
+    if (check_own(call, &unused) == 0) /* another's is as good as unknown, which is no error */
+        jobs_release(service->rooms.jobs, call->job);
     return 0;
 }
 
@@ -309,7 +330,7 @@ int handle_jobs(struct call *call, const cJSON *request, struct error *error)
     int status = call_read_whole(&after, request, "after", 0, UINT64_MAX, error);
     if (status != 0)
         return status;
-    json_add(call->fields, "jobs", jobs_list(call->service->rooms.jobs, after, &more));
+    json_add(call->fields, "jobs", jobs_list(call->service->rooms.jobs, after, rights_owner(&call->who), &more));
     json_add_bool(call->fields, "more", more);
     return 0;
 }

@@ -100,11 +100,9 @@ static int answer_in_brief(struct call *call, struct blob *whole, struct error *
 int handle_result(struct call *call, const cJSON *request, struct error *error)
 {
     struct blob *whole = NULL;
-    int status = call_read_job(call, request, error);
-    if (status == 0) {
-        call_recall(call);
+    int status = call_find_job(call, request, error);
+    if (status == 0)
         status = jobs_result(call->service->rooms.jobs, call->job, &whole, error);
-    }
     if (status == 0)
         status = answer_in_brief(call, whole, error);
     blob_close(whole);
@@ -155,13 +153,11 @@ int handle_get(struct call *call, const cJSON *request, struct error *error)
     struct slice slice;
     struct message *result = NULL;
     uint64_t bytes = 0;
-    int status = call_read_job(call, request, error);
+    int status = call_find_job(call, request, error);
     if (status == 0)
         status = read_slice(&slice, request, error);
-    if (status == 0) {
-        call_recall(call);
+    if (status == 0)
         status = jobs_result(jobs, call->job, &call->piece_of, error);
-    }
     if (status == 0)
         status = message_parse(&result, call->piece_of->data, call->piece_of->bytes, 0, error);
     if (status != 0)

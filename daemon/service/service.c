@@ -12,26 +12,27 @@
 #include "daemon/log.h"
 #include "daemon/options.h"
 #include "daemon/service/handling.h"
+#include "daemon/service/rights.h"
 
 static const struct request_kind requests[] = {
-    {"hello", handle_hello, NULL, NULL},
-    {"models", handle_models, NULL, NULL},
-    {"load", handle_load, resume_load, unpark_model},
-    {"unload", handle_unload, resume_unload, unpark_model},
-    {"submit", handle_submit, resume_submit, unpark_job},
-    {"wait", handle_wait, resume_wait, unpark_job},
-    {"result", handle_result, NULL, NULL},
-    {"cancel", handle_cancel, NULL, NULL},
-    {"release", handle_release, NULL, NULL},
-    {"stats", handle_stats, NULL, NULL},
-    {"metrics", handle_metrics, NULL, NULL},
-    {"shutdown", handle_shutdown, NULL, NULL},
-    {"jobs", handle_jobs, NULL, NULL},
-    {"history", handle_history, NULL, NULL},
-    {"parameters", handle_parameters, NULL, NULL},
-    {"sampling", handle_sampling, NULL, NULL},
-    {"put", handle_put, NULL, NULL},
-    {"get", handle_get, NULL, NULL},
+    {"hello", RIGHT_ANY, handle_hello, NULL, NULL},
+    {"models", RIGHT_ANY, handle_models, NULL, NULL},
+    {"load", RIGHT_ADMIN, handle_load, resume_load, unpark_model},
+    {"unload", RIGHT_ADMIN, handle_unload, resume_unload, unpark_model},
+    {"submit", RIGHT_ANY, handle_submit, resume_submit, unpark_job},
+    {"wait", RIGHT_ANY, handle_wait, resume_wait, unpark_job},
+    {"result", RIGHT_ANY, handle_result, NULL, NULL},
+    {"cancel", RIGHT_ANY, handle_cancel, NULL, NULL},
+    {"release", RIGHT_ANY, handle_release, NULL, NULL},
+    {"stats", RIGHT_ANY, handle_stats, NULL, NULL},
+    {"metrics", RIGHT_ANY, handle_metrics, NULL, NULL},
+    {"shutdown", RIGHT_ADMIN, handle_shutdown, NULL, NULL},
+    {"jobs", RIGHT_ANY, handle_jobs, NULL, NULL},
+    {"history", RIGHT_ANY, handle_history, NULL, NULL},
+    {"parameters", RIGHT_ANY, handle_parameters, NULL, NULL},
+    {"sampling", RIGHT_ANY, handle_sampling, NULL, NULL},
+    {"put", RIGHT_ANY, handle_put, NULL, NULL},
+    {"get", RIGHT_ANY, handle_get, NULL, NULL},
 };
 enum { MOST_PREVIEW_BYTES = 2 << 20 }; /* in one answer; older pictures are left out */
 enum { BLOBS_KEPT_SECONDS = 600, BLOBS_LEFT_ALONE_SECONDS = 10 };
@@ -132,23 +133,11 @@ void call_clear(struct call *call)
 
 /* --- One message ------------------------------------------------------------------------------ */
 
-/* Whether the token is right, in a time that does not tell how much of it is. */
-static bool token_is_right(const char *wanted, const char *given)
-{
-    if (given == NULL)
-        given = "";
-    size_t length = strlen(given);
-    unsigned difference = length != strlen(wanted);
-    for (size_t i = 0; wanted[i] != '\0'; i++)
-        difference |= (unsigned char)wanted[i] ^ (unsigned char)(length != 0 ? given[i % length] : 0);
-    return difference == 0;
-}
-
 static int handle_envelope(struct call *call, const cJSON *envelope, struct error *error)
 {
     struct service *service = call->service;
     const cJSON *protocol = cJSON_GetObjectItemCaseSensitive(envelope, "protocol");
-    const char *name = json_text(envelope, "request"), *token = service->options->token;
+    const char *name = json_text(envelope, "request"), *token = json_text(envelope, "token");
     if (!cJSON_IsNumber(protocol))
         return error_set(error, ERROR_BAD_REQUEST, "protocol: must be a number; this is lanced %s, protocol %d",
                          LANCED_VERSION, PROTOCOL_VERSION);
@@ -156,16 +145,17 @@ static int handle_envelope(struct call *call, const cJSON *envelope, struct erro
         return error_set(error, ERROR_UNSUPPORTED,
                          "the client speaks protocol %g, lanced %s speaks %d; install both from the same release",
                          protocol->valuedouble, LANCED_VERSION, PROTOCOL_VERSION);
-    if (token[0] != '\0' && !token_is_right(token, json_text(envelope, "token")))
-        return error_set(error, ERROR_BAD_REQUEST,
-                         "token: is missing or wrong; set LANCED_TOKEN to the token this lanced was started with");
+    int status = rights_identify(&call->who, service->tokens, token, call->is_of_owner, error);
+    if (status != 0)
+        return status;
     if (name == NULL)
         return error_set(error, ERROR_BAD_REQUEST, "request: must be a string");
     for (int i = 0; i < REQUESTS; i++)
         if (strcmp(name, requests[i].name) == 0) {
             atomic_fetch_add(&service->counts[i], 1);
             call->kind = &requests[i];
-            return requests[i].handle(call, envelope, error);
+            status = requests[i].right == RIGHT_ADMIN ? rights_check_admin(&call->who, error) : 0;
+            return status != 0 ? status : requests[i].handle(call, envelope, error);
         }
     return error_set(error, ERROR_UNSUPPORTED, "request: \"%.40s\" is not known to lanced %s", name, LANCED_VERSION);
 }
@@ -252,6 +242,17 @@ void service_sweep(struct service *service)
     blobs_sweep(service->blobs);
 }
 
+void service_reread_tokens(struct service *service)
+{
+    struct error error;
+    if (!tokens_are_named(service->tokens))
+        return;
+    if (tokens_reread(service->tokens, &error) == 0)
+        log_info(NULL, "the tokens were read anew");
+    else
+        log_error(NULL, "%s; the tokens of before stay", error.text);
+}
+
 const struct blob *service_no_memory_answer(const struct service *service)
 {
     return service->no_memory_answer;
@@ -276,6 +277,9 @@ int service_open(struct service **out, const struct options *options, const stru
                                          : error_set(error, ERROR_NO_MEMORY, "service: out of memory");
     if (status == 0)
         status = blobs_open(&service->blobs, &limits, error);
+    if (status == 0)
+        status = tokens_open(&service->tokens, options->tokens_path, options->token[0] != '\0' ? options->token : NULL,
+                             error);
     if (status != 0) {
         service_close(service);
         return status;
@@ -289,6 +293,7 @@ void service_close(struct service *service)
     if (service == NULL)
         return;
     blobs_close(service->blobs);
+    tokens_close(service->tokens);
     free(service->counts);
     blob_close(service->no_memory_answer);
     free(service);

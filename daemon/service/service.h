@@ -18,7 +18,8 @@ struct options;
 struct rooms;
 
 /* on_shutdown(context, cancel) is called, from any thread, when a client asks the daemon to end. Everything given must
- * outlive the service. Errors: ERROR_NO_MEMORY, ERROR_IO (no thread). */
+ * outlive the service. Errors: ERROR_NO_MEMORY, ERROR_IO (no thread), those of
+ * tokens_open. */
 int service_open(struct service **out, const struct options *options, const struct rooms *rooms,
                  void (*on_shutdown)(void *context, bool cancel), void *context, struct error *error);
 void service_close(struct service *service); /* when no call is on its way any more; NULL is allowed */
@@ -48,6 +49,9 @@ void service_forget(struct call *call);
 
 /* Forget blobs that nobody needs. Call now and then. */
 void service_sweep(struct service *service);
+
+/* Read the file of --tokens anew, and say in the log what came of it. One thread at a time. */
+void service_reread_tokens(struct service *service);
 
 /* Wake the parked calls of a connection that is gone. */
 void service_client_gone(struct service *service, uint32_t client);

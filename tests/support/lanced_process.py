@@ -47,7 +47,10 @@ class Lanced:
         endpoint: str | None = None,
         token: str | None = None,
         environment: dict[str, str] | None = None,
+        is_ready: bool = True,
     ) -> None:
+        """Without `is_ready` nobody waits until it answers."""
+        self._is_ready = is_ready
         self.token = token
         self.environment = os.environ | (environment or {})
         # A short path: a socket's may have about 100 characters, which pytest's own folders use up.
@@ -82,6 +85,10 @@ class Lanced:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                              env=self.environment)
+        if self._is_ready:
+            self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         with self.client() as client:
             while True:

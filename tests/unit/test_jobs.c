@@ -768,7 +768,7 @@ static void jobs_that_ended_before_are_listed_in_their_place(void **state)
         assert_int_equal(jobs_recall(jobs, i == 0 ? "later" : "first", &order, make_blob(10), NULL, &error), 0);
     }
     submit(jobs, "newest");
-    cJSON *all = jobs_list(jobs, 0, &more), *behind = jobs_list(jobs, 3, &more);
+    cJSON *all = jobs_list(jobs, 0, NULL, &more), *behind = jobs_list(jobs, 3, NULL, &more);
     static const char *const expected[] = {"first", "later", "new", "newest"};
     assert_int_equal(cJSON_GetArraySize(all), 4);
     for (int i = 0; i < 4; i++)

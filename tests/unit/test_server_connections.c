@@ -230,8 +230,8 @@ static void a_token_is_asked_for(void **state)
     static const char *const wrong[] = {"0123456789abcdefXY", "0123456789abcdefXYZ0123456789abcdefXYZ", "x", ""};
     for (size_t i = 0; i < 4; i++) {
         options.token = wrong[i];
-        assert_int_equal(client_open(&client, &options, &error), ERROR_BAD_REQUEST);
-        assert_non_null(strstr(error.text, "token: is missing or wrong"));
+        assert_int_equal(client_open(&client, &options, &error), ERROR_FORBIDDEN);
+        assert_non_null(strstr(error.text, wrong[i][0] != '\0' ? "token: is wrong" : "token: is missing"));
     }
 }
 

@@ -1,226 +1,9 @@
-/* test_service.c: the protocol's requests without a socket: messages in, answers out, at once or when there is news.
- *
- * The door of these tests is one thread and a condition: a call that parks is continued by whoever waits for it.
- */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+/* test_service.c: the protocol's requests without a socket: messages in, answers out, at once or when there is news. */
+#include "tests/unit/service_fixture.h"
 
-#include <cmocka.h>
-#include <math.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "daemon/blobs.h"
-#include "daemon/jobs/jobs.h"
-#include "daemon/options.h"
-#include "daemon/service/service.h"
-#include "daemon/worker.h"
-#include "tests/unit/fake_engine.h"
-
-struct house {
-    struct options options;
-    struct jobs *jobs;
-    struct worker *worker;
-    struct service *service;
-    pthread_mutex_t lock; /* guards the rest */
-    pthread_cond_t woken;
-    int shutdowns;
-};
-
-/* A request on its way. */
-struct visit {
-    struct call call; /* first: it is its visit */
-    struct house *house;
-    bool is_woken;
-};
-
-/* --- The house -------------------------------------------------------------------------- */
-
-static void on_shutdown(void *context, bool cancel)
+static int set_up_secret(void **state)
 {
-    struct house *house = context;
-    (void)cancel;
-    house->shutdowns++;
-}
-
-static void on_fatal(void *context, enum worker_end why)
-{
-    (void)context;
-    fail_msg("the worker gave up (%d)", (int)why);
-}
-
-static int set_up(void **state)
-{
-    struct house *house = calloc(1, sizeof *house);
-    struct options *options = &house->options;
-    struct error error;
-    snprintf(options->models[0].name, sizeof options->models[0].name, "fake");
-    options->models[0].directory = "/nonexistent/fake"; /* any folder is a model for the fake engine */
-    options->model_count = 1;
-    options->blob_bytes = 8 << 20;
-    options->lazy = true;
-    options->backend.backend = BACKEND_CPU;
-    options->jobs = (struct jobs_limits){
-        .queue = 2000, .queue_bytes = 64 << 20, .results = 10, .result_bytes = 64 << 20, .result_seconds = 1000};
-    pthread_mutex_init(&house->lock, NULL);
-    pthread_cond_init(&house->woken, NULL);
-    assert_int_equal(jobs_open(&house->jobs, &options->jobs, &error), 0);
-    assert_int_equal(worker_open(&house->worker, options, house->jobs, NULL, on_fatal, house, &error), 0);
-    assert_int_equal(service_open(&house->service, options, worker_rooms(house->worker), on_shutdown, house, &error),
-                     0);
-    *state = house;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct house *house = *state;
-    jobs_shut(house->jobs, true);
-    service_close(house->service);
-    worker_close(house->worker);
-    jobs_close(house->jobs);
-    pthread_cond_destroy(&house->woken);
-    pthread_mutex_destroy(&house->lock);
-    free(house);
-    return 0;
-}
-
-/* From here on jobs are done; until then they wait. */
-static void start_worker(struct house *house)
-{
-    struct error error;
-    assert_int_equal(worker_start(house->worker, &error), 0);
-}
-
-/* --- Visits ------------------------------------------------------------------------------ */
-
-static void park(struct call *call)
-{
-    (void)call; /* the test itself goes on with it */
-}
-
-static void wake(struct call *call)
-{
-    struct visit *visit = (struct visit *)call;
-    pthread_mutex_lock(&visit->house->lock);
-    visit->is_woken = true;
-    pthread_cond_signal(&visit->house->woken);
-    pthread_mutex_unlock(&visit->house->lock);
-}
-
-/* Begin a request; returns whether it is finished. `envelope` is JSON without the protocol. */
-static bool begin(struct house *house, struct visit *visit, const char *envelope, const struct tensor_view *tensor)
-{
-    void *data;
-    uint64_t bytes;
-    struct error error;
-    cJSON *json = cJSON_Parse(envelope);
-    assert_non_null(json);
-    cJSON_AddNumberToObject(json, "protocol", PROTOCOL_VERSION);
-    assert_int_equal(message_encode(&data, &bytes, json, tensor, tensor != NULL, &error), 0);
-    cJSON_Delete(json);
-    *visit = (struct visit){.call = {.park = park, .wake = wake, .waiter.client = 1}, .house = house};
-    call_open(&visit->call, house->service);
-    return service_handle(&visit->call, data, bytes, data, free);
-}
-
-static void wait_until_woken(struct visit *visit)
-{
-    struct house *house = visit->house;
-    pthread_mutex_lock(&house->lock);
-    while (!visit->is_woken)
-        pthread_cond_wait(&house->woken, &house->lock);
-    visit->is_woken = false;
-    pthread_mutex_unlock(&house->lock);
-}
-
-/* The answer of a finished call, which is ready for nothing else afterwards. */
-static struct message *end(struct visit *visit)
-{
-    struct message *message;
-    struct error error;
-    assert_non_null(visit->call.answer);
-    void *copy = malloc(visit->call.answer->bytes);
-    memcpy(copy, visit->call.answer->data, visit->call.answer->bytes);
-    assert_int_equal(message_parse(&message, copy, visit->call.answer->bytes, 0, &error), 0);
-    message_adopt(message, copy, free);
-    call_clear(&visit->call);
-    return message;
-}
-
-/* Ask for something that is answered at once, or when it is woken. */
-static struct message *ask(struct house *house, const char *envelope, const struct tensor_view *tensor)
-{
-    struct visit visit;
-    bool is_finished = begin(house, &visit, envelope, tensor);
-    while (!is_finished) {
-        wait_until_woken(&visit);
-        is_finished = service_continue(&visit.call);
-    }
-    return end(&visit);
-}
-
-static const char *code_in(const struct message *answer)
-{
-    const char *code = json_text(cJSON_GetObjectItem(message_envelope(answer), "error"), "code");
-    return code != NULL ? code : "ok";
-}
-
-static struct message *get(struct house *house, const char *envelope)
-{
-    struct message *answer = ask(house, envelope, NULL);
-    if (!cJSON_IsTrue(cJSON_GetObjectItem(message_envelope(answer), "ok")))
-        fail_msg("%s: %s", envelope, code_in(answer));
-    return answer;
-}
-
-static void do_it(struct house *house, const char *envelope)
-{
-    message_close(get(house, envelope));
-}
-
-static void assert_error(struct house *house, const char *envelope, const char *code)
-{
-    struct message *answer = ask(house, envelope, NULL);
-    if (strcmp(code_in(answer), code) != 0)
-        fail_msg("%s: expected %s, got %s", envelope, code, code_in(answer));
-    message_close(answer);
-}
-
-/* The number of the last event of an answer to `wait`; its name into `name`. 0: there was none. */
-static int last_event(const struct message *answer, char name[32])
-{
-    const cJSON *events = cJSON_GetObjectItem(message_envelope(answer), "events");
-    const cJSON *last = cJSON_GetArrayItem(events, cJSON_GetArraySize(events) - 1);
-    snprintf(name, 32, "%s", last != NULL ? json_text(last, "event") : "");
-    return last != NULL ? cJSON_GetObjectItem(last, "sequence")->valueint : 0;
-}
-
-#define SUBMIT(id, more)                                                                                               \
-    "{\"request\":\"submit\",\"job\":\"" id "\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a fox\"" more "}}"
-
-static void follow_to_the_end(struct house *house, const char *job)
-{
-    char envelope[200], name[32] = "";
-    for (int after = 0; strcmp(name, "done") != 0;) {
-        snprintf(envelope, sizeof envelope, "{\"request\":\"wait\",\"job\":\"%s\",\"after\":%d,\"timeout_ms\":60000}",
-                 job, after);
-        struct message *answer = get(house, envelope);
-        after = last_event(answer, name);
-        message_close(answer);
-    }
-}
-
-/* How many calls are parked. */
-static int waiting(struct house *house)
-{
-    struct message *stats = get(house, "{\"request\":\"stats\"}");
-    int count = cJSON_GetObjectItem(message_envelope(stats), "waiting")->valueint;
-    message_close(stats);
-    return count;
+    return set_up_with(state, "secret", NULL);
 }
 
 /* --- Tests ------------------------------------------------------------------------------- */
@@ -405,9 +188,8 @@ static void bytes_that_are_no_message_are_refused_and_let_go(void **state)
 static void without_the_token_nothing_is_told(void **state)
 {
     struct house *house = *state;
-    strcpy(house->options.token, "secret");
-    assert_error(house, "{\"request\":\"hello\"}", "bad_request");
-    assert_error(house, "{\"request\":\"hello\",\"token\":\"secre\"}", "bad_request");
+    assert_error(house, "{\"request\":\"hello\"}", "forbidden");
+    assert_error(house, "{\"request\":\"hello\",\"token\":\"secre\"}", "forbidden");
     do_it(house, "{\"request\":\"hello\",\"token\":\"secret\"}");
 }
 
@@ -641,9 +423,8 @@ static void without_the_token_no_piece_is_taken(void **state)
     static const uint8_t bytes[100];
     char hex[SHA256_HEX_BYTES];
     hash_of(bytes, sizeof bytes, hex);
-    strcpy(house->options.token, "secret");
     struct message *answer = put_at_once(house, bytes, sizeof bytes, hex, "");
-    assert_string_equal(code_in(answer), "bad_request");
+    assert_string_equal(code_in(answer), "forbidden");
     message_close(answer);
     answer = get(house, "{\"request\":\"stats\",\"token\":\"secret\"}");
     const cJSON *memory = cJSON_GetObjectItem(message_envelope(answer), "memory");
@@ -781,7 +562,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_model_that_is_loading_parks_whoever_asks_for_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_wrong_is_answered_in_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_that_are_no_message_are_refused_and_let_go, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(without_the_token_nothing_is_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_the_token_nothing_is_told, set_up_secret, tear_down),
         cmocka_unit_test_setup_teardown(a_job_takes_its_tensor_from_a_blob_and_says_which_is_missing, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_job_whose_blobs_never_fit_together_is_refused_at_once, set_up, tear_down),
@@ -792,7 +573,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_repetition_is_one_however_its_tensor_comes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tensors_that_are_named_wrongly_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_put_without_a_piece_asks_and_a_wrong_one_is_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(without_the_token_no_piece_is_taken, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_the_token_no_piece_is_taken, set_up_secret, tear_down),
         cmocka_unit_test_setup_teardown(a_result_is_got_in_slices_at_every_edge, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_small_result_comes_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(jobs_are_listed_in_pages, set_up, tear_down),

@@ -79,6 +79,7 @@ static int accept_with(struct store *store, uint64_t number, const char *id, con
                                   .id = id,
                                   .digest = "d",
                                   .task = "t2i",
+                                  .owner = "alice",
                                   .client = "me",
                                   .prompt = "A 50% Red fox",
                                   .request = "{\"task\":\"t2i\"}",
@@ -501,6 +502,32 @@ static void a_journal_of_a_newer_lanced_is_left_alone(void **state)
     assert_non_null(strstr(error.text, "newer lanced"));
 }
 
+/* As schema 1 had it: without whose a job is. */
+static void a_journal_of_an_older_lanced_is_gone_on_with(void **state)
+{
+    (void)state;
+    sqlite3 *database;
+    char file[sizeof path + 16];
+    struct store *store = open_store();
+    struct store_found found;
+    accept(store, 1, "a");
+    store_close(store);
+    snprintf(file, sizeof file, "%s/journal.db", path);
+    assert_int_equal(sqlite3_open(file, &database), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(database, "ALTER TABLE jobs DROP COLUMN owner", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(database);
+    set_version(1);
+    store = open_store();
+    assert_int_equal(store_find(store, "a", &found, &error), 0);
+    assert_null(found.owner);
+    store_found_clear(&found);
+    accept(store, 2, "b");
+    assert_int_equal(store_find(store, "b", &found, &error), 0);
+    assert_string_equal(found.owner, "alice");
+    store_found_clear(&found);
+    store_close(store);
+}
+
 static void the_check_finds_a_file_that_is_missing_and_one_that_is_damaged(void **state)
 {
     (void)state;
@@ -541,6 +568,7 @@ int main(void)
         TEST(a_job_that_does_not_fit_is_refused_with_the_numbers),
         TEST(a_folder_is_one_daemons_and_its_owners_alone),
         TEST(a_journal_of_a_newer_lanced_is_left_alone),
+        TEST(a_journal_of_an_older_lanced_is_gone_on_with),
         TEST(the_check_finds_a_file_that_is_missing_and_one_that_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

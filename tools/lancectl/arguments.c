@@ -28,8 +28,8 @@ enum {
     TASKS = GENERATES | ON(ASK),
     MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(GRAPHS),
     PUTS_TOGETHER = ON(SHEET) | ON(CLIP),
-    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(HISTORY) | ON(MODELS) | ON(LOAD) |
-                  ON(UNLOAD) | ON(SHUTDOWN)
+    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(HISTORY) | ON(METRICS) | ON(MODELS) |
+                  ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
 };
 
 static const struct {
@@ -51,6 +51,7 @@ static const struct {
     [COMMAND_GRAPHS] = {"graphs", NULL, NULL, false},
     [COMMAND_SHEET] = {"sheet", NULL, NULL, false},
     [COMMAND_CLIP] = {"clip", NULL, NULL, false},
+    [COMMAND_CA] = {"ca", NULL, "a folder", false},
     [COMMAND_FETCH] = {"fetch", NULL, "a job id", false},
     [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
     [COMMAND_STATUS] = {"status", NULL, NULL, false},
@@ -67,7 +68,8 @@ static const struct {
 };
 
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_SILENCE, OPTION_WAIT, OPTION_NO_CACHE, OPTION_MODEL, OPTION_PRECISION, OPTION_JSON,
+    OPTION_ENDPOINT = 1, OPTION_CA, OPTION_DAYS, OPTION_SILENCE, OPTION_WAIT, OPTION_NO_CACHE, OPTION_MODEL,
+        OPTION_PRECISION, OPTION_JSON,
         OPTION_QUIET,
         OPTION_OUTPUT, OPTION_PREVIEW,
     OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET,
@@ -86,6 +88,8 @@ static const struct own_option {
     unsigned commands;
 } own_options[] = {
     {"endpoint", required_argument, OPTION_ENDPOINT, ASKS_DAEMON},
+    {"ca", required_argument, OPTION_CA, ASKS_DAEMON},
+    {"days", required_argument, OPTION_DAYS, ON(CA)},
     {"silence", required_argument, OPTION_SILENCE, ASKS_DAEMON},
     {"wait", no_argument, OPTION_WAIT, MAKES},
     {"no-cache", no_argument, OPTION_NO_CACHE, TASKS | ON(ENCODE) | ON(DECODE)},
@@ -234,6 +238,8 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
                                         "video_edit", "x2t_image", "x2t_video", NULL};
     switch (id) {
     case OPTION_ENDPOINT: out->endpoint = value; return 0;
+    case OPTION_CA: out->ca = value; return 0;
+    case OPTION_DAYS: return parse_size(&out->days, "days", value, 1, AUTHORITY_MOST_DAYS, error);
     case OPTION_WAIT: out->waits = true; return 0;
     case OPTION_NO_CACHE: out->no_cache = true; return 0;
     case OPTION_SILENCE: return parse_silence(out, value, error);
@@ -363,6 +369,11 @@ static int take_operands(struct arguments *out, int count, char **operands, stru
         out->file_count = count;
         return count ? check_output(out, error)
                      : error_set(error, ERROR_BAD_REQUEST, "%s needs pictures or videos", name);
+    }
+    if (out->command == COMMAND_CA && count > 1) {
+        out->files = operands + 1;
+        out->file_count = count - 1;
+        count = 1;
     }
     int most = (source != NULL) + (wanted != NULL), least = most - commands[out->command].operand_is_optional;
     if (count < least)

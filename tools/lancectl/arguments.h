@@ -13,12 +13,14 @@
 enum command {
     COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,
     COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_GRAPH, COMMAND_GRAPHS, COMMAND_SHEET, COMMAND_CLIP,
+        COMMAND_CA,
         COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_HISTORY, COMMAND_METRICS, COMMAND_MODELS,
         COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
 };
 
-enum { MAX_SETTINGS = 256, SHEET_MOST_COLUMNS = 256, SHEET_LEAST_CELL = 16, SHEET_MOST_CELL = 1024 /* pixels */ };
+enum { MAX_SETTINGS = 256, SHEET_MOST_COLUMNS = 256, SHEET_LEAST_CELL = 16, SHEET_MOST_CELL = 1024 /* pixels */,
+       AUTHORITY_MOST_DAYS = 36500 };
 
 struct arguments {
     enum command command;
@@ -28,6 +30,7 @@ struct arguments {
                           * decode: the latents' file; graph: the workflow */
 
     const char *endpoint;  /* NULL: environment or default */
+    const char *ca;        /* of a tls+tcp endpoint; NULL: environment */
     const char *model_dir; /* NULL: none */
     const char *precision; /* of the private daemon; NULL: its default */
     bool json, quiet;
@@ -45,7 +48,7 @@ struct arguments {
     double fps;              /* of the source, instead of its own; 0: not given */
     bool upright;            /* pictures are turned as their EXIF asks */
 
-    char *const *files; /* sheet, clip: what is put together, in this order */
+    char *const *files; /* sheet, clip: what is put together, in this order; ca: hosts */
     int file_count;
     int columns, cell;  /* sheet; 0: not given */
 
@@ -54,6 +57,8 @@ struct arguments {
     const char *set[MAX_SETTINGS], *input_dir; /* graph: NODE.INPUT=VALUE; the folder of files that it names, or NULL */
     int sets;
     bool dry_run;
+
+    int days; /* ca: that certificates are good for; 0: not given */
 
     bool cancel_jobs; /* shutdown */
 

@@ -15,6 +15,7 @@ enum exit_code exit_code_of_error(int error_code)
     case ERROR_NOT_FOUND:
     case ERROR_BUSY:
     case ERROR_UNSUPPORTED:
+    case ERROR_FORBIDDEN:
         return EXIT_REFUSED;
     default:
         return EXIT_FAILED;

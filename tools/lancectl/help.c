@@ -25,6 +25,9 @@ static const char *const usage[COMMAND_COUNT] = {
         "of videos\n",
     [COMMAND_CLIP] =
         "lancectl clip *.png -o clip.mp4 --fps 12              pictures and videos one after the other as one video\n",
+    [COMMAND_CA] =
+        "lancectl ca FOLDER HOST...                            a private CA, and certificates for lanceds that other "
+        "machines reach\n",
     [COMMAND_FETCH] =
         "lancectl fetch JOB -o fox.png                         fetch the result of a job that has ended\n",
     [COMMAND_CANCEL] = "lancectl cancel JOB                                   stop a job\n",
@@ -112,11 +115,14 @@ static const struct line {
     {"since", "  --since TIME            submitted since: 90m, 12h or 7d ago, or a day, 2026-11-20\n"},
     {"failed", "  --task TASK             of one task; --prompt TEXT: with this in the prompt; --failed: those that "
                "failed alone\n"},
+    {NULL, "Certificates\n"},
+    {"days", "  --days N                how long those of hosts are good (default 825)\n"},
     {NULL, "Ending the daemon\n"},
     {"cancel", "  --cancel                without its jobs\n"},
     {NULL, "Everywhere\n"},
     {"endpoint", "  --endpoint URL          default: $LANCED_ENDPOINT, else ipc://$XDG_RUNTIME_DIR/lanced/lanced.ipc,\n"
                  "                          else ipc:///tmp/lanced-UID/lanced.ipc\n"},
+    {"ca", "  --ca FILE               the CA of a tls+tcp endpoint's certificate (default: $LANCED_CA)\n"},
     {"silence", "  --silence SECONDS       how long a daemon that is there may owe an answer (default: "
                 "$LANCED_SILENCE_SECONDS, else 60)\n"},
     {"json", "  --json                  print the answer as JSON\n"},

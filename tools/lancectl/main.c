@@ -6,6 +6,7 @@
 
 #include "protocol/version.h"
 #include "tools/lancectl/arguments.h"
+#include "tools/lancectl/authority.h"
 #include "tools/lancectl/clip.h"
 #include "tools/lancectl/complain.h"
 #include "tools/lancectl/examples.h"
@@ -87,6 +88,8 @@ int main(int argc, char **argv)
         return flushed(graphs_command(&arguments));
     case COMMAND_SHEET:
         return flushed(sheet_command(&arguments));
+    case COMMAND_CA:
+        return flushed(authority_command(&arguments));
     case COMMAND_CLIP:
         return flushed(clip_command(&arguments));
     default:

@@ -62,6 +62,7 @@ int session_open(struct session *session, const struct arguments *arguments, str
         return error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", arguments->model_dir, strerror(errno));
 
     struct client_options options = {.endpoint = arguments->endpoint,
+                                     .ca = arguments->ca,
                                      .name = client_name,
                                      .silence_ms = (int)(arguments->silence * 1000),
                                      .on_silence = on_silence,

@@ -22,6 +22,7 @@ gives up is the rule of PROTOCOL.md, "When a daemon is gone", the same for all c
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 import os
 import threading
@@ -62,6 +63,7 @@ from .events import (
     event_of,
 )
 from .printable import printable
+from .token_file import default_token
 from .transfer import Blobs, Line, OnTransfer, Received, submitted
 from .transport import IsAlive, Parts, Peer, open_peer
 from .version import PROTOCOL_VERSION
@@ -95,15 +97,17 @@ class Client:
         endpoint: str | None = None,
         timeout: float | None = None,
         token: str | None = None,
-        peer_factory: Callable[[str], Peer] = open_peer,
+        peer_factory: Callable[..., Peer] = open_peer,
+        ca: str | None = None,
     ) -> None:
         """`timeout`: seconds for which a daemon that is there may owe an answer, before it counts as gone;
         $LANCED_SILENCE_SECONDS by default, else 60. `token`: for a daemon that asks for one; $LANCED_TOKEN
-        by default. Nothing is connected before the first request."""
+        by default, else what $LANCED_TOKEN_FILE holds. `ca`: a file with the certificate of the CA that signed that of
+        a daemon at tls+tcp://HOST:PORT; $LANCED_CA by default. Nothing is connected before the first request."""
         self.endpoint = endpoint or default_endpoint()
         self.timeout = _default_silence() if timeout is None else timeout
-        self._token = token or os.environ.get("LANCED_TOKEN")
-        self._peer_factory = peer_factory
+        self._token = token or default_token()
+        self._peer_factory = functools.partial(peer_factory, ca=ca) if ca else peer_factory
         self._idle_peers: list[Peer] = []
         self._lock = threading.Lock()
         self._closed = False

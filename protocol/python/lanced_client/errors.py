@@ -79,6 +79,12 @@ class InternalError(LanceError):
     code = "internal"
 
 
+class Forbidden(LanceError):
+    """The token is missing, wrong, or may not do this."""
+
+    code = "forbidden"
+
+
 class ConnectionFailed(LanceError):
     """No daemon answers at the endpoint, or it went away."""
 
@@ -124,6 +130,7 @@ _BY_CODE: dict[str, type[LanceError]] = {
         Cancelled,
         DeviceIO,
         InternalError,
+        Forbidden,
     )
 }
 

@@ -13,9 +13,11 @@ answer was late keeps its connection and skips that answer when it comes.
 
 from __future__ import annotations
 
+import os
 import secrets
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +25,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .errors import AnswerTimeout, ConnectionFailed, ConnectionLost
+from .errors import AnswerTimeout, BadRequest, ConnectionFailed, ConnectionLost, Forbidden
 
 try:
     import pynng
@@ -50,10 +52,19 @@ class Peer(Protocol):
     def close(self) -> None: ...
 
 
-def open_peer(endpoint: str) -> Peer:
-    """A peer for `ipc://PATH` or `tcp://HOST:PORT`: pynng where it is installed. Nothing is connected before the first
-    request."""
-    return PynngPeer(endpoint) if pynng is not None else SocketPeer(endpoint)
+def open_peer(endpoint: str, ca: str | None = None) -> Peer:
+    """A peer for `ipc://PATH`, `tcp://HOST:PORT` or `tls+tcp://HOST:PORT`: pynng where it is installed. `ca`: a file
+    with the certificate of the CA that signed the daemon's; $LANCED_CA by default. Nothing is connected before the
+    first request."""
+    return PynngPeer(endpoint, ca) if pynng is not None else SocketPeer(endpoint, ca)
+
+
+def _split(address: str) -> tuple[str, int]:
+    """HOST:PORT, where an IPv6 address has brackets."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise OSError("the endpoint has no port number")
+    return host.strip("[]"), int(port)
 
 
 def _unreachable(endpoint: str, reason: object, was_connected: bool) -> ConnectionFailed:
@@ -73,8 +84,9 @@ class _Line:
     _GREETING = struct.Struct(">BBBBHH")
     _REQ, _REP = 0x30, 0x31
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, ca: str | None = None) -> None:
         self.endpoint = endpoint
+        self._ca = ca
         self.socket: socket.socket | None = None
         self._has_greeted = False
 
@@ -92,6 +104,18 @@ class _Line:
                 raise OSError("who answers there is no nng REP socket")
             self._has_greeted = True
         return self.socket
+
+    def ca(self) -> str | None:
+        """The file to trust by; None where there is no TLS."""
+        if not self.endpoint.startswith("tls+tcp://"):
+            return None
+        ca = self._ca or os.environ.get("LANCED_CA")
+        if not ca:
+            raise BadRequest(
+                f"endpoint {self.endpoint}: needs the certificate of the CA that signed the daemon's: LANCED_CA, or"
+                " Client(ca=) (ca.pem of lancectl ca)"
+            )
+        return ca
 
     def close(self) -> None:
         if self.socket is not None:
@@ -121,14 +145,32 @@ class _Line:
                 line.close()
                 raise
             return line
-        if scheme == "tcp":
-            host, _, port = address.rpartition(":")
-            if not port.isdecimal():
-                raise OSError("the endpoint has no port number")
-            line = socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)
+        if scheme in ("tcp", "tls+tcp"):
+            host, port = _split(address)
+            ca = self.ca()
+            line = socket.create_connection((host, port), timeout=timeout)
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return line
-        raise OSError("the endpoint must start with ipc:// or tcp://")
+            return line if ca is None else self._encrypted(line, host, ca)
+        raise OSError("the endpoint must start with ipc://, tcp:// or tls+tcp://")
+
+    def _encrypted(self, line: socket.socket, host: str, ca: str) -> socket.socket:
+        """The connection with TLS over it. Forbidden where the daemon's certificate is not to be trusted."""
+        try:
+            try:
+                context = ssl.create_default_context(cafile=ca)
+            except OSError as error:  # ssl.SSLError too
+                raise BadRequest(
+                    f"CA {ca}: {error.strerror or error}; it must be a PEM file of certificates"
+                ) from error
+            return context.wrap_socket(line, server_hostname=host)
+        except ssl.SSLCertVerificationError as error:
+            line.close()
+            raise Forbidden(
+                f"lanced at {self.endpoint} is not trusted: {error.verify_message} (by the CA in {ca})"
+            ) from error
+        except BaseException:
+            line.close()
+            raise
 
 
 def _wait_readable(file: int, seconds: float) -> bool:
@@ -171,9 +213,9 @@ class PynngPeer:
     The socket's own list of pipes is no guide: nng tells of a pipe's use and of its end from two threads, and one that
     ended soon stays in the list for ever when these come the other way round."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, ca: str | None = None) -> None:
         self.endpoint = endpoint
-        self._line = _Line(endpoint)
+        self._line = _Line(endpoint, ca)
         self._socket: pynng.Req0 | None = None
         self._watch = _Watch()
 
@@ -206,13 +248,25 @@ class PynngPeer:
             self.close()  # the daemon went away
         if self._socket is None:
             self._line.open(timeout)
-            self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000)
+            self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000, tls_config=self._tls())
             self._watch = _Watch()
             self._socket.add_pre_pipe_connect_cb(self._watch.begin)
             self._socket.add_post_pipe_remove_cb(self._watch.end)
             self._socket.dial(self.endpoint, block=True)
             self._line.close()
         return self._socket
+
+    def _tls(self) -> pynng.TLSConfig | None:
+        ca = self._line.ca()
+        if ca is None:
+            return None
+        host, _ = _split(self.endpoint.partition("://")[2])
+        return pynng.TLSConfig(
+            pynng.TLSConfig.MODE_CLIENT,
+            server_name=host,
+            ca_files=[ca],
+            auth_mode=pynng.TLSConfig.AUTH_MODE_REQUIRED,
+        )
 
     def _send(self, line: pynng.Req0, message: pynng.Message, timeout: float) -> None:
         """To nng, which takes nothing while it has no connection."""
@@ -246,9 +300,9 @@ class SocketPeer:
     """The SP protocol of nng by hand: an 8-byte greeting each way, then messages with a 64-bit
     length; a request starts with a 32-bit id (high bit set) that its answer repeats."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, ca: str | None = None) -> None:
         self.endpoint = endpoint
-        self._line = _Line(endpoint)
+        self._line = _Line(endpoint, ca)
         self._ipc = endpoint.startswith("ipc://")
         self._id = secrets.randbits(31)
         self._is_midway = False  # in a message, so that nothing else can follow on this connection
