@@ -19,7 +19,9 @@
 #   make bench          how fast each operator is on this machine, and what a request and its payload cost
 #   make bench-wire     the latter alone: between the Python client and lanced
 #   make bench-peers    the CPU's operators beside PyTorch's and llama.cpp's, which it installs into build/peers
-#   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given
+#   make install        what is built, into PREFIX (/usr/local), under DESTDIR if given, with manual pages and a
+#                       systemd service
+#   make man            the manual pages alone, of what the programs' help says, in build/man
 #   make uninstall      takes it out again, with the same PREFIX and DESTDIR
 #   make parameters     the engine's table of parameters to what is kept of it in protocol/: parameters.json,
 #                       known_parameters.c, PROTOCOL.md
@@ -409,13 +411,41 @@ DATA_DIR = $(DESTDIR)$(PREFIX)/share/lanced
 DATA_FILES = $(addprefix protocol/,nodes.json core_nodes.json other_packs.json)
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
 DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png docs/images/farm-timeline.svg \
+            tools/systemd/lanced.service \
             $(addprefix docs/,lanced.md operations.md lancectl.md farm.md nodes.md checkpoints.md quantisation.md \
                 memory.md fidelity.md LANCE.md cuda.md)
 INSTALLED = $(BUILD)/lanced $(BUILD)/lancectl $(BUILD)/lance-quant
+MAN_DIR = $(DESTDIR)$(PREFIX)/share/man/man1
+# A system service: systemd looks into /usr/local/lib as into /usr/lib.
+UNIT = $(DESTDIR)$(PREFIX)/lib/systemd/system/lanced.service
+SYSUSERS = $(DESTDIR)$(PREFIX)/lib/sysusers.d/lanced.conf
+TMPFILES = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/lanced.conf
 
-install: all
-	install -d $(BINARY_DIR)
+# Manual pages, of what the programs' own help says. That of lance-farm needs a Python, as lance-farm does.
+MAN_PAGES = $(addprefix $(BUILD)/man/,lanced.1 lancectl.1 lance-quant.1 \
+                $(if $(shell command -v python3),lance-farm.1))
+FARM = COLUMNS=120 PYTHONPATH=tools/lance-farm python3 -m lance_farm
+FARM_COMMANDS = prepare submit status cancel retry collect worker
+man: $(MAN_PAGES)
+page = @mkdir -p $(@D) && sh tools/man/page.sh $(basename $(@F)) $(LANCED_VERSION)
+$(BUILD)/man/lanced.1: $(BUILD)/lanced tools/man/page.sh
+	$(page) "the Lance daemon" "$< --help" > $@
+$(BUILD)/man/lancectl.1: $(BUILD)/lancectl tools/man/page.sh
+	$(page) "pictures, videos and answers from the Lance daemon, on the command line" "$< help" > $@
+$(BUILD)/man/lance-quant.1: $(BUILD)/lance-quant tools/man/page.sh
+	$(page) "4-bit checkpoints of Lance" "$< help" > $@
+$(BUILD)/man/lance-farm.1: $(wildcard tools/lance-farm/lance_farm/*.py) tools/man/page.sh
+	$(page) "a saved workflow on many machines" "$(FARM) --help" \
+	    $(foreach command,$(FARM_COMMANDS),"$(FARM) $(command) --help") > $@
+
+install: all man
+	install -d $(BINARY_DIR) $(MAN_DIR)
 	install -m 755 $(INSTALLED) $(BINARY_DIR)
+	install -m 644 $(MAN_PAGES) $(MAN_DIR)
+	install -d $(dir $(UNIT) $(SYSUSERS) $(TMPFILES))
+	sed 's|/usr/local|$(PREFIX)|' tools/systemd/lanced.service > $(UNIT)
+	install -m 644 tools/systemd/sysusers.conf $(SYSUSERS)
+	install -m 644 tools/systemd/tmpfiles.conf $(TMPFILES)
 	@if [ -e build/liblanced_cuda.so ]; then install -D -m 755 build/liblanced_cuda.so $(PLUGIN_DIR)/liblanced_cuda.so; fi
 	install -d $(DATA_DIR)
 	install -m 644 $(DATA_FILES) $(DATA_DIR)
@@ -424,7 +454,8 @@ install: all
 	@echo "documents are in $(DOC_DIR)"
 
 uninstall:
-	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(INSTALLED)))
+	rm -f $(addprefix $(BINARY_DIR)/,$(notdir $(INSTALLED))) $(UNIT) $(SYSUSERS) $(TMPFILES) \
+	    $(addprefix $(MAN_DIR)/,$(notdir $(MAN_PAGES)))
 	rm -rf $(DOC_DIR) $(PLUGIN_DIR) $(DATA_DIR)
 
 help:
@@ -436,6 +467,6 @@ clean:
 FORCE:
 .PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects check-golden \
         compare fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm farm-report demo \
-        demo-scores bench bench-peers bench-wire install uninstall clean help
+        demo-scores bench bench-peers bench-wire man install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
