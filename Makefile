@@ -4,7 +4,8 @@
 #   make demo-scores    the same tasks scored at length on every weight form: demo/scores.md, 15 minutes on two cores
 #   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
 #   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and long forms; .ci/run runs both
-#   make faults         allocations that fail and limits that are low, at every place and level
+#   make faults         allocations and calls that fail and limits that are low, at every place and level
+#   make soak           1,000 mixed jobs by four clients that cancel, hang up and change models; in build/soak
 #   make chaos          the daemon killed 200 times under load, and the power gone at 100 moments: nothing accepted is
 #                       lost; some 8 minutes
 #   make unit           build and run the C unit tests
@@ -102,8 +103,8 @@ LIBRARIES = $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libprotocol.a $(
 # What tests of the engine share (model folders made of recorded ones), and the parts of the tools.
 TEST_LIBRARIES = $(BUILD)/libgolden.a $(BUILD)/libtools.a $(BUILD)/libserver.a $(LIBRARIES)
 PROGRAMS  = $(BUILD)/lanced $(TOOLS)
-# Preloaded by tests, it makes allocations of a program fail.
-FAILING_MEMORY = $(BUILD)/tests/libfailing_memory.so
+# Preloaded by tests, they make allocations of a program fail, or what it asks the system and nng for.
+FAILING = $(BUILD)/tests/libfailing_memory.so $(BUILD)/tests/libfailing_calls.so
 # The same: it writes down what a program does to its files.
 RECORDED_WRITES = $(BUILD)/tests/librecorded_writes.so
 
@@ -113,7 +114,7 @@ $(RECORDED_TOKENIZER): %: %.gz
 	gzip -dc $< >$@.part && mv $@.part $@
 
 # The archive in ComfyUI's registry comes without the tests.
-FOR_TESTS = $(TEST_TOOLS) $(FAILING_MEMORY) $(RECORDED_WRITES) $(RECORDED_TOKENIZER)
+FOR_TESTS = $(TEST_TOOLS) $(FAILING) $(RECORDED_WRITES) $(RECORDED_TOKENIZER)
 all: $(LIBRARIES) $(PROGRAMS) $(if $(wildcard tests),$(FOR_TESTS))
 
 $(BUILD)/libbase.a: $(BASE_OBJECTS)
@@ -159,9 +160,10 @@ $(BUILD)/headers: tools/required_headers.c
 	@mkdir -p $(@D)
 	@touch $@
 
-$(FAILING_MEMORY) $(RECORDED_WRITES): $(BUILD)/tests/lib%.so: tests/faults/%.c
+$(FAILING): tests/faults/failing.c tests/faults/failing.h
+$(FAILING) $(RECORDED_WRITES): $(BUILD)/tests/lib%.so: tests/faults/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -fno-builtin -fPIC -shared $< -o $@ -ldl
+	$(CC) $(CFLAGS) -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -fno-builtin -fPIC -shared $(filter %.c,$^) -o $@ -ldl
 
 $(BUILD)/lanced: $(BUILD)/daemon/main.o $(BUILD)/libserver.a $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
@@ -351,13 +353,20 @@ test test-deep:
 	@[ -z "$(COMFYUI)" ] || sh tools/setup.sh comfyui
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS) $(TEST_RUN)
 
-# Where memory, threads or processes are short, and where allocations fail: every level and every call site, some 20
-# minutes.
+# Where memory, threads or processes are short, and where allocations or calls fail: every level, every call site and
+# every call, some 20 minutes.
 faults:
 	@sh tools/setup.sh test
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
-	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing_memory
+	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing
+	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing --what calls
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m limits
+
+# A thousand mixed jobs by four clients: what became of them, and the daemon's memory meanwhile, in build/soak.
+soak:
+	@sh tools/setup.sh test
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m soak
 
 # The journal: ends of the process, and of the machine.
 chaos:
@@ -410,7 +419,7 @@ PLUGIN_DIR = $(DESTDIR)$(PREFIX)/lib/lanced
 DATA_DIR = $(DESTDIR)$(PREFIX)/share/lanced
 DATA_FILES = $(addprefix protocol/,nodes.json core_nodes.json other_packs.json)
 DOC_DIR = $(DESTDIR)$(PREFIX)/share/doc/lanced
-DOC_FILES = README.md LICENSE protocol/PROTOCOL.md docs/images/demo.png docs/images/farm-timeline.svg \
+DOC_FILES = README.md LICENSE protocol/PROTOCOL.md $(addprefix docs/images/,demo.png farm-timeline.svg soak.svg) \
             tools/systemd/lanced.service \
             $(addprefix docs/,lanced.md operations.md lancectl.md farm.md nodes.md checkpoints.md quantisation.md \
                 memory.md fidelity.md LANCE.md cuda.md)
@@ -466,7 +475,7 @@ clean:
 
 FORCE:
 .PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects check-golden \
-        compare fidelity fuzz fuzz-programs test test-deep faults chaos test-comfyui test-farm farm-report demo \
+        compare fidelity fuzz fuzz-programs test test-deep faults soak chaos test-comfyui test-farm farm-report demo \
         demo-scores bench bench-peers bench-wire man install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-import failing_memory
+import failing
 
 pytestmark = pytest.mark.skipif("LANCED_BUILD" in os.environ, reason="a sanitizer's build has its own allocator")
 
 
 def test_a_failed_allocation_is_said_as_such_or_costs_nothing_and_the_next_job_is_right() -> None:
-    with failing_memory.Trial() as trial:
+    with failing.Trial() as trial:
         assert trial.sample(84, seed=4) > 60
         assert trial.wrong == []
         assert any(words.startswith("no_memory: ") for words in trial.told)

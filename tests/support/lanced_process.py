@@ -20,6 +20,8 @@ LANCED = BUILD / "lanced"
 LANCECTL = BUILD / "lancectl"
 DEMO_MODEL = ROOT / "demo/lance-demo"
 DEMO_AWQ = ROOT / "demo/lance-demo-awq"
+DEMO_AWQ64 = ROOT / "demo/lance-demo-awq64"
+DEMO_NVFP4 = ROOT / "demo/lance-demo-nvfp4"
 # Another build is one with a sanitizer, on which everything takes its time.
 SLOWER = 6 if "LANCED_BUILD" in os.environ else 1
 START_SECONDS = 30 * SLOWER

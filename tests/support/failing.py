@@ -1,0 +1,337 @@
+"""A lanced whose allocations fail when a test says so, or what it asks the system and nng for, with every task and
+request of the protocol.
+
+Whatever fails: there is success with the bytes of a good run, or an error that says so; never a death, a hang, or a
+job that is done with other bytes. tests/e2e/test_failing_memory.py and test_failing_calls.py try some tens; as a
+program (`make faults`) this fails every call site of an allocation once, and allocations here and there until they are
+2,000; then each open, read, write, sync, rename and so on of a daemon with a journal, one by one along every action:
+
+    PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing [--what calls]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import mmap
+import random
+import re
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from lanced_client import Client, ConnectionFailed, LanceError
+from lanced_process import BUILD, DEMO_AWQ, LANCED, Lanced
+from small_jobs import digest, small_jobs
+
+POINTS = 2000
+MOST_SITES = 16384
+CONTROL_BYTES = 8 * (6 + 8 + MOST_SITES)  # struct control of tests/faults/failing.c
+WATCH, COUNTED, FAIL_AT, FAIL_SITE, FAILED, SITE_COUNT = range(0, 48, 8)
+FRAMES, SITES = 48, 48 + 8 * 8
+WATCH_NOTHING, WATCH_COUNTS, WATCH_SITES = range(3)
+
+Action = Callable[[Client], str]  # returns a digest of all that it got
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What fails, and which errors may come of it."""
+
+    library: str  # of tests/faults
+    has_journal: bool
+    codes: frozenset[str]
+
+
+ALLOCATIONS = Kind("libfailing_memory", has_journal=False, codes=frozenset({"no_memory"}))
+CALLS = Kind("libfailing_calls", has_journal=True, codes=frozenset({"no_memory", "io", "bad_file"}))
+
+
+def actions() -> dict[str, Action]:
+    """Small jobs of every task, and the other requests."""
+    jobs = small_jobs()
+
+    def job(name: str) -> Action:
+        task, request = jobs[name]
+        return lambda client: digest(client.generate(task, **request))
+
+    def inquire(client: Client) -> str:
+        hello, models, stats = client.hello(), client.models(), client.stats()
+        assert hello.version and models and stats["jobs"]
+        return str([hello.limits, [model.name for model in models], sorted(stats), sorted(stats["memory"])])
+
+    def load(client: Client) -> str:
+        client.unload()
+        return f"{client.load()}".split("load_seconds")[0]
+
+    def load_for_a_job(client: Client) -> str:
+        client.unload()
+        return job("t2i")(client)
+
+    others = {"inquiries": inquire, "load": load, "t2i after unload": load_for_a_job}
+    return others | {name: job(name) for name in jobs}
+
+
+class FailingLanced(Lanced):
+    """A daemon with a library of tests/faults preloaded, and the file that is shared with it."""
+
+    def __init__(self, kind: Kind) -> None:
+        # Without kept prefixes a job does the same each time.
+        super().__init__("--prefix-cache", "0", "--threads", "2", models=(DEMO_AWQ,))
+        self.state = self.log.parent / "state"
+        self.command += ["--state", str(self.state), "--result-cache", "0"] if kind.has_journal else []
+        self.command = ["setarch", "-R", *self.command]  # a call site has the same address in every daemon
+        self._control_path = self.log.parent / "control"
+        self._control_path.write_bytes(bytes(CONTROL_BYTES))
+        with self._control_path.open("r+b") as file:
+            self._control = mmap.mmap(file.fileno(), CONTROL_BYTES)
+        self.environment |= {"LD_PRELOAD": str(BUILD / f"tests/{kind.library}.so"), "FAILING": str(self._control_path)}
+
+    def get(self, at: int) -> int:
+        return int(struct.unpack_from("=Q", self._control, at)[0])
+
+    def set(self, at: int, value: int) -> None:
+        struct.pack_into("=Q", self._control, at, value)
+
+    def arm(self, watch: int, fail_at: int = 0, fail_site: int = 0) -> None:
+        for at, value in ((COUNTED, 0), (FAILED, 0), (FAIL_AT, fail_at), (FAIL_SITE, fail_site), (WATCH, watch)):
+            self.set(at, value)
+
+    def disarm(self) -> None:
+        self.set(WATCH, WATCH_NOTHING)
+
+    def sites(self) -> list[int]:
+        return [self.get(SITES + 8 * i) for i in range(self.get(SITE_COUNT))]
+
+    def failed_at(self) -> str:
+        """The return addresses of the last call that failed, for addr2line."""
+        return " ".join(f"{self.get(FRAMES + 8 * i):x}" for i in range(8))
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Trial:
+    """Runs actions on one daemon while calls of a kind fail, and keeps what went wrong."""
+
+    def __init__(self, kind: Kind = ALLOCATIONS, names: list[str] | None = None) -> None:
+        self.kind = kind
+        self.daemon = FailingLanced(kind)
+        self.actions = {name: action for name, action in actions().items() if names is None or name in names}
+        self.good: dict[str, str] = {}
+        self.counts: dict[str, int] = {}
+        self.tried = 0
+        self.wrong: list[str] = []
+        self.told: Counter[str] = Counter()  # words of errors
+
+    def __enter__(self) -> Trial:
+        self.daemon.start()
+        with self.daemon.client() as client:
+            client.load()
+            for name, action in self.actions.items():
+                action(client)  # the first time something may be made that stays
+                self._settle(client)
+                self.daemon.arm(WATCH_COUNTS)
+                self.good[name] = action(client)
+                self._settle(client)
+                self.daemon.disarm()
+                self.counts[name] = self.daemon.get(COUNTED)
+        return self
+
+    def _settle(self, client: Client) -> None:
+        """Wait until what is written behind an answer is written. The call that is to fail may be one of this."""
+        waiting = self.kind.has_journal
+        while waiting and self.daemon.is_alive():
+            with contextlib.suppress(LanceError):
+                waiting = client.stats()["journal"]["waiting"] > 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.daemon.__exit__(kind, error, trace)
+
+    def find_sites(self) -> dict[int, str]:
+        """Every call site, with the first action that comes by."""
+        found: dict[int, str] = {}
+        with self.daemon.client() as client:
+            for name, action in self.actions.items():
+                self.daemon.arm(WATCH_SITES)
+                action(client)
+                self.daemon.disarm()
+                for site in self.daemon.sites():
+                    found.setdefault(site, name)
+        return found
+
+    def _note(self, name: str, what: str) -> None:
+        self.wrong.append(f"{name}: {what} (failed at {self.daemon.failed_at()})")
+
+    def try_once(self, name: str, fail_at: int = 0, fail_site: int = 0) -> bool:
+        """One action with one call that fails. Returns whether one did."""
+        daemon = self.daemon
+        with daemon.client() as client:
+            self._settle(client)
+            daemon.arm(WATCH_SITES if fail_site else WATCH_COUNTS, fail_at, fail_site)
+            try:
+                got = self.actions[name](client)
+                if got != self.good[name]:
+                    self._note(name, "another result than a good run's")
+            except ConnectionFailed as error:
+                self._note(name, f"no answer: {error}" if daemon.is_alive() else "lanced died")
+            except LanceError as error:
+                self.told[f"{error.code}: {error}"] += 1
+                if error.code not in self.kind.codes:
+                    self._note(name, f"says {error.code}: {error}")
+            except Exception as error:  # of the client: it was told too little
+                self._note(name, f"{type(error).__name__}: {error}")
+            finally:
+                self._settle(client)
+                daemon.disarm()
+        self._see_that_it_serves(name)
+        return daemon.get(FAILED) > 0
+
+    def _see_that_it_serves(self, name: str) -> None:
+        check = "t2i" if "t2i" in self.actions else name
+        try:
+            if self.daemon.is_alive():
+                with self.daemon.client() as client:
+                    if self.actions[check](client) == self.good[check]:
+                        return
+                    self._note(name, f"the next {check} has another result")
+        except (LanceError, OSError) as error:
+            self._note(name, f"the next {check} failed: {error}")
+        self.daemon.stop()
+        self.daemon.start()
+
+    def see_that_it_ends(self) -> None:
+        """In order, with a journal that is whole and holds nothing that nobody waits for."""
+        with self.daemon.client() as client:
+            self._settle(client)
+        self.daemon.process.terminate()
+        status = self.daemon.process.wait(30)
+        checked = subprocess.run([str(LANCED), "--state", str(self.daemon.state), "--check"], capture_output=True,
+                                 text=True, timeout=60)  # fmt: skip
+        if status or checked.returncode or "of which 0 were accepted" not in checked.stdout:
+            self._note("the end", f"status {status}; --check: {checked.stdout}{checked.stderr}")
+        if left := list((self.daemon.state / "contents").iterdir()):
+            self._note("the end", f"{len(left)} contents are left")
+        self.daemon.start()
+
+    def try_all(self) -> int:
+        """Fail each call of each action in turn; returns how many did."""
+        return sum(self.try_once(name, at) for name, count in self.counts.items() for at in range(1, count + 1))
+
+    def try_starts(self, most: int = MOST_SITES) -> int:
+        """Fail each call site of a start once: it serves, or ends with status 1 and words. Returns how many failed."""
+        self.daemon.stop()
+        self.daemon.arm(WATCH_SITES)
+        self.daemon.start()
+        self.daemon.disarm()
+        sites = self.daemon.sites()[:most]
+        return sum(self._try_start(site) for site in sites)
+
+    def _try_start(self, site: int) -> bool:
+        self.daemon.stop()
+        self.daemon.arm(WATCH_SITES, fail_site=site)
+        said_before = self.daemon.log.stat().st_size
+        try:
+            self.daemon.start()
+        except RuntimeError:
+            words = self.daemon.log.read_text()[said_before:]
+            if self.daemon.process.wait(30) != 1 or "lanced: " not in words:
+                self._note("start", f"status {self.daemon.process.returncode}: {words[-200:]}")
+        self.daemon.disarm()
+        self._see_that_it_serves("start")
+        return self.daemon.get(FAILED) > 0
+
+    def sample(self, points: int, seed: int = 1) -> int:
+        """Fail calls here and there in every action; returns how many failed."""
+        chance = random.Random(seed)
+        names = sorted(self.actions)
+        failed = 0
+        for point in range(points):
+            name = names[point % len(names)]
+            failed += self.try_once(name, fail_at=chance.randint(1, self.counts[name]))
+        return failed
+
+
+def names_of(addresses: str) -> str:
+    """The functions of lanced at some return addresses, as far as addr2line knows them without randomisation."""
+    base = 0x555555554000
+    offsets = [int(address, 16) - base - 1 for address in addresses.split()]
+    own = [hex(offset) for offset in offsets if 0 < offset < 1 << 32]
+    lines = subprocess.run(["addr2line", "-sfe", str(BUILD / "lanced"), *own], capture_output=True, text=True).stdout
+    return " < ".join(lines.split("\n")[0:-1:2])
+
+
+def fail_sites(trial: Trial) -> int:
+    """Every call site once; returns how many failed."""
+    started = time.monotonic()
+    sites = trial.find_sites()
+    failed = sum(trial.try_once(name, fail_site=site) for site, name in sites.items())
+    print(f"{len(sites)} call sites, {failed} failed, {time.monotonic() - started:.0f} s", flush=True)
+    trial.tried += len(sites)
+    return failed
+
+
+def fail_counts(trial: Trial, points: int, seed: int) -> None:
+    started = time.monotonic()
+    failed = trial.sample(points, seed)
+    print(f"{points} sampled counts, {failed} failed, {time.monotonic() - started:.0f} s", flush=True)
+    trial.tried += points
+
+
+def fail_calls(trial: Trial) -> None:
+    started = time.monotonic()
+    failed = trial.try_all()
+    print(f"{failed} calls of jobs and requests failed one by one, {time.monotonic() - started:.0f} s", flush=True)
+    trial.tried += sum(trial.counts.values())
+
+
+def fail_starts(trial: Trial) -> None:
+    started = time.monotonic()
+    starts = trial.try_starts()
+    print(f"{starts} call sites of a start failed, {time.monotonic() - started:.0f} s", flush=True)
+    trial.see_that_it_ends()
+    trial.tried += starts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=("allocations", "calls"), default="allocations")
+    parser.add_argument("--points", type=int, default=POINTS, help="allocations that fail, sites included")
+    parser.add_argument("--only", action="append", help="an action")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only-sites", action="store_true", help="each call site once and no more")
+    options = parser.parse_args()
+    with Trial(CALLS if options.what == "calls" else ALLOCATIONS, options.only) as trial:
+        print(f"{options.what}:", ", ".join(f"{name} {count}" for name, count in trial.counts.items()), flush=True)
+        failed = fail_sites(trial)
+        if options.what == "allocations" and not options.only_sites:
+            fail_counts(trial, max(0, options.points - failed), options.seed)
+        elif not options.only_sites:
+            fail_calls(trial)
+        if options.what == "calls":
+            fail_starts(trial)
+        told = Counter[str]()
+        for words, count in trial.told.items():
+            told[re.sub(r"\b[0-9a-f]{32}\b|\d+", "N", words)] += count
+        for words, count in sorted(told.items()):
+            print(f"  {count} times {words}")
+        for what in trial.wrong:
+            where = what.rsplit("(failed at ", 1)[1].rstrip(")")
+            print(f"failed: {what.rsplit(' (failed at', 1)[0]}\n    {names_of(where)}")
+    print(f"{trial.tried - len(trial.wrong)} passed, {len(trial.wrong)} failed")
+    return 1 if trial.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
