@@ -30,8 +30,11 @@ from farm_jobs import (
     workers,
     write_workflow,
 )
+from lance_farm.beats import machine_id
+from lance_farm.files import write_json
 from lance_farm.job import Job
 from lance_farm.status import status_of
+from lance_farm.submit import may_come
 from lanced_process import DEMO_AWQ, DEMO_MODEL, LANCECTL_SECONDS, ROOT, Lanced
 
 LONG = {"width": 256, "height": 256, "steps": 1000}
@@ -289,3 +292,14 @@ def test_status_as_json_is_one_object(done_job: Job) -> None:
     told = json.loads(done.stdout)
     assert {"tasks", "done", "running", "failed"} <= told.keys()
     assert f"{json.loads((done_job / 'identity.json').read_text())['lease_seconds']:g}" == LEASE
+
+
+def test_a_watch_waits_for_workers_that_were_started_and_have_not_shown_themselves_yet(tmp_path: Path) -> None:
+    job = prepared(tmp_path)
+    with subprocess.Popen(["sleep", "100"]) as started:
+        told = {"wish": {"to": "local"}, "pids": [started.pid], "machine": machine_id()}
+        write_json(job / "submits" / "1.json", told)
+        assert may_come(job)
+        started.kill()
+        os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
+        assert not may_come(job)  # nobody has waited for it yet

@@ -17,7 +17,7 @@ from .job import LEASE_SECONDS, Job
 from .openjd import daemon_start, daemon_stop, hold_daemon, run_tasks
 from .prepare import prepare
 from .status import is_over, lines_of, status_of
-from .submit import SCHEDULERS, Wish, cancel, is_local, resubmit, retry, submit
+from .submit import SCHEDULERS, Wish, cancel, is_local, may_come, resubmit, retry, submit
 from .table import read_table
 from .values import SEEDS, Columns
 from .worker import Worker
@@ -92,7 +92,8 @@ def _watch(job: Job, as_json: bool) -> int:
         status = _print_status(job, as_json)
         workers = status["workers"]
         assert isinstance(workers, dict)
-        is_left = is_local(job) and not workers["alive"] and time.monotonic() - began > FIRST_SECONDS
+        has_waited = time.monotonic() - began > FIRST_SECONDS
+        is_left = has_waited and is_local(job) and not workers["alive"] and not may_come(job)
         if is_over(status) or is_left:
             return EXIT_DONE if status["done"] == status["tasks"] else EXIT_TASKS_FAILED
         time.sleep(WATCH_SECONDS)

@@ -183,5 +183,13 @@ def is_local(job: Job) -> bool:
     return all(one.get("wish", {}).get("to") == "local" for one in submits)
 
 
+def may_come(job: Job) -> bool:
+    """Whether a process that was started on this machine lives: a busy one takes long until it shows itself."""
+    submits = [read_json(job / "submits" / name) for name in names_in(job / "submits")]
+    here = [one for one in submits if one.get("machine") == machine_id()]
+    started = [{"machine": one["machine"], "pid": pid} for one in here for pid in one.get("pids", [])]
+    return not all(is_gone_here(process) for process in started)
+
+
 def workers_of(job: Job) -> list[dict[str, Any]]:
     return [read_json(job / "workers" / name) for name in names_in(job / "workers")]
