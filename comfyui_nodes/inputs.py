@@ -22,10 +22,11 @@ ModelSocket = io.Custom("LANCED_MODEL")
 
 
 def schema(search: list[str], **others: Any) -> io.Schema:
-    """A node's schema; `search`: other words that artists look for it by, where this ComfyUI knows of such."""
+    """A node's schema, with what all of ours have; `search`: other words that artists look for it by, where this
+    ComfyUI knows of such."""
     if "search_aliases" in inspect.signature(io.Schema).parameters:
         others["search_aliases"] = search
-    return io.Schema(**others)
+    return io.Schema(**{"category": CATEGORY, "hidden": [io.Hidden.unique_id]} | others)
 
 
 def rarely_used() -> dict[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .connection import AUTOMATIC, ModelHandle, offered_models
-from .inputs import CATEGORY, ModelSocket, schema
+from .inputs import ModelSocket, schema
 from .job import watched
 from .texts import show_text
 from .trouble import told_in_words
@@ -18,7 +18,6 @@ class LancedModel(io.ComfyNode):
             search=["lance loader", "checkpoint", "lanced"],
             node_id="LancedModel",
             display_name="Lance Model",
-            category=CATEGORY,
             description="A Lance model held by a lanced daemon. ComfyUI itself loads no weights.",
             inputs=[
                 io.Combo.Input(
@@ -37,7 +36,6 @@ class LancedModel(io.ComfyNode):
                 ),
             ],
             outputs=[ModelSocket.Output(display_name="lance_model")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod

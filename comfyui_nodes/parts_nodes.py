@@ -14,7 +14,6 @@ from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS
 from .asked import parameters_of, task_of
 from .connection import ModelHandle
 from .inputs import (
-    CATEGORY,
     MAX_FRAMES,
     PARAMETERS,
     ModelSocket,
@@ -40,7 +39,6 @@ class LancedEncode(io.ComfyNode):
             search=["vae encode"],
             node_id="LancedEncode",
             display_name="Lance Encode",
-            category=CATEGORY,
             description="Pictures or a video as latents, by the model's own VAE.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -59,7 +57,6 @@ class LancedEncode(io.ComfyNode):
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes.")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -118,7 +115,6 @@ class LancedSampler(io.ComfyNode):
             search=["ksampler", "denoise"],
             node_id="LancedSampler",
             display_name="Lance Sampler",
-            category=CATEGORY,
             description="Denoises a latent as the prompt says; behaves as KSampler and KSampler (Advanced).",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -148,7 +144,6 @@ class LancedSampler(io.ComfyNode):
                 *guidance_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="In the scale of the core Wan 2.2 VAE nodes.")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -197,7 +192,6 @@ class LancedDecode(io.ComfyNode):
             search=["vae decode"],
             node_id="LancedDecode",
             display_name="Lance Decode",
-            category=CATEGORY,
             description="Latents as pictures or a video, by the model's own VAE.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -208,7 +202,6 @@ class LancedDecode(io.ComfyNode):
                 io.Image.Output(display_name="frames", tooltip="The pictures, or the frames of the video."),
                 io.Video.Output(display_name="video"),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod

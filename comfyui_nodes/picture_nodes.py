@@ -14,7 +14,6 @@ from ..protocol.python.lanced_client.latent_shape import CELL_PIXELS
 from .asked import parameters_of, task_of
 from .connection import ModelHandle
 from .inputs import (
-    CATEGORY,
     DEFAULT_SIZE,
     ModelSocket,
     batch_input,
@@ -49,7 +48,6 @@ class LancedTextToImage(io.ComfyNode):
             search=["t2i", "txt2img", "generate image"],
             node_id="LancedTextToImage",
             display_name="Lance Text to Image",
-            category=CATEGORY,
             description="Pictures from a prompt.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -61,7 +59,6 @@ class LancedTextToImage(io.ComfyNode):
                 *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -82,7 +79,6 @@ class LancedImageEdit(io.ComfyNode):
             search=["img2img", "inpaint", "instruct edit"],
             node_id="LancedImageEdit",
             display_name="Lance Image Edit",
-            category=CATEGORY,
             description="Changes a picture as the prompt says.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -101,7 +97,6 @@ class LancedImageEdit(io.ComfyNode):
                 *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod

@@ -11,7 +11,6 @@ from comfy_api.latest import io, ui
 from .asked import parameters_of, task_of
 from .connection import ModelHandle
 from .inputs import (
-    CATEGORY,
     ModelSocket,
     number,
     own_size_problem,
@@ -77,7 +76,6 @@ class LancedAskImage(io.ComfyNode):
             search=["vqa", "caption", "describe", "image to text"],
             node_id="LancedAskImage",
             display_name="Lance Ask about Image",
-            category=CATEGORY,
             description="Answers a question about a picture.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -87,7 +85,6 @@ class LancedAskImage(io.ComfyNode):
                 *_answer_inputs(),
             ],
             outputs=[io.String.Output(display_name="answer", is_output_list=True, tooltip="One answer per picture.")],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -116,7 +113,6 @@ class LancedAskVideo(io.ComfyNode):
             search=["vqa", "caption", "describe", "video to text"],
             node_id="LancedAskVideo",
             display_name="Lance Ask about Video",
-            category=CATEGORY,
             description="Answers a question about a video.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -126,7 +122,6 @@ class LancedAskVideo(io.ComfyNode):
                 *_answer_inputs(),
             ],
             outputs=[io.String.Output(display_name="answer")],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 

@@ -32,7 +32,6 @@ class LancedSaveFile(io.ComfyNode):
                 io.String.Input("filename_prefix", default="lance", tooltip="What the file's name begins with."),
             ],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file is, in full.")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .connection import ModelHandle
-from .inputs import CATEGORY, ModelSocket, schema
+from .inputs import ModelSocket, schema
 from .texts import show_text
 from .trouble import told_in_words
 
@@ -20,7 +20,6 @@ class LancedUnload(io.ComfyNode):
             search=["free memory", "vram"],
             node_id="LancedUnload",
             display_name="Lance Unload",
-            category=CATEGORY,
             description="Frees the memory of a Lance model once what is passed through has been made.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -31,7 +30,6 @@ class LancedUnload(io.ComfyNode):
                 ),
             ],
             outputs=[io.AnyType.Output(display_name="passed_through", tooltip="What came in.")],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 

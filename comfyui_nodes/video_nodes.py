@@ -13,7 +13,6 @@ from .asked import parameters_of, task_of
 from .clips import audio_of
 from .connection import ModelHandle
 from .inputs import (
-    CATEGORY,
     ModelSocket,
     frames_input,
     guidance_inputs,
@@ -55,7 +54,6 @@ class LancedTextToVideo(io.ComfyNode):
             search=["t2v", "txt2vid"],
             node_id="LancedTextToVideo",
             display_name="Lance Text to Video",
-            category=CATEGORY,
             description="A video from a prompt.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -67,7 +65,6 @@ class LancedTextToVideo(io.ComfyNode):
                 *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -87,7 +84,6 @@ class LancedImageToVideo(io.ComfyNode):
             search=["i2v", "img2vid", "animate"],
             node_id="LancedImageToVideo",
             display_name="Lance Image to Video",
-            category=CATEGORY,
             description="A video that begins with a picture.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -100,7 +96,6 @@ class LancedImageToVideo(io.ComfyNode):
                 *guidance_inputs(),
             ],
             outputs=_OUTPUTS,
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -122,7 +117,6 @@ class LancedVideoEdit(io.ComfyNode):
             search=["vid2vid", "v2v", "restyle"],
             node_id="LancedVideoEdit",
             display_name="Lance Video Edit",
-            category=CATEGORY,
             description="Changes a video as the prompt says.",
             inputs=[
                 ModelSocket.Input("lance_model"),
@@ -142,7 +136,6 @@ class LancedVideoEdit(io.ComfyNode):
                     " so that it lasts as long.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod

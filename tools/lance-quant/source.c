@@ -7,14 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
-#include "base/mapped_file.h"
+#include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "tools/lance-quant/codes.h"
 
-enum { MOST_FILES = 64, MOST_INDEX_BYTES = 16 << 20, MOST_INDEX_VALUES = 1 << 18, SAMPLE_BYTES = 64 };
+enum { SAMPLE_BYTES = 64 };
 
 struct source {
-    struct safetensors *files[MOST_FILES];
+    struct safetensors *files[CHECKPOINT_MAX_SHARDS];
     int file_count;
     const struct tensor_view **tensors; /* of all files, sorted by name */
     size_t count;
@@ -46,41 +45,16 @@ static int open_file(struct source *source, const char *path, struct error *erro
     return status;
 }
 
-/* A shard, unless an earlier tensor named it already. */
-static int open_shard(struct source *source, const char *directory, const cJSON *map, const cJSON *item,
-                      struct error *error)
+static int open_shards(struct source *source, const char *index, struct error *error)
 {
-    char path[PATH_MAX];
-    if (!cJSON_IsString(item) || strchr(item->valuestring, '/') != NULL)
-        return error_set(error, ERROR_BAD_FILE, "%s/%s: \"weight_map\" must name files of its own folder", directory,
-                         index_name);
-    for (const cJSON *before = map->child; before != item; before = before->next)
-        if (strcmp(before->valuestring, item->valuestring) == 0)
-            return 0;
-    if (source->file_count == MOST_FILES)
-        return error_set(error, ERROR_BAD_FILE, "%s/%s: names more than %d files", directory, index_name, MOST_FILES);
-    if (!path_in(path, directory, item->valuestring))
-        return error_set(error, ERROR_BAD_FILE, "%s/%s: names \"%.100s\", which is not in the folder", directory,
-                         index_name, item->valuestring);
-    return open_file(source, path, error);
-}
-
-static int open_shards(struct source *source, const char *directory, const char *path, struct error *error)
-{
-    const struct json_limits limits = {MOST_INDEX_BYTES, MOST_INDEX_VALUES, ERROR_BAD_FILE, ERROR_BAD_FILE};
-    struct mapped_file text;
-    cJSON *json = NULL;
-    int status = mapped_file_open(&text, path, error);
-    if (status != 0)
-        return status;
-    status = json_parse(&json, (const char *)text.data, (size_t)text.bytes, &limits, path, error);
-    mapped_file_close(&text);
-    const cJSON *map = cJSON_GetObjectItemCaseSensitive(json, "weight_map");
-    if (status == 0 && !cJSON_IsObject(map))
-        status = error_set(error, ERROR_BAD_FILE, "%s: has no \"weight_map\"", path);
-    for (const cJSON *item = map != NULL ? map->child : NULL; item != NULL && status == 0; item = item->next)
-        status = open_shard(source, directory, map, item, error);
-    cJSON_Delete(json);
+    int count = 0;
+    char (*paths)[PATH_MAX] = malloc(CHECKPOINT_MAX_SHARDS * sizeof *paths);
+    if (paths == NULL)
+        return error_set(error, ERROR_NO_MEMORY, "%s: no memory to read it", index);
+    int status = checkpoint_shards_read(paths, &count, index, error);
+    for (int i = 0; i < count && status == 0; i++)
+        status = open_file(source, paths[i], error);
+    free(paths);
     return status;
 }
 
@@ -133,7 +107,7 @@ int source_open(struct source **out, const char *directory, struct error *error)
     if (path_in(path, directory, single))
         status = open_file(source, path, error);
     else if (path_in(path, directory, index_name))
-        status = open_shards(source, directory, path, error);
+        status = open_shards(source, path, error);
     else
         status = explain_missing(directory, error);
     if (status == 0)

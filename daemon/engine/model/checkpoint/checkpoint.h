@@ -13,6 +13,7 @@
 #ifndef LANCE_CHECKPOINT_H
 #define LANCE_CHECKPOINT_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@
 
 enum {
     CHECKPOINT_MAX_FULL_BLOCKS = 64,
+    CHECKPOINT_MAX_SHARDS = 64, /* files that one model's weights may be in */
     CHECKPOINT_VIT_PATCH = 14 /* pixels a side: the only ViT that pictures are prepared for */
 };
 
@@ -114,5 +116,10 @@ int checkpoint_conv(const struct checkpoint *checkpoint, const char *name, struc
 
 /* A float vector of exactly `n` elements, widened to float32 into `out`. */
 int checkpoint_vector(const struct checkpoint *checkpoint, const char *name, int n, float *out, struct error *error);
+
+/* The files that model.safetensors.index.json at `index` names, each once, as paths in its folder, in the order of
+ * their names; for whoever wants weights alone. `paths` has room for CHECKPOINT_MAX_SHARDS. Opens none of them. Errors:
+ * ERROR_BAD_FILE (no index, a name that is no file of its folder, no name, or more than there is room for). */
+int checkpoint_shards_read(char (*paths)[PATH_MAX], int *count, const char *index, struct error *error);
 
 #endif

@@ -43,44 +43,6 @@ static const char *last_component(const char *path)
 
 /* --- language model ------------------------------------------------------------------ */
 
-static int compare_paths(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-/* model.safetensors.index.json: {"weight_map": {tensor: file}}; the files are in the same folder. */
-static int read_shards(struct checkpoint_files *files, const char *index, struct error *error)
-{
-    cJSON *json;
-    int result = model_file_json(&json, index, error);
-    if (result)
-        return result;
-    const cJSON *map = cJSON_GetObjectItemCaseSensitive(json, "weight_map");
-    for (const cJSON *item = map ? map->child : NULL; item && !result; item = item->next) {
-        if (!cJSON_IsObject(map) || !cJSON_IsString(item) || strchr(item->valuestring, '/')) {
-            result = error_set(error, ERROR_BAD_FILE, "%s: \"weight_map\" must name files of its own folder", index);
-            break;
-        }
-        int known = 0;
-        while (known < files->weights_count && strcmp(last_component(files->weights[known]), item->valuestring))
-            known++;
-        if (known < files->weights_count)
-            continue;
-        if (known == CHECKPOINT_MAX_SHARDS)
-            result = error_set(error, ERROR_BAD_FILE, "%s: names more than %d files", index, CHECKPOINT_MAX_SHARDS);
-        else if (find(files->weights[known], files->directory, item->valuestring))
-            files->weights_count++;
-        else
-            result = error_set(error, ERROR_BAD_FILE, "%s: names \"%.100s\", which is not in the folder", index,
-                               item->valuestring);
-    }
-    if (!result && files->weights_count == 0)
-        result = error_set(error, ERROR_BAD_FILE, "%s: \"weight_map\" names no file", index);
-    qsort(files->weights, (size_t)files->weights_count, sizeof *files->weights, compare_paths);
-    cJSON_Delete(json);
-    return result;
-}
-
 /* 4-bit forms first: whoever puts one beside the full model wants it used. */
 static const struct {
     const char *weights, *meta;
@@ -131,7 +93,7 @@ static int find_weights(struct checkpoint_files *files, struct notes *missing, s
             continue;
         }
         if (!strcmp(forms[i].weights, "model.safetensors.index.json")) {
-            int result = read_shards(files, path, error);
+            int result = checkpoint_shards_read(files->weights, &files->weights_count, path, error);
             if (result)
                 return result;
             continue;

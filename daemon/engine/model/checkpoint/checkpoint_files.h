@@ -10,12 +10,8 @@
 #ifndef LANCE_CHECKPOINT_FILES_H
 #define LANCE_CHECKPOINT_FILES_H
 
-#include <limits.h>
-
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/engine/model/checkpoint/notes.h"
-
-enum { CHECKPOINT_MAX_SHARDS = 64 };
 
 /* Paths; an empty string for a file that was not found. */
 struct checkpoint_files {
