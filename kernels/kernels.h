@@ -171,6 +171,10 @@ struct kernels {
     /* y [rows, in_features of table] = table[ids[row]]; ids are host memory, already range-checked. */
     void (*embed)(struct kernels *k, const struct linear *table, const int32_t *ids, int rows, act *y);
 
+    /* Where the largest of x[0 .. choices) is, the first of equal ones; -1 when one of x[0 .. n) is not finite.
+     * choices <= n. Complete on return, as a download; after a failure, which sync reports, the answer is of no use. */
+    int32_t (*largest)(struct kernels *k, const act *x, int choices, int n);
+
     /* y = x / sqrt(mean(x^2) + eps) * weight over the last axis; in place allowed. */
     void (*rms_norm)(struct kernels *k, const act *x, int rows, int width, const param *weight, float eps,
                      act *y);

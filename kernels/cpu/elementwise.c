@@ -130,6 +130,20 @@ static void cpu_gelu(struct kernels *k, const act *x, size_t n, act *y)
     cpu_for(cpu_of(k), n, PIECE / 8, gelu_piece, &work);
 }
 
+static int32_t cpu_largest(struct kernels *k, const act *x, int choices, int n)
+{
+    (void)k;
+    const float *values = floats(x);
+    int32_t best = 0;
+    for (int i = 0; i < n; i++) {
+        if (!isfinite(values[i]))
+            return -1;
+        if (i < choices && values[i] > values[best])
+            best = i;
+    }
+    return best;
+}
+
 static void add_piece(const void *context, size_t first, size_t count)
 {
     const struct flat_work *w = context;
@@ -201,6 +215,7 @@ void cpu_elementwise_fill(struct kernels *k)
     k->swiglu = cpu_swiglu;
     k->silu = cpu_silu;
     k->gelu = cpu_gelu;
+    k->largest = cpu_largest;
     k->add = cpu_add;
     k->add_row = cpu_add_row;
     k->guided_step = cpu_guided_step;

@@ -457,6 +457,13 @@ static void cuda_param_download(struct kernels *k, float *to, const param *from,
     receive(state, to, n, [=](size_t done, size_t) { return cuda_running(state) ? values_of(from) + done : NULL; });
 }
 
+void cuda_fetch(struct cuda_state *state, void *host, const void *device, size_t bytes)
+{
+    const float *from = static_cast<const float *>(device);
+    receive(state, static_cast<float *>(host), bytes / sizeof(float),
+            [=](size_t done, size_t) { return cuda_running(state) ? from + done : NULL; });
+}
+
 static void cuda_param_to_act(struct kernels *k, act *to, const param *from, size_t n)
 {
     LAUNCH(to_act_kernel, cuda_pieces(n, THREADS), THREADS, 0, cuda_of(k), values_of(from), n, values_of(to));
@@ -615,6 +622,7 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     cuda_elementwise_fill(k);
     cuda_embed_fill(k);
     cuda_guided_step_fill(k);
+    cuda_largest_fill(k);
     cuda_norm_fill(k);
     cuda_rope_fill(k);
     cuda_conv_fill(k);

@@ -149,6 +149,8 @@ void cuda_weights_free(struct cuda_state *state, void *memory, size_t bytes);
  * reading the file and sending overlap. The source may change on return; the copy is made in its turn on
  * `compute`. A failure is noted. */
 void cuda_send(struct cuda_state *state, void *device, const void *host, size_t bytes);
+/* The other way, complete on return; bytes is a multiple of 4. What cannot be had is zero. */
+void cuda_fetch(struct cuda_state *state, void *host, const void *device, size_t bytes);
 
 /* Wait for everything and turn a noted failure into an error: for functions that open something. */
 int cuda_finish(struct cuda_state *state, struct error *error);

@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FACE = "kernels/cuda/cuda_kernels.h"
-RECORDED_ABI = 2
-RECORDED_DECLARATIONS = "b66ba4b8aa996781b8e579fc0d4a87790fd651ffa57eada1dd657919112f969c"
+RECORDED_ABI = 3
+RECORDED_DECLARATIONS = "3ebd62818faf61490d54f1209a3aaf994715c23d60658445ba98555592d68dee"
 
 
 def headers_of(path: str, found: list[str] | None = None) -> list[str]:

@@ -92,11 +92,32 @@ static bool has_ended(const struct text_stage *s)
                             s->count == s->capacity);
 }
 
+/* Choose the token after those so far, from the logits. When nothing is drawn or weighed the device finds it itself,
+ * and the logits stay there, unless one is not finite: then they are fetched for the message. */
+static int choose_token(struct text_stage *s, struct error *error)
+{
+    struct kernels *k = s->job->kernels;
+    const size_t vocab = vocabulary(s->job);
+    int code;
+    if (s->sampling.temperature == 0 && s->sampling.repetition_penalty == 1) {
+        int32_t largest = k->largest(k, s->logits, s->choices, (int)vocab);
+        if ((code = k->sync(k, error)))
+            return code;
+        if (largest >= 0) {
+            s->last = largest;
+            return 0;
+        }
+    }
+    k->download(k, s->host_logits, s->logits, vocab);
+    if ((code = k->sync(k, error)) || (code = finite_check(s->host_logits, vocab, "text", error)))
+        return code;
+    return token_sampler_next(&s->sampling, s->host_logits, s->choices, s->ids, s->count, &s->last, error);
+}
+
 /* Run the last token and choose the one after it. */
 static int next_token(struct text_stage *s, struct error *error)
 {
     const struct lance_model *m = s->job->model;
-    struct kernels *k = s->job->kernels;
     const int32_t position = s->position + s->count;
     const int32_t *const positions[3] = {&position, &position, &position};
     struct kv_cache *const cache = prefix_cond(s->job->left.prefix);
@@ -110,9 +131,7 @@ static int next_token(struct text_stage *s, struct error *error)
         return code;
     decoder_run(m->decoder, s->job->left.workspace, &block);
     decoder_logits(m->decoder, x, 1, s->logits);
-    k->download(k, s->host_logits, s->logits, vocabulary(s->job));
-    if ((code = k->sync(k, error)) || (code = finite_check(s->host_logits, vocabulary(s->job), "text", error)) ||
-        (code = token_sampler_next(&s->sampling, s->host_logits, s->choices, s->ids, s->count, &s->last, error)))
+    if ((code = choose_token(s, error)))
         return code;
     s->ids[s->count++] = s->last;
     return 0;
