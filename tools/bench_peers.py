@@ -33,6 +33,7 @@ GGML_SHAPES = {
     "gemv-awq-g128": (1, 2048, 11008, "q4_0"),
     "gemv-awq-down": (1, 11008, 2048, "q4_0"),
     "gemv-awq-4-rows": (4, 2048, 11008, "q4_0"),
+    "gemv-awq-16-rows": (16, 2048, 11008, "q4_0"),
     "linear-awq-prompt": (48, 2048, 11008, "q4_0"),
     "linear-awq-g128": (512, 2048, 11008, "q4_0"),
     "linear-awq-down": (512, 11008, 2048, "q4_0"),
@@ -153,10 +154,11 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, default=ROOT / "build/peers", help="where the peers are installed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.2, help="for each of our cases in each round")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-llama", action="store_true")
     args = parser.parse_args()
     python, ggml = prepare(args.environment, not args.no_llama)
-    threads = os.cpu_count() or 1
+    threads = args.threads
     forms = {"avx2": has_flag("avx2"), "avx512": has_flag("avx512_vnni"), "bf16": has_flag("avx512_bf16")}
     columns: dict[str, Times] = {name: {} for name, there in forms.items() if there}
     limits: dict[str, dict[str, float]] = {name: {} for name in columns}
@@ -165,7 +167,7 @@ def main() -> None:
     for number in range(args.rounds):
         print(f"round {number + 1} of {args.rounds}", file=sys.stderr, flush=True)
         for form in limits:
-            run_ours(OURS[form], args.seconds, columns[form], limits[form])
+            run_ours([*OURS[form], "--threads", str(threads)], args.seconds, columns[form], limits[form])
         for name, (environment, precision) in torch.items():
             run_torch(python, environment, precision, threads, columns[name])
         if ggml:

@@ -83,6 +83,8 @@ static const struct bench_case cases[] = {
      .out = HIDDEN},
     {"gemv-awq-4-rows", "4 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_AWQ_INT4, .group = 128, .rows = 4, .in = HIDDEN,
      .out = INTER},
+    {"gemv-awq-16-rows", "16 x 2048 x 11008", LINEAR, BY_MEMORY, WEIGHT_AWQ_INT4, .group = 128, .rows = 16,
+     .in = HIDDEN, .out = INTER},
     {"attention-image", "2304 x 4608, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 2304, .keys = 4608,
      .heads = 16, .kv_heads = 2, .head_dim = 128},
     {"attention-causal", "600 x 600, 16/2 heads of 128", ATTENTION, BY_ARITHMETIC, .rows = 600, .keys = 600,
