@@ -138,7 +138,7 @@ def _words_of(model: ModelInfo, backend: str) -> str:
 
 def _words_of_choices(choices: Mapping[str, Choice]) -> str:
     uses = {"pictures": choices[_PICTURES], "videos": choices[_VIDEOS]}
-    return "\n".join(f"{use}: {choice.model} ({choice.why})" for use, choice in uses.items())
+    return ";\n".join(f"{use}: {choice.model} ({choice.why})" for use, choice in uses.items())
 
 
 @dataclass

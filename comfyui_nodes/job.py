@@ -191,7 +191,8 @@ class _Display:
             total = f"{result.receipt['total_seconds']:.1f} s"
             number = f"{self._index + 1} of {self._count}: " if self._count > 1 else ""
             line = f"{number}{total} ({longer})" if longer else f"{number}{total}"
-            show_text(f"{line}\n{remark}" if remark else line, self._node_id)
+            # Nodes 2.0 shows a line break as a space.
+            show_text(f"{line};\n{remark}" if remark else line, self._node_id)
 
     def _words_of(self, event: Progress) -> str:
         parts = [f"{self._index + 1} of {self._count}"] if self._count > 1 else []

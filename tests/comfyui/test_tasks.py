@@ -31,6 +31,15 @@ def test_previews_of_a_video_move_and_its_steps_are_told_by_stage(comfyui: Comfy
     assert values == sorted(values)
 
 
+def test_a_video_made_with_the_model_for_pictures_says_so(comfyui: ComfyUI) -> None:
+    run = comfyui.run(api_form("t2v", seed=98, steps=2))
+    assert run.status == "success", run.error
+    time_taken, _, remark = run.texts[-1].partition(";\n")
+    assert time_taken.split()[1] == "s"
+    assert remark.startswith("made with lance-demo: ")
+    assert "made for pictures: no model for videos that fits is here" in remark
+
+
 @pytest.mark.parametrize("name", ["t2i", "image_edit", "t2v", "i2v", "video_edit"])
 def test_the_last_preview_is_the_finished_picture_or_the_finished_frames_moving(comfyui: ComfyUI, name: str) -> None:
     form = api_form(name, seed=97, steps=5)
