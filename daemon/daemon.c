@@ -345,6 +345,8 @@ int daemon_run(int argc, char **argv)
     if (daemon.options.check)
         return check(&daemon.options);
     log_set_level((enum log_level)daemon.options.log_level);
+    if (daemon.options.log_json)
+        log_as_json();
     allow_many_files();
     int status = open_files(&daemon, &error);
     if (status == 0)

@@ -31,6 +31,7 @@ enum {
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 static enum log_level highest = LOG_LEVEL_INFO;
+static bool is_json;
 
 static struct {
     pthread_mutex_t lock;
@@ -47,6 +48,11 @@ static struct {
 void log_set_level(enum log_level level)
 {
     highest = level;
+}
+
+void log_as_json(void)
+{
+    is_json = true;
 }
 
 int log_level_of(const char *name)
@@ -76,16 +82,46 @@ static bool write_all(const char *bytes, size_t length)
     return true;
 }
 
-/* Time and level, as every line begins; returns the length. */
-static size_t begin_line(char line[LINE_BYTES], enum log_level level)
+/* Text without control characters as the inside of a JSON string, as far as it goes with `reserve` bytes left; returns
+ * the length of the line. Made here, since lines are also made when there is no memory. */
+static size_t add_escaped(char line[LINE_BYTES], size_t at, const char *text, size_t reserve)
+{
+    for (; *text != '\0' && at + 2 + reserve < LINE_BYTES; text++) {
+        if (*text == '"' || *text == '\\')
+            line[at++] = '\\';
+        line[at++] = *text;
+    }
+    while (*text != '\0' && at > 0 && ((unsigned char)*text & 0xc0) == 0x80) /* cut between characters */
+        text--, at--;
+    line[at] = '\0';
+    return at;
+}
+
+/* A whole line of a text, of which there is no more than there is room for; returns the length. */
+static size_t make_line(char line[LINE_BYTES], enum log_level level, const char *job, char *text)
 {
     struct timespec now;
     struct tm utc;
+    char when[40];
+    utf8_make_line(text);
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
-    size_t at = strftime(line, LINE_BYTES, "%Y-%m-%dT%H:%M:%S", &utc);
-    return at + (size_t)snprintf(line + at, LINE_BYTES - at, ".%03ldZ %-7s ", now.tv_nsec / 1000000,
-                                 level_names[level]);
+    const size_t seconds = strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(when + seconds, sizeof when - seconds, ".%03ldZ", now.tv_nsec / 1000000);
+    if (!is_json) {
+        snprintf(line, LINE_BYTES - 1, "%s %-7s %s%s%s%s", when, level_names[level],
+                 job != NULL ? "job " : "", job != NULL ? job : "", job != NULL ? ": " : "", text);
+        utf8_make_line(line); /* it may have been cut within a character */
+        const size_t end = strlen(line);
+        line[end] = '\n';
+        return end + 1;
+    }
+    size_t at = (size_t)snprintf(line, LINE_BYTES, "{\"time\":\"%s\",\"level\":\"%s\",", when, level_names[level]);
+    if (job != NULL)
+        at += (size_t)snprintf(line + at, LINE_BYTES - at, "\"job\":\"%.64s\",", job);
+    at += (size_t)snprintf(line + at, LINE_BYTES - at, "\"message\":\"");
+    at = add_escaped(line, at, text, sizeof "\"}\n");
+    return at + (size_t)snprintf(line + at, LINE_BYTES - at, "\"}\n");
 }
 
 /* The caller holds the lock and has seen that there is room. */
@@ -106,12 +142,12 @@ static bool has_room(size_t length)
 /* A line that says how many are missing here, one at a time. The caller holds the lock. */
 static void tell_of_lost_lines(void)
 {
-    char line[LINE_BYTES];
+    char line[LINE_BYTES], text[LINE_BYTES];
     if (queue.lost == queue.told || queue.telling_ends > queue.written)
         return;
-    size_t at = begin_line(line, LOG_LEVEL_WARNING);
-    at += (size_t)snprintf(line + at, sizeof line - at, "%llu lines are missing here: nobody read the log, or it could "
-                           "not be written\n", (unsigned long long)(queue.lost - queue.told));
+    snprintf(text, sizeof text, "%llu lines are missing here: nobody read the log, or it could not be written",
+             (unsigned long long)(queue.lost - queue.told));
+    const size_t at = make_line(line, LOG_LEVEL_WARNING, NULL, text);
     if (!has_room(at))
         return;
     put_bytes(line, at);
@@ -199,26 +235,23 @@ void log_line(enum log_level level, const char *job, const char *format, ...)
 {
     if (level > highest)
         return;
-    char line[LINE_BYTES];
-    const size_t size = sizeof line - 1; /* room for the newline */
-    size_t at = begin_line(line, level);
-    if (job != NULL)
-        at += (size_t)snprintf(line + at, size - at, "job %s: ", job);
+    char line[LINE_BYTES], text[LINE_BYTES];
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(line + at, size - at, format, arguments);
+    if (vsnprintf(text, sizeof text, format, arguments) < 0)
+        text[0] = '\0';
     va_end(arguments);
-    if (length < 0)
-        line[at] = '\0';
-    utf8_make_line(line);
-    size_t end = strlen(line);
-    line[end] = '\n';
-    put_line(line, end + 1);
+    put_line(line, make_line(line, level, job, text));
 }
 
 void log_say(const char *text)
 {
-    char line[LINE_BYTES];
+    char line[LINE_BYTES], copy[LINE_BYTES];
+    if (is_json) {
+        snprintf(copy, sizeof copy, "%s", text);
+        put_line(line, make_line(line, LOG_LEVEL_ERROR, NULL, copy));
+        return;
+    }
     snprintf(line, sizeof line - 1, "lanced: %s", text);
     utf8_make_line(line);
     size_t end = strlen(line);

@@ -2,6 +2,8 @@
  *
  *   2026-11-21T11:24:39.123Z info    job 4f2a: done in 3.1 s
  *
+ * or, for programs: {"time":"2026-11-21T11:24:39.123Z","level":"info","job":"4f2a","message":"done in 3.1 s"}
+ *
  * Callable from any thread; lines never mix. Text that came from a client cannot forge a line: control characters
  * are written as '?'. Nobody waits for who reads the log: between log_open and log_close a thread of its own writes
  * it, and lines for which there is no room any more are left out and counted.
@@ -22,6 +24,9 @@ void log_close(void);
 
 /* Lines above this level are dropped. Set once, before other threads start. */
 void log_set_level(enum log_level level);
+
+/* Lines are JSON objects. Likewise. */
+void log_as_json(void);
 
 /* The level of a name ("error", "warning", "info", "debug"), or -1. */
 int log_level_of(const char *name);

@@ -84,6 +84,7 @@ static const char usage[] =
     "  --until-eof                     end, as with SIGTERM, when standard input closes: for a program that starts\n"
     "                                  lanced for itself and may die before it can stop it\n"
     "  --log-level LEVEL               error, warning, info (default) or debug; the log goes to standard error\n"
+    "  --log-json                      a JSON object a line: time, level, message, and job where it is about one\n"
     "  --version, --help\n"
     "\n"
     "BYTES may end in K, M or G (powers of 1024).\n";
@@ -96,7 +97,8 @@ enum option_code {
     OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS,
         OPTION_RESULT_CACHE,
-    OPTION_CHECK, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_VERSION, OPTION_HELP
+    OPTION_CHECK, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_LOG_JSON,
+    OPTION_VERSION, OPTION_HELP
 };
 
 static const struct option long_options[] = {
@@ -134,6 +136,7 @@ static const struct option long_options[] = {
     {"on-term", required_argument, NULL, OPTION_ON_TERM},
     {"until-eof", no_argument, NULL, OPTION_UNTIL_EOF},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+    {"log-json", no_argument, NULL, OPTION_LOG_JSON},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -394,6 +397,9 @@ static int read_option(struct options *options, int code, const char *value, str
         return 0;
     case OPTION_LOG_LEVEL:
         return read_log_level(options, value, error);
+    case OPTION_LOG_JSON:
+        options->log_json = true;
+        return 0;
     default:
         return error_set(error, ERROR_INTERNAL, "option %d is not handled", code);
     }

@@ -44,6 +44,7 @@ struct options {
     bool cancel_on_term;
     bool until_eof;                  /* end when standard input closes */
     int log_level;
+    bool log_json;
 };
 
 /* What the caller does next. */
