@@ -28,8 +28,8 @@ enum {
     TASKS = GENERATES | ON(ASK),
     MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(GRAPHS),
     PUTS_TOGETHER = ON(SHEET) | ON(CLIP),
-    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(JOBS) | ON(HISTORY) | ON(METRICS) | ON(MODELS) |
-                  ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
+    ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(TOP) | ON(JOBS) | ON(HISTORY) | ON(METRICS) |
+                  ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
 };
 
 static const struct {
@@ -55,6 +55,7 @@ static const struct {
     [COMMAND_FETCH] = {"fetch", NULL, "a job id", false},
     [COMMAND_CANCEL] = {"cancel", NULL, "a job id", false},
     [COMMAND_STATUS] = {"status", NULL, NULL, false},
+    [COMMAND_TOP] = {"top", NULL, NULL, false},
     [COMMAND_JOBS] = {"jobs", NULL, NULL, false},
     [COMMAND_HISTORY] = {"history", NULL, NULL, false},
     [COMMAND_METRICS] = {"metrics", NULL, NULL, false},
@@ -74,7 +75,7 @@ enum option_id {
         OPTION_OUTPUT, OPTION_PREVIEW,
     OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET,
         OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_SINCE,
-        OPTION_PROMPT, OPTION_FAILED, OPTION_HELP,
+        OPTION_PROMPT, OPTION_FAILED, OPTION_ONCE, OPTION_HELP,
     OPTION_VERSION,
     OPTION_PARAMETERS, /* and after it the others of parameter_options.h, in their order */
     OPTION_END = OPTION_PARAMETERS + PARAMETER_OPTIONS
@@ -116,6 +117,7 @@ static const struct own_option {
     {"since", required_argument, OPTION_SINCE, ON(HISTORY)},
     {"prompt", required_argument, OPTION_PROMPT, ON(HISTORY)},
     {"failed", no_argument, OPTION_FAILED, ON(HISTORY)},
+    {"once", no_argument, OPTION_ONCE, ON(TOP)},
     {"help", no_argument, OPTION_HELP, ~0u},
     {"version", no_argument, OPTION_VERSION, ~0u},
 };
@@ -249,6 +251,7 @@ static int parse_option(struct arguments *out, enum option_id id, const char *va
     case OPTION_PRECISION:
         return parse_word(&out->precision, "precision", value, precisions, "float32, bf16, auto", error);
     case OPTION_JSON: out->json = true; return 0;
+    case OPTION_ONCE: out->once = true; return 0;
     case OPTION_QUIET: out->quiet = true; return 0;
     case OPTION_OUTPUT: out->output = value; return 0;
     case OPTION_PREVIEW: return parse_preview(out, value, error);

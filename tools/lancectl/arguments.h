@@ -14,7 +14,8 @@ enum command {
     COMMAND_T2I, COMMAND_T2V, COMMAND_I2V, COMMAND_EDIT, COMMAND_VIDEO_EDIT, COMMAND_ASK,
     COMMAND_ENCODE, COMMAND_DECODE, COMMAND_RUN, COMMAND_GRAPH, COMMAND_GRAPHS, COMMAND_SHEET, COMMAND_CLIP,
         COMMAND_CA,
-        COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_JOBS, COMMAND_HISTORY, COMMAND_METRICS, COMMAND_MODELS,
+        COMMAND_FETCH, COMMAND_CANCEL, COMMAND_STATUS, COMMAND_TOP, COMMAND_JOBS, COMMAND_HISTORY, COMMAND_METRICS,
+        COMMAND_MODELS,
         COMMAND_LOAD, COMMAND_UNLOAD,
     COMMAND_SHUTDOWN, COMMAND_SHOW, COMMAND_HELP, COMMAND_VERSION, COMMAND_COUNT
 };
@@ -34,6 +35,7 @@ struct arguments {
     const char *model_dir; /* NULL: none */
     const char *precision; /* of the private daemon; NULL: its default */
     bool json, quiet;
+    bool once; /* top: one look */
     double silence; /* seconds that a daemon which listens may owe an answer; 0: the default */
 
     const char *output;  /* what makes pictures or videos, fetch: a name for output.h; run, graph: a folder */

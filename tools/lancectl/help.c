@@ -32,6 +32,8 @@ static const char *const usage[COMMAND_COUNT] = {
         "lancectl fetch JOB -o fox.png                         fetch the result of a job that has ended\n",
     [COMMAND_CANCEL] = "lancectl cancel JOB                                   stop a job\n",
     [COMMAND_STATUS] = "lancectl status                                       what the daemon is and does\n",
+    [COMMAND_TOP] =
+        "lancectl top                                          the same, with its jobs, a screen that follows it\n",
     [COMMAND_JOBS] = "lancectl jobs                                         the jobs that it has, and whose they are\n",
     [COMMAND_HISTORY] =
         "lancectl history --since 7d                           the jobs that it had, newest first (lanced --state)\n",
@@ -115,6 +117,8 @@ static const struct line {
     {"since", "  --since TIME            submitted since: 90m, 12h or 7d ago, or a day, 2026-11-20\n"},
     {"failed", "  --task TASK             of one task; --prompt TEXT: with this in the prompt; --failed: those that "
                "failed alone\n"},
+    {NULL, "Following the daemon\n"},
+    {"once", "  --once                  one look instead of a screen\n"},
     {NULL, "Certificates\n"},
     {"days", "  --days N                how long those of hosts are good (default 825)\n"},
     {NULL, "Ending the daemon\n"},

@@ -117,9 +117,13 @@ static void print_jobs(const cJSON *jobs)
         puts("no jobs");
     cJSON_ArrayForEach(job, jobs)
     {
-        say(stdout, "%-32s  %-10s  %-9s  %6.0f s  %-20s  %s\n", text_or(job, "job", "?"), text_or(job, "task", "?"),
-            text_or(job, "state", "?"), json_number(job, "age_seconds"), text_or(job, "client", "-"),
-            text_or(job, "prompt", ""));
+        say(stdout, "%-32s  %-10s  %-9s  %6.0f s  ", text_or(job, "job", "?"), text_or(job, "task", "?"),
+            text_or(job, "state", "?"), json_number(job, "age_seconds"));
+        if (json_text(job, "priority") != NULL) /* of a daemon that has classes, and tokens with names */
+            say(stdout, "%-11s  ", text_or(job, "priority", ""));
+        if (json_text(job, "owner") != NULL)
+            say(stdout, "%-12s  ", text_or(job, "owner", ""));
+        say(stdout, "%-20s  %s\n", text_or(job, "client", "-"), text_or(job, "prompt", ""));
     }
 }
 

@@ -19,6 +19,7 @@
 #include "tools/lancectl/session.h"
 #include "tools/lancectl/sheet.h"
 #include "tools/lancectl/task.h"
+#include "tools/lancectl/top.h"
 
 static enum exit_code run_with_daemon(const struct arguments *arguments)
 {
@@ -43,6 +44,9 @@ static enum exit_code run_with_daemon(const struct arguments *arguments)
         break;
     case COMMAND_FETCH:
         exit_code = result_save(&session, &fetched, arguments);
+        break;
+    case COMMAND_TOP:
+        exit_code = top_command(&session, arguments);
         break;
     default:
         exit_code = inquire(&session, arguments);
