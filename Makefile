@@ -5,6 +5,7 @@
 #   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
 #   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and long forms; .ci/run runs both
 #   make faults         allocations and calls that fail and limits that are low, at every place and level
+#   make who-waits      who waits how long for a daemon that is busy
 #   make soak           1,000 mixed jobs by four clients that cancel, hang up and change models; in build/soak
 #   make chaos          the daemon killed 200 times under load, and the power gone at 100 moments: nothing accepted is
 #                       lost; some 8 minutes
@@ -368,6 +369,12 @@ soak:
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m soak
 
+# Questions beside films, and one client beside another: who waits how long.
+who-waits:
+	@sh tools/setup.sh test
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@PYTHONPATH=.:protocol/python:tests/support .venv/bin/python -m who_waits
+
 # The journal: ends of the process, and of the machine.
 chaos:
 	@sh tools/setup.sh test
@@ -474,8 +481,8 @@ clean:
 	rm -rf build build-* demo/out $(RECORDED_TOKENIZER)
 
 FORCE:
-.PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects check-golden \
-        compare fidelity fuzz fuzz-programs test test-deep faults soak chaos test-comfyui test-farm farm-report demo \
-        demo-scores bench bench-peers bench-wire man install uninstall clean help
+.PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects \
+        check-golden compare fidelity fuzz fuzz-programs test test-deep faults soak chaos who-waits test-comfyui \
+        test-farm farm-report demo demo-scores bench bench-peers bench-wire man install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

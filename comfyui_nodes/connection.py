@@ -6,10 +6,13 @@ daemon who it is, and starts the daemon and loads the model again where that is 
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from comfy.cli_args import args
 
 from ..protocol.python.lanced_client import (
     Choice,
@@ -25,6 +28,7 @@ from .model_folders import find_models
 
 AUTOMATIC = "automatic"
 _QUICK_SECONDS = 5.0  # for an answer that the whole prompt waits for
+_NAME = f"ComfyUI at {socket.gethostname()}:{args.port}"  # each takes turns with the others
 _PICTURES, _VIDEOS = "t2i", "t2v"  # tasks that stand for all that "automatic" may tell apart
 _VIDEO_TASKS = ("t2v", "i2v", "video_edit", "x2t_video")
 _OFFER_SECONDS = 2.0  # how long an answer about the offered models is good for the menu
@@ -38,7 +42,7 @@ def client_of(endpoint: str) -> Client:
     endpoint = endpoint.strip() or default_endpoint()
     with _lock:
         if endpoint not in _clients:
-            _clients[endpoint] = Client(endpoint)
+            _clients[endpoint] = Client(endpoint, name=_NAME)
         return _clients[endpoint]
 
 

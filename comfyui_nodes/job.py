@@ -19,6 +19,7 @@ from ..protocol.python.lanced_client import (
     Event,
     Job,
     JobLost,
+    Paused,
     Preview,
     Progress,
     Queued,
@@ -158,6 +159,8 @@ class _Display:
             show_text(self._answer, self._node_id)
         elif isinstance(event, Queued) and event.position > 0 and self._round_index == 0:  # else it waits for its own
             show_text(f"waits for {event.position} other job{'s' if event.position > 1 else ''}", self._node_id)
+        elif isinstance(event, Paused) and not self._answer:
+            show_text("paused: other jobs go first", self._node_id)
         elif isinstance(event, Progress):
             steps = event.total_steps or max(1, event.total_step)
             self._bar.update_absolute(self._index * steps + event.total_step, self._count * steps, self._preview.next())

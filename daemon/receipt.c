@@ -80,6 +80,8 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     else
         add_seconds(receipt, "load_seconds", facts->load_seconds);
     add_seconds(receipt, "total_seconds", facts->total_seconds);
+    if (facts->paused_seconds > 0)
+        add_seconds(receipt, "paused_seconds", facts->paused_seconds);
     if (facts->attempt > 0) {
         json_add_number(receipt, "attempt", facts->attempt);
         json_add_bool(receipt, "resumed", facts->is_resumed);

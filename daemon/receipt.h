@@ -17,6 +17,7 @@ struct receipt_facts {
     double queue_seconds;
     double load_seconds; /* negative: the model was there */
     double total_seconds;
+    double paused_seconds; /* of these, while others had the device */
     int attempt;          /* at this job, from 1 on; 0: they are not counted */
     bool is_resumed;      /* it went on from a state that an earlier attempt had left, */
     const char *no_state; /* or why it began anew although there was one; NULL or "": there was none */

@@ -225,6 +225,7 @@ static int take_up(void *context, const struct store_found *found)
         .task = found->task,
         .owner = found->owner,
         .client = found->client,
+        .priority = request->priority,
         .prompt = found->prompt,
         .number = found->number,
         .events_base = found->lives * EVENTS_OF_A_LIFE,
@@ -291,6 +292,7 @@ void recorder_recall(struct recorder *recorder, const char *id)
         .task = found.task,
         .owner = found.owner,
         .client = found.client,
+        .priority = JOB_CLASSES, /* that is not known any more */
         .prompt = found.prompt,
         .number = found.number,
         .events_base = (found.lives + 1) * EVENTS_OF_A_LIFE,

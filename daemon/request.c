@@ -11,9 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { QUESTIONS = 1u << LANCE_X2T_IMAGE | 1u << LANCE_X2T_VIDEO, ALL_TASKS = (1u << LANCE_TASK_COUNT) - 1 };
+
+_Static_assert(sizeof(enum job_class) == sizeof(int), "choices are stored through an int");
+
 const struct parameter server_parameters[] = {
-    {.name = "preview", .kind = PARAMETER_FLAG, .offset = offsetof(struct lance_request, preview),
+    {.name = "preview", .kind = PARAMETER_FLAG, .offset = offsetof(struct job_request, lance.preview),
      .tasks = TASKS_THAT_SAMPLE, .help = "send preview events"},
+    {.name = "priority", .kind = PARAMETER_CHOICE, .offset = offsetof(struct job_request, priority),
+     .tasks = ALL_TASKS, .choices = job_class_names, .value = {.numbers = {JOB_NORMAL}},
+     .others = {{QUESTIONS, {.numbers = {JOB_INTERACTIVE}}}},
+     .help = "which jobs it comes before; within a class the clients take turns, and a tenth of the time goes to "
+             "classes behind others"},
     {.name = NULL},
 };
 
@@ -110,7 +119,10 @@ static int read_table(struct job_request *request, const struct parameter *table
 {
     for (const struct parameter *p = table; p->name != NULL; p++) {
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(params, p->name);
-        void *field = (char *)(p->of_source ? (void *)&request->source : (void *)&request->lance) + p->offset;
+        void *base = table == server_parameters ? (void *)request
+                     : p->of_source             ? (void *)&request->source
+                                                : (void *)&request->lance;
+        void *field = (char *)base + p->offset;
         int status = value == NULL ? 0 : read_parameter(field, p, value, error);
         if (status != 0)
             return status;
@@ -309,6 +321,8 @@ int job_request_open(struct job_request **out, struct message *message, struct p
     if (request == NULL)
         return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     lance_request_init(&request->lance, task);
+    request->priority =
+        (enum job_class)parameter_default(parameter_find(server_parameters, "priority"), task)->numbers[0];
     request->message = message;
     request->payloads = *payloads;
     request->model = model;

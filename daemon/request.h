@@ -8,10 +8,12 @@
 
 #include "daemon/engine/lance.h"
 #include "daemon/engine/parameters.h"
+#include "daemon/jobs/job_class.h"
 #include "daemon/payload.h"
 #include "protocol/message.h"
 
-/* Parameters that are the server's alone: they change nothing of the result. */
+/* Parameters that are the server's alone: they change nothing of the result. Their offsets count in struct job_request.
+ */
 extern const struct parameter server_parameters[];
 
 /* One job's request. Immutable once opened and hashed. */
@@ -22,6 +24,7 @@ struct job_request {
     struct lance_media source;
     struct lance_latents latents, state, mask;
     const char *model; /* name asked for, or NULL */
+    enum job_class priority;
     char hash[SHA256_HEX_BYTES]; /* job_request_hash, before the request is shared (request_digest.h) */
     bool no_cache;     /* it is to be made, whatever is kept */
     char *record;      /* request_record_write's text, where a journal is kept; else NULL */

@@ -235,6 +235,8 @@ int residency_load(struct residency *residency, int index, struct error *error)
     struct lance_model_info info = {0};
     uint64_t memory_limit_bytes = 0;
     int status = make_room(residency, error);
+    if (status == ERROR_BUSY) /* nothing was tried */
+        return status;
     if (status == 0) {
         log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
         status = open_model(residency, index, &model, &memory_limit_bytes, error);

@@ -1,4 +1,9 @@
-/* runner.c: see runner.h. A job is opened (its model, then lance_job_start), stepped to its last step, and ended. */
+/* runner.c: see runner.h. A job is opened (its model, then lance_job_start), stepped to its last step, and ended.
+ *
+ * Whose turn it is the table says before each step. A job that has to wait meanwhile stays open, or, where its memory
+ * or its model's place is needed for the one whose turn it is, is suspended: its state is kept here, and it goes on
+ * from there with the same bytes.
+ */
 #include "daemon/runner.h"
 
 #include <pthread.h>
@@ -28,13 +33,23 @@ struct run {
     struct job *job;
     char id[JOB_ID_MAX_BYTES + 1];
     const struct job_request *request;
-    int model;               /* index, while it is held; else -1 */
-    struct lance_job *lance; /* NULL: not started */
+    int chosen;              /* index of its model; -1: not chosen yet */
+    int model;               /* the same, while it is held; else -1 */
+    struct lance_job *lance; /* NULL: not started, or suspended */
+    void *state;             /* what it is to go on from, of an earlier attempt or since it was suspended; or NULL */
+    size_t state_bytes;
+    struct place {           /* where it was when it was suspended: until then nothing is told again */
+        enum lance_stage stage;
+        int step;
+    } place, behind;
+    bool is_suspended, is_behind; /* since it was suspended; now, on its way to where it was */
+    double last_turn_at, paused_seconds;
     struct blob *kept;       /* the result of an earlier job that asked for the same; NULL: it is made */
     double started_at;
     double load_seconds; /* negative: the model was there */
     struct pace pace;
     int attempt; /* 0: no journal is kept */
+    bool is_counted; /* among those that are begun, in the journal: not while it is paused */
     bool is_resumed;
     char no_state[sizeof((struct error *)0)->text]; /* why it began anew although it had been saved */
     double saved_at; /* when its state was kept last, or it began, and the steps that were done */
@@ -50,7 +65,8 @@ struct runner {
     struct kernels *kernels;
     const struct attempts *attempts; /* NULL: no journal is kept */
     const struct kept_results *kept; /* NULL: results are not kept */
-    struct run *open; /* the thread's own */
+    struct run *open; /* this and the next are the thread's own */
+    struct run *latest; /* the one that had the last turn; NULL: it has ended */
     atomic_bool is_stopping;
     pthread_mutex_t lock; /* guards the rest */
     struct runner_counts counts;
@@ -139,6 +155,11 @@ static void post_preview(struct runner *runner, const struct run *run)
 
 static void post_step(struct runner *runner, struct run *run, const struct lance_progress *progress)
 {
+    run->place = (struct place){progress->stage, progress->step};
+    run->is_behind = run->is_behind && (progress->stage < run->behind.stage ||
+                                        (progress->stage == run->behind.stage && progress->step <= run->behind.step));
+    if (run->is_behind)
+        return;
     jobs_post(runner->jobs, run->job, EVENT_PROGRESS, progress_json(progress, &run->pace));
     if (run->request->lance.preview && progress->stage == STAGE_DENOISE)
         post_preview(runner, run);
@@ -165,10 +186,12 @@ static void log_notice(const struct runner *runner, const struct run *run)
 /* Have the job's model in memory, and hold it; says so in the job's events when it was not there. */
 static int hold_model(struct runner *runner, struct run *run, struct lance_model **model, struct error *error)
 {
-    int index;
-    int status = residency_choose(runner->residency, run->request->model, run->request->lance.task, &index, error);
+    int status = run->chosen >= 0 ? 0
+                                  : residency_choose(runner->residency, run->request->model, run->request->lance.task,
+                                                     &run->chosen, error);
     if (status != 0)
         return status;
+    const int index = run->chosen;
     residency_drop_changed(runner->residency, index, run->id);
     if (!residency_is_loaded(runner->residency, index)) {
         double start = clock_seconds();
@@ -176,28 +199,37 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
         status = residency_load(runner->residency, index, error);
         if (status != 0)
             return status;
-        run->load_seconds = clock_seconds() - start;
-        jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(1, run->load_seconds));
+        const double seconds = clock_seconds() - start;
+        run->load_seconds = (run->load_seconds > 0 ? run->load_seconds : 0) + seconds;
+        jobs_note_step(runner->jobs, run->job, "load", seconds);
+        jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(1, seconds));
     }
     run->model = index;
     *model = residency_hold(runner->residency, index);
     return 0;
 }
 
-/* Start a job, from the state that an earlier attempt has left if it can be used. */
-static int start_or_resume(struct run *run, struct lance_model *model, const void *state, size_t bytes,
-                           struct error *error)
+/* Start a job, from the state that is there if it can be used. A text of which pieces were told is not begun anew. */
+static int start_or_resume(struct run *run, struct lance_model *model, struct error *error)
 {
-    struct error why;
-    if (state != NULL && lance_job_resume(&run->lance, model, &run->request->lance, state, bytes, &why) == 0) {
-        run->is_resumed = true;
+    struct error why = {0};
+    if (run->state == NULL)
+        return lance_job_start(&run->lance, model, &run->request->lance, error);
+    const int status =
+        lance_job_resume(&run->lance, model, &run->request->lance, run->state, run->state_bytes, &why);
+    if (status == ERROR_BUSY || (status != 0 && run->is_suspended && run->place.stage == STAGE_TEXT)) {
+        *error = why;
+        return status;
+    }
+    free(run->state);
+    run->state = NULL;
+    if (status == 0) {
+        run->is_resumed = run->is_resumed || !run->is_suspended;
         log_info(run->id, "goes on from a saved state");
         return 0;
     }
-    if (state != NULL) {
-        snprintf(run->no_state, sizeof run->no_state, "%s", why.text);
-        log_warning(run->id, "begins anew: %s", why.text);
-    }
+    snprintf(run->no_state, sizeof run->no_state, "%s", why.text);
+    log_warning(run->id, "begins anew: %s", why.text);
     return lance_job_start(&run->lance, model, &run->request->lance, error);
 }
 
@@ -241,27 +273,107 @@ static void abort_running(void *running)
     lance_job_abort(running);
 }
 
-/* Start a job on its model. */
-static int start(struct runner *runner, struct run *run, struct error *error)
+/* Have a job that is not open opened on its model. ERROR_BUSY: others have the memory, or the model's place. */
+static int open_on_model(struct runner *runner, struct run *run, struct error *error)
+{
+    struct lance_model *model;
+    int status = hold_model(runner, run, &model, error);
+    if (status == 0 && (run->is_suspended || !find_kept(runner, run)))
+        status = start_or_resume(run, model, error);
+    if (status == ERROR_BUSY && run->model >= 0) {
+        residency_let_go(runner->residency, run->model);
+        run->model = -1;
+    }
+    return status;
+}
+
+/* The job that is to give way to another: of those that hold memory the one of the last class. */
+static struct run *find_giving_way(const struct runner *runner, const struct run *to)
+{
+    struct run *found = NULL;
+    for (struct run *run = runner->open; run != NULL; run = run->next)
+        if (run != to && run->lance != NULL && (found == NULL || run->request->priority > found->request->priority))
+            found = run;
+    return found;
+}
+
+/* Keep a job's state here, and give back what it has of the device. */
+static int suspend(struct runner *runner, struct run *run, struct error *error)
+{
+    int status = lance_job_save(run->lance, &run->state, &run->state_bytes, error);
+    if (status != 0)
+        return status;
+    log_info(run->id, "suspended with %.1f MB of state: its memory or its model's place is needed",
+             (double)run->state_bytes / 1e6);
+    jobs_on_cancel(runner->jobs, run->job, NULL, NULL);
+    lance_job_close(run->lance);
+    run->lance = NULL;
+    residency_let_go(runner->residency, run->model);
+    run->model = -1;
+    if (!run->is_behind)
+        run->behind = run->place;
+    run->is_suspended = run->is_behind = true;
+    return 0;
+}
+
+/* Open a job whose turn it is, whoever has to give way. */
+static int open_job(struct runner *runner, struct run *run, struct error *error)
 {
     if (runner->kernels->lost)
         return error_set(error, ERROR_INTERNAL,
                          "%s has failed in an earlier job, and lanced ends because of that; send the job to a new one",
                          runner->kernels->name);
-    const struct attempts *attempts = runner->attempts;
-    struct lance_model *model;
-    void *state = NULL;
-    size_t bytes = 0;
-    int status = 0;
-    if (attempts != NULL)
-        status = attempts->start(attempts->context, job_number(run->job), &state, &bytes, &run->attempt, error);
-    if (status == 0)
-        status = hold_model(runner, run, &model, error);
-    if (status == 0 && !find_kept(runner, run))
-        status = start_or_resume(run, model, state, bytes, error);
-    free(state);
+    int status = open_on_model(runner, run, error);
+    for (struct run *other; status == ERROR_BUSY && (other = find_giving_way(runner, run)) != NULL;) {
+        status = suspend(runner, other, error);
+        if (status == 0)
+            status = open_on_model(runner, run, error);
+    }
     if (status == 0 && run->lance != NULL)
         jobs_on_cancel(runner->jobs, run->job, abort_running, run->lance);
+    return status;
+}
+
+/* It is a job's turn: the attempt at another one that is open does not count while that is paused, so that it is not
+ * blamed for an end of the daemon. */
+static void give_turn(struct runner *runner, struct run *run)
+{
+    const struct attempts *attempts = runner->attempts;
+    struct run *before = runner->latest;
+    runner->latest = run;
+    if (attempts == NULL || before == NULL || before == run || !before->is_counted)
+        return;
+    attempts->pause(attempts->context, job_number(before->job));
+    before->is_counted = false;
+}
+
+/* A job that was paused has its turn again. */
+static void count_again(struct runner *runner, struct run *run)
+{
+    const struct attempts *attempts = runner->attempts;
+    struct error error;
+    void *state = NULL;
+    size_t bytes;
+    int attempt;
+    if (attempts == NULL || run->is_counted)
+        return;
+    if (attempts->start(attempts->context, job_number(run->job), &state, &bytes, &attempt, &error) != 0)
+        log_warning(run->id, "%s", error.text); /* it has begun, and goes on */
+    free(state);
+    run->is_counted = true;
+}
+
+/* A job's first turn. */
+static int start(struct runner *runner, struct run *run, struct error *error)
+{
+    const struct attempts *attempts = runner->attempts;
+    int status = 0;
+    if (attempts != NULL && !runner->kernels->lost)
+        status = attempts->start(attempts->context, job_number(run->job), &run->state, &run->state_bytes,
+                                 &run->attempt, error);
+    run->is_counted = status == 0;
+    if (status == 0)
+        status = open_job(runner, run, error);
     run->saved_at = clock_seconds();
     return status;
 }
@@ -284,6 +396,7 @@ static int encode_result(struct runner *runner, const struct run *run, struct bl
         .attempt = run->attempt,
         .is_resumed = run->is_resumed,
         .no_state = run->no_state,
+        .paused_seconds = run->paused_seconds,
     };
     if (run->kept != NULL)
         return receipt_encode_again(out, run->kept, &facts, error);
@@ -310,6 +423,7 @@ static void say_end(const struct run *run, int status, const struct error *error
 static void stop(struct runner *runner, struct run *run)
 {
     blob_close(run->kept);
+    free(run->state);
     lance_job_close(run->lance);
     if (run->model >= 0)
         residency_let_go(runner->residency, run->model);
@@ -322,6 +436,8 @@ static void forget(struct runner *runner, struct run *run)
     while (*link != run)
         link = &(*link)->next;
     *link = run->next;
+    if (runner->latest == run)
+        runner->latest = NULL;
     free(run);
 }
 
@@ -355,12 +471,17 @@ static void end(struct runner *runner, struct run *run, int status, struct error
 
 /* --- Turns ------------------------------------------------------------------------------------ */
 
-/* Take the next job and start it. */
-static void open_next(struct runner *runner, double until)
+static struct run *find(const struct runner *runner, const struct job *job)
 {
-    struct job *job = jobs_take(runner->jobs, until);
-    if (job == NULL)
-        return;
+    struct run *run = runner->open;
+    while (run != NULL && run->job != job)
+        run = run->next;
+    return run;
+}
+
+/* Begin with a job, which is a turn of its own. */
+static void begin(struct runner *runner, struct job *job)
+{
     struct error error = {0};
     struct run *run = calloc(1, sizeof *run);
     if (run == NULL) {
@@ -370,15 +491,19 @@ static void open_next(struct runner *runner, double until)
     }
     *run = (struct run){.job = job,
                         .request = job_request(job),
+                        .chosen = -1,
                         .model = -1,
                         .started_at = clock_seconds(),
+                        .last_turn_at = clock_seconds(),
                         .load_seconds = -1,
                         .next = runner->open};
     snprintf(run->id, sizeof run->id, "%s", job_id(job));
     runner->open = run;
+    give_turn(runner, run);
     log_info(run->id, "started: %s, after %.2f s in the queue", lance_task_name(run->request->lance.task),
              job_queue_seconds(job));
     int status = start(runner, run, &error);
+    run->last_turn_at = clock_seconds();
     if (status != 0 || run->kept != NULL)
         end(runner, run, status, &error);
 }
@@ -406,12 +531,12 @@ static void save(const struct runner *runner, struct run *run)
 {
     if (run->pace.stage != STAGE_DENOISE && run->pace.stage != STAGE_DECODE)
         return;
-    void *state;
-    size_t bytes;
     struct error error;
-    if (lance_job_save(run->lance, &state, &bytes, &error) == 0)
-        runner->attempts->save(runner->attempts->context, job_number(run->job), run->done_steps, state, bytes);
-    else
+    if (run->lance == NULL || lance_job_save(run->lance, &run->state, &run->state_bytes, &error) == 0) {
+        runner->attempts->save(runner->attempts->context, job_number(run->job), run->done_steps, run->state,
+                               run->state_bytes);
+        run->state = NULL;
+    } else
         log_warning(run->id, "its state cannot be kept: %s", error.text);
     run->saved_at = clock_seconds();
     run->saved_step = run->done_steps;
@@ -422,7 +547,8 @@ static void lay_aside(struct runner *runner, struct run *run)
 {
     jobs_on_cancel(runner->jobs, run->job, NULL, NULL);
     save(runner, run);
-    runner->attempts->pause(runner->attempts->context, job_number(run->job));
+    if (run->is_counted)
+        runner->attempts->pause(runner->attempts->context, job_number(run->job));
     log_info(run->id, "laid aside after %.2f s; the next lanced with this state folder goes on with it",
              clock_seconds() - run->started_at);
     stop(runner, run);
@@ -432,37 +558,84 @@ static void lay_aside(struct runner *runner, struct run *run)
 /* Do one step of a job. As lance_job_step. */
 static int step(struct runner *runner, struct run *run, struct error *error)
 {
-    if (jobs_cancel_wanted(runner->jobs, run->job) || atomic_load(&runner->is_stopping))
-        return error_set(error, ERROR_CANCELLED, "job %s: was cancelled", run->id);
     struct lance_progress progress = {0};
     double before = clock_seconds();
     int status = lance_job_step(run->lance, &progress, error);
-    count_step(runner, clock_seconds() - before);
+    const double seconds = clock_seconds() - before;
+    count_step(runner, seconds);
     residency_note(runner->residency, run->model);
     log_notice(runner, run);
     if (status >= 0 && residency_check_lost(runner->residency, run->model, error) != 0)
         status = error->code;
-    if (status >= 0)
+    if (status >= 0) {
+        jobs_note_step(runner->jobs, run->job, lance_stage_name(progress.stage), seconds);
         post_step(runner, run, &progress);
+    }
     run->done_steps = progress.total_step;
     if (status == LANCE_STEP_MORE && is_save_due(runner, run))
         save(runner, run);
     return status;
 }
 
-void runner_turn(struct runner *runner, double until)
+/* End an open job that is to be no more, or leave it to the next daemon; false: there is none. */
+static bool end_unwanted(struct runner *runner)
+{
+    const bool is_stopping = atomic_load(&runner->is_stopping);
+    for (struct run *run = runner->open; run != NULL; run = run->next) {
+        const bool is_cancelled = jobs_cancel_wanted(runner->jobs, run->job);
+        struct error error;
+        if (is_stopping && runner->attempts != NULL && !is_cancelled) {
+            lay_aside(runner, run);
+            return true;
+        }
+        if (is_stopping || is_cancelled) {
+            error_set(&error, ERROR_CANCELLED, "job %s: was cancelled", run->id);
+            end(runner, run, ERROR_CANCELLED, &error);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The open job whose turn it is; NULL: it was begun just now, or has ended, or there is none. One that was suspended is
+ * left alone until it is where it was, but for interactive ones: else it might never get further. */
+static struct run *next_run(struct runner *runner, double until)
 {
     struct error error = {0};
     struct run *run = runner->open;
+    while (run != NULL && (!run->is_behind || run->lance == NULL))
+        run = run->next;
+    if (run != NULL && !jobs_are_interactive(runner->jobs))
+        return run;
+    struct job *job = jobs_take(runner->jobs, until);
+    if (job == NULL)
+        return NULL;
+    run = find(runner, job);
     if (run == NULL) {
-        open_next(runner, until);
-        return;
+        begin(runner, job);
+        return NULL;
     }
-    if (runner->attempts != NULL && atomic_load(&runner->is_stopping) && !jobs_cancel_wanted(runner->jobs, run->job)) {
-        lay_aside(runner, run);
+    int status = run->lance == NULL ? open_job(runner, run, &error) : 0;
+    if (status == 0)
+        return run;
+    end(runner, run, status, &error);
+    return NULL;
+}
+
+void runner_turn(struct runner *runner, double until)
+{
+    struct error error = {0};
+    if (end_unwanted(runner))
         return;
-    }
+    struct run *run = next_run(runner, until);
+    if (run == NULL)
+        return;
+    if (run != runner->latest)
+        run->paused_seconds += clock_seconds() - run->last_turn_at;
+    give_turn(runner, run);
+    count_again(runner, run);
     int status = step(runner, run, &error);
+    run->last_turn_at = clock_seconds();
     if (status != LANCE_STEP_MORE)
         end(runner, run, status, &error);
 }

@@ -1,7 +1,7 @@
 /* runner.h: takes jobs from the table, steps them, and posts what comes of it.
  *
- * All on the worker's thread but what is said to be for others. It may hold several open jobs, and steps one at a time;
- * today it opens the next one when it has none.
+ * All on the worker's thread but what is said to be for others. It may hold several open jobs, one of each class at
+ * most, and steps the one whose turn it is.
  */
 #ifndef LANCE_RUNNER_H
 #define LANCE_RUNNER_H

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "protocol/endpoint.h"
 #include "protocol/presence.h"
 #include "protocol/tls.h"
@@ -572,6 +573,15 @@ static int take_token(struct client *client, const char *given, struct error *er
     return status;
 }
 
+/* By which the daemon tells clients apart. */
+static const char *name_of(const struct client_options *options)
+{
+    const char *own = getenv("LANCED_CLIENT");
+    if (own != NULL && own[0] != '\0' && utf8_is_valid(own, strlen(own)))
+        return own;
+    return options->name != NULL ? options->name : "lanced client " LANCED_VERSION;
+}
+
 int client_open(struct client **out, const struct client_options *options, struct error *error)
 {
     *out = NULL;
@@ -588,7 +598,7 @@ int client_open(struct client **out, const struct client_options *options, struc
     client->silence_ms = options->silence_ms > 0 ? (uint64_t)options->silence_ms : default_silence_ms();
     client->on_silence = options->on_silence;
     client->context = options->context;
-    client->name = strdup(options->name != NULL ? options->name : "lanced client " LANCED_VERSION);
+    client->name = strdup(name_of(options));
     client->ca = copy_or_null(options->ca != NULL ? options->ca : getenv("LANCED_CA"));
     int status = client->name != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "client: out of memory");
     if (status == 0)

@@ -22,7 +22,7 @@ struct client_options {
     const char *endpoint;   /* NULL: LANCED_ENDPOINT or the default; see endpoint.h */
     const char *token;      /* NULL: LANCED_TOKEN from the environment, else what LANCED_TOKEN_FILE holds, if any */
     const char *ca;         /* for tls+tcp: a file with the CA's certificate; NULL: LANCED_CA */
-    const char *name;       /* name and version of the program, such as "lancectl 0.1.0" */
+    const char *name;       /* name and version of the program, such as "lancectl 0.1.0"; $LANCED_CLIENT instead */
     int connect_timeout_ms; /* how long to try; 0: the daemon must be there now */
     int silence_ms;         /* how long a daemon that listens may owe an answer; 0:
                              * LANCED_SILENCE_SECONDS, else a minute */

@@ -208,6 +208,14 @@ const struct known_parameter known_parameters[] = {
      .accepted = "",
      .usual = "false",
      .help = "send preview events"},
+    {.name = "priority",
+     .kind = KNOWN_CHOICE,
+     .tasks = "t2i t2v i2v image_edit video_edit x2t_image x2t_video encode decode ",
+     .choices = (const char *const[]){"interactive", "normal", "batch", NULL},
+     .accepted = "interactive, normal, batch",
+     .usual = "normal for t2i, t2v, i2v, image_edit, video_edit, encode, decode; interactive for x2t_image, x2t_video",
+     .help = "which jobs it comes before; within a class the clients take turns, and a tenth of the time goes to "
+             "classes behind others"},
     {.name = NULL},
 };
 

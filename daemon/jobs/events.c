@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 
+enum { MOST_DESCENTS = 1000 };    /* that are told: a job that jobs of other classes come before, again and again */
 enum { EVENT_COST_BYTES = 1024 }; /* what an event's JSON takes, roughly; for the limit on kept results */
 
 struct event {
@@ -15,10 +16,15 @@ struct event {
     int frames, height, width;
 };
 
+/* Positions, each one less than the one before. */
+struct descent {
+    int from, to;
+};
+
 const char *job_event_name(enum job_event event)
 {
-    static const char *const names[] = {"queued", "started", "progress", "preview",
-                                        "text",   "done",    "failed",   "cancelled"};
+    static const char *const names[] = {"queued", "started", "progress", "preview",  "text",
+                                        "paused", "done",    "failed",   "cancelled"};
     return names[event];
 }
 
@@ -42,24 +48,35 @@ void events_close(struct events *events)
         blob_close(events->list[i].preview);
     }
     free(events->list);
+    free(events->descents);
     events_open(events);
-}
-
-static uint64_t queued_events(const struct events *events)
-{
-    return events->position < 0 ? 0 : (uint64_t)(events->first_position - events->position) + 1;
 }
 
 uint64_t events_count(const struct events *events)
 {
-    return events->base + queued_events(events) + events->count;
+    return events->base + events->moves + events->count;
 }
 
-void events_move_to(struct events *events, int position)
+bool events_move_to(struct events *events, int position)
 {
-    if (events->position < 0)
-        events->first_position = position;
+    if (position == events->position)
+        return false;
+    if (events->position < 0 || position > events->position) {
+        const size_t count = events->descent_count + 1;
+        struct descent *more =
+            count <= MOST_DESCENTS ? realloc(events->descents, count * sizeof *events->descents) : NULL;
+        if (more == NULL)
+            return false;
+        events->descents = more;
+        events->descents[events->descent_count++] = (struct descent){position, position};
+        events->moves++;
+    } else {
+        struct descent *last = &events->descents[events->descent_count - 1];
+        events->moves += (uint64_t)(last->to - position);
+        last->to = position;
+    }
     events->position = position;
+    return true;
 }
 
 cJSON *event_make(uint64_t sequence, enum job_event event, cJSON *fields)
@@ -82,7 +99,11 @@ cJSON *event_make(uint64_t sequence, enum job_event event, cJSON *fields)
 static cJSON *make_queued_event(const struct events *events, uint64_t place)
 {
     cJSON *fields = json_object();
-    json_add_number(fields, "position", (double)events->first_position - (double)place);
+    const struct descent *descent = events->descents;
+    uint64_t at = place;
+    for (; at > (uint64_t)(descent->from - descent->to); descent++)
+        at -= (uint64_t)(descent->from - descent->to) + 1;
+    json_add_number(fields, "position", (double)descent->from - (double)at);
     return event_make(events->base + place + 1, EVENT_QUEUED, fields);
 }
 
@@ -130,7 +151,7 @@ const cJSON *events_add(struct events *events, enum job_event event, cJSON *fiel
 
 void events_copy(const struct events *events, uint64_t after, struct job_news *news)
 {
-    const uint64_t queued = queued_events(events), count = queued + events->count;
+    const uint64_t queued = events->moves, count = queued + events->count;
     const uint64_t first = after > events->base ? after - events->base : 0;
     news->events = json_array();
     for (uint64_t i = first; i < count && i - first < JOBS_NEWS_MAX_EVENTS; i++) {

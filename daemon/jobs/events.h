@@ -1,7 +1,8 @@
 /* events.h: what a job has told, in order, for clients that ask from where they left off.
  *
  * Events are numbered from 1 on. The first ones tell the job's positions in the queue, each one less than the one
- * before: they are not kept, however long the queue is, but made when somebody asks.
+ * before unless another job has come before it: they are not kept, however long the queue is, but made when somebody
+ * asks.
  *
  * An `events` belongs to its job; all zero is one without events (but see events_open). The table's lock guards it.
  */
@@ -21,6 +22,7 @@ enum job_event {
     EVENT_PROGRESS,
     EVENT_PREVIEW,
     EVENT_TEXT,
+    EVENT_PAUSED,
     EVENT_DONE,
     EVENT_FAILED,
     EVENT_CANCELLED
@@ -48,8 +50,11 @@ void job_news_clear(struct job_news *news);
 
 struct events {
     uint64_t base; /* the number that the first one comes after: 0, or what a former daemon may have told */
-    int first_position, position; /* in the queue, from the first to the present one; -1: none yet */
-    struct event *list;           /* all the others */
+    struct descent *descents; /* of its position in the queue, each from higher than the end of the one before; */
+    size_t descent_count;
+    uint64_t moves;     /* positions in them, */
+    int position;       /* the last of which is the present one; -1: none yet */
+    struct event *list; /* all the others */
     size_t count, capacity;
 };
 
@@ -59,8 +64,9 @@ void events_close(struct events *events);
 /* How many there are so far; the number of the last one. */
 uint64_t events_count(const struct events *events);
 
-/* The job is at this position now, 0 being the next one. Each is less than the one before. */
-void events_move_to(struct events *events, int position);
+/* The job is at this position now, 0 being the next one: false when it was there already, or when it has been overtaken
+ * too often to be told that once more. */
+bool events_move_to(struct events *events, int position);
 
 /* An event with its number; owns `fields`, which come after these two. NULL: out of memory. */
 cJSON *event_make(uint64_t sequence, enum job_event event, cJSON *fields);

@@ -76,6 +76,7 @@ struct job *job_open(const char *id, uint64_t number, const struct job_order *or
     copy_beginning(job->owner, JOB_OWNER_MAX_BYTES, order->owner);
     copy_beginning(job->client, CLIENT_MAX_BYTES, order->client);
     copy_beginning(job->prompt, PROMPT_SHOWN_BYTES, order->prompt);
+    job->priority = order->priority;
     job->number = number;
     job->observer = observer;
     job->submitted_at = job->asked_at = clock_seconds();
@@ -106,10 +107,8 @@ void job_forget(struct job *job)
 
 void job_move_to(struct job *job, int position)
 {
-    if (job->events.position == position)
-        return;
-    events_move_to(&job->events, position);
-    waiter_wake_all(&job->waiters);
+    if (events_move_to(&job->events, position))
+        waiter_wake_all(&job->waiters);
 }
 
 void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct job_preview *preview)
@@ -142,6 +141,17 @@ void job_answer(struct job *job, const struct job_order *order)
     cJSON *fields = json_object();
     json_add_text(fields, "text", order->answer_text);
     job_tell(job, EVENT_TEXT, fields, NULL);
+}
+
+void job_pause(struct job *job)
+{
+    job->is_paused = true;
+    job_tell(job, EVENT_PAUSED, json_object(), NULL);
+}
+
+void job_go_on(struct job *job)
+{
+    job->is_paused = false;
 }
 
 void job_want_cancel(struct job *job)

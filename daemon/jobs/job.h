@@ -28,11 +28,14 @@ struct job {
     char task[TASK_MAX_BYTES + 1];
     char owner[JOB_OWNER_MAX_BYTES + 1]; /* the name of its token; "": none */
     char client[CLIENT_MAX_BYTES + 1];   /* its name, by its own word; "": not said */
+    enum job_class priority;
+    uint64_t round; /* among the jobs of its client, while it waits (schedule.h) */
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
 
     bool is_pending;        /* accepted, but that does not last yet: it is not begun, and its submission not answered */
     bool is_answered;       /* its result was known when it was submitted: it ends when its acceptance lasts */
     bool is_refused;        /* that it was accepted could not be written down (`failure`): for its submitters alone */
+    bool is_paused;         /* it runs, but another one has the device */
     bool is_ending;         /* its end is known, but does not last yet: it is not told */
     bool cancel_wanted;
     void (*on_cancel)(void *context);
@@ -73,6 +76,10 @@ void job_start(struct job *job);
 
 /* Give a job that was just opened the answer of its order, which owns it from now on: it is_ending then. */
 void job_answer(struct job *job, const struct job_order *order);
+
+/* It runs, and has the device no more, or again. */
+void job_pause(struct job *job);
+void job_go_on(struct job *job);
 
 /* Tell an event and wake who waits for it; as events_add. Out of memory: what tells of progress may be missing, a piece
  * of the answer may not. */

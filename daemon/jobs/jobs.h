@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "daemon/blob.h"
 #include "daemon/jobs/events.h"
+#include "daemon/jobs/job_class.h"
 #include "daemon/jobs/limits.h"
 #include "daemon/jobs/observer.h"
 #include "daemon/waiter.h"
@@ -67,6 +68,7 @@ struct job_order {
     struct blob *answer;  /* its result, if that is known already: it is ended at once, and never queued; else NULL. One
                            * reference, owned by the table from here on, whatever happens */
     const char *answer_text; /* what is told of it, or NULL */
+    enum job_class priority; /* JOB_CLASSES: not known, of one that has ended */
     uint64_t number;      /* of a job that a former daemon accepted (jobs_restore); else 0 */
     uint64_t events_base; /* what its events may have been numbered to */
 };
@@ -113,12 +115,19 @@ void jobs_release(struct jobs *jobs, const char *id);
 
 /* --- For the worker ------------------------------------------------------------------ */
 
-/* Wait for a job, for jobs_poke, or until a time (of clock.h; 0: for ever). Returns the job, which is running now, or
- * NULL. */
+/* The job whose turn it is (queue.h): one that was taken before and runs, or the next one, which is running now. Where
+ * there is none, wait for one, for jobs_poke, or until a time (of clock.h; 0: for ever), which return NULL. A job that
+ * runs and whose turn it is no more is told to be paused. */
 struct job *jobs_take(struct jobs *jobs, double until);
 
 /* Have the next or current jobs_take return NULL. */
 void jobs_poke(struct jobs *jobs);
+
+/* Whether an interactive job runs or waits. */
+bool jobs_are_interactive(struct jobs *jobs);
+
+/* A job had the device for so long, in a step of this stage: to be said after each, for turns and measures. */
+void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds);
 
 const char *job_id(const struct job *job);
 uint64_t job_number(const struct job *job);

@@ -1,24 +1,84 @@
-/* queue.c: see queue.h. First come, first served. */
+/* queue.c: see queue.h. */
 #include "daemon/jobs/queue.h"
 
-struct job *queue_next(struct job *first)
+#include <stdlib.h>
+
+static bool waits(const struct job *job)
 {
-    struct job *job = first;
-    while (job != NULL && (job->state != JOB_QUEUED || job->is_pending || job->is_ending))
-        job = job->next;
-    return job;
+    return job->state == JOB_QUEUED && !job->is_ending;
 }
 
-void queue_tell_positions(struct job *first)
+static bool runs(const struct job *job)
 {
-    int ahead = 0;
+    return job->state == JOB_RUNNING && !job->is_ending;
+}
+
+/* It waits, and may begin. */
+static bool is_ready(const struct job *job)
+{
+    return waits(job) && !job->is_pending;
+}
+
+struct job *queue_next(struct schedule *schedule, struct job *first)
+{
+    bool wants[JOB_CLASSES] = {false};
+    struct job *next[JOB_CLASSES] = {NULL};
+    schedule_rounds(schedule, first);
     for (struct job *job = first; job != NULL; job = job->next) {
-        if (job_has_ended(job) || job->is_ending)
+        if (!is_ready(job) && !runs(job))
             continue;
-        if (job->state == JOB_QUEUED)
-            job_move_to(job, ahead);
-        ahead++;
+        const struct job *best = next[job->priority];
+        wants[job->priority] = true;
+        if (best == NULL || (runs(job) && !runs(best)) || (runs(job) == runs(best) && schedule_is_before(job, best)))
+            next[job->priority] = job;
     }
+    if (wants[JOB_INTERACTIVE] && runs(next[JOB_INTERACTIVE]))
+        return next[JOB_INTERACTIVE];
+    const enum job_class class = schedule_class(schedule, wants);
+    return class < JOB_CLASSES ? next[class] : NULL;
+}
+
+bool queue_wants(const struct job *first, enum job_class class)
+{
+    const struct job *job = first;
+    while (job != NULL && (job->priority != class || (!is_ready(job) && !runs(job))))
+        job = job->next;
+    return job != NULL;
+}
+
+void queue_note(struct schedule *schedule, const struct job *first, const struct job *job, double seconds)
+{
+    bool wants[JOB_CLASSES];
+    for (enum job_class class = JOB_INTERACTIVE; class < JOB_CLASSES; class++)
+        wants[class] = queue_wants(first, class);
+    schedule_note(schedule, job->priority, seconds, wants);
+}
+
+static int compare(const void *a, const void *b)
+{
+    return schedule_is_before(*(struct job *const *)a, *(struct job *const *)b) ? -1 : 1;
+}
+
+void queue_tell_positions(struct schedule *schedule, struct job *first)
+{
+    const size_t length = (size_t)queue_length(first);
+    struct job **waiting = length > 0 ? malloc(length * sizeof(struct job *)) : NULL;
+    int open[JOB_CLASSES] = {0};
+    size_t count = 0;
+    if (waiting == NULL) /* without memory nobody is told for once */
+        return;
+    schedule_rounds(schedule, first);
+    for (struct job *job = first; job != NULL; job = job->next) {
+        if (waits(job))
+            waiting[count++] = job;
+        else if (runs(job))
+            for (int class = job->priority; class < JOB_CLASSES; class++)
+                open[class]++;
+    }
+    qsort(waiting, count, sizeof waiting[0], compare);
+    for (size_t i = 0; i < count; i++)
+        job_move_to(waiting[i], open[waiting[i]->priority] + (int)i);
+    free(waiting);
 }
 
 int queue_length(const struct job *first)

@@ -7,13 +7,20 @@
 #ifndef LANCE_QUEUE_H
 #define LANCE_QUEUE_H
 
-#include "daemon/jobs/job.h"
+#include "daemon/jobs/schedule.h"
 
-/* The job that is to start next, or NULL. */
-struct job *queue_next(struct job *first);
+/* The job whose turn it is, as schedule.h says: one that runs, or one that is to start; NULL: there is none. Of a class
+ * the one that runs comes first, and an interactive one that runs before all. */
+struct job *queue_next(struct schedule *schedule, struct job *first);
 
-/* Tell the jobs that wait where they are now. */
-void queue_tell_positions(struct job *first);
+/* Whether a job of that class runs, or could. */
+bool queue_wants(const struct job *first, enum job_class class);
+
+/* A job had the device for so long. */
+void queue_note(struct schedule *schedule, const struct job *first, const struct job *job, double seconds);
+
+/* Tell the jobs that wait where they are now: how many of their class and those before it run, or will run before. */
+void queue_tell_positions(struct schedule *schedule, struct job *first);
 
 int queue_length(const struct job *first); /* jobs that wait */
 int queue_active(const struct job *first); /* and those that run with them */

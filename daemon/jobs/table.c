@@ -18,6 +18,7 @@
 #include "daemon/jobs/measures.h"
 #include "daemon/jobs/queue.h"
 #include "daemon/jobs/results.h"
+#include "daemon/jobs/schedule.h"
 #include "daemon/log.h"
 
 struct jobs {
@@ -26,6 +27,8 @@ struct jobs {
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t work;  /* a job was queued, or a poke */
     struct job *first;
+    struct schedule schedule;
+    struct job *current; /* that has the device, or had it last; NULL: it has ended */
     bool poked;
     bool shut;
     double shut_at;
@@ -96,6 +99,8 @@ static void forget(struct jobs *jobs, struct job *job)
     while (*link != job)
         link = &(*link)->next;
     *link = job->next;
+    if (jobs->current == job)
+        jobs->current = NULL;
     job_forget(job);
 }
 
@@ -135,7 +140,7 @@ static void note_end(struct jobs *jobs, struct job *job)
         measures_note(&jobs->measures, MEASURE_JOB, job->task, job->ended_at - job->started_at);
     if (job->released)
         forget(jobs, job);
-    queue_tell_positions(jobs->first);
+    queue_tell_positions(&jobs->schedule, jobs->first);
     sweep(jobs);
 }
 
@@ -146,7 +151,7 @@ static void end(struct jobs *jobs, struct job *job, struct blob *result, const s
     if (job_has_ended(job))
         note_end(jobs, job);
     else
-        queue_tell_positions(jobs->first);
+        queue_tell_positions(&jobs->schedule, jobs->first);
 }
 
 static void cancel(struct jobs *jobs, struct job *job)
@@ -261,7 +266,7 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
     insert(jobs, job);
     jobs->last_number++;
     jobs->submitted += !job->is_pending; /* else it is counted when that is settled */
-    queue_tell_positions(jobs->first);
+    queue_tell_positions(&jobs->schedule, jobs->first);
     *status = (struct job_status){job->state, job->events.position};
     if (job->is_answered && !job->is_pending) {
         status->state = JOB_DONE;
@@ -407,6 +412,22 @@ void jobs_release(struct jobs *jobs, const char *id)
 
 /* --- For the worker ------------------------------------------------------------------ */
 
+/* With the lock held. */
+static void give_turn(struct jobs *jobs, struct job *job)
+{
+    struct job *before = jobs->current;
+    if (before != NULL && before != job && before->state == JOB_RUNNING && !before->is_ending)
+        job_pause(before);
+    jobs->current = job;
+    if (job->state == JOB_RUNNING) {
+        job_go_on(job);
+        return;
+    }
+    schedule_begin(&jobs->schedule, job);
+    job_start(job);
+    measures_note(&jobs->measures, MEASURE_QUEUE, job->task, job_queue_seconds(job));
+}
+
 struct job *jobs_take(struct jobs *jobs, double until)
 {
     struct job *job = NULL;
@@ -414,17 +435,15 @@ struct job *jobs_take(struct jobs *jobs, double until)
     int waited = 0;
     pthread_mutex_lock(&jobs->lock);
     while (!jobs->poked) {
-        job = queue_next(jobs->first);
+        job = queue_next(&jobs->schedule, jobs->first);
         if (job != NULL || waited == ETIMEDOUT)
             break;
         waited = until > 0 ? pthread_cond_timedwait(&jobs->work, &jobs->lock, &deadline)
                            : pthread_cond_wait(&jobs->work, &jobs->lock);
     }
     jobs->poked = false;
-    if (job != NULL) {
-        job_start(job);
-        measures_note(&jobs->measures, MEASURE_QUEUE, job->task, job_queue_seconds(job));
-    }
+    if (job != NULL)
+        give_turn(jobs, job);
     pthread_mutex_unlock(&jobs->lock);
     return job;
 }
@@ -434,6 +453,22 @@ void jobs_poke(struct jobs *jobs)
     pthread_mutex_lock(&jobs->lock);
     jobs->poked = true;
     pthread_cond_signal(&jobs->work);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+bool jobs_are_interactive(struct jobs *jobs)
+{
+    pthread_mutex_lock(&jobs->lock);
+    const bool are_there = queue_wants(jobs->first, JOB_INTERACTIVE);
+    pthread_mutex_unlock(&jobs->lock);
+    return are_there;
+}
+
+void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds)
+{
+    pthread_mutex_lock(&jobs->lock);
+    measures_note(&jobs->measures, MEASURE_STEP, stage, seconds);
+    queue_note(&jobs->schedule, jobs->first, job, seconds);
     pthread_mutex_unlock(&jobs->lock);
 }
 
@@ -478,11 +513,7 @@ void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *
 
 void jobs_post(struct jobs *jobs, struct job *job, enum job_event event, cJSON *fields)
 {
-    const cJSON *stage = cJSON_GetObjectItemCaseSensitive(fields, "stage");
-    const cJSON *step = cJSON_GetObjectItemCaseSensitive(fields, "step_seconds");
     pthread_mutex_lock(&jobs->lock);
-    if (event == EVENT_PROGRESS && cJSON_IsString(stage) && cJSON_IsNumber(step) && step->valuedouble > 0)
-        measures_note(&jobs->measures, MEASURE_STEP, stage->valuestring, step->valuedouble);
     job_tell(job, event, fields, NULL);
     pthread_mutex_unlock(&jobs->lock);
 }
@@ -514,7 +545,7 @@ int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *orde
     struct job *job = job_open(id, order->number, order, jobs->observer);
     if (job != NULL) {
         insert(jobs, job);
-        queue_tell_positions(jobs->first);
+        queue_tell_positions(&jobs->schedule, jobs->first);
         pthread_cond_signal(&jobs->work);
     }
     pthread_mutex_unlock(&jobs->lock);
@@ -568,7 +599,7 @@ void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error
         else if (job->is_answered)
             job_tell_end(job);
         waiter_wake_all(&job->waiters);
-        queue_tell_positions(jobs->first);
+        queue_tell_positions(&jobs->schedule, jobs->first);
         pthread_cond_signal(&jobs->work);
         if (job->is_answered && !job->is_refused)
             note_end(jobs, job);
@@ -718,10 +749,12 @@ cJSON *jobs_list(struct jobs *jobs, uint64_t after, const char *owner, bool *mor
         json_add_number(entry, "number", (double)job->number);
         json_add_text(entry, "task", job->task);
         json_add_text(entry, "state", job_state_name(job->state));
+        json_add_bool(entry, "paused", job->is_paused && job->state == JOB_RUNNING);
         json_add_number(entry, "age_seconds", now - job->submitted_at);
         json_add_number(entry, "asked_seconds", job->waiters != NULL ? 0 : now - job->asked_at);
         json_add_text(entry, "owner", job->owner[0] != '\0' ? job->owner : NULL);
         json_add_text(entry, "client", job->client[0] != '\0' ? job->client : NULL);
+        json_add_text(entry, "priority", job_class_names[job->priority]);
         json_add_text(entry, "prompt", job->prompt);
         json_append(list, entry);
     }

@@ -197,6 +197,7 @@ static int enter(struct call *call, struct job_request *request, bool is_new, st
         .task = lance_task_name(request->lance.task),
         .owner = call->who.name,
         .client = json_text(message_envelope(request->message), "client"),
+        .priority = request->priority,
         .prompt = request->lance.prompt,
         .answer = is_new ? find_answer(call, request, &text) : NULL,
         .answer_text = text,

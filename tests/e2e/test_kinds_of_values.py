@@ -59,6 +59,7 @@ PARAMETERS: dict[str, set[str]] = {
     "guidance_renorm": TEXTS,
     "noise_source": TEXTS,
     "uncond_positions": TEXTS,
+    "priority": TEXTS,
     **dict.fromkeys(["width", "height", "num_frames", "num_inference_steps", "batch_size"], SIGNED),
     **dict.fromkeys(["start_step", "end_step", "max_new_tokens", "top_k"], SIGNED),
     **dict.fromkeys(["seed", "source_seed"], WHOLE),

@@ -5,6 +5,7 @@
  *   "sleep N"   every step takes N milliseconds
  *   "fail N"    step N fails
  *   "refuse"    lance_request_check refuses it
+ *   "large"     it has the memory for itself: two such jobs cannot be open at once
  * A model folder that holds a file "slow" takes half a second to load; one that holds a file "broken"
  * does not load. A file "weights" is kept mapped as long as the model is open.
  */
@@ -25,10 +26,13 @@ enum { FAKE_PREVIEW_SIDE = 4 };
 struct lance_model {
     struct lance_model_info info;
     struct mapped_file weights;
+    bool is_full; /* a large job is open */
 };
 
 struct lance_job {
     struct lance_request request;
+    struct lance_model *model;
+    bool is_large;
     int step, sleep_ms, fail_at;
     uint8_t preview[FAKE_PREVIEW_SIDE * FAKE_PREVIEW_SIDE * 3];
     uint8_t *pixels;
@@ -142,10 +146,16 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
     int status = lance_request_check(model, request, error);
     if (status != 0)
         return status;
+    const bool is_large = strstr(request->prompt, "large") != NULL;
+    if (is_large && model->is_full)
+        return error_set(error, ERROR_BUSY, "another large job holds the memory");
     *out = calloc(1, sizeof **out);
     if (*out == NULL)
         return error_set(error, ERROR_NO_MEMORY, "fake job");
     (*out)->request = *request;
+    (*out)->model = model;
+    (*out)->is_large = is_large;
+    model->is_full = model->is_full || is_large;
     (*out)->sleep_ms = fake_word(request->prompt, "sleep ");
     (*out)->fail_at = fake_word(request->prompt, "fail ");
     snprintf((*out)->answer, sizeof (*out)->answer, "one two three");
@@ -282,6 +292,8 @@ void lance_job_close(struct lance_job *job)
 {
     if (job == NULL)
         return;
+    if (job->is_large)
+        job->model->is_full = false;
     free(job->pixels);
     free(job);
 }

@@ -1,4 +1,5 @@
-/* test_runner.c: jobs stepped one turn at a time: what is kept of them on the way, and how they go on from it. */
+/* test_runner.c: jobs stepped one turn at a time: what is kept of them on the way, and how they go on from it; several
+ * that are open at once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,19 +88,25 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* A picture in five steps. */
-static void submit(struct fixture *fixture)
+/* A picture in five steps, or a question in three. */
+static void submit_as(struct fixture *fixture, const char *id, enum job_class priority, const char *prompt)
 {
     struct job_request *request = calloc(1, sizeof *request);
-    lance_request_init(&request->lance, LANCE_T2I);
-    request->lance.prompt = "sleep 2";
+    lance_request_init(&request->lance, priority == JOB_INTERACTIVE ? LANCE_X2T_IMAGE : LANCE_T2I);
+    request->lance.prompt = prompt;
     request->lance.num_inference_steps = 5;
-    const struct job_order order = {
-        .request = request, .close = free, .bytes = 1, .is_complete = true, .digest = "0", .task = "t2i"};
+    request->priority = priority;
+    const struct job_order order = {.request = request, .close = free, .bytes = 1, .is_complete = true, .digest = "0",
+                                    .task = lance_task_name(request->lance.task), .priority = priority};
     struct job_status status;
     struct error error;
     bool parked;
-    assert_int_equal(jobs_submit(fixture->jobs, "a", &order, NULL, &parked, &status, &error), 0);
+    assert_int_equal(jobs_submit(fixture->jobs, id, &order, NULL, &parked, &status, &error), 0);
+}
+
+static void submit(struct fixture *fixture)
+{
+    submit_as(fixture, "a", JOB_NORMAL, "sleep 2");
 }
 
 /* Turn by turn to the job's end. */
@@ -251,17 +258,185 @@ static void but_not_a_job_that_was_cancelled(void **state)
     assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_CANCELLED);
 }
 
+static void keep_no_journal(struct fixture *fixture)
+{
+    struct error error;
+    runner_close(fixture->runner);
+    assert_int_equal(runner_open(&fixture->runner, &fixture->options, fixture->jobs, fixture->residency,
+                                 fixture->device.kernels, NULL, NULL, &error), 0);
+}
+
 static void and_without_a_journal_it_cancels_what_is_open(void **state)
 {
     struct fixture *fixture = *state;
     struct blob *blob;
     struct error error;
-    runner_close(fixture->runner);
-    assert_int_equal(runner_open(&fixture->runner, &fixture->options, fixture->jobs, fixture->residency,
-                                 fixture->device.kernels, NULL, NULL, &error), 0);
+    keep_no_journal(fixture);
     submit(fixture);
     stop_after_a_step(fixture);
     assert_int_equal(jobs_result(fixture->jobs, "a", &blob, &error), ERROR_CANCELLED);
+}
+
+/* ---- Several at once ---- */
+
+/* What a job's clients were told, by the first letters of the events and, of progress, the step: " q s 1 2 p 3 d". */
+static void assert_told(struct fixture *fixture, const char *id, const char *expected)
+{
+    struct job_news news;
+    struct error error;
+    bool parked;
+    char told[200] = "";
+    const cJSON *event;
+    assert_int_equal(jobs_news(fixture->jobs, id, 0, NULL, &parked, &news, &error), 0);
+    cJSON_ArrayForEach(event, news.events)
+    {
+        const char *name = json_text(event, "event"), *stage = json_text(event, "stage");
+        char *end = told + strlen(told);
+        const size_t room = sizeof told - strlen(told);
+        if (stage != NULL && strcmp(stage, "load") != 0)
+            snprintf(end, room, " %d", cJSON_GetObjectItem(event, "step")->valueint);
+        else if (stage == NULL)
+            snprintf(end, room, " %c", name[0]);
+    }
+    job_news_clear(&news);
+    assert_string_equal(told, expected);
+}
+
+/* The bytes of a picture that was never interrupted. */
+static void assert_pixels(struct fixture *fixture, const char *id)
+{
+    struct blob *blob;
+    struct message *message;
+    struct error error;
+    assert_int_equal(jobs_result(fixture->jobs, id, &blob, &error), 0);
+    assert_int_equal(message_parse(&message, blob->data, blob->bytes, 0, &error), 0);
+    const struct tensor_view *pixels = message_tensor(message, "pixels");
+    assert_non_null(pixels);
+    for (size_t i = 0; i < pixels->bytes; i++)
+        assert_int_equal(((const uint8_t *)pixels->data)[i], fake_pixel(42, i));
+    message_close(message);
+    blob_close(blob);
+}
+
+static bool is_done(struct fixture *fixture, const char *id)
+{
+    struct job_status status;
+    return jobs_find(fixture->jobs, id, &status) && status.state == JOB_DONE;
+}
+
+static void turns(struct fixture *fixture, int count)
+{
+    for (int i = 0; i < count; i++)
+        runner_turn(fixture->runner, 0);
+}
+
+static void a_question_is_answered_between_two_steps_of_a_picture(void **state)
+{
+    struct fixture *fixture = *state;
+    keep_no_journal(fixture);
+    submit(fixture);
+    turns(fixture, 3); /* begun, and two steps */
+    submit_as(fixture, "q", JOB_INTERACTIVE, "what is it?");
+    turns(fixture, 4); /* begun, and three steps */
+    assert_true(is_done(fixture, "q"));
+    assert_told(fixture, "q", " q s 1 t 2 t 3 t d");
+    run(fixture);
+    assert_told(fixture, "a", " q s 1 2 p 3 4 5 d");
+    assert_pixels(fixture, "a");
+    cJSON *receipt = receipt_of(fixture);
+    assert_true(cJSON_GetObjectItem(receipt, "paused_seconds")->valuedouble > 0);
+    cJSON_Delete(receipt);
+}
+
+static void where_the_memory_is_short_the_picture_is_suspended_and_goes_on_with_the_same_bytes(void **state)
+{
+    struct fixture *fixture = *state;
+    keep_no_journal(fixture);
+    submit_as(fixture, "a", JOB_NORMAL, "large");
+    turns(fixture, 3);
+    submit_as(fixture, "q", JOB_INTERACTIVE, "large: what is it?");
+    turns(fixture, 4);
+    assert_true(is_done(fixture, "q"));
+    run(fixture);
+    assert_told(fixture, "a", " q s 1 2 p 3 4 5 d");
+    assert_pixels(fixture, "a");
+    cJSON *receipt = receipt_of(fixture);
+    assert_null(json_text(receipt, "state_not_used"));
+    cJSON_Delete(receipt);
+}
+
+static void a_batch_job_has_a_tenth_of_the_time_beside_others(void **state)
+{
+    struct fixture *fixture = *state;
+    keep_no_journal(fixture);
+    submit_as(fixture, "b", JOB_BATCH, "sleep 5");
+    turns(fixture, 2);
+    for (int i = 0; i < 9; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "n%d", i);
+        submit_as(fixture, id, JOB_NORMAL, "sleep 5");
+    }
+    while (!is_done(fixture, "n8"))
+        turns(fixture, 1);
+    struct job_news news;
+    struct error error;
+    bool parked;
+    int steps = 0;
+    const cJSON *event;
+    assert_int_equal(jobs_news(fixture->jobs, "b", 0, NULL, &parked, &news, &error), 0);
+    cJSON_ArrayForEach(event, news.events)
+        if (json_text(event, "stage") != NULL && strcmp(json_text(event, "stage"), "denoise") == 0)
+            steps++;
+    job_news_clear(&news);
+    assert_in_range(steps, 4, 5); /* one before, and one for every nine of the 45 */
+    while (runner_has_open(fixture->runner))
+        turns(fixture, 1);
+}
+
+static void a_paused_job_that_is_cancelled_ends_before_the_next_step(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    enum job_state unused;
+    keep_no_journal(fixture);
+    submit(fixture);
+    turns(fixture, 2);
+    submit_as(fixture, "q", JOB_INTERACTIVE, "what is it?");
+    turns(fixture, 2);
+    assert_int_equal(jobs_cancel(fixture->jobs, "a", &unused, &error), 0);
+    turns(fixture, 1);
+    assert_told(fixture, "a", " q s 1 p c");
+    run(fixture);
+    assert_true(is_done(fixture, "q"));
+}
+
+static int count_any(void *context, uint64_t job, void **state, size_t *bytes, int *attempt, struct error *error)
+{
+    struct fixture *fixture = context;
+    (void)error;
+    snprintf(fixture->saved + strlen(fixture->saved), 10, "+%d ", (int)job);
+    *state = NULL;
+    *bytes = 0;
+    *attempt = 1;
+    return 0;
+}
+
+static void note_any_pause(void *context, uint64_t job)
+{
+    struct fixture *fixture = context;
+    snprintf(fixture->saved + strlen(fixture->saved), 10, "-%d ", (int)job);
+}
+
+static void the_attempt_at_a_job_does_not_count_while_it_is_paused(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->attempts.start = count_any;
+    fixture->attempts.pause = note_any_pause;
+    submit(fixture);
+    turns(fixture, 2);
+    submit_as(fixture, "q", JOB_INTERACTIVE, "what is it?");
+    run(fixture);
+    assert_string_equal(fixture->saved, "+1 -1 +2 +1 ");
 }
 
 int main(void)
@@ -280,6 +455,12 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(but_not_a_job_that_was_cancelled, set_up, tear_down),
         cmocka_unit_test_setup_teardown(and_without_a_journal_it_cancels_what_is_open, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_question_is_answered_between_two_steps_of_a_picture, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            where_the_memory_is_short_the_picture_is_suspended_and_goes_on_with_the_same_bytes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_batch_job_has_a_tenth_of_the_time_beside_others, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_paused_job_that_is_cancelled_ends_before_the_next_step, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_attempt_at_a_job_does_not_count_while_it_is_paused, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,6 +105,7 @@ static const struct line {
     {NULL, "Jobs\n"},
     {"system", NULL},
     {"job", "  --job ID                the job's id (default: random)\n"},
+    {"priority", NULL},
     {"wait", "  --wait                  when the daemon's queue is full, wait until there is room\n"},
     {"no-cache", "  --no-cache              make it, also where the daemon has kept the result of the same request\n"},
     {"model", "  --model DIR             when no daemon answers, start a private one with this checkpoint and end it\n"

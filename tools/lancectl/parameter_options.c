@@ -45,6 +45,7 @@ const struct parameter_option parameter_options[PARAMETER_OPTIONS] = {
     {.name = "top-k", .value = "N", .parameter = "top_k"},
     {.name = "top-p", .value = "X", .parameter = "top_p"},
     {.name = "repetition-penalty", .value = "X", .parameter = "repetition_penalty"},
+    {.name = "priority", .value = "CLASS", .parameter = "priority"},
 };
 
 int parameter_option_find(const char *name)

@@ -25,7 +25,7 @@ struct parameter_option {
     const char *help;      /* instead of the parameter's own; or NULL */
 };
 
-enum { PARAMETER_OPTIONS = 27 };
+enum { PARAMETER_OPTIONS = 28 };
 extern const struct parameter_option parameter_options[PARAMETER_OPTIONS];
 
 /* What the command line gave for one of them, in the member that the parameter's kind has. Text is borrowed. */

@@ -142,6 +142,8 @@ void progress_show(struct progress *progress, const cJSON *event)
         show_step(progress, event);
     } else if (!strcmp(name, "started")) {
         show_line(progress, "started");
+    } else if (!strcmp(name, "paused")) {
+        show_line(progress, "paused: other jobs go first");
     } else if (!strcmp(name, "queued")) {
         char line[64];
         double ahead = number_of(event, "position");

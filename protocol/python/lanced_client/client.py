@@ -99,13 +99,17 @@ class Client:
         token: str | None = None,
         peer_factory: Callable[..., Peer] = open_peer,
         ca: str | None = None,
+        name: str | None = None,
     ) -> None:
         """`timeout`: seconds for which a daemon that is there may owe an answer, before it counts as gone;
         $LANCED_SILENCE_SECONDS by default, else 60. `token`: for a daemon that asks for one; $LANCED_TOKEN
         by default, else what $LANCED_TOKEN_FILE holds. `ca`: a file with the certificate of the CA that signed that of
-        a daemon at tls+tcp://HOST:PORT; $LANCED_CA by default. Nothing is connected before the first request."""
+        a daemon at tls+tcp://HOST:PORT; $LANCED_CA by default. `name`: whose jobs these are, by which the daemon has
+        clients take turns; $LANCED_CLIENT by default, else this package's. Nothing is connected before the first
+        request."""
         self.endpoint = endpoint or default_endpoint()
         self.timeout = _default_silence() if timeout is None else timeout
+        self.name = name or os.environ.get("LANCED_CLIENT") or _NAME
         self._token = token or default_token()
         self._peer_factory = functools.partial(peer_factory, ca=ca) if ca else peer_factory
         self._idle_peers: list[Peer] = []
@@ -130,7 +134,7 @@ class Client:
     def hello(self, timeout: float | None = None) -> Hello:
         """Who answers: version, generation, limits, the loaded model. A daemon of another version with the same
         protocol works; one warning says so, since it may not know everything that this client knows."""
-        answer, _ = self.call("hello", timeout=timeout, client=_NAME)
+        answer, _ = self.call("hello", timeout=timeout, client=self.name)
         before, self._daemon = self._daemon, Hello.of(answer)
         if self._daemon.version != CLIENT_VERSION and (not before or before.version != self._daemon.version):
             warnings.warn(
@@ -342,7 +346,7 @@ class Client:
         """Whether the daemon that said hello before answers now, on a connection of its own."""
         peer = self._peer_factory(self.endpoint)
         try:
-            answer, _ = decode(peer.request(self._message("hello", client=_NAME), _SECOND_OPINION_SECONDS))
+            answer, _ = decode(peer.request(self._message("hello", client=self.name), _SECOND_OPINION_SECONDS))
         except LanceError:
             return False
         finally:
@@ -477,7 +481,12 @@ class Job:
         line = self.client._line(lambda: self._was_left)
         return submitted(
             lambda: line.ask(
-                "submit", blobs.inline, job=self.id, client=_NAME, tensors=blobs.named or None, **self._request
+                "submit",
+                blobs.inline,
+                job=self.id,
+                client=self.client.name,
+                tensors=blobs.named or None,
+                **self._request,
             )[0],
             lambda missing: blobs.send(missing, piece_bytes, line, on_transfer),
         )

@@ -56,6 +56,11 @@ class Text(Event):
 
 
 @dataclass(frozen=True)
+class Paused(Event):
+    """Other jobs go first; it goes on by itself."""
+
+
+@dataclass(frozen=True)
 class Done(Event):
     pass
 
@@ -75,6 +80,7 @@ ENDINGS = (Done, Failed, CancelledEvent)
 
 _BY_NAME: dict[str, type[Event]] = {
     "queued": Queued,
+    "paused": Paused,
     "started": Started,
     "progress": Progress,
     "preview": Preview,

@@ -78,6 +78,11 @@ class Job:
         return self.folder / name
 
     @property
+    def client(self) -> str:
+        """Its name among a daemon's clients."""
+        return f"lance-farm {self.folder.name}"
+
+    @property
     def runner(self) -> str:
         return str(self.settings["runner"])
 

@@ -188,7 +188,7 @@ class Chunk:
             self._graphs.close()
         told = _await_daemon(self._session, self._endpoint, RESTART_SECONDS, None)
         self._endpoint = told["endpoint"]
-        self._graphs = Graphs(self._endpoint)
+        self._graphs = Graphs(self._endpoint, self._job.client)
         self._beat.tell(state="working", backend=self._identity.facts.backend, daemon=told["daemon"])
 
     def do(self, number: int) -> str:

@@ -186,8 +186,8 @@ class Answer:
 class Graphs:
     """One `lancectl graphs`, which does graphs one after the other without a program's start for each."""
 
-    def __init__(self, endpoint: str | None) -> None:
-        """endpoint: of the daemon; None to check graphs only."""
+    def __init__(self, endpoint: str | None, client: str = "lance-farm") -> None:
+        """endpoint: of the daemon; None to check graphs only. client: by which the daemon has clients take turns."""
         where = ["--endpoint", endpoint] if endpoint else []
         # To append: so both sides write and read at places of their own.
         self._said = tempfile.TemporaryFile("a+b")  # noqa: SIM115
@@ -197,6 +197,7 @@ class Graphs:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
+            env=os.environ | {"LANCED_CLIENT": client},
             start_new_session=True,  # Ctrl-C is its parent's, who decides what becomes of the job
         )
 

@@ -126,7 +126,7 @@ class Worker:
                 raise NodeError("this job needs ComfyUI: --comfyui DIR")
             self._graphs = ComfyRunner(self._comfyui, self._daemon.endpoint, self._job / "inputs")
         else:
-            self._graphs = Graphs(self._daemon.endpoint)
+            self._graphs = Graphs(self._daemon.endpoint, self._job.client)
         return TaskRun(self._job, identity, self._scratch, self.name)
 
     def _end_daemon(self) -> None:
