@@ -235,7 +235,7 @@ def test_status_and_models_are_told_to_people_and_programs(lanced: Lanced) -> No
         (["show", __file__], 6, "test_lancectl.py has no receipt: it is no PNG"),
         (["show", "clip.y4m"], 6, "clip.y4m has no receipt"),
         (["show", "/tmp"], 6, "/tmp has no receipt"),
-        (["status", "--endpoint", "http://x"], 2, "ipc:// or tcp://"),
+        (["status", "--endpoint", "http://x"], 2, "ipc://, tcp:// or tls+tcp://"),
         (["edit", "a.png", "blue", "--source", "b.png", "-o", "c.png"], 2, "--source: is no option"),
     ],
 )

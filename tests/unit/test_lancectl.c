@@ -96,7 +96,7 @@ static void a_wrong_command_line_is_explained(void **state)
         {{"--seed=3", "-qx", "t2i", "fox", "-o", "a.png"}, "-x: is no option"},
         {{"t2i", "fox", "-o", "a.png", "--seed"}, "--seed: needs a value"},
         {{"t2i", "fox", "-o", "a.png", "--model", "/nowhere"}, "--model /nowhere: No such file"},
-        {{"status", "--endpoint", "http://x"}, "must begin with ipc:// or tcp://"},
+        {{"status", "--endpoint", "http://x"}, "must begin with ipc://, tcp:// or tls+tcp://"},
         {{"t2i", "\xff", "-o", "a.png"}, "UTF-8"},
         {{"status", "--seed", "7"}, "--seed means nothing to status"},
         {{"status", "now"}, "\"now\""},
