@@ -141,7 +141,8 @@ void bf16_avx512_decode(const struct linear_source *w, int row, int first, int d
         done = depth;
         bf16_avx512_round((const float *)w->data + (size_t)row * (size_t)w->in_features + (size_t)first, (size_t)depth,
                           bf16_steps(depth) * BF16_STEP, to);
-    } else if (w->group_size == BF16_STEP / 2 || w->group_size % BF16_STEP == 0) {
+    } else if (weight_is_four_bit(w->format) &&
+               (w->group_size == BF16_STEP / 2 || w->group_size % BF16_STEP == 0)) {
         done = depth / BF16_STEP * BF16_STEP;
         if (w->format == WEIGHT_AWQ_INT4)
             decode_codes(WEIGHT_AWQ_INT4, w, row, first, done, to);

@@ -248,7 +248,7 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
             int rows = count - half < 0 ? 0 : count - half > 8 ? 8 : count - half;
             decode_bf16(w, rows ? row + half : row, rows, first, done, out + half);
         }
-    } else if (w->group_size % 8 == 0 && first % 8 == 0) {
+    } else if (weight_is_four_bit(w->format) && w->group_size % 8 == 0 && first % 8 == 0) {
         done = depth / 64 * 64;
         for (int half = 0; half < TILE_COLUMNS; half += 8) {
             int rows = count - half < 0 ? 0 : count - half > 8 ? 8 : count - half;
@@ -506,7 +506,7 @@ static enum gemv_kind gemv_kind_of(const struct linear_source *w)
     case WEIGHT_BF16: return KIND_BF16;
     case WEIGHT_AWQ_INT4: return group == 128 ? KIND_AWQ_128 : group == 64 ? KIND_AWQ_64 : KIND_AWQ;
     case WEIGHT_MLX_INT4: return group == 128 ? KIND_MLX_128 : KIND_MLX;
-    case WEIGHT_NVFP4: break;
+    default: break;
     }
     return group == 16 ? KIND_NVFP4_16 : KIND_NVFP4;
 }
@@ -515,7 +515,7 @@ static void avx2_gemv(const struct gemv *g, int first_column, int columns)
 {
     static void (*const functions[KIND_COUNT])(const struct gemv *g, int first, int columns) = {
         gemv_f32, gemv_bf16, gemv_awq_128, gemv_awq_64, gemv_awq, gemv_mlx_128, gemv_mlx, gemv_nvfp4_16, gemv_nvfp4};
-    if (weight_is_four_bit(g->w->format) && !gemv_of_codes(g->w))
+    if (weight_is_quantised(g->w->format) && !gemv_of_codes(g->w))
         body_gemv(g, first_column, columns);
     else
         functions[gemv_kind_of(g->w)](g, first_column, columns);

@@ -213,7 +213,7 @@ static void avx512_decode_panel(const struct linear_source *w, int row, int coun
     if (w->format == WEIGHT_BF16) {
         done = depth / 2 * 2;
         decode_bf16(w, row, count, first, done, out);
-    } else if (w->format != WEIGHT_F32 && w->group_size % 8 == 0 && first % 8 == 0) {
+    } else if (weight_is_four_bit(w->format) && w->group_size % 8 == 0 && first % 8 == 0) {
         done = depth / 8 * 8;
         if (w->format == WEIGHT_AWQ_INT4)
             decode_codes(WEIGHT_AWQ_INT4, w, row, count, first, done, out);

@@ -1,7 +1,7 @@
-/* dequantise.cu: rows of a 4-bit matrix as bf16, for products of many rows.
+/* dequantise.cu: rows of a quantised matrix as bf16, for products of many rows.
  *
  * A warp decodes one tile of 16 rows and 64 columns, a lane two pieces of four columns in each of its four words:
- * together the four lanes of a row fill whole 32-byte sectors. */
+ * together the four lanes of a row fill whole 32-byte sectors. Of a matrix of bytes a thread decodes sixteen. */
 #include "kernels/cuda/four_bit.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
@@ -48,6 +48,26 @@ __global__ void __launch_bounds__(WARPS * 32)
     }
 }
 
+__global__ void __launch_bounds__(WARPS * 32) bytes_kernel(struct matrix w, int first, int rows, bf16 *to)
+{
+    size_t index = (size_t)blockIdx.x * WARPS * 32 + threadIdx.x, loads = (size_t)w.columns / BYTES_GROUP;
+    int row = (int)(index / loads), column = (int)(index % loads) * BYTES_GROUP;
+    if (row >= rows)
+        return;
+    uint4 codes = load_once(w.codes + ((size_t)first + (size_t)row) * loads + index % loads);
+    const uint32_t word[4] = {codes.x, codes.y, codes.z, codes.w};
+    float2 pair = byte_pair(w, first + row, column);
+    uint4 *out = (uint4 *)(to + (size_t)row * (size_t)w.columns + column);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        uint32_t two[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            two[i] = two_bytes(word[2 * half + i / 2] >> (16 * (i % 2)), pair);
+        out[half] = make_uint4(two[0], two[1], two[2], two[3]);
+    }
+}
+
 } // namespace
 
 void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matrix *w, int first, int rows, bf16 *to)
@@ -65,6 +85,12 @@ void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matr
     case MATRIX_NVFP4:
         LAUNCH_ON(stream, dequantise_kernel<MATRIX_NVFP4>, blocks, threads, 0, state, *w, first_tile, to);
         break;
+    case MATRIX_BYTES: {
+        int padded = row_tiles * TILE_ROWS;
+        size_t loads = (size_t)padded * (size_t)(w->columns / BYTES_GROUP);
+        LAUNCH_ON(stream, bytes_kernel, dim3(cuda_pieces(loads, WARPS * 32)), threads, 0, state, *w, first, padded, to);
+        break;
+    }
     case MATRIX_BF16:
         break;
     }

@@ -1,7 +1,7 @@
 /* linear.cu: matrices on the device: opening (see matrix.cuh for how they lie there) and products.
  *
  * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu). More rows are a matter of arithmetic:
- * a bf16 matrix is multiplied as it is, a 4-bit one is decoded, a bounded slab of its rows at a time, into scratch
+ * a bf16 matrix is multiplied as it is, a quantised one is decoded, a bounded slab of its rows at a time, into scratch
  * memory and multiplied from there (dequantise.cu, product.cu). The scratch memory has three slots, and a matrix that
  * is still in one is not decoded again: the MLP takes many rows in pieces, each through the same three matrices. The
  * scratch memory is taken when a matrix is opened, not in a job.
@@ -55,6 +55,8 @@ bool fits_tiles(const struct linear_source *s)
 
 enum matrix_layout layout_of(const struct linear_source *s)
 {
+    if (weight_is_of_bytes(s->format))
+        return s->group_size % BYTES_GROUP ? MATRIX_BF16 : MATRIX_BYTES;
     if (!weight_is_four_bit(s->format) || !fits_tiles(s))
         return MATRIX_BF16;
     return s->format == WEIGHT_AWQ_INT4 ? MATRIX_AWQ : s->format == WEIGHT_MLX_INT4 ? MATRIX_MLX : MATRIX_NVFP4;
@@ -62,18 +64,21 @@ enum matrix_layout layout_of(const struct linear_source *s)
 
 /* Where a matrix's parts begin in its memory. */
 struct parts {
-    size_t weights, scales, seconds, bias, bias_bf16, end;
+    size_t weights, scales, seconds, pairs, bias, bias_bf16, end;
 };
 
 struct parts lay_out(const struct matrix *w, bool with_bias)
 {
     size_t rows = (size_t)round_up(w->out_features, TILE_ROWS), columns = (size_t)w->columns;
-    size_t pairs = w->layout == MATRIX_BF16 ? 0 : rows / 2 * (size_t)spans(*w) * (size_t)groups_per_tile(*w);
+    const bool bytes = w->layout == MATRIX_BYTES, tiles = !bytes && w->layout != MATRIX_BF16;
+    size_t pairs = tiles ? rows / 2 * (size_t)spans(*w) * (size_t)groups_per_tile(*w) : 0;
+    size_t byte_pairs = bytes ? rows * (size_t)(w->in_features / w->group_size) : 0;
     struct parts p;
     p.weights = 0;
-    p.scales = aligned(w->layout == MATRIX_BF16 ? rows * columns * sizeof(bf16) : rows * columns / 2);
+    p.scales = aligned(tiles ? rows * columns / 2 : rows * columns * (bytes ? 1 : sizeof(bf16)));
     p.seconds = p.scales + aligned(pairs * sizeof(uint32_t));
-    p.bias = p.seconds + (w->layout == MATRIX_NVFP4 ? 0 : aligned(pairs * sizeof(uint32_t)));
+    p.pairs = p.seconds + (w->layout == MATRIX_NVFP4 ? 0 : aligned(pairs * sizeof(uint32_t)));
+    p.bias = p.pairs + aligned(byte_pairs * sizeof(float2));
     p.bias_bf16 = p.bias + (with_bias ? aligned(rows * sizeof(float)) : 0);
     p.end = p.bias_bf16 + (with_bias ? aligned(rows * sizeof(bf16)) : 0);
     return p;
@@ -96,6 +101,9 @@ void place(struct matrix *w, const struct parts *p, char *memory)
 {
     if (w->layout == MATRIX_BF16) {
         w->values = (bf16 *)(memory + p->weights);
+    } else if (w->layout == MATRIX_BYTES) {
+        w->codes = (uint4 *)(memory + p->weights);
+        w->pairs = (float2 *)(memory + p->pairs);
     } else {
         w->codes = (uint4 *)(memory + p->weights);
         w->scales = (uint32_t *)(memory + p->scales);

@@ -4,7 +4,7 @@
  * owns 16 rows of W; its warps take the column tiles in turn, several 16-byte loads per lane in flight, turn codes into
  * bf16 in registers, and add their sums in a fixed order at the end. Integer codes less their zero, and the E2M1
  * levels, are exact in bf16; AWQ's and NVFP4's scales multiply the float32 sums of their group. (MLX weights, code *
- * scale + offset, are rounded to bf16 as for many rows.) */
+ * scale + offset, are rounded to bf16 as for many rows, and so are those of bytes.) */
 #include "kernels/cuda/four_bit.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
@@ -311,6 +311,43 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
     finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
 }
 
+/* A lane reads 16 neighbouring codes of rows g and g + 8: 64 columns, four steps, to a warp. */
+template <int PIECES>
+__global__ void __launch_bounds__(WARPS_MAX * 32)
+    bytes_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add, bool aligned)
+{
+    int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
+    const struct matrix &w = group.part[part].w;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    int tiles = w.columns / TILE_COLUMNS, low = row_tile * TILE_ROWS + lane / 4, loads = w.columns / BYTES_GROUP;
+    const uint4 *codes = w.codes + (size_t)low * (size_t)loads + lane % 4;
+    float sum[PIECES][4] = {};
+    for (int tile = warp; tile < tiles; tile += warps) {
+        int column = tile * TILE_COLUMNS + lane % 4 * BYTES_GROUP;
+        uint4 low_codes = load_once(codes + (size_t)tile * 4);
+        uint4 high_codes = load_once(codes + (size_t)tile * 4 + 8 * (size_t)loads);
+        float2 low_pair = byte_pair(w, low, column), high_pair = byte_pair(w, low + 8, column);
+        const uint32_t word[2][4] = {{low_codes.x, low_codes.y, low_codes.z, low_codes.w},
+                                     {high_codes.x, high_codes.y, high_codes.z, high_codes.w}};
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            uint32_t a[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                uint32_t two = word[i % 2][step] >> (16 * (i / 2));
+                a[i] = two_bytes(two, i % 2 ? high_pair : low_pair);
+            }
+#pragma unroll
+            for (int j = 0; j < PIECES; j++) {
+                uint32_t b[2];
+                load_four(b, x, 8 * j + lane / 4, rows, column + 4 * step, w.in_features, aligned);
+                mma_16x8x16(sum[j], a, b);
+            }
+        }
+    }
+    finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
+}
+
 /* Enough warps for each to have a few column tiles. */
 int warps_for(int tiles)
 {
@@ -353,6 +390,14 @@ template <int PIECES> void launch_bf16(const struct call &c)
            c.add, aligned);
 }
 
+template <int PIECES> void launch_bytes(const struct call &c)
+{
+    bool aligned = (uintptr_t)c.x % 8 == 0 && c.w->in_features % 4 == 0;
+    unsigned threads = 32 * (unsigned)warps_for(c.w->columns / TILE_COLUMNS);
+    LAUNCH(bytes_kernel<PIECES>, dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group, c.x, c.rows, c.add,
+           aligned);
+}
+
 template <enum matrix_layout LAYOUT, int PIECES> void with_groups(const struct call &c)
 {
     switch (groups_per_tile(*c.w)) {
@@ -376,6 +421,8 @@ template <int PIECES> void with_layout(const struct call &c)
         return with_groups<MATRIX_MLX, PIECES>(c);
     case MATRIX_NVFP4:
         return launch_for<MATRIX_NVFP4, TILE_COLUMNS / NVFP4_GROUP, PIECES>(c);
+    case MATRIX_BYTES:
+        return launch_bytes<PIECES>(c);
     }
 }
 

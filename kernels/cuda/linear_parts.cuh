@@ -8,6 +8,12 @@
 
 struct cuda_state;
 
+/* Two weights from the codes in the low bytes of a word, and the pair of their group. */
+__device__ inline uint32_t two_bytes(uint32_t codes, float2 pair)
+{
+    return pack_act2(fmaf((float)(codes & 255), pair.x, pair.y), fmaf((float)(codes >> 8 & 255), pair.x, pair.y));
+}
+
 enum { FEW_ROWS = 16 };
 
 /* Products of the same x with matrices of the same layout, columns and group_size. */
@@ -27,7 +33,7 @@ struct few_rows_group {
  * once, straight from its packed form, and all matrices in one launch. linear_few_rows.cu */
 void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, const bf16 *x, int rows, bool add);
 
-/* Rows first .. first + rows - 1 of a 4-bit matrix as bf16 [rows, w->columns]; `first` is a multiple of 16.
+/* Rows first .. first + rows - 1 of a quantised matrix as bf16 [rows, w->columns]; `first` is a multiple of 16.
  * dequantise.cu `to` has room for the rows rounded up to 16. Enqueued on `stream`. */
 void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matrix *w, int first, int rows, bf16 *to);
 

@@ -1,8 +1,8 @@
 /* matrix.cuh: how a matrix lies in device memory, for the kernels that read one.
  *
- * linear.cu repacks a checkpoint's matrix once, when it is opened. There are two layouts.
+ * linear.cu repacks a checkpoint's matrix once, when it is opened. There are three layouts.
  *
- * BF16 (also float32 matrices, which are rounded, and 4-bit ones whose groups or zeros do not fit the layout below):
+ * BF16 (also float32 matrices, which are rounded, and quantised ones whose groups or zeros do not fit those below):
  *   row-major [out_features rounded up to 16, columns], with zeros around [out_features, in_features].
  *
  * 4-bit: tiles of 16 rows and 64 columns, [row tile][column tile], each of 32 x 16 bytes, so that a warp reads a
@@ -13,7 +13,11 @@
  *   nibbles 1, 5   row g + 8, columns +0, +1         nibbles 3, 7   row g + 8, columns +2, +3
  * so that (word >> 4 i) & 0x000f000f is the pair for a[i] (see mma.cuh).
  * Scales, and zeros or offsets, are bf16 pairs (row g low, row g + 8 high): [row tile][span][g][group of the tile],
- * where a span is what has its own set of groups: a tile, or, when groups are wider than a tile, a group. */
+ * where a span is what has its own set of groups: a tile, or, when groups are wider than a tile, a group.
+ *
+ * Bytes: row-major [out_features rounded up to 16, columns], with zeros around, each code * scale + offset of its group
+ * whatever the checkpoint's own way to say that: float32 pairs [out_features rounded up to 16][group]. Groups are of a
+ * multiple of 16 columns, so that the 16 codes of a load have one. */
 #ifndef LANCE_CUDA_MATRIX_CUH
 #define LANCE_CUDA_MATRIX_CUH
 
@@ -22,20 +26,21 @@
 
 #include "kernels/cuda/act.cuh"
 
-enum matrix_layout { MATRIX_BF16, MATRIX_AWQ, MATRIX_MLX, MATRIX_NVFP4 };
+enum matrix_layout { MATRIX_BF16, MATRIX_AWQ, MATRIX_MLX, MATRIX_NVFP4, MATRIX_BYTES };
 
-enum { TILE_ROWS = 16, TILE_COLUMNS = 64, AWQ_BIAS = 128, NVFP4_GROUP = 16 };
+enum { TILE_ROWS = 16, TILE_COLUMNS = 64, AWQ_BIAS = 128, NVFP4_GROUP = 16, BYTES_GROUP = 16 };
 
 /* Everything points into device memory; a plain value, passed to kernels. */
 struct matrix {
     enum matrix_layout layout;
     int out_features, in_features;
-    int columns;                 /* in_features rounded up: to 32 (BF16) or 64 (4-bit) */
-    int group_size;              /* 4-bit: 16, 32 or a multiple of 64; of NVFP4 NVFP4_GROUP */
+    int columns;                 /* in_features rounded up: to 32 (BF16) or 64 (4-bit, bytes) */
+    int group_size;              /* 4-bit: 16, 32 or a multiple of 64, of NVFP4 NVFP4_GROUP; bytes: a multiple of 16 */
     bf16 *values;
-    uint4 *codes;
+    uint4 *codes;          /* 4-bit: tiles; bytes: rows */
     uint32_t *scales;
     uint32_t *seconds;     /* AWQ: zeros + AWQ_BIAS; MLX: offsets; NVFP4: NULL */
+    float2 *pairs;         /* bytes: scale and offset of each group */
     float tensor_scale;
     float *bias;           /* [out_features] or NULL */
     bf16 *bias_bf16;
@@ -104,11 +109,23 @@ __device__ inline float value_of(enum matrix_layout layout, uint32_t code, float
     }
 }
 
+/* Scale and offset of the group of one place in a matrix of bytes; zeros past the last column. */
+__device__ inline float2 byte_pair(const struct matrix &w, int row, int column)
+{
+    return column < w.in_features ? w.pairs[((size_t)row * (size_t)w.in_features + (size_t)column) / w.group_size]
+                                  : make_float2(0.0f, 0.0f);
+}
+
 /* Any single weight; for embedding rows. */
 __device__ inline float weight_at(const struct matrix &w, int row, int column)
 {
     if (w.layout == MATRIX_BF16)
         return load_act(&w.values[(size_t)row * (size_t)w.columns + (size_t)column]);
+    if (w.layout == MATRIX_BYTES) {
+        float2 pair = byte_pair(w, row, column);
+        uint8_t code = ((const uint8_t *)w.codes)[(size_t)row * (size_t)w.columns + (size_t)column];
+        return fmaf((float)code, pair.x, pair.y);
+    }
     int row_tile = row / TILE_ROWS, column_tile = column / TILE_COLUMNS, g = row % 8, high = row % TILE_ROWS / 8;
     int step = column % TILE_COLUMNS / 16, t = column % 16 / 4, within = column % 4;
     const uint32_t *words =

@@ -7,7 +7,7 @@
 
 namespace {
 
-enum { THREADS = 256 };
+enum { THREADS = 256, SIGN_BIT = 128 };
 
 /* Exact in bf16, even where an FP8 scale is subnormal. */
 __device__ inline float scale_of(const struct raw_rows &raw, size_t group)
@@ -61,14 +61,48 @@ __global__ void __launch_bounds__(THREADS) pack_groups(struct raw_rows raw, stru
         w.seconds[to] = pack_act2(second_of(raw, low, AWQ_BIAS), two ? second_of(raw, high, AWQ_BIAS) : 0.0f);
 }
 
+/* Scale and offset of a group of bytes: code * scale + offset, both exact as float32. */
+__device__ inline float2 byte_pair_of(const struct raw_rows &raw, size_t group)
+{
+    float scale = scale_of(raw, group);
+    float offset = raw.format == WEIGHT_INT8    ? -(float)SIGN_BIT * scale
+                   : raw.format == WEIGHT_AWQ_INT8 ? -(float)raw.zeros[group] * scale
+                                                   : load_act(&raw.offsets[group]);
+    return make_float2(scale, offset);
+}
+
+/* A byte's code from 0 on; INT8's have a sign. */
+__device__ inline uint8_t byte_code(const struct raw_rows &raw, size_t index)
+{
+    return raw.format == WEIGHT_INT8 ? raw.data[index] ^ SIGN_BIT : raw.data[index];
+}
+
+/* Codes of bytes, and with each group's first its pair. */
+__global__ void __launch_bounds__(THREADS) pack_bytes(struct raw_rows raw, struct matrix w)
+{
+    size_t index = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    size_t row = index / (size_t)raw.in_features, column = index % (size_t)raw.in_features;
+    if (row >= (size_t)raw.rows)
+        return;
+    size_t group_size = (size_t)raw.group_size, groups = (size_t)raw.in_features / group_size;
+    size_t to = (size_t)raw.first + row;
+    ((uint8_t *)w.codes)[to * (size_t)w.columns + column] = byte_code(raw, index);
+    if (column % group_size == 0)
+        w.pairs[to * groups + column / group_size] = byte_pair_of(raw, row * groups + column / group_size);
+}
+
 __device__ inline float raw_value(const struct raw_rows &raw, size_t index)
 {
     if (raw.format == WEIGHT_F32)
         return ((const float *)raw.data)[index];
     if (raw.format == WEIGHT_BF16)
         return load_act((const bf16 *)raw.data + index);
-    uint32_t code = code_at(raw.data, index);
     size_t group = index / (size_t)raw.group_size;
+    if (weight_is_of_bytes(raw.format)) {
+        float2 pair = byte_pair_of(raw, group);
+        return fmaf((float)byte_code(raw, index), pair.x, pair.y);
+    }
+    uint32_t code = code_at(raw.data, index);
     float scale = scale_of(raw, group), second = second_of(raw, group, AWQ_BIAS);
     return raw.format == WEIGHT_AWQ_INT4   ? value_of(MATRIX_AWQ, code, scale, second)
            : raw.format == WEIGHT_MLX_INT4 ? value_of(MATRIX_MLX, code, scale, second)
@@ -87,9 +121,13 @@ __global__ void __launch_bounds__(THREADS) pack_values(struct raw_rows raw, stru
 
 void pack_rows(struct cuda_state *state, const struct raw_rows *raw, const struct matrix *w)
 {
+    size_t values = (size_t)raw->rows * (size_t)raw->in_features;
     if (w->layout == MATRIX_BF16) {
-        size_t values = (size_t)raw->rows * (size_t)raw->in_features;
         LAUNCH(pack_values, dim3(cuda_pieces(values, THREADS)), dim3(THREADS), 0, state, *raw, *w);
+        return;
+    }
+    if (w->layout == MATRIX_BYTES) {
+        LAUNCH(pack_bytes, dim3(cuda_pieces(values, THREADS)), dim3(THREADS), 0, state, *raw, *w);
         return;
     }
     size_t row_tiles = ((size_t)raw->rows + TILE_ROWS - 1) / TILE_ROWS;

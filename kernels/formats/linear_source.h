@@ -34,12 +34,18 @@ static inline int linear_source_check(const struct linear_source *s, struct erro
         if (!s->scales && !s->scales_fp8)
             return linear_source_refuse(error, "NVFP4 weights need scales");
         break;
+    case WEIGHT_INT8:
+    case WEIGHT_AWQ_INT8:
+    case WEIGHT_MLX_INT8:
+        if (!s->scales || (weight_has_zeros(s->format) && !s->zeros) || (weight_has_offsets(s->format) && !s->offsets))
+            return linear_source_refuse(error, "8-bit weights need scales, and zeros or offsets where they have them");
+        break;
     default:
         return linear_source_refuse(error, "unknown weight format");
     }
-    if (s->group_size <= 0 || s->in_features % s->group_size || s->in_features % 2)
+    if (s->group_size <= 0 || s->in_features % s->group_size || (weight_is_four_bit(s->format) && s->in_features % 2))
         return error_set(error, ERROR_BAD_FILE,
-                         "matrix: groups of %d do not divide %d columns of 4-bit weights (an even number is needed)",
+                         "matrix: groups of %d do not divide %d columns (of 4-bit weights an even number is needed)",
                          s->group_size, s->in_features);
     return 0;
 }
@@ -50,7 +56,7 @@ static inline float element_at(enum weight_format format, const void *base, size
     return format == WEIGHT_BF16 ? bf16_at(base, i) : f32_at(base, i);
 }
 
-/* Scale of a group of a 4-bit matrix, the per-tensor scale included. */
+/* Scale of a group of a quantised matrix, the per-tensor scale included. */
 static inline float group_scale(const struct linear_source *w, size_t group)
 {
     float scale = w->scales ? bf16_at(w->scales, group) : e4m3_to_float(((const uint8_t *)w->scales_fp8)[group]);
@@ -60,9 +66,9 @@ static inline float group_scale(const struct linear_source *w, size_t group)
 /* Its second number: zero or offset. `format` is the matrix's, as a constant where that pays. */
 static inline float group_second(enum weight_format format, const struct linear_source *w, size_t group)
 {
-    return format == WEIGHT_AWQ_INT4   ? (float)w->zeros[group]
-           : format == WEIGHT_MLX_INT4 ? bf16_at(w->offsets, group)
-                                       : 0.0f;
+    return weight_has_zeros(format)     ? (float)w->zeros[group]
+           : weight_has_offsets(format) ? bf16_at(w->offsets, group)
+                                        : 0.0f;
 }
 
 /* Weights [row, first..first+depth) as float32. */

@@ -1,7 +1,7 @@
 /* weights.h: how a checkpoint stores matrices and convolutions: what a backend opens, borrowed from the mapped file.
  * C and C++.
  *
- * A 4-bit matrix [out_features, in_features] is codes, and numbers that the codes of a group share: `group_size`
+ * A quantised matrix [out_features, in_features] is codes, and numbers that the codes of a group share: `group_size`
  * columns of a row, which divides the row. numbers.h has the numbers, group.h the codes and what they are worth.
  *
  *   format      codes                     of each group, [out, in/group]   a weight is
@@ -10,7 +10,12 @@
  *               file, u32 [out, in/8]
  *   NVFP4       u8 [out, in/2], E2M1      scales bf16, or, where there     level * scale * tensor_scale
  *                                         are none, scales_fp8 E4M3
- * The low nibble of a byte is the even column, in all of them.
+ *   INT8        i8 [out, in]              scales bf16                      code * scale
+ *   AWQ_INT8    u8 [out, in]: codes of 5  scales bf16, zeros u8            (code - zero) * scale
+ *               to 8 bits, a byte each
+ *   MLX_INT8    u8 [out, in]; in the      scales and offsets bf16          code * scale + offset
+ *               file, u32 [out, in/4]
+ * Of 4-bit codes the low nibble of a byte is the even column.
  */
 #ifndef LANCE_FORMATS_WEIGHTS_H
 #define LANCE_FORMATS_WEIGHTS_H
@@ -19,19 +24,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum weight_format { WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4 };
+enum weight_format {
+    WEIGHT_F32, WEIGHT_BF16,
+    WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4, /* 4 bits a code */
+    WEIGHT_INT8, WEIGHT_AWQ_INT8, WEIGHT_MLX_INT8   /* a byte a code */
+};
 
-/* The tensors that a checkpoint stores a 4-bit matrix NAME in: NAME.qweight and so on. */
-#define PART_CODES "qweight"           /* AWQ and NVFP4 */
+/* The tensors that a checkpoint stores a quantised matrix NAME in: NAME.qweight and so on. */
+#define PART_CODES "qweight"           /* all but MLX */
 #define PART_CODES_MLX "weight"        /* by its dtype told from a matrix that is not quantised */
-#define PART_SCALES "scales"           /* AWQ and MLX */
+#define PART_SCALES "scales"           /* all but NVFP4 */
 #define PART_SCALES_BF16 "scales_bf16" /* NVFP4; where this is there, scales_fp8 is not read */
 #define PART_SCALES_FP8 "scales_fp8"
 #define PART_ZEROS "zeros"             /* AWQ: what tells it from NVFP4 */
 #define PART_OFFSETS "biases"          /* MLX */
 #define PART_TENSOR_SCALE "tensor_scale"
 
-enum { CODES_PER_BYTE = 2, CODES_PER_WORD = 8 };
+enum { CODES_PER_BYTE = 2, CODES_PER_WORD = 8 }; /* of 4 bits */
 
 /* A matrix [out_features, in_features] as the checkpoint stores it. Pointers lead into the mapped file and need not be
  * aligned. */
@@ -39,7 +48,7 @@ struct linear_source {
     enum weight_format format;
     int out_features;
     int in_features;
-    int group_size;             /* 4-bit formats: columns per scale; divides in_features */
+    int group_size;             /* quantised formats: columns per scale; divides in_features */
     const void *data;           /* F32, BF16: [out, in]; else the codes */
     const void *scales;
     const void *scales_fp8;
@@ -66,6 +75,34 @@ static inline bool weight_is_four_bit(enum weight_format format)
     return format == WEIGHT_AWQ_INT4 || format == WEIGHT_MLX_INT4 || format == WEIGHT_NVFP4;
 }
 
+static inline bool weight_is_of_bytes(enum weight_format format)
+{
+    return format == WEIGHT_INT8 || format == WEIGHT_AWQ_INT8 || format == WEIGHT_MLX_INT8;
+}
+
+static inline bool weight_is_quantised(enum weight_format format)
+{
+    return weight_is_four_bit(format) || weight_is_of_bytes(format);
+}
+
+static inline bool weight_has_zeros(enum weight_format format)
+{
+    return format == WEIGHT_AWQ_INT4 || format == WEIGHT_AWQ_INT8;
+}
+
+static inline bool weight_has_offsets(enum weight_format format)
+{
+    return format == WEIGHT_MLX_INT4 || format == WEIGHT_MLX_INT8;
+}
+
+/* Bytes that `columns` weights of a row take in `data`. */
+static inline size_t weight_bytes(enum weight_format format, size_t columns)
+{
+    return weight_is_four_bit(format)   ? columns / CODES_PER_BYTE
+           : weight_is_of_bytes(format) ? columns
+                                        : columns * (format == WEIGHT_F32 ? 4 : 2);
+}
+
 /* Bytes that one row of a matrix takes in each of its arrays; 0 for an array that the format has
  * not, or that is not read. */
 struct linear_row_bytes {
@@ -74,15 +111,15 @@ struct linear_row_bytes {
 
 static inline struct linear_row_bytes linear_row_bytes(const struct linear_source *s)
 {
-    const bool four_bit = weight_is_four_bit(s->format);
-    const size_t columns = (size_t)s->in_features, groups = four_bit ? columns / (size_t)s->group_size : 0;
+    const size_t columns = (size_t)s->in_features,
+                 groups = weight_is_quantised(s->format) ? columns / (size_t)s->group_size : 0;
     const bool fp8 = s->format == WEIGHT_NVFP4 && !s->scales;
     struct linear_row_bytes bytes;
-    bytes.data = four_bit ? columns / CODES_PER_BYTE : columns * (s->format == WEIGHT_F32 ? 4 : 2);
+    bytes.data = weight_bytes(s->format, columns);
     bytes.scales = fp8 ? 0 : 2 * groups;
     bytes.scales_fp8 = fp8 ? groups : 0;
-    bytes.zeros = s->format == WEIGHT_AWQ_INT4 ? groups : 0;
-    bytes.offsets = s->format == WEIGHT_MLX_INT4 ? 2 * groups : 0;
+    bytes.zeros = weight_has_zeros(s->format) ? groups : 0;
+    bytes.offsets = weight_has_offsets(s->format) ? 2 * groups : 0;
     return bytes;
 }
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FACE = "kernels/cuda/cuda_kernels.h"
-RECORDED_ABI = 3
-RECORDED_DECLARATIONS = "3ebd62818faf61490d54f1209a3aaf994715c23d60658445ba98555592d68dee"
+RECORDED_ABI = 4
+RECORDED_DECLARATIONS = "23a852a55757882b72c6b0e4b3d771be8180dc762dbb7b1d978259cd81ce06b5"
 
 
 def headers_of(path: str, found: list[str] | None = None) -> list[str]:

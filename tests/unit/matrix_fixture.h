@@ -13,7 +13,7 @@ struct matrix {
     void *blocks[5];
 };
 
-/* What the groups of a 4-bit matrix are made of, until it is copied to where a file would have it. */
+/* What the groups of a quantised matrix are made of, until it is copied to where a file would have it. */
 struct group_arrays {
     size_t weights, groups;
     uint8_t *codes, *zeros, *scales_fp8;
@@ -23,7 +23,8 @@ struct group_arrays {
 static inline struct group_arrays group_arrays_of(const struct linear_source *s)
 {
     size_t weights = (size_t)s->out_features * (size_t)s->in_features, groups = weights / (size_t)s->group_size;
-    return (struct group_arrays){.weights = weights, .groups = groups, .codes = checked_alloc(weights / 2),
+    return (struct group_arrays){.weights = weights, .groups = groups,
+                                 .codes = checked_alloc(weight_bytes(s->format, weights)),
                                  .zeros = checked_alloc(groups), .scales_fp8 = checked_alloc(groups),
                                  .scales = checked_alloc(groups * 2), .offsets = checked_alloc(groups * 2)};
 }
@@ -32,14 +33,14 @@ static inline struct group_arrays group_arrays_of(const struct linear_source *s)
 static inline void place_groups(struct matrix *m, const struct group_arrays *a, bool fp8)
 {
     struct linear_source *s = &m->source;
-    s->data = unaligned_copy(a->codes, a->weights / 2, &m->blocks[0]);
+    s->data = unaligned_copy(a->codes, weight_bytes(s->format, a->weights), &m->blocks[0]);
     if (fp8)
         s->scales_fp8 = unaligned_copy(a->scales_fp8, a->groups, &m->blocks[1]);
     else
         s->scales = unaligned_copy(a->scales, a->groups * 2, &m->blocks[1]);
-    if (s->format == WEIGHT_AWQ_INT4)
+    if (weight_has_zeros(s->format))
         s->zeros = unaligned_copy(a->zeros, a->groups, &m->blocks[2]);
-    if (s->format == WEIGHT_MLX_INT4)
+    if (weight_has_offsets(s->format))
         s->offsets = unaligned_copy(a->offsets, a->groups * 2, &m->blocks[2]);
     free(a->codes), free(a->zeros), free(a->scales_fp8), free(a->scales), free(a->offsets);
 }
@@ -74,13 +75,14 @@ static inline void fill_dense(struct matrix *m)
 static inline void fill_random_groups(struct matrix *m, bool fp8)
 {
     struct group_arrays a = group_arrays_of(&m->source);
-    for (size_t i = 0; i < a.weights / 2; i++)
+    for (size_t i = 0; i < weight_bytes(m->source.format, a.weights); i++)
         a.codes[i] = (uint8_t)random_u32();
+    const float step = weight_is_of_bytes(m->source.format) ? 1.0f / 16 : 1.0f;
     for (size_t i = 0; i < a.groups; i++) {
-        a.zeros[i] = random_u32() % 16;
+        a.zeros[i] = random_u32() % (weight_is_of_bytes(m->source.format) ? 256 : 16);
         a.scales_fp8[i] = random_u32() % 0x70; /* subnormals too */
-        a.scales[i] = float_to_bf16(0.1f + 0.1f * random_float());
-        if (m->source.format == WEIGHT_MLX_INT4 && i % 2)
+        a.scales[i] = float_to_bf16(step * (0.1f + 0.1f * random_float()));
+        if (weight_has_offsets(m->source.format) && i % 2)
             a.scales[i] ^= 0x8000; /* MLX has negative scales, too */
         a.offsets[i] = float_to_bf16(2.0f * random_float());
     }
@@ -111,7 +113,7 @@ static inline struct matrix make_matrix(enum weight_format format, int out, int 
 {
     struct matrix m = {.source = {.format = format, .out_features = out, .in_features = in, .group_size = group,
                                   .tensor_scale = format == WEIGHT_NVFP4 ? 0.75f : 1.0f, .bias_format = bias_format}};
-    if (weight_is_four_bit(format))
+    if (weight_is_quantised(format))
         fill_random_groups(&m, fp8);
     else
         fill_dense(&m);
@@ -121,7 +123,7 @@ static inline struct matrix make_matrix(enum weight_format format, int out, int 
     return m;
 }
 
-/* A 4-bit matrix of EXHAUSTIVE_COLUMNS columns, which groups of 8, 12, 16, 32, 64 and 96 divide, with every code in
+/* A quantised matrix of EXHAUSTIVE_COLUMNS columns, which groups of 8, 12, 16, 32, 64 and 96 divide, with every code in
  * groups that together have every zero up to `zeros` - 1, every FP8 scale but those that are no numbers, and scales and
  * offsets of any size and sign. */
 enum { EXHAUSTIVE_COLUMNS = 192, EXHAUSTIVE_GROUPS = 256 };
@@ -131,14 +133,20 @@ static inline struct matrix make_exhaustive_matrix(enum weight_format format, in
     static const float offsets[] = {0.0f, -1.0f, 0.0123f, 7.5f, -0x1p-60f};
     const size_t half = EXHAUSTIVE_GROUPS, all = 2 * half; /* once more for the codes that a
                                                             * small group has no room for */
+    const unsigned codes = weight_is_of_bytes(format) ? INT8_CODES : INT4_CODES, rounds = codes / INT4_CODES;
     const int out = (int)(all * (size_t)group / EXHAUSTIVE_COLUMNS) + 1;
     struct matrix m = {.source = {.format = format, .out_features = out, .in_features = EXHAUSTIVE_COLUMNS,
                                   .group_size = group, .tensor_scale = format == WEIGHT_NVFP4 ? 0.75f : 1.0f}};
     struct group_arrays a = group_arrays_of(&m.source);
-    memset(a.codes, 0, a.weights / 2);
-    for (size_t i = 0; i < a.weights; i++)
-        code_put(a.codes, i,
-                 (unsigned)((i % (size_t)group + i / (size_t)group / half % 2 * (size_t)group) % INT4_CODES));
+    memset(a.codes, 0, weight_bytes(format, a.weights));
+    for (size_t i = 0; i < a.weights; i++) {
+        const size_t in_group = i % (size_t)group, of_group = i / (size_t)group;
+        const unsigned code = (unsigned)((in_group + of_group / half % 2 * (size_t)group) % INT4_CODES);
+        if (weight_is_four_bit(format))
+            code_put(a.codes, i, code);
+        else
+            a.codes[i] = (uint8_t)(code * rounds + of_group % rounds);
+    }
     for (size_t i = 0; i < a.groups; i++) {
         a.zeros[i] = (uint8_t)(i % (size_t)zeros);
         a.scales_fp8[i] = i % 128 == 127 ? 0 : (uint8_t)i;

@@ -43,7 +43,8 @@ static void rows_of_every_kind_of_table_are_the_cpus(void **state)
     static const struct table tables[] = {
         {WEIGHT_F32, 37, 70, 0, false},      {WEIGHT_BF16, 50, 128, 0, false},   {WEIGHT_AWQ_INT4, 33, 256, 128, false},
         {WEIGHT_AWQ_INT4, 20, 192, 64, false}, {WEIGHT_MLX_INT4, 40, 320, 32, false}, {WEIGHT_NVFP4, 18, 96, 16, false},
-        {WEIGHT_NVFP4, 64, 64, 16, true},    {WEIGHT_AWQ_INT4, 19, 24, 8, false},
+        {WEIGHT_NVFP4, 64, 64, 16, true},    {WEIGHT_AWQ_INT4, 19, 24, 8, false},   {WEIGHT_INT8, 33, 256, 128, false},
+        {WEIGHT_MLX_INT8, 20, 192, 64, false}, {WEIGHT_AWQ_INT8, 19, 24, 8, false},
     };
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         for (int tokens = 1; tokens < 80; tokens = 6 * tokens + 1)

@@ -112,6 +112,8 @@ static void every_code_with_every_scale_is_decoded_as_the_reference_does(void **
     static const struct { enum weight_format format; int group; bool fp8; int zeros; } kinds[] = {
         {WEIGHT_AWQ_INT4, 16, false, 16}, {WEIGHT_AWQ_INT4, 64, false, 256}, {WEIGHT_MLX_INT4, 32, false, 16},
         {WEIGHT_NVFP4, 64, false, 16},    {WEIGHT_NVFP4, 16, true, 16},      {WEIGHT_NVFP4, 12, true, 16},
+        {WEIGHT_INT8, 64, false, 16},     {WEIGHT_AWQ_INT8, 16, false, 256}, {WEIGHT_MLX_INT8, 96, false, 16},
+        {WEIGHT_INT8, 12, false, 16},
     };
     struct kernels *k = ((struct pair *)*state)->cuda;
     float unit[IN * IN] = {0};
@@ -133,7 +135,7 @@ static void every_code_with_every_scale_is_decoded_as_the_reference_does(void **
             for (size_t i = 0; i < IN * out; i++) {
                 const double value = m.values[i % out * IN + i / out];
                 const double want = (double)bf16_to_float(float_to_bf16((float)value));
-                const double limit = kinds[kind].format == WEIGHT_MLX_INT4 ? fabs(want) / 128.0 : 0.0;
+                const double limit = weight_has_offsets(kinds[kind].format) ? fabs(want) / 128.0 : 0.0;
                 if (fabs((double)got[i] - want) > limit)
                     fail_msg("kind %zu, %d at once, row %zu, column %zu: %a, not %a", kind, at_once, i % out, i / out,
                              (double)got[i], want);
@@ -153,6 +155,17 @@ static void mlx_products_agree_with_the_cpu(void **state)
     static const struct product_shape shapes[] = {
         {WEIGHT_MLX_INT4, 80, 256, 128, false}, {WEIGHT_MLX_INT4, 37, 576, 64, false},
         {WEIGHT_MLX_INT4, 50, 320, 32, false},  {WEIGHT_MLX_INT4, 20, 80, 16, false},
+    };
+    static const int rows[] = {1, 5, 16, 33};
+    CHECK_ALL(*state, shapes, rows);
+}
+
+static void products_of_bytes_agree_with_the_cpu(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_INT8, 80, 256, 128, false},    {WEIGHT_AWQ_INT8, 37, 576, 64, false},
+        {WEIGHT_MLX_INT8, 50, 320, 32, false}, {WEIGHT_INT8, 20, 80, 16, false},
+        {WEIGHT_MLX_INT8, 21, 75, 25, false},  {WEIGHT_AWQ_INT8, 18, 144, 48, false},
     };
     static const int rows[] = {1, 5, 16, 33};
     CHECK_ALL(*state, shapes, rows);
@@ -216,6 +229,7 @@ static void rows_may_begin_at_any_element(void **state)
         {WEIGHT_BF16, 51, 100, 0, false},
         {WEIGHT_AWQ_INT4, 50, 128, 64, false},
         {WEIGHT_NVFP4, 33, 96, 16, false},
+        {WEIGHT_INT8, 33, 96, 32, false},
     };
     static const int rows[] = {2, 12, 20};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
@@ -232,6 +246,7 @@ static void large_products_agree_with_the_cpu(void **state)
         {WEIGHT_BF16, 400, 76, 0, false},
         {WEIGHT_AWQ_INT4, 270, 192, 64, false},
         {WEIGHT_NVFP4, 257, 176, 16, false},
+        {WEIGHT_MLX_INT8, 257, 192, 64, false},
     };
     static const int rows[] = {140, 260};
     CHECK_ALL(*state, shapes, rows);
@@ -249,6 +264,7 @@ static void a_matrix_larger_than_the_scratch_memory_is_taken_in_slabs(void **sta
     assert_int_equal(unsetenv("LANCED_EMULATION_MEMORY"), 0);
     static const struct product_shape shapes[] = {
         {WEIGHT_AWQ_INT4, 600, 640, 128, false}, {WEIGHT_NVFP4, 523, 640, 16, true}, {WEIGHT_F32, 300, 640, 0, false},
+        {WEIGHT_INT8, 523, 640, 128, false},
     };
     static const int rows[] = {3, 20};
     CHECK_ALL(&small, shapes, rows);
@@ -504,6 +520,7 @@ int main(void)
         cmocka_unit_test(awq_products_agree_with_the_cpu),
         cmocka_unit_test(every_code_with_every_scale_is_decoded_as_the_reference_does),
         cmocka_unit_test(mlx_products_agree_with_the_cpu),
+        cmocka_unit_test(products_of_bytes_agree_with_the_cpu),
         cmocka_unit_test(nvfp4_products_agree_with_the_cpu_with_either_scale),
         cmocka_unit_test(four_bit_matrices_of_unusual_groups_work_too),
         cmocka_unit_test(awq_zeros_over_15_are_taken_as_they_are),

@@ -101,6 +101,33 @@ static void a_code_is_worth_what_its_format_says(void **state)
             assert_true(code_value(WEIGHT_MLX_INT4, code, scale, offset) == (float)code * scale + offset);
             assert_true(code_value(WEIGHT_NVFP4, code, scale, 0.0f) == fp4_to_float(code) * scale);
         }
+    for (unsigned code = 0; code < 256; code++)
+        for (int other = 0; other < 256; other++) {
+            const float scale = 0.375f * (float)(other % 7 - 3), zero = (float)other, offset = -0.0625f * zero;
+            const int with_sign = (int)code - (code >= 128 ? 256 : 0);
+            assert_true(code_value(WEIGHT_INT8, code, scale, 0.0f) == (float)with_sign * scale);
+            assert_true(code_value(WEIGHT_AWQ_INT8, code, scale, zero) == (float)((int)code - other) * scale);
+            assert_true(code_value(WEIGHT_MLX_INT8, code, scale, offset) == (float)code * scale + offset);
+        }
+}
+
+static void every_code_of_a_byte_is_found_again_from_its_value(void **state)
+{
+    (void)state;
+    static const struct { enum weight_format format; float scale, second; } groups[] = {
+        {WEIGHT_INT8, 0.25f, 0.0f}, {WEIGHT_INT8, -3.0f, 0.0f}, {WEIGHT_AWQ_INT8, 0x1p-90f, 15.0f},
+        {WEIGHT_AWQ_INT8, 0.5f, 255.0f}, {WEIGHT_MLX_INT8, -0.125f, 4.0f},
+    };
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
+        uint8_t codes[258], again[258] = {0x5a};
+        float values[256];
+        for (unsigned i = 0; i < 258; i++)
+            codes[i] = i == 0 || i == 257 ? 0x5a : (uint8_t)(i == 129 && groups[g].format == WEIGHT_INT8 ? 1 : i - 1);
+        again[257] = 0x5a;
+        group_decode(groups[g].format, codes, 1, 256, groups[g].scale, groups[g].second, values);
+        group_encode(groups[g].format, values, 256, groups[g].scale, groups[g].second, again, 1);
+        assert_memory_equal(codes, again, sizeof codes); /* but for INT8's -128, which no value gets */
+    }
 }
 
 /* An odd beginning, and neighbours that must stay as they are. */
@@ -137,6 +164,10 @@ static void values_outside_of_a_groups_range_take_its_ends(void **state)
     assert_int_equal(code_nearest(WEIGHT_MLX_INT4, 9.0f, -0.5f, 1.0f), 0);
     assert_int_equal(code_nearest(WEIGHT_NVFP4, -9.0f, 0.5f, 0.0f), 15);
     assert_int_equal(code_nearest(WEIGHT_NVFP4, 9.0f, 0.5f, 0.0f), 7);
+    assert_int_equal(code_nearest(WEIGHT_INT8, 100.0f, 0.5f, 0.0f), 127);
+    assert_int_equal(code_nearest(WEIGHT_INT8, -100.0f, 0.5f, 0.0f), 129);
+    assert_int_equal(code_nearest(WEIGHT_AWQ_INT8, 200.0f, 0.5f, 7.0f), 255);
+    assert_int_equal(code_nearest(WEIGHT_MLX_INT8, -9.0f, 0.5f, 1.0f), 0);
 }
 
 static void rows_take_the_bytes_that_their_format_says(void **state)
@@ -154,6 +185,15 @@ static void rows_take_the_bytes_that_their_format_says(void **state)
     bytes = linear_row_bytes(&s);
     assert_true(bytes.data == 32 && bytes.scales == 8 && bytes.scales_fp8 == 0 && bytes.zeros == 0 &&
                 bytes.offsets == 8);
+    s.format = WEIGHT_INT8;
+    bytes = linear_row_bytes(&s);
+    assert_true(bytes.data == 64 && bytes.scales == 8 && bytes.zeros == 0 && bytes.offsets == 0);
+    s.format = WEIGHT_AWQ_INT8;
+    bytes = linear_row_bytes(&s);
+    assert_true(bytes.data == 64 && bytes.scales == 8 && bytes.zeros == 4 && bytes.offsets == 0);
+    s.format = WEIGHT_MLX_INT8;
+    bytes = linear_row_bytes(&s);
+    assert_true(bytes.data == 64 && bytes.scales == 8 && bytes.zeros == 0 && bytes.offsets == 8);
     s.format = WEIGHT_NVFP4;
     s.scales = NULL;
     bytes = linear_row_bytes(&s);
@@ -210,7 +250,8 @@ static void every_decoder_of_the_cpu_gives_the_weights_of_the_reference(void **s
     (void)state;
     static const struct { enum weight_format format; bool fp8; int zeros; } kinds[] = {
         {WEIGHT_AWQ_INT4, false, 16}, {WEIGHT_AWQ_INT4, false, 256}, {WEIGHT_MLX_INT4, false, 16},
-        {WEIGHT_NVFP4, false, 16},    {WEIGHT_NVFP4, true, 16},
+        {WEIGHT_NVFP4, false, 16},    {WEIGHT_NVFP4, true, 16},       {WEIGHT_INT8, false, 16},
+        {WEIGHT_AWQ_INT8, false, 256}, {WEIGHT_MLX_INT8, false, 16},
     };
     static const int groups[] = {8, 12, 16, 32, 64, 96};
     for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++)
@@ -238,6 +279,7 @@ int main(void)
         cmocka_unit_test(fp8_and_fp4_take_the_nearest_number),
         cmocka_unit_test(the_low_nibble_is_the_even_column),
         cmocka_unit_test(a_code_is_worth_what_its_format_says),
+        cmocka_unit_test(every_code_of_a_byte_is_found_again_from_its_value),
         cmocka_unit_test(what_is_encoded_decodes_to_the_same),
         cmocka_unit_test(values_outside_of_a_groups_range_take_its_ends),
         cmocka_unit_test(rows_take_the_bytes_that_their_format_says),

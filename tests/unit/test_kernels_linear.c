@@ -87,6 +87,19 @@ static void nvfp4_products_match_double_precision_with_either_scale(void **state
             check_product(WEIGHT_NVFP4, row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, i % 2, s % 2);
 }
 
+static void products_of_bytes_match_double_precision_for_any_group(void **state)
+{
+    (void)state;
+    static const enum weight_format formats[] = {WEIGHT_INT8, WEIGHT_AWQ_INT8, WEIGHT_MLX_INT8};
+    static const struct {
+        int in, group;
+    } shapes[] = {{256, 128}, {576, 64}, {320, 32}, {192, 16}, {144, 12}, {75, 25}};
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (size_t i = 0; i < sizeof row_counts / sizeof *row_counts; i++)
+                check_product(formats[f], row_counts[i], s % 2 ? 37 : 80, shapes[s].in, shapes[s].group, false, i % 2);
+}
+
 static void a_product_larger_than_every_block_is_right(void **state)
 {
     (void)state;
@@ -121,7 +134,8 @@ static void a_row_gives_the_same_bytes_whatever_rows_are_beside_it(void **state)
 {
     (void)state;
     enum { ROWS = 203, OUT = 150, IN = 384 };
-    const enum weight_format formats[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4};
+    const enum weight_format formats[] = {WEIGHT_F32,   WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4,
+                                          WEIGHT_NVFP4, WEIGHT_INT8, WEIGHT_AWQ_INT8, WEIGHT_MLX_INT8};
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
         for (int which = 0; which < ROUNDED_BACKENDS; which++) {
             struct matrix m = make_matrix(formats[f], OUT, IN, 64, false, WEIGHT_F32, true);
@@ -148,8 +162,8 @@ static void embedding_rows_are_the_tables_rows(void **state)
 {
     (void)state;
     enum { WIDTH = 48 };
-    static const enum weight_format formats[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_MLX_INT4};
-    for (int f = 0; f < 3; f++) {
+    static const enum weight_format formats[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_MLX_INT4, WEIGHT_MLX_INT8};
+    for (int f = 0; f < 4; f++) {
         struct matrix m = make_matrix(formats[f], 50, WIDTH, 16, false, WEIGHT_F32, false);
         int32_t ids[130];
         for (int i = 0; i < 130; i++)
@@ -190,6 +204,11 @@ static void a_matrix_that_makes_no_sense_is_refused(void **state)
     s.format = WEIGHT_NVFP4;
     s.scales = NULL;
     assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
+    s.format = WEIGHT_INT8;
+    assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
+    s.format = WEIGHT_MLX_INT8;
+    s.scales = data;
+    assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
     s.format = WEIGHT_F32;
     s.out_features = 0;
     assert_int_equal(k->linear_open(k, &w, &s, &error), ERROR_BAD_FILE);
@@ -201,7 +220,8 @@ static void activations_that_are_no_numbers_give_results_that_are_none(void **st
 {
     (void)state;
     enum { OUT = 40, IN = 256 };
-    const enum weight_format formats[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_NVFP4};
+    const enum weight_format formats[] = {WEIGHT_F32,   WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4,
+                                          WEIGHT_NVFP4, WEIGHT_INT8, WEIGHT_AWQ_INT8, WEIGHT_MLX_INT8};
     const float odd[] = {NAN, INFINITY, -INFINITY};
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
         for (int which = 0; which < ROUNDED_BACKENDS; which++) {
@@ -271,6 +291,7 @@ int main(void)
         cmocka_unit_test(awq_products_match_double_precision_for_any_group),
         cmocka_unit_test(mlx_products_match_double_precision_for_any_group),
         cmocka_unit_test(nvfp4_products_match_double_precision_with_either_scale),
+        cmocka_unit_test(products_of_bytes_match_double_precision_for_any_group),
         cmocka_unit_test(a_product_larger_than_every_block_is_right),
         cmocka_unit_test(rows_that_are_packed_in_parts_give_the_same_bytes),
         cmocka_unit_test(a_row_gives_the_same_bytes_whatever_rows_are_beside_it),
