@@ -39,7 +39,8 @@ void model_facts_read(struct model_facts *facts, const struct options *options, 
         snprintf(facts->problem, sizeof facts->problem, "%.190s", look.missing);
         facts->file_bytes = look.file_bytes;
         facts->form = look.form;
-        facts->is_four_bit = strcmp(facts->form, "dense") != 0;
+        facts->is_four_bit = strcmp(facts->form, "dense") != 0 && strcmp(facts->form, "int8") != 0 &&
+                             strcmp(facts->form, "mixed") != 0;
         facts->is_for_videos = strstr(look.name, "Video") != NULL;
     }
     utf8_make_line(facts->problem);

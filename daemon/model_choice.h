@@ -15,7 +15,7 @@
 #define MODEL_AUTOMATIC "automatic"
 
 struct model_facts {
-    const char *form;      /* "awq", "nvfp4", "mlx", "dense" */
+    const char *form;      /* "awq", "nvfp4", "int8", "mixed", "mlx", "dense" */
     bool is_four_bit;
     bool is_for_videos;    /* of the release for videos: its folder's name has "Video" in it, as officially */
     uint64_t file_bytes;   /* of its weights, VAE and ViT, as they lie on disk */

@@ -20,6 +20,7 @@ enum { MAX_TENSORS = 4096, QUANTISED_PARTS = 3 };
 
 struct mlx_settings {
     int group_size; /* 0: not quantised */
+    int bits;       /* 4 or 8 */
     bool channels_last_vit;
 };
 
@@ -128,8 +129,8 @@ static float *widen(struct release *release, struct tensor_view *tensor)
 
 /* MLX's affine rule: the scale is signed so that the end of the range with the larger magnitude is a code times the
  * scale exactly, and zero another. */
-static void quantise_group(const float *values, int n, uint8_t *codes, size_t first, uint16_t *scale16,
-                           uint16_t *bias16)
+static void quantise_group(enum weight_format format, const float *values, int n, uint8_t *codes, size_t first,
+                           uint16_t *scale16, uint16_t *bias16)
 {
     float low = values[0], high = values[0];
     for (int i = 1; i < n; i++) {
@@ -137,14 +138,15 @@ static void quantise_group(const float *values, int n, uint8_t *codes, size_t fi
         high = fmaxf(high, values[i]);
     }
     bool low_end = fabsf(low) > fabsf(high);
-    float scale = fmaxf((high - low) / 15.0f, 1e-7f), bias = low_end ? low : high;
+    const int highest = (weight_is_four_bit(format) ? INT4_CODES : INT8_CODES) - 1;
+    float scale = fmaxf((high - low) / (float)highest, 1e-7f), bias = low_end ? low : high;
     scale = low_end ? scale : -scale;
     float zero_code = rintf(bias / scale);
     if (zero_code != 0.0f)
         scale = bias / zero_code;
     else
         bias = 0.0f;
-    group_encode(WEIGHT_MLX_INT4, values, n, scale, bias, codes, first);
+    group_encode(format, values, n, scale, bias, codes, first);
     *scale16 = float_to_bf16(scale);
     *bias16 = float_to_bf16(bias);
 }
@@ -166,18 +168,23 @@ struct quantised {
     uint64_t elements, groups;
 };
 
+static enum weight_format format_of(const struct release *release)
+{
+    return release->mlx.bits == 8 ? WEIGHT_MLX_INT8 : WEIGHT_MLX_INT4;
+}
+
 static int quantise(struct release *release, struct tensor_view tensor, struct quantised *q)
 {
     q->elements = tensor_elements(&tensor);
     q->groups = q->elements / (uint64_t)release->mlx.group_size;
     const float *values = widen(release, &tensor);
-    if (!values || !(q->codes = own(release, calloc((size_t)q->elements / CODES_PER_BYTE, 1))) ||
+    if (!values || !(q->codes = own(release, calloc(weight_bytes(format_of(release), (size_t)q->elements), 1))) ||
         !(q->scales = own(release, malloc((size_t)q->groups * 2))) ||
         !(q->biases = own(release, malloc((size_t)q->groups * 2))))
         return release->error->code;
     for (uint64_t g = 0; g < q->groups; g++)
-        quantise_group(values + g * (uint64_t)release->mlx.group_size, release->mlx.group_size, q->codes,
-                       (size_t)(g * (uint64_t)release->mlx.group_size), &q->scales[g], &q->biases[g]);
+        quantise_group(format_of(release), values + g * (uint64_t)release->mlx.group_size, release->mlx.group_size,
+                       q->codes, (size_t)(g * (uint64_t)release->mlx.group_size), &q->scales[g], &q->biases[g]);
     return 0;
 }
 
@@ -200,18 +207,19 @@ static int add_mlx_name(struct release *release, struct tensor_view tensor)
     return add(release, tensor);
 }
 
-/* .weight, the codes, called words of eight; .scales; .biases. */
+/* .weight, the codes, called words; .scales; .biases. */
 static int add_quantised(struct release *release, const struct tensor_view *tensor)
 {
     struct quantised q;
     int result = quantise(release, *tensor, &q), stem = (int)(strlen(tensor->name) - strlen(".weight"));
     const uint64_t groups = tensor->shape[1] / (uint64_t)release->mlx.group_size;
+    const uint64_t words = weight_bytes(format_of(release), tensor->shape[1]) / sizeof(uint32_t);
     const struct {
         const char *name;
         enum dtype dtype;
         uint64_t columns;
         const void *data;
-    } parts[QUANTISED_PARTS] = {{PART_CODES_MLX, DTYPE_U32, tensor->shape[1] / CODES_PER_WORD, q.codes},
+    } parts[QUANTISED_PARTS] = {{PART_CODES_MLX, DTYPE_U32, words, q.codes},
                                 {PART_SCALES, DTYPE_BF16, groups, q.scales},
                                 {PART_OFFSETS, DTYPE_BF16, groups, q.biases}};
     for (int i = 0; i < QUANTISED_PARTS && !result; i++) {
@@ -252,7 +260,7 @@ static int convert_for_twin(struct release *release, const struct tensor_view *t
             return result;
         for (uint64_t g = 0; g < q.groups; g++) {
             size_t first = (size_t)(g * (uint64_t)release->mlx.group_size);
-            group_decode(WEIGHT_MLX_INT4, q.codes, first, release->mlx.group_size, bf16_to_float(q.scales[g]),
+            group_decode(format_of(release), q.codes, first, release->mlx.group_size, bf16_to_float(q.scales[g]),
                          bf16_to_float(q.biases[g]), values + first);
         }
     }
@@ -352,7 +360,8 @@ static int make_file(struct mlx_settings mlx, const char *model_dir, const struc
 static const char main_file[] = "model.safetensors", vit_file[] = "Qwen2.5-VL-ViT/vit.safetensors";
 
 /* config.json: the llm_config.json, with the block that mlx-lm's quantize_model adds. */
-static int write_mlx_config(const char *model_dir, const char *into_dir, int group_size, struct error *error)
+static int write_mlx_config(const char *model_dir, const char *into_dir, int group_size, int bits,
+                            struct error *error)
 {
     char path[PATH_MAX];
     cJSON *config;
@@ -364,7 +373,7 @@ static int write_mlx_config(const char *model_dir, const char *into_dir, int gro
     cJSON *block = group_size ? json_add_object(config, "quantization") : NULL;
     if (block) {
         json_add_number(block, "group_size", group_size);
-        json_add_number(block, "bits", 4);
+        json_add_number(block, "bits", bits);
         json_add_text(block, "mode", "affine");
     }
     char *text = json_print_indented(config);
@@ -375,20 +384,20 @@ static int write_mlx_config(const char *model_dir, const char *into_dir, int gro
     return result;
 }
 
-int release_mlx(const char *model_dir, const char *into_dir, int group_size, bool channels_last_vit,
+int release_mlx(const char *model_dir, const char *into_dir, int group_size, int bits, bool channels_last_vit,
                 struct error *error)
 {
-    const struct mlx_settings mlx = {group_size, channels_last_vit};
+    const struct mlx_settings mlx = {group_size, bits, channels_last_vit};
     const struct part language_model[2] = {{main_file, convert_for_mlx}}, vit[2] = {{vit_file, convert_vit_for_mlx}};
     int result;
     if ((result = link_tokenizer(model_dir, into_dir, error)) ||
-        (result = write_mlx_config(model_dir, into_dir, group_size, error)) ||
+        (result = write_mlx_config(model_dir, into_dir, group_size, bits, error)) ||
         (result = make_file(mlx, model_dir, language_model, into_dir, main_file, error)))
         return result;
     return make_file(mlx, model_dir, vit, into_dir, "vit.safetensors", error);
 }
 
-int release_mlx_twin(const char *model_dir, const char *into_dir, int group_size, struct error *error)
+int release_mlx_twin(const char *model_dir, const char *into_dir, int group_size, int bits, struct error *error)
 {
     const struct part parts[2] = {{main_file, convert_for_twin}};
     int result;
@@ -396,7 +405,8 @@ int release_mlx_twin(const char *model_dir, const char *into_dir, int group_size
         (result = link_file(model_dir, "llm_config.json", into_dir, "llm_config.json", error)) ||
         (result = link_file(model_dir, "Qwen2.5-VL-ViT", into_dir, "Qwen2.5-VL-ViT", error)))
         return result;
-    return make_file((struct mlx_settings){.group_size = group_size}, model_dir, parts, into_dir, main_file, error);
+    return make_file((struct mlx_settings){.group_size = group_size, .bits = bits}, model_dir, parts, into_dir,
+                     main_file, error);
 }
 
 int release_understanding(const char *model_dir, const char *into_dir, struct error *error)

@@ -11,12 +11,12 @@
 #include "base/error.h"
 
 /* As converted for MLX: config.json, vit.safetensors, tensors under MLX's names, norms widened to float32; no VAE. With
- * a group_size other than 0 also quantised, by MLX's affine rule with 4 bits. */
-int release_mlx(const char *model_dir, const char *into_dir, int group_size, bool channels_last_vit,
+ * a group_size other than 0 also quantised, by MLX's affine rule with 4 or 8 bits. */
+int release_mlx(const char *model_dir, const char *into_dir, int group_size, int bits, bool channels_last_vit,
                 struct error *error);
 
 /* The official folder in float32, its weights being what those of release_mlx stand for; no VAE. */
-int release_mlx_twin(const char *model_dir, const char *into_dir, int group_size, struct error *error);
+int release_mlx_twin(const char *model_dir, const char *into_dir, int group_size, int bits, struct error *error);
 
 /* An export for understanding: neither weights for generation nor a VAE. */
 int release_understanding(const char *model_dir, const char *into_dir, struct error *error);

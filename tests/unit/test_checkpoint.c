@@ -566,6 +566,16 @@ static void the_folder_around_checkpoints_is_told_from_one(void **state)
                 ": is no checkpoint, but these in it are: Another, Lance_3B; name the folder of one");
 }
 
+static void a_coreml_package_is_refused_by_name(void **state)
+{
+    (void)state;
+    use(bf16);
+    leave_out("model.safetensors");
+    assert_int_equal(run_command("mkdir %s/Lance.mlpackage", model), 0);
+    assert_refused("Lance.mlpackage is a CoreML package, whose palettised weights only Apple's libraries read");
+    assert_int_equal(run_command("rmdir %s/Lance.mlpackage", model), 0);
+}
+
 static void each_missing_file_is_named(void **state)
 {
     (void)state;
@@ -747,19 +757,24 @@ static void four_bit_tensors_that_do_not_fit_are_refused(void **state)
     rewrite("awq_state_dict.safetensors", without_zeros);
     assert_refused("q_proj.scales_fp8\" is missing");
     use(awq);
+    edit("awq_meta.json", "\"n_bit\": 4", "\"n_bit\": 3");
+    assert_refused("\"n_bit\" is not 4, 5 or 8");
+    use(awq);
     edit("awq_meta.json", "\"n_bit\": 4", "\"n_bit\": 5");
-    assert_refused("\"n_bit\" is not 4");
+    assert_refused("q_proj\" should be a weight whose codes are bytes, but is not");
     static const char weight[] = "language_model.model.layers.0.self_attn.k_proj";
     use(awq);
+    edit_of_weight(weight, "n_bit", "6");
+    assert_refused("\"n_bit\" of language_model.model.layers.0.self_attn.k_proj is not 4, 5 or 8");
+    use(awq);
     edit_of_weight(weight, "n_bit", "8");
-    assert_refused("\"n_bit\" of language_model.model.layers.0.self_attn.k_proj is not 4");
+    assert_refused("\"language_model.model.layers.0.self_attn.k_proj\" should be a weight whose codes are bytes");
     use(awq);
     edit_of_weight(weight, "scheme", "\"sym_int4\"");
-    assert_refused(
-        "\"scheme\" of language_model.model.layers.0.self_attn.k_proj is \"sym_int4\"; asym_int4 and nvfp4 are read");
+    assert_refused("\"scheme\" of language_model.model.layers.0.self_attn.k_proj is \"sym_int4\"; asym_int4, asym");
     use(awq);
-    edit("awq_meta.json", "\"scheme\": \"asym_int4_grouped_awq\"", "\"scheme\": \"sym_int8\"");
-    assert_refused("\"scheme\" is \"sym_int8\"");
+    edit("awq_meta.json", "\"scheme\": \"asym_int4_grouped_awq\"", "\"scheme\": \"sym_int6\"");
+    assert_refused("\"scheme\" is \"sym_int6\"");
     use(awq);
     edit("awq_meta.json", "\"per_weight\": {", "\"per_weight\": [], \"was\": {");
     assert_refused("\"per_weight\" must be an object");
@@ -851,6 +866,7 @@ int main(void)
         cmocka_unit_test(the_hash_is_over_every_byte_of_every_file),
         cmocka_unit_test(everything_that_is_missing_is_in_one_message),
         cmocka_unit_test(the_folder_around_checkpoints_is_told_from_one),
+        cmocka_unit_test(a_coreml_package_is_refused_by_name),
         cmocka_unit_test(each_missing_file_is_named),
         cmocka_unit_test(without_vae_or_vit_the_other_tasks_remain),
         cmocka_unit_test(weights_for_understanding_only_open),

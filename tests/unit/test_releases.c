@@ -241,7 +241,7 @@ static void an_mlx_release_opens_for_questions_and_says_what_it_lacks(void **sta
     struct lance_model_info info;
     struct error error = {0};
     struct lance_request r = drawing();
-    ASSERT_OK(release_mlx(official, next_folder(), GROUP, false, &error));
+    ASSERT_OK(release_mlx(official, next_folder(), GROUP, 4, false, &error));
     struct lance_model *model = open_model(folder, NULL);
     lance_model_info(model, &info);
     assert_string_equal(info.kind, "mlx-int4-g128");
@@ -257,15 +257,24 @@ static void quantised_mlx_weights_compute_as_the_dense_ones_they_stand_for(void 
     static float hidden[TOKENS * HIDDEN], dense_hidden[TOKENS * HIDDEN], full[TOKENS * HIDDEN];
     static float logits[VOCABULARY], dense_logits[VOCABULARY];
     char release[64], twin[64];
-    for (int group = 32; group <= GROUP; group *= 2) {
-        ASSERT_OK(release_mlx(official, strcpy(release, next_folder()), group, false, &error));
-        ASSERT_OK(release_mlx_twin(official, strcpy(twin, next_folder()), group, &error));
+    static const struct {
+        int group, bits;
+        const char *kind;
+    } kinds[] = {
+        {64, 8, "mlx-int8-g64"}, {32, 4, "mlx-int4-g32"}, {64, 4, "mlx-int4-g64"}, {GROUP, 4, "mlx-int4-g128"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const int group = kinds[i].group, bits = kinds[i].bits;
+        ASSERT_OK(release_mlx(official, strcpy(release, next_folder()), group, bits, false, &error));
+        ASSERT_OK(release_mlx_twin(official, strcpy(twin, next_folder()), group, bits, &error));
+        struct checkpoint *checkpoint = open_checkpoint(release);
+        assert_string_equal(checkpoint_kind(checkpoint), kinds[i].kind);
+        checkpoint_close(checkpoint);
         run_decoder(release, hidden, logits);
         run_decoder(twin, dense_hidden, dense_logits);
         double hidden_error = relative_error(hidden, dense_hidden, TOKENS * HIDDEN);
         double logits_error = relative_error(logits, dense_logits, VOCABULARY);
         if (!(hidden_error < 1e-5) || !(logits_error < 1e-5))
-            fail_msg("groups of %d: hidden states differ by %.1e, logits by %.1e", group, hidden_error, logits_error);
+            fail_msg("%s: hidden states differ by %.1e, logits by %.1e", kinds[i].kind, hidden_error, logits_error);
         assert_same_answer(release, twin);
     }
     run_decoder(official, full, logits);
@@ -277,8 +286,8 @@ static void an_mlx_release_with_the_official_vae_draws_too(void **state)
     (void)state;
     char release[64], twin[64], vae[100];
     struct lance_job *jobs[2];
-    ASSERT_OK(release_mlx(official, strcpy(release, next_folder()), GROUP, false, &error));
-    ASSERT_OK(release_mlx_twin(official, strcpy(twin, next_folder()), GROUP, &error));
+    ASSERT_OK(release_mlx(official, strcpy(release, next_folder()), GROUP, 4, false, &error));
+    ASSERT_OK(release_mlx_twin(official, strcpy(twin, next_folder()), GROUP, 4, &error));
     snprintf(vae, sizeof vae, "%s/Wan2.2_VAE.pth", official);
     struct lance_model *models[2] = {open_model(release, vae), open_model(twin, vae)};
     struct lance_result a = finish(models[0], drawing(), &jobs[0]), b = finish(models[1], drawing(), &jobs[1]);
@@ -292,9 +301,9 @@ static void an_mlx_release_with_the_official_vae_draws_too(void **state)
 static void the_vit_of_an_mlx_release_may_be_channels_last(void **state)
 {
     (void)state;
-    ASSERT_OK(release_mlx(official, next_folder(), GROUP, false, &error));
+    ASSERT_OK(release_mlx(official, next_folder(), GROUP, 4, false, &error));
     assert_same_vit(folder, official);
-    ASSERT_OK(release_mlx(official, next_folder(), GROUP, true, &error));
+    ASSERT_OK(release_mlx(official, next_folder(), GROUP, 4, true, &error));
     assert_same_vit(folder, official);
 }
 
@@ -302,7 +311,7 @@ static void an_mlx_release_that_is_not_quantised_is_the_official_model(void **st
 {
     (void)state;
     static float hidden[TOKENS * HIDDEN], want[TOKENS * HIDDEN], logits[VOCABULARY];
-    ASSERT_OK(release_mlx(official, next_folder(), 0, false, &error));
+    ASSERT_OK(release_mlx(official, next_folder(), 0, 4, false, &error));
     struct checkpoint *checkpoint = open_checkpoint(folder);
     assert_string_equal(checkpoint_kind(checkpoint), "bf16");
     checkpoint_close(checkpoint);
@@ -317,12 +326,13 @@ static void other_quantisations_of_mlx_are_refused(void **state)
     static const struct {
         const char *from, *to, *message;
     } cases[] = {
-        {"\"bits\":.*,", "\"bits\": 8,", "config.json: \"bits\" of \"quantization\" is not 4"},
+        {"\"bits\":.*,", "\"bits\": 5,", "config.json: \"bits\" of \"quantization\" is neither 4 nor 8"},
+        {"\"bits\":.*,", "\"bits\": 8,", "says that weights have 8 bits, but those of the tensors have 4"},
         {"affine", "mxfp4", "\"mode\" of \"quantization\" is not \"affine\""},
         {"\"group_size\":.*,", "\"group_size\": 64,", "says that 64 weights share a scale, but in the tensors 128 do"},
         {"\"group_size\":.*,", "", "\"group_size\" of \"quantization\" is missing"},
     };
-    ASSERT_OK(release_mlx(official, next_folder(), GROUP, false, &error));
+    ASSERT_OK(release_mlx(official, next_folder(), GROUP, 4, false, &error));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(
             run_command("cd %s && cp config.json kept && sed -i 's/%s/%s/' config.json && ! cmp -s config.json kept",
@@ -337,7 +347,7 @@ static void the_tokenizer_of_an_mlx_release_may_be_in_the_official_folder_beside
 {
     (void)state;
     char release[64];
-    ASSERT_OK(release_mlx(official, strcpy(release, next_folder()), GROUP, false, &error));
+    ASSERT_OK(release_mlx(official, strcpy(release, next_folder()), GROUP, 4, false, &error));
     assert_int_equal(run_command("rm %s/merges.txt", release), 0);
     assert_refused(release, "missing: merges.txt; (an official folder Lance_3B beside this one has these files");
     assert_int_equal(run_command("ln -s \"$PWD\"/%s %s/Lance_3B", official, root), 0);

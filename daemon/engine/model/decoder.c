@@ -19,7 +19,7 @@ static const char *const expert_suffix[EXPERTS] = {"", "_moe_gen"};
 
 struct expert {
     struct linear *q, *k, *v, *o, *gate, *up, *down;
-    param *input_norm, *post_attention_norm, *q_norm, *k_norm; /* inside decoder.vectors */
+    param *input_norm, *post_attention_norm, *q_norm, *k_norm; /* inside decoder.vectors; the last two may be NULL */
 };
 
 struct decoder {
@@ -27,7 +27,7 @@ struct decoder {
     int hidden, layer_count, heads, kv_heads, head_dim, intermediate, vocab;
     int experts; /* 1: an understanding-only checkpoint */
     float eps;
-    struct linear *embedding, *lm_head;
+    struct linear *embedding, *lm_head; /* may be the same */
     struct expert (*layers)[EXPERTS];
     param *final_norm[EXPERTS];
     param *vectors;          /* all norm weights, one allocation */
@@ -104,6 +104,7 @@ static int take_vector(const struct decoder *d, const struct checkpoint *checkpo
 
 static int read_vectors(struct decoder *d, const struct checkpoint *checkpoint, float *host, struct error *error)
 {
+    const struct lance_config *config = checkpoint_config(checkpoint);
     size_t used = 0;
     int code = 0;
     char name[128];
@@ -122,7 +123,8 @@ static int read_vectors(struct decoder *d, const struct checkpoint *checkpoint, 
                 {&expert->q_norm, "language_model.model.layers.%d.self_attn.q_norm%s.weight", d->head_dim},
                 {&expert->k_norm, "language_model.model.layers.%d.self_attn.k_norm%s.weight", d->head_dim},
             };
-            for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+            const size_t count = config->lacks_head_norms ? 2 : sizeof parts / sizeof *parts;
+            for (size_t i = 0; i < count; i++) {
                 snprintf(name, sizeof name, parts[i].format, layer, s);
                 if ((code = take_vector(d, checkpoint, name, parts[i].n, host, &used, parts[i].out, error)))
                     return code;
@@ -183,7 +185,9 @@ static int open_parts(struct decoder *d, const struct checkpoint *checkpoint, bo
     if (!code)
         code =
             open_linear(d, &d->embedding, checkpoint, "language_model.model.embed_tokens", d->vocab, d->hidden, error);
-    if (!code)
+    if (!code && checkpoint_config(checkpoint)->has_tied_head)
+        d->lm_head = d->embedding;
+    else if (!code)
         code = open_linear(d, &d->lm_head, checkpoint, "language_model.lm_head", d->vocab, d->hidden, error);
     return code;
 }
@@ -229,10 +233,10 @@ void decoder_close(struct decoder *d)
                 if (all[i])
                     k->linear_close(k, all[i]);
         }
+    if (d->lm_head && d->lm_head != d->embedding)
+        k->linear_close(k, d->lm_head);
     if (d->embedding)
         k->linear_close(k, d->embedding);
-    if (d->lm_head)
-        k->linear_close(k, d->lm_head);
     k->memory_free(k, d->vectors);
     free(d->layers);
     free(d->inverse_frequency);

@@ -34,6 +34,8 @@ struct lance_config {
     float rms_norm_eps;
     double rope_theta;
     int mrope_section[3];       /* sums to head_dim / 2 */
+    bool lacks_head_norms;      /* no q_norm and k_norm: an export for programs that know none */
+    bool has_tied_head;         /* no lm_head: the embedding is it */
     bool tables_float32;        /* llm_config.json "position_tables": "float32" (or absent: false) */
     int tokens_per_second;      /* vision_config, 2 */
     int spatial_merge_size;     /* 2 */
@@ -64,7 +66,7 @@ struct checkpoint_options {
 
 /* What the names and sizes of a checkpoint's files tell, before anything is read. */
 struct checkpoint_look {
-    const char *form;    /* "dense", "awq", "mlx" or "nvfp4" */
+    const char *form;    /* "dense", "awq", "mlx", "int8", "mixed" or "nvfp4" */
     uint64_t file_bytes; /* of all weights */
     char name[256];      /* the directory's last component */
     char missing[200];   /* files that must be there and are not; "" */
@@ -85,7 +87,9 @@ int checkpoint_identify(struct checkpoint *checkpoint, struct error *error);
 
 const struct lance_config *checkpoint_config(const struct checkpoint *checkpoint);
 const char *checkpoint_kind(const struct checkpoint *checkpoint);      /* "bf16", "f32", "awq-int4-g128",
-                                                                        * "awq-int4-g64", "mlx-int4-g128",
+                                                                        * "awq-int4-g64", "awq-int5-g128",
+                                                                        * "mlx-int4-g128", "mlx-nvfp4",
+                                                                        * "int8-g128", "mixed",
                                                                         * "nvfp4", "nvfp4-fp8-scales" */
 const char *checkpoint_directory(const struct checkpoint *checkpoint); /* where vocab.json, merges.txt are */
 const char *checkpoint_hash(const struct checkpoint *checkpoint);      /* 64 hex digits: identity.h; ""

@@ -43,25 +43,40 @@ static const char *last_component(const char *path)
 
 /* --- language model ------------------------------------------------------------------ */
 
-/* 4-bit forms first: whoever puts one beside the full model wants it used. */
+/* Quantised forms first: whoever puts one beside the full model wants it used. */
 static const struct {
     const char *weights, *meta;
 } forms[] = {
     {"awq_state_dict.safetensors", "awq_meta.json"},
     {"nvfp4_state_dict.safetensors", "nvfp4_meta.json"},
+    {"int8_state_dict.safetensors", "int8_meta.json"},
+    {"mixed_state_dict.safetensors", "mixed_meta.json"},
     {"model.safetensors", NULL},
     {"model.safetensors.index.json", NULL},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
+/* Whether a file or folder is a model compiled for CoreML. */
+static bool is_coreml(const char *name)
+{
+    static const char *const endings[] = {".mlpackage", ".mlmodelc", ".mlmodel"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
+        if (!strcmp(dot, endings[i]))
+            return true;
+    return false;
+}
+
 /* There are no weights in the folder. Perhaps it is the one around the checkpoints that is named. */
 static int explain_no_weights(const struct checkpoint_files *files, struct notes *missing, struct error *error)
 {
-    char inside[400] = "";
+    char inside[400] = "", coreml[100] = "";
     struct dirent **entries;
     int count = scandir(files->directory, &entries, NULL, alphasort);
     for (int i = 0; i < count; i++) {
         char folder[PATH_MAX], path[PATH_MAX] = "";
+        if (is_coreml(entries[i]->d_name))
+            snprintf(coreml, sizeof coreml, "%.99s", entries[i]->d_name);
         bool is_inside = entries[i]->d_name[0] != '.' &&
                          snprintf(folder, sizeof folder, "%s/%s", files->directory, entries[i]->d_name) < PATH_MAX;
         for (int form = 0; is_inside && !*path && form < FORMS; form++)
@@ -73,10 +88,16 @@ static int explain_no_weights(const struct checkpoint_files *files, struct notes
     }
     if (count >= 0)
         free(entries);
+    if (*coreml)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "%s: %s is a CoreML package, whose palettised weights only Apple's libraries read; take a "
+                         "release in bf16, AWQ INT4, NVFP4 or MLX's form",
+                         files->directory, coreml);
     if (*inside)
         return error_set(error, ERROR_BAD_FILE, "%s: is no checkpoint, but these in it are: %s; name the folder of one",
                          files->directory, inside);
-    notes_add(missing, "weights: model.safetensors, awq_state_dict.safetensors or nvfp4_state_dict.safetensors");
+    notes_add(missing,
+              "weights: model.safetensors, or awq_, nvfp4_, int8_ or mixed_state_dict.safetensors");
     return 0;
 }
 

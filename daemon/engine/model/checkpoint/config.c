@@ -147,6 +147,17 @@ int config_read_llm(struct lance_config *config, const char *path, struct error 
     return result;
 }
 
+int config_has_tied_head(const char *path, bool *tied, struct error *error)
+{
+    cJSON *json;
+    int result = model_file_json(&json, path, error);
+    if (result)
+        return result;
+    *tied = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "tie_word_embeddings"));
+    cJSON_Delete(json);
+    return 0;
+}
+
 static int read_full_attention_blocks(const struct fields *fields, struct lance_config *config)
 {
     static const char key[] = "fullatt_block_indexes";

@@ -13,6 +13,9 @@
 /* llm_config.json: everything but the vit and vae members. Token ids that the file does not state are -1. */
 int config_read_llm(struct lance_config *config, const char *path, struct error *error);
 
+/* Whether the file states "tie_word_embeddings": true. */
+int config_has_tied_head(const char *path, bool *tied, struct error *error);
+
 /* The vit member, from the ViT's config.json, or from a file that has the same as "vision_config". */
 int config_read_vit(struct lance_config *config, const char *path, struct error *error);
 

@@ -90,8 +90,10 @@ static void decoder(struct check *check, const struct lance_config *c, const cha
         linear(check, kv, c->hidden_size, WITH_BIAS, "%s.self_attn.k_proj%s", layer, suffix);
         linear(check, kv, c->hidden_size, WITH_BIAS, "%s.self_attn.v_proj%s", layer, suffix);
         linear(check, c->hidden_size, c->hidden_size, NO_BIAS, "%s.self_attn.o_proj%s", layer, suffix);
-        vector(check, c->head_dim, "%s.self_attn.q_norm%s.weight", layer, suffix);
-        vector(check, c->head_dim, "%s.self_attn.k_norm%s.weight", layer, suffix);
+        if (!c->lacks_head_norms) {
+            vector(check, c->head_dim, "%s.self_attn.q_norm%s.weight", layer, suffix);
+            vector(check, c->head_dim, "%s.self_attn.k_norm%s.weight", layer, suffix);
+        }
         linear(check, c->intermediate_size, c->hidden_size, NO_BIAS, "%s.mlp%s.gate_proj", layer, suffix);
         linear(check, c->intermediate_size, c->hidden_size, NO_BIAS, "%s.mlp%s.up_proj", layer, suffix);
         linear(check, c->hidden_size, c->intermediate_size, NO_BIAS, "%s.mlp%s.down_proj", layer, suffix);
@@ -102,7 +104,8 @@ static void decoder(struct check *check, const struct lance_config *c, const cha
 static void understanding(struct check *check, const struct lance_config *c)
 {
     linear(check, c->vocab_size, c->hidden_size, NO_BIAS, "language_model.model.embed_tokens");
-    linear(check, c->vocab_size, c->hidden_size, NO_BIAS, "language_model.lm_head");
+    if (!c->has_tied_head)
+        linear(check, c->vocab_size, c->hidden_size, NO_BIAS, "language_model.lm_head");
     decoder(check, c, "");
     char beyond[96];
     snprintf(beyond, sizeof beyond, "language_model.model.layers.%d.input_layernorm.weight", c->layers);

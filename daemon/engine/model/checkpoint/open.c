@@ -91,104 +91,148 @@ static int add_file(struct checkpoint *checkpoint, const char *path, const char 
 
 /* --- kind of checkpoint ------------------------------------------------------------------------ */
 
+static const char sample_layer[] = "language_model.model.layers.0.self_attn.q_proj"; /* square */
+
 /* A meta file, or its entry of one weight (`name`, else NULL), may state how the weights are quantised: it must
  * be a way that is read here. */
 static int check_stated_form(const cJSON *stated, const char *path, const char *name, struct error *error)
 {
-    static const char *const known[] = {"asym_int4", "nvfp4"}; /* and what follows: how the scales were chosen */
+    /* and what follows: how the scales were chosen */
+    static const char *const known[] = {"asym_int4", "asym_int5", "sym_int8", "nvfp4", "mixed"};
     const cJSON *n_bit = cJSON_GetObjectItemCaseSensitive(stated, "n_bit");
     const cJSON *scheme = cJSON_GetObjectItemCaseSensitive(stated, "scheme");
     const char *text = cJSON_GetStringValue(scheme), *of = name ? " of " : "";
     if (!name)
         name = "";
-    if (n_bit && !(cJSON_IsNumber(n_bit) && n_bit->valuedouble == 4))
-        return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\"%s%.200s is not 4; only 4-bit weights are read", path,
+    const double bits = cJSON_GetNumberValue(n_bit);
+    if (n_bit && bits != 4 && bits != 5 && bits != 8)
+        return error_set(error, ERROR_UNSUPPORTED, "%s: \"n_bit\"%s%.200s is not 4, 5 or 8; no others are read", path,
                          of, name);
     bool is_known = !scheme;
     for (size_t i = 0; text && i < sizeof known / sizeof *known; i++)
         is_known |= !strncmp(text, known[i], strlen(known[i]));
     if (is_known)
         return 0;
-    return error_set(error, ERROR_UNSUPPORTED, "%s: \"scheme\"%s%.200s is \"%.60s\"; asym_int4 and nvfp4 are read",
+    return error_set(error, ERROR_UNSUPPORTED,
+                     "%s: \"scheme\"%s%.200s is \"%.60s\"; asym_int4, asym_int5, sym_int8, nvfp4 and mixed are read",
                      path, of, name, text ? text : "no text");
 }
 
+/* What a meta file says of all weights: how many share a scale, their bits (0: nothing), and that they differ. */
+struct stated {
+    int group_size, bits;
+    bool mixed;
+};
+
+/* The bits that a meta file, or its entry of one weight, states; `fallback` where it does not. */
+static int stated_bits(const cJSON *stated, int fallback)
+{
+    const cJSON *n_bit = cJSON_GetObjectItemCaseSensitive(stated, "n_bit");
+    return n_bit ? (int)cJSON_GetNumberValue(n_bit) : fallback;
+}
+
+/* One weight's entry of "per_weight", against the tensors. */
+static int check_entry(const struct checkpoint *checkpoint, const cJSON *weight, const char *path,
+                       const struct stated *of_all, struct error *error)
+{
+    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(weight, "shape");
+    const cJSON *own = cJSON_GetObjectItemCaseSensitive(weight, "group_size");
+    if (!own)
+        own = cJSON_GetObjectItemCaseSensitive(weight, "block_size");
+    const cJSON *out = cJSON_GetArrayItem(shape, 0), *in = cJSON_GetArrayItem(shape, 1);
+    size_t length = weight->string ? strlen(weight->string) : 0;
+    char name[TENSOR_MAX_NAME_BYTES];
+    if (!cJSON_IsNumber(out) || !cJSON_IsNumber(in) || !(out->valuedouble >= 1) || !(in->valuedouble >= 1) ||
+        !(out->valuedouble <= 1 << 24) || !(in->valuedouble <= 1 << 24) || (own && !cJSON_IsNumber(own)) ||
+        length >= sizeof name || !ends_with(weight->string, ".weight"))
+        return error_set(error, ERROR_BAD_FILE, "%s: entry \"%.200s\" of \"per_weight\" is not of the known form", path,
+                         weight->string ? weight->string : "");
+    snprintf(name, sizeof name, "%.*s", (int)(length - strlen(".weight")), weight->string);
+    struct linear_source source;
+    int result = check_stated_form(weight, path, name, error);
+    if (result)
+        return result;
+    result = checkpoint_linear(checkpoint, name, (int)out->valuedouble, (int)in->valuedouble, &source, error);
+    if (result)
+        return error_prefix(error, "%s", path);
+    const double group = own ? own->valuedouble : of_all->group_size;
+    const bool is_four_bit = stated_bits(weight, of_all->bits ? of_all->bits : 4) == 4;
+    if (!weight_is_quantised(source.format) || weight_has_offsets(source.format) ||
+        weight_is_four_bit(source.format) != is_four_bit)
+        return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should be a weight %s, but is not", path, name,
+                         is_four_bit ? "of 4 bits" : "whose codes are bytes");
+    if (source.group_size != group)
+        return error_set(error, ERROR_BAD_FILE,
+                         "%s: \"%.200s\" should have groups of %g columns, but its scales are for %d", path, name,
+                         group, source.group_size);
+    return 0;
+}
+
 /* Check a quantiser's meta file: MLX's config.json, or, against the tensors, {n_bit, group_size | block_size,
- * per_weight: {"X.weight": {shape: [out, in], group_size | block_size}}}. `group_size` gets the file's overall one. */
-static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, const char *path, int *group_size,
+ * per_weight: {"X.weight": {shape: [out, in], n_bit, group_size | block_size}}}. */
+static int check_meta(const struct checkpoint *checkpoint, const cJSON *meta, const char *path, struct stated *stated,
                       struct error *error)
 {
     if (mlx_quantization(meta))
-        return mlx_check_quantization(mlx_quantization(meta), path, group_size, error);
+        return mlx_check_quantization(mlx_quantization(meta), path, &stated->group_size, &stated->bits, error);
     int result = check_stated_form(meta, path, NULL, error);
     if (result)
         return result;
+    stated->bits = stated_bits(meta, 0);
+    const char *scheme = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(meta, "scheme"));
+    stated->mixed = scheme && !strcmp(scheme, "mixed");
     const cJSON *group = cJSON_GetObjectItemCaseSensitive(meta, "group_size");
     if (!group)
         group = cJSON_GetObjectItemCaseSensitive(meta, "block_size");
     if (!cJSON_IsNumber(group) || !(group->valuedouble >= 2) || !(group->valuedouble <= 1 << 16))
         return error_set(error, ERROR_BAD_FILE, "%s: \"group_size\" or \"block_size\" is missing or out of range",
                          path);
-    *group_size = (int)group->valuedouble;
+    stated->group_size = (int)group->valuedouble;
     const cJSON *weights = cJSON_GetObjectItemCaseSensitive(meta, "per_weight");
     if (weights && !cJSON_IsObject(weights))
         return error_set(error, ERROR_BAD_FILE, "%s: \"per_weight\" must be an object", path);
-    for (const cJSON *weight = weights ? weights->child : NULL; weight; weight = weight->next) {
-        const cJSON *shape = cJSON_GetObjectItemCaseSensitive(weight, "shape");
-        const cJSON *own = cJSON_GetObjectItemCaseSensitive(weight, "group_size");
-        if (!own)
-            own = cJSON_GetObjectItemCaseSensitive(weight, "block_size");
-        const cJSON *out = cJSON_GetArrayItem(shape, 0), *in = cJSON_GetArrayItem(shape, 1);
-        size_t length = weight->string ? strlen(weight->string) : 0;
-        char name[TENSOR_MAX_NAME_BYTES];
-        if (!cJSON_IsNumber(out) || !cJSON_IsNumber(in) || !(out->valuedouble >= 1) || !(in->valuedouble >= 1) ||
-            !(out->valuedouble <= 1 << 24) || !(in->valuedouble <= 1 << 24) || (own && !cJSON_IsNumber(own)) ||
-            length >= sizeof name || !ends_with(weight->string, ".weight"))
-            return error_set(error, ERROR_BAD_FILE, "%s: entry \"%.200s\" of \"per_weight\" is not of the known form",
-                             path, weight->string ? weight->string : "");
-        snprintf(name, sizeof name, "%.*s", (int)(length - strlen(".weight")), weight->string);
-        struct linear_source source;
-        if ((result = check_stated_form(weight, path, name, error)))
-            return result;
-        result = checkpoint_linear(checkpoint, name, (int)out->valuedouble, (int)in->valuedouble, &source, error);
-        if (result)
-            return error_prefix(error, "%s", path);
-        double stated = own ? own->valuedouble : *group_size;
-        if (!weight_is_four_bit(source.format) || source.format == WEIGHT_MLX_INT4)
-            return error_set(error, ERROR_BAD_FILE, "%s: \"%.200s\" should be a 4-bit weight, but is not", path, name);
-        if (source.group_size != stated)
-            return error_set(error, ERROR_BAD_FILE,
-                             "%s: \"%.200s\" should have groups of %g columns, but its scales are for %d", path, name,
-                             stated, source.group_size);
-    }
-    return 0;
+    for (const cJSON *weight = weights ? weights->child : NULL; weight && !result; weight = weight->next)
+        result = check_entry(checkpoint, weight, path, stated, error);
+    return result;
 }
 
-static int read_meta(const struct checkpoint *checkpoint, const char *path, int *group_size, struct error *error)
+static int read_meta(const struct checkpoint *checkpoint, const char *path, struct stated *stated, struct error *error)
 {
     cJSON *meta;
     int result = model_file_json(&meta, path, error);
     if (result)
         return result;
-    result = check_meta(checkpoint, meta, path, group_size, error);
+    result = check_meta(checkpoint, meta, path, stated, error);
     cJSON_Delete(meta);
     return result;
 }
 
-/* How many 4-bit weights share one of the .scales (AWQ, MLX): the most, as only odd widths
- * fall back to smaller groups. */
-static int largest_group(const struct checkpoint *checkpoint)
+/* Whether the codes of a folder are bytes, as those of one of its layers are. */
+static bool has_byte_codes(const struct checkpoint *checkpoint)
+{
+    const int width = checkpoint->config.hidden_size;
+    struct linear_source source;
+    struct error ignored;
+    return !checkpoint_linear(checkpoint, sample_layer, width, width, &source, &ignored) &&
+           weight_is_of_bytes(source.format);
+}
+
+/* How many weights share one of the .scales (all but NVFP4): the most, as only odd widths fall back to smaller
+ * groups. */
+static int largest_group(const struct checkpoint *checkpoint, bool bytes)
 {
     uint64_t largest = 0;
     for (size_t i = 0; i < checkpoint->table.count; i++) {
         const struct tensor_view *scales = &checkpoint->table.tensors[i];
-        if (!ends_with(scales->name, "." PART_SCALES) || scales->dimensions != 2 || !scales->shape[1])
+        if (!ends_with(scales->name, "." PART_SCALES) || scales->dtype != DTYPE_BF16 || scales->dimensions != 2 ||
+            !scales->shape[1])
             continue;
         char name[TENSOR_MAX_NAME_BYTES];
         snprintf(name, sizeof name, "%.*s", (int)(strlen(scales->name) - strlen("." PART_SCALES)), scales->name);
-        const struct tensor_view *bytes = tensor_table_part(&checkpoint->table, name, PART_CODES);
-        const struct tensor_view *packed = bytes ? bytes : tensor_table_part(&checkpoint->table, name, PART_CODES_MLX);
-        const uint64_t codes = bytes ? CODES_PER_BYTE : CODES_PER_WORD;
+        const struct tensor_view *own = tensor_table_part(&checkpoint->table, name, PART_CODES);
+        const struct tensor_view *packed = own ? own : tensor_table_part(&checkpoint->table, name, PART_CODES_MLX);
+        const bool halves = !bytes && !(own && own->dtype == DTYPE_I8); /* codes of 4 bits */
+        const uint64_t codes = (own ? 1 : sizeof(uint32_t)) * (halves ? CODES_PER_BYTE : 1);
         uint64_t size = packed && packed->dimensions == 2 ? codes * packed->shape[1] / scales->shape[1] : 0;
         if (size > largest && size <= 1 << 16)
             largest = size;
@@ -199,7 +243,8 @@ static int largest_group(const struct checkpoint *checkpoint)
 /* Name the kind by what the tensors are; for quantised ones also check the meta file. */
 static int recognise(struct checkpoint *checkpoint, const char *meta_path, struct error *error)
 {
-    bool awq = false, mlx = false, nvfp4 = false, wide_scales = false, tensor_scales = false;
+    bool awq = false, mlx = false, nvfp4 = false, int8 = false, wide_scales = false, tensor_scales = false;
+    bool mlx_nvfp4 = false;
     for (size_t i = 0; i < checkpoint->table.count; i++) {
         const struct tensor_view *tensor = &checkpoint->table.tensors[i];
         nvfp4 |= ends_with(tensor->name, "." PART_SCALES_FP8) || ends_with(tensor->name, "." PART_SCALES_BF16);
@@ -207,22 +252,35 @@ static int recognise(struct checkpoint *checkpoint, const char *meta_path, struc
         tensor_scales |= ends_with(tensor->name, "." PART_TENSOR_SCALE);
         awq |= ends_with(tensor->name, "." PART_ZEROS);
         mlx |= ends_with(tensor->name, "." PART_OFFSETS);
+        mlx_nvfp4 |= ends_with(tensor->name, "." PART_SCALES) && tensor->dtype == DTYPE_U8;
+        int8 |= ends_with(tensor->name, "." PART_CODES) && tensor->dtype == DTYPE_I8;
     }
-    int seen_group_size = largest_group(checkpoint), group_size = seen_group_size;
+    const bool bytes = has_byte_codes(checkpoint);
+    const int seen_group_size = largest_group(checkpoint, bytes);
+    struct stated stated = {.group_size = seen_group_size};
     if (*meta_path) {
-        int result = read_meta(checkpoint, meta_path, &group_size, error);
+        int result = read_meta(checkpoint, meta_path, &stated, error);
         if (result)
             return result;
     }
-    if (mlx && group_size != seen_group_size)
+    if (mlx && stated.group_size != seen_group_size)
         return error_set(error, ERROR_BAD_FILE, "%s: says that %d weights share a scale, but in the tensors %d do",
-                         meta_path, group_size, seen_group_size);
-    const struct tensor_view *sample =
-        checkpoint_tensor(checkpoint, "language_model.model.layers.0.self_attn.q_proj.weight");
-    if (awq)
-        snprintf(checkpoint->kind, sizeof checkpoint->kind, "awq-int4-g%d", group_size);
+                         meta_path, stated.group_size, seen_group_size);
+    if (stated.bits && (stated.bits == 4) == bytes)
+        return error_set(error, ERROR_BAD_FILE, "%s: says that weights have %d bits, but those of the tensors have %d",
+                         meta_path, stated.bits, bytes ? 8 : 4);
+    const int bits = stated.bits ? stated.bits : bytes ? 8 : 4;
+    const struct tensor_view *sample = tensor_table_part(&checkpoint->table, sample_layer, "weight");
+    if (stated.mixed || (int8 && awq))
+        strcpy(checkpoint->kind, "mixed");
+    else if (int8)
+        snprintf(checkpoint->kind, sizeof checkpoint->kind, "int8-g%d", stated.group_size);
+    else if (awq)
+        snprintf(checkpoint->kind, sizeof checkpoint->kind, "awq-int%d-g%d", bits, stated.group_size);
     else if (mlx)
-        snprintf(checkpoint->kind, sizeof checkpoint->kind, "mlx-int4-g%d", group_size);
+        snprintf(checkpoint->kind, sizeof checkpoint->kind, "mlx-int%d-g%d", bits, stated.group_size);
+    else if (mlx_nvfp4)
+        strcpy(checkpoint->kind, "mlx-nvfp4");
     else if (nvfp4 && !wide_scales && !tensor_scales) {
         strcpy(checkpoint->kind, "nvfp4-fp8-scales");
         notes_add(
@@ -350,6 +408,25 @@ static int refuse_incomplete(const char *part, const struct inventory *inventory
                      inventory->missing_names.text, inventory->missing > INVENTORY_NAMES_SHOWN ? "; ..." : "");
 }
 
+/* What an export for other programs leaves out of the language model, and can do without: head norms, which the
+ * official model has but Qwen2 has not; and a head that is the embedding. */
+static int note_what_is_left_out(struct checkpoint *checkpoint, const struct checkpoint_files *files,
+                                 struct error *error)
+{
+    bool has_norms = false, has_head = false, generates = false;
+    for (size_t i = 0; i < checkpoint->table.count; i++) {
+        const char *name = checkpoint->table.tensors[i].name;
+        has_norms |= strstr(name, ".self_attn.q_norm") || strstr(name, ".self_attn.k_norm");
+        has_head |= !strncmp(name, "language_model.lm_head.", strlen("language_model.lm_head."));
+        generates |= strstr(name, "_moe_gen") != NULL;
+    }
+    checkpoint->config.lacks_head_norms = !has_norms && !generates;
+    if (checkpoint->config.lacks_head_norms)
+        notes_add(&checkpoint->warnings, "the weights have no q_norm and k_norm, which the official model has: answers "
+                                         "are computed without them, and differ from the official ones");
+    return has_head ? 0 : config_has_tied_head(files->llm_config, &checkpoint->config.has_tied_head, error);
+}
+
 static int check_language_model(struct checkpoint *checkpoint, bool *generation, struct error *error)
 {
     struct inventory inventory;
@@ -464,6 +541,7 @@ static int open_all(struct checkpoint *checkpoint, const struct checkpoint_optio
     bool generation = false;
     if ((result = read_config(checkpoint, files, error)) || (result = open_weights(checkpoint, files, error)) ||
         (result = recognise(checkpoint, files->meta, error)) ||
+        (result = note_what_is_left_out(checkpoint, files, error)) ||
         (result = check_language_model(checkpoint, &generation, error)) ||
         (result = check_vit(checkpoint, files, error)) || (result = check_vae(checkpoint, files, error)) ||
         (result = decide_tasks(checkpoint, options->model_dir, generation, error)))
@@ -481,9 +559,12 @@ static uint64_t bytes_of(const char *path)
 /* By the files' names, as checkpoint_files.c finds them. */
 static const char *form_of(const struct checkpoint_files *files)
 {
-    if (!files->meta_expected)
-        return *files->meta ? "mlx" : "dense";
-    return strstr(files->weights[0], "/awq_") ? "awq" : "nvfp4";
+    static const char *const forms[] = {"awq", "nvfp4", "int8", "mixed"};
+    const char *name = strrchr(files->weights[0], '/');
+    for (size_t f = 0; files->meta_expected && name && f < sizeof forms / sizeof *forms; f++)
+        if (!strncmp(name + 1, forms[f], strlen(forms[f])))
+            return forms[f];
+    return *files->meta ? "mlx" : "dense";
 }
 
 int checkpoint_look(struct checkpoint_look *out, const struct checkpoint_options *options, struct error *error)

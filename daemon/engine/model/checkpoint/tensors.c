@@ -124,6 +124,8 @@ static int dense_format(const struct tensor_view *tensor, enum weight_format *fo
     return 0;
 }
 
+enum { BYTES_PER_WORD = 4 };
+
 /* The tensor holds [out, in] elements, whatever further axes `in` is spread over. */
 static bool is_matrix(const struct tensor_view *tensor, int out, int in)
 {
@@ -131,7 +133,7 @@ static bool is_matrix(const struct tensor_view *tensor, int out, int in)
            tensor_elements(tensor) == (uint64_t)out * (uint64_t)in;
 }
 
-/* A part of a 4-bit weight: [out, columns], `columns` counted from the shape when it is 0. */
+/* A part of a quantised weight: [out, columns], `columns` counted from the shape when it is 0. */
 static int read_part(const struct tensor_table *table, const char *name, const char *part, enum dtype dtype, int out,
                      uint64_t *columns, const void **data, struct error *error)
 {
@@ -162,14 +164,14 @@ static int read_tensor_scale(const struct tensor_table *table, const char *name,
     return tensor_to_float(tensor, scale, error);
 }
 
-/* 4-bit codes, their number a row and how many share a scale being even. */
+/* How many codes share a scale; of 4-bit ones, an even number. */
 static int set_group_size(struct linear_source *source, const char *name, uint64_t groups, struct error *error)
 {
     uint64_t in = (uint64_t)source->in_features;
-    if (groups == 0 || in % groups || in / groups % 2)
-        return error_set(error, ERROR_BAD_FILE,
-                         "\"%.200s\": %llu scales a row do not split %d columns into even groups", name,
-                         (unsigned long long)groups, source->in_features);
+    if (groups == 0 || in % groups || (weight_is_four_bit(source->format) && in / groups % 2))
+        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": %llu scales a row do not split %d columns into %sgroups",
+                         name, (unsigned long long)groups, source->in_features,
+                         weight_is_four_bit(source->format) ? "even " : "");
     source->group_size = (int)(in / groups);
     return 0;
 }
@@ -178,10 +180,21 @@ static int read_mlx(const struct tensor_table *table, const char *name, struct l
                     struct error *error)
 {
     int out = source->out_features, in = source->in_features, result;
-    if (in % CODES_PER_WORD)
-        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": packed 4-bit weights need a multiple of 8 columns", name);
-    uint64_t packed = (uint64_t)in / CODES_PER_WORD, groups = 0;
-    source->format = WEIGHT_MLX_INT4;
+    const struct tensor_view *codes = tensor_table_part(table, name, PART_CODES_MLX);
+    const bool bytes = codes->dimensions == 2 && codes->shape[1] == (uint64_t)in / BYTES_PER_WORD;
+    if (in % (bytes ? BYTES_PER_WORD : CODES_PER_WORD))
+        return error_set(error, ERROR_BAD_FILE, "\"%.200s\": packed weights need a multiple of %d columns", name,
+                         bytes ? BYTES_PER_WORD : CODES_PER_WORD);
+    uint64_t packed = (uint64_t)in / (bytes ? BYTES_PER_WORD : CODES_PER_WORD), groups = 0;
+    const struct tensor_view *scales = tensor_table_part(table, name, PART_SCALES);
+    source->format = bytes ? WEIGHT_MLX_INT8 : WEIGHT_MLX_INT4;
+    if (!bytes && scales && scales->dtype == DTYPE_U8) { /* the mode nvfp4 */
+        source->format = WEIGHT_NVFP4;
+        if ((result = read_part(table, name, PART_CODES_MLX, DTYPE_U32, out, &packed, &source->data, error)) ||
+            (result = read_part(table, name, PART_SCALES, DTYPE_U8, out, &groups, &source->scales_fp8, error)))
+            return result;
+        return set_group_size(source, name, groups, error);
+    }
     if ((result = read_part(table, name, PART_CODES_MLX, DTYPE_U32, out, &packed, &source->data, error)) ||
         (result = read_part(table, name, PART_SCALES, DTYPE_BF16, out, &groups, &source->scales, error)) ||
         (result = read_part(table, name, PART_OFFSETS, DTYPE_BF16, out, &groups, &source->offsets, error)))
@@ -189,10 +202,34 @@ static int read_mlx(const struct tensor_table *table, const char *name, struct l
     return set_group_size(source, name, groups, error);
 }
 
-static int read_4bit(const struct tensor_table *table, const char *name, struct linear_source *source,
-                     struct error *error)
+/* Codes of a byte each: signed and without zeros (INT8), or as AWQ has them. */
+static int read_bytes(const struct tensor_table *table, const char *name, bool has_sign, struct linear_source *source,
+                      struct error *error)
+{
+    int result;
+    uint64_t columns = (uint64_t)source->in_features, groups = 0;
+    const void *zeros = NULL;
+    source->format = has_sign ? WEIGHT_INT8 : WEIGHT_AWQ_INT8;
+    if ((result = read_part(table, name, PART_CODES, has_sign ? DTYPE_I8 : DTYPE_U8, source->out_features, &columns,
+                            &source->data, error)) ||
+        (result = read_part(table, name, PART_SCALES, DTYPE_BF16, source->out_features, &groups, &source->scales,
+                            error)) ||
+        (!has_sign && (result = read_part(table, name, PART_ZEROS, DTYPE_U8, source->out_features, &groups, &zeros,
+                                          error))))
+        return result;
+    source->zeros = zeros;
+    return set_group_size(source, name, groups, error);
+}
+
+static int read_codes(const struct tensor_table *table, const char *name, struct linear_source *source,
+                      struct error *error)
 {
     int out = source->out_features, in = source->in_features, result;
+    const struct tensor_view *codes = tensor_table_part(table, name, PART_CODES);
+    if (codes->dtype == DTYPE_I8)
+        return read_bytes(table, name, true, source, error);
+    if (is_matrix(codes, out, in) && tensor_table_part(table, name, PART_ZEROS))
+        return read_bytes(table, name, false, source, error);
     if (in % CODES_PER_BYTE)
         return error_set(error, ERROR_BAD_FILE, "\"%.200s\": 4-bit weights need an even number of columns", name);
     uint64_t packed = (uint64_t)in / CODES_PER_BYTE, groups = 0;
@@ -231,7 +268,7 @@ int tensor_table_linear(const struct tensor_table *table, const char *name, int 
         result = dense_format(weight, &source->format, error);
         source->data = weight->data;
     } else if (tensor_table_part(table, name, PART_CODES)) {
-        result = read_4bit(table, name, source, error);
+        result = read_codes(table, name, source, error);
     } else {
         return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s.weight\" is missing", name);
     }
