@@ -2,6 +2,7 @@
 #   make                lanced, lancectl and the tests' tools
 #   make demo           installs what is missing, builds, shows all seven tasks with a 4-bit form of the demo model
 #   make demo-scores    the same tasks scored at length on every weight form: demo/scores.md, 15 minutes on two cores
+#   make quant-report   every quantised form of the demo model made anew and compared with bf16: demo/out/quant
 #   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
 #   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and long forms; .ci/run runs both
 #   make faults         allocations and calls that fail and limits that are low, at every place and level
@@ -403,6 +404,13 @@ demo demo-scores:
 	@$(MAKE) -q --no-print-directory all >/dev/null 2>&1 || echo "building lanced"
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=protocol/python .venv/bin/python -m demo.$(if $(filter demo,$@),demo,measure)
+
+# Every quantised form of the demo model, made anew and compared; QUANT_REPORT="--ablation".
+.PHONY: quant-report
+quant-report:
+	@sh tools/setup.sh demo
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@.venv/bin/python -m demo.quant_report $(QUANT_REPORT)
 
 # How fast each operator is on this machine, at the shapes of the real model; then bench-wire.
 bench: $(BUILD)/lance-bench

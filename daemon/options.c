@@ -79,6 +79,9 @@ static const char usage[] =
     "                                  most so much (default: 1G with --state, which keeps them; without it they\n"
     "                                  are kept in memory, and the default is 0: none)\n"
     "  --check                         with --state: say whether all that is kept is whole, and end\n"
+    "  --calibrate FILE                count how large inputs of the model's layers are, for lance-quant apply; no\n"
+    "                                  prompt, picture or token is kept; without prefix cache, for one --model,\n"
+    "  --calibrate-minutes N           and write FILE every so many minutes (default 5), and at the end\n"
     "  --on-term finish|cancel         what SIGTERM and SIGINT do with jobs (default finish; a second signal cancels;\n"
     "                                  with --state jobs are left to the next start instead of finished)\n"
     "  --until-eof                     end, as with SIGTERM, when standard input closes: for a program that starts\n"
@@ -97,8 +100,8 @@ enum option_code {
     OPTION_RESULT_BYTES,
     OPTION_RESULT_SECONDS, OPTION_STATE, OPTION_KEEP_BYTES, OPTION_KEEP_DAYS, OPTION_SAVE_SECONDS, OPTION_SAVE_STEPS,
         OPTION_RESULT_CACHE,
-    OPTION_CHECK, OPTION_ORPHANS, OPTION_ON_TERM, OPTION_UNTIL_EOF, OPTION_LOG_LEVEL, OPTION_LOG_JSON,
-    OPTION_VERSION, OPTION_HELP
+    OPTION_CHECK, OPTION_ORPHANS, OPTION_CALIBRATE, OPTION_CALIBRATE_MINUTES, OPTION_ON_TERM, OPTION_UNTIL_EOF,
+    OPTION_LOG_LEVEL, OPTION_LOG_JSON, OPTION_VERSION, OPTION_HELP
 };
 
 static const struct option long_options[] = {
@@ -133,6 +136,8 @@ static const struct option long_options[] = {
     {"result-cache", required_argument, NULL, OPTION_RESULT_CACHE},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"orphans", required_argument, NULL, OPTION_ORPHANS},
+    {"calibrate", required_argument, NULL, OPTION_CALIBRATE},
+    {"calibrate-minutes", required_argument, NULL, OPTION_CALIBRATE_MINUTES},
     {"on-term", required_argument, NULL, OPTION_ON_TERM},
     {"until-eof", no_argument, NULL, OPTION_UNTIL_EOF},
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
@@ -345,12 +350,41 @@ static int read_endpoint_option(struct options *options, int code, const char *v
     }
 }
 
+static const char statistics_ending[] = ".safetensors";
+
+/* Of one model, whose jobs are computed from their first token on. */
+static int check_calibration(struct options *options, struct error *error)
+{
+    options->prefix_cache_bytes = 0;
+    if (options->model_count <= 1)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "--calibrate: is for one --model, not for %d", options->model_count);
+}
+
+static int read_calibrate_option(struct options *options, int code, const char *value, struct error *error)
+{
+    int minutes = 0;
+    if (code == OPTION_CALIBRATE) {
+        options->calibrate_file = value;
+        return strlen(value) > strlen(statistics_ending) &&
+                       strcmp(value + strlen(value) - strlen(statistics_ending), statistics_ending) == 0
+                   ? 0
+                   : error_set(error, ERROR_BAD_REQUEST, "--calibrate: the file's name must end in %s",
+                               statistics_ending);
+    }
+    const int status = read_int(&minutes, "calibrate-minutes", value, 1, 1440, error);
+    options->calibrate_seconds = 60.0 * minutes;
+    return status;
+}
+
 static int read_option(struct options *options, int code, const char *value, struct error *error)
 {
     if (code >= OPTION_STATE && code <= OPTION_CHECK)
         return read_state_option(options, code, value, error);
     if (code >= OPTION_ENDPOINT && code <= OPTION_KEY)
         return read_endpoint_option(options, code, value, error);
+    if (code == OPTION_CALIBRATE || code == OPTION_CALIBRATE_MINUTES)
+        return read_calibrate_option(options, code, value, error);
     switch (code) {
     case OPTION_MODEL:
         return add_model(options, value, error);
@@ -446,6 +480,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
                  .result_seconds = 600},
         .journal = {.result_bytes = UINT64_C(2) << 30, .result_seconds = 7 * 86400, .cache_bytes = NOT_SAID},
         .save_seconds = 30,
+        .calibrate_seconds = 300,
         .log_level = LOG_LEVEL_INFO,
     };
     *action = OPTIONS_RUN;
@@ -468,6 +503,8 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
         out->journal.cache_bytes = out->state_folder != NULL ? CACHE_BYTES : 0;
     if (status == 0)
         status = settle_token(out, error);
+    if (status == 0 && out->calibrate_file != NULL)
+        status = check_calibration(out, error);
     if (status == 0 && out->check)
         return out->state_folder != NULL ? 0 : error_set(error, ERROR_BAD_REQUEST, "--check: needs --state DIR");
     if (status == 0 && out->model_count == 0 && out->odd_model.code != 0) {

@@ -40,6 +40,8 @@ struct options {
     double save_seconds;             /* a job's state is kept when so long has passed since the last time, */
     int save_steps;                  /* and after every so many steps; 0: not for that reason */
     double idle_unload_seconds;      /* 0: never */
+    const char *calibrate_file;      /* statistics of the model's inputs (calibration.h); NULL: none */
+    double calibrate_seconds;        /* it is written every so many */
     bool lazy;                       /* load the default model at the first job instead of at start */
     bool cancel_on_term;
     bool until_eof;                  /* end when standard input closes */

@@ -40,6 +40,7 @@ struct resident {
 
 struct residency {
     const struct options *options;
+    struct calibration *calibration; /* or NULL */
     struct kernels *kernels;
     int most;
     uint64_t budget_bytes;
@@ -84,6 +85,11 @@ void residency_close(struct residency *residency)
     pthread_rwlock_destroy(&residency->models_lock);
     pthread_mutex_destroy(&residency->lock);
     free(residency);
+}
+
+void residency_calibrate(struct residency *residency, struct calibration *calibration)
+{
+    residency->calibration = calibration;
 }
 
 void residency_on_load(struct residency *residency, void (*on_load)(void *context), void *context)
@@ -185,7 +191,12 @@ static int open_model(struct residency *residency, int index, struct lance_model
                                                  : device_memory_for_jobs(kernels->memory_available(kernels));
     lance_model_limit_memory(*model, *memory_limit_bytes);
     lance_model_limit_host_memory(*model, machine_memory_for_jobs(&machine, 0));
-    return 0;
+    status = calibration_watch(residency->calibration, *model, error);
+    if (status != 0) {
+        lance_model_close(*model);
+        *model = NULL;
+    }
+    return status;
 }
 
 static void say_loaded(const struct lance_model *model, const struct lance_model_info *info,

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/calibration.h"
 #include "daemon/engine/lance.h"
 #include "daemon/model_choice.h"
 #include "daemon/options.h"
@@ -20,6 +21,9 @@ struct residency;
 /* At most so many models are in memory at once. `options` and `kernels` must outlive it. ERROR_NO_MEMORY. */
 int residency_open(struct residency **out, const struct options *options, struct kernels *kernels, int most,
                    struct error *error);
+
+/* Have this calibration, which must outlive it, count what goes into models. Before the worker's thread starts. */
+void residency_calibrate(struct residency *residency, struct calibration *calibration);
 
 /* With the models that are in memory. NULL is allowed. */
 void residency_close(struct residency *residency);

@@ -10,6 +10,7 @@ struct rooms {
     struct residency *residency;
     struct loading *loading;
     struct runner *runner;
+    struct calibration *calibration; /* NULL: nothing is counted */
 };
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "daemon/attempts.h"
+#include "daemon/calibration.h"
 #include "daemon/kept_results.h"
 #include "daemon/log.h"
 #include "daemon/receipt.h"
@@ -65,6 +66,7 @@ struct runner {
     struct kernels *kernels;
     const struct attempts *attempts; /* NULL: no journal is kept */
     const struct kept_results *kept; /* NULL: results are not kept */
+    struct calibration *calibration; /* NULL: nothing is counted */
     struct run *open; /* this and the next are the thread's own */
     struct run *latest; /* the one that had the last turn; NULL: it has ended */
     atomic_bool is_stopping;
@@ -87,6 +89,11 @@ int runner_open(struct runner **out, const struct options *options, struct jobs 
     runner->kept = kept;
     pthread_mutex_init(&runner->lock, NULL);
     return 0;
+}
+
+void runner_calibrate(struct runner *runner, struct calibration *calibration)
+{
+    runner->calibration = calibration;
 }
 
 void runner_close(struct runner *runner)
@@ -278,8 +285,10 @@ static int open_on_model(struct runner *runner, struct run *run, struct error *e
 {
     struct lance_model *model;
     int status = hold_model(runner, run, &model, error);
-    if (status == 0 && (run->is_suspended || !find_kept(runner, run)))
+    if (status == 0 && (run->is_suspended || !find_kept(runner, run))) {
+        calibration_note_task(runner->calibration, run->request->lance.task);
         status = start_or_resume(run, model, error);
+    }
     if (status == ERROR_BUSY && run->model >= 0) {
         residency_let_go(runner->residency, run->model);
         run->model = -1;

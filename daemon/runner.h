@@ -21,6 +21,10 @@ struct runner;
 int runner_open(struct runner **out, const struct options *options, struct jobs *jobs, struct residency *residency,
                 struct kernels *kernels, const struct attempts *attempts, const struct kept_results *kept,
                 struct error *error);
+
+/* Have this calibration, which must outlive it, told of each job's task. Before the worker's thread starts. */
+void runner_calibrate(struct runner *runner, struct calibration *calibration);
+
 void runner_close(struct runner *runner); /* when no job is open; NULL is allowed */
 
 /* One bounded piece of work: a step of an open job, or the beginning of the next job, for which it waits until a

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "daemon/calibration.h"
 #include "daemon/device.h"
 #include "daemon/loading.h"
 #include "daemon/log.h"
@@ -77,6 +78,7 @@ static void *run(void *argument)
         if (is_to_end(worker))
             break;
         runner_turn(rooms->runner, residency_idle_end(rooms->residency));
+        calibration_tick(rooms->calibration);
         residency_unload_idle(rooms->residency);
     }
     residency_unload(rooms->residency);
@@ -105,15 +107,21 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
         rooms->kept = recorder != NULL ? recorder_kept_results(recorder) : result_cache_results(worker->cache);
     if (status == 0)
         status = residency_open(&rooms->residency, options, worker->device.kernels, MOST_MODELS, error);
+    if (status == 0 && options->calibrate_file != NULL)
+        status = calibration_open(&rooms->calibration, options->calibrate_file, options->calibrate_seconds, error);
+    if (status == 0)
+        residency_calibrate(rooms->residency, rooms->calibration);
     if (status == 0)
         status = loading_open(&rooms->loading, options, rooms->residency, jobs, error);
     if (status == 0)
         status = runner_open(&rooms->runner, options, jobs, rooms->residency, worker->device.kernels,
                              recorder_attempts(recorder), rooms->kept, error);
-    if (status == 0)
+    if (status == 0) {
+        runner_calibrate(rooms->runner, rooms->calibration);
         *out = worker;
-    else
+    } else {
         worker_close(worker);
+    }
     return status;
 }
 
@@ -137,6 +145,7 @@ void worker_close(struct worker *worker)
     runner_close(rooms->runner);
     loading_close(rooms->loading);
     residency_close(rooms->residency);
+    calibration_close(rooms->calibration);
     result_cache_close(worker->cache);
     device_close(&worker->device);
     pthread_mutex_destroy(&worker->lock);

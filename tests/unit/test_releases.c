@@ -328,7 +328,7 @@ static void other_quantisations_of_mlx_are_refused(void **state)
     } cases[] = {
         {"\"bits\":.*,", "\"bits\": 5,", "config.json: \"bits\" of \"quantization\" is neither 4 nor 8"},
         {"\"bits\":.*,", "\"bits\": 8,", "says that weights have 8 bits, but those of the tensors have 4"},
-        {"affine", "mxfp4", "\"mode\" of \"quantization\" is not \"affine\""},
+        {"affine", "mxfp4", "\"mode\" of \"quantization\" is neither \"affine\" nor, of 4 bits, \"nvfp4\""},
         {"\"group_size\":.*,", "\"group_size\": 64,", "says that 64 weights share a scale, but in the tensors 128 do"},
         {"\"group_size\":.*,", "", "\"group_size\" of \"quantization\" is missing"},
     };

@@ -14,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "tools/lance-quant/best_part.h"
 #include "tools/lance-quant/meta.h"
+#include "tools/lance-quant/mix.h"
 #include "tools/lance-quant/part_work.h"
 
 enum { MOST_KINDS = 32 }; /* of layers, of which both experts have 14 */
@@ -26,6 +27,8 @@ struct work {
     size_t count;
     int layers;
     struct output *output;
+    struct recipe recipe; /* the options', with the mix */
+    struct mix mix;       /* of a mixed folder */
     struct best_found found[PARTS_PER_LAYER];
     double started;
     int before; /* works that an earlier run did */
@@ -42,7 +45,7 @@ static bool layer_of(const struct tensor_view *tensor, char name[LAYOUT_NAME_BYT
 }
 
 /* What the result depends on, as a line. */
-static void identity(const struct work *work, char line[128])
+static void identity(const struct work *work, char line[160])
 {
     struct sha256 digest;
     char hex[65];
@@ -56,10 +59,10 @@ static void identity(const struct work *work, char line[128])
             statistics_digest(work->statistics, name, &digest);
     }
     sha256_finish(&digest, hex);
-    const struct recipe *recipe = &work->options->recipe;
+    const struct recipe *recipe = &work->recipe;
     const bool best = recipe->kind == RECIPE_BEST;
-    snprintf(line, 128, "lance-quant %s %u%s %s %d %s", best ? "best" : "published", best ? recipe->ingredients : 0,
-             recipe->slim ? " slim" : "", codes_weights_file(recipe->form.format), recipe->form.group, hex);
+    snprintf(line, 160, "lance-quant %s %u%s %s %d %g %s", best ? "best" : "published", best ? recipe->ingredients : 0,
+             recipe->slim ? " slim" : "", layout_weights_file(recipe), recipe->form.group, recipe->budget, hex);
 }
 
 static void report(const struct work *work, int done, int works)
@@ -135,9 +138,9 @@ static int do_works(struct work *work, const volatile int *interrupted, struct e
 static int write_meta(struct work *work, struct error *error)
 {
     char *text;
-    int status = meta_text(&text, work->source, work->layers, work->statistics, &work->options->recipe.form, error);
+    int status = meta_text(&text, work->source, work->layers, work->statistics, &work->recipe, error);
     if (status == 0) {
-        status = output_text(work->output, codes_meta_file(work->options->recipe.form.format), text, error);
+        status = output_text(work->output, layout_meta_file(&work->recipe), text, error);
         free(text);
     }
     return status;
@@ -190,21 +193,34 @@ static void warn_of_statistics(const struct work *work)
                 "calibrate counts them\n", work->options->statistics);
 }
 
+static int choose_mix(struct work *work, struct error *error)
+{
+    const struct mix_options options = {work->source, work->statistics, work->layers, work->options->recipe.budget,
+                                        work->options->threads};
+    const int status = mix_choose(&work->mix, &options, error);
+    work->recipe.mix = &work->mix;
+    if (status == 0)
+        fprintf(stderr, "chosen: %.3f bits a weight\n", work->mix.bits);
+    return status;
+}
+
 int apply(const struct apply_options *options, const volatile int *interrupted, struct error *error)
 {
-    struct work work = {.options = options};
-    char line[128];
+    struct work work = {.options = options, .recipe = options->recipe};
+    char line[160];
     int status = source_open(&work.source, options->model, error);
     if (status == 0)
         status = statistics_open(&work.statistics, options->statistics, error);
     if (status == 0)
         status = layout_layers(work.source, &work.layers, error);
+    if (status == 0 && options->recipe.budget > 0)
+        status = choose_mix(&work, error);
     if (status == 0)
-        status = layout_tensors(work.source, &options->recipe, &work.tensors, &work.count, error);
+        status = layout_tensors(work.source, &work.recipe, &work.tensors, &work.count, error);
     if (status == 0) {
         warn_of_statistics(&work);
         identity(&work, line);
-        status = output_open(&work.output, options->output, codes_weights_file(options->recipe.form.format), line,
+        status = output_open(&work.output, options->output, layout_weights_file(&work.recipe), line,
                              work.tensors, work.count, error);
     }
     if (status == 0)
@@ -218,6 +234,7 @@ int apply(const struct apply_options *options, const volatile int *interrupted, 
         free(work.found[index].scale);
     if (work.tensors != NULL)
         layout_free(work.tensors, work.count);
+    mix_close(&work.mix);
     statistics_close(work.statistics);
     source_close(work.source);
     return status;

@@ -8,7 +8,7 @@
 
 #include "kernels/formats/numbers.h"
 #include "tools/lance-quant/best_scale.h"
-#include "tools/lance-quant/parallel.h"
+#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/row_codes.h"
 
 enum { BLOCK_ROWS = 16 };
@@ -18,10 +18,8 @@ static int no_memory(const char *name, struct error *error)
     return error_set(error, ERROR_NO_MEMORY, "%s: no memory to quantise it", name);
 }
 
-/* What is known of the part's inputs: their products, or else their squares, or else how large they are, or nothing,
- * which counts all of them alike. */
-static int moments_of(const struct part *part, const struct statistics *statistics, float *moments, bool *seen,
-                      struct error *error)
+int part_moments(const struct part *part, const struct statistics *statistics, float *moments, bool *seen,
+                 struct error *error)
 {
     const int width = part->matrices[0].in_features;
     float *mean = malloc(sizeof *mean * (size_t)width);
@@ -47,7 +45,7 @@ static int moments_of(const struct part *part, const struct statistics *statisti
     return status;
 }
 
-static float *allocate_moments(int width)
+float *part_allocate_moments(int width)
 {
     return malloc(sizeof(float) * (size_t)statistics_blocks(width) * STATISTICS_BLOCK * STATISTICS_BLOCK);
 }
@@ -67,7 +65,7 @@ static int find_scale(const struct best_work *work, const struct part *part, int
     const int width = part->matrices[0].in_features;
     const struct best_found *found = &work->found[index];
     bool seen;
-    int status = moments_of(part, work->statistics, moments, &seen, error);
+    int status = part_moments(part, work->statistics, moments, &seen, error);
     if (status == 0 && found->is_there && found->layer == layer) {
         memcpy(scale, found->scale, sizeof *scale * (size_t)width);
         *scaled = found->scaled;
@@ -110,7 +108,7 @@ static int find_row_divisor(const struct best_work *work, int layer, int index, 
     if (status != 0 || behind.count == 0)
         return status;
     const int width = behind.matrices[0].in_features;
-    float *moments = allocate_moments(width);
+    float *moments = part_allocate_moments(width);
     *divisor = malloc(sizeof **divisor * (size_t)width);
     status = moments == NULL || *divisor == NULL ? no_memory(behind.names[0], error) : 0;
     if (status == 0)
@@ -153,9 +151,14 @@ static int encode_block(void *context, int item)
         return ERROR_NO_MEMORY;
     for (int r = item * BLOCK_ROWS; r < (item + 1) * BLOCK_ROWS && r < e->matrix->out_features; r++) {
         const size_t at = (size_t)r;
-        const struct code_row out = {e->codes + at * width / CODES_PER_BYTE, e->scales + at * groups,
-                                     e->second + at * groups};
+        const struct code_row out = {e->codes + at * weight_bytes(e->rounding.form.format, width),
+                                     e->scales + at * groups, e->second == NULL ? NULL : e->second + at * groups};
         scaled_row(e, r, room.row);
+        if (e->rounding.form.format == WEIGHT_BF16) {
+            for (size_t i = 0; i < width; i++)
+                ((uint16_t *)out.codes)[i] = float_to_bf16(room.row[i]);
+            continue;
+        }
         row_codes(&e->rounding, room.row, &room, &out);
     }
     row_room_close(&room);
@@ -174,25 +177,33 @@ static int write_matrix(const struct best_work *work, const struct encoding *e, 
 {
     const size_t elements = (size_t)e->matrix->out_features * (size_t)e->matrix->in_features;
     const size_t groups = elements / (size_t)e->rounding.form.group;
-    const bool awq = e->rounding.form.format == WEIGHT_AWQ_INT4;
-    int status = write_named(work->output, name, PART_CODES, e->codes, elements / CODES_PER_BYTE, error);
+    const enum weight_format format = e->rounding.form.format;
+    const bool nvfp4 = format == WEIGHT_NVFP4;
+    const bool dense = format == WEIGHT_BF16;
+    int status = write_named(work->output, name, dense ? "weight" : PART_CODES, e->codes,
+                             weight_bytes(format, elements), error);
+    if (dense)
+        return status;
     if (status == 0 && !work->recipe->slim)
-        status = write_named(work->output, name, awq ? PART_SCALES : PART_SCALES_BF16, e->scales, 2 * groups, error);
-    if (status == 0)
-        status = write_named(work->output, name, awq ? PART_ZEROS : PART_SCALES_FP8, e->second, groups, error);
-    return status != 0 || awq ? status
-                              : write_named(work->output, name, PART_TENSOR_SCALE, &e->rounding.tensor_scale,
-                                            sizeof(float), error);
+        status = write_named(work->output, name, nvfp4 ? PART_SCALES_BF16 : PART_SCALES, e->scales, 2 * groups, error);
+    if (status == 0 && e->second != NULL)
+        status = write_named(work->output, name, nvfp4 ? PART_SCALES_FP8 : PART_ZEROS, e->second, groups, error);
+    if (status == 0 && nvfp4)
+        status = write_named(work->output, name, PART_TENSOR_SCALE, &e->rounding.tensor_scale, sizeof(float), error);
+    return status;
 }
 
 static int encode_matrix(const struct best_work *work, struct encoding *e, const char *name, struct error *error)
 {
     const size_t elements = (size_t)e->matrix->out_features * (size_t)e->matrix->in_features;
     const size_t groups = elements / (size_t)e->rounding.form.group;
-    e->codes = calloc(elements, 1);
-    e->second = malloc(groups);
+    const enum weight_format format = e->rounding.form.format;
+    const bool has_second = format == WEIGHT_AWQ_INT4 || format == WEIGHT_NVFP4;
+    e->codes = calloc(elements, format == WEIGHT_BF16 ? sizeof(uint16_t) : 1);
+    e->second = has_second ? malloc(groups) : NULL;
     e->scales = malloc(2 * groups);
-    int status = e->codes == NULL || e->second == NULL || e->scales == NULL ? no_memory(name, error) : 0;
+    int status =
+        e->codes == NULL || (has_second && e->second == NULL) || e->scales == NULL ? no_memory(name, error) : 0;
     if (status == 0 &&
         parallel_run((e->matrix->out_features + BLOCK_ROWS - 1) / BLOCK_ROWS, work->threads, encode_block, e) != 0)
         status = no_memory(name, error);
@@ -223,19 +234,19 @@ static int largest_of(struct encoding *e, float *largest, struct error *error)
 static int encode_all(const struct best_work *work, const struct part *part, const float *scale, const float *divisor,
                       const struct quadratic *q, struct error *error)
 {
-    const struct code_form form = layout_form(&work->recipe->form, &part->matrices[0]);
     struct encoding encodings[PART_MOST_LINEARS];
     float largest = 0;
     int status = 0;
     for (int l = 0; l < part->count && status == 0; l++) {
         encodings[l] = (struct encoding){.matrix = &part->matrices[l], .scale = scale,
                                          .divisor = l == part->count - 1 ? divisor : NULL};
-        if (form.format == WEIGHT_NVFP4)
+        if (work->recipe->form.format == WEIGHT_NVFP4)
             status = largest_of(&encodings[l], &largest, error);
     }
     for (int l = 0; l < part->count && status == 0; l++) {
         encodings[l].rounding =
-            (struct row_rounding){form, work->recipe->ingredients, q, row_codes_tensor_scale(largest)};
+            (struct row_rounding){layout_recipe_form(work->recipe, &part->matrices[l]), work->recipe->ingredients, q,
+                                  row_codes_tensor_scale(largest)};
         status = encode_matrix(work, &encodings[l], part->names[l], error);
     }
     return status;
@@ -286,7 +297,7 @@ int best_part_quantise(const struct best_work *work, int layer, int index, const
     if (part->count == 0)
         return part->norm != NULL ? output_write_bf16(work->output, part->norm, NULL, error) : 0;
     const int width = part->matrices[0].in_features;
-    float *moments = allocate_moments(width), *scale = malloc(sizeof *scale * (size_t)width);
+    float *moments = part_allocate_moments(width), *scale = malloc(sizeof *scale * (size_t)width);
     int status = moments == NULL || scale == NULL ? no_memory(part->names[0], error)
                                                   : quantise(work, layer, index, part, moments, scale, error);
     free(moments);

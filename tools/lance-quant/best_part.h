@@ -7,7 +7,7 @@
 #define LANCE_QUANT_BEST_PART_H
 
 #include "tools/lance-quant/layout.h"
-#include "tools/lance-quant/statistics.h"
+#include "daemon/engine/statistics.h"
 
 /* The scale of a part's columns that was found for the rows in front of it. All zero: none yet. */
 struct best_found {
@@ -24,6 +24,12 @@ struct best_work {
     struct output *output;
     struct best_found *found; /* [PARTS_PER_LAYER], kept from one part to the next; its owner frees the scales */
 };
+
+/* What is known of the part's inputs, into `moments` (statistics.h): their products, or else their squares, or else how
+ * large they are, or nothing, which counts all of them alike: *seen is false then. */
+int part_moments(const struct part *part, const struct statistics *statistics, float *moments, bool *seen,
+                 struct error *error);
+float *part_allocate_moments(int width); /* NULL: no memory */
 
 /* Write the tensors of `part`, which is number `index` of a layer. Deterministic, whatever `threads`. Memory: the
  * part's codes, and what is known of its inputs three times. */

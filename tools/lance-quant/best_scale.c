@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/lance-quant/parallel.h"
+#include "tools/lance-quant/layout.h"
+#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/row_codes.h"
 
 enum { STEPS = 10, TRIES = 2 * STEPS + 1, SAMPLED_ROWS = 96 };
@@ -20,7 +21,7 @@ static const float smallest = 1e-5f;
 struct trial {
     const struct best_scale *search;
     const float *scale;
-    struct row_rounding rounding;
+    struct row_rounding rounding; /* but for the form, which is each matrix's */
     double costs[3 * SAMPLED_ROWS];
 };
 
@@ -51,10 +52,14 @@ static int try_row(void *context, int item)
     const struct matrix *matrix = sampled_row(trial->search, item, row);
     for (size_t i = 0; i < width; i++)
         row[i] *= trial->scale[i];
-    row_codes(&trial->rounding, row, &room, NULL);
-    for (size_t i = 0; i < width; i++)
-        row[i] = room.rounded[i] - row[i];
-    trial->costs[item] = quadratic_cost(trial->rounding.q, row) / rows_of(matrix);
+    struct row_rounding rounding = trial->rounding;
+    rounding.form = layout_recipe_form(trial->search->recipe, matrix);
+    if (rounding.form.format != WEIGHT_BF16) {
+        row_codes(&rounding, row, &room, NULL);
+        for (size_t i = 0; i < width; i++)
+            row[i] = room.rounded[i] - row[i];
+        trial->costs[item] = quadratic_cost(rounding.q, row) / rows_of(matrix);
+    }
     row_room_close(&room);
     return 0;
 }
@@ -113,9 +118,9 @@ static int try_scale(struct trial *trial, const float *sizes, int rows, double *
     int status = quadratic_open(&q, search->moments, trial->scale, width, search->threads, error);
     if (status != 0)
         return status;
-    const struct code_form form = {search->recipe->form.format, codes_group(width, search->recipe->form.group)};
-    trial->rounding = (struct row_rounding){form, search->recipe->ingredients, &q,
-                                            row_codes_tensor_scale(largest_of(search, sizes, trial->scale))};
+    trial->rounding =
+        (struct row_rounding){.ingredients = search->recipe->ingredients, .q = &q,
+                              .tensor_scale = row_codes_tensor_scale(largest_of(search, sizes, trial->scale))};
     *cost = 0;
     if (parallel_run(rows, search->threads, try_row, trial) != 0)
         status = error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for a search of %d columns", width);

@@ -6,7 +6,7 @@
 
 #include "tools/lance-quant/matrix.h"
 #include "tools/lance-quant/recipe.h"
-#include "tools/lance-quant/statistics.h"
+#include "daemon/engine/statistics.h"
 
 struct best_scale {
     const struct matrix *matrices; /* all of the same in_features */

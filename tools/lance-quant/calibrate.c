@@ -1,6 +1,7 @@
 /* calibrate.c: see calibrate.h. */
 #include "tools/lance-quant/calibrate.h"
 
+#include <cblas.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -9,7 +10,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "tools/lance-quant/gather.h"
+#include "daemon/engine/gather.h"
+#include "daemon/engine/tap.h"
 
 enum { NOTE_BYTES = 128 };
 
@@ -26,6 +28,11 @@ struct calibration {
     int done, before; /* samples, by earlier runs, too */
     double started, written;
 };
+
+static void add_products(const float *values, int rows, int stride, int width, float *sums)
+{
+    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, width, rows, 1, values, stride, 1, sums, STATISTICS_BLOCK);
+}
 
 /* What the counts depend on. */
 static void identify(struct calibration *c)
@@ -180,7 +187,8 @@ int calibrate(const struct calibrate_options *options, const volatile int *inter
         status = take_up(&c, error);
     }
     if (status == 0)
-        status = gather_open(&c.gather, c.statistics, options->moments, options->jobs->threads, error);
+        status = gather_open(&c.gather, c.statistics, options->moments ? add_products : NULL, options->jobs->threads,
+                             error);
     if (status == 0)
         status = lance_tap_open(c.model, gather_watch, c.gather, error);
     if (status == 0)

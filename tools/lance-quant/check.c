@@ -19,7 +19,6 @@
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "kernels/formats/group.h"
 #include "kernels/formats/numbers.h"
-#include "tools/lance-quant/codes.h"
 
 enum { NAME_BYTES = 1024, PART_BYTES = 16, MOST_META_BYTES = 64 << 20, MOST_META_VALUES = 1 << 20, MOST_SHOWN = 20 };
 
@@ -27,12 +26,24 @@ enum { NAME_BYTES = 1024, PART_BYTES = 16, MOST_META_BYTES = 64 << 20, MOST_META
 enum section { UNDERSTANDING, GENERATION, WORDS, THE_REST, SECTIONS };
 static const char *const section_names[SECTIONS] = {"understanding", "generation", "embedding and head", "the rest"};
 
+/* A form whose values are looked at: how its kind begins, and its files. */
+struct form {
+    const char *kind, *weights, *meta;
+    bool is_nvfp4;
+};
+static const struct form forms[] = {
+    {"awq-int4", "awq_state_dict.safetensors", "awq_meta.json", false},
+    {"nvfp4", "nvfp4_state_dict.safetensors", "nvfp4_meta.json", true},
+    {"int8", "int8_state_dict.safetensors", "int8_meta.json", false},
+    {"mixed", "mixed_state_dict.safetensors", "mixed_meta.json", false},
+};
+
 /* What has been counted. */
 struct report {
     const char *directory;
     struct safetensors *file;
     cJSON *meta;
-    bool awq;
+    const struct form *form;
     int problems;
     uint64_t weights[SECTIONS], bytes[SECTIONS];
     int linears;
@@ -128,9 +139,14 @@ static void check_zeros(struct report *report, const char *linear, const struct 
                 (unsigned long long)zeros->bytes);
 }
 
+static const char *scales_of(const struct report *report)
+{
+    return report->form->is_nvfp4 ? PART_SCALES_BF16 : PART_SCALES;
+}
+
 static void check_linear(struct report *report, const char *linear)
 {
-    const struct tensor_view *scales = part_of(report, linear, report->awq ? PART_SCALES : PART_SCALES_BF16);
+    const struct tensor_view *scales = part_of(report, linear, scales_of(report));
     const struct tensor_view *fp8 = part_of(report, linear, PART_SCALES_FP8),
                              *zeros = part_of(report, linear, PART_ZEROS);
     report->linears++;
@@ -163,6 +179,11 @@ static int read_meta(struct report *report, const char *name, struct error *erro
     return status;
 }
 
+static uint64_t codes_per_byte(const struct tensor_view *codes)
+{
+    return codes->dtype == DTYPE_I8 ? 1 : CODES_PER_BYTE;
+}
+
 /* Whether there is an entry of a weight, with the right groups. (The reader compares the shape.) */
 static void check_entry(struct report *report, const char *linear, const struct tensor_view *codes)
 {
@@ -174,10 +195,11 @@ static void check_entry(struct report *report, const char *linear, const struct 
         problem(report, "%s: the meta file does not name it", linear);
         return;
     }
-    const struct tensor_view *scales = part_of(report, linear, report->awq ? PART_SCALES : PART_SCALES_BF16);
-    const cJSON *group = cJSON_GetObjectItemCaseSensitive(entry, report->awq ? "group_size" : "block_size");
+    const struct tensor_view *scales = part_of(report, linear, scales_of(report));
+    const cJSON *group = cJSON_GetObjectItemCaseSensitive(
+        entry, report->form->is_nvfp4 ? "block_size" : "group_size");
     if (scales != NULL &&
-        cJSON_GetNumberValue(group) * (double)scales->shape[1] != (double)(codes->shape[1] * CODES_PER_BYTE))
+        cJSON_GetNumberValue(group) * (double)scales->shape[1] != (double)(codes->shape[1] * codes_per_byte(codes)))
         problem(report, "%s: the meta file's groups are not those of the scales", linear);
 }
 
@@ -204,7 +226,7 @@ static void count_tensor(struct report *report, const struct tensor_view *tensor
             report->weights[section] += tensor_elements(tensor);
         return;
     }
-    report->weights[section] += tensor->bytes * CODES_PER_BYTE;
+    report->weights[section] += tensor->bytes * codes_per_byte(tensor);
     snprintf(linear, sizeof linear, "%.*s", (int)(strlen(tensor->name) - strlen("." PART_CODES)), tensor->name);
     check_linear(report, linear);
     if (report->meta != NULL && tensor->dimensions == 2)
@@ -218,7 +240,7 @@ static void print_totals(const struct report *report)
     if (report->groups > 0)
         printf("  scales: %llu, from %.3g to %.3g, %llu are 0\n", (unsigned long long)report->groups,
                (double)report->smallest, (double)report->largest, (unsigned long long)report->zero_scales);
-    if (!report->awq && report->groups > 0)
+    if (report->form->is_nvfp4 && report->groups > 0)
         printf("  FP8 scales: %llu of %llu (%.2f %%) are subnormal, with fewer digits\n",
                (unsigned long long)report->subnormal, (unsigned long long)report->groups,
                100.0 * (double)report->subnormal / (double)report->groups);
@@ -247,13 +269,12 @@ static void print_tasks(const struct checkpoint *checkpoint)
 static int check_values(struct report *report, struct error *error)
 {
     char path[PATH_MAX];
-    const enum weight_format format = report->awq ? WEIGHT_AWQ_INT4 : WEIGHT_NVFP4;
-    const char *file = codes_weights_file(format);
+    const char *file = report->form->weights;
     if (snprintf(path, sizeof path, "%s/%s", report->directory, file) >= (int)sizeof path)
         return error_set(error, ERROR_IO, "%s: the path is too long", report->directory);
     int status = safetensors_open(&report->file, path, error);
     if (status == 0)
-        status = read_meta(report, codes_meta_file(format), error);
+        status = read_meta(report, report->form->meta, error);
     if (status != 0)
         return status;
     for (size_t i = 0; i < safetensors_count(report->file); i++)
@@ -262,6 +283,14 @@ static int check_values(struct report *report, struct error *error)
         check_meta(report);
     print_totals(report);
     return 0;
+}
+
+static const struct form *form_of_kind(const char *kind)
+{
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
+        if (strncmp(kind, forms[f].kind, strlen(forms[f].kind)) == 0)
+            return &forms[f];
+    return NULL;
 }
 
 int check(const char *directory, int *problems, struct error *error)
@@ -276,8 +305,7 @@ int check(const char *directory, int *problems, struct error *error)
     printf("%s: %s\n", directory, kind);
     if (*checkpoint_warnings(checkpoint))
         printf("  warning: %s\n", checkpoint_warnings(checkpoint));
-    report.awq = strncmp(kind, "awq", 3) == 0;
-    if (report.awq || strncmp(kind, "nvfp4", 5) == 0)
+    if ((report.form = form_of_kind(kind)) != NULL)
         status = check_values(&report, error);
     if (status == 0)
         print_tasks(checkpoint);

@@ -13,12 +13,14 @@ static const float highest_level = 6.0f;                              /* of FP4 
 
 const char *codes_weights_file(enum weight_format format)
 {
-    return format == WEIGHT_AWQ_INT4 ? "awq_state_dict.safetensors" : "nvfp4_state_dict.safetensors";
+    return format == WEIGHT_AWQ_INT4 ? "awq_state_dict.safetensors"
+           : format == WEIGHT_INT8   ? "int8_state_dict.safetensors"
+                                     : "nvfp4_state_dict.safetensors";
 }
 
 const char *codes_meta_file(enum weight_format format)
 {
-    return format == WEIGHT_AWQ_INT4 ? "awq_meta.json" : "nvfp4_meta.json";
+    return format == WEIGHT_AWQ_INT4 ? "awq_meta.json" : format == WEIGHT_INT8 ? "int8_meta.json" : "nvfp4_meta.json";
 }
 
 int codes_group(int in_features, int wanted)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "tools/lance-quant/parallel.h"
+#include "daemon/engine/parallel.h"
 
 volatile int command_interrupted;
 

@@ -9,7 +9,7 @@
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/engine/tap.h"
 #include "kernels/formats/linear_source.h"
-#include "tools/lance-quant/parallel.h"
+#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/quadratic.h"
 
 enum { PLACE_MATRICES = 3, BLOCK_ROWS = 32 };

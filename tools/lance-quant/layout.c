@@ -98,7 +98,31 @@ bool layout_is_behind_rows(int index)
 
 struct code_form layout_form(const struct code_form *form, const struct matrix *matrix)
 {
-    return (struct code_form){form->format, codes_group(matrix->in_features, form->group)};
+    const int group = form->format == WEIGHT_BF16 ? matrix->in_features : form->group;
+    return (struct code_form){form->format, codes_group(matrix->in_features, group)};
+}
+
+struct code_form layout_recipe_form(const struct recipe *recipe, const struct matrix *matrix)
+{
+    struct code_form form = recipe->form;
+    for (int i = 0; recipe->mix != NULL && i < recipe->mix->count; i++) {
+        const struct layer_form *layer = &recipe->mix->layers[i];
+        const size_t length = strlen(layer->name);
+        if (strncmp(matrix->tensor->name, layer->name, length) == 0 &&
+            strcmp(matrix->tensor->name + length, weight_suffix) == 0)
+            form = layer->form;
+    }
+    return layout_form(&form, matrix);
+}
+
+const char *layout_weights_file(const struct recipe *recipe)
+{
+    return recipe->budget > 0 ? "mixed_state_dict.safetensors" : codes_weights_file(recipe->form.format);
+}
+
+const char *layout_meta_file(const struct recipe *recipe)
+{
+    return recipe->budget > 0 ? "mixed_meta.json" : codes_meta_file(recipe->form.format);
 }
 
 /* Whether NAME is PREFIX N. STEM ".weight" for one of the stems of the parts. */
@@ -160,17 +184,21 @@ static int add_linear(struct list *list, const struct tensor_view *weight, const
     if (status != 0)
         return status;
     snprintf(name, sizeof name, "%.*s", (int)(strlen(weight->name) - (sizeof weight_suffix - 1)), weight->name);
-    const int group = layout_form(&recipe->form, &matrix).group;
+    const struct code_form form = layout_recipe_form(recipe, &matrix);
+    const int group = form.group;
     const uint64_t rows = (uint64_t)matrix.out_features, columns = (uint64_t)matrix.in_features;
-    const uint64_t codes[] = {rows, columns / CODES_PER_BYTE}, groups[] = {rows, columns / (uint64_t)group},
+    const enum weight_format format = form.format;
+    if (format == WEIGHT_BF16)
+        return add(list, weight->name, "", DTYPE_BF16, 2, weight->shape, error);
+    const uint64_t codes[] = {rows, weight_bytes(format, columns)}, groups[] = {rows, columns / (uint64_t)group},
                    one[] = {1};
-    const bool awq = recipe->form.format == WEIGHT_AWQ_INT4;
-    status = add(list, name, PART_CODES, DTYPE_U8, 2, codes, error);
+    const bool nvfp4 = format == WEIGHT_NVFP4, bytes = format == WEIGHT_INT8;
+    status = add(list, name, PART_CODES, bytes ? DTYPE_I8 : DTYPE_U8, 2, codes, error);
     if (status == 0 && !recipe->slim)
-        status = add(list, name, awq ? PART_SCALES : PART_SCALES_BF16, DTYPE_BF16, 2, groups, error);
-    if (status == 0)
-        status = add(list, name, awq ? PART_ZEROS : PART_SCALES_FP8, DTYPE_U8, 2, groups, error);
-    if (status == 0 && !awq && recipe->kind == RECIPE_BEST)
+        status = add(list, name, nvfp4 ? PART_SCALES_BF16 : PART_SCALES, DTYPE_BF16, 2, groups, error);
+    if (status == 0 && !bytes)
+        status = add(list, name, nvfp4 ? PART_SCALES_FP8 : PART_ZEROS, DTYPE_U8, 2, groups, error);
+    if (status == 0 && nvfp4 && recipe->kind == RECIPE_BEST)
         status = add(list, name, PART_TENSOR_SCALE, DTYPE_F32, 1, one, error);
     return status;
 }

@@ -12,7 +12,7 @@
 #include "tools/lance-quant/recipe.h"
 #include "tools/lance-quant/source.h"
 
-enum { PARTS_PER_LAYER = 8, LAYOUT_MOST_LAYERS = 1024, LAYOUT_NAME_BYTES = 256, PART_MOST_LINEARS = 3 };
+enum { PARTS_PER_LAYER = 8, LAYOUT_MOST_LAYERS = 1024, LAYOUT_NAME_BYTES = RECIPE_NAME_BYTES, PART_MOST_LINEARS = 3 };
 
 /* One part of one decoder layer, as far as the source has it. */
 struct part {
@@ -35,6 +35,11 @@ bool layout_is_behind_rows(int index); /* whether a part is such a one */
 
 /* The group of this matrix in a form: the form's own unless that does not divide the columns. */
 struct code_form layout_form(const struct code_form *form, const struct matrix *matrix);
+
+/* The form of this matrix by a recipe, its group likewise; and the names of the recipe's files. */
+struct code_form layout_recipe_form(const struct recipe *recipe, const struct matrix *matrix);
+const char *layout_weights_file(const struct recipe *recipe);
+const char *layout_meta_file(const struct recipe *recipe);
 
 /* The tensors to write, in the published order: larger elements first, then by name. The caller gives them to
  * layout_free. */

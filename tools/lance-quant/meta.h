@@ -3,10 +3,10 @@
 #define LANCE_QUANT_META_H
 
 #include "tools/lance-quant/layout.h"
-#include "tools/lance-quant/statistics.h"
+#include "daemon/engine/statistics.h"
 
 /* The text, malloc'ed. Errors: ERROR_NO_MEMORY, ERROR_BAD_FILE. */
 int meta_text(char **out, const struct source *source, int layers, const struct statistics *statistics,
-              const struct code_form *form, struct error *error);
+              const struct recipe *recipe, struct error *error);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "tools/lance-quant/layout.h"
 #include "tools/lance-quant/output.h"
-#include "tools/lance-quant/statistics.h"
+#include "daemon/engine/statistics.h"
 
 /* Whether the scales of a part will be searched for: it has a norm in front, and statistics of at least one of its
  * layers. */

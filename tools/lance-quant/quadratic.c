@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#include "tools/lance-quant/parallel.h"
+#include "daemon/engine/parallel.h"
 
 enum { BLOCK = STATISTICS_BLOCK };
 

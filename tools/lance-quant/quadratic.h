@@ -8,7 +8,7 @@
 #define LANCE_QUANT_QUADRATIC_H
 
 #include "base/error.h"
-#include "tools/lance-quant/statistics.h"
+#include "daemon/engine/statistics.h"
 
 struct quadratic {
     int width, blocks;

@@ -4,6 +4,8 @@
 
 #include "tools/lance-quant/codes.h"
 
+enum { RECIPE_NAME_BYTES = 256 };
+
 enum recipe_kind { RECIPE_BEST, RECIPE_PUBLISHED };
 
 /* Of the recipe "best"; an ablation leaves some out. */
@@ -17,11 +19,24 @@ enum ingredient {
     WITH_ALL = 63
 };
 
+/* Which form each layer of a mixed folder has (mix.c). */
+struct layer_form {
+    char name[RECIPE_NAME_BYTES]; /* without ".weight" */
+    struct code_form form;
+};
+struct mix {
+    struct layer_form *layers;
+    int count;
+    double bits; /* a weight */
+};
+
 struct recipe {
     enum recipe_kind kind;
     unsigned ingredients;
     struct code_form form;
-    bool slim; /* NVFP4 without scales_bf16 */
+    bool slim;             /* NVFP4 without scales_bf16 */
+    double budget;         /* bits a weight of a mixed folder; 0: all layers have `form` */
+    const struct mix *mix; /* of a mixed folder, else NULL */
 };
 
 #endif

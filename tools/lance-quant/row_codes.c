@@ -14,7 +14,7 @@
 
 enum { BLOCK = STATISTICS_BLOCK, SHRINKS = 12, SWEEPS = 4, HIGHEST_CODE = INT4_CODES - 1 };
 
-static const float smallest_scale = 1e-8f, shrink_step = 0.04f;
+static const float smallest_scale = 1e-8f, shrink_step = 0.04f, shrink_step_int8 = 0.01f;
 static const float rounder = 12582912; /* 1.5 * 2^23: added and taken away, it rounds what is small beside it */
 static const float fp4_highest = 6, e4m3_highest = 448, to_four = 1.5f, widest_fp4 = 1.55f, narrowest_fp4 = 0.75f;
 
@@ -64,6 +64,8 @@ static inline unsigned nearest_level(float size)
 
 static inline uint8_t nearest_code(enum weight_format format, float value, float scale, float second)
 {
+    if (format == WEIGHT_INT8)
+        return (uint8_t)(int8_t)((clamp(value / scale, -INT8_HIGHEST, INT8_HIGHEST) + rounder) - rounder);
     if (format == WEIGHT_AWQ_INT4)
         return (uint8_t)((clamp(value / scale, -second, HIGHEST_CODE - second) + rounder) - rounder + second);
     return (uint8_t)(nearest_level(fabsf(value) / scale) | (value < 0 ? 8u : 0u));
@@ -71,10 +73,10 @@ static inline uint8_t nearest_code(enum weight_format format, float value, float
 
 /* --- Scales -------------------------------------------------------------------------------------------- */
 
-/* What rounding costs, each input by itself. */
-static float cost_int4(const float *values, const float *weights, int n, float scale, float zero)
+/* What rounding to multiples of a scale, from `low` to `high` of them, costs, each input by itself. */
+static float cost_integer(const float *values, const float *weights, int n, float scale, float low, float high)
 {
-    const float inverse = 1 / scale, low = -zero, high = HIGHEST_CODE - zero;
+    const float inverse = 1 / scale;
     float cost = 0;
     for (int i = 0; i < n; i++) {
         const float change = ((clamp(values[i] * inverse, low, high) + rounder) - rounder) * scale - values[i];
@@ -108,7 +110,7 @@ static void choose_int4(const float *values, const float *weights, int n, bool c
         for (float z = middle - clips; z <= middle + clips; z++) {
             if (z < 0 || z > HIGHEST_CODE)
                 continue;
-            const float cost = cost_int4(values, weights, n, tried, z);
+            const float cost = cost_integer(values, weights, n, tried, -z, HIGHEST_CODE - z);
             if (cost < least) {
                 least = cost;
                 *scale = tried;
@@ -116,6 +118,23 @@ static void choose_int4(const float *values, const float *weights, int n, bool c
             }
         }
     }
+}
+
+static float choose_int8(const float *values, const float *weights, int n, bool clips)
+{
+    float largest = 0, least = INFINITY, best = 0;
+    for (int i = 0; i < n; i++)
+        largest = fmaxf(largest, fabsf(values[i]));
+    for (int shrink = 0; shrink < (clips ? SHRINKS : 1); shrink++) {
+        const float wanted = largest * (1 - (float)shrink * shrink_step_int8) / INT8_HIGHEST;
+        const float tried = bf16_to_float(float_to_bf16(fmaxf(wanted, smallest_scale)));
+        const float cost = cost_integer(values, weights, n, tried, -INT8_HIGHEST, INT8_HIGHEST);
+        if (cost < least) {
+            least = cost;
+            best = tried;
+        }
+    }
+    return best;
 }
 
 /* Among the E4M3 numbers that are worth trying. */
@@ -160,6 +179,8 @@ static void choose_scales(const struct row_rounding *r, const float *row, struct
         room->seconds[g] = 0;
         if (r->form.format == WEIGHT_AWQ_INT4)
             choose_int4(values, many, group, r->ingredients & WITH_CLIPPING, &room->scales[g], &room->seconds[g]);
+        else if (r->form.format == WEIGHT_INT8)
+            room->scales[g] = choose_int8(values, many, group, r->ingredients & WITH_CLIPPING);
         else
             room->scales[g] = choose_fp4(values, many, group, r->ingredients, r->tensor_scale);
     }
@@ -225,7 +246,7 @@ static bool move_codes(const struct row_rounding *r, struct row_room *room, int 
     return moved;
 }
 
-/* Move AWQ's scale of each group in the block to where the cost is least. */
+/* Move the scale (AWQ's, INT8's) of each group in the block to where the cost is least. */
 static void move_scales(const struct row_rounding *r, struct row_room *room, int block, float *slope)
 {
     const int group = r->form.group, first = block * BLOCK, columns = quadratic_columns(r->q, block);
@@ -234,7 +255,7 @@ static void move_scales(const struct row_rounding *r, struct row_room *room, int
         float steps[BLOCK], along[BLOCK] = {0}, down = 0, bend = 0;
         for (int i = 0; i < group; i++) {
             const float *row = quadratic_row(r->q, block, at + i);
-            steps[i] = (float)room->codes[first + at + i] - room->seconds[g];
+            steps[i] = code_value(r->form.format, room->codes[first + at + i], 1, room->seconds[g]);
             down += steps[i] * slope[at + i];
             for (int j = 0; j < columns; j++)
                 along[j] += steps[i] * row[j];
@@ -256,7 +277,7 @@ static void move_scales(const struct row_rounding *r, struct row_room *room, int
 static void refine_block(const struct row_rounding *r, const float *row, struct row_room *room, int block)
 {
     const int first = block * BLOCK, columns = quadratic_columns(r->q, block);
-    const bool scales = r->form.format == WEIGHT_AWQ_INT4 && BLOCK % r->form.group == 0;
+    const bool scales = r->form.format != WEIGHT_NVFP4 && BLOCK % r->form.group == 0;
     float change[BLOCK], slope[BLOCK];
     for (int i = 0; i < columns; i++)
         change[i] = room->rounded[first + i] - row[first + i];
@@ -280,11 +301,17 @@ void row_codes(const struct row_rounding *rounding, const float *row, struct row
         if (rounding->ingredients & WITH_REFINEMENT)
             refine_block(rounding, row, room, block);
     }
-    for (int i = 0; out != NULL && i < width; i++)
+    if (out == NULL)
+        return;
+    if (form.format == WEIGHT_INT8)
+        memcpy(out->codes, room->codes, (size_t)width);
+    for (int i = 0; form.format != WEIGHT_INT8 && i < width; i++)
         code_put(out->codes, (size_t)i, room->codes[i]);
-    for (int g = 0; out != NULL && g * form.group < width; g++) {
+    for (int g = 0; g * form.group < width; g++) {
         out->scales[g] = float_to_bf16(room->scales[g]);
-        out->second[g] = form.format == WEIGHT_AWQ_INT4 ? (uint8_t)room->seconds[g]
-                                                        : float_to_e4m3(room->scales[g] / rounding->tensor_scale);
+        if (out->second != NULL)
+            out->second[g] = form.format == WEIGHT_AWQ_INT4
+                                 ? (uint8_t)room->seconds[g]
+                                 : float_to_e4m3(room->scales[g] / rounding->tensor_scale);
     }
 }

@@ -62,6 +62,8 @@ static int explain_missing(const char *directory, struct error *error)
 {
     char path[PATH_MAX];
     if (path_in(path, directory, codes_weights_file(WEIGHT_AWQ_INT4)) ||
+        path_in(path, directory, codes_weights_file(WEIGHT_INT8)) ||
+        path_in(path, directory, "mixed_state_dict.safetensors") ||
         path_in(path, directory, codes_weights_file(WEIGHT_NVFP4)))
         return error_set(error, ERROR_BAD_FILE,
                          "%s is quantised already; take the release in bf16 or float32 that it was made from",

@@ -1,5 +1,5 @@
 /* parallel.c: see parallel.h. */
-#include "tools/lance-quant/parallel.h"
+#include "daemon/engine/parallel.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

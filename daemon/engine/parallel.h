@@ -1,9 +1,9 @@
 /* parallel.h: the same work for many items, by several threads.
  *
- * The threads live for one call: what lance-quant does with an item takes milliseconds.
+ * The threads live for one call.
  */
-#ifndef LANCE_QUANT_PARALLEL_H
-#define LANCE_QUANT_PARALLEL_H
+#ifndef LANCE_PARALLEL_H
+#define LANCE_PARALLEL_H
 
 enum { PARALLEL_MOST_THREADS = 64 };
 

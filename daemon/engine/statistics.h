@@ -13,8 +13,8 @@
  * (awq_calibrate_single.py, awq_merge_stats.py), which has the first two, is read as well, without running anything in
  * it.
  */
-#ifndef LANCE_QUANT_STATISTICS_H
-#define LANCE_QUANT_STATISTICS_H
+#ifndef LANCE_STATISTICS_H
+#define LANCE_STATISTICS_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,15 +1,13 @@
 /* gather.c: see gather.h. */
-#include "tools/lance-quant/gather.h"
+#include "daemon/engine/gather.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/lance-quant/layout.h"
-#include "tools/lance-quant/parallel.h"
+#include "daemon/engine/parallel.h"
 
-enum { EXPERTS = 2, THIRDS = 3, MOST_MATRICES = 3 };
+enum { EXPERTS = 2, THIRDS = 3, MOST_MATRICES = 3, MOST_LAYERS = 1024 };
 
 /* The sums of every matrix of a place; NULL: not yet asked for. */
 struct place {
@@ -19,20 +17,21 @@ struct place {
 
 struct gather {
     struct statistics *statistics;
-    bool moments;
+    gather_products *products; /* or NULL */
     int threads;
-    struct place places[LAYOUT_MOST_LAYERS][EXPERTS][LINEAR_PLACES];
+    struct place places[MOST_LAYERS][EXPERTS][LINEAR_PLACES];
     uint64_t tokens;
     struct error failure; /* code 0: none */
 };
 
-int gather_open(struct gather **out, struct statistics *statistics, bool moments, int threads, struct error *error)
+int gather_open(struct gather **out, struct statistics *statistics, gather_products *products, int threads,
+                struct error *error)
 {
     struct gather *gather = *out = calloc(1, sizeof *gather);
     if (gather == NULL)
-        return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for statistics");
+        return error_set(error, ERROR_NO_MEMORY, "statistics: no memory");
     gather->statistics = statistics;
-    gather->moments = moments;
+    gather->products = products;
     gather->threads = threads;
     return 0;
 }
@@ -50,7 +49,7 @@ static int find_place(struct gather *gather, const struct linear_input *input, s
     while (status == 0 && place->count < MOST_MATRICES &&
            linear_input_name(name, input->place, input->layer, input->generation, place->count)) {
         status = statistics_layer(gather->statistics, name, input->width, input->generation ? THIRDS : 1,
-                                  gather->moments && place->count == 0, &place->matrices[place->count],
+                                  gather->products != NULL && place->count == 0, &place->matrices[place->count],
                                   &gather->failure);
         place->count += status == 0;
     }
@@ -60,6 +59,7 @@ static int find_place(struct gather *gather, const struct linear_input *input, s
 struct addition {
     const struct linear_input *input;
     const struct place *place;
+    gather_products *products;
     int part;
     bool good[1 << 14]; /* of each block: all numbers */
 };
@@ -92,9 +92,9 @@ static int add_block(void *context, int block)
     }
     addition->good[block] = isfinite(all);
     float *moments = addition->place->matrices[0]->moments;
-    if (moments != NULL)
-        cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, width, input->rows, 1, input->values + first, input->width,
-                    1, moments + (size_t)block * STATISTICS_BLOCK * STATISTICS_BLOCK, STATISTICS_BLOCK);
+    if (moments != NULL && addition->products != NULL)
+        addition->products(input->values + first, input->rows, input->width, width,
+                           moments + (size_t)block * STATISTICS_BLOCK * STATISTICS_BLOCK);
     return 0;
 }
 
@@ -109,12 +109,13 @@ void gather_watch(void *context, const struct linear_input *input)
     if (gather->failure.code != 0)
         return;
     const int blocks = statistics_blocks(input->width);
-    if (input->layer >= LAYOUT_MOST_LAYERS) {
-        error_set(&gather->failure, ERROR_UNSUPPORTED, "more than %d layers", LAYOUT_MOST_LAYERS);
+    if (input->layer >= MOST_LAYERS) {
+        error_set(&gather->failure, ERROR_UNSUPPORTED, "more than %d layers", MOST_LAYERS);
         return;
     }
     struct place *place = &gather->places[input->layer][input->generation][input->place];
-    struct addition addition = {.input = input, .place = place, .part = input->generation ? third_of(input->time) : 0};
+    struct addition addition = {.input = input, .place = place, .products = gather->products,
+                                .part = input->generation ? third_of(input->time) : 0};
     if (place->count == 0 && find_place(gather, input, place) != 0)
         return;
     for (int m = 0; m < place->count; m++)

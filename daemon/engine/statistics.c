@@ -1,5 +1,5 @@
 /* statistics.c: see statistics.h. */
-#include "tools/lance-quant/statistics.h"
+#include "daemon/engine/statistics.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static const char version_key[] = "lance_statistics", version[] = "2", older_ver
 
 static int no_memory(struct error *error)
 {
-    return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for statistics");
+    return error_set(error, ERROR_NO_MEMORY, "statistics: no memory");
 }
 
 static size_t values_of(const struct layer_sums *layer)

@@ -3,16 +3,21 @@
  * Used by one thread, which is the one that steps jobs; its own threads live for one call. The sums are the same with
  * any number of threads: each belongs to one, which adds in the order of the rows.
  */
-#ifndef LANCE_QUANT_GATHER_H
-#define LANCE_QUANT_GATHER_H
+#ifndef LANCE_GATHER_H
+#define LANCE_GATHER_H
 
-#include "daemon/engine/tap.h"
-#include "tools/lance-quant/statistics.h"
+#include "daemon/engine/model/linear_input.h"
+#include "daemon/engine/statistics.h"
 
 struct gather;
 
-/* `statistics` is counted into, and outlives it. With `moments`, products of inputs as well. ERROR_NO_MEMORY. */
-int gather_open(struct gather **out, struct statistics *statistics, bool moments, int threads, struct error *error);
+/* Adds the products of `width` inputs of all rows, which lie `stride` apart, to the upper half of `sums` [width, BLOCK]
+ * (STATISTICS_BLOCK): a fast one needs a library of linear algebra, which the engine has not. */
+typedef void gather_products(const float *values, int rows, int stride, int width, float *sums);
+
+/* `statistics` is counted into, and outlives it. With `products`, products of inputs as well. ERROR_NO_MEMORY. */
+int gather_open(struct gather **out, struct statistics *statistics, gather_products *products, int threads,
+                struct error *error);
 void gather_close(struct gather *gather); /* NULL is allowed */
 
 /* For lance_tap_open, with the gather as its context. */

@@ -1,0 +1,147 @@
+"""Forms whose codes are bytes: lance-quant's own int8, and the toolkit's 5-bit AWQ, made here as its script does."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanced_process import BUILD
+from safetensors_file import Entry, read, write
+
+QUANT = BUILD / "lance-quant"
+MODEL = Path(__file__).resolve().parents[2] / "demo/lance-demo"
+Matrix = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def quant(*words: str | Path) -> str:
+    said = subprocess.run([str(word) for word in (QUANT, *words)], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    return said.stdout
+
+
+def bf16(values: Matrix) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def wide(bits: bytes) -> Matrix:
+    return (np.frombuffer(bits, np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+def beside(folder: Path, leave: str) -> None:
+    """All other files of the demo model."""
+    for file in MODEL.iterdir():
+        if file.name != leave:
+            (folder / file.name).symlink_to(file)
+
+
+def five_bit(model: Path, group: int, folder: Path, twin: Path) -> None:
+    """As awq_apply_5bit.py of the published toolkit rounds and writes without statistics; and what it stands for."""
+    made: dict[str, Entry] = {}
+    stands_for: dict[str, Entry] = {}
+    entries = {}
+    for name, (kind, shape, data) in read(model / "model.safetensors").items():
+        if not re.search(r"^language_model.*_proj(_moe_gen)?\.weight$", name):
+            made[name] = stands_for[name] = (kind, shape, data)
+            continue
+        of_groups = wide(data).reshape(shape[0], -1, group)
+        low, high = of_groups.min(-1), of_groups.max(-1)
+        scales = np.maximum((high - low) / np.float32(31), np.float32(1e-8))
+        zeros = np.clip(np.rint(-low / scales), 0, 31)
+        codes = np.clip(np.rint(of_groups / scales[..., None] + zeros[..., None]), 0, 31).astype(np.uint8)
+        linear, groups = name.removesuffix(".weight"), list(scales.shape)
+        made[f"{linear}.qweight"] = ("U8", shape, codes.tobytes())
+        made[f"{linear}.scales"] = ("BF16", groups, bf16(scales).tobytes())
+        made[f"{linear}.zeros"] = ("U8", groups, zeros.astype(np.uint8).tobytes())
+        whole = (codes.astype(np.float32) - zeros[..., None].astype(np.float32)) * wide(bf16(scales).tobytes()).reshape(
+            *groups, 1
+        )
+        stands_for[name] = ("F32", shape, whole.astype(np.float32).tobytes())
+        entries[name] = {"shape": shape, "n_bit": 5, "group_size": group, "scheme": "asym_int5_grouped_minmax"}
+    write(folder / "awq_state_dict.safetensors", made)
+    meta = {"n_bit": 5, "group_size": group, "scheme": "asym_int5_grouped_awq_uint8_storage", "per_weight": entries}
+    (folder / "awq_meta.json").write_text(json.dumps(meta))
+    write(twin / "model.safetensors", stands_for)
+    for each in (folder, twin):
+        beside(each, "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    folder = tmp_path_factory.mktemp("jobs")
+    (folder / "prompts.txt").write_text("a red circle\na large blue square on the left\n")
+    picture = MODEL.parents[1] / "workflows/t2v.jpg"
+    elements = {"element_dtype_array": ["image", "text"], "istarget_in_interleave": [0, 0]}
+    asked = ["what shape is it?", "what colour is the background?"]
+    questions = {str(i): elements | {"interleave_array": [str(picture), text]} for i, text in enumerate(asked)}
+    (folder / "questions.json").write_text(json.dumps(questions))
+    drawn: list[str | Path] = ["--task", "t2i", "--prompts", folder / "prompts.txt", "--size", "64x64", "--steps", "6"]
+    return [*drawn, "--task", "x2t_image", "--examples", folder / "questions.json", "--resolution", "64x64/56x56"]
+
+
+def compared(model: Path, reference: Path, jobs: list[str | Path], report: Path) -> tuple[dict[str, Any], ...]:
+    quant("compare", "--model", model, "--reference", reference, *jobs, "-o", report)
+    return tuple(json.loads((report / "report.json").read_text())["tasks"])
+
+
+@pytest.mark.parametrize("group", [64, 128])
+def test_five_bit_weights_compute_as_those_they_stand_for(
+    group: int, jobs: list[str | Path], tmp_path: Path
+) -> None:
+    model, twin = tmp_path / "model", tmp_path / "twin"
+    model.mkdir()
+    twin.mkdir()
+    five_bit(MODEL, group, model, twin)
+    assert f": awq-int5-g{group}\n" in quant("check", model)
+    drawn, answered = compared(model, twin, jobs, tmp_path / "report")
+    assert drawn["latent_error"] < 1e-4
+    assert answered["token_agreement"] == 1
+
+
+@pytest.fixture(scope="module")
+def int8(jobs: list[str | Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("int8")
+    stats = folder / "stats.safetensors"
+    quant("calibrate", "--model", MODEL, *jobs, "-o", stats)
+    quant("apply", "--model", MODEL, "--stats", stats, "--form", "int8", "-o", folder / "model")
+    beside(folder / "model", "model.safetensors")
+    return folder / "model"
+
+
+def test_int8_is_near_bf16(int8: Path, jobs: list[str | Path], tmp_path: Path) -> None:
+    drawn, answered = compared(int8, MODEL, jobs, tmp_path / "report")
+    assert drawn["latent_error"] < 0.03
+    assert answered["token_agreement"] == 1
+
+
+def test_check_counts_an_int8_folder_and_names_what_does_not_fit(int8: Path, tmp_path: Path) -> None:
+    said = quant("check", int8)
+    assert ": int8-g128\n" in said
+    assert "quantised layers: 56" in said
+    assert re.search(r"understanding +\d+ weights, +8\.1\d\d bits", said)
+    (tmp_path / "model").mkdir()
+    tensors = read(int8 / "int8_state_dict.safetensors")
+    name = next(name for name in tensors if name.endswith(".scales"))
+    kind, shape, data = tensors[name]
+    tensors[name] = (kind, shape, b"\x00\xff" + data[2:])
+    write(tmp_path / "model/int8_state_dict.safetensors", tensors)
+    for file in int8.iterdir():
+        if file.name != "int8_state_dict.safetensors":
+            (tmp_path / "model" / file.name).symlink_to(file.resolve())
+    command = [QUANT, "check", tmp_path / "model"]
+    wrong = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert f"{name.removesuffix('.scales')}: 1 of" in wrong.stdout
+
+
+def test_the_published_recipe_has_no_int8(tmp_path: Path) -> None:
+    words = ("--model", MODEL, "--stats", "stats", "--form", "int8", "--recipe", "published", "-o", tmp_path / "made")
+    command = [str(word) for word in (QUANT, "apply", *words)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, "published is of awq-int4 and nvfp4" in said.stderr) == (2, True)
