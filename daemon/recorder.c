@@ -70,6 +70,7 @@ static enum job_word note_answered(struct recorder *recorder, const struct job_c
         .id = change->id,
         .digest = order->digest,
         .task = order->task,
+        .owner = order->owner,
         .client = order->client,
         .prompt = order->prompt,
     };

@@ -186,6 +186,7 @@ static int write_answer(struct journal *journal, const struct record *record, st
         .id = record->text[TEXT_ID],
         .digest = record->text[TEXT_DIGEST],
         .task = record->text[TEXT_TASK],
+        .owner = record->text[TEXT_OWNER],
         .client = record->text[TEXT_CLIENT],
         .prompt = record->text[TEXT_PROMPT],
     };
