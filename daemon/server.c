@@ -318,6 +318,7 @@ int server_open(struct server **out, const struct options *options, struct servi
         server_close(server);
         return status;
     }
+    ready_no_memory_msg(server); /* before the first answer, which may lack memory */
     for (int i = 0; i < CONTEXTS; i++)
         receive(&server->contexts[i]);
     *out = server;

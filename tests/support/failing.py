@@ -244,10 +244,14 @@ class Trial:
         said_before = self.daemon.log.stat().st_size
         try:
             self.daemon.start()
-        except RuntimeError:
-            words = self.daemon.log.read_text()[said_before:]
-            if self.daemon.process.wait(30) != 1 or "lanced: " not in words:
-                self._note("start", f"status {self.daemon.process.returncode}: {words[-200:]}")
+            with self.daemon.client() as client:
+                client.load()  # it ends when its model cannot be loaded
+        except (RuntimeError, LanceError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.daemon.process.wait(2)
+            status, words = self.daemon.process.poll(), self.daemon.log.read_text()[said_before:]
+            if status not in (None, 1) or not re.search("lanced: | error ", words):
+                self._note("start", f"status {status}: {words[-200:]}")
         self.daemon.disarm()
         self._see_that_it_serves("start")
         return self.daemon.get(FAILED) > 0
