@@ -383,8 +383,6 @@ static int read_option(struct options *options, int code, const char *value, str
         return read_state_option(options, code, value, error);
     if (code >= OPTION_ENDPOINT && code <= OPTION_KEY)
         return read_endpoint_option(options, code, value, error);
-    if (code == OPTION_CALIBRATE || code == OPTION_CALIBRATE_MINUTES)
-        return read_calibrate_option(options, code, value, error);
     switch (code) {
     case OPTION_MODEL:
         return add_model(options, value, error);
@@ -422,6 +420,9 @@ static int read_option(struct options *options, int code, const char *value, str
         return read_bytes(&options->jobs.result_bytes, "result-bytes", value, 1 << 20, error);
     case OPTION_RESULT_SECONDS:
         return read_seconds(&options->jobs.result_seconds, "result-seconds", value, 1, error);
+    case OPTION_CALIBRATE:
+    case OPTION_CALIBRATE_MINUTES:
+        return read_calibrate_option(options, code, value, error);
     case OPTION_ORPHANS:
         return read_seconds(&options->jobs.orphan_seconds, "orphans", value, 0, error);
     case OPTION_ON_TERM:
@@ -431,11 +432,9 @@ static int read_option(struct options *options, int code, const char *value, str
         return 0;
     case OPTION_LOG_LEVEL:
         return read_log_level(options, value, error);
-    case OPTION_LOG_JSON:
+    default: /* OPTION_LOG_JSON */
         options->log_json = true;
         return 0;
-    default:
-        return error_set(error, ERROR_INTERNAL, "option %d is not handled", code);
     }
 }
 
