@@ -607,14 +607,14 @@ static bool end_unwanted(struct runner *runner)
 }
 
 /* The open job whose turn it is; NULL: it was begun just now, or has ended, or there is none. One that was suspended is
- * left alone until it is where it was, but for interactive ones: else it might never get further. */
+ * left alone until it is where it was: else it might never get further. */
 static struct run *next_run(struct runner *runner, double until)
 {
     struct error error = {0};
     struct run *run = runner->open;
     while (run != NULL && (!run->is_behind || run->lance == NULL))
         run = run->next;
-    if (run != NULL && !jobs_are_interactive(runner->jobs))
+    if (run != NULL)
         return run;
     struct job *job = jobs_take(runner->jobs, until);
     if (job == NULL)

@@ -123,9 +123,6 @@ struct job *jobs_take(struct jobs *jobs, double until);
 /* Have the next or current jobs_take return NULL. */
 void jobs_poke(struct jobs *jobs);
 
-/* Whether an interactive job runs or waits. */
-bool jobs_are_interactive(struct jobs *jobs);
-
 /* A job had the device for so long, in a step of this stage: to be said after each, for turns and measures. */
 void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds);
 

@@ -456,14 +456,6 @@ void jobs_poke(struct jobs *jobs)
     pthread_mutex_unlock(&jobs->lock);
 }
 
-bool jobs_are_interactive(struct jobs *jobs)
-{
-    pthread_mutex_lock(&jobs->lock);
-    const bool are_there = queue_wants(jobs->first, JOB_INTERACTIVE);
-    pthread_mutex_unlock(&jobs->lock);
-    return are_there;
-}
-
 void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds)
 {
     pthread_mutex_lock(&jobs->lock);
