@@ -125,7 +125,7 @@ def test_the_list_of_jobs_says_who_is_paused_and_of_which_class() -> None:
     with Lanced() as daemon, daemon.client() as client:
         batch = client.submit("t2i", priority="batch", **REQUEST | {"width": 256, "height": 256,
                                                                     "num_inference_steps": 1000})
-        while not batch.poll(1):
+        while not any(isinstance(event, Progress) for event in batch.poll(1)):
             pass
         with client.submit("t2v", priority="interactive", **FILM | {"num_inference_steps": 1000}) as film:
             while not any(isinstance(event, Paused) for event in batch.poll(1)):
