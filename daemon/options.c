@@ -303,6 +303,14 @@ static int read_log_level(struct options *options, const char *value, struct err
                      value);
 }
 
+static int read_log_option(struct options *options, int code, const char *value, struct error *error)
+{
+    if (code == OPTION_LOG_LEVEL)
+        return read_log_level(options, value, error);
+    options->log_json = true;
+    return 0;
+}
+
 /* --state and what belongs to it. */
 static int read_state_option(struct options *options, int code, const char *value, struct error *error)
 {
@@ -431,10 +439,10 @@ static int read_option(struct options *options, int code, const char *value, str
         options->until_eof = true;
         return 0;
     case OPTION_LOG_LEVEL:
-        return read_log_level(options, value, error);
-    default: /* OPTION_LOG_JSON */
-        options->log_json = true;
-        return 0;
+    case OPTION_LOG_JSON:
+        return read_log_option(options, code, value, error);
+    default:
+        return error_set(error, ERROR_INTERNAL, "option %d is not handled", code);
     }
 }
 

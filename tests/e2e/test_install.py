@@ -40,9 +40,9 @@ def test_systemd_takes_the_service_and_finds_it_shut_in(tmp_path: Path) -> None:
     unit = tmp_path / "opt/lance/lib/systemd/system/lanced.service"
     assert "ExecStart=/opt/lance/bin/lanced " in unit.read_text()
     unit.write_text(unit.read_text().replace("/opt/lance/", f"{tmp_path}/opt/lance/").replace("Documentation=", "#"))
-    verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    verified = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
     assert (verified.returncode, verified.stderr) == (0, "")
-    judged = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]  # of 100, all open
+    judged = ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)]  # of 100, all open
     assert subprocess.run(judged, capture_output=True).returncode == 0
 
 

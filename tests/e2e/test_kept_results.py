@@ -113,7 +113,7 @@ def test_other_weights_under_the_same_name_are_asked_anew(where: list[str], tmp_
         weights.with_suffix(".new").rename(weights)
         other = client.generate("t2i", **REQUEST)
         assert not is_kept(other)
-        assert other.pixels is not None
+        assert made.pixels is not None and other.pixels is not None
         assert not np.array_equal(made.pixels, other.pixels)
         before.rename(weights)  # the first ones again: what was made of them is right
         again = client.generate("t2i", **REQUEST)
