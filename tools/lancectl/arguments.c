@@ -68,11 +68,10 @@ static const struct {
     [COMMAND_VERSION] = {"version", NULL, NULL, false},
 };
 
+/* Beyond all characters: getopt_long says with '?' and ':' what is wrong. */
 enum option_id {
-    OPTION_ENDPOINT = 1, OPTION_CA, OPTION_DAYS, OPTION_SILENCE, OPTION_WAIT, OPTION_NO_CACHE, OPTION_MODEL,
-        OPTION_PRECISION, OPTION_JSON,
-        OPTION_QUIET,
-        OPTION_OUTPUT, OPTION_PREVIEW,
+    OPTION_ENDPOINT = 256, OPTION_CA, OPTION_DAYS, OPTION_SILENCE, OPTION_WAIT, OPTION_NO_CACHE, OPTION_MODEL,
+        OPTION_PRECISION, OPTION_JSON, OPTION_QUIET, OPTION_OUTPUT, OPTION_PREVIEW,
     OPTION_JOB, OPTION_FPS, OPTION_UPRIGHT, OPTION_INIT_LATENT, OPTION_EXAMPLES, OPTION_TASK, OPTION_ROOT, OPTION_SET,
         OPTION_INPUT_DIR, OPTION_DRY_RUN, OPTION_COLUMNS, OPTION_CELL, OPTION_CANCEL, OPTION_SINCE,
         OPTION_PROMPT, OPTION_FAILED, OPTION_ONCE, OPTION_HELP,
@@ -423,7 +422,7 @@ int arguments_parse(struct arguments *out, int argc, char **argv, struct error *
     if (optind == argc)
         return error_set(error, ERROR_BAD_REQUEST, "which command? lancectl help lists them");
     int code = parse_command(&out->command, argv[optind], error);
-    for (int id = 1; !code && id < OPTION_END; id++)
+    for (int id = OPTION_ENDPOINT; !code && id < OPTION_END; id++)
         if (seen[id] && !(commands_of((enum option_id)id) & (1u << out->command)))
             code = error_set(error, ERROR_BAD_REQUEST, "--%s means nothing to %s", option_name((enum option_id)id),
                              commands[out->command].name);
