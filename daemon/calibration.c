@@ -62,13 +62,17 @@ static void give_up(struct calibration *c, const struct error *error)
 static void write_now(struct calibration *c)
 {
     struct error error;
+    const uint64_t tokens = gather_tokens(c->gather);
     c->written_at = clock_seconds();
-    if (gather_tokens(c->gather) == c->written_tokens)
-        return;
-    c->written_tokens = gather_tokens(c->gather);
-    if (gather_check(c->gather, &error) != 0)
+    if (gather_check(c->gather, &error) != 0) {
         give_up(c, &error);
-    else if (statistics_write(c->statistics, c->path, c->note, &error) != 0)
+        return;
+    }
+    if (tokens == c->written_tokens)
+        return;
+    if (statistics_write(c->statistics, c->path, c->note, &error) == 0)
+        c->written_tokens = tokens;
+    else
         log_error(NULL, "calibration: %s", error.text);
 }
 
@@ -89,7 +93,7 @@ int calibration_watch(struct calibration *c, struct lance_model *model, struct e
     if (c == NULL || c->is_over)
         return 0;
     lance_model_info(model, &info);
-    if (c->note[0] != '\0' && strcmp(c->note, info.hash) != 0)
+    if (statistics_layers(c->statistics) > 0 && strcmp(c->note, info.hash) != 0)
         return error_set(error, ERROR_BAD_FILE, "%s: was counted with another model than %s; name another file",
                          c->path, info.name);
     snprintf(c->note, sizeof c->note, "%s", info.hash);
@@ -101,6 +105,11 @@ void calibration_note_task(struct calibration *c, enum lance_task task)
     struct error error;
     if (c != NULL && !c->is_over && statistics_add_task(c->statistics, lance_task_name(task), &error) != 0)
         give_up(c, &error);
+}
+
+double calibration_due(const struct calibration *c)
+{
+    return c == NULL || c->is_over || gather_tokens(c->gather) == c->written_tokens ? 0 : c->written_at + c->seconds;
 }
 
 void calibration_tick(struct calibration *c)

@@ -25,7 +25,11 @@ int calibration_watch(struct calibration *calibration, struct lance_model *model
 /* A job of this task begins. */
 void calibration_note_task(struct calibration *calibration, enum lance_task task);
 
-/* No step is running: write the file when it is time. What went wrong is logged, once, and ends the counting. */
+/* When calibration_tick has something to write, as of clock_seconds; 0: never, as things are. */
+double calibration_due(const struct calibration *calibration);
+
+/* No step is running: write the file when it is time. A file that cannot be written is told in the log, and tried
+ * again; numbers that make no sense end the counting. */
 void calibration_tick(struct calibration *calibration);
 
 #endif

@@ -141,7 +141,7 @@ static void replace(cJSON *object, const char *name, cJSON *item)
 }
 
 /* What stands in a receipt of the job that made the result, and not of the request. */
-static const char *const of_its_maker[] = {"attempt", "resumed", "state_not_used"};
+static const char *const of_its_maker[] = {"attempt", "resumed", "state_not_used", "paused_seconds"};
 
 int receipt_encode_again(struct blob **out, const struct blob *kept, const struct receipt_facts *facts,
                          struct error *error)

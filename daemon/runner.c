@@ -237,6 +237,7 @@ static int start_or_resume(struct run *run, struct lance_model *model, struct er
     }
     snprintf(run->no_state, sizeof run->no_state, "%s", why.text);
     log_warning(run->id, "begins anew: %s", why.text);
+    run->is_behind = false; /* where it was may be far: others have turns meanwhile, and its steps are told again */
     return lance_job_start(&run->lance, model, &run->request->lance, error);
 }
 
@@ -286,8 +287,9 @@ static int open_on_model(struct runner *runner, struct run *run, struct error *e
     struct lance_model *model;
     int status = hold_model(runner, run, &model, error);
     if (status == 0 && (run->is_suspended || !find_kept(runner, run))) {
-        calibration_note_task(runner->calibration, run->request->lance.task);
         status = start_or_resume(run, model, error);
+        if (status == 0 && !run->is_suspended)
+            calibration_note_task(runner->calibration, run->request->lance.task);
     }
     if (status == ERROR_BUSY && run->model >= 0) {
         residency_let_go(runner->residency, run->model);
@@ -540,6 +542,8 @@ static void save(const struct runner *runner, struct run *run)
 {
     if (run->pace.stage != STAGE_DENOISE && run->pace.stage != STAGE_DECODE)
         return;
+    if (runner->kernels->lost && run->lance != NULL) /* what was kept before stays */
+        return;
     struct error error;
     if (run->lance == NULL || lance_job_save(run->lance, &run->state, &run->state_bytes, &error) == 0) {
         runner->attempts->save(runner->attempts->context, job_number(run->job), run->done_steps, run->state,
@@ -606,6 +610,14 @@ static bool end_unwanted(struct runner *runner)
     return false;
 }
 
+static void take_turn(struct runner *runner, struct run *run)
+{
+    if (run != runner->latest)
+        run->paused_seconds += clock_seconds() - run->last_turn_at;
+    give_turn(runner, run);
+    count_again(runner, run);
+}
+
 /* The open job whose turn it is; NULL: it was begun just now, or has ended, or there is none. One that was suspended is
  * left alone until it is where it was: else it might never get further. */
 static struct run *next_run(struct runner *runner, double until)
@@ -614,8 +626,10 @@ static struct run *next_run(struct runner *runner, double until)
     struct run *run = runner->open;
     while (run != NULL && (!run->is_behind || run->lance == NULL))
         run = run->next;
-    if (run != NULL)
+    if (run != NULL) {
+        take_turn(runner, run);
         return run;
+    }
     struct job *job = jobs_take(runner->jobs, until);
     if (job == NULL)
         return NULL;
@@ -624,6 +638,7 @@ static struct run *next_run(struct runner *runner, double until)
         begin(runner, job);
         return NULL;
     }
+    take_turn(runner, run); /* before its model is loaded: an end of the daemon there is its own */
     int status = run->lance == NULL ? open_job(runner, run, &error) : 0;
     if (status == 0)
         return run;
@@ -639,10 +654,6 @@ void runner_turn(struct runner *runner, double until)
     struct run *run = next_run(runner, until);
     if (run == NULL)
         return;
-    if (run != runner->latest)
-        run->paused_seconds += clock_seconds() - run->last_turn_at;
-    give_turn(runner, run);
-    count_again(runner, run);
     int status = step(runner, run, &error);
     run->last_turn_at = clock_seconds();
     if (status != LANCE_STEP_MORE)

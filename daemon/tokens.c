@@ -44,7 +44,7 @@ static int read_line(struct token *token, char *line, struct error *error)
     memcpy(token->who.name, name, length);
     if (given == NULL || (right != NULL && strcmp(right, "admin") != 0) || strtok_r(NULL, blanks, &rest) != NULL)
         return error_set(error, ERROR_BAD_FILE, "must be: NAME SECRET, or NAME SECRET admin");
-    if (token_read(secret, given, name, error) != 0) {
+    if (token_read(secret, given, "secret", error) != 0) { /* not by its name: the two may be in the wrong order */
         error->code = ERROR_BAD_FILE;
         return error->code;
     }

@@ -53,6 +53,8 @@ static void check_device(struct worker *worker)
               kernels->name);
     log_error(NULL, "%s", error.text);
     end_daemon(worker, WORKER_DEVICE_LOST, &error);
+    if (worker->rooms.recorder != NULL) /* those that are put aside are the next daemon's */
+        runner_stop(worker->rooms.runner);
 }
 
 /* A signal to stop ends the wait for a job, and open jobs at their next step. Without a model or a device the jobs that
@@ -63,6 +65,12 @@ static bool is_to_end(const struct worker *worker)
     return (leaves_jobs || atomic_load(&worker->is_stopping)) && !runner_has_open(worker->rooms.runner);
 }
 
+/* The earlier of two times, of which 0 is never. */
+static double earlier(double a, double b)
+{
+    return a <= 0 || (b > 0 && b < a) ? b : a;
+}
+
 static void *run(void *argument)
 {
     struct worker *worker = argument;
@@ -71,13 +79,13 @@ static void *run(void *argument)
     if (!worker->options->lazy && residency_load(rooms->residency, 0, &error) != 0 && !worker->device.kernels->lost)
         end_daemon(worker, WORKER_NO_MODEL, &error);
     while (!is_to_end(worker)) {
-        if (!runner_has_open(rooms->runner)) {
+        if (!runner_has_open(rooms->runner))
             loading_serve(rooms->loading);
-            check_device(worker);
-        }
+        check_device(worker);
         if (is_to_end(worker))
             break;
-        runner_turn(rooms->runner, residency_idle_end(rooms->residency));
+        runner_turn(rooms->runner,
+                    earlier(residency_idle_end(rooms->residency), calibration_due(rooms->calibration)));
         calibration_tick(rooms->calibration);
         residency_unload_idle(rooms->residency);
     }

@@ -26,6 +26,8 @@ static bool default_folder(char folder[ENDPOINT_MAX_BYTES])
 /* "127.0.0.1:8471", "localhost:8471", "[::1]:8471" */
 static bool is_loopback(const char *address)
 {
+    if (strpbrk(address, "@/?#") != NULL) /* what stands before an @ nng takes for a user, not for the address */
+        return false;
     static const char *const names[] = {"localhost:", "[::1]:"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strncmp(address, names[i], strlen(names[i])) == 0)

@@ -452,7 +452,9 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
     struct kernels *k = job->job.kernels;
     const double start = clock_seconds();
     k->watch(k, &job->aborted);
+    decoder_watch_until(job->job.model->decoder, &job->aborted);
     int code = atomic_load(&job->aborted) ? ERROR_CANCELLED : advance(job, error);
+    decoder_watch_until(job->job.model->decoder, NULL);
     k->watch(k, NULL);
     if (code) {
         job->failed = true;

@@ -107,11 +107,11 @@ int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct err
  * longer, and at its end the daemon waits for clients until nothing is left to be fetched. */
 void jobs_count_fetched(struct jobs *jobs, const char *id, uint64_t bytes, uint64_t all);
 
-/* Cancel a job. Errors: ERROR_NOT_FOUND. */
-int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct error *error);
+/* Cancel a job of `owner`; NULL: anybody's. Errors: ERROR_NOT_FOUND. */
+int jobs_cancel(struct jobs *jobs, const char *id, const char *owner, enum job_state *state, struct error *error);
 
-/* Forget a job, cancelling it first if need be. */
-void jobs_release(struct jobs *jobs, const char *id);
+/* Forget a job of `owner` (NULL: anybody's), cancelling it first if need be. */
+void jobs_release(struct jobs *jobs, const char *id, const char *owner);
 
 /* --- For the worker ------------------------------------------------------------------ */
 

@@ -34,7 +34,7 @@ void schedule_note(struct schedule *schedule, enum job_class class, double secon
     for (int other = 0; other < JOB_CLASSES; other++)
         if (schedule->step[other] <= 0)
             schedule->step[other] = seconds;
-    for (enum job_class other = first; other < JOB_CLASSES; other++) {
+    for (enum job_class other = JOB_INTERACTIVE; other < JOB_CLASSES; other++) { /* those before it want nothing */
         if (other == first || (other != class && !wants[other]))
             schedule->waited[other] = 0;
         else

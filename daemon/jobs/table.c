@@ -382,10 +382,19 @@ void jobs_count_fetched(struct jobs *jobs, const char *id, uint64_t bytes, uint6
     pthread_mutex_unlock(&jobs->lock);
 }
 
-int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct error *error)
+static bool is_of(const struct job *job, const char *owner)
+{
+    return owner == NULL || strcmp(job->owner, owner) == 0;
+}
+
+int jobs_cancel(struct jobs *jobs, const char *id, const char *owner, enum job_state *state, struct error *error)
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_for_client(jobs, id, error);
+    if (job != NULL && !is_of(job, owner)) {
+        jobs_not_known(id, error);
+        job = NULL;
+    }
     if (job != NULL) {
         /* Ending a queued job may sweep it away. */
         *state = job->state == JOB_QUEUED ? JOB_CANCELLED : job->state;
@@ -395,10 +404,12 @@ int jobs_cancel(struct jobs *jobs, const char *id, enum job_state *state, struct
     return job != NULL ? 0 : ERROR_NOT_FOUND;
 }
 
-void jobs_release(struct jobs *jobs, const char *id)
+void jobs_release(struct jobs *jobs, const char *id, const char *owner)
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find(jobs, id);
+    if (job != NULL && !is_of(job, owner))
+        job = NULL;
     if (job != NULL)
         job->released = true;
     if (job != NULL && job_has_ended(job))

@@ -31,7 +31,9 @@ static int print_schema(const char *path, FILE *out, struct error *error)
         }
         if (status == 0)
             fprintf(out, "schema: %" PRId64 "; this lanced uses %d, %s\n", version, DATABASE_SCHEMA,
-                    version == DATABASE_SCHEMA ? "nothing is to be changed" : "the next start makes it");
+                    version == DATABASE_SCHEMA
+                        ? "nothing is to be changed"
+                        : "it is changed to that now, and no older lanced can use it any more");
     }
     free(file);
     return status;

@@ -303,7 +303,7 @@ int handle_cancel(struct call *call, const cJSON *request, struct error *error)
     enum job_state state;
     int status = call_find_job(call, request, error);
     if (status == 0)
-        status = jobs_cancel(call->service->rooms.jobs, call->job, &state, error);
+        status = jobs_cancel(call->service->rooms.jobs, call->job, rights_owner(&call->who), &state, error);
     if (status == 0)
         json_add_text(call->fields, "state", job_state_name(state));
     return status;
@@ -312,15 +312,14 @@ int handle_cancel(struct call *call, const cJSON *request, struct error *error)
 int handle_release(struct call *call, const cJSON *request, struct error *error)
 {
     struct service *service = call->service;
-    struct error unused;
     struct job_status known;
     int status = call_read_job(call, request, error);
     if (status != 0)
         return status;
     if (service->rooms.recorder != NULL && !jobs_find(service->rooms.jobs, call->job, &known))
         recorder_release(service->rooms.recorder, call->job, rights_owner(&call->who));
-    if (check_own(call, &unused) == 0) /* another's is as good as unknown, which is no error */
-        jobs_release(service->rooms.jobs, call->job);
+    /* another's is as good as unknown, which is no error */
+    jobs_release(service->rooms.jobs, call->job, rights_owner(&call->who));
     return 0;
 }
 

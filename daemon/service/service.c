@@ -169,8 +169,10 @@ bool service_handle(struct call *call, const void *data, uint64_t bytes, void *o
     int status = message_parse(&call->message, data, bytes, MESSAGE_LIMIT_BYTES, &error);
     if (status != 0) {
         release(owner);
-        atomic_fetch_add(&service->bad_messages, 1);
-        log_warning(NULL, "bad message: %s", error.text);
+        /* Not what is wrong, which may quote a token, and less and less often, since strangers can send them. */
+        const unsigned long long count = atomic_fetch_add(&service->bad_messages, 1) + 1;
+        if ((count & (count - 1)) == 0)
+            log_warning(NULL, "bad message (%s, number %llu); its sender was told why", error_name(error.code), count);
     } else {
         message_adopt(call->message, owner, release);
         call->fields = json_object();

@@ -83,4 +83,4 @@ def test_on_another_system_the_nodes_are_there_and_work_with_a_daemon_elsewhere(
         assert run.status == "success", run.error
         alone = other.run(api_form("t2i", steps=2))
     assert alone.status == "error"
-    assert "none runs on this system: start it on a Linux machine with --endpoint tcp://ADDRESS:PORT" in alone.error
+    assert "start it on a Linux machine with --endpoint tls+tcp://0.0.0.0:8471" in alone.error

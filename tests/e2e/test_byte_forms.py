@@ -140,6 +140,26 @@ def test_check_counts_an_int8_folder_and_names_what_does_not_fit(int8: Path, tmp
     assert f"{name.removesuffix('.scales')}: 1 of" in wrong.stdout
 
 
+def test_a_mixed_folder_keeps_its_budget_and_comes_nearer_the_more_bits_it_has(
+    jobs: list[str | Path], tmp_path: Path
+) -> None:
+    stats = tmp_path / "stats.safetensors"
+    quant("calibrate", "--model", MODEL, *jobs, "-o", stats)
+    errors = {}
+    for budget in (4.5, 6.5):
+        model = tmp_path / str(budget)
+        quant("apply", "--model", MODEL, "--stats", stats, "--form", "mixed", "--budget", str(budget), "-o", model)
+        beside(model, "model.safetensors")
+        said = quant("check", model)
+        assert ": mixed\n" in said
+        parts = re.findall(r"(?:understanding|generation) +(\d+) weights, +([0-9.]+) bits", said)
+        assert len(parts) == 2  # the linear layers; the rest is as it was
+        bits = sum(int(weights) * float(each) for weights, each in parts) / sum(int(weights) for weights, _ in parts)
+        assert budget - 0.5 < bits <= budget + 0.05
+        errors[budget] = compared(model, MODEL, jobs, tmp_path / f"report-{budget}")[0]["latent_error"]
+    assert errors[6.5] < 0.8 * errors[4.5]
+
+
 def test_the_published_recipe_has_no_int8(tmp_path: Path) -> None:
     words = ("--model", MODEL, "--stats", "stats", "--form", "int8", "--recipe", "published", "-o", tmp_path / "made")
     command = [str(word) for word in (QUANT, "apply", *words)]

@@ -103,7 +103,7 @@ def test_tokens_are_read_anew_at_sighup(daemon: Lanced, tokens: Path) -> None:
     with of(daemon, "bob") as bob:
         bob.hello()
         tokens.write_text("alice alice-alice-alice\nalice2 short\n")
-        said_anew(daemon, "line 2: alice2: the token must have 16")
+        said_anew(daemon, "line 2: secret: the token must have 16")
         bob.hello()
         tokens.write_text("alice alice-alice-alice\n")
         tokens.chmod(0o640)

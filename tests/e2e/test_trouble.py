@@ -28,6 +28,7 @@ from lanced_client import (
     Busy,
     Client,
     ConnectionFailed,
+    Forbidden,
     JobLost,
     LanceError,
     NotFound,
@@ -538,7 +539,7 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
     secret.write_text("open sesame, open sesame\n")
     with Lanced("--token-file", str(secret), token="open sesame, open sesame") as daemon:
         for token in (None, "open", "open sesame, open sesame!"):
-            with pytest.raises(BadRequest, match="token"):
+            with pytest.raises(Forbidden, match="token"):
                 Client(daemon.endpoint, token=token).hello()
         with daemon.client() as client:
             assert client.hello().version

@@ -75,13 +75,16 @@ def interrupted(client: Client, task: str) -> tuple[list[Any], bool]:
 
 
 def test_others_between_the_steps_of_a_job_change_none_of_its_bytes(quiet: dict[str, list[Any]]) -> None:
-    paused = []
+    paused = set()
     with Lanced() as daemon, daemon.client() as client, interruptions(daemon):
         for task in TASKS:
-            values, was_paused = interrupted(client, task)
-            assert values == quiet[task], task
-            paused += [task] * was_paused
-    assert set(paused) >= {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image"}
+            for _ in range(20):  # a short one may be over before anybody else has asked
+                values, was_paused = interrupted(client, task)
+                assert values == quiet[task], task
+                paused |= {task} if was_paused else set()
+                if was_paused:
+                    break
+    assert paused >= {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image"}
 
 
 def memory_of(task: str, request: dict[str, Any]) -> float:

@@ -63,6 +63,14 @@ def test_an_endpoint_that_is_none_is_a_connection_error(bad: str, peer_factory: 
         Client(bad or "nonsense", peer_factory=peer_factory).hello()
 
 
+@pytest.mark.parametrize(
+    "far", ["tcp://10.0.0.1:8471", "tcp://127.example.org:8471", "tcp://127.0.0.1:1@far.example:8471", "tcp://[::]:1"]
+)
+def test_nothing_is_sent_in_the_clear_to_another_machine(far: str, peer_factory: Any) -> None:
+    with pytest.raises(Unsupported, match=r"is not a loopback address.*tls\+tcp://"):
+        Client(far, token="0123456789abcdef", peer_factory=peer_factory).hello()
+
+
 def test_another_protocol_version_is_named_with_both_versions(endpoint: str, peer_factory: Any) -> None:
     def answer(_: dict[str, Any]) -> bytes:
         return encode({"protocol": 3, "ok": True, "version": "9.0"})

@@ -130,11 +130,11 @@ static void positions_in_a_long_queue_are_all_told_and_none_is_kept(void **state
         char first[16];
         snprintf(first, sizeof first, "job%d", i);
         do_next(jobs, 1);
-        jobs_release(jobs, first);
+        jobs_release(jobs, first, NULL);
     }
     enum job_state job_state;
     struct error error;
-    assert_int_equal(jobs_cancel(jobs, id, &job_state, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, id, NULL, &job_state, &error), 0);
     uint64_t queue_bytes, result_bytes;
     cJSON_Delete(jobs_stats(jobs, &queue_bytes, &result_bytes));
     assert_int_equal(result_bytes, 1024); /* of its one event that is no position */
@@ -264,12 +264,15 @@ static void a_cancelled_job_leaves_the_queue_and_moves_the_others_up(void **stat
     submit(jobs, "a");
     submit(jobs, "b");
     submit(jobs, "c");
-    assert_int_equal(jobs_cancel(jobs, "b", &job_state, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "b", "somebody else", &job_state, &error), ERROR_NOT_FOUND);
+    jobs_release(jobs, "b", "somebody else");
+    assert_events(jobs, "b", 0, "queued2");
+    assert_int_equal(jobs_cancel(jobs, "b", NULL, &job_state, &error), 0);
     assert_int_equal(job_state, JOB_CANCELLED);
     assert_events(jobs, "b", 0, "queued1 cancelled");
     assert_events(jobs, "c", 0, "queued2 queued1");
-    assert_int_equal(jobs_cancel(jobs, "b", &job_state, &error), 0);
-    assert_int_equal(jobs_cancel(jobs, "nobody", &job_state, &error), ERROR_NOT_FOUND);
+    assert_int_equal(jobs_cancel(jobs, "b", NULL, &job_state, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "nobody", NULL, &job_state, &error), ERROR_NOT_FOUND);
     struct blob *blob;
     assert_int_equal(jobs_result(jobs, "b", &blob, &error), ERROR_CANCELLED);
     jobs_close(jobs);
@@ -284,7 +287,7 @@ static void a_running_job_learns_that_it_is_cancelled(void **state)
     submit(jobs, "a");
     struct job *job = jobs_take(jobs, 0);
     assert_false(jobs_cancel_wanted(jobs, job));
-    assert_int_equal(jobs_cancel(jobs, "a", &job_state, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "a", NULL, &job_state, &error), 0);
     assert_int_equal(job_state, JOB_RUNNING);
     assert_true(jobs_cancel_wanted(jobs, job));
     error_set(&error, ERROR_CANCELLED, "stopped");
@@ -302,16 +305,16 @@ static void a_released_job_is_not_known_any_more(void **state)
     submit(jobs, "a");
     submit(jobs, "b");
     struct job *job = jobs_take(jobs, 0);
-    jobs_release(jobs, "a");
+    jobs_release(jobs, "a", NULL);
     assert_int_equal(state_of(jobs, "a"), -1);
     assert_true(jobs_cancel_wanted(jobs, job));
     assert_int_equal(submit_order(jobs, "a", make_order(100), &status, &error), ERROR_BUSY);
     error_set(&error, ERROR_CANCELLED, "stopped");
     jobs_end(jobs, job, NULL, &error);
     assert_int_equal(submit(jobs, "a").state, JOB_QUEUED);
-    jobs_release(jobs, "b");
+    jobs_release(jobs, "b", NULL);
     assert_int_equal(state_of(jobs, "b"), -1);
-    jobs_release(jobs, "nobody");
+    jobs_release(jobs, "nobody", NULL);
     jobs_close(jobs);
 }
 
@@ -449,7 +452,7 @@ static void a_result_outlives_its_job_for_who_holds_it(void **state)
     submit(jobs, "a");
     do_next(jobs, 1000);
     assert_int_equal(jobs_result(jobs, "a", &blob, &error), 0);
-    jobs_release(jobs, "a");
+    jobs_release(jobs, "a", NULL);
     assert_int_equal(blob->bytes, 1000);
     assert_int_equal(((unsigned char *)blob->data)[999], 0);
     blob_close(blob);
@@ -546,7 +549,7 @@ static void releasing_a_job_wakes_who_waits_for_it(void **state)
     bool parked;
     submit(jobs, "a");
     assert_int_equal(jobs_news(jobs, "a", 1, &one.waiter, &parked, &news, &error), 0);
-    jobs_release(jobs, "a");
+    jobs_release(jobs, "a", NULL);
     assert_int_equal(one.woken, 1);
     assert_int_equal(jobs_news(jobs, "a", 1, &one.waiter, &parked, &news, &error), ERROR_NOT_FOUND);
     jobs_close(jobs);
@@ -609,14 +612,14 @@ static void everything_that_happens_to_a_job_passes_the_observer_in_order(void *
     jobs_end(jobs, job, make_blob(100), NULL);
     jobs_count_fetched(jobs, "a", 60, 100);
     jobs_count_fetched(jobs, "a", 40, 100);
-    jobs_release(jobs, "a");
+    jobs_release(jobs, "a", NULL);
     assert_string_equal(
         heard, "accepted a0 t2i; started a2 started; told a3 text; told a4 preview+; ended a4 -+; fetched a5 -; "
                "forgotten a5 released; ");
     heard[0] = '\0';
     submit(jobs, "b");
     job = jobs_take(jobs, 0);
-    jobs_release(jobs, "b");
+    jobs_release(jobs, "b", NULL);
     error_set(&error, ERROR_CANCELLED, "stopped");
     jobs_end(jobs, job, NULL, &error);
     assert_string_equal(heard, "accepted b0 t2i; started b2 started; cancelling b2 released; ended b2 -; "
@@ -712,7 +715,7 @@ static void a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_
     bool parked;
     jobs_observe(jobs, &slow_journal);
     assert_int_equal(jobs_submit(jobs, "a", &order, &one.waiter, &parked, &status, &error), 0);
-    assert_int_equal(jobs_cancel(jobs, "a", &after, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "a", NULL, &after, &error), 0);
     error_set(&full, ERROR_IO, "3 bytes are left");
     jobs_settle_accepted(jobs, 1, &full);
     jobs_settle_ended(jobs, 1);
@@ -806,7 +809,7 @@ static void a_worker_and_clients_can_use_the_table_at_once(void **state)
         while (state_of(jobs, id) != JOB_DONE)
             ;
         assert_events(jobs, id, 0, "queued0 started progress progress progress progress progress done");
-        jobs_release(jobs, id);
+        jobs_release(jobs, id, NULL);
     }
     jobs_poke(jobs);
     void *done;

@@ -251,7 +251,7 @@ static void but_not_a_job_that_was_cancelled(void **state)
     enum job_state after;
     submit(fixture);
     runner_turn(fixture->runner, 0);
-    assert_int_equal(jobs_cancel(fixture->jobs, "a", &after, &error), 0);
+    assert_int_equal(jobs_cancel(fixture->jobs, "a", NULL, &after, &error), 0);
     runner_stop(fixture->runner);
     runner_turn(fixture->runner, 0);
     assert_string_equal(fixture->saved, "");
@@ -403,7 +403,7 @@ static void a_paused_job_that_is_cancelled_ends_before_the_next_step(void **stat
     turns(fixture, 2);
     submit_as(fixture, "q", JOB_INTERACTIVE, "what is it?");
     turns(fixture, 2);
-    assert_int_equal(jobs_cancel(fixture->jobs, "a", &unused, &error), 0);
+    assert_int_equal(jobs_cancel(fixture->jobs, "a", NULL, &unused, &error), 0);
     turns(fixture, 1);
     assert_told(fixture, "a", " q s 1 p c");
     run(fixture);

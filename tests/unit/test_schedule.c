@@ -133,8 +133,8 @@ static void jobs_that_were_cancelled_cost_their_client_nothing(void **state)
     submit(jobs, "x1", "x", JOB_NORMAL);
     submit_many(jobs, 3, "a", JOB_NORMAL);
     submit_many(jobs, 3, "b", JOB_NORMAL);
-    assert_int_equal(jobs_cancel(jobs, "a1", &unused, &error), 0);
-    assert_int_equal(jobs_cancel(jobs, "a2", &unused, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "a1", NULL, &unused, &error), 0);
+    assert_int_equal(jobs_cancel(jobs, "a2", NULL, &unused, &error), 0);
     assert_order(jobs, "x1 a3 b1 b2 b3");
 }
 

@@ -190,6 +190,7 @@ static void wrong_command_lines_are_explained(void **state)
         {"--model", "/nowhere/at/all", "--model /nowhere/at/all: No such file"},
         {"--endpoint", "tcp://0.0.0.0:8471", "is not a loopback address"},
         {"--endpoint", "tcp://127.example.org:8471", "is not a loopback address"},
+        {"--endpoint", "tcp://127.0.0.1:1@0.0.0.0:8471", "is not a loopback address"},
         {"--endpoint", "http://x", "must begin with ipc://, tcp:// or tls+tcp://"},
         {"--endpoint", "ipc://relative", "needs an absolute path"},
         {"--token-file", "/dev/null", "the token must have 16 to"},

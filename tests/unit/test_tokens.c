@@ -77,12 +77,13 @@ static void what_is_wrong_with_a_file_is_told_with_its_line(void **state)
         {"a 0123456789abcdef\nb\n", "line 2: must be: NAME SECRET"},
         {"a 0123456789abcdef root\n", "line 1: must be: NAME SECRET"},
         {"a 0123456789abcdef admin admin\n", "line 1: must be: NAME SECRET"},
-        {"a short\n", "line 1: a: the token must have 16 to 256 characters"},
+        {"a short\n", "line 1: secret: the token must have 16 to 256 characters"},
+        {"0123456789abcdef a\n", "line 1: secret: the token must have 16 to 256 characters"}, /* the wrong order */
         {"a/b 0123456789abcdef\n", "line 1: a name must have 1 to 40"},
         {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0123456789abcdef\n", "line 1: a name must have 1 to 40"},
         {"a 0123456789abcdef\n#\na 0123456789abcdeg\n", "line 3: the name \"a\" is there before"},
         {"a 0123456789abcdef\nb 0123456789abcdef\n", "line 2: \"b\" has the secret of \"a\""},
-        {"a 0123456789abcde\x7f\n", "line 1: a: the token must be text"},
+        {"a 0123456789abcde\x7f\n", "line 1: secret: the token must be text"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {

@@ -99,7 +99,7 @@ static int copy_others(struct work *work, struct error *error)
 static int do_part(struct work *work, int number, struct error *error)
 {
     const struct apply_options *options = work->options;
-    const struct best_work best = {work->source,     work->statistics, &options->recipe,
+    const struct best_work best = {work->source,     work->statistics, &work->recipe,
                                    options->threads, work->output,     work->found};
     const int layer = number / PARTS_PER_LAYER, index = number % PARTS_PER_LAYER;
     struct part part;

@@ -87,6 +87,9 @@ static int list_tensor(struct work *work, const struct tensor_view *tensor, stru
 static int list(struct work *work, struct error *error)
 {
     int status = 0;
+    if (source_count(work->source) > OUTPUT_MOST_WORKS)
+        return error_set(error, ERROR_BAD_FILE, "%s: has %zu tensors, more than %d", work->options->model,
+                         source_count(work->source), OUTPUT_MOST_WORKS);
     work->tensors = calloc(PARTS * source_count(work->source) + 1, sizeof *work->tensors);
     if (work->tensors == NULL)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");

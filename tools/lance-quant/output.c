@@ -20,7 +20,7 @@
 
 #include "kernels/formats/numbers.h"
 
-enum { MOST_WORKS = 1 << 14, IDENTITY_BYTES = 256 };
+enum { IDENTITY_BYTES = 256 };
 
 struct output {
     const char *directory;
@@ -33,7 +33,7 @@ struct output {
     void *header;
     uint64_t header_bytes;
     int weights, progress; /* descriptors */
-    bool done[MOST_WORKS];
+    bool done[OUTPUT_MOST_WORKS];
     int done_count;
 };
 
@@ -75,6 +75,10 @@ static int place(struct output *output, struct error *error)
         output->by_name[i] = &output->tensors[i];
     }
     qsort(output->by_name, output->count, sizeof *output->by_name, compare_names);
+    for (size_t i = 1; i < output->count; i++)
+        if (strcmp(output->by_name[i - 1]->name, output->by_name[i]->name) == 0)
+            return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" would be written twice",
+                             output->by_name[i]->name);
     return 0;
 }
 
@@ -83,7 +87,7 @@ static int work_of(const char *line)
 {
     char *end = NULL;
     const long work = isdigit((unsigned char)line[0]) ? strtol(line, &end, 10) : -1;
-    return end != NULL && *end == '\n' && work < MOST_WORKS ? (int)work : -1;
+    return end != NULL && *end == '\n' && work < OUTPUT_MOST_WORKS ? (int)work : -1;
 }
 
 /* Read what was done before, up to a line that is damaged. Returns how many bytes of the file count; 0: it is of other

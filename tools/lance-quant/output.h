@@ -11,6 +11,8 @@
 
 #include "protocol/safetensors.h"
 
+enum { OUTPUT_MOST_WORKS = 1 << 14 }; /* works have numbers below this */
+
 struct output;
 
 /* Begin DIR, or go on with what an earlier run left of it under the same `identity` (a line of text); what it left

@@ -36,6 +36,7 @@ struct decoder {
     linear_input_watch *watch; /* NULL: nobody watches */
     void *watch_context;
     float *watched;            /* [WATCHED_ROWS, width of the widest input] */
+    const atomic_bool *cancelled; /* NULL, or see decoder_watch_until */
 };
 
 struct kv_cache {
@@ -247,6 +248,11 @@ void decoder_close(struct decoder *d)
 
 int decoder_hidden_size(const struct decoder *d) { return d->hidden; }
 int decoder_vocab_size(const struct decoder *d) { return d->vocab; }
+
+void decoder_watch_until(struct decoder *d, const atomic_bool *cancelled)
+{
+    d->cancelled = cancelled;
+}
 
 int decoder_watch(struct decoder *d, linear_input_watch *watch, void *context, struct error *error)
 {
@@ -514,6 +520,8 @@ static void show(const struct pass *p, enum linear_place place, int layer, int e
     for (int done = 0; d->watch && done < rows; done += input.rows) {
         input.rows = rows - done < WATCHED_ROWS ? rows - done : WATCHED_ROWS;
         d->kernels->download(d->kernels, d->watched, row_of(d, x, done, width), (size_t)input.rows * (size_t)width);
+        if (d->cancelled && atomic_load(d->cancelled)) /* then operators have left work undone */
+            return;
         d->watch(d->watch_context, &input);
     }
 }

@@ -17,6 +17,7 @@
 #ifndef LANCE_DECODER_H
 #define LANCE_DECODER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -77,6 +78,8 @@ struct decoder_trace {
  * Passes are slower meanwhile: nothing is replayed from graphs, and inputs are copied to the host, some hundred rows at
  * a time. ERROR_NO_MEMORY. */
 int decoder_watch(struct decoder *decoder, linear_input_watch *watch, void *context, struct error *error);
+/* While *cancelled is true operators may leave their work undone: what is there then is not shown. NULL: never. */
+void decoder_watch_until(struct decoder *decoder, const atomic_bool *cancelled);
 
 struct decoder_block {
     int sequences;

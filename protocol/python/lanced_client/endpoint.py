@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -19,9 +20,20 @@ def is_local(endpoint: str) -> bool:
     return endpoint.startswith("ipc://")
 
 
+# As protocol/endpoint.c has it; what is wrong with a port is told by who connects.
+_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]*|\[::1\])(:[^@/?#]*)?")
+
+
 def check_trust(endpoint: str) -> None:
     """Unsupported when the folder of the default endpoint is there and not this user's alone: who made it could answer
-    as a daemon, and would learn tokens, prompts and pictures."""
+    as a daemon, and would learn tokens, prompts and pictures. Also for plain tcp to another machine: an endpoint may
+    come with somebody else's workflow, and the token would go there, readable on the way."""
+    scheme, _, address = endpoint.partition("://")
+    if scheme == "tcp" and not _LOOPBACK.fullmatch(address):
+        raise Unsupported(
+            f"endpoint: {endpoint} is not a loopback address, and what goes there in the clear others can read and"
+            " change; use tls+tcp:// (docs/security.md), or forward the port: ssh -L 8471:127.0.0.1:8471 HOST"
+        )
     folder = endpoint.removeprefix("ipc://").rpartition("/")[0]
     if not is_local(endpoint) or not hasattr(os, "getuid") or folder != _default_folder():
         return

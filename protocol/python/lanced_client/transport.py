@@ -217,6 +217,7 @@ class PynngPeer:
         self.endpoint = endpoint
         self._line = _Line(endpoint, ca)
         self._socket: pynng.Req0 | None = None
+        self._tls_config: pynng.TLSConfig | None = None  # nng before 1.9 (pynng 0.8) holds none before it dials
         self._watch = _Watch()
 
     def __del__(self) -> None:
@@ -248,7 +249,8 @@ class PynngPeer:
             self.close()  # the daemon went away
         if self._socket is None:
             self._line.open(timeout)
-            self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000, tls_config=self._tls())
+            self._tls_config = self._tls()
+            self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000, tls_config=self._tls_config)
             self._watch = _Watch()
             self._socket.add_pre_pipe_connect_cb(self._watch.begin)
             self._socket.add_post_pipe_remove_cb(self._watch.end)
