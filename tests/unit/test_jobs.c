@@ -266,7 +266,7 @@ static void a_cancelled_job_leaves_the_queue_and_moves_the_others_up(void **stat
     submit(jobs, "c");
     assert_int_equal(jobs_cancel(jobs, "b", "somebody else", &job_state, &error), ERROR_NOT_FOUND);
     jobs_release(jobs, "b", "somebody else");
-    assert_events(jobs, "b", 0, "queued2");
+    assert_events(jobs, "b", 0, "queued1");
     assert_int_equal(jobs_cancel(jobs, "b", NULL, &job_state, &error), 0);
     assert_int_equal(job_state, JOB_CANCELLED);
     assert_events(jobs, "b", 0, "queued1 cancelled");
