@@ -84,7 +84,7 @@ def test_others_between_the_steps_of_a_job_change_none_of_its_bytes(quiet: dict[
                 paused |= {task} if was_paused else set()
                 if was_paused:
                     break
-    assert paused >= {"t2i", "t2v", "i2v", "image_edit", "video_edit", "x2t_image"}
+    assert paused >= {"t2i", "t2v", "i2v", "image_edit", "video_edit"}  # an answer may fit between two others each time
 
 
 def memory_of(task: str, request: dict[str, Any]) -> float:
