@@ -10,6 +10,7 @@
 #include "daemon/journal/journal.h"
 #include "daemon/journal/store.h"
 #include "daemon/log.h"
+#include "daemon/model_choice.h"
 #include "daemon/request_digest.h"
 #include "daemon/request_record.h"
 
@@ -217,6 +218,7 @@ static int take_up(void *context, const struct store_found *found)
         error_prefix(&error, "job %s: cannot be taken up again", found->id);
         return fail(recovery, found, &error);
     }
+    const bool is_automatic = request->model != NULL && strcmp(request->model, MODEL_AUTOMATIC) == 0;
     const struct job_order order = {
         .request = request,
         .close = close_request,
@@ -226,6 +228,7 @@ static int take_up(void *context, const struct store_found *found)
         .task = found->task,
         .owner = found->owner,
         .client = found->client,
+        .model = is_automatic ? NULL : request->model, /* it is chosen when the job begins */
         .priority = request->priority,
         .prompt = found->prompt,
         .number = found->number,

@@ -199,6 +199,7 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
     if (status != 0)
         return status;
     const int index = run->chosen;
+    double seconds = -1;
     residency_drop_changed(runner->residency, index, run->id);
     if (!residency_is_loaded(runner->residency, index)) {
         double start = clock_seconds();
@@ -206,11 +207,12 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
         status = residency_load(runner->residency, index, error);
         if (status != 0)
             return status;
-        const double seconds = clock_seconds() - start;
+        seconds = clock_seconds() - start;
         run->load_seconds = (run->load_seconds > 0 ? run->load_seconds : 0) + seconds;
         jobs_note_step(runner->jobs, run->job, "load", seconds);
         jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(1, seconds));
     }
+    jobs_note_model(runner->jobs, run->job, runner->options->models[index].name, seconds);
     run->model = index;
     *model = residency_hold(runner->residency, index);
     return 0;

@@ -76,6 +76,7 @@ struct job *job_open(const char *id, uint64_t number, const struct job_order *or
     copy_beginning(job->owner, JOB_OWNER_MAX_BYTES, order->owner);
     copy_beginning(job->client, CLIENT_MAX_BYTES, order->client);
     copy_beginning(job->prompt, PROMPT_SHOWN_BYTES, order->prompt);
+    copy_beginning(job->model, sizeof job->model - 1, order->model);
     job->priority = order->priority;
     job->number = number;
     job->observer = observer;

@@ -12,7 +12,7 @@
 #include "daemon/jobs/observer.h"
 #include "protocol/message.h"
 
-enum { TASK_MAX_BYTES = 30, CLIENT_MAX_BYTES = 80, PROMPT_SHOWN_BYTES = 120 };
+enum { TASK_MAX_BYTES = 30, CLIENT_MAX_BYTES = 80, PROMPT_SHOWN_BYTES = 120, MODEL_NAME_BYTES = 256 };
 
 struct job {
     char id[JOB_ID_MAX_BYTES + 1];
@@ -28,6 +28,7 @@ struct job {
     char task[TASK_MAX_BYTES + 1];
     char owner[JOB_OWNER_MAX_BYTES + 1]; /* the name of its token; "": none */
     char client[CLIENT_MAX_BYTES + 1];   /* its name, by its own word; "": not said */
+    char model[MODEL_NAME_BYTES]; /* that it will take or has; "": not known */
     enum job_class priority;
     uint64_t round; /* among the jobs of its client, while it waits (schedule.h) */
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */

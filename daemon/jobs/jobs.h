@@ -68,6 +68,7 @@ struct job_order {
     struct blob *answer;  /* its result, if that is known already: it is ended at once, and never queued; else NULL. One
                            * reference, owned by the table from here on, whatever happens */
     const char *answer_text; /* what is told of it, or NULL */
+    const char *model;       /* that it will take, as far as is known; or NULL. Copied. */
     enum job_class priority; /* JOB_CLASSES: not known, of one that has ended */
     uint64_t number;      /* of a job that a former daemon accepted (jobs_restore); else 0 */
     uint64_t events_base; /* what its events may have been numbered to */
@@ -122,6 +123,13 @@ struct job *jobs_take(struct jobs *jobs, double until);
 
 /* Have the next or current jobs_take return NULL. */
 void jobs_poke(struct jobs *jobs);
+
+/* A job is about to be stepped on the model of this name, which was loaded for it in so many seconds, or was there
+ * (negative). So that clients with different models do not have one loaded after the other, a model that was loaded
+ * stays JOBS_MODEL_STAYS times as long as that took, while there are jobs for it; and without any for as long as its
+ * load, JOBS_MODEL_IDLE_SECONDS at most. An interactive job does not wait for that. */
+enum { JOBS_MODEL_STAYS = 10, JOBS_MODEL_IDLE_SECONDS = 1 };
+void jobs_note_model(struct jobs *jobs, struct job *job, const char *name, double load_seconds);
 
 /* A job had the device for so long, in a step of this stage: to be said after each, for turns and measures. */
 void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds);

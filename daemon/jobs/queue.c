@@ -2,6 +2,7 @@
 #include "daemon/jobs/queue.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static bool waits(const struct job *job)
 {
@@ -19,13 +20,18 @@ static bool is_ready(const struct job *job)
     return waits(job) && !job->is_pending;
 }
 
-struct job *queue_next(struct schedule *schedule, struct job *first)
+static bool takes(const struct job *job, const char *model)
+{
+    return model == NULL || job->model[0] == '\0' || strcmp(job->model, model) == 0;
+}
+
+struct job *queue_next(struct schedule *schedule, struct job *first, const char *model)
 {
     bool wants[JOB_CLASSES] = {false};
     struct job *next[JOB_CLASSES] = {NULL};
     schedule_rounds(schedule, first);
     for (struct job *job = first; job != NULL; job = job->next) {
-        if (!is_ready(job) && !runs(job))
+        if ((!is_ready(job) && !runs(job)) || !takes(job, model))
             continue;
         const struct job *best = next[job->priority];
         wants[job->priority] = true;

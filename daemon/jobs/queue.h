@@ -10,8 +10,9 @@
 #include "daemon/jobs/schedule.h"
 
 /* The job whose turn it is, as schedule.h says: one that runs, or one that is to start; NULL: there is none. Of a class
- * the one that runs comes first, and an interactive one that runs before all. */
-struct job *queue_next(struct schedule *schedule, struct job *first);
+ * the one that runs comes first, and an interactive one that runs before all. With `model` not NULL those that are
+ * known to take another one are passed over. */
+struct job *queue_next(struct schedule *schedule, struct job *first, const char *model);
 
 /* Whether a job of that class runs, or could. */
 bool queue_wants(const struct job *first, enum job_class class);

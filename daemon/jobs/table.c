@@ -5,9 +5,9 @@
  */
 #include "daemon/jobs/jobs.h"
 
-#include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -28,6 +28,9 @@ struct jobs {
     pthread_cond_t work;  /* a job was queued, or a poke */
     struct job *first;
     struct schedule schedule;
+    char model[MODEL_NAME_BYTES]; /* the one that was loaded last, */
+    double model_stays_until, model_idle_seconds;
+    double device_used_at;
     struct job *current; /* that has the device, or had it last; NULL: it has ended */
     bool poked;
     bool shut;
@@ -439,18 +442,37 @@ static void give_turn(struct jobs *jobs, struct job *job)
     measures_note(&jobs->measures, MEASURE_QUEUE, job->task, job_queue_seconds(job));
 }
 
+/* The job whose turn it is; NULL: none, or not before *until, which may be earlier then. With the lock held. */
+static struct job *next(struct jobs *jobs, double *until)
+{
+    const double now = clock_seconds(), patience = jobs->device_used_at + jobs->model_idle_seconds;
+    const bool stays = now < jobs->model_stays_until;
+    struct job *any = queue_next(&jobs->schedule, jobs->first, NULL);
+    if (any == NULL || !stays || any->priority == JOB_INTERACTIVE) /* a question waits for no window */
+        return any;
+    struct job *job = queue_next(&jobs->schedule, jobs->first, jobs->model);
+    if (job != NULL)
+        return job;
+    if (now >= patience)
+        return any;
+    *until = *until > 0 && *until < patience ? *until : patience;
+    return NULL;
+}
+
 struct job *jobs_take(struct jobs *jobs, double until)
 {
     struct job *job = NULL;
-    const struct timespec deadline = {(time_t)until, (long)((until - floor(until)) * 1e9)};
-    int waited = 0;
     pthread_mutex_lock(&jobs->lock);
     while (!jobs->poked) {
-        job = queue_next(&jobs->schedule, jobs->first);
-        if (job != NULL || waited == ETIMEDOUT)
+        double wake = until;
+        job = next(jobs, &wake);
+        if (job != NULL || (until > 0 && clock_seconds() >= until))
             break;
-        waited = until > 0 ? pthread_cond_timedwait(&jobs->work, &jobs->lock, &deadline)
-                           : pthread_cond_wait(&jobs->work, &jobs->lock);
+        const struct timespec deadline = {(time_t)wake, (long)((wake - floor(wake)) * 1e9)};
+        if (wake > 0)
+            pthread_cond_timedwait(&jobs->work, &jobs->lock, &deadline);
+        else
+            pthread_cond_wait(&jobs->work, &jobs->lock);
     }
     jobs->poked = false;
     if (job != NULL)
@@ -467,9 +489,23 @@ void jobs_poke(struct jobs *jobs)
     pthread_mutex_unlock(&jobs->lock);
 }
 
+void jobs_note_model(struct jobs *jobs, struct job *job, const char *name, double load_seconds)
+{
+    pthread_mutex_lock(&jobs->lock);
+    snprintf(job->model, sizeof job->model, "%s", name);
+    snprintf(jobs->model, sizeof jobs->model, "%s", name);
+    if (load_seconds >= 0) {
+        jobs->device_used_at = clock_seconds();
+        jobs->model_stays_until = jobs->device_used_at + JOBS_MODEL_STAYS * load_seconds;
+        jobs->model_idle_seconds = fmin(load_seconds, JOBS_MODEL_IDLE_SECONDS);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
 void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds)
 {
     pthread_mutex_lock(&jobs->lock);
+    jobs->device_used_at = clock_seconds();
     measures_note(&jobs->measures, MEASURE_STEP, stage, seconds);
     queue_note(&jobs->schedule, jobs->first, job, seconds);
     pthread_mutex_unlock(&jobs->lock);

@@ -8,6 +8,7 @@
 #include "daemon/jobs/jobs.h"
 #include "daemon/kept_results.h"
 #include "daemon/log.h"
+#include "daemon/model_choice.h"
 #include "daemon/receipt.h"
 #include "daemon/recorder.h"
 #include "daemon/request.h"
@@ -181,6 +182,18 @@ static struct blob *find_answer(struct call *call, const struct job_request *req
     return answer;
 }
 
+/* The model that a request will take, as far as that is known: a job of the VAE alone takes whichever is there. */
+static const char *model_of(const struct service *service, const struct job_request *request)
+{
+    int model;
+    struct error unused;
+    const enum lance_task task = request->lance.task;
+    if (request->model == NULL || (task_is_of_vae(task) && strcmp(request->model, MODEL_AUTOMATIC) == 0) ||
+        residency_choose(service->rooms.residency, request->model, task, &model, &unused) != 0)
+        return NULL;
+    return service->options->models[model].name;
+}
+
 /* Give a request to the table. *parked: nobody may touch the call any more. */
 static int enter(struct call *call, struct job_request *request, bool is_new, struct job_status *status, bool *parked,
                  struct error *error)
@@ -197,6 +210,7 @@ static int enter(struct call *call, struct job_request *request, bool is_new, st
         .task = lance_task_name(request->lance.task),
         .owner = call->who.name,
         .client = json_text(message_envelope(request->message), "client"),
+        .model = model_of(call->service, request),
         .priority = request->priority,
         .prompt = request->lance.prompt,
         .answer = is_new ? find_answer(call, request, &text) : NULL,

@@ -58,6 +58,18 @@ static void end(struct jobs *jobs, struct job *job)
     jobs_end(jobs, job, blob_open(calloc(1, 1), 1), NULL);
 }
 
+static void submit_for(struct jobs *jobs, const char *id, const char *client, const char *model,
+                       enum job_class priority)
+{
+    struct job_status status;
+    struct error error;
+    bool parked;
+    const struct job_order order = {.request = malloc(1), .close = free, .bytes = 1, .is_complete = true,
+                                    .digest = "0", .task = "t2i", .client = client, .model = model,
+                                    .priority = priority};
+    assert_int_equal(jobs_submit(jobs, id, &order, NULL, &parked, &status, &error), 0);
+}
+
 /* A job had the device for so long. */
 static void spend(struct jobs *jobs, struct job *job, double seconds)
 {
@@ -249,6 +261,50 @@ static void a_job_that_is_overtaken_is_told_so(void **state)
     assert_string_equal(order, "question b1 a2 a3");
 }
 
+/* Two clients with jobs for two models, of which the first has been loaded for the first client in so many seconds. */
+static void submit_for_two_models(struct jobs *jobs, double load_seconds)
+{
+    submit_for(jobs, "a1", "a", "one", JOB_NORMAL);
+    struct job *first = take(jobs);
+    jobs_note_model(jobs, first, "one", load_seconds);
+    submit_for(jobs, "a2", "a", "one", JOB_NORMAL);
+    submit_for(jobs, "a3", "a", "one", JOB_NORMAL);
+    submit_for(jobs, "b1", "b", "two", JOB_NORMAL);
+    submit_for(jobs, "b2", "b", "two", JOB_NORMAL);
+    end(jobs, first);
+}
+
+static void a_model_that_was_long_to_load_stays_while_there_are_jobs_for_it(void **state)
+{
+    struct jobs *jobs = *state;
+    char order[100] = "";
+    submit_for_two_models(jobs, 100);
+    while (do_next(jobs, order, sizeof order))
+        ;
+    assert_string_equal(order, "a2 a3");
+    struct job *job = jobs_take(jobs, clock_seconds() + 10); /* after a second without any */
+    assert_non_null(job);
+    assert_string_equal(job_id(job), "b1");
+    end(jobs, job);
+}
+
+static void and_when_it_has_been_there_for_long_clients_take_turns_again(void **state)
+{
+    struct jobs *jobs = *state;
+    submit_for_two_models(jobs, 0);
+    assert_order(jobs, "b1 a2 b2 a3");
+}
+
+static void a_question_waits_for_no_model_that_stays(void **state)
+{
+    struct jobs *jobs = *state;
+    char order[100] = "";
+    submit_for_two_models(jobs, 100);
+    submit_for(jobs, "c1", "c", "two", JOB_INTERACTIVE);
+    assert_true(do_next(jobs, order, sizeof order));
+    assert_string_equal(order, "c1");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +319,9 @@ int main(void)
         TEST(a_class_that_always_waits_gets_a_tenth_of_the_time_however_long_its_steps_are),
         TEST(who_had_the_device_while_nobody_else_wanted_it_owes_nothing),
         TEST(a_job_that_is_overtaken_is_told_so),
+        TEST(a_model_that_was_long_to_load_stays_while_there_are_jobs_for_it),
+        TEST(a_question_waits_for_no_model_that_stays),
+        TEST(and_when_it_has_been_there_for_long_clients_take_turns_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
