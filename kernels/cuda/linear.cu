@@ -222,6 +222,7 @@ void send_and_pack(struct cuda_state *state, const struct linear_source *s, cons
         struct raw_rows raw;
         memset(&raw, 0, sizeof raw);
         raw.format = s->format;
+        raw.has_byte_codes = weight_is_of_bytes(s->format);
         raw.first = first;
         raw.rows = rows;
         raw.in_features = s->in_features;

@@ -40,6 +40,7 @@ void dequantise(struct cuda_state *state, cudaStream_t stream, const struct matr
 /* Some rows of a checkpoint's matrix, copied to the device as they are in the file. */
 struct raw_rows {
     enum weight_format format;
+    bool has_byte_codes;    /* weight_is_of_bytes(format), which a kernel cannot ask */
     int first, rows;        /* which rows of the matrix; `first` is a multiple of 16 */
     int in_features;
     int group_size;

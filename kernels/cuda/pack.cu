@@ -98,7 +98,7 @@ __device__ inline float raw_value(const struct raw_rows &raw, size_t index)
     if (raw.format == WEIGHT_BF16)
         return load_act((const bf16 *)raw.data + index);
     size_t group = index / (size_t)raw.group_size;
-    if (weight_is_of_bytes(raw.format)) {
+    if (raw.has_byte_codes) {
         float2 pair = byte_pair_of(raw, group);
         return fmaf((float)byte_code(raw, index), pair.x, pair.y);
     }

@@ -25,24 +25,24 @@ static const char *name_of(struct backend_options options, char name[64])
     return name;
 }
 
-/* Where the advice is given on a machine that measures near its bar, both may change from one moment to the next: the
- * processors seen lie far from it (1.0 and 2.0 times). */
+/* Both measure, and beside other work either may be off: that they agree is asked for once in a few times. */
 static void automatic_precision_takes_bf16_exactly_where_the_advice_to_ask_for_it_is_given(void **state)
 {
     (void)state;
     char automatic[64], usual[64];
     const struct backend_options options = {.backend = BACKEND_CPU, .threads = 2};
-    struct kernels *kernels = NULL;
-    assert_int_equal(backend_open(&kernels, &options, NULL, &(struct error){0}), 0);
-    const double gain = backend_bf16_gain(kernels, &options);
-    kernels->close(kernels);
-    name_of((struct backend_options){.precision = PRECISION_AUTO}, automatic);
-    name_of((struct backend_options){.precision = PRECISION_DEFAULT}, usual);
-    assert_null(strstr(usual, "bf16"));
-    if (gain > 0.0)
-        assert_non_null(strstr(automatic, "bf16"));
-    else
-        assert_string_equal(automatic, usual);
+    bool agree = false;
+    for (int tries = 0; tries < 5 && !agree; tries++) {
+        struct kernels *kernels = NULL;
+        assert_int_equal(backend_open(&kernels, &options, NULL, &(struct error){0}), 0);
+        const double gain = backend_bf16_gain(kernels, &options);
+        kernels->close(kernels);
+        name_of((struct backend_options){.precision = PRECISION_AUTO}, automatic);
+        name_of((struct backend_options){.precision = PRECISION_DEFAULT}, usual);
+        assert_null(strstr(usual, "bf16"));
+        agree = gain > 0.0 ? strstr(automatic, "bf16") != NULL : strcmp(automatic, usual) == 0;
+    }
+    assert_true(agree);
 }
 
 static void a_limit_of_the_instruction_set_keeps_to_float32_and_refuses_bf16_in_words(void **state)
