@@ -141,6 +141,20 @@ static int out_of_memory(struct error *error)
 
 /* --- Writing --------------------------------------------------------------------------- */
 
+/* Without a request and payloads, which a job that is answered at once needs no more. */
+static struct store_job job_of(const struct record *record)
+{
+    return (struct store_job){
+        .number = record->number,
+        .id = record->text[TEXT_ID],
+        .digest = record->text[TEXT_DIGEST],
+        .task = record->text[TEXT_TASK],
+        .owner = record->text[TEXT_OWNER],
+        .client = record->text[TEXT_CLIENT],
+        .prompt = record->text[TEXT_PROMPT],
+    };
+}
+
 static int write_accept(struct journal *journal, const struct record *record, struct error *error)
 {
     struct store_payload *payloads = calloc(record->payload_count + 1, sizeof *payloads);
@@ -149,18 +163,10 @@ static int write_accept(struct journal *journal, const struct record *record, st
     for (size_t i = 0; i < record->payload_count; i++)
         payloads[i] = (struct store_payload){record->payloads[i].sha256, record->payloads[i].bytes->data,
                                              record->payloads[i].bytes->bytes};
-    const struct store_job job = {
-        .number = record->number,
-        .id = record->text[TEXT_ID],
-        .digest = record->text[TEXT_DIGEST],
-        .task = record->text[TEXT_TASK],
-        .owner = record->text[TEXT_OWNER],
-        .client = record->text[TEXT_CLIENT],
-        .prompt = record->text[TEXT_PROMPT],
-        .request = record->text[TEXT_REQUEST],
-        .payloads = payloads,
-        .payload_count = record->payload_count,
-    };
+    struct store_job job = job_of(record);
+    job.request = record->text[TEXT_REQUEST];
+    job.payloads = payloads;
+    job.payload_count = record->payload_count;
     int status = store_accept(journal->store, &job, error);
     free(payloads);
     return status;
@@ -181,15 +187,7 @@ static struct store_end end_of(const struct record *record)
 
 static int write_answer(struct journal *journal, const struct record *record, struct error *error)
 {
-    const struct store_job job = {
-        .number = record->number,
-        .id = record->text[TEXT_ID],
-        .digest = record->text[TEXT_DIGEST],
-        .task = record->text[TEXT_TASK],
-        .owner = record->text[TEXT_OWNER],
-        .client = record->text[TEXT_CLIENT],
-        .prompt = record->text[TEXT_PROMPT],
-    };
+    const struct store_job job = job_of(record);
     const struct store_end end = end_of(record);
     return store_answer(journal->store, &job, &end, error);
 }

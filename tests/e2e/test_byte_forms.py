@@ -11,18 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanced_process import BUILD
+from lanced_process import DEMO_MODEL as MODEL
+from quantised import QUANT, quant, two_of_each
 from safetensors_file import Entry, read, write
 
-QUANT = BUILD / "lance-quant"
-MODEL = Path(__file__).resolve().parents[2] / "demo/lance-demo"
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
-
-
-def quant(*words: str | Path) -> str:
-    said = subprocess.run([str(word) for word in (QUANT, *words)], capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    return said.stdout
 
 
 def bf16(values: Matrix) -> np.ndarray[Any, np.dtype[np.uint16]]:
@@ -74,15 +67,8 @@ def five_bit(model: Path, group: int, folder: Path, twin: Path) -> None:
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
-    folder = tmp_path_factory.mktemp("jobs")
-    (folder / "prompts.txt").write_text("a red circle\na large blue square on the left\n")
-    picture = MODEL.parents[1] / "workflows/t2v.jpg"
-    elements = {"element_dtype_array": ["image", "text"], "istarget_in_interleave": [0, 0]}
-    asked = ["what shape is it?", "what colour is the background?"]
-    questions = {str(i): elements | {"interleave_array": [str(picture), text]} for i, text in enumerate(asked)}
-    (folder / "questions.json").write_text(json.dumps(questions))
-    drawn: list[str | Path] = ["--task", "t2i", "--prompts", folder / "prompts.txt", "--size", "64x64", "--steps", "6"]
-    return [*drawn, "--task", "x2t_image", "--examples", folder / "questions.json", "--resolution", "64x64/56x56"]
+    each = two_of_each(tmp_path_factory.mktemp("jobs"))
+    return [*each["t2i"], *each["x2t_image"]]
 
 
 def compared(model: Path, reference: Path, jobs: list[str | Path], report: Path) -> tuple[dict[str, Any], ...]:

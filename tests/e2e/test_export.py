@@ -10,23 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanced_process import BUILD
+from lanced_process import DEMO_MODEL as MODEL
+from quantised import QUANT, quant, two_of_each
 from safetensors_file import Entry, read, write
 
-QUANT = BUILD / "lance-quant"
-MODEL = Path(__file__).resolve().parents[2] / "demo/lance-demo"
 LAYERS = "language_model.model.layers."
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def ran(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(word) for word in (QUANT, *words)], capture_output=True, text=True, check=False)
-
-
-def quant(*words: str | Path) -> str:
-    said = ran(*words)
-    assert said.returncode == 0, said.stderr
-    return said.stdout
 
 
 def export(form: str, to: Path, *words: str, vae: bool = True) -> Path:
@@ -55,16 +48,7 @@ def affine(tensors: dict[str, Entry], stem: str, bits: int) -> tuple[Matrix, Mat
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str | Path]]:
-    folder = tmp_path_factory.mktemp("jobs")
-    (folder / "prompts.txt").write_text("a red circle\na large blue square on the left\n")
-    picture = MODEL.parents[1] / "workflows/t2v.jpg"
-    elements = {"element_dtype_array": ["image", "text"], "istarget_in_interleave": [0, 0]}
-    asked = ["what shape is it?", "what colour is the background?"]
-    questions = {str(i): elements | {"interleave_array": [str(picture), text]} for i, text in enumerate(asked)}
-    (folder / "questions.json").write_text(json.dumps(questions))
-    drawn: list[str | Path] = ["--task", "t2i", "--prompts", folder / "prompts.txt", "--size", "64x64", "--steps", "6"]
-    answered: list[str | Path] = ["--task", "x2t_image", "--examples", folder / "questions.json"]
-    return {"t2i": drawn, "x2t_image": [*answered, "--resolution", "64x64/56x56"]}
+    return two_of_each(tmp_path_factory.mktemp("jobs"))
 
 
 def compared(model: Path, words: list[str | Path], report: Path, reference: Path = MODEL) -> dict[str, Any]:

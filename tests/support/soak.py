@@ -33,6 +33,7 @@ from lanced_client.transport import Peer, PynngPeer, SocketPeer
 from lanced_process import ANSWER_SECONDS, DEMO_AWQ, DEMO_AWQ64, DEMO_MODEL, DEMO_NVFP4, ROOT, Lanced
 from plot import Curve, plot
 from small_jobs import digest, small_jobs
+from stress import unbalanced
 
 OUT = ROOT / "build/soak"
 MODELS = (DEMO_MODEL, DEMO_AWQ, DEMO_AWQ64, DEMO_NVFP4)
@@ -160,11 +161,7 @@ class Soak:
     def _balance(self, client: Client) -> None:
         """Whether the daemon counted the jobs that the clients did, each once."""
         jobs = client.stats()["jobs"]
-        made = jobs["submitted"] - self._submitted_before
-        if made != self.counts["submitted"]:
-            self.faults.append(f"{self.counts['submitted']} jobs were submitted, {made} were made of them")
-        if jobs["queued"] + jobs["running"] > 0:
-            self.faults.append(f"jobs that nobody waits for are left: {jobs}")
+        self.faults += unbalanced(jobs, jobs["submitted"] - self._submitted_before, self.counts["submitted"])
 
     def compare_ends(self) -> None:
         """Of a long run, the second quarter with the last: the first is for what is made once and stays."""

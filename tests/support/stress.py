@@ -30,6 +30,16 @@ BLOBS = [random.Random(seed).randbytes(2_300_000) for seed in range(3)]
 ENDINGS = ("done", "failed", "cancelled")
 
 
+def unbalanced(jobs: dict[str, Any], made: int, submitted: int) -> list[str]:
+    """What is wrong with a daemon's count of jobs (`stats`) when all clients have done: each was made once."""
+    faults = []
+    if made != submitted:
+        faults.append(f"{submitted} jobs were submitted, {made} were made of them")
+    if jobs["queued"] + jobs["running"] > 0:
+        faults.append(f"jobs that nobody waits for are left: {jobs}")
+    return faults
+
+
 @contextlib.contextmanager
 def busy_machine(loops: int) -> Iterator[None]:
     """So many programs that want a processor each."""
@@ -62,11 +72,7 @@ class Stress:
             future.result()
         with self.daemon.client() as client:
             jobs = client.stats()["jobs"]
-        made = jobs["submitted"] - self._submitted_before
-        if made != self.counts["submitted"]:
-            self.faults.append(f"{self.counts['submitted']} jobs were submitted, {made} were made of them")
-        if jobs["queued"] + jobs["running"] > 0:
-            self.faults.append(f"jobs that nobody waits for are left: {jobs}")
+        self.faults += unbalanced(jobs, jobs["submitted"] - self._submitted_before, self.counts["submitted"])
 
     def _be_a_client(self, number: int, end: float) -> None:
         chance = random.Random(number)
