@@ -7,6 +7,7 @@
 #   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and long forms; .ci/run runs both
 #   make faults         allocations and calls that fail and limits that are low, at every place and level
 #   make who-waits      who waits how long for a daemon that is busy
+#   make journal-cost   what a journal adds to a job's time; STATE=DIR is where its state folder is made
 #   make soak           1,000 mixed jobs by four clients that cancel, hang up and change models; in build/soak
 #   make chaos          the daemon killed 200 times under load, and the power gone at 100 moments: nothing accepted is
 #                       lost; some 8 minutes
@@ -376,6 +377,14 @@ who-waits:
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all
 	@PYTHONPATH=.:protocol/python:tests/support .venv/bin/python -m who_waits
 
+# What a journal adds to a job's time.
+journal-cost: STATE ?= $(BUILD)
+journal-cost: JOBS ?= 200
+journal-cost:
+	@sh tools/setup.sh test
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@PYTHONPATH=.:protocol/python:tests/support .venv/bin/python -m journal_cost $(STATE) $(JOBS)
+
 # The journal: ends of the process, and of the machine.
 chaos:
 	@sh tools/setup.sh test
@@ -490,7 +499,7 @@ clean:
 
 FORCE:
 .PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects \
-        check-golden compare fidelity fuzz fuzz-programs test test-deep faults soak chaos who-waits test-comfyui \
+        check-golden compare fidelity fuzz fuzz-programs test test-deep faults soak chaos who-waits journal-cost test-comfyui \
         test-farm farm-report demo demo-scores bench bench-peers bench-wire man install uninstall clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

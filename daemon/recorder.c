@@ -31,6 +31,12 @@ struct recorder {
 
 /* --- What happens to jobs ---------------------------------------------------------------- */
 
+static void on_written(void *context, uint64_t number)
+{
+    struct recorder *recorder = context;
+    jobs_settle_written(recorder->jobs, number);
+}
+
 static void on_accepted(void *context, uint64_t number, const struct error *failure)
 {
     struct recorder *recorder = context;
@@ -104,7 +110,8 @@ static enum job_word note_accepted(struct recorder *recorder, const struct job_c
         .payloads = payloads,
         .payload_count = request->payloads.count,
     };
-    return journal_accept(recorder->journal, &job, on_accepted, recorder, why) == 0 ? JOB_WAITS : JOB_REFUSED;
+    int status = journal_accept(recorder->journal, &job, on_written, on_accepted, recorder, why);
+    return status == 0 ? JOB_WAITS : JOB_REFUSED;
 }
 
 static enum job_word note_ended(struct recorder *recorder, const struct job_change *change)
@@ -324,14 +331,15 @@ static int start(void *context, uint64_t number, void **state, size_t *bytes, in
     struct recorder *recorder = context;
     uint64_t length = 0, attempts = 0;
     struct error why;
-    *state = NULL;
-    *bytes = 0;
     int status = journal_start(recorder->journal, number, error);
     if (status == 0)
         status = store_attempts(recorder->store, number, &attempts, error);
     if (status != 0)
         return status;
     *attempt = (int)attempts;
+    if (state == NULL)
+        return 0;
+    *state = NULL;
     if (store_read(recorder->store, number, "state", state, &length, &why) != 0 && why.code != ERROR_NOT_FOUND)
         log_warning(NULL, "a job is begun anew: %s", why.text);
     *bytes = length;
@@ -415,6 +423,7 @@ cJSON *recorder_stats(struct recorder *recorder)
     } values[] = {
         {"records", (double)stats.records},
         {"transactions", (double)stats.transactions},
+        {"syncs", (double)stats.syncs},
         {"failures", (double)stats.failures},
         {"bytes", (double)stats.bytes},
         {"waiting", (double)stats.waiting},

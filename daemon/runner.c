@@ -365,14 +365,11 @@ static void count_again(struct runner *runner, struct run *run)
 {
     const struct attempts *attempts = runner->attempts;
     struct error error;
-    void *state = NULL;
-    size_t bytes;
     int attempt;
     if (attempts == NULL || run->is_counted)
         return;
-    if (attempts->start(attempts->context, job_number(run->job), &state, &bytes, &attempt, &error) != 0)
+    if (attempts->start(attempts->context, job_number(run->job), NULL, NULL, &attempt, &error) != 0)
         log_warning(run->id, "%s", error.text); /* it has begun, and goes on */
-    free(state);
     run->is_counted = true;
 }
 

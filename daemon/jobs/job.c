@@ -30,6 +30,13 @@ static void close_request(struct job *job)
 void job_refuse(struct job *job, const struct error *why)
 {
     job->is_refused = true;
+    if (job->state == JOB_RUNNING && !job->is_ending) {
+        job->failure = *why;
+        job->cancel_wanted = true;
+        if (job->on_cancel != NULL)
+            job->on_cancel(job->on_cancel_context);
+        return;
+    }
     job->is_ending = false; /* cancelled meanwhile: there is no end to tell */
     job->state = JOB_FAILED;
     job->failure = *why;
@@ -182,6 +189,13 @@ static cJSON *last_fields(const struct job *job)
 void job_end(struct job *job, struct blob *result, const struct error *failure)
 {
     struct error lost;
+    if (job->is_refused) {
+        const struct error why = job->failure;
+        blob_close(result);
+        job->is_ending = true;
+        job_refuse(job, &why);
+        return;
+    }
     if (result != NULL && job->text_lost) {
         error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for a piece of its answer", job->id);
         blob_close(result);

@@ -33,9 +33,11 @@ struct job {
     uint64_t round; /* among the jobs of its client, while it waits (schedule.h) */
     char prompt[PROMPT_SHOWN_BYTES + 1]; /* the beginning */
 
-    bool is_pending;        /* accepted, but that does not last yet: it is not begun, and its submission not answered */
+    bool is_pending;        /* accepted, but that does not last yet: its submission is not answered, */
+    bool is_written;        /* but it would survive the process: it may begin */
     bool is_answered;       /* its result was known when it was submitted: it ends when its acceptance lasts */
-    bool is_refused;        /* that it was accepted could not be written down (`failure`): for its submitters alone */
+    bool is_refused;        /* that it was accepted could not be written down (`failure`): for its submitters alone, and
+                             * for the worker, if it has begun */
     bool is_paused;         /* it runs, but another one has the device */
     bool is_ending;         /* its end is known, but does not last yet: it is not told */
     bool cancel_wanted;
@@ -89,7 +91,8 @@ void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct
 /* Note that its end is wanted, and tell whoever runs it. */
 void job_want_cancel(struct job *job);
 
-/* It could not be written down: it is no job any more, and those who submitted it can ask why. */
+/* It could not be written down: it is no job any more, and those who submitted it can ask why. One that runs is stopped,
+ * and its end (job_end) is told to nobody. */
 void job_refuse(struct job *job, const struct error *why);
 
 /* Give it its end: its result (owned from here on), or what it failed of. Its request is closed. Where the observer has

@@ -169,6 +169,9 @@ int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *orde
 int jobs_recall(struct jobs *jobs, const char *id, const struct job_order *order, struct blob *result,
                 const struct error *failure, struct error *error);
 
+/* The acceptance of a job outlives this process: it may begin, though its submitters are not answered yet. */
+void jobs_settle_written(struct jobs *jobs, uint64_t number);
+
 /* The acceptance of a job lasts, or cannot be made to: then the job is no more, and its submitters are told why. */
 void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error *failure);
 

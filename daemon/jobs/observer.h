@@ -42,7 +42,8 @@ struct job_change {
 /* What the observer says to a job's acceptance and to its end; nobody asks what it says to the rest. */
 enum job_word {
     JOB_GOES_ON,
-    JOB_WAITS,  /* until jobs_settle_accepted or jobs_settle_ended: it is not answered nor begun, or not told */
+    JOB_WAITS,  /* until jobs_settle_accepted or jobs_settle_ended: it is not answered, nor begun before
+                 * jobs_settle_written, or not told */
     JOB_REFUSED /* it cannot be accepted; *why says why */
 };
 

@@ -17,7 +17,7 @@ static bool runs(const struct job *job)
 /* It waits, and may begin. */
 static bool is_ready(const struct job *job)
 {
-    return waits(job) && !job->is_pending;
+    return waits(job) && (!job->is_pending || job->is_written);
 }
 
 static bool takes(const struct job *job, const char *model)

@@ -124,7 +124,7 @@ static void sweep(struct jobs *jobs)
     const double before = clock_seconds() - REFUSED_SECONDS;
     for (struct job *job = jobs->first, *next; job != NULL; job = next) {
         next = job->next;
-        if (job->is_refused && job->kept_since < before)
+        if (job->is_refused && job_has_ended(job) && job->kept_since < before)
             forget(jobs, job);
     }
     for (struct job *job; (job = results_overdue(jobs->first, &jobs->limits, &why)) != NULL; forget(jobs, job)) {
@@ -151,7 +151,7 @@ static void note_end(struct jobs *jobs, struct job *job)
 static void end(struct jobs *jobs, struct job *job, struct blob *result, const struct error *failure)
 {
     job_end(job, result, failure);
-    if (job_has_ended(job))
+    if (job_has_ended(job) && !job->is_refused)
         note_end(jobs, job);
     else
         queue_tell_positions(&jobs->schedule, jobs->first);
@@ -237,12 +237,12 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
                   struct job_status *status, struct error *error)
 {
     struct job *job = find(jobs, id);
-    if (job != NULL && job->is_refused) {
+    if (job != NULL && job->is_refused && job_has_ended(job)) {
         forget(jobs, job); /* another try */
         job = NULL;
     }
     *out = job;
-    if (job != NULL && job->released)
+    if (job != NULL && (job->released || job->is_refused))
         return error_set(error, ERROR_BUSY,
                          "job %s: its former run is still being stopped; use another id or try again", id);
     if (job != NULL)
@@ -623,6 +623,17 @@ static struct job *find_number(struct jobs *jobs, uint64_t number)
         if (job->number == number)
             return job;
     return NULL;
+}
+
+void jobs_settle_written(struct jobs *jobs, uint64_t number)
+{
+    pthread_mutex_lock(&jobs->lock);
+    struct job *job = find_number(jobs, number);
+    if (job != NULL && job->is_pending) {
+        job->is_written = true;
+        pthread_cond_signal(&jobs->work);
+    }
+    pthread_mutex_unlock(&jobs->lock);
 }
 
 void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error *failure)

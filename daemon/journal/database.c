@@ -142,6 +142,25 @@ int database_script(sqlite3 *database, const char *sql, struct error *error)
     return result == SQLITE_OK ? 0 : failed(database, result, error);
 }
 
+int database_sync(sqlite3 *database, struct error *error)
+{
+    sqlite3_file *log = NULL;
+    int result = sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (result == SQLITE_OK && log != NULL && log->pMethods != NULL)
+        result = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+    if (result == SQLITE_OK)
+        return 0;
+    return error_set(error, ERROR_IO, "journal %s: its log cannot be synced: %s",
+                     sqlite3_db_filename(database, "main"), sqlite3_errstr(result));
+}
+
+int database_copy_log(sqlite3 *database, bool all, struct error *error)
+{
+    const int mode = all ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+    int result = sqlite3_wal_checkpoint_v2(database, "main", mode, NULL, NULL);
+    return result == SQLITE_OK || (result == SQLITE_BUSY && !all) ? 0 : failed(database, result, error);
+}
+
 /* All that has changed since `version`, or nothing of it. */
 static int change_schema(sqlite3 *database, int version, struct error *error)
 {
@@ -192,7 +211,7 @@ int database_open(sqlite3 **out, const char *path, bool read_only, struct error 
         sqlite3_busy_timeout(database, BUSY_MS);
     if (status == 0)
         status = database_script(
-            database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;", error);
+            database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;", error);
     if (status == 0 && read_only)
         status = database_script(database, "PRAGMA query_only = ON;", error);
     if (status == 0)

@@ -1,8 +1,9 @@
 /* database.h: the journal's SQLite database: opened, its schema made or judged, and statements run with their errors as
  * ours.
  *
- * Write-ahead log, synchronous=FULL: what was committed is on the disk. A database belongs to one thread at a time; two
- * may be open on one file, and readers never wait for the writer.
+ * Write-ahead log, synchronous=NORMAL: what was committed outlives the process, and the machine once database_sync has
+ * returned. A database belongs to one thread at a time, but for database_sync; two may be open on one file, and readers
+ * never wait for the writer.
  */
 #ifndef LANCE_DATABASE_H
 #define LANCE_DATABASE_H
@@ -35,6 +36,13 @@ int database_number(sqlite3 *database, const char *sql, int64_t missing, int64_t
 
 /* Statements without parameters, several in a row. */
 int database_script(sqlite3 *database, const char *sql, struct error *error);
+
+/* All that was committed before this was called is on the disk. One thread at a time, beside one that uses the database.
+ * ERROR_IO: who knows what the log has lost; only a copy of all of it tells. */
+int database_sync(sqlite3 *database, struct error *error);
+
+/* Copy what the log has into the database, and have it begin anew: `all` of it, or what no reader is at. Syncs both. */
+int database_copy_log(sqlite3 *database, bool all, struct error *error);
 
 /* A column as text, NULL for null; until the next row. */
 static inline const char *column_text(sqlite3_stmt *query, int column)

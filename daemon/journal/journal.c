@@ -1,11 +1,15 @@
 /* journal.c: see journal.h.
  *
- * One thread takes all records that wait, writes them in one transaction of the store, and calls who waits for them. A
- * record that fails alone does not take the others with it; where the transaction fails all have failed. Ends and
- * releases must not be lost to a disk that is full for a while: they are kept, without results, and tried again.
+ * One thread takes all records that wait, writes them in one transaction of the store, has that synced, and calls who
+ * waits for them. A record that fails alone does not take the others with it; where the transaction fails all have
+ * failed. Ends and releases must not be lost to a disk that is full for a while: they are kept, without results, and
+ * tried again. Where the sync fails nobody knows what lasts: a job that was to be accepted is taken back.
+ *
+ * Who starts or pauses a job writes that itself, while the thread waits for the disk: the device does not.
  */
 #include "daemon/journal/journal.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +46,7 @@ struct record {
     struct journal_payload *payloads;
     size_t payload_count;
     struct blob *bytes; /* a state or a result */
+    journal_written *written;
     journal_done *done;
     void *context;
     double handed_over_at;
@@ -60,11 +65,13 @@ struct journal {
     struct list kept; /* the thread's: ends and releases to be tried again */
     int kept_count;
     double swept_at;
+    pthread_mutex_t pen; /* held by who changes the store; `lock` may be taken under it */
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
     struct list waiting;
     const struct record *written; /* the first of those that are being written */
+    double sync_at;               /* when what was written and nobody waits for is to be synced; 0: all is */
     bool stopping;
     struct journal_stats stats;
 };
@@ -204,6 +211,12 @@ static int write_end(struct journal *journal, struct record *record, struct erro
     return store_end(journal->store, record->number, &end, error);
 }
 
+/* Whether somebody waits until it lasts. */
+static bool is_urgent(const struct record *record)
+{
+    return record->kind == KIND_ACCEPT || record->kind == KIND_ANSWER || record->kind == KIND_END;
+}
+
 static int write_record(struct journal *journal, struct record *record)
 {
     struct error *error = &record->failure;
@@ -226,6 +239,7 @@ static int write_record(struct journal *journal, struct record *record)
 static void write_all(struct journal *journal, struct list *list)
 {
     struct error error = {0};
+    pthread_mutex_lock(&journal->pen);
     int status = store_begin_batch(journal->store, &error);
     for (struct record *record = list->first; status == 0 && record != NULL; record = record->next) {
         record->failure = (struct error){0};
@@ -237,6 +251,64 @@ static void write_all(struct journal *journal, struct list *list)
     for (struct record *record = list->first; status != 0 && record != NULL; record = record->next)
         if (record->failure.code == 0)
             record->failure = error;
+    pthread_mutex_lock(&journal->lock);
+    if (status == 0 && journal->sync_at <= 0)
+        journal->sync_at = clock_seconds() + JOURNAL_SYNC_MS / 1e3;
+    pthread_mutex_unlock(&journal->lock);
+    pthread_mutex_unlock(&journal->pen);
+}
+
+/* What was written before this lasts. */
+static int sync_store(struct journal *journal, struct error *error)
+{
+    pthread_mutex_lock(&journal->lock);
+    journal->sync_at = 0; /* what is written from here on may be too late for this one */
+    journal->stats.syncs++;
+    pthread_mutex_unlock(&journal->lock);
+    int status = store_sync(journal->store, error);
+    pthread_mutex_lock(&journal->lock);
+    if (status != 0)
+        journal->sync_at = clock_seconds() + SWEEP_SECONDS;
+    pthread_mutex_unlock(&journal->lock);
+    return status;
+}
+
+/* Jobs that were written, and of which nobody knows whether they last, are none: their clients are told so. */
+static void take_back(struct journal *journal, struct list *list)
+{
+    struct error error = {0};
+    pthread_mutex_lock(&journal->pen);
+    int status = store_begin_batch(journal->store, &error);
+    for (struct record *record = list->first; status == 0 && record != NULL; record = record->next)
+        if (record->kind == KIND_ACCEPT || record->kind == KIND_ANSWER)
+            status = store_release(journal->store, record->number, &error);
+    struct error unused;
+    const int ended = store_end_batch(journal->store, status == 0 ? &error : &unused);
+    pthread_mutex_unlock(&journal->pen);
+    if (status == 0 && ended == 0)
+        return;
+    log_warning(NULL, "%s", error.text);
+    for (struct record *record = list->first; record != NULL; record = record->next)
+        if (record->kind == KIND_ACCEPT || record->kind == KIND_ANSWER)
+            record->kind = KIND_RELEASE; /* to be tried again */
+}
+
+/* Have what was written of a list last, if somebody waits for that: returns whether it does. */
+static bool sync_list(struct journal *journal, struct list *list)
+{
+    bool is_waited_for = false;
+    struct error error = {0};
+    for (const struct record *record = list->first; record != NULL; record = record->next)
+        is_waited_for = is_waited_for || (is_urgent(record) && record->failure.code == 0);
+    if (!is_waited_for)
+        return false;
+    if (sync_store(journal, &error) == 0)
+        return true;
+    for (struct record *record = list->first; record != NULL; record = record->next)
+        if (record->failure.code == 0)
+            record->failure = error;
+    take_back(journal, list);
+    return false;
 }
 
 static bool must_not_be_lost(const struct record *record)
@@ -258,6 +330,7 @@ static void put_away(struct journal *journal, struct record *record)
     list_add(&journal->kept, record);
 }
 
+/* What became of records that do not wait any more. */
 static void count(struct journal *journal, const struct list *list, double seconds)
 {
     const double now = clock_seconds();
@@ -269,7 +342,6 @@ static void count(struct journal *journal, const struct list *list, double secon
         stats->longest_write_seconds = seconds;
     for (const struct record *record = list->first; record != NULL; record = record->next) {
         const double waited = now - record->handed_over_at;
-        stats->waiting--;
         stats->records++;
         stats->failures += record->failure.code != 0;
         stats->bytes += record_bytes(record);
@@ -277,15 +349,35 @@ static void count(struct journal *journal, const struct list *list, double secon
         if (waited > stats->longest_wait_seconds)
             stats->longest_wait_seconds = waited;
     }
+    pthread_mutex_unlock(&journal->lock);
+}
+
+static void forget_written(struct journal *journal, const struct list *list)
+{
+    pthread_mutex_lock(&journal->lock);
+    for (const struct record *record = list->first; record != NULL; record = record->next)
+        journal->stats.waiting--;
     journal->written = NULL;
     pthread_mutex_unlock(&journal->lock);
+}
+
+static void tidy(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->pen);
+    store_tidy(journal->store);
+    pthread_mutex_unlock(&journal->pen);
 }
 
 static void write_list(struct journal *journal, struct list *list)
 {
     const double before = clock_seconds();
     write_all(journal, list);
-    count(journal, list, clock_seconds() - before); /* and forgets what was written */
+    for (struct record *record = list->first; record != NULL; record = record->next)
+        if (record->written != NULL && record->failure.code == 0)
+            record->written(record->context, record->number);
+    const bool lasts = sync_list(journal, list);
+    count(journal, list, clock_seconds() - before);
+    forget_written(journal, list);
     for (struct record *record; (record = list_take(list)) != NULL;) {
         if (record->failure.code != 0)
             log_warning(record->text[TEXT_ID], "%s", record->failure.text);
@@ -293,6 +385,8 @@ static void write_list(struct journal *journal, struct list *list)
             record->done(record->context, record->number, &record->failure);
         put_away(journal, record);
     }
+    if (lasts)
+        tidy(journal);
 }
 
 static void try_again(struct journal *journal)
@@ -317,6 +411,7 @@ static void sweep(struct journal *journal)
         return;
     journal->swept_at = clock_seconds();
     try_again(journal);
+    pthread_mutex_lock(&journal->pen);
     int status = store_begin_batch(journal->store, &error);
     if (status == 0)
         status = store_sweep(journal->store, &error);
@@ -325,7 +420,37 @@ static void sweep(struct journal *journal)
         status = store_end_batch(journal->store, &error);
     else
         store_end_batch(journal->store, &unused);
-    if (status != 0)
+    pthread_mutex_unlock(&journal->pen);
+    if (status == 0)
+        status = sync_store(journal, &error);
+    if (status == 0)
+        tidy(journal);
+    else
+        log_warning(NULL, "%s", error.text);
+}
+
+/* Until there is something to write, or to sync, or to sweep. With the lock held. */
+static void wait_for_work(struct journal *journal)
+{
+    const double sweep_at = clock_seconds() + SWEEP_SECONDS;
+    const double until = journal->sync_at > 0 && journal->sync_at < sweep_at ? journal->sync_at : sweep_at;
+    const struct timespec deadline = {(time_t)until, (long)((until - floor(until)) * 1e9)};
+    if (journal->waiting.first == NULL && !journal->stopping)
+        pthread_cond_timedwait(&journal->changed, &journal->lock, &deadline);
+}
+
+/* Have last what nobody waits for, when it is time. */
+static void settle(struct journal *journal)
+{
+    struct error error;
+    pthread_mutex_lock(&journal->lock);
+    const double sync_at = journal->sync_at;
+    pthread_mutex_unlock(&journal->lock);
+    if (sync_at <= 0 || sync_at > clock_seconds())
+        return;
+    if (sync_store(journal, &error) == 0)
+        tidy(journal);
+    else
         log_warning(NULL, "%s", error.text);
 }
 
@@ -334,10 +459,7 @@ static void *run(void *argument)
     struct journal *journal = argument;
     pthread_mutex_lock(&journal->lock);
     for (;;) {
-        const double until = clock_seconds() + SWEEP_SECONDS;
-        const struct timespec deadline = {(time_t)until, 0};
-        if (journal->waiting.first == NULL && !journal->stopping)
-            pthread_cond_timedwait(&journal->changed, &journal->lock, &deadline);
+        wait_for_work(journal);
         struct list list = journal->waiting;
         journal->written = list.first;
         list_clear(&journal->waiting);
@@ -347,10 +469,16 @@ static void *run(void *argument)
             break;
         if (list.first != NULL)
             write_list(journal, &list);
+        settle(journal);
         sweep(journal);
         pthread_mutex_lock(&journal->lock);
     }
     try_again(journal);
+    struct error error;
+    if (sync_store(journal, &error) == 0)
+        tidy(journal);
+    else
+        log_warning(NULL, "%s", error.text);
     return NULL;
 }
 
@@ -365,6 +493,7 @@ int journal_open(struct journal **out, struct store *store, struct error *error)
     list_clear(&journal->kept);
     list_clear(&journal->waiting);
     pthread_mutex_init(&journal->lock, NULL);
+    pthread_mutex_init(&journal->pen, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -392,6 +521,7 @@ void journal_close(struct journal *journal)
     for (struct record *record; (record = list_take(&journal->kept)) != NULL;)
         record_free(record);
     pthread_cond_destroy(&journal->changed);
+    pthread_mutex_destroy(&journal->pen);
     pthread_mutex_destroy(&journal->lock);
     free(journal);
 }
@@ -463,10 +593,12 @@ static int hand_over_job(struct journal *journal, struct record *record, bool is
                      (unsigned long long)waiting, longest);
 }
 
-int journal_accept(struct journal *journal, const struct journal_job *job, journal_done *done, void *context,
-                   struct error *error)
+int journal_accept(struct journal *journal, const struct journal_job *job, journal_written *written, journal_done *done,
+                   void *context, struct error *error)
 {
     struct record *record = record_make(KIND_ACCEPT, job->number, done, context);
+    if (record != NULL)
+        record->written = written;
     return hand_over_job(journal, record, record != NULL && copy_job(record, job), error);
 }
 
@@ -486,38 +618,26 @@ int journal_answer(struct journal *journal, const struct journal_job *job, const
     return hand_over_job(journal, record, record != NULL && copy_job(record, job) && copy_end(record, end), error);
 }
 
-/* Somebody who waits for a record. */
-struct wait {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool is_done;
-    struct error failure;
-};
-
-static void end_wait(void *context, uint64_t number, const struct error *failure)
+/* Write a record of no texts here and now. Returns what became of it. */
+static int write_now(struct journal *journal, enum kind kind, uint64_t number, struct error *error)
 {
-    (void)number;
-    struct wait *wait = context;
-    pthread_mutex_lock(&wait->lock);
-    wait->failure = *failure;
-    wait->is_done = true;
-    pthread_cond_signal(&wait->changed);
-    pthread_mutex_unlock(&wait->lock);
+    struct record record = {.kind = kind, .number = number, .handed_over_at = clock_seconds()};
+    struct list list;
+    list_clear(&list);
+    list_add(&list, &record);
+    write_all(journal, &list);
+    count(journal, &list, clock_seconds() - record.handed_over_at);
+    pthread_mutex_lock(&journal->lock);
+    pthread_cond_signal(&journal->changed); /* it is to be synced */
+    pthread_mutex_unlock(&journal->lock);
+    if (record.failure.code != 0)
+        *error = record.failure;
+    return record.failure.code;
 }
 
 int journal_start(struct journal *journal, uint64_t number, struct error *error)
 {
-    struct wait wait = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    int status = hand_over(journal, record_make(KIND_START, number, end_wait, &wait), true, error);
-    if (status != 0)
-        return status;
-    pthread_mutex_lock(&wait.lock);
-    while (!wait.is_done)
-        pthread_cond_wait(&wait.changed, &wait.lock);
-    pthread_mutex_unlock(&wait.lock);
-    if (wait.failure.code != 0)
-        *error = wait.failure;
-    return wait.failure.code;
+    return write_now(journal, KIND_START, number, error);
 }
 
 void journal_save(struct journal *journal, uint64_t number, int step, struct blob *state)
@@ -547,7 +667,9 @@ void journal_save(struct journal *journal, uint64_t number, int step, struct blo
 
 void journal_pause(struct journal *journal, uint64_t number)
 {
-    hand_over_quietly(journal, record_make(KIND_PAUSE, number, NULL, NULL), true);
+    struct error error;
+    if (write_now(journal, KIND_PAUSE, number, &error) != 0)
+        hand_over_quietly(journal, record_make(KIND_PAUSE, number, NULL, NULL), true);
 }
 
 int journal_end(struct journal *journal, uint64_t number, const struct journal_end *end, journal_done *done,

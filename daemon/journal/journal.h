@@ -4,8 +4,11 @@
  * disk, or cannot be. Records are written in the order in which they were handed over, all that have come meanwhile in
  * one transaction. What nobody asks for is not counted in memory: payloads and results are shared (blob.h).
  *
- * Any thread may call anything here, under any lock. `done` is called from the journal's thread, and must not wait for
- * the journal; where a function returns an error it is not called.
+ * A record is written first, from when on it outlives the process, and then fsynced, from when on it outlives the
+ * machine: it lasts. Acceptances and ends are fsynced at once; the rest with these, or JOURNAL_SYNC_MS later.
+ *
+ * Any thread may call anything here, and under any lock what does not say that it waits. Functions given are called from
+ * the journal's thread, and must not wait for the journal; where a function returns an error they are not called.
  */
 #ifndef LANCE_JOURNAL_H
 #define LANCE_JOURNAL_H
@@ -20,10 +23,16 @@
 struct journal;
 struct store;
 
-enum { JOURNAL_MOST_WAITING = 4096 }; /* jobs to be accepted that are not written yet; a further one is refused */
+enum {
+    JOURNAL_MOST_WAITING = 4096, /* jobs to be accepted that are not written yet; a further one is refused */
+    JOURNAL_SYNC_MS = 100
+};
 
 /* failure->code is 0: it lasts. */
 typedef void journal_done(void *context, uint64_t number, const struct error *failure);
+
+/* It outlives the process. */
+typedef void journal_written(void *context, uint64_t number);
 
 /* Start the thread on a store (store.h), which must outlive the journal and is changed by nobody else from now on. */
 int journal_open(struct journal **out, struct store *store, struct error *error);
@@ -54,23 +63,24 @@ struct journal_end {
     const char *cache_digest;   /* the name under which the result is kept for the same request, or NULL */
 };
 
-/* Where these return an error, `done` is not called. ERROR_BUSY with the numbers: too many wait for the disk already.
- */
-int journal_accept(struct journal *journal, const struct journal_job *job, journal_done *done, void *context,
-                   struct error *error);
+/* `written` (or NULL) is called first, unless it cannot be written, then `done`. ERROR_BUSY with the numbers: too many
+ * wait for the disk already. */
+int journal_accept(struct journal *journal, const struct journal_job *job, journal_written *written, journal_done *done,
+                   void *context, struct error *error);
 
 /* A job that has ended as it is accepted, with `end`: it lasts as a whole or not at all. Its request and payloads are
  * not needed any more. Otherwise as journal_accept. */
 int journal_answer(struct journal *journal, const struct journal_job *job, const struct journal_end *end,
                    journal_done *done, void *context, struct error *error);
 
-/* It is about to be stepped: returns when that lasts, since an attempt counts before anything can go wrong in it. */
+/* It is about to be stepped: returns when that is written, since an attempt counts before anything can go wrong in it.
+ * Waits while others write, but for no fsync. After its `written`, one thread's with journal_pause. */
 int journal_start(struct journal *journal, uint64_t number, struct error *error);
 
 /* A state that it can be gone on with from; takes one reference. One that is not written yet is replaced. */
 void journal_save(struct journal *journal, uint64_t number, int step, struct blob *state);
 
-/* It is laid aside by a daemon that ends in order: the attempt does not count. */
+/* It is laid aside: the attempt does not count. Waits as journal_start; what cannot be written is tried again later. */
 void journal_pause(struct journal *journal, uint64_t number);
 
 /* It has ended. Where its result cannot be kept, its end is, and a line of the log says so. An end that cannot be
@@ -88,8 +98,8 @@ bool journal_releases(struct journal *journal, uint64_t number);
 void journal_touch_cached(struct journal *journal, const char *digest);
 
 struct journal_stats {
-    uint64_t records, transactions, failures, bytes, waiting; /* `waiting` now, the others since the start */
-    double write_seconds, longest_write_seconds;              /* of transactions */
+    uint64_t records, transactions, syncs, failures, bytes, waiting; /* `waiting` now, the others since the start */
+    double write_seconds, longest_write_seconds; /* of transactions, and the fsyncs that were waited for */
     double wait_seconds, longest_wait_seconds;                /* of records, until they lasted */
 };
 void journal_stats(struct journal *journal, struct journal_stats *out);

@@ -1,8 +1,11 @@
 /* store.c: see store.h.
  *
- * Two connections to one database: the journal thread's, and one behind a mutex for whoever looks something up.
+ * Two connections to one database: one for changes, and one behind a mutex for whoever looks something up.
  * A content's file is written and its name fsynced before the row that names it is committed, and unlinked after the
- * commit that took the row away: a crash in between leaves a file too many, which store_open takes away.
+ * commit that took the row away is fsynced: a crash in between leaves a file too many, which store_open takes away.
+ *
+ * SQLite itself fsyncs its log before it copies it into the database, but not with each commit (synchronous = NORMAL):
+ * store_sync does, so that a batch can be used before that, and others written beside it.
  */
 #include "daemon/journal/store.h"
 
@@ -22,9 +25,10 @@
 #include "daemon/log.h"
 
 enum {
-    IN_ROW_BYTES = 32 << 10, /* contents up to here lie in rows */
+    IN_ROW_BYTES = 256 << 10, /* contents up to here lie in rows */
     MOST_WRITTEN = 80,       /* contents of one record: the tensors of a message and the rest */
     HISTORY_JOBS = 100000,   /* ended jobs that are remembered */
+    LOG_PAGES = 1000,        /* of SQLite's log, which is copied into the database then */
     ODD_SECONDS = 60         /* that a clock may be behind without a word */
 };
 
@@ -32,7 +36,9 @@ struct store {
     struct state_folder *folder;
     struct contents *contents;
     struct journal_limits limits;
-    sqlite3 *database;                            /* the journal thread's */
+    sqlite3 *database;                            /* for changes */
+    int log_pages;
+    bool is_doubtful; /* an fsync of the log has failed: it may have lost what was written before */
     double opened_at, opened_clock;               /* the time at the start, and the clock that counts on from there */
     char written[MOST_WRITTEN][SHA256_HEX_BYTES]; /* files of the record that is being written, for when it fails */
     int written_count;
@@ -132,6 +138,15 @@ static int remove_if_unknown(void *context, const char *hash, uint64_t bytes)
     return 0;
 }
 
+static int note_log(void *context, sqlite3 *database, const char *name, int pages)
+{
+    struct store *store = context;
+    (void)database;
+    (void)name;
+    store->log_pages = pages;
+    return SQLITE_OK;
+}
+
 int store_open(struct store **out, const char *path, const struct journal_limits *limits, double (*wall_clock)(void),
                struct error *error)
 {
@@ -156,6 +171,7 @@ int store_open(struct store **out, const char *path, const struct journal_limits
         store_close(store);
         return status;
     }
+    sqlite3_wal_hook(store->database, note_log, store); /* in place of SQLite's own, which copies within a commit */
     *out = store;
     return 0;
 }
@@ -189,9 +205,27 @@ int store_end_batch(struct store *store, struct error *error)
         database_script(store->database, "ROLLBACK", &unused);
     if (status != 0) /* what was written takes room that may be what was missing */
         contents_each(store->contents, remove_if_unknown, store, &unused);
-    if (status == 0 && remove_dropped(store, &unused) != 0) /* the next one, or the next start, does it */
-        log_warning(NULL, "journal: %s", unused.text);
     return status;
+}
+
+int store_sync(struct store *store, struct error *error)
+{
+    if (!store->is_doubtful && database_sync(store->database, error) == 0)
+        return 0;
+    store->is_doubtful = true;
+    int status = database_copy_log(store->database, true, error);
+    store->is_doubtful = status != 0;
+    return status;
+}
+
+void store_tidy(struct store *store)
+{
+    struct error error;
+    int status = remove_dropped(store, &error); /* else the next one, or the next start, does it */
+    if (status == 0 && store->log_pages >= LOG_PAGES)
+        status = database_copy_log(store->database, false, &error);
+    if (status != 0)
+        log_warning(NULL, "%s", error.text);
 }
 
 /* A record is all there or not at all: a savepoint around what makes it. Where SQLite has rolled back the batch, as it
@@ -331,7 +365,9 @@ int store_pause(struct store *store, uint64_t number, struct error *error)
         database_run(store->database, error,
                      "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE number = ? AND state = 'running'",
                      "i", (int64_t)number);
-    return end_record(store, status != 0 ? status : add_milestone(store, number, "paused", 0, error), error);
+    if (status == 0 && sqlite3_changes(store->database) > 0) /* else it has ended meanwhile */
+        status = add_milestone(store, number, "paused", 0, error);
+    return end_record(store, status, error);
 }
 
 static int save(struct store *store, uint64_t number, int step, const void *state, uint64_t bytes, struct error *error)

@@ -3,8 +3,9 @@
  * It knows jobs by their number, which the job table gives and never gives again, and nothing of what a request, a
  * state or a result means. Small contents lie in rows, so that a small job costs one fsync.
  *
- * Functions that change something are one thread's (the journal's), between store_begin_batch and store_end_batch, and
- * last when that has returned 0. Those that look something up are for any thread; they see what lasts.
+ * Functions that change something are called by one thread at a time (journal.c has a lock for that), between
+ * store_begin_batch and store_end_batch. When that has returned 0 they outlive the process, whatever becomes of it, and
+ * when store_sync has, the machine. Those that look something up are for any thread; they see what outlives the process.
  *
  * Times are seconds since 1970 that never run backwards and do not jump while the store is open.
  */
@@ -31,8 +32,16 @@ void store_close(struct store *store); /* NULL is allowed */
 
 int store_begin_batch(struct store *store, struct error *error);
 
-/* All since store_begin_batch lasts, or nothing of it (then with the reason). */
+/* All since store_begin_batch outlives the process, or nothing of it (then with the reason). */
 int store_end_batch(struct store *store, struct error *error);
+
+/* All batches that were ended before this was called outlive the machine, or may not (then with the reason). One thread
+ * at a time, beside which another may be at a batch: this is what takes long. */
+int store_sync(struct store *store, struct error *error);
+
+/* What can be done behind everything else: files of contents that are gone are unlinked, and what was written goes into
+ * its place. A change, after store_sync and outside a batch. */
+void store_tidy(struct store *store);
 
 struct store_payload {
     const char *sha256; /* of its bytes */

@@ -6,18 +6,20 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "daemon/journal/journal.h"
 #include "daemon/journal/store.h"
 
-enum { LARGE = 100000, JOBS = 200 };
+enum { LARGE = 300000, JOBS = 200 };
 
 static const struct journal_limits limits = {.result_bytes = 1 << 30, .result_seconds = 1e6};
 static char folder[] = "/tmp/lanced-journal-XXXXXX";
@@ -79,6 +81,29 @@ static int wait_for(struct outcome *outcome)
     return atomic_load(&outcome->code);
 }
 
+/* What the system does for SQLite and for lanced, unless it is to fail. */
+static atomic_bool syncs_fail;
+
+int fsync(int file)
+{
+    errno = EIO;
+    return atomic_load(&syncs_fail) ? -1 : (int)syscall(SYS_fsync, file);
+}
+
+int fdatasync(int file)
+{
+    return fsync(file);
+}
+
+static atomic_uint_fast64_t last_written;
+
+static void note_written(void *context, uint64_t number)
+{
+    const struct outcome *outcome = context;
+    assert_int_equal(atomic_load(&outcome->code), 1); /* before it is told to last */
+    atomic_store(&last_written, number);
+}
+
 static void accept(uint64_t number, struct outcome *outcome, bool with_payload)
 {
     char id[20];
@@ -93,7 +118,7 @@ static void accept(uint64_t number, struct outcome *outcome, bool with_payload)
                                     .payloads = &payload,
                                     .payload_count = with_payload};
     *outcome = (struct outcome){1, 0};
-    if (journal_accept(journal, &job, note, outcome, &error) != 0)
+    if (journal_accept(journal, &job, note_written, note, outcome, &error) != 0)
         fail_msg("%s", error.text);
 }
 
@@ -125,6 +150,8 @@ static void what_is_told_to_have_begun_counts_as_an_attempt(void **state)
     struct store_found found;
     (void)state;
     accept(1, &outcome, false);
+    assert_int_equal(wait_for(&outcome), 0);
+    assert_int_equal(atomic_load(&last_written), 1);
     assert_int_equal(journal_start(journal, 1, &error), 0);
     assert_int_equal(store_find(store, "job-1", &found, &error), 0);
     assert_int_equal(found.attempts, 1);
@@ -141,6 +168,60 @@ static void closing_writes_what_was_handed_over(void **state)
     accept(1, &outcome, true);
     journal_save(journal, 1, 3, blob_share(large));
     assert_int_equal(journal_end(journal, 1, &end, NULL, NULL, &error), 0);
+    reopen();
+    assert_int_equal(store_find(store, "job-1", &found, &error), 0);
+    assert_string_equal(found.state, "done");
+    assert_int_equal(found.result_bytes, LARGE);
+    store_found_clear(&found);
+}
+
+static void what_nobody_waits_for_is_synced_a_little_later(void **state)
+{
+    struct outcome outcome;
+    struct journal_stats before, after;
+    (void)state;
+    accept(1, &outcome, false);
+    assert_int_equal(wait_for(&outcome), 0);
+    journal_stats(journal, &before);
+    assert_int_equal(journal_start(journal, 1, &error), 0);
+    do {
+        usleep(1000);
+        journal_stats(journal, &after);
+    } while (after.syncs == before.syncs);
+    assert_int_equal(after.transactions, before.transactions + 1);
+}
+
+static void a_job_that_may_not_last_is_told_so_and_its_id_may_be_taken_again(void **state)
+{
+    struct outcome outcome;
+    struct store_found found;
+    (void)state;
+    atomic_store(&syncs_fail, true);
+    accept(1, &outcome, false);
+    assert_int_equal(wait_for(&outcome), ERROR_IO);
+    assert_int_equal(atomic_load(&last_written), 1);
+    assert_int_equal(store_find(store, "job-1", &found, &error), ERROR_NOT_FOUND);
+    atomic_store(&syncs_fail, false);
+    accept(2, &outcome, false);
+    assert_int_equal(wait_for(&outcome), 0);
+    reopen();
+    assert_int_equal(store_find(store, "job-1", &found, &error), ERROR_NOT_FOUND);
+    assert_int_equal(store_find(store, "job-2", &found, &error), 0);
+    store_found_clear(&found);
+}
+
+static void an_end_that_may_not_last_is_told_so_and_lasts_when_the_disk_is_well(void **state)
+{
+    struct outcome outcome, ended = {1, 0};
+    struct store_found found;
+    const struct journal_end end = {.state = "done", .result = large};
+    (void)state;
+    accept(1, &outcome, true); /* the result has the bytes of the payload: no file is written for it */
+    assert_int_equal(wait_for(&outcome), 0);
+    atomic_store(&syncs_fail, true);
+    assert_int_equal(journal_end(journal, 1, &end, note, &ended, &error), 0);
+    assert_int_equal(wait_for(&ended), ERROR_IO);
+    atomic_store(&syncs_fail, false);
     reopen();
     assert_int_equal(store_find(store, "job-1", &found, &error), 0);
     assert_string_equal(found.state, "done");
@@ -207,6 +288,9 @@ int main(void)
         TEST(all_that_is_handed_over_lasts_and_is_told_in_order),
         TEST(what_is_told_to_have_begun_counts_as_an_attempt),
         TEST(closing_writes_what_was_handed_over),
+        TEST(what_nobody_waits_for_is_synced_a_little_later),
+        TEST(a_job_that_may_not_last_is_told_so_and_its_id_may_be_taken_again),
+        TEST(an_end_that_may_not_last_is_told_so_and_lasts_when_the_disk_is_well),
         TEST(a_result_that_has_no_room_leaves_the_end_of_its_job),
         TEST(an_end_that_a_full_disk_refused_is_written_when_there_is_room_again),
     };

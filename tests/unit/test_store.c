@@ -20,7 +20,7 @@
 #include "daemon/journal/state_folder.h"
 #include "daemon/journal/store.h"
 
-enum { LARGE = 100000, DAY = 86400 };
+enum { LARGE = 300000, DAY = 86400 };
 
 static const struct journal_limits usual = {
     .result_bytes = 10 * LARGE, .result_seconds = 7 * DAY, .cache_bytes = 10 * LARGE};
@@ -102,6 +102,8 @@ static void accept(struct store *store, uint64_t number, const char *id)
         assert_int_equal(store_begin_batch(store, &error), 0);                                                         \
         assert_int_equal(call, 0);                                                                                     \
         assert_int_equal(store_end_batch(store, &error), 0);                                                           \
+        assert_int_equal(store_sync(store, &error), 0);                                                                \
+        store_tidy(store);                                                                                             \
     } while (0)
 
 static void finish(struct store *store, uint64_t number, const char *result, uint64_t bytes, const char *digest)
@@ -423,7 +425,7 @@ static void a_disk_that_takes_no_more_refuses_the_job_and_keeps_the_others(void 
 {
     (void)state;
     struct store *store = open_store();
-    char other[LARGE];
+    static char other[LARGE];
     memset(other, 'y', sizeof other);
     accept(store, 1, "a");
     limit_files(LARGE / 2);

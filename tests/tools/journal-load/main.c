@@ -14,10 +14,11 @@
 #include "daemon/journal/journal.h"
 #include "daemon/journal/store.h"
 
-enum { LARGEST = 300000, AT_ONCE = 4 };
+enum { LARGEST = 600000, AT_ONCE = 4 };
 
 static int acks;
 static atomic_int under_way;
+static atomic_uint_fast64_t last_written;
 
 static void acknowledge(const char *what, uint64_t number)
 {
@@ -25,6 +26,12 @@ static void acknowledge(const char *what, uint64_t number)
     int length = snprintf(line, sizeof line, "%s %llu\n", what, (unsigned long long)number);
     if (write(acks, line, (size_t)length) != length)
         abort();
+}
+
+static void on_written(void *context, uint64_t number)
+{
+    (void)context;
+    atomic_store(&last_written, number);
 }
 
 static void on_accepted(void *context, uint64_t number, const struct error *failure)
@@ -73,7 +80,9 @@ static int pass_job(struct journal *journal, uint64_t number, struct error *erro
                                     .payload_count = number % 3 != 0};
     const struct journal_end end = {.state = "done", .receipt = "{}", .result = result};
     atomic_fetch_add(&under_way, 1);
-    int status = journal_accept(journal, &job, on_accepted, NULL, error);
+    int status = journal_accept(journal, &job, on_written, on_accepted, NULL, error);
+    while (status == 0 && atomic_load(&last_written) < number)
+        usleep(10);
     if (status == 0)
         status = journal_start(journal, number, error);
     if (status == 0 && number % 2 == 0)
