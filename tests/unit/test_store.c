@@ -20,7 +20,7 @@
 #include "daemon/journal/state_folder.h"
 #include "daemon/journal/store.h"
 
-enum { LARGE = 300000, DAY = 86400 };
+enum { LARGE = 300000, LONG_TEXT = 100000, DAY = 86400 };
 
 static const struct journal_limits usual = {
     .result_bytes = 10 * LARGE, .result_seconds = 7 * DAY, .cache_bytes = 10 * LARGE};
@@ -392,8 +392,8 @@ static void a_page_of_history_fits_into_a_message_whatever_the_jobs_say(void **s
     (void)state;
     enum { LONG = 12, ALL = LONG + HISTORY_MOST_RECEIPTS };
     struct store *store = open_store();
-    char *words = calloc(1, LARGE + 1);
-    memset(words, 'x', LARGE);
+    char *words = calloc(1, LONG_TEXT + 1);
+    memset(words, 'x', LONG_TEXT);
     const struct store_end failed = {.state = "failed", .code = "internal", .message = words};
     const struct store_end done = {.state = "done", .receipt = "{\"seed\":1}"};
     assert_int_equal(store_begin_batch(store, &error), 0);
