@@ -499,7 +499,8 @@ clean:
 
 FORCE:
 .PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects \
-        check-golden compare fidelity fuzz fuzz-programs test test-deep faults soak chaos who-waits journal-cost test-comfyui \
-        test-farm farm-report demo demo-scores bench bench-peers bench-wire man install uninstall clean help
+        check-golden compare fidelity fuzz fuzz-programs test test-deep faults soak chaos who-waits journal-cost \
+        test-comfyui test-farm farm-report demo demo-scores bench bench-peers bench-wire man install uninstall clean \
+        help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

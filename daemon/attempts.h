@@ -13,8 +13,8 @@
 struct attempts {
     void *context;
 
-    /* A job, by its number, is about to be stepped: returns when that is written down. *state gets what it can be gone on
-     * with from, malloc'ed, or NULL (`state` NULL: it is not asked for, nor `bytes`); *attempt is 1 the first time.
+    /* A job, by its number, is about to be stepped: returns when that is written down. *state gets what it can be gone
+     * on with from, malloc'ed, or NULL (`state` NULL: it is not asked for, nor `bytes`); *attempt is 1 the first time.
      * Errors: ERROR_IO. */
     int (*start)(void *context, uint64_t job, void **state, size_t *bytes, int *attempt, struct error *error);
 

@@ -91,8 +91,8 @@ void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct
 /* Note that its end is wanted, and tell whoever runs it. */
 void job_want_cancel(struct job *job);
 
-/* It could not be written down: it is no job any more, and those who submitted it can ask why. One that runs is stopped,
- * and its end (job_end) is told to nobody. */
+/* It could not be written down: it is no job any more, and those who submitted it can ask why. One that runs is
+ * stopped, and its end (job_end) is told to nobody. */
 void job_refuse(struct job *job, const struct error *why);
 
 /* Give it its end: its result (owned from here on), or what it failed of. Its request is closed. Where the observer has

@@ -37,8 +37,8 @@ int database_number(sqlite3 *database, const char *sql, int64_t missing, int64_t
 /* Statements without parameters, several in a row. */
 int database_script(sqlite3 *database, const char *sql, struct error *error);
 
-/* All that was committed before this was called is on the disk. One thread at a time, beside one that uses the database.
- * ERROR_IO: who knows what the log has lost; only a copy of all of it tells. */
+/* All that was committed before this was called is on the disk. One thread at a time, beside one that uses the
+ * database. ERROR_IO: who knows what the log has lost; only a copy of all of it tells. */
 int database_sync(sqlite3 *database, struct error *error);
 
 /* Copy what the log has into the database, and have it begin anew: `all` of it, or what no reader is at. Syncs both. */

@@ -7,8 +7,8 @@
  * A record is written first, from when on it outlives the process, and then fsynced, from when on it outlives the
  * machine: it lasts. Acceptances and ends are fsynced at once; the rest with these, or JOURNAL_SYNC_MS later.
  *
- * Any thread may call anything here, and under any lock what does not say that it waits. Functions given are called from
- * the journal's thread, and must not wait for the journal; where a function returns an error they are not called.
+ * Any thread may call anything here, and under any lock what does not say that it waits. Functions given are called
+ * from the journal's thread, and must not wait for the journal; where a function returns an error they are not called.
  */
 #ifndef LANCE_JOURNAL_H
 #define LANCE_JOURNAL_H

@@ -5,7 +5,8 @@
  *
  * Functions that change something are called by one thread at a time (journal.c has a lock for that), between
  * store_begin_batch and store_end_batch. When that has returned 0 they outlive the process, whatever becomes of it, and
- * when store_sync has, the machine. Those that look something up are for any thread; they see what outlives the process.
+ * when store_sync has, the machine. Those that look something up are for any thread; they see what outlives the
+ * process.
  *
  * Times are seconds since 1970 that never run backwards and do not jump while the store is open.
  */
