@@ -30,6 +30,7 @@
 #include "daemon/jobs/jobs.h"
 #include "daemon/journal/check.h"
 #include "daemon/log.h"
+#include "daemon/machine_report.h"
 #include "daemon/options.h"
 #include "daemon/recorder.h"
 #include "daemon/server.h"
@@ -319,11 +320,14 @@ static int flush_output(void)
     return EXIT_ERROR;
 }
 
-/* lanced --state DIR --check */
+/* lanced --check, with --state DIR or without */
 static int check(const struct options *options)
 {
     struct error error;
-    int status = journal_check(options->state_folder, &options->journal, stdout, &error);
+    log_set_level(LOG_LEVEL_ERROR); /* what is found is what is printed */
+    int status = options->state_folder != NULL
+                     ? journal_check(options->state_folder, &options->journal, stdout, &error)
+                     : machine_report_print(options, stdout, &error);
     if (status != 0)
         log_say(error.text);
     return status != 0 ? EXIT_ERROR : flush_output();

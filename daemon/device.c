@@ -8,15 +8,15 @@
 
 int device_open(struct device *device, const struct options *options, struct error *error)
 {
-    struct error why_not_cuda;
+    struct error *why_not_cuda = &device->why_not_cuda;
     *device = (struct device){0};
-    int status = backend_open(&device->kernels, &options->backend, &why_not_cuda, error);
+    int status = backend_open(&device->kernels, &options->backend, why_not_cuda, error);
     if (status != 0)
         return status;
-    if (why_not_cuda.code == 0)
+    if (why_not_cuda->code == 0)
         log_info(NULL, "backend %s", device->kernels->name);
     else
-        log_info(NULL, "backend %s (%s)", device->kernels->name, why_not_cuda.text);
+        log_info(NULL, "backend %s (%s)", device->kernels->name, why_not_cuda->text);
     const double gain = backend_bf16_gain(device->kernels, &options->backend);
     if (gain > 0.0) {
         snprintf(device->advice, sizeof device->advice,

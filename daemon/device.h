@@ -9,7 +9,8 @@ struct kernels;
 
 struct device {
     struct kernels *kernels;
-    char advice[160]; /* what would make it faster, a line; or empty */
+    char advice[160];          /* what would make it faster, a line; or empty */
+    struct error why_not_cuda; /* code 0: it is used, or was not asked for; ERROR_NOT_FOUND: there is no plugin */
 };
 
 /* Errors: those of backend_open. */

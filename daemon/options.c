@@ -78,7 +78,8 @@ static const char usage[] =
     "  --result-cache BYTES            answer the same request at once with results that were made before, of at\n"
     "                                  most so much (default: 1G with --state, which keeps them; without it they\n"
     "                                  are kept in memory, and the default is 0: none)\n"
-    "  --check                         with --state: say whether all that is kept is whole, and end\n"
+    "  --check                         with --state: say whether all that is kept is whole, and end; without: say as\n"
+    "                                  JSON what this machine has and what lies in the models' folders, and end\n"
     "  --calibrate FILE                count how large inputs of the model's layers are, for lance-quant apply; no\n"
     "                                  prompt, picture or token is kept; without prefix cache, for one --model,\n"
     "  --calibrate-minutes N           and write FILE every so many minutes (default 5), and at the end\n"
@@ -513,7 +514,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     if (status == 0 && out->calibrate_file != NULL)
         status = check_calibration(out, error);
     if (status == 0 && out->check)
-        return out->state_folder != NULL ? 0 : error_set(error, ERROR_BAD_REQUEST, "--check: needs --state DIR");
+        return 0;
     if (status == 0 && out->model_count == 0 && out->odd_model.code != 0) {
         *error = out->odd_model;
         status = error->code;

@@ -35,7 +35,7 @@ struct options {
     uint64_t prefix_cache_bytes;
     struct jobs_limits jobs;
     const char *state_folder;        /* where jobs outlive the daemon; NULL: nowhere */
-    bool check;                      /* look through it instead of serving */
+    bool check;                      /* look through it, or without one at the machine, instead of serving */
     struct journal_limits journal;
     double save_seconds;             /* a job's state is kept when so long has passed since the last time, */
     int save_steps;                  /* and after every so many steps; 0: not for that reason */

@@ -480,6 +480,20 @@ int residency_choose(struct residency *residency, const char *name, enum lance_t
     return 0;
 }
 
+int residency_estimate(struct residency *residency, int index, const struct lance_request *request,
+                       struct lance_memory *memory, struct error *error)
+{
+    if (pthread_rwlock_tryrdlock(&residency->models_lock) != 0)
+        return error_set(error, ERROR_BUSY, "a model is being loaded or unloaded");
+    const struct lance_model *model = residency->residents[index].model;
+    int result = model == NULL ? error_set(error, ERROR_NOT_FOUND, "the model is not in memory")
+                               : lance_estimate(model, request, memory, error);
+    if (result == 0)
+        result = lance_request_check(model, request, error);
+    pthread_rwlock_unlock(&residency->models_lock);
+    return result;
+}
+
 int residency_check(struct residency *residency, int index, const struct lance_request *request, struct error *error)
 {
     /* A model that is put in its place or taken away right now is no reason to wait: the job itself is checked

@@ -109,4 +109,10 @@ int residency_choose(struct residency *residency, const char *name, enum lance_t
 /* Have the engine check a request if that model is in memory; 0 if it is not. */
 int residency_check(struct residency *residency, int index, const struct lance_request *request, struct error *error);
 
+/* What a request would take of a model in memory. Errors: those of lance_request_check, of which ERROR_TOO_LARGE comes
+ * with `memory` filled in where it is the limit of memory that is in the way; ERROR_NOT_FOUND: it is not in memory;
+ * ERROR_BUSY: a model is put in its place or taken away right now. */
+int residency_estimate(struct residency *residency, int index, const struct lance_request *request,
+                       struct lance_memory *memory, struct error *error);
+
 #endif

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "daemon/loading.h"
+#include "daemon/machine_report.h"
+#include "daemon/model_estimates.h"
 #include "daemon/options.h"
 #include "daemon/receipt.h"
 #include "daemon/request.h"
@@ -22,8 +24,8 @@ void add_model(cJSON *fields, const struct residency_status *status)
     json_add(fields, "model", status->loaded >= 0 ? model_info_json(&status->info) : json_null());
 }
 
-/* What is said of one offered model, which the caller frees. */
-static cJSON *model_json(const struct options *options, struct residency *residency, int index)
+/* What is said of one offered model, which the caller frees; of one in memory also what tasks take, if `estimates`. */
+static cJSON *model_json(const struct options *options, struct residency *residency, int index, bool estimates)
 {
     const struct model_choice *choice = &options->models[index];
     const char *slash = strrchr(choice->directory, '/');
@@ -41,28 +43,33 @@ static cJSON *model_json(const struct options *options, struct residency *reside
     json_add_text(model, "path_hint", hint);
     json_add_bool(model, "loaded", residency_is_loaded(residency, index));
     model_facts_add(model, &facts);
+    if (estimates)
+        json_add(model, "estimates",
+                 residency_is_loaded(residency, index) ? model_estimates_json(residency, index) : json_null());
     return model;
 }
 
-static cJSON *models_json(const struct options *options, struct residency *residency)
+static cJSON *models_json(const struct options *options, struct residency *residency, bool estimates)
 {
     cJSON *models = json_array();
     for (int i = 0; i < options->model_count; i++)
-        json_append(models, model_json(options, residency, i));
+        json_append(models, model_json(options, residency, i, estimates));
     return models;
 }
 
 int handle_models(struct call *call, const cJSON *request, struct error *error)
 {
-    (void)request;
     (void)error;
     const struct options *options = call->service->options;
     struct residency *residency = call->service->rooms.residency;
     struct residency_status status;
+    const bool estimates = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(request, "estimates"));
     residency_status(residency, &status);
     json_add_text(call->fields, "backend", status.backend);
-    json_add(call->fields, "models", models_json(options, residency));
+    json_add(call->fields, "models", models_json(options, residency, estimates));
     json_add(call->fields, "automatic", model_choice_json(options, residency_budget_bytes(residency)));
+    if (estimates)
+        json_add(call->fields, "machine", machine_report_json(call->service->rooms.device));
     return 0;
 }
 

@@ -29,7 +29,7 @@ enum {
     MAKES = TASKS | ON(ENCODE) | ON(DECODE) | ON(GRAPH) | ON(GRAPHS),
     PUTS_TOGETHER = ON(SHEET) | ON(CLIP),
     ASKS_DAEMON = MAKES | ON(FETCH) | ON(CANCEL) | ON(STATUS) | ON(TOP) | ON(JOBS) | ON(HISTORY) | ON(METRICS) |
-                  ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN)
+                  ON(MODELS) | ON(LOAD) | ON(UNLOAD) | ON(SHUTDOWN) | ON(DOCTOR)
 };
 
 static const struct {
@@ -63,6 +63,7 @@ static const struct {
     [COMMAND_LOAD] = {"load", NULL, "a model's name", false},
     [COMMAND_UNLOAD] = {"unload", NULL, NULL, false},
     [COMMAND_SHUTDOWN] = {"shutdown", NULL, NULL, false},
+    [COMMAND_DOCTOR] = {"doctor", NULL, NULL, false},
     [COMMAND_SHOW] = {"show", NULL, "a PNG or video file", false},
     [COMMAND_HELP] = {"help", NULL, NULL, false},
     [COMMAND_VERSION] = {"version", NULL, NULL, false},
@@ -93,8 +94,8 @@ static const struct own_option {
     {"silence", required_argument, OPTION_SILENCE, ASKS_DAEMON},
     {"wait", no_argument, OPTION_WAIT, MAKES},
     {"no-cache", no_argument, OPTION_NO_CACHE, TASKS | ON(ENCODE) | ON(DECODE)},
-    {"model", required_argument, OPTION_MODEL, MAKES},
-    {"precision", required_argument, OPTION_PRECISION, MAKES},
+    {"model", required_argument, OPTION_MODEL, MAKES | ON(DOCTOR)},
+    {"precision", required_argument, OPTION_PRECISION, MAKES | ON(DOCTOR)},
     {"json", no_argument, OPTION_JSON, ASKS_DAEMON | ON(SHOW)},
     {"quiet", no_argument, OPTION_QUIET, ASKS_DAEMON},
     {"output", required_argument, OPTION_OUTPUT,

@@ -44,6 +44,9 @@ static const char *const usage[COMMAND_COUNT] = {
     [COMMAND_UNLOAD] = "lancectl unload                                       free them\n",
     [COMMAND_SHUTDOWN] =
         "lancectl shutdown [--cancel]                          end the daemon, after its jobs or without them\n",
+    [COMMAND_DOCTOR] =
+        "lancectl doctor [--model DIR]                         what is installed and missing, what the daemon and "
+        "models can do\n",
     [COMMAND_SHOW] =
         "lancectl show fox.png                                 print how a picture, video or latents were made\n",
     [COMMAND_HELP] = "lancectl help COMMAND                                 the options of one command\n",
@@ -145,6 +148,11 @@ static const char exit_codes[] =
     "5 a file or the output could not be written (the result is still with the daemon); 6 a file could not be read;\n"
     "130 cancelled with Ctrl-C.\n";
 
+static const char doctor_codes[] =
+    "Exit codes of doctor: 0 all well; else the gravest of what is not: 3 no daemon answers (well with --model), 4 it\n"
+    "refuses this client, 6 a model lacks something, 1 anything else (memory, what is installed, the short run).\n"
+    "With --model a lanced is started for that folder alone; the one that answers is left as it is.\n";
+
 static bool applies(const struct line *line, enum command topic)
 {
     return topic == COMMAND_HELP || arguments_option_is_for(line->option, topic);
@@ -180,5 +188,10 @@ void help_print(FILE *out, enum command topic)
     for (int i = 0; i < LINES; i++)
         if (!lines[i].option)
             print_group(out, i, topic);
-    fprintf(out, "\n%s", topic == COMMAND_HELP ? exit_codes : "lancectl help lists all commands and the exit codes.\n");
+    fputc('\n', out);
+    if (topic == COMMAND_HELP)
+        fputs(exit_codes, out);
+    fputs(topic == COMMAND_HELP || topic == COMMAND_DOCTOR ? doctor_codes
+                                                           : "lancectl help lists all commands and the exit codes.\n",
+          out);
 }

@@ -9,6 +9,7 @@
 #include "tools/lancectl/authority.h"
 #include "tools/lancectl/clip.h"
 #include "tools/lancectl/complain.h"
+#include "tools/lancectl/doctor.h"
 #include "tools/lancectl/examples.h"
 #include "tools/lancectl/exit_codes.h"
 #include "tools/lancectl/graph/command.h"
@@ -92,6 +93,8 @@ int main(int argc, char **argv)
         return flushed(graphs_command(&arguments));
     case COMMAND_SHEET:
         return flushed(sheet_command(&arguments));
+    case COMMAND_DOCTOR:
+        return flushed(doctor_command(&arguments));
     case COMMAND_CA:
         return flushed(authority_command(&arguments));
     case COMMAND_CLIP:

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/lancectl/interrupt.h"
+#include "tools/lancectl/program.h"
 
 enum { POLL_MS = 50, PATIENCE_MS = 10000, LOG_TAIL_BYTES = 400 };
 
@@ -27,23 +28,6 @@ static void sleep_ms(long milliseconds)
 {
     struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
     nanosleep(&time, NULL);
-}
-
-/* lanced beside this program; "lanced" (to be looked up in PATH) when there is none. */
-static void find_binary(char *path, size_t size)
-{
-    ssize_t length = readlink("/proc/self/exe", path, size - 1);
-    char *slash = NULL;
-    if (length > 0) {
-        path[length] = '\0';
-        slash = strrchr(path, '/');
-    }
-    if (slash && (size_t)(slash - path) + sizeof "/lanced" <= size) {
-        strcpy(slash, "/lanced");
-        if (!access(path, X_OK))
-            return;
-    }
-    snprintf(path, size, "lanced");
 }
 
 /* The child's part: never returns. `standard_input` is the other end of the lifeline. */
@@ -147,7 +131,7 @@ int private_daemon_start(struct private_daemon **out, struct client **client, co
     snprintf(daemon->endpoint, sizeof daemon->endpoint, "ipc://%s/lanced.ipc", daemon->folder);
     snprintf(daemon->log, sizeof daemon->log, "%s/lanced.log", daemon->folder);
     char binary[4096];
-    find_binary(binary, sizeof binary);
+    program_find_lanced(binary, sizeof binary);
 
     int ends[2] = {-1, -1};
     daemon->pid = pipe2(ends, O_CLOEXEC) ? -1 : fork();

@@ -54,19 +54,44 @@ static bool on_silence(void *context, int seconds)
     return seconds >= LONG_SILENCE_SECONDS && interrupt_signal();
 }
 
+static struct client_options connection_of(struct session *session, const struct arguments *arguments)
+{
+    return (struct client_options){.endpoint = arguments->endpoint,
+                                   .ca = arguments->ca,
+                                   .name = client_name,
+                                   .silence_ms = (int)(arguments->silence * 1000),
+                                   .on_silence = on_silence,
+                                   .context = session};
+}
+
+/* The folder of --model as a path that has a name, as "." has none; malloc'ed. */
+static int model_folder(char **out, const struct arguments *arguments, struct error *error)
+{
+    *out = realpath(arguments->model_dir, NULL);
+    return *out ? 0 : error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", arguments->model_dir, strerror(errno));
+}
+
+int session_open_private(struct session *session, const struct arguments *arguments, struct error *error)
+{
+    *session = (struct session){.quiet = arguments->quiet};
+    char *model_dir = NULL;
+    const struct client_options options = connection_of(session, arguments);
+    int code = model_folder(&model_dir, arguments, error);
+    if (!code)
+        code =
+            private_daemon_start(&session->daemon, &session->client, model_dir, arguments->precision, &options, error);
+    free(model_dir);
+    return code;
+}
+
 int session_open(struct session *session, const struct arguments *arguments, struct error *error)
 {
     *session = (struct session){.quiet = arguments->quiet};
     char *model_dir = NULL;
-    if (arguments->model_dir && !(model_dir = realpath(arguments->model_dir, NULL))) /* so that "." has a name, too */
-        return error_set(error, ERROR_BAD_REQUEST, "--model %s: %s", arguments->model_dir, strerror(errno));
+    if (arguments->model_dir && model_folder(&model_dir, arguments, error))
+        return error->code;
 
-    struct client_options options = {.endpoint = arguments->endpoint,
-                                     .ca = arguments->ca,
-                                     .name = client_name,
-                                     .silence_ms = (int)(arguments->silence * 1000),
-                                     .on_silence = on_silence,
-                                     .context = session};
+    const struct client_options options = connection_of(session, arguments);
     int code = client_open(&session->client, &options, error);
     if (code == ERROR_IO && model_dir) {
         if (!arguments->quiet)

@@ -18,7 +18,10 @@ struct session {
  * answers, have it load the model named as the last part of --model. */
 int session_open(struct session *session, const struct arguments *arguments, struct error *error);
 
-/* The same with signals caught from now on; prints its own errors. EXIT_OK: there is a session. */
+/* Start a private daemon with --model, whoever answers at the endpoint. */
+int session_open_private(struct session *session, const struct arguments *arguments, struct error *error);
+
+/* session_open with signals caught from now on; prints its own errors. EXIT_OK: there is a session. */
 enum exit_code session_start(struct session *session, const struct arguments *arguments);
 
 /* End a private daemon and disconnect. */

@@ -26,6 +26,9 @@ int video_read(struct clip *clip, const char *path, double fps, uint64_t max_byt
 int video_write(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height, int width,
                 double fps, const char *receipt, struct error *error);
 
+/* Whether this libav has the encoder that a format takes, and its name. */
+bool video_can_write(enum video_format format, const char **encoder);
+
 /* What else goes into an mp4: texts of its metadata, and the sound of another file, as it is there, as far as the
  * frames last. Each may be NULL. */
 struct video_extras {

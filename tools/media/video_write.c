@@ -211,6 +211,12 @@ static int end_file(struct video_writer *writer)
     return status < 0 ? fail(writer, "the file", status) : 0;
 }
 
+bool video_can_write(enum video_format format, const char **encoder)
+{
+    *encoder = formats[format].encoder;
+    return avcodec_find_encoder_by_name(*encoder) != NULL;
+}
+
 static int write_all(const char *path, enum video_format format, const uint8_t *pixels, int frames, int height,
                      int width, double fps, const struct video_extras *extras, bool *left_out, struct error *error)
 {
