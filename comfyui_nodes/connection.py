@@ -24,7 +24,6 @@ from ..protocol.python.lanced_client import (
     default_endpoint,
 )
 from . import local_daemon
-from .model_folders import find_models
 
 AUTOMATIC = "automatic"
 _QUICK_SECONDS = 5.0  # for an answer that the whole prompt waits for
@@ -170,7 +169,7 @@ _offer = _Offer()
 
 
 def offered_models() -> list[str]:
-    """Names for the model menu: what the default endpoint's daemon offers, and what this machine has on disk."""
+    """Names for the model menu: what the default endpoint's daemon offers, and what one of our own would."""
     if time.monotonic() - _offer.asked > _OFFER_SECONDS:
         names: list[str] = []
         try:
@@ -178,6 +177,6 @@ def offered_models() -> list[str]:
                 names = [model.name for model in client.models()]
         except LanceError:
             pass  # no daemon yet: the menu shows what a local one would be started with
-        _offer.names = [AUTOMATIC, *dict.fromkeys([*names, *find_models()])]
+        _offer.names = [AUTOMATIC, *dict.fromkeys([*names, *local_daemon.offered_models()])]
         _offer.asked = time.monotonic()
     return _offer.names

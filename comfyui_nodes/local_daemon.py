@@ -7,6 +7,7 @@ is installed, downloaded or run through a shell.
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -16,11 +17,10 @@ from pathlib import Path
 
 import folder_paths
 
-from ..protocol.python.lanced_client import ConnectionFailed
-from ..protocol.python.lanced_client.starter import OwnDaemon, daemon_answers
-from .model_folders import CLONE, find_models, model_folders
+from ..protocol.python.lanced_client import ConnectionFailed, LanceError
+from ..protocol.python.lanced_client.starter import OwnDaemon, daemon_answers, models_in
+from .model_folders import CLONE, model_folders, searchable
 
-MOST_MODELS = 32  # that one lanced offers
 RUNS_HERE = sys.platform.startswith("linux")
 # Where packages and `make install` put programs; a desktop's ComfyUI may have a PATH without them.
 USUAL_FOLDERS = ("/usr/local/bin", "/usr/bin", "~/.local/bin")
@@ -53,18 +53,19 @@ def start(endpoint: str) -> None:
                 " --endpoint tls+tcp://0.0.0.0:8471 (docs/security.md), and put its address into the endpoint of Lance"
                 " Model, or into LANCED_ENDPOINT in ComfyUI's environment"
             )
-        binary, models = find_binary(), find_models()
+        binary = find_binary()
         if binary is None:
             raise ConnectionFailed(
                 f"no lanced answers at {endpoint}, and there is none to start. One command builds it, with the compiler"
                 f" and libraries that it needs: cd {shlex.quote(str(CLONE))} && sh tools/setup.sh demo && make"
             )
+        folders, models = _models_for(binary)
         if not models:
             raise ConnectionFailed(
                 f"no lanced answers at {endpoint}, and there is no model to start it with: put a Lance checkpoint's"
                 f" folder into {model_folders()[0]}"
             )
-        _launch(binary, models, endpoint)
+        _launch(binary, folders, endpoint)
 
 
 def is_ours(endpoint: str) -> bool:
@@ -72,10 +73,31 @@ def is_ours(endpoint: str) -> bool:
     return endpoint in _started and _started[endpoint].is_running()
 
 
-def _launch(binary: Path, models: dict[str, Path], endpoint: str) -> None:
+def offered_models() -> list[str]:
+    """Names of the models that a daemon would be started with; none where none can be."""
+    binary = find_binary() if RUNS_HERE else None
+    try:
+        return _models_for(binary)[1] if binary else []
+    except LanceError as error:
+        logging.warning("lanced: %s", error)
+        return []
+
+
+def _models_for(binary: Path) -> tuple[list[Path], list[str]]:
+    """The folders of checkpoints to start it with, and the models that are in them: the demo models where there are no
+    others. LanceError when it cannot be asked."""
+    for folders in (model_folders(), [CLONE / "demo"]):
+        found = searchable(folders)
+        models = models_in(binary, found) if found else []
+        if models:
+            return found, models
+    return [], []
+
+
+def _launch(binary: Path, folders: list[Path], endpoint: str) -> None:
     arguments = ["--lazy", "--idle-unload", os.environ.get("LANCED_IDLE_UNLOAD", str(IDLE_UNLOAD_SECONDS))]
-    for name, directory in list(models.items())[:MOST_MODELS]:
-        arguments += ["--model", f"{name}={directory}"]
+    for folder in folders:
+        arguments += ["--models", str(folder)]
     if endpoint in _started:
         _started[endpoint].is_running()  # takes notice of its end, so that no zombie stays
     _started[endpoint] = OwnDaemon(binary, endpoint, arguments, Path(folder_paths.get_user_directory()) / "lanced.log")

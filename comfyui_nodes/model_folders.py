@@ -1,23 +1,15 @@
-"""Where Lance checkpoints lie on this machine: ComfyUI's models/lance or models/Lance, the `lance` folders of
-extra_model_paths.yaml, and, where these have none, the demo models of the clone."""
+"""Where Lance checkpoints lie on this machine: ComfyUI's models/lance or models/Lance, and the `lance` folders of
+extra_model_paths.yaml. What a checkpoint is, lanced knows."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
 import folder_paths
 
 CLONE = Path(__file__).resolve().parent.parent
-# By these lanced knows a checkpoint; configuration, VAE and ViT may lie beside its folder.
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "awq_state_dict.safetensors",
-    "nvfp4_state_dict.safetensors",
-)
-LONGEST_NAME_BYTES = 64  # of a model
 
 if "lance" not in folder_paths.folder_names_and_paths:
     folder_paths.add_model_folder_path("lance", str(Path(folder_paths.models_dir) / "lance"))
@@ -38,43 +30,15 @@ def model_folders() -> list[Path]:
     return list(found.values())
 
 
-def find_models() -> dict[str, Path]:
-    """Checkpoint folders by name."""
-    found: dict[str, Path] = {}
-    for folder in model_folders():
-        for checkpoint in _checkpoints_in(folder):
-            found.setdefault(checkpoint.name, checkpoint)
-    return found or {checkpoint.name: checkpoint for checkpoint in _checkpoints_in(CLONE / "demo")}
-
-
-def has_usable_name(folder: Path) -> bool:
-    """Whether lanced would offer a checkpoint under its folder's name."""
-    try:
-        return len(folder.name.encode()) <= LONGEST_NAME_BYTES
-    except UnicodeEncodeError:  # bytes that are no text
-        return False
-
-
-def _checkpoints_in(folder: Path) -> Iterator[Path]:
-    """Those right below `folder`, by name. What cannot be looked at is passed over, with a word in the log."""
-    try:
-        below = sorted(folder.iterdir())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        logging.warning("lanced: %r cannot be searched for models: %s", str(folder), error.strerror)
-        return
-    for checkpoint in below:
-        try:
-            if not any((checkpoint / name).is_file() for name in WEIGHT_FILES):
-                continue
-        except OSError as error:
-            logging.warning("lanced cannot offer %r: %s", str(checkpoint), error.strerror)
-            continue
-        if has_usable_name(checkpoint):
-            yield checkpoint
-        else:
-            logging.warning("lanced cannot offer %r: its name is over 64 bytes or not UTF-8", str(checkpoint))
+def searchable(folders: list[Path]) -> list[Path]:
+    """Those that exist and may be read; the log names the others that exist."""
+    found = []
+    for folder in folders:
+        if os.access(folder, os.R_OK | os.X_OK):
+            found.append(folder)
+        elif os.path.lexists(folder):
+            logging.warning("lanced: %r cannot be searched for models", str(folder))
+    return found
 
 
 def _real(folder: Path) -> Path:

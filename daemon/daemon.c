@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/mapped_file.h"
 #include "daemon/blobs.h"
 #include "daemon/instance.h"
@@ -333,6 +334,23 @@ static int check(const struct options *options)
     return status != 0 ? EXIT_ERROR : flush_output();
 }
 
+/* For programs that show what a daemon would offer before there is one. */
+static int list_models(const struct options *options)
+{
+    cJSON *names = json_array();
+    for (int i = 0; i < options->model_count; i++)
+        json_append_text(names, options->models[i].name);
+    char *text = json_print(names);
+    cJSON_Delete(names);
+    if (text == NULL) {
+        log_say("no memory for the list of models");
+        return EXIT_ERROR;
+    }
+    puts(text);
+    cJSON_free(text);
+    return flush_output();
+}
+
 int daemon_run(int argc, char **argv)
 {
     set_memory();
@@ -346,6 +364,8 @@ int daemon_run(int argc, char **argv)
     }
     if (action == OPTIONS_EXIT)
         return flush_output();
+    if (daemon.options.list_models)
+        return list_models(&daemon.options);
     if (daemon.options.check)
         return check(&daemon.options);
     log_set_level((enum log_level)daemon.options.log_level);

@@ -97,7 +97,7 @@ int model_choose(const struct model_facts *facts, int count, enum lance_task tas
     return best;
 }
 
-static void read_all(struct model_facts facts[OPTIONS_MAX_MODELS], const struct options *options, uint64_t budget_bytes)
+static void read_all(struct model_facts facts[OFFERED_MAX_MODELS], const struct options *options, uint64_t budget_bytes)
 {
     for (int i = 0; i < options->model_count; i++)
         model_facts_read(&facts[i], options, i, budget_bytes);
@@ -105,7 +105,7 @@ static void read_all(struct model_facts facts[OPTIONS_MAX_MODELS], const struct 
 
 int model_choose_offered(const struct options *options, uint64_t budget_bytes, enum lance_task task)
 {
-    struct model_facts facts[OPTIONS_MAX_MODELS];
+    struct model_facts facts[OFFERED_MAX_MODELS];
     read_all(facts, options, budget_bytes);
     return model_choose(facts, options->model_count, task, NULL, 0);
 }
@@ -121,7 +121,7 @@ void model_facts_add(cJSON *model, const struct model_facts *facts)
 
 cJSON *model_choice_json(const struct options *options, uint64_t budget_bytes)
 {
-    struct model_facts facts[OPTIONS_MAX_MODELS];
+    struct model_facts facts[OFFERED_MAX_MODELS];
     read_all(facts, options, budget_bytes);
     cJSON *choices = json_object();
     for (int task = 0; task < LANCE_TASK_COUNT; task++) {

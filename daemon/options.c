@@ -3,14 +3,11 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/command_line.h"
-#include "base/utf8.h"
 #include "daemon/log.h"
 #include "protocol/message.h"
 
@@ -19,11 +16,14 @@ static const uint64_t NOT_SAID = UINT64_MAX, CACHE_BYTES = UINT64_C(1) << 30;
 static const char usage[] =
     "lanced " LANCED_VERSION ": serves ByteDance Lance to ComfyUI, lancectl and programs\n"
     "\n"
-    "usage: lanced --model DIR [options]\n"
+    "usage: lanced --model DIR [options], or lanced --models DIR [options]\n"
     "\n"
     "models\n"
     "  --model DIR, --model NAME=DIR   a checkpoint to offer; the first one is the default; may be repeated.\n"
     "                                  Without NAME, the folder's name\n"
+    "  --models DIR                    the checkpoints whose folders are in DIR, by their names, behind those of\n"
+    "                                  --model; may be repeated. The log names those that cannot be offered\n"
+    "  --list-models                   write the names of the models that would be offered, as JSON, and end\n"
     "  --vae FILE                      the VAE (Wan2.2_VAE.pth), when it is not in or beside DIR\n"
     "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
     "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
@@ -94,7 +94,8 @@ static const char usage[] =
     "BYTES may end in K, M or G (powers of 1024).\n";
 
 enum option_code {
-    OPTION_MODEL = 1000, OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
+    OPTION_MODEL = 1000, OPTION_MODELS, OPTION_LIST_MODELS,
+    OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_TOKENS, OPTION_CERT, OPTION_KEY, OPTION_QUEUE,
     OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS,
@@ -107,6 +108,8 @@ enum option_code {
 
 static const struct option long_options[] = {
     {"model", required_argument, NULL, OPTION_MODEL},
+    {"models", required_argument, NULL, OPTION_MODELS},
+    {"list-models", no_argument, NULL, OPTION_LIST_MODELS},
     {"vae", required_argument, NULL, OPTION_VAE},
     {"vit", required_argument, NULL, OPTION_VIT},
     {"load-at-start", no_argument, NULL, OPTION_LOAD_AT_START},
@@ -186,75 +189,6 @@ static int read_bytes(uint64_t *out, const char *name, const char *text, uint64_
                          "--%s: must be a number of bytes of at least %llu, such as 268435456 or 256M, not \"%.40s\"",
                          name, (unsigned long long)lowest, text);
     *out = (uint64_t)number << shift;
-    return 0;
-}
-
-static bool is_folder(const char *path)
-{
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-/* The DIR of DIR or NAME=DIR: behind the last '=' before any '/' that leaves a folder, since names and folders may
- * hold one. */
-static const char *directory_of(const char *text)
-{
-    const char *end = text + strcspn(text, "/");
-    for (const char *at = end; at > text; at--)
-        if (at[-1] == '=' && is_folder(at))
-            return at;
-    const char *equals = is_folder(text) ? NULL : memchr(text, '=', (size_t)(end - text));
-    return equals != NULL ? equals + 1 : text;
-}
-
-/* Take a model's name. ERROR_BAD_REQUEST when clients could not ask for it. */
-static int name_model(struct model_choice *model, const char *name, size_t length, const char *text,
-                      struct error *error)
-{
-    if (length == 0 || length > MODEL_NAME_MAX_BYTES)
-        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must have 1 to %d bytes; give one: NAME=DIR",
-                         text, MODEL_NAME_MAX_BYTES);
-    if (!utf8_is_valid(name, length))
-        return error_set(error, ERROR_BAD_REQUEST, "--model %s: the name must be UTF-8 text; give one: NAME=DIR", text);
-    memcpy(model->name, name, length);
-    model->name[length] = '\0';
-    return 0;
-}
-
-/* DIR or NAME=DIR. One whose name cannot be asked for is left out with a warning where there are others: programs
- * that offer all that lies in a folder are not to fail because of one. */
-static int add_model(struct options *options, const char *text, struct error *error)
-{
-    if (options->model_count == OPTIONS_MAX_MODELS)
-        return error_set(error, ERROR_BAD_REQUEST, "--model: at most %d models can be offered", OPTIONS_MAX_MODELS);
-    struct model_choice *model = &options->models[options->model_count];
-    model->directory = directory_of(text);
-    bool named = model->directory != text;
-
-    char path[PATH_MAX];
-    struct stat info;
-    if (stat(model->directory, &info) != 0)
-        return error_set(error, ERROR_BAD_FILE, "--model %s: %s", model->directory, strerror(errno));
-    if (!S_ISDIR(info.st_mode))
-        return error_set(error, ERROR_BAD_FILE, "--model %s: must be the checkpoint's folder, not a file",
-                         model->directory);
-    const char *name = text;
-    size_t length = named ? (size_t)(model->directory - 1 - text) : 0;
-    if (!named) { /* "." and "dir/" have a last component too */
-        if (realpath(model->directory, path) == NULL)
-            return error_set(error, ERROR_BAD_FILE, "--model %s: %s", model->directory, strerror(errno));
-        name = strrchr(path, '/') + 1;
-        length = strlen(name);
-    }
-    if (name_model(model, name, length, text, &options->odd_model) != 0) {
-        log_warning(NULL, "%s; it is not offered", options->odd_model.text);
-        return 0;
-    }
-    for (int i = 0; i < options->model_count; i++)
-        if (strcmp(options->models[i].name, model->name) == 0)
-            return error_set(error, ERROR_BAD_REQUEST, "--model: two models are named \"%s\"; name them: NAME=DIR",
-                             model->name);
-    options->model_count++;
     return 0;
 }
 
@@ -386,15 +320,45 @@ static int read_calibrate_option(struct options *options, int code, const char *
     return status;
 }
 
+static void on_odd_model(void *context, const struct error *remark)
+{
+    struct options *options = context;
+    options->odd_model = *remark;
+    log_warning(NULL, "%s", remark->text);
+}
+
+static struct offered_models offered_of(struct options *options)
+{
+    return (struct offered_models){options->models, &options->model_count, on_odd_model, options};
+}
+
+/* --model, --models, --list-models. */
+static int read_model_option(struct options *options, int code, const char *value, struct error *error)
+{
+    const struct offered_models offered = offered_of(options);
+    switch (code) {
+    case OPTION_MODEL:
+        return offered_add(&offered, value, error);
+    case OPTION_MODELS:
+        if (options->model_folder_count == OPTIONS_MAX_MODEL_FOLDERS)
+            return error_set(error, ERROR_BAD_REQUEST, "--models: at most %d folders", OPTIONS_MAX_MODEL_FOLDERS);
+        options->model_folders[options->model_folder_count++] = value;
+        return 0;
+    default:
+        options->list_models = true;
+        return 0;
+    }
+}
+
 static int read_option(struct options *options, int code, const char *value, struct error *error)
 {
+    if (code >= OPTION_MODEL && code <= OPTION_LIST_MODELS)
+        return read_model_option(options, code, value, error);
     if (code >= OPTION_STATE && code <= OPTION_CHECK)
         return read_state_option(options, code, value, error);
     if (code >= OPTION_ENDPOINT && code <= OPTION_KEY)
         return read_endpoint_option(options, code, value, error);
     switch (code) {
-    case OPTION_MODEL:
-        return add_model(options, value, error);
     case OPTION_VAE:
         options->vae_path = value;
         return 0;
@@ -507,6 +471,11 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     if (status == 0 && optind < argc)
         status = error_set(error, ERROR_BAD_REQUEST, "\"%s\": lanced takes options only; did you mean --model %s?",
                            argv[optind], argv[optind]);
+    const struct offered_models offered = offered_of(out);
+    for (int i = 0; status == 0 && i < out->model_folder_count; i++)
+        status = offered_add_folder(&offered, out->model_folders[i], error);
+    if (status == 0 && out->list_models)
+        return 0;
     if (out->journal.cache_bytes == NOT_SAID)
         out->journal.cache_bytes = out->state_folder != NULL ? CACHE_BYTES : 0;
     if (status == 0)
@@ -521,7 +490,9 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     }
     if (status == 0 && out->model_count == 0)
         status = error_set(error, ERROR_BAD_REQUEST,
-                           "no model: give the checkpoint's folder with --model DIR; see lanced --help");
+                           out->model_folder_count > 0 ? "no model: there is no checkpoint in the folder of --models"
+                                                       : "no model: give the checkpoint's folder with --model DIR; "
+                                                         "see lanced --help");
     if (status == 0 && out->endpoint.url[0] == '\0')
         status = endpoint_resolve(&out->endpoint, NULL, error);
     return status != 0 ? status : check_tls(out, error);

@@ -8,22 +8,20 @@
 #include "base/error.h"
 #include "daemon/jobs/limits.h"
 #include "daemon/journal/limits.h"
+#include "daemon/offered_models.h"
 #include "kernels/backend.h"
 #include "protocol/endpoint.h"
 #include "protocol/token.h"
 
-enum { OPTIONS_MAX_MODELS = 32, MODEL_NAME_MAX_BYTES = 64 };
-
-/* A checkpoint that the command line offers. */
-struct model_choice {
-    char name[MODEL_NAME_MAX_BYTES + 1];
-    const char *directory;
-};
+enum { OPTIONS_MAX_MODEL_FOLDERS = 32 };
 
 struct options {
-    struct model_choice models[OPTIONS_MAX_MODELS]; /* the first one is the default */
+    struct model_choice models[OFFERED_MAX_MODELS]; /* the first one is the default */
     int model_count;
-    struct error odd_model;          /* the last one that is not offered because of its name */
+    struct error odd_model;          /* the last one that was left out or lacks files, and why */
+    const char *model_folders[OPTIONS_MAX_MODEL_FOLDERS]; /* whose checkpoints are among the models */
+    int model_folder_count;
+    bool list_models;                /* write their names instead of serving */
     const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
     struct endpoint endpoint;
     char token[TOKEN_MAX_BYTES + 1]; /* that everybody must show; "": none */
@@ -53,7 +51,8 @@ struct options {
 enum options_action { OPTIONS_RUN, OPTIONS_EXIT };
 
 /* Read the command line (and LANCED_TOKEN). --help and --version print to stdout and ask for OPTIONS_EXIT.
- * Strings belong to argv. Errors: ERROR_BAD_REQUEST, ERROR_BAD_FILE (a folder that is not there). */
+ * Strings belong to argv; the paths that --models found live as long as the process.
+ * Errors: ERROR_BAD_REQUEST, ERROR_BAD_FILE (a folder that is not there), ERROR_NO_MEMORY. */
 int options_read(struct options *out, enum options_action *action, int argc, char **argv, struct error *error);
 
 #endif

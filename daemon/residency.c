@@ -47,7 +47,7 @@ struct residency {
     void (*on_load)(void *context);
     void *context;
     pthread_rwlock_t models_lock;
-    struct resident residents[OPTIONS_MAX_MODELS];
+    struct resident residents[OFFERED_MAX_MODELS];
 
     pthread_mutex_t lock; /* guards the rest */
     int loaded, last;     /* as in residency_status */

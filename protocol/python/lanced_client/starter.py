@@ -8,6 +8,7 @@ none to start; the module imports there all the same.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from .errors import AnswerTimeout, ConnectionFailed, LanceError
 START_SECONDS = 60.0  # enough for a build with a sanitizer on a busy machine
 END_SECONDS = 60.0
 ASK_SECONDS = 2.0
+LIST_SECONDS = 30.0  # for a look into folders, which may lie on another machine
 
 
 def daemon_answers(endpoint: str) -> bool:
@@ -29,6 +31,19 @@ def daemon_answers(endpoint: str) -> bool:
     except LanceError as error:
         return isinstance(error, AnswerTimeout) or not isinstance(error, ConnectionFailed)
     return True
+
+
+def models_in(binary: Path, folders: Sequence[Path]) -> list[str]:
+    """Names of the models that a daemon with these folders of checkpoints would offer. ConnectionFailed: none said."""
+    command = [str(binary), "--list-models", *(word for folder in folders for word in ("--models", str(folder)))]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIST_SECONDS)
+        said = done.stderr.decode(errors="replace").strip()
+        if done.returncode == 0:
+            return [str(name) for name in json.loads(done.stdout)]
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    raise ConnectionFailed(f"{binary} cannot say which models it would offer: {said}")
 
 
 class OwnDaemon:

@@ -69,6 +69,7 @@ struct checkpoint_look {
     const char *form;    /* "dense", "awq", "mlx", "int8", "mixed" or "nvfp4" */
     uint64_t file_bytes; /* of all weights */
     char name[256];      /* the directory's last component */
+    bool has_weights;    /* of the language model: the folder is a checkpoint, or part of one */
     char missing[200];   /* files that must be there and are not; "" */
 };
 

@@ -579,6 +579,7 @@ int checkpoint_look(struct checkpoint_look *out, const struct checkpoint_options
         const char *slash = strrchr(files->directory, '/');
         snprintf(out->name, sizeof out->name, "%.255s", slash ? slash + 1 : files->directory);
         snprintf(out->missing, sizeof out->missing, "%.190s", missing.text);
+        out->has_weights = files->weights_count > 0;
         for (int i = 0; i < files->weights_count; i++)
             out->file_bytes += bytes_of(files->weights[i]);
         out->file_bytes += bytes_of(files->vit_weights) + bytes_of(files->vae);
