@@ -1,5 +1,5 @@
 /* parallel.c: see parallel.h. */
-#include "daemon/engine/parallel.h"
+#include "base/parallel.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -8,8 +8,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/engine/gather.h"
-#include "daemon/engine/statistics.h"
 #include "daemon/engine/tap.h"
 #include "daemon/log.h"
 

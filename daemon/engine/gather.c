@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/parallel.h"
+#include "base/parallel.h"
 
 enum { EXPERTS = 2, THIRDS = 3, MOST_MATRICES = 3, MOST_LAYERS = 1024 };
 

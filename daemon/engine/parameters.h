@@ -2,11 +2,11 @@
  *
  * Everything that knows a parameter comes from it: the defaults and checks of the engine (request.c), the reading of a
  * `submit` (daemon/request.c), the answer to `parameters`, protocol/parameters.json for clients that have no daemon to
- * ask, the tables of PROTOCOL.md, and lancectl's options (tools/parameters prints these three). A new parameter is a
- * field of struct lance_request and a row here; `make parameters` carries it to the rest. Rules between several
+ * ask, the tables of PROTOCOL.md, and lancectl's options (tools/print-parameters prints these three). A new parameter
+ * is a field of struct lance_request and a row here; `make parameters` carries it to the rest. Rules between several
  * parameters are no matter of the table: they stand in request.c.
  *
- * Constant data; any thread.
+ * A face of the engine together with lance.h, whose requests it describes. Constant data; any thread.
  */
 #ifndef LANCE_PARAMETERS_H
 #define LANCE_PARAMETERS_H

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/command_line.h"
+#include "base/parallel.h"
 #include "tools/lance-quant/apply.h"
 #include "tools/lance-quant/command.h"
-#include "daemon/engine/parallel.h"
 
 enum { DEFAULT_GROUP = 128 };
 static const double least_budget = 4.2, default_budget = 5, most_budget = 16; /* bits a weight */

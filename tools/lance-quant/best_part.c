@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "kernels/formats/numbers.h"
 #include "tools/lance-quant/best_scale.h"
-#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/row_codes.h"
 
 enum { BLOCK_ROWS = 16 };

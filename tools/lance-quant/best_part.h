@@ -6,8 +6,8 @@
 #ifndef LANCE_QUANT_BEST_PART_H
 #define LANCE_QUANT_BEST_PART_H
 
+#include "daemon/engine/tap.h"
 #include "tools/lance-quant/layout.h"
-#include "daemon/engine/statistics.h"
 
 /* The scale of a part's columns that was found for the rows in front of it. All zero: none yet. */
 struct best_found {

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "tools/lance-quant/layout.h"
-#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/row_codes.h"
 
 enum { STEPS = 10, TRIES = 2 * STEPS + 1, SAMPLED_ROWS = 96 };

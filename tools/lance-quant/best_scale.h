@@ -4,9 +4,9 @@
 #ifndef LANCE_QUANT_BEST_SCALE_H
 #define LANCE_QUANT_BEST_SCALE_H
 
+#include "daemon/engine/tap.h"
 #include "tools/lance-quant/matrix.h"
 #include "tools/lance-quant/recipe.h"
-#include "daemon/engine/statistics.h"
 
 struct best_scale {
     const struct matrix *matrices; /* all of the same in_features */

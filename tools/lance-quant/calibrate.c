@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/engine/gather.h"
 #include "daemon/engine/tap.h"
 
 enum { NOTE_BYTES = 128 };

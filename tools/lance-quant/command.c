@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "daemon/engine/parallel.h"
+#include "base/parallel.h"
 
 volatile int command_interrupted;
 

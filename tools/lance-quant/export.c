@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include "base/mapped_file.h"
+#include "base/parallel.h"
 #include "kernels/formats/group.h"
 #include "tools/lance-quant/export_layout.h"
 #include "tools/lance-quant/layout.h"
 #include "tools/lance-quant/output.h"
-#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/source.h"
 
 enum { BLOCK_ROWS = 64, WORD_BYTES = 4, PARTS = 3 };

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/command_line.h"
+#include "base/parallel.h"
 #include "tools/lance-quant/command.h"
 #include "tools/lance-quant/export.h"
-#include "daemon/engine/parallel.h"
 
 static bool read_form(const char *text, enum export_form *form)
 {

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/parallel.h"
 #include "tools/lance-quant/command.h"
-#include "daemon/engine/parallel.h"
 
 enum { MOST_STEPS = 1000, MOST_SIDE = 8192, MOST_FRAMES = 1 << 12, MOST_SAMPLES = 1 << 16, SEED = 42 };
 

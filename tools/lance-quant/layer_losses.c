@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/engine/tap.h"
 #include "kernels/formats/linear_source.h"
-#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/quadratic.h"
 
 enum { PLACE_MATRICES = 3, BLOCK_ROWS = 32 };

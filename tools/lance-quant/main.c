@@ -19,6 +19,7 @@
 
 #include "base/command_line.h"
 #include "base/mapped_file.h"
+#include "daemon/engine/tap.h"
 #include "protocol/version.h"
 #include "tools/lance-quant/apply_command.h"
 #include "tools/lance-quant/calibrate_command.h"
@@ -26,7 +27,6 @@
 #include "tools/lance-quant/command.h"
 #include "tools/lance-quant/compare.h"
 #include "tools/lance-quant/export_command.h"
-#include "daemon/engine/statistics.h"
 
 static const char usage[] =
     "lance-quant " LANCED_VERSION ": makes quantised checkpoints of Lance\n"

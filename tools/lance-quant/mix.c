@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "tools/lance-quant/best_part.h"
-#include "daemon/engine/parallel.h"
 #include "tools/lance-quant/row_codes.h"
 
 enum { SAMPLED_ROWS = 32, CHOICES = 4 };

@@ -7,8 +7,8 @@
 #ifndef LANCE_QUANT_MIX_H
 #define LANCE_QUANT_MIX_H
 
+#include "daemon/engine/tap.h"
 #include "tools/lance-quant/layout.h"
-#include "daemon/engine/statistics.h"
 
 struct mix_options {
     const struct source *source;

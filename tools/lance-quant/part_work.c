@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/engine/parallel.h"
+#include "base/parallel.h"
 #include "tools/lance-quant/search.h"
 
 enum { BLOCK_ROWS = 64 };

@@ -2,9 +2,9 @@
 #ifndef LANCE_QUANT_PART_WORK_H
 #define LANCE_QUANT_PART_WORK_H
 
+#include "daemon/engine/tap.h"
 #include "tools/lance-quant/layout.h"
 #include "tools/lance-quant/output.h"
-#include "daemon/engine/statistics.h"
 
 /* Whether the scales of a part will be searched for: it has a norm in front, and statistics of at least one of its
  * layers. */

@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-#include "daemon/engine/parallel.h"
+#include "base/parallel.h"
 
 enum { BLOCK = STATISTICS_BLOCK };
 

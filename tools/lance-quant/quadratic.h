@@ -8,7 +8,7 @@
 #define LANCE_QUANT_QUADRATIC_H
 
 #include "base/error.h"
-#include "daemon/engine/statistics.h"
+#include "daemon/engine/tap.h"
 
 struct quadratic {
     int width, blocks;

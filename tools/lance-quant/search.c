@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/noise.h"
-#include "daemon/engine/parallel.h"
+#include "base/parallel.h"
 
 enum { SAMPLES = 512, SEED = 0xC0DE, BLOCK_ROWS = 64 };
 
