@@ -181,6 +181,9 @@ libraries_of = $(if $(filter %/lancectl,$(1)),$(CLIENT_LIBRARIES),\
                    $(if $(filter %/lance-quant,$(1)),$(BUILD)/libmedia.a) $(LIBRARIES))
 $(foreach tool,$(TOOLS),$(eval $(call program,$(tool),tools/$(notdir $(tool)),$(call libraries_of,$(tool)))))
 $(foreach tool,$(TEST_TOOLS),$(eval $(call program,$(tool),tests/tools/$(notdir $(tool)),$(TEST_LIBRARIES))))
+# Between the daemon and the engine stand functions of this program's own.
+$(BUILD)/tests/poisoned-lanced: \
+    LIBS += $(addprefix -Wl$(comma)--wrap=,lance_job_start lance_job_resume lance_job_step)
 $(BUILD)/lancectl $(BUILD)/lance-quant $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
 # Linear algebra, for the quantiser alone.
 $(BUILD)/lance-quant: LIBS += -lopenblas
@@ -341,8 +344,9 @@ $(FUZZERS): LIBS += $(MEDIA_LIBS)
 $(FUZZERS): %: %.o $(filter %.o,$(FUZZ_DRIVER)) $(TEST_LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ $(filter-out %.o,$(FUZZ_DRIVER)) -o $@ $(LIBS)
 MINUTES ?= 10
+# No target multiplies anything, and clang takes minutes to optimise the kernels with sanitizers.
 fuzz:
-	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g" \
+	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g" KERNEL_FLAGS=-O0 \
 	    SAN=fuzzer-no-link,address,undefined BUILD=build-fuzz FUZZ_DRIVER=-fsanitize=fuzzer fuzz-programs
 	@python3 tests/fuzz/run.py --minutes $(MINUTES) $(FUZZ)
 

@@ -40,6 +40,7 @@ FILM: dict[str, Any] = REQUEST | {"width": 128, "height": 128, "num_inference_st
 SMALL: dict[str, Any] = {key: value for key, value in REQUEST.items() if key != "seed"} | {"num_inference_steps": 40}
 CLIENTS = 4
 ALL_MADE = ("--result-cache", "0")  # each job, also where the same was asked before
+POISONED_LANCED = LANCED.parent / "tests/poisoned-lanced"
 KILLS = int(os.environ.get("KILLS", "8"))  # `make chaos` has 200
 
 
@@ -304,6 +305,60 @@ def test_a_job_that_kills_the_daemon_is_tried_three_times_and_the_queue_behind_i
         with pytest.raises(InternalError, match="was being stepped at three ends of the daemon"):
             poison.result()
         assert isinstance(poison.ended, Failed)
+
+
+class Supervisor:
+    """Starts a daemon again whenever it has ended, as systemd does; `ends` are the statuses that it ended with."""
+
+    def __init__(self, daemon: Lanced) -> None:
+        self.ends: list[int] = []
+        self._daemon, self._is_over = daemon, False
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while True:
+            status = self._daemon.process.wait()
+            if self._is_over:
+                return
+            self.ends.append(status)
+            self._daemon.start()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._daemon.process.kill()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("saves", [("--save-seconds", "0"), ("--save-steps", "1")], ids=["anew", "saved"])
+def test_a_job_that_aborts_the_daemon_in_its_third_step_has_three_starts_and_the_queue_behind_it_is_done(
+    state: Path, expected: np.ndarray[Any, Any], saves: tuple[str, str]
+) -> None:
+    """From within: tests/tools/poisoned-lanced. Jobs that were behind it, of two clients, are nobody's fault."""
+    command = ("--state", str(state), *saves, *ALL_MADE)
+    with Lanced(*command, program=POISONED_LANCED, is_ready=False) as daemon:
+        daemon.wait_until_ready()
+        supervisor = Supervisor(daemon)
+        try:
+            with daemon.client() as client, daemon.client() as other:
+                poison = client.submit("t2i", **FILM | {"prompt": "a drop of poison"})
+                behind = [each.submit("t2i", **REQUEST) for each in (client, other, other)]
+                results = [job.result() for job in behind]
+                assert all(same(result, expected) for result in results)
+                assert [result.receipt["attempt"] for result in results] == [1, 1, 1]
+                with pytest.raises(InternalError, match="was being stepped at three ends of the daemon"):
+                    poison.result()
+                assert supervisor.ends == [-signal.SIGABRT] * 3
+                (failed,) = json.loads(daemon.lancectl("history", "--json", "--failed").stdout)["jobs"]
+                assert (failed["job"], failed["code"]) == (poison.id, "internal")
+        finally:
+            supervisor.end()
+        daemon.start()
+        daemon.wait_until_ready()
+        with daemon.client() as client:  # one end more does not have it tried again
+            with pytest.raises(InternalError, match="three ends"):
+                client.call("result", job=poison.id)
+            assert client.stats()["steps"] == 0
 
 
 def test_lancectl_finds_jobs_of_before_a_restart_and_fetches_what_is_kept(state: Path, tmp_path: Path) -> None:

@@ -50,8 +50,9 @@ class Lanced:
         token: str | None = None,
         environment: dict[str, str] | None = None,
         is_ready: bool = True,
+        program: Path = LANCED,
     ) -> None:
-        """Without `is_ready` nobody waits until it answers."""
+        """Without `is_ready` nobody waits until it answers; `program` is another that takes lanced's options."""
         self._is_ready = is_ready
         self.token = token
         self.environment = os.environ | (environment or {})
@@ -59,7 +60,7 @@ class Lanced:
         self._folder = tempfile.TemporaryDirectory(prefix="lanced-")
         self.endpoint = endpoint or f"ipc://{self._folder.name}/lanced.ipc"
         self.log = Path(self._folder.name) / "log"
-        self.command = [str(LANCED), "--endpoint", self.endpoint]
+        self.command = [str(program), "--endpoint", self.endpoint]
         for model in models:
             self.command += ["--model", str(model)]
         self.command += arguments
