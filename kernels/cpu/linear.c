@@ -86,6 +86,13 @@ static const float *right_panels(const void *context, const struct micro *micro,
     return buffer;
 }
 
+static bool strip_times_codes(const void *context, const struct micro *micro, int column, int first, int depth,
+                              int rows, const float *strip, float *out, size_t out_row)
+{
+    const struct factors *f = context;
+    return micro->multiply_codes && micro->multiply_codes(f->w, column, first, depth, rows, strip, out, out_row);
+}
+
 struct gemv_work {
     const struct micro *micro;
     struct gemv gemv;
@@ -129,7 +136,8 @@ static void cpu_linear(struct kernels *k, const struct linear *w, const act *x, 
                                        .add = add,
                                        .context = &factors,
                                        .left = left_strips,
-                                       .right = right_panels});
+                                       .right = right_panels,
+                                       .direct = strip_times_codes});
 }
 
 static void cpu_linear_group(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows,

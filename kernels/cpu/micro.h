@@ -50,6 +50,11 @@ struct micro {
     void (*decode_row)(const struct linear_source *w, int row, int first, int depth, float *out);
     /* The same for `count` rows (at most 16, missing ones zero) as a panel; depth <= DEPTH_BLOCK. */
     void (*decode_panel)(const struct linear_source *w, int row, int count, int first, int depth, float *out);
+    /* decode_panel of 16 rows, and tile with one strip of `rows` (at most tile_rows) added to c, in one: the same
+     * sums, without the panel. False, with nothing done, where the weights are of another kind. NULL: there is no such
+     * way. */
+    bool (*multiply_codes)(const struct linear_source *w, int row, int first, int depth, int rows, const float *strip,
+                           float *c, size_t c_row);
 
     /* Floats that a prepared x takes; bring x into the order that gemv wants. */
     size_t (*gemv_prepared_floats)(const struct linear_source *w);

@@ -31,6 +31,8 @@ static inline vec v_min(vec a, vec b)
 }
 
 #include "kernels/cpu/micro_body.h"
+#include "kernels/cpu/codes_avx2.h"
+#include "kernels/cpu/few_rows_avx2.h"
 #include "kernels/cpu/micro_avx2.h"
 
 static inline float v_sum(vec v)
@@ -87,29 +89,6 @@ static void avx2_tile(int rows, int panels, size_t depth, const float *a, size_t
     }
 }
 
-/* Rows become columns: v[i] lane j <- v[j] lane i. */
-static inline __attribute__((always_inline)) void transpose8(__m256 v[8])
-{
-    __m256 a[8], b[8];
-#pragma GCC unroll 4
-    for (int i = 0; i < 8; i += 2) {
-        a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
-        a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < 8; i += 4) {
-        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
-        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
-        v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
-    }
-}
-
 /* Up to eight sources side by side. Rows narrower than a vector are stored in rising order, each store covering
  * what the one before wrote too much. */
 static inline void pack8(const float *const *source, int count, size_t depth, size_t width, float *out)
@@ -140,69 +119,38 @@ static void avx2_pack(const float *const *source, int width, size_t depth, float
     }
 }
 
-/* Eight weight rows of 64 columns each: lane j of v[d] holds the codes of columns 8d .. 8d+7 of row j. What is `next`
- * bytes on, in the rows of the next panel, is fetched meanwhile. */
-static inline __attribute__((always_inline)) void load_codes(const uint8_t *const row[8], size_t byte, size_t next,
-                                                             __m256i v[8])
+static inline __m256i first_lanes(int count)
 {
-    __m256 f[8];
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
-        _mm_prefetch(row[j] + byte + next, _MM_HINT_T0);
-        f[j] = _mm256_castsi256_ps(_mm256_loadu_si256((const __m256i *)(row[j] + byte)));
-    }
-    transpose8(f);
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; j++)
-        v[j] = _mm256_castps_si256(f[j]);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-static inline __attribute__((always_inline)) void decode_codes(enum weight_format format, const struct linear_source *w,
-                                                               int row, int count, int first, int depth, float *out)
+static inline __attribute__((always_inline)) void decode_codes(const enum weight_format format,
+                                                               const struct linear_source *w, int row, int count,
+                                                               int first, int depth, float *out)
 {
+    const size_t row_bytes = (size_t)w->in_features / 2, groups = (size_t)(w->in_features / w->group_size);
     const uint8_t *codes[8];
-    size_t groups = (size_t)(w->in_features / w->group_size);
     for (int j = 0; j < 8; j++)
-        codes[j] = (const uint8_t *)w->data + (size_t)(row + (j < count ? j : 0)) * (size_t)w->in_features / 2;
-    float scale[8] = {0}, zero[8] = {0}; /* zero: the offset in MLX's format */
-    __m256 scales = _mm256_setzero_ps(), zeros = scales;
-    const __m256i mask = _mm256_set1_epi32(15), sign = _mm256_set1_epi32((int)0x80000000u);
-    const __m256 levels = _mm256_loadu_ps(fp4_levels()); /* those without a sign */
-    int group = -1;
-    for (int k = 0; k < depth; k += 64) {
+        codes[j] = (const uint8_t *)w->data + (size_t)(row + (j < count ? j : 0)) * row_bytes + (size_t)first / 2;
+    const __m256 levels = _mm256_loadu_ps(fp4_levels());
+    const __m256 present = _mm256_castsi256_ps(first_lanes(count));
+    struct group_lanes g = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    int in_group = 0; /* columns of the group that are left */
+    for (int k = 0; k < depth; k += CODES_AT_ONCE) {
         __m256i v[8];
-        load_codes(codes, (size_t)(first + k) / 2, TILE_COLUMNS * (size_t)w->in_features / 2, v);
-        for (int d = 0; d < 8; d++) {
-            int now = (first + k + 8 * d) / w->group_size;
-            if (now != group) {
-                group = now;
-                for (int j = 0; j < count; j++) {
-                    size_t at = (size_t)(row + j) * groups + (size_t)group;
-                    scale[j] = group_scale(w, at);
-                    zero[j] = group_second(format, w, at);
-                }
-                scales = _mm256_loadu_ps(scale);
-                zeros = _mm256_loadu_ps(zero);
+        load_codes(codes, (size_t)k / 2, TILE_COLUMNS * row_bytes, v);
+        for (int d = 0; d < 8; d++, in_group -= 8) {
+            if (in_group == 0) {
+                const int at = first + k + 8 * d;
+                g = group_lanes(format, w, (size_t)row * groups + (size_t)(at / w->group_size), groups, count);
+                g.scale = _mm256_and_ps(g.scale, present);
+                g.second = _mm256_and_ps(g.second, present);
+                in_group = w->group_size - at % w->group_size;
             }
-            __m256i c = v[d];
             float *to = out + (size_t)(k + 8 * d) * TILE_COLUMNS;
 #pragma GCC unroll 8
-            for (int i = 0; i < 8; i++, to += TILE_COLUMNS) {
-                __m256 value;
-                if (format != WEIGHT_NVFP4) {
-                    __m256i code = _mm256_and_si256(_mm256_srli_epi32(c, 4 * i), mask);
-                    value = _mm256_cvtepi32_ps(code);
-                    if (format == WEIGHT_AWQ_INT4)
-                        value = _mm256_sub_ps(value, zeros);
-                } else {
-                    /* The permutation looks at the low three bits of its index only. */
-                    value = _mm256_permutevar8x32_ps(levels, _mm256_srli_epi32(c, 4 * i));
-                    __m256i minus = _mm256_and_si256(_mm256_slli_epi32(c, 28 - 4 * i), sign);
-                    value = _mm256_xor_ps(value, _mm256_castsi256_ps(minus));
-                }
-                value = _mm256_mul_ps(value, scales);
-                _mm256_storeu_ps(to, format == WEIGHT_MLX_INT4 ? _mm256_add_ps(value, zeros) : value);
-            }
+            for (int i = 0; i < 8; i++, to += TILE_COLUMNS)
+                _mm256_storeu_ps(to, code_lanes(format, v[d], i, g.scale, g.second, levels));
         }
     }
 }
@@ -210,17 +158,14 @@ static inline __attribute__((always_inline)) void decode_codes(enum weight_forma
 /* Eight rows of bf16, 16 columns at a time. */
 static inline void decode_bf16(const struct linear_source *w, int row, int count, int first, int depth, float *out)
 {
+    const size_t row_bytes = (size_t)w->in_features * 2;
     const uint8_t *data[8];
     for (int j = 0; j < 8; j++)
-        data[j] = (const uint8_t *)w->data + (size_t)(row + (j < count ? j : 0)) * (size_t)w->in_features * 2;
-    const __m256i high = _mm256_set1_epi32((int)0xffff0000u);
-    int lanes[8];
-    for (int j = 0; j < 8; j++)
-        lanes[j] = j < count ? -1 : 0;
-    const __m256i present = _mm256_loadu_si256((const __m256i *)lanes);
+        data[j] = (const uint8_t *)w->data + (size_t)(row + (j < count ? j : 0)) * row_bytes + (size_t)first * 2;
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000u), present = first_lanes(count);
     for (int k = 0; k < depth; k += 16) {
         __m256i v[8];
-        load_codes(data, (size_t)(first + k) * 2, TILE_COLUMNS * (size_t)w->in_features * 2, v);
+        load_codes(data, (size_t)k * 2, TILE_COLUMNS * row_bytes, v);
 #pragma GCC unroll 8
         for (int d = 0; d < 8; d++) {
             float *to = out + (size_t)(k + 2 * d) * TILE_COLUMNS;
@@ -361,12 +306,7 @@ static inline __attribute__((always_inline)) __m256 piece_scales(const uint8_t *
         __m256 wide = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
         return _mm256_permutevar8x32_ps(wide, spread);
     }
-    /* E4M3 moved into a half has an exponent that is 8 too small. */
-    __m128i half = _mm_cvtepu8_epi16(load_bytes(scales_fp8 + first, group));
-    __m128i magnitude = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x7f)), 7);
-    __m128i sign = _mm_slli_epi16(_mm_and_si128(half, _mm_set1_epi16(0x80)), 8);
-    __m256 wide = _mm256_mul_ps(_mm256_cvtph_ps(_mm_or_si128(magnitude, sign)), _mm256_set1_ps(256.0f));
-    return _mm256_permutevar8x32_ps(wide, spread);
+    return _mm256_permutevar8x32_ps(e4m3_lanes(load_bytes(scales_fp8 + first, group)), spread);
 }
 
 static inline __attribute__((always_inline)) __m256 piece_zeros(const uint8_t *zeros, size_t first, int group,
@@ -530,6 +470,7 @@ const struct micro *micro_avx2(void)
         .tile = avx2_tile,
         .pack = avx2_pack,
         .decode_panel = avx2_decode_panel,
+        .multiply_codes = avx2_multiply_codes,
         .gemv_prepared_floats = avx2_gemv_prepared_floats,
         .gemv_prepare = avx2_gemv_prepare,
         .gemv = avx2_gemv,

@@ -112,6 +112,16 @@ static void many_rows(const struct plan *plan, struct block all, float *strips, 
     }
 }
 
+/* One strip and one panel, without the panel where there is such a way. */
+static bool multiply_directly(const struct plan *plan, struct block b, int first, int depth, const float *strip)
+{
+    const struct product *p = plan->product;
+    const struct micro *micro = plan->cpu->micro;
+    return p->direct && b.columns == TILE_COLUMNS && b.rows <= micro->tile_rows &&
+           p->direct(p->context, micro, b.column, first, depth, b.rows, strip,
+                     p->out + (size_t)b.row * (size_t)p->columns + b.column, (size_t)p->columns);
+}
+
 /* At the depths [start, end) each panel is used while it is in the L1 cache, and right is read along its columns (rows
  * of the file's matrix), in the order in which it lies in memory. */
 static void few_rows_part(const struct plan *plan, struct block all, int start, int end, float *strips, float *buffer)
@@ -126,9 +136,12 @@ static void few_rows_part(const struct plan *plan, struct block all, int start, 
         const struct block b = {all.row, all.rows, all.column + c, least(width, all.columns - c)};
         for (int first = start; first < end; first += DEPTH_BLOCK) {
             int depth = least(DEPTH_BLOCK, end - first);
+            const float *these = strips + (size_t)all.rows * (size_t)(first - start);
+            if (multiply_directly(plan, b, first, depth, these))
+                continue;
             size_t distance = 0;
             const float *panels = p->right(p->context, micro, b.column, b.columns, first, depth, buffer, &distance);
-            multiply_panels(plan, b, depth, strips + (size_t)all.rows * (size_t)(first - start), panels, distance);
+            multiply_panels(plan, b, depth, these, panels, distance);
         }
     }
 }

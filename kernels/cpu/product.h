@@ -27,6 +27,10 @@ struct product {
      * Returns where they are, `buffer` or elsewhere, and their distance in floats. */
     const float *(*right)(const void *context, const struct micro *micro, int column, int columns, int first,
                           int depth, float *buffer, size_t *distance);
+    /* For few rows: adds to out the product of one strip and the 16 columns from `column` on at those depths, without
+     * panels; false: it cannot. NULL: never. */
+    bool (*direct)(const void *context, const struct micro *micro, int column, int first, int depth, int rows,
+                   const float *strip, float *out, size_t out_row);
 };
 
 void product_run(struct cpu *cpu, const struct product *product);

@@ -133,20 +133,22 @@ static void rows_that_are_packed_in_parts_give_the_same_bytes(void **state)
 static void a_row_gives_the_same_bytes_whatever_rows_are_beside_it(void **state)
 {
     (void)state;
-    enum { ROWS = 203, OUT = 150, IN = 384 };
+    enum { ROWS = 203, OUT = 150, IN = 384, MOST = 7 };
     const enum weight_format formats[] = {WEIGHT_F32,   WEIGHT_BF16, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4,
                                           WEIGHT_NVFP4, WEIGHT_INT8, WEIGHT_AWQ_INT8, WEIGHT_MLX_INT8};
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
         for (int which = 0; which < ROUNDED_BACKENDS; which++) {
-            struct matrix m = make_matrix(formats[f], OUT, IN, 64, false, WEIGHT_F32, true);
+            const int groups[] = {16, 64, 128};
+            const bool fp8 = formats[f] == WEIGHT_NVFP4 && which % 2;
+            struct matrix m = make_matrix(formats[f], OUT, IN, groups[which % 3], fp8, WEIGHT_F32, true);
             float *x = random_floats((size_t)ROWS * IN, 1.0f);
             float *all = checked_alloc((size_t)ROWS * OUT * sizeof *all),
-                  *few = checked_alloc((size_t)5 * OUT * sizeof *few);
+                  *few = checked_alloc((size_t)MOST * OUT * sizeof *few);
             struct kernels *k = open_backend(which);
             struct linear *w = NULL;
             assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);
             k->linear(k, w, as_act(x), ROWS, (act *)all, false);
-            for (int rows = 2; rows <= 5; rows++) {
+            for (int rows = 2; rows <= MOST; rows++) {
                 int first = ROWS - 7 * rows;
                 k->linear(k, w, as_act(x + (size_t)first * IN), rows, (act *)few, false);
                 assert_memory_equal(few, all + (size_t)first * OUT, (size_t)rows * OUT * sizeof *few);
