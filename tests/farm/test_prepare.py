@@ -31,6 +31,17 @@ def test_a_table_of_a_spreadsheet_is_read_as_it_is_meant(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_with_semicolons_or_tabs_between_its_cells_is_read_as_one_with_commas(
+    tmp_path: Path, mark: str
+) -> None:
+    table = tmp_path / "p.csv"
+    table.write_text(f'\n"shot, take"{mark}prompt{mark}seed\rA{mark}"a fox, a cat; both"{mark}7\r', newline="")
+    assert [row.cells for row in read_table(table).rows] == [
+        {"shot, take": "A", "prompt": "a fox, a cat; both", "seed": "7"}
+    ]
+
+
 def test_rows_sweeps_and_seeds_are_all_combined(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("prompt,shot\nred,A1\nblue,A2\n")
     job = prepared(
@@ -133,6 +144,41 @@ def test_a_job_for_which_there_is_no_room_leaves_no_folder(tmp_path: Path) -> No
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "too large" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"workflow.json"}
+
+
+EDITED = [
+    ("job.json", '{"format": 1, "tasks": 2, "inputs": []}', "job.json is not what prepare wrote: prepare anew"),
+    ("job.json", '{"format": 2}', "no job.json of format 1"),
+    ("job.json", "[" * 20000, "no job.json of format 1"),
+    ("tasks.jsonl", "", "tasks.jsonl is not what prepare wrote: prepare anew"),
+    ("tasks.jsonl", '{"number": 1}', "tasks.jsonl is not what prepare wrote: prepare anew"),
+    ("identity.json", '{"facts": 3}', "identity.json is not what submit wrote: remove it and submit again"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "words"), EDITED, ids=[f"{name} {text[:16]}" for name, text, _ in EDITED])
+def test_a_job_whose_files_were_edited_is_refused_in_one_line(
+    tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    job = prepared(tmp_path, "--seeds", "1..2")
+    (job / name).write_text(text)
+    for command in (["status"], ["collect", "-o", tmp_path / "out"], ["worker", "--model", tmp_path]):
+        done = farm(command[0], job.folder, *command[1:])
+        assert (done.returncode, words in done.stdout + done.stderr) == (2, True), done.stdout + done.stderr
+        assert (done.stdout + done.stderr).count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_an_edited_folder_says_of_tasks_that_the_job_does_not_have_counts_for_nothing(tmp_path: Path) -> None:
+    job = prepared(tmp_path, "--seeds", "1..2")
+    (job / "todo/000003.1").touch()
+    (job / "failed/000004").touch()
+    (job / "results/000005").mkdir()
+    (job / "results/000001").mkdir()
+    (job / "results/000001/receipt.json").write_text('{"seconds": "long"}')
+    told = json.loads(farm("status", job.folder, "--json").stdout)
+    assert [told[name] for name in ("tasks", "done", "running", "failed", "waiting")] == [2, 1, 0, 0, 1]
+    assert told["failures"] == []
 
 
 def test_slurms_script_runs_words_that_are_quoted_for_a_shell(tmp_path: Path) -> None:

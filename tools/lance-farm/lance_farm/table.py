@@ -1,4 +1,5 @@
-"""A table of prompts: CSV as spreadsheets write it (UTF-8, with or without BOM, any line ends, quotes)."""
+"""A table of prompts: CSV as spreadsheets write it (UTF-8, with or without BOM, any line ends, quotes; semicolons where
+the comma is a decimal's, and tabs)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from .errors import FarmError
 
 csv.field_size_limit(1 << 20)
+_DELIMITERS = (",", ";", "\t")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def read_table(path: Path) -> Table:
         raise FarmError(f"{path} is not UTF-8 at byte {error.start}; save it as CSV UTF-8") from None
     if "\0" in text:
         raise FarmError(f"{path} has NUL characters; save it as CSV UTF-8 (not UTF-16)")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(text))
     columns: list[str] = []
     rows: list[Row] = []
     try:
@@ -50,6 +52,12 @@ def read_table(path: Path) -> Table:
     if not rows:
         raise FarmError(f"{path} has no rows below its head")
     return Table(columns, rows)
+
+
+def _delimiter(text: str) -> str:
+    """What is between the cells: of three marks the one that the head has most of, as a sheet has one in every line."""
+    head = (text.strip().splitlines() or [""])[0]
+    return max(_DELIMITERS, key=head.count)
 
 
 def _head(path: Path, cells: list[str]) -> list[str]:
