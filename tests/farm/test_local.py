@@ -242,6 +242,54 @@ def test_a_node_that_cannot_write_ends_and_the_task_goes_on_elsewhere(tmp_path: 
     assert status_of(job)["done"] == 2
 
 
+def on_a_small_disk(folder: Path, kibibytes: int) -> list[str]:
+    """What goes before a command that is to find a disk of that size at the folder."""
+    folder.mkdir()
+    script = f'mount -t tmpfs -o size={kibibytes}k none {folder} && exec "$@"'
+    before = ["unshare", "-rm", "sh", "-c", script, "sh"]
+    if subprocess.run([*before, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespace of its own to be had here")
+    return before
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("kibibytes", [4, 8, 12])
+def test_a_node_whose_own_disk_is_full_says_so_and_the_task_goes_on_elsewhere(tmp_path: Path, kibibytes: int) -> None:
+    job, disk = prepared(tmp_path, "--seeds", "1..2"), tmp_path / "disk"
+    command = [*on_a_small_disk(disk, kibibytes), *COMMAND, "worker", str(job.folder), "--model", str(DEMO_MODEL)]
+    environment = ENVIRONMENT | {"TMPDIR": str(disk)}
+    full = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LANCECTL_SECONDS)
+    assert full.returncode == 5, full.stdout + full.stderr
+    (told,) = full.stdout.splitlines()
+    assert "o space left" in told and str(disk) in told
+    assert run_worker(job).returncode == 0
+    assert status_of(job)["done"] == 2
+
+
+@pytest.mark.deep
+def test_a_job_whose_folder_is_full_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    command, job = shlex.join(COMMAND), disk / "job"
+    worker = f"{command} worker {job} --model {DEMO_MODEL}"
+    script = f"""
+        {command} prepare {write_workflow(tmp_path)} --seeds 1..3 -o {job}
+        head -c 400K /dev/zero >{disk}/fill
+        truncate -s -8K {disk}/fill
+        {worker}; echo $?
+        {command} status {job}
+        rm {disk}/fill
+        {worker}; echo $?
+        {command} status {job}
+    """
+    done = subprocess.run([*on_a_small_disk(disk, 400), "sh", "-c", script], env=ENVIRONMENT, capture_output=True,
+                          text=True, timeout=LANCECTL_SECONDS)  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{job}: 3 tasks"
+    assert lines[lines.index("5") + 1].startswith("0 of 3 done, 0 running, 3 waiting, 0 failed")
+    assert f"{job} has next to no space left: workers end until there is some" in lines
+    assert lines[lines.index("0") + 1].startswith("3 of 3 done")
+
+
 @pytest.mark.deep
 def test_a_clock_that_is_an_hour_off_is_told_and_nothing_depends_on_it(tmp_path: Path) -> None:
     job = prepared(tmp_path, "--seeds", "1..2")
@@ -292,6 +340,21 @@ def test_status_as_json_is_one_object(done_job: Job) -> None:
     told = json.loads(done.stdout)
     assert {"tasks", "done", "running", "failed"} <= told.keys()
     assert f"{json.loads((done_job / 'identity.json').read_text())['lease_seconds']:g}" == LEASE
+
+
+def test_what_file_servers_and_desktops_leave_in_a_jobs_folders_is_passed_over(tmp_path: Path) -> None:
+    job = prepared(tmp_path, "--seeds", "1..2")
+    for name in ("todo", "running", "failed", "results", "workers", "submits", "log", "work"):
+        (job / name / "@eaDir").mkdir()
+        (job / name / "Thumbs.db").write_bytes(b"\xff\xd8")
+        (job / name / "000001 (copy)").write_text("{}")
+    assert submitted(job).returncode == 0
+    (job / "results/000001/receipt.json").unlink()
+    assert "1 tasks wait again" in farm("retry", job.folder, "--failed", "--damaged", "--submit").stdout
+    wait_until(lambda: status_of(job)["done"] == 2 and not status_of(job)["workers"]["alive"])
+    assert status_of(job)["problems"] == ["submitted 2 times; no task is done twice"]
+    assert farm("collect", job.folder, "-o", tmp_path / "out").returncode == 0
+    assert "cancelled" in farm("cancel", job.folder).stdout
 
 
 def test_a_watch_waits_for_workers_that_were_started_and_have_not_shown_themselves_yet(tmp_path: Path) -> None:

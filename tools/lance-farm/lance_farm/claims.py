@@ -4,6 +4,8 @@
     running/000017.2.WORKER  WORKER does it
     failed/000017            it is not tried any more: {"reason", "tries", "worker"}
 
+Other names are none of these: file servers and desktops leave folders and files of their own (@eaDir, Thumbs.db).
+
 A task with a result has none of them. Between two of these steps a worker may die: then the task is found where it
 was, tried again, and found done. Listing a folder is one request to a file server, whatever the number of tasks.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +24,9 @@ from .files import moved, names_in, read_json, write_json
 
 MOST_TRIES = 3
 MOST_MISSES = 4
-_RUNNING_PARTS = 3  # of a name in running/
+_WAITS = re.compile(r"\d{6}\.\d+")
+_RUNS = re.compile(r"\d{6}\.\d+\.[^.]+")
+_HAS_FAILED = re.compile(r"\d{6}")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Claims:
             misses += 1
 
     def _list_anew(self) -> list[str]:
-        listed = names_in(self._todo)
+        listed = names_in(self._todo, _WAITS)
         start = random.randrange(len(listed)) if listed else 0
         return (listed[start:] + listed[:start])[::-1]
 
@@ -69,7 +74,7 @@ class Claims:
         """That task, if it waits or has failed."""
         with contextlib.suppress(FileNotFoundError):
             (self._failed / f"{number:06}").rename(self._todo / f"{number:06}.1")
-        waiting = [name for name in names_in(self._todo) if name.startswith(f"{number:06}.")]
+        waiting = [name for name in names_in(self._todo, _WAITS) if name.startswith(f"{number:06}.")]
         return self._take(waiting[0]) if waiting else None
 
     def _take(self, name: str) -> Claim | None:
@@ -78,18 +83,18 @@ class Claims:
         return claim if moved(self._todo / name, self._running / claim.name) else None
 
     def running(self) -> list[Claim]:
-        parts = [name.split(".") for name in names_in(self._running)]
-        return [Claim(int(part[0]), int(part[1]), part[2]) for part in parts if len(part) == _RUNNING_PARTS]
+        parts = [name.split(".") for name in names_in(self._running, _RUNS)]
+        return [Claim(int(number), int(attempt), worker) for number, attempt, worker in parts]
 
     def waiting(self) -> dict[int, int]:
         """The next try of each task that waits."""
-        return {int(name[:6]): int(name[7:]) for name in names_in(self._todo)}
+        return {int(name[:6]): int(name[7:]) for name in names_in(self._todo, _WAITS)}
 
     def failed(self) -> dict[int, dict[str, Any]]:
-        return {int(name): read_json(self._failed / name) for name in names_in(self._failed)}
+        return {int(name): read_json(self._failed / name) for name in names_in(self._failed, _HAS_FAILED)}
 
     def failed_numbers(self) -> list[int]:
-        return [int(name) for name in names_in(self._failed)]
+        return [int(name) for name in names_in(self._failed, _HAS_FAILED)]
 
     def end(self, claim: Claim) -> None:
         """The task has its result."""

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,24 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK_BYTES = 1 << 20
+_LITTLE_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of the block names the file: that of a full disk, which comes when bytes are written, does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_whole(path: Path, text: str) -> None:
     """The file appears with all its text, or not at all; an older one is replaced."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        with naming(path), temporary.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -71,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """An empty object where there is no such file, or not a whole one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -85,12 +97,21 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def names_in(folder: Path) -> list[str]:
-    """What is in a folder, in order, without files that are only being written. Empty where there is none."""
+def names_in(folder: Path, form: re.Pattern[str] = re.compile(r"[^.].*")) -> list[str]:
+    """What is in a folder and has a name of that form, in order; by default, all but files that are only being written.
+    Empty where there is none."""
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 - names alone
+        return sorted(name for name in os.listdir(folder) if form.fullmatch(name))  # noqa: PTH208 - names alone
     except FileNotFoundError:
         return []
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk that a folder is on has less than a mebibyte left."""
+    with contextlib.suppress(OSError):
+        room = os.statvfs(folder)
+        return room.f_bavail * room.f_frsize < _LITTLE_BYTES
+    return False
 
 
 def moved(source: Path, target: Path) -> bool:

@@ -73,9 +73,14 @@ class Job:
         self.settings = read_json(self.folder / "job.json")
         if self.settings.get("format") != FORMAT:
             raise FarmError(f"{folder} is no job of lance-farm prepare (no job.json of format {FORMAT})")
+        if not self.settings.keys() >= {"runner", "tasks", "inputs"}:
+            raise self._is_damaged("job.json")
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
+
+    def _is_damaged(self, name: str) -> FarmError:
+        return FarmError(f"{self / name} is not what prepare wrote: prepare anew")
 
     @property
     def client(self) -> str:
@@ -96,17 +101,23 @@ class Job:
             try:
                 listed = [JobTask(**json.loads(line)) for line in file]
             except (ValueError, TypeError):
-                raise FarmError(f"{self / 'tasks.jsonl'} is not what prepare wrote: prepare anew") from None
-        return {task.number: task for task in listed}
+                raise self._is_damaged("tasks.jsonl") from None
+        tasks = {task.number: task for task in listed}
+        if tasks.keys() != set(range(1, self.settings["tasks"] + 1)):
+            raise self._is_damaged("tasks.jsonl")
+        return tasks
 
     def graph_of(self, task: JobTask) -> Graph:
         return with_values(self.graph, task.values)
 
     @property
     def identity(self) -> Identity | None:
-        """None before the job was submitted."""
+        """None before the job was submitted. FarmError."""
         told = read_json(self / "identity.json")
-        return Identity(Facts(**told["facts"]), float(told["lease_seconds"])) if told else None
+        try:
+            return Identity(Facts(**told["facts"]), float(told["lease_seconds"])) if told else None
+        except (KeyError, TypeError, ValueError):
+            raise FarmError(f"{self / 'identity.json'} is not what submit wrote: remove it and submit again") from None
 
     def settle(self, facts: Facts, lease_seconds: float) -> Identity:
         """Say what the results come from, unless that is settled; what holds now."""
@@ -114,7 +125,7 @@ class Job:
         write_first(self / "identity.json", text)
         identity = self.identity
         if identity is None:
-            raise FarmError(f"{self / 'identity.json'} cannot be read")
+            raise FarmError(f"{self / 'identity.json'} cannot be read: remove it and submit again")
         return identity
 
     @property

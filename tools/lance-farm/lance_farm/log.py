@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from .errors import redacted
+from .files import naming
 
 
 class Log:
     def __init__(self, folder: Path, worker: str) -> None:
         """OSError when it cannot be written."""
-        self._file = (folder / f"{worker}.jsonl").open("a", encoding="utf-8")
+        self._path = folder / f"{worker}.jsonl"
+        self._file = self._path.open("a", encoding="utf-8")
 
     def write(self, event: str, **facts: Any) -> None:
         """OSError, as when the disk is full."""
         line = {"t": round(time.time(), 3), "event": event} | facts
-        self._file.write(redacted(json.dumps(line, ensure_ascii=False)) + "\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(redacted(json.dumps(line, ensure_ascii=False)) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         self._file.close()

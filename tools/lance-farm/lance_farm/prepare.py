@@ -11,7 +11,7 @@ from typing import Any
 
 from .claims import Claims
 from .errors import FarmError
-from .files import hash_of, whole_folder, write_json, write_whole
+from .files import hash_of, naming, whole_folder, write_json, write_whole
 from .job import FOLDERS, FORMAT, line_of, request_of
 from .programs import Graphs
 from .scratch import scratch_for_now
@@ -126,7 +126,8 @@ def _check(tasks: list[Task], graphs: list[Graph], inputs: Path, scratch: Path) 
         problems = []
         try:
             for place in range(part, len(tasks), _CHECKERS):
-                file.write_text(json.dumps(graphs[place]), encoding="utf-8")
+                with naming(file):
+                    file.write_text(json.dumps(graphs[place]), encoding="utf-8")
                 answer = checker.check(file, inputs)
                 if answer.exit_code != 0:
                     words = answer.words.replace(f"{file}: ", "").replace(f"{scratch}/", "")

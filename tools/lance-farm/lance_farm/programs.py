@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import NodeError, redacted
+from .errors import DiskError, NodeError, redacted
+from .files import is_full
 from .scratch import scratch_folder
 
 START_SECONDS = 1800.0  # a large checkpoint from a slow disk
@@ -118,7 +119,7 @@ class Daemon:
         self, model: Path, options: Sequence[str] = (), is_unwanted: Callable[[], bool] = lambda: False
     ) -> None:
         """Start it and have it load; NodeError with its own words when it does not, or when is_unwanted, asked twice a
-        second, says so before it has."""
+        second, says so before it has. DiskError where it had no room to say them."""
         if not model.is_dir():
             raise NodeError(f"no model at {model}")
         self._folder = scratch_folder()
@@ -161,6 +162,8 @@ class Daemon:
             if status == 0:
                 return
             if status != LANCECTL_NO_DAEMON or not self.is_running():
+                if is_full(self._folder):  # which its log could not say
+                    raise DiskError(f"lanced does not start here: no space left in {self._folder.parent}")
                 raise NodeError(f"lanced does not start here: {self.last_words() or text}")
             time.sleep(0.05)
         raise NodeError(f"lanced has not loaded {name} in {START_SECONDS:.0f} s: {self.last_words()}")

@@ -7,6 +7,7 @@ need not be done, and of two workers that did the same one's result is kept.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from .files import hash_of, names_in, read_json, write_json
 from .job import task_name
 
 RECEIPT = "receipt.json"
+_NUMBER = re.compile(r"\d{6}")
 
 
 class Results:
@@ -27,7 +29,7 @@ class Results:
         return self._results / task_name(number)
 
     def numbers(self) -> list[int]:
-        return [int(name) for name in names_in(self._results)]
+        return [int(name) for name in names_in(self._results, _NUMBER)]
 
     def receipt(self, number: int) -> dict[str, Any]:
         return read_json(self.folder_of(number) / RECEIPT)

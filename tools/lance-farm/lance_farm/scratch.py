@@ -23,7 +23,11 @@ def scratch_folder() -> Path:
         if is_gone_here(read_json(folder / _OWNER)):
             shutil.rmtree(folder, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    write_json(folder / _OWNER, {"pid": os.getpid(), "machine": machine_id()})
+    try:
+        write_json(folder / _OWNER, {"pid": os.getpid(), "machine": machine_id()})
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from .beats import is_gone_here
 from .claims import Claims
-from .files import names_in
+from .files import is_full, names_in
 from .job import LEASE_SECONDS, Job, difference
 from .log import read_log
 from .programs import Facts
 from .results import Results
-from .submit import workers_of
+from .submit import submits_of, workers_of
 
 _SAMPLES = 200
 _TWICE = 2
@@ -25,20 +25,21 @@ def status_of(job: Job) -> dict[str, Any]:
     """tasks, done, running, failed, waiting: how many; seconds_left or null; workers; failures; problems: lines."""
     claims, results = Claims(job.folder), Results(job.folder)
     # In the order in which tasks move, so that none is missed on its way.
-    waiting, claimed = claims.waiting(), claims.running()
+    waiting, claimed = claims.waiting().keys() & job.tasks.keys(), claims.running()
     failures = claims.failed()
-    done = set(results.numbers())
-    running = {claim.number: claim for claim in claimed if claim.number not in done}
-    failed = {number: told for number, told in failures.items() if number not in done}
+    done = job.tasks.keys() & results.numbers()
+    missing = job.tasks.keys() - done
+    running = {claim.number: claim for claim in claimed if claim.number in missing}
+    failed = {number: told for number, told in failures.items() if number in missing}
     workers = workers_of(job)
     alive = _alive(job, workers)
-    left = len(job.tasks) - len(done) - len(failed)
+    left = len(missing) - len(failed)
     return {
         "tasks": len(job.tasks),
         "done": len(done),
         "running": len(running),
         "failed": len(failed),
-        "waiting": len(waiting.keys() - done),
+        "waiting": len(waiting - done),
         "cancelled": job.is_cancelled,
         "seconds_left": _seconds_left(job, left, len(alive)),
         "workers": {"alive": len(alive), "ended": len(workers) - len(alive)},
@@ -56,7 +57,7 @@ def _alive(job: Job, workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     now = _time_there(job / "workers")
     alive = []
     for worker in workers:
-        if not worker or worker.get("state") == "ended" or is_gone_here(worker):
+        if worker.get("state") == "ended" or is_gone_here(worker):
             continue
         if now - (job / "workers" / f"{worker['worker']}.json").stat().st_mtime < lease:
             alive.append(worker)
@@ -80,7 +81,8 @@ def _seconds_left(job: Job, left: int, workers: int) -> float | None:
     if left == 0:
         return 0.0
     numbers = Results(job.folder).numbers()[-_SAMPLES:]
-    seconds = [float(Results(job.folder).receipt(number).get("seconds") or 0) for number in numbers]
+    told = [Results(job.folder).receipt(number).get("seconds") for number in numbers]
+    seconds = [one for one in told if isinstance(one, int | float)]
     return round(statistics.mean(seconds) * left / workers, 1) if seconds and workers else None
 
 
@@ -92,17 +94,19 @@ def _problems(job: Job, workers: list[dict[str, Any]], alive: list[dict[str, Any
         host = worker.get("host", "?")
         if worker.get("reason"):
             lines.append(f"{host} ({worker['worker']}): {worker['reason']}")
-        elif worker.get("state") != "ended" and worker.get("worker") not in names_alive:
+        elif worker.get("state") != "ended" and worker["worker"] not in names_alive:
             lines.append(f"{host} ({worker.get('worker')}): died; its task is taken by others")
         if worker.get("clock_off"):
             lines.append(f"{host}: its clock is {worker['clock_off']:+.0f} s off; nothing depends on it")
         if identity and worker.get("backend") and worker["backend"] != identity.facts.backend:
             lines.append(f"{host}: {difference(identity.facts, _with_backend(identity.facts, worker['backend']))}")
-    submits = names_in(job / "submits")
+    submits = submits_of(job)
     if len(submits) >= _TWICE:
         lines.append(f"submitted {len(submits)} times; no task is done twice")
     if left and workers and not alive and not job.is_cancelled:
         lines.append(f"no worker is alive and {left} tasks are not done: submit again")
+    if left and is_full(job.folder):
+        lines.append(f"{job.folder} has next to no space left: workers end until there is some")
     changed = [_changed(file) for file in job.settings["inputs"]]
     return lines + [line for line in changed if line]
 

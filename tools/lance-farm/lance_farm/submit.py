@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,6 +25,7 @@ from .job import LEASE_SECONDS, Job, difference
 from .programs import Daemon, Facts, facts_of, its_environment, this_program
 from .results import Results
 
+_JSON = re.compile(r"[^.].*\.json")
 SCHEDULERS = ("slurm", "openjd", "local")
 
 
@@ -142,7 +144,7 @@ def cancel(job: Job) -> str:
     """Have all workers end: they see a file in the job's folder within seconds; schedulers are told besides."""
     (job / "cancelled").touch()
     told = []
-    for submitted in (read_json(job / "submits" / name) for name in names_in(job / "submits")):
+    for submitted in submits_of(job):
         if submitted.get("slurm") and shutil.which("scancel"):
             subprocess.run(["scancel", str(submitted["slurm"])], capture_output=True)
             told.append(f"Slurm job {submitted['slurm']}")
@@ -160,7 +162,7 @@ def retry(job: Job, damaged: bool) -> str:
     numbers = claims.failed_numbers()
     identity = job.identity
     if damaged and identity:
-        for number in results.numbers():
+        for number in sorted(job.tasks.keys() & results.numbers()):
             if results.problem(number, identity.digest(job.tasks[number].request)):
                 results.set_aside(number)
                 numbers.append(number)
@@ -171,25 +173,33 @@ def retry(job: Job, damaged: bool) -> str:
 
 def resubmit(job: Job) -> str:
     """As the last time."""
-    listed = names_in(job / "submits")
-    if not listed:
+    submits = submits_of(job)
+    if not submits:
         raise FarmError("this job was not submitted yet")
-    return submit(job, Wish(**read_json(job / "submits" / listed[-1])["wish"]))
+    return submit(job, Wish(**submits[-1]["wish"]))
 
 
 def is_local(job: Job) -> bool:
     """Whether all its workers are this machine's own."""
-    submits = [read_json(job / "submits" / name) for name in names_in(job / "submits")]
-    return all(one.get("wish", {}).get("to") == "local" for one in submits)
+    return all(one["wish"].get("to") == "local" for one in submits_of(job))
 
 
 def may_come(job: Job) -> bool:
     """Whether a process that was started on this machine lives: a busy one takes long until it shows itself."""
-    submits = [read_json(job / "submits" / name) for name in names_in(job / "submits")]
-    here = [one for one in submits if one.get("machine") == machine_id()]
+    here = [one for one in submits_of(job) if one.get("machine") == machine_id()]
     started = [{"machine": one["machine"], "pid": pid} for one in here for pid in one.get("pids", [])]
     return not all(is_gone_here(process) for process in started)
 
 
+def submits_of(job: Job) -> list[dict[str, Any]]:
+    """What each submit was told and did, in order."""
+    return [told for told in _told_in(job / "submits") if isinstance(told.get("wish"), dict)]
+
+
 def workers_of(job: Job) -> list[dict[str, Any]]:
-    return [read_json(job / "workers" / name) for name in names_in(job / "workers")]
+    """What each worker said last."""
+    return [told for told in _told_in(job / "workers") if told.get("worker")]
+
+
+def _told_in(folder: Path) -> list[dict[str, Any]]:
+    return [read_json(folder / name) for name in names_in(folder, _JSON)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any, Protocol
 
 from .claims import Claim
 from .errors import DiskError, FarmError
-from .files import hash_of
+from .files import hash_of, is_full, naming
 from .job import Identity, Job, JobTask
 from .programs import LANCECTL_FAILED, LANCECTL_NO_DAEMON, LANCECTL_NOT_WRITTEN, Answer
 from .results import Results, files_named_by
@@ -57,7 +55,9 @@ class TaskRun:
 
     def run(self, claim: Claim, runner: Runner, is_unwanted: Callable[[], bool]) -> Done:
         """TaskFailed; DiskError when this node cannot write."""
-        task = self._job.tasks[claim.number]
+        task = self._job.tasks.get(claim.number)
+        if not task:
+            raise TaskFailed("the job has no such task", may_work=False)
         digest = self._identity.digest(task.request)
         began = time.monotonic()
         try:
@@ -75,7 +75,8 @@ class TaskRun:
         began, started = time.monotonic(), time.time()
         graph = self._job.graph_of(task)
         self._check_inputs([name for _, _, name in files_of(graph)])
-        self._graph_file.write_text(json.dumps(graph), encoding="utf-8")
+        with naming(self._graph_file):
+            self._graph_file.write_text(json.dumps(graph), encoding="utf-8")
         folder = self._results.begin(claim.name)
         try:
             answer = runner.run(self._graph_file, self._job / "inputs", folder, is_unwanted)
@@ -106,14 +107,7 @@ class TaskRun:
     def _failure(self, answer: Answer, folder: Path) -> FarmError:
         words = answer.words or f"lancectl ended with {answer.exit_code}"
         words = words.replace(str(folder) + "/", "").replace(str(self._graph_file), "workflow.json")
-        if answer.exit_code == LANCECTL_NOT_WRITTEN and (_is_full(folder) or "space" in words or "too large" in words):
+        if answer.exit_code == LANCECTL_NOT_WRITTEN and (is_full(folder) or "space" in words or "too large" in words):
             return DiskError(words)
         may_work = answer.exit_code in (LANCECTL_FAILED, LANCECTL_NO_DAEMON, LANCECTL_NOT_WRITTEN)
         return TaskFailed(words, may_work, answer.exit_code == LANCECTL_NO_DAEMON)
-
-
-def _is_full(folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        room = os.statvfs(folder)
-        return room.f_bavail * room.f_frsize < 1 << 20
-    return False

@@ -61,7 +61,7 @@ class Worker:
             raise DiskError(f"{self.name}: {error.strerror}: {error.filename}") from None
         reason, exit_code = "", EXIT_DONE
         try:
-            self._log.write("started", clock_off=self._clock_off())
+            self._log.write("started", tasks=len(self._job.tasks), clock_off=self._clock_off())
             self._work(lease)
             exit_code = self._how_it_ended()
         except FarmError as error:
