@@ -45,6 +45,16 @@ def test_a_container_is_built_with_all_that_setup_installs_to_build(file: str) -
     assert list_of_setup("build_packages") | list_of_setup("media_packages") == build
 
 
+def test_what_a_container_copies_and_makes_is_there() -> None:
+    dockerfile = (ROOT / "tools/lance-farm/node/Dockerfile").read_text()
+    copied = re.findall(r"^COPY (?!--from)(\S+) ", dockerfile, re.MULTILINE)
+    copied += re.findall(r"^    /src/(\S+) ", (ROOT / "tools/lance-farm/node/lance-farm.def").read_text(), re.MULTILINE)
+    assert len(copied) == 3
+    assert all((ROOT / path).is_dir() for path in copied)
+    for words in set(re.findall(r"make -C /src (\w+) BUILD", dockerfile)):
+        assert subprocess.run(["make", "-n", words], cwd=ROOT, capture_output=True).returncode == 0
+
+
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="not a Debian")
 @pytest.mark.parametrize("file", FILES)
 def test_a_container_has_every_library_that_its_programs_are_linked_with(file: str) -> None:
