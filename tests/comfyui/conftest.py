@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfyui_server import ROOT, ComfyUI
+from comfyui_server import ANSWER_SECONDS, ROOT, ComfyUI
 from figures import Figures
 from lanced_client import Client, ConnectionFailed
 
@@ -95,7 +95,7 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, endpoint: str) -> Iterator
         for path in (ROOT / "workflows/input").iterdir():  # what the workflows begin with
             running.upload(path)
         yield running
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + ANSWER_SECONDS
     with Client(endpoint) as client:
         while time.monotonic() < deadline:
             try:

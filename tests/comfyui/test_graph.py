@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,8 +18,13 @@ from safetensors.numpy import load as load_tensors
 from comfyui_server import ROOT, ComfyUI
 from lanced_process import LANCECTL, LANCECTL_SECONDS
 from saved_pictures import saved_pictures
+from their_graphs import API_FILES, PICTURE, REASON, UI_FILES, loaded, named, opened, submitted
 from workflow_files import NAMES, api_form
 
+if TYPE_CHECKING:
+    from front_end import FrontEnd
+
+INPUTS = ROOT / "workflows/input"
 Graph = dict[str, Any]
 CIRCLE = "a large red circle on the left on a blue background"
 SMALL = {"steps": 4, "guidance": 4.0, "shift": 3.5, "seed": 2**63 + 12345}
@@ -66,12 +71,12 @@ def pixels_of(path: str) -> np.ndarray[Any, Any]:
         return np.asarray(image)
 
 
-def check_same(comfyui: ComfyUI, graph: Graph, folder: Path, endpoint: str) -> None:
-    """Run the graph in both and compare all that it saves and shows."""
+def check_same(comfyui: ComfyUI, graph: Graph, folder: Path, endpoint: str, inputs: Path = INPUTS) -> None:
+    """Run the graph in both and compare all that it saves and shows. inputs: the files that it loads."""
     graph = with_frames_as_pictures(graph)
     run = comfyui.run(graph)
     assert run.status == "success", run.error
-    ours = lancectl_graph(graph, folder, endpoint, ROOT / "workflows/input")
+    ours = lancectl_graph(graph, folder, endpoint, inputs)
     compared = 0
     for key, theirs in run.outputs.items():
         if theirs.get("animated") or graph[key]["class_type"] in ("SaveVideo", "LancedTextToVideo"):
@@ -99,8 +104,39 @@ def test_a_workflow_gives_what_comfyui_gives(comfyui: ComfyUI, endpoint: str, tm
     check_same(comfyui, api_form(name), tmp_path, endpoint)
 
 
+def inputs_of(comfyui: ComfyUI, graph: Graph, folder: Path) -> Path:
+    """A folder that has the pictures which the graph loads, as ComfyUI then has them too."""
+    inputs = folder / "inputs"
+    inputs.mkdir()
+    for entry in graph.values():
+        if entry["class_type"] == "LoadImage":
+            name = entry["inputs"]["image"]
+            comfyui.upload_bytes(name, PICTURE.read_bytes())
+            (inputs / name).write_bytes(PICTURE.read_bytes())
+    return inputs
+
+
+@pytest.mark.skipif(not UI_FILES, reason=REASON)
+@pytest.mark.parametrize("path", UI_FILES, ids=named)
+def test_what_the_front_end_makes_of_a_graph_of_another_pack_gives_what_comfyui_gives(
+    comfyui: ComfyUI, front_end: FrontEnd, endpoint: str, tmp_path: Path, path: Path
+) -> None:
+    front_end.open(opened(loaded(path), set(comfyui.get("/object_info"))))
+    graph = front_end.api_form()
+    check_same(comfyui, graph, tmp_path, endpoint, inputs_of(comfyui, graph, tmp_path))
+
+
+@pytest.mark.skipif(not API_FILES, reason=f"{REASON} with graphs in API form")
+@pytest.mark.parametrize("path", API_FILES, ids=named)
+def test_a_graph_that_another_pack_exported_gives_what_comfyui_gives(
+    comfyui: ComfyUI, endpoint: str, tmp_path: Path, path: Path
+) -> None:
+    graph = submitted(loaded(path), set(comfyui.get("/object_info")))
+    check_same(comfyui, graph, tmp_path, endpoint, inputs_of(comfyui, graph, tmp_path))
+
+
 def saved_circle(mode: str, format: str, **options: Any) -> bytes:
-    with Image.open(ROOT / "workflows/input/lance-circle.png") as image:
+    with Image.open(INPUTS / "lance-circle.png") as image:
         picture = image.convert("RGB").resize((150, 132), Image.Resampling.BICUBIC)
     if mode in ("RGBA", "LA"):
         picture = picture.convert(mode)
@@ -260,7 +296,7 @@ def test_lists_and_texts_are_the_same(comfyui: ComfyUI, endpoint: str, tmp_path:
     }
     run = comfyui.run(graph)
     assert run.status == "success", run.error
-    ours = lancectl_graph(graph, tmp_path, endpoint, ROOT / "workflows/input")
+    ours = lancectl_graph(graph, tmp_path, endpoint, INPUTS)
     assert ours["11"]["text"] == list(run.outputs["11"]["text"])
     expected = list(saved_pictures(comfyui, {"9": run.outputs["9"]}))
     assert len(expected) == 2
@@ -283,7 +319,7 @@ def test_files_have_the_names_that_comfyui_gives_them(comfyui: ComfyUI, endpoint
         graph[str(place + 2)] = node("SaveImage", images=["1", 0], filename_prefix=prefix)
     run = comfyui.run(graph)
     assert run.status == "success", run.error
-    ours = lancectl_graph(graph, tmp_path, endpoint, ROOT / "workflows/input")
+    ours = lancectl_graph(graph, tmp_path, endpoint, INPUTS)
     for key, theirs in run.outputs.items():
         expected = [str(Path(entry["subfolder"]) / entry["filename"]) for entry in theirs["images"]]
         made = [str(Path(path).relative_to(tmp_path / "out")) for path in ours[key]["files"]]

@@ -1,11 +1,8 @@
-"""Example graphs of other Lance packs, from their own checkouts: GRAPHS=DIR[:DIR...]. None of them is installed here,
-and none is copied. Each opens in the front end with our nodes, runs there, and gives what the Python client gives for
-the values that the file holds."""
+"""Example graphs of other Lance packs: each opens in the front end with our nodes, runs there, and gives what the
+Python client gives for the values that the file holds."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfyui_server import ROOT, ComfyUI
+from comfyui_server import ComfyUI
 from lanced_client import Client
 from saved_pictures import pixels_of, saved_pictures
+from their_graphs import PICTURE, REASON, UI_FILES, loaded, named, opened
 
 if TYPE_CHECKING:
     from front_end import FrontEnd
 
-PICTURE = ROOT / "workflows/input/lance-circle.png"  # in place of those that the graphs load
-FILES = [
-    path
-    for folder in os.environ.get("GRAPHS", "").split(os.pathsep)
-    if folder
-    for path in sorted(Path(folder).rglob("*.json"))
-    if '"Lance' in path.read_text(encoding="utf-8", errors="ignore") and '"nodes"' in path.read_text(encoding="utf-8")
-]
 Values = list[Any]
 
 
@@ -66,25 +56,12 @@ ASKS: dict[str, Callable[[Values], tuple[str, dict[str, Any]]]] = {
 }
 
 
-def opened(workflow: dict[str, Any], known: set[str]) -> dict[str, Any]:
-    """Without nodes of third packs, which show a text."""
-    gone = {node["id"] for node in workflow["nodes"] if node["type"] not in known and node["type"] not in ASKS}
-    gone -= {node["id"] for node in workflow["nodes"] if node["type"].startswith("Lance")}
-    dead = {link[0] for link in workflow["links"] if link[1] in gone or link[3] in gone}
-    workflow["nodes"] = [node for node in workflow["nodes"] if node["id"] not in gone]
-    workflow["links"] = [link for link in workflow["links"] if link[0] not in dead]
-    for node in workflow["nodes"]:
-        for output in node.get("outputs", []):
-            output["links"] = [link for link in output.get("links") or [] if link not in dead] or None
-    return workflow
-
-
-@pytest.mark.skipif(not FILES, reason="needs GRAPHS=DIR[:DIR...], checkouts of other Lance packs")
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parents[1].name}/{path.stem}")
+@pytest.mark.skipif(not UI_FILES, reason=REASON)
+@pytest.mark.parametrize("path", UI_FILES, ids=named)
 def test_a_graph_of_theirs_opens_with_our_nodes_and_gives_what_the_client_gives(
     comfyui: ComfyUI, front_end: FrontEnd, client: Client, path: Path
 ) -> None:
-    workflow = opened(json.loads(path.read_text(encoding="utf-8")), set(comfyui.get("/object_info")))
+    workflow = opened(loaded(path), set(comfyui.get("/object_info")))
     for node in workflow["nodes"]:
         if node["type"] == "LoadImage":
             comfyui.upload_bytes(node["widgets_values"][0], PICTURE.read_bytes())

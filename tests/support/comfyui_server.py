@@ -212,7 +212,7 @@ class ComfyUI:
         return run
 
     def _history(self, prompt_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + ANSWER_SECONDS
         while not (history := self.get(f"/history/{prompt_id}")) and time.monotonic() < deadline:
             time.sleep(0.02)  # the entry appears just after the last event
         entry: dict[str, Any] = history[prompt_id]
@@ -220,7 +220,8 @@ class ComfyUI:
 
     def last_outputs(self) -> dict[str, Any]:
         """What the output nodes of the newest prompt saved, whoever queued it."""
-        deadline = time.monotonic() + 5  # it leaves the queue just after its last event, when its entry is there
+        # It leaves the queue just after its last event, when its entry is there.
+        deadline = time.monotonic() + ANSWER_SECONDS
         while self.get("/queue")["queue_running"] and time.monotonic() < deadline:
             time.sleep(0.02)
         (entry,) = self.get("/history?max_items=1").values()
