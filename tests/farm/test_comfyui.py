@@ -25,6 +25,7 @@ from farm_jobs import (
 )
 from lance_farm.job import Job
 from lance_farm.status import status_of
+from lance_farm.submit import may_come
 from lanced_process import ROOT
 
 START_SECONDS = 600  # of a ComfyUI on a busy machine
@@ -45,7 +46,7 @@ def test_a_foreign_node_runs_in_one_warm_comfyui_per_worker(tmp_path: Path) -> N
     assert submitted(job).returncode == 2
     done = submitted(job, *comfyui_options(tmp_path), wait=False)
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: bool(workers(job)) and not status_of(job)["workers"]["alive"], START_SECONDS)
+    wait_until(lambda: not may_come(job), START_SECONDS)
     assert status_of(job)["done"] == 3, status_of(job)
     assert set(done_counts(job).values()) == {1}
     plain_of: Job = prepared(tmp_path / "plain", "--seeds", "1..3", workflow=_plain(tmp_path))

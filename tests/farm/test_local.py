@@ -144,7 +144,7 @@ def test_what_a_warden_on_another_machine_left_is_done_by_the_next_worker(tmp_pa
     told = {"worker": "dead", "pid": 1, "machine": "another", "state": "working", "beat": 7, "host": "n7"}
     (job / "workers/dead.json").write_text(json.dumps(told))
     assert submitted(job, wait=False).returncode == 0
-    wait_until(lambda: status_of(job)["done"] == 1 or not status_of(job)["workers"]["alive"])
+    wait_until(lambda: status_of(job)["done"] == 1 or not may_come(job))
     assert status_of(job)["done"] == 1, status_of(job)
 
 
