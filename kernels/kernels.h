@@ -119,6 +119,7 @@ struct kernels {
                          * result's bytes depend on; it changes when an operator has to go another way from now on */
     size_t act_bytes;   /* size of one activation element */
     bool rounds;        /* products round their factors to 16 bits: results are near those of float32, not the same */
+    bool rows_alone;    /* from two rows on, a row of a product has the same bytes whatever rows are beside it */
     bool host_memory;   /* device memory is the host's own: one limit for both */
     bool lost;          /* the device has failed for good: this process can do nothing more with it, a new one can */
     char notice[400];   /* for the log: what went another way than it should, without harm. Who logs it empties it */

@@ -1,10 +1,9 @@
 """Times lanced's CPU operators beside PyTorch's and llama.cpp's on this machine: `make bench-peers`.
 
-The peers come from PyPI into an environment of their own (build/peers, or --environment): torch, and llama-cpp-python,
-whose build leaves ggml's libraries and headers there; --no-llama leaves that one out, which takes some 15 minutes to
-compile. Rounds are interleaved: in each, every form of lance-bench runs all its cases once, then every peer does, so
-that what else the machine does meets all of them. The table has the medians of the rounds, and how fast ours is beside
-them.
+The peers come from PyPI into an environment of their own (build/peers, or --environment): torch, and the sources of
+llama-cpp-python, whose ggml alone is compiled (by cmake); --no-llama leaves that out. Rounds are interleaved: in each,
+every form of lance-bench runs all its cases once, then every peer does, so that what else the machine does meets all of
+them. The table has the medians of the rounds, and how fast ours is beside them.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -51,8 +51,32 @@ def has_flag(flag: str) -> bool:
     return any(line.startswith("flags") and flag in line.split() for line in lines)
 
 
+def make_ggml_bench(folder: Path, python: Path) -> Path:
+    """The program that times ggml, with the libraries it needs; compiled where it is not there yet."""
+    program, libraries = folder / "ggml_bench", folder / "ggml/src"
+    if program.exists():
+        return program
+    download = ["download", "-q", "--no-deps", "--no-binary", "llama-cpp-python", "-d", str(folder / "source")]
+    if not list(folder.glob("source/*.tar.gz")):
+        subprocess.run([python, "-m", "pip", *download, "llama-cpp-python"], check=True)
+    archive = next(folder.glob("source/*.tar.gz"))
+    shutil.unpack_archive(archive, folder / "source", filter="data")
+    ggml = archive.with_name(archive.name.removesuffix(".tar.gz")) / "vendor/llama.cpp/ggml"
+    (ggml / "ggml.pc.in").touch()  # the archive lacks it
+    leave_out = ["-DGGML_BUILD_TESTS=OFF", "-DGGML_BUILD_EXAMPLES=OFF"]
+    configure = ["cmake", "-S", str(ggml), "-B", str(folder / "ggml"), "-DCMAKE_BUILD_TYPE=Release", *leave_out]
+    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+    build = ["cmake", "--build", str(folder / "ggml"), "-j", str(os.cpu_count() or 1)]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    compile_ = ["g++", "-O3", f"-I{ggml}/include", str(ROOT / "tools/peers/ggml_bench.cpp"), "-o", str(program)]
+    compile_ += [f"-L{libraries}", "-lggml", "-lggml-cpu", "-lggml-base", f"-Wl,-rpath,{libraries}"]
+    subprocess.run(compile_, check=True)
+    return program
+
+
 def prepare(folder: Path, with_llama: bool) -> tuple[Path, Path | None]:
     """The environment's Python, and the program that times ggml."""
+    folder = folder.resolve()
     python = folder / "bin/python"
     if not python.exists():
         venv.create(folder, with_pip=True)
@@ -60,17 +84,10 @@ def prepare(folder: Path, with_llama: bool) -> tuple[Path, Path | None]:
     if not with_llama:
         return python, None
     try:
-        subprocess.run([python, "-m", "pip", "install", "-q", "llama-cpp-python"], check=True)
-        where = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-        site = Path(subprocess.run([python, "-c", where], check=True, capture_output=True, text=True).stdout.strip())
-        program = folder / "ggml_bench"
-        command = ["g++", "-O3", f"-I{site}/include", str(ROOT / "tools/peers/ggml_bench.cpp"), "-o", str(program)]
-        command += [f"-L{site}/lib", "-lggml", "-lggml-cpu", "-lggml-base", f"-Wl,-rpath,{site}/lib"]
-        subprocess.run(command, check=True)
-    except subprocess.CalledProcessError as error:
+        return python, make_ggml_bench(folder, python)
+    except (OSError, subprocess.CalledProcessError) as error:
         print(f"llama.cpp is left out: {error}", file=sys.stderr)
         return python, None
-    return python, program
 
 
 def note(times: Times, name: str, milliseconds: float) -> None:

@@ -166,7 +166,7 @@ static int plan_schedule(struct job_plan *plan, const struct lance_request *r, s
 }
 
 /* The passes of the decoder: rows of the longest one, and what prefix and denoiser are opened with. */
-static void plan_passes(struct job_plan *plan, const struct lance_request *r)
+static void plan_passes(struct job_plan *plan, const struct lance_model *model, const struct lance_request *r)
 {
     const bool generates = plan->target.frames > 0;
     plan->prefix = (struct prefix_options){
@@ -181,7 +181,7 @@ static void plan_passes(struct job_plan *plan, const struct lance_request *r)
                                                .guided = plan->guided,
                                                .condition_frames = plan->condition_frames};
     plan->query_rows = generates ? denoiser_pass_rows(&plan->denoiser) : 0;
-    plan->workspace_rows = prefix_pass_rows(plan->prompt);
+    plan->workspace_rows = prefix_pass_rows(model->kernels, &plan->prefix);
     if (plan->query_rows > plan->workspace_rows)
         plan->workspace_rows = plan->query_rows;
 }
@@ -216,7 +216,7 @@ int job_plan_make(struct job_plan *plan, const struct lance_model *model, const 
         code = plan_schedule(plan, r, error);
     }
     if (!code && plan->prompt)
-        plan_passes(plan, r);
+        plan_passes(plan, model, r);
     if (!code)
         code = plan_vae(plan, model, r, error);
     if (code)

@@ -105,6 +105,7 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
         .name = bf16 ? bf16->name : micro->name,
         .rounds = bf16 != NULL,
         .act_bytes = sizeof(float),
+        .rows_alone = true,
         .host_memory = true,
         .state = cpu,
         .close = cpu_close,

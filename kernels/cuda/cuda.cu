@@ -602,6 +602,7 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     }
     k->name = state->name;
     k->act_bytes = sizeof(bf16);
+    k->rows_alone = false; /* few rows and many take different kernels */
     k->host_memory = false;
     k->state = state;
     k->close = cuda_close;

@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FACE = "kernels/cuda/cuda_kernels.h"
-RECORDED_ABI = 4
-RECORDED_DECLARATIONS = "23a852a55757882b72c6b0e4b3d771be8180dc762dbb7b1d978259cd81ce06b5"
+RECORDED_ABI = 5
+RECORDED_DECLARATIONS = "ca2f85beaaf1db3baf71d64d15500827ffd204a92edd47ac9bd6e0d733e5df79"
 
 
 def headers_of(path: str, found: list[str] | None = None) -> list[str]:

@@ -77,6 +77,7 @@ struct outcome {
     struct lance_job *job;
     struct lance_result result;
     unsigned stages; /* bits of "vit", "encode", "prefix" */
+    int prefix_steps;
 };
 enum { VIT = 1, ENCODE = 2, PREFIX = 4 };
 
@@ -91,6 +92,7 @@ static struct outcome run(struct lance_model *model, const struct lance_request 
                     : progress.stage == STAGE_ENCODE ? ENCODE
                     : progress.stage == STAGE_PREFIX ? PREFIX
                                                      : 0u;
+        o.prefix_steps = progress.stage == STAGE_PREFIX ? progress.steps : o.prefix_steps;
         assert_true(progress.total_step > before && progress.total_step <= progress.total_steps);
         assert_true(progress.step > 0 && progress.step <= progress.steps);
         before = progress.total_step;
@@ -165,6 +167,35 @@ static void a_new_question_about_the_same_picture_runs_no_vit(void **state)
         assert_int_equal(stages_with_cache(&r), 0);           /* the same question again */
     }
     first.frames = 1;
+}
+
+static int prefix_steps_of(const char *prompt)
+{
+    struct lance_request r = small_of_first(LANCE_T2I);
+    r.prompt = prompt;
+    struct outcome o = run(plain, &r);
+    lance_job_close(o.job);
+    return o.prefix_steps;
+}
+
+/* Template, caption, and what follows it in both branches. A caption of one token is summed in another order. */
+static void short_runs_of_text_are_one_pass_but_a_single_token(void **state)
+{
+    (void)state;
+    assert_int_equal(prefix_steps_of("a red square"), 1);
+    assert_int_equal(prefix_steps_of("red"), 3);
+}
+
+/* The pass that makes a caption's keys has other rows when those before it were found. */
+static void what_is_found_of_one_pass_changes_no_bytes(void **state)
+{
+    (void)state;
+    struct lance_request r = small_of_first(LANCE_T2I);
+    assert_int_equal(stages_with_cache(&r), PREFIX);
+    const struct lance_prefixes before = counts();
+    r.prompt = "a large green triangle";
+    assert_int_equal(stages_with_cache(&r), PREFIX);
+    assert_int_equal(counts().hits - before.hits, 1); /* the template before the caption */
 }
 
 static void another_edit_of_the_same_picture_runs_neither_vit_nor_encoder(void **state)
@@ -379,6 +410,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_CACHE(a_new_seed_of_the_same_prompt_runs_no_prefix),
         WITH_CACHE(a_new_question_about_the_same_picture_runs_no_vit),
+        cmocka_unit_test(short_runs_of_text_are_one_pass_but_a_single_token),
+        WITH_CACHE(what_is_found_of_one_pass_changes_no_bytes),
         WITH_CACHE(another_edit_of_the_same_picture_runs_neither_vit_nor_encoder),
         WITH_CACHE(i2v_encodes_its_first_frame_every_time),
         WITH_CACHE(another_picture_finds_the_system_prompt_only),

@@ -440,7 +440,6 @@ struct pass {
     const struct decoder_block *block;
     struct expert_rows parts[EXPERTS];
     int part_count, rows;
-    int stored_before; /* rows of the cache when the pass began */
 };
 
 static act *row_of(const struct decoder *d, act *base, int row, int width)
@@ -448,11 +447,13 @@ static act *row_of(const struct decoder *d, act *base, int row, int width)
     return act_at(d->kernels, base, (size_t)row * (size_t)width);
 }
 
-/* Where the keys (part 0) or values (part 1) of the block go: the cache itself when they are kept. */
-static act *block_keys(const struct pass *p, int layer, int part)
+/* Where the keys (part 0) or values (part 1) of the block, or of its sequence s, go: the cache itself when they are
+ * kept. */
+static act *block_keys(const struct pass *p, int layer, int part, int s)
 {
-    if (p->block->store)
-        return cache_at(p->block->caches[0], layer, part, p->stored_before);
+    const struct decoder_block *b = p->block;
+    if (b->store)
+        return cache_at(b->caches[s], layer, part, b->caches[s]->rows - (b->stored_rows ? b->stored_rows[s] : p->rows));
     return part == 0 ? p->workspace->k : p->workspace->v;
 }
 
@@ -475,35 +476,47 @@ static void add_cache(struct attention *a, const struct kv_cache *cache, int lay
     add_segment(a, cache_at(cache, layer, 0, 0), cache_at(cache, layer, 1, 0), cache->rows, cache->width);
 }
 
+/* A problem of the block's rows [first, first + rows), over a cache and what comes before it. */
+static struct attention attention_of(const struct pass *p, int layer, int first, int rows, const struct kv_cache *cache)
+{
+    const struct decoder *d = p->decoder;
+    struct decoder_workspace *w = p->workspace;
+    const int heads_width = d->heads * d->head_dim;
+    struct attention a = {
+        .q = row_of(d, w->q, first, heads_width),
+        .q_rows = rows,
+        .q_stride = heads_width,
+        .heads = d->heads,
+        .kv_heads = d->kv_heads,
+        .head_dim = d->head_dim,
+        .scale = 1.0f / sqrtf((float)d->head_dim),
+        .causal = p->block->causal,
+        .out = row_of(d, w->h, first, heads_width),
+        .out_stride = heads_width,
+    };
+    add_cache(&a, cache, layer);
+    return a;
+}
+
 /* Attention of every sequence's rows over its caches and its own rows of the block. */
 static int attend(const struct pass *p, int layer, struct attention *problems)
 {
     const struct decoder *d = p->decoder;
     const struct decoder_block *b = p->block;
     struct decoder_workspace *w = p->workspace;
-    const int heads_width = d->heads * d->head_dim, kv_width = d->kv_heads * d->head_dim;
+    const int kv_width = d->kv_heads * d->head_dim;
     int count = 0;
-    for (int s = 0; s < b->sequences; s++)
+    for (int s = 0, first = 0; b->store && s < b->sequences; s++) { /* the block's own rows are in the caches */
+        const int rows = b->stored_rows ? b->stored_rows[s] : p->rows;
+        problems[count++] = attention_of(p, layer, first, rows, b->caches[s]);
+        first += rows;
+    }
+    for (int s = 0; !b->store && s < b->sequences; s++)
         for (int i = 0; i < p->part_count; i++) {
-            const struct kv_cache *cache = b->caches[s];
             int rows = p->parts[i].rows / b->sequences, first = p->parts[i].first + s * rows;
-            if (b->store && i > 0)
-                break; /* one stored sequence is one run of rows */
             struct attention *a = &problems[count++];
-            *a = (struct attention){
-                .q = row_of(d, w->q, first, heads_width),
-                .q_rows = b->store ? p->rows : rows,
-                .q_stride = heads_width,
-                .heads = d->heads,
-                .kv_heads = d->kv_heads,
-                .head_dim = d->head_dim,
-                .scale = 1.0f / sqrtf((float)d->head_dim),
-                .causal = b->causal,
-                .out = row_of(d, w->h, first, heads_width),
-                .out_stride = heads_width,
-            };
-            add_cache(a, cache, layer); /* the block's own rows are in it when it stores */
-            for (int j = 0; !b->store && j < p->part_count; j++) {
+            *a = attention_of(p, layer, first, rows, b->caches[s]);
+            for (int j = 0; j < p->part_count; j++) {
                 int own = p->parts[j].rows / b->sequences, at = p->parts[j].first + s * own;
                 add_segment(a, row_of(d, w->k, at, kv_width), row_of(d, w->v, at, kv_width), own, kv_width);
             }
@@ -526,29 +539,72 @@ static void show(const struct pass *p, enum linear_place place, int layer, int e
     }
 }
 
+static void norm_and_turn(const struct pass *p, act *x, int rows, int heads, const param *norm, int table_row)
+{
+    const struct decoder *d = p->decoder;
+    const size_t at = (size_t)table_row * (size_t)(d->head_dim / 2);
+    d->kernels->head_norm_rope(d->kernels, x, rows, heads * d->head_dim, heads, d->head_dim, norm, d->eps,
+                               param_at(p->workspace->cosines, at), param_at(p->workspace->sines, at));
+}
+
+/* Keys and values of stored sequences, whose rows lie one after the other: each goes into its own cache. */
+static void keys_of_sequences(const struct pass *p, int layer, const struct expert *e)
+{
+    const struct decoder *d = p->decoder;
+    const struct decoder_block *b = p->block;
+    const struct linear *const to_both[] = {e->k, e->v};
+    for (int s = 0, first = 0; s < b->sequences; first += b->stored_rows[s++]) {
+        act *const both[] = {block_keys(p, layer, 0, s), block_keys(p, layer, 1, s)};
+        d->kernels->linear_group(d->kernels, to_both, 2, row_of(d, p->workspace->h, first, d->hidden),
+                                 b->stored_rows[s], both);
+        norm_and_turn(p, both[0], b->stored_rows[s], d->kv_heads, e->k_norm, first);
+    }
+}
+
+/* Whether all that this layer is run for is its keys and values. */
+static bool only_keys(const struct pass *p, int layer)
+{
+    return p->block->only_stores && layer == p->decoder->layer_count - 1 && !p->block->trace && !p->decoder->watch;
+}
+
+/* Norm, queries, keys and values of one expert's rows. */
+static void project(const struct pass *p, int layer, const struct expert_rows *r)
+{
+    const struct decoder *d = p->decoder;
+    struct decoder_workspace *w = p->workspace;
+    struct kernels *k = d->kernels;
+    const struct expert *e = &d->layers[layer][r->expert];
+    const int kv_width = d->kv_heads * d->head_dim;
+    const bool with_queries = !only_keys(p, layer);
+    act *h = row_of(d, w->h, r->first, d->hidden), *q = row_of(d, w->q, r->first, d->heads * d->head_dim);
+    k->rms_norm(k, row_of(d, w->x, r->first, d->hidden), r->rows, d->hidden, e->input_norm, d->eps, h);
+    show(p, PLACE_QKV, layer, r->expert, h, r->rows, d->hidden);
+    if (p->block->stored_rows) {
+        if (with_queries)
+            k->linear(k, e->q, h, r->rows, q, false);
+        keys_of_sequences(p, layer, e);
+    } else {
+        act *key = row_of(d, block_keys(p, layer, 0, 0), r->first, kv_width);
+        const struct linear *const to_all[] = {e->q, e->k, e->v};
+        act *const all[] = {q, key, row_of(d, block_keys(p, layer, 1, 0), r->first, kv_width)};
+        const int first = with_queries ? 0 : 1;
+        k->linear_group(k, to_all + first, 3 - first, h, r->rows, all + first);
+        norm_and_turn(p, key, r->rows, d->kv_heads, e->k_norm, r->table_row);
+    }
+    if (with_queries)
+        norm_and_turn(p, q, r->rows, d->heads, e->q_norm, r->table_row);
+}
+
 static void attention_half(const struct pass *p, int layer, struct attention *problems)
 {
     const struct decoder *d = p->decoder;
     struct decoder_workspace *w = p->workspace;
     struct kernels *k = d->kernels;
-    const int heads_width = d->heads * d->head_dim, kv_width = d->kv_heads * d->head_dim;
-    const size_t pairs = (size_t)(d->head_dim / 2);
-    act *keys = block_keys(p, layer, 0), *values = block_keys(p, layer, 1);
-    for (int i = 0; i < p->part_count; i++) {
-        const struct expert_rows *r = &p->parts[i];
-        const struct expert *e = &d->layers[layer][r->expert];
-        const param *cosines = param_at(w->cosines, (size_t)r->table_row * pairs);
-        const param *sines = param_at(w->sines, (size_t)r->table_row * pairs);
-        act *h = row_of(d, w->h, r->first, d->hidden), *q = row_of(d, w->q, r->first, heads_width);
-        act *key = row_of(d, keys, r->first, kv_width);
-        k->rms_norm(k, row_of(d, w->x, r->first, d->hidden), r->rows, d->hidden, e->input_norm, d->eps, h);
-        show(p, PLACE_QKV, layer, r->expert, h, r->rows, d->hidden);
-        const struct linear *const to_all[] = {e->q, e->k, e->v};
-        act *const all[] = {q, key, row_of(d, values, r->first, kv_width)};
-        k->linear_group(k, to_all, 3, h, r->rows, all);
-        k->head_norm_rope(k, q, r->rows, heads_width, d->heads, d->head_dim, e->q_norm, d->eps, cosines, sines);
-        k->head_norm_rope(k, key, r->rows, kv_width, d->kv_heads, d->head_dim, e->k_norm, d->eps, cosines, sines);
-    }
+    const int heads_width = d->heads * d->head_dim;
+    for (int i = 0; i < p->part_count; i++)
+        project(p, layer, &p->parts[i]);
+    if (only_keys(p, layer))
+        return;
     k->attention(k, problems, attend(p, layer, problems));
     for (int i = 0; i < p->part_count; i++) {
         const struct expert_rows *r = &p->parts[i];
@@ -596,7 +652,8 @@ static void run_layers(void *context)
     struct attention problems[EXPERTS * DECODER_MAX_SEQUENCES];
     for (int layer = layers->first; layer < layers->end; layer++) {
         attention_half(p, layer, problems);
-        mlp_half(p, layer);
+        if (!only_keys(p, layer))
+            mlp_half(p, layer);
         if (layer == 0 && trace && trace->first_layer)
             d->kernels->download(d->kernels, trace->first_layer, p->workspace->x, (size_t)p->rows * (size_t)d->hidden);
     }
@@ -605,17 +662,18 @@ static void run_layers(void *context)
 void decoder_run(const struct decoder *d, struct decoder_workspace *w, const struct decoder_block *block)
 {
     struct kernels *k = d->kernels;
-    const int und = block->sequences * block->und_rows, gen = block->sequences * block->gen_rows;
+    const int gen = block->sequences * block->gen_rows;
+    int und = block->stored_rows ? 0 : block->sequences * block->und_rows;
+    for (int s = 0; block->stored_rows && s < block->sequences; s++)
+        und += block->stored_rows[s];
     struct pass p = {.decoder = d, .workspace = w, .block = block, .rows = und + gen};
     if (und > 0)
         p.parts[p.part_count++] = (struct expert_rows){.expert = UND, .first = 0, .rows = und, .table_row = 0};
     if (gen > 0)
         p.parts[p.part_count++] =
             (struct expert_rows){.expert = GEN, .first = und, .rows = gen, .table_row = block->gen_position_row};
-    if (block->store) {
-        p.stored_before = block->caches[0]->rows;
-        block->caches[0]->rows += p.rows;
-    }
+    for (int s = 0; block->store && s < block->sequences; s++)
+        block->caches[s]->rows += block->stored_rows ? block->stored_rows[s] : p.rows;
     for (int first = 0; first < d->layer_count; first += LAYERS_PER_GRAPH) {
         int end = first + LAYERS_PER_GRAPH;
         struct layers layers = {&p, first, end < d->layer_count ? end : d->layer_count};
@@ -624,7 +682,7 @@ void decoder_run(const struct decoder *d, struct decoder_workspace *w, const str
         else
             run_layers(&layers);
     }
-    for (int i = 0; i < p.part_count; i++) {
+    for (int i = 0; i < p.part_count && !only_keys(&p, d->layer_count - 1); i++) {
         act *x = row_of(d, w->x, p.parts[i].first, d->hidden);
         k->rms_norm(k, x, p.parts[i].rows, d->hidden, d->final_norm[p.parts[i].expert], d->eps, x);
     }

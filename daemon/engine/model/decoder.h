@@ -89,7 +89,12 @@ struct decoder_block {
                                       * 0 */
     struct kv_cache *const *caches;  /* [sequences] what comes before the block */
     bool causal;                     /* und rows only */
-    bool store;                      /* append the block to its cache; one sequence only */
+    bool store;                      /* append the block to its cache; one sequence, or several with stored_rows */
+    /* NULL, or the und rows of each sequence, in place of und_rows, which is not read: blocks without gen rows that
+     * store, in one pass. The rotary tables' rows are those of the sequences, one after the other. A cache's parent
+     * may be that of a sequence before it. */
+    const int *stored_rows;
+    bool only_stores;                /* nobody reads the final hidden state: it is not made where no trace wants it */
     struct graph **graph;            /* for blocks of the same kind that follow (kernels.h, graph_run), or NULL; the
                                       * caller's */
     const struct decoder_trace *trace; /* or NULL */

@@ -7,6 +7,8 @@
 
 enum { COND, UNCOND, BRANCHES };
 
+enum { JOINED_ROWS = 512 }; /* at most, of splits that are run in one pass: longer ones gain nothing by it */
+
 struct prefix {
     struct kernels *kernels;
     const struct decoder *decoder;
@@ -91,11 +93,32 @@ uint64_t prefix_bytes(const struct decoder *decoder, const struct kernels *kerne
     return bytes;
 }
 
-int prefix_pass_rows(const struct prompt *prompt)
+/* Whether what the branches run of a split can be in one pass with others: text of more than one row, since a single
+ * row is summed in another order (linear.c). */
+static bool can_join(const struct prefix_options *o, int split)
 {
-    int most = prompt->negative ? prefix_pass_rows(prompt->negative) : 1;
-    for (int i = 0; i < prompt->prefix_splits; i++)
-        most = rows_to_run(prompt, i) > most ? rows_to_run(prompt, i) : most;
+    for (int branch = COND; branch < BRANCHES; branch++)
+        if (runs(o, branch, split) && (prompt_of(o, branch)->splits[split].attention != SPLIT_CAUSAL ||
+                                       rows_to_run(prompt_of(o, branch), split) < 2))
+            return false;
+    return true;
+}
+
+/* The longest split, and the longest that splits in a row come to, as far as they are joined. */
+int prefix_pass_rows(const struct kernels *k, const struct prefix_options *o)
+{
+    int most = 1, joined = 0;
+    for (int i = 0; i < prompt_prefix_splits(o->prompt); i++) {
+        if (!can_join(o, i))
+            joined = 0;
+        for (int branch = COND; branch < BRANCHES; branch++) {
+            const int rows = runs(o, branch, i) ? rows_to_run(prompt_of(o, branch), i) : 0;
+            joined += can_join(o, i) ? rows : 0;
+            most = rows > most ? rows : most;
+        }
+        const int together = joined < JOINED_ROWS ? joined : JOINED_ROWS;
+        most = k->rows_alone && together > most ? together : most;
+    }
     return most;
 }
 
@@ -265,8 +288,11 @@ static int embed_split(struct prefix *p, const struct prompt_split *split, const
     const int cells = rows - 2;
     act *x = decoder_workspace_x(w);
     int code = 0;
-    *block = (struct decoder_block){
-        .sequences = 1, .und_rows = rows, .causal = split->attention == SPLIT_CAUSAL, .store = true};
+    *block = (struct decoder_block){.sequences = 1,
+                                    .und_rows = rows,
+                                    .causal = split->attention == SPLIT_CAUSAL,
+                                    .store = true,
+                                    .only_stores = true};
     switch (split->attention) {
     case SPLIT_CAUSAL:
         return decoder_embed(p->decoder, ids, rows, x, error);
@@ -342,10 +368,108 @@ static int run_block(struct prefix *p, int branch, int index, struct decoder_wor
     return 0;
 }
 
+/* Behind the splits that are run in one pass with split `first`, which is not there; `first`: it is run alone. */
+static int joined_end(const struct prefix *p, int first)
+{
+    int end = first;
+    for (int rows = 0; p->kernels->rows_alone && end < prefix_splits(p) && can_join(&p->options, end); end++) {
+        for (int branch = COND; branch < BRANCHES; branch++)
+            if (runs(&p->options, branch, end) && !p->blocks[branch][end])
+                rows += rows_to_run(prompt_of(&p->options, branch), end);
+        if (rows > JOINED_ROWS)
+            break;
+    }
+    return end;
+}
+
+static int first_missing(const struct prefix *p, int from)
+{
+    while (from < prefix_splits(p) && prefix_has(p, from))
+        from++;
+    return from;
+}
+
+int prefix_runs_left(const struct prefix *p)
+{
+    int runs_left = 0;
+    for (int at = first_missing(p, 0); at < prefix_splits(p); runs_left++) {
+        const int end = joined_end(p, at);
+        at = first_missing(p, end > at ? end : at + 1);
+    }
+    return runs_left;
+}
+
+/* The blocks of one pass, parents before their children. */
+struct joined {
+    int count, rows;
+    struct prefix_block **places[BRANCHES * PROMPT_MAX_SPLITS]; /* in the prefix, where each block lies */
+    struct kv_cache *caches[BRANCHES * PROMPT_MAX_SPLITS];
+    int lengths[BRANCHES * PROMPT_MAX_SPLITS];
+};
+
+/* Open a block, and put its tokens behind those of the pass. */
+static int join_block(struct prefix *p, int branch, int index, struct joined *j, struct decoder_workspace *w,
+                      struct error *error)
+{
+    const struct prompt *prompt = prompt_of(&p->options, branch);
+    const struct prompt_split *split = &prompt->splits[index];
+    const int rows = rows_to_run(prompt, index);
+    struct prefix_block **place = &p->blocks[branch][index];
+    const int32_t *positions[3];
+    struct prefix_block *before = block_before(p, branch, index);
+    int code = prefix_block_open(place, p->cache, &p->names[branch][index], before, rows, error);
+    if (code)
+        return code;
+    j->places[j->count] = place;
+    j->caches[j->count] = prefix_block_kv(*place);
+    j->lengths[j->count++] = rows;
+    for (int axis = 0; axis < 3; axis++)
+        positions[axis] = positions_of(&p->options, branch)[axis] + split->start;
+    const size_t hidden = (size_t)decoder_hidden_size(p->decoder);
+    code = decoder_embed(p->decoder, prompt->ids + split->start, rows,
+                         act_at(p->kernels, decoder_workspace_x(w), (size_t)j->rows * hidden), error);
+    if (!code)
+        code = decoder_set_positions(p->decoder, w, j->rows, positions, rows, error);
+    j->rows += rows;
+    return code;
+}
+
+/* Compute the blocks of splits [first, end) that are not there in one pass, and offer them to others. */
+static int run_joined(struct prefix *p, int first, int end, struct decoder_workspace *w, struct error *error)
+{
+    struct joined j = {0};
+    int code = 0;
+    for (int i = first; i < end; i++)
+        for (int branch = COND; !code && branch < BRANCHES; branch++) {
+            struct prefix_block **block = &p->blocks[branch][i];
+            if (runs(&p->options, branch, i) && !*block &&
+                !(*block = prefix_cache_find(p->cache, &p->names[branch][i])))
+                code = join_block(p, branch, i, &j, w, error);
+        }
+    if (!code && j.count > 0) {
+        decoder_run(p->decoder, w,
+                    &(struct decoder_block){.sequences = j.count,
+                                            .caches = j.caches,
+                                            .causal = true,
+                                            .store = true,
+                                            .stored_rows = j.lengths,
+                                            .only_stores = true});
+        code = p->kernels->sync(p->kernels, error);
+    }
+    for (int i = 0; !code && i < j.count; i++)
+        prefix_block_publish(*j.places[i]);
+    for (int i = j.count - 1; code && i >= 0; i--) {
+        prefix_block_release(*j.places[i]);
+        *j.places[i] = NULL;
+    }
+    return code;
+}
+
 int prefix_run(struct prefix *p, int index, struct decoder_workspace *w, const struct prefix_inputs *inputs,
                const struct decoder_trace *traces, struct error *error)
 {
-    int code = 0;
+    const int end = traces || prefix_has(p, index) ? index : joined_end(p, index);
+    int code = end > index ? run_joined(p, index, end, w, error) : 0;
     for (int branch = COND; !code && branch < BRANCHES; branch++) {
         struct prefix_block **block = &p->blocks[branch][index];
         if (!runs(&p->options, branch, index) || *block)

@@ -1,10 +1,12 @@
 /* prefix.h: everything before the block that is generated, run once into KV caches.
  *
- * Both guidance branches see the same tokens with the same positions up to the caption, so
- * these are computed once; from the caption on each branch is a chain of its own (with a negative prompt, two prompts,
- * and what they begin with alike is computed once). Every split is a block of the prefix cache (prefix_cache.h): what
- * an earlier job has computed is found when the prefix is opened and not run again. Splits are run one by one, so that
- * a caller can stop in between. Source: validation_gen_KVcache and validation_und_KVcache in modeling/lance/lance.py.
+ * Both guidance branches see the same tokens with the same positions up to the caption, so these are computed once;
+ * from the caption on each branch is a chain of its own (with a negative prompt, two prompts, and what they begin with
+ * alike is computed once). Every split is a block of the prefix cache (prefix_cache.h): what an earlier job has
+ * computed is found when the prefix is opened and not run again. Splits are run one by one, so that a caller can stop
+ * in between; but short runs of text that follow one another, of both branches, are one pass, so that every weight is
+ * decoded once for them, where that changes no bytes (kernels.h, rows_alone).
+ * Source: validation_gen_KVcache and validation_und_KVcache in modeling/lance/lance.py.
  */
 #ifndef LANCE_PREFIX_H
 #define LANCE_PREFIX_H
@@ -42,15 +44,18 @@ void prefix_close(struct prefix *prefix); /* NULL is allowed */
 /* Device bytes of a prefix when it is complete, found or not; and the most rows one of its passes has. */
 uint64_t prefix_bytes(const struct decoder *decoder, const struct kernels *kernels,
                       const struct prefix_options *options);
-int prefix_pass_rows(const struct prompt *prompt);
+int prefix_pass_rows(const struct kernels *kernels, const struct prefix_options *options);
 
-/* Number of splits (at least 1), whether split i is there, and running those that are not, in order; nothing happens to
- * one that is. `traces` are of the conditional ([0]) and the unconditional ([1]) pass, or NULL; only branches that are
- * run apart have their own. */
+/* Number of splits (at least 1), whether split i is there, and running those that are not, in order; nothing happens
+ * to one that is. Without `traces` splits that follow in the same pass are run too. `traces` are of the conditional
+ * ([0]) and the unconditional ([1]) pass, or NULL; only branches that are run apart have their own. */
 int prefix_splits(const struct prefix *prefix);
 bool prefix_has(const struct prefix *prefix, int split);
 int prefix_run(struct prefix *prefix, int split, struct decoder_workspace *workspace,
                const struct prefix_inputs *inputs, const struct decoder_trace *traces, struct error *error);
+
+/* Calls of prefix_run, each with the first split that is not there, until all are. */
+int prefix_runs_left(const struct prefix *prefix);
 
 /* Whether any branch still has to run a split of this kind. */
 bool prefix_lacks(const struct prefix *prefix, enum split_attention attention);

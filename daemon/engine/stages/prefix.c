@@ -10,17 +10,14 @@ struct prefix_stage {
     act *reference_positions; /* [encoded cells, hidden_size] */
 };
 
-/* Splits that are still to be run. */
+/* Passes that are still to be run. */
 static int steps_of(const struct job *job)
 {
     if (!job->plan.prompt)
         return 0;
     if (!job->prepared)
         return prompt_prefix_splits(job->plan.prompt);
-    int missing = 0;
-    for (int i = 0; job->left.prefix && i < prefix_splits(job->left.prefix); i++)
-        missing += !prefix_has(job->left.prefix, i);
-    return missing;
+    return job->left.prefix ? prefix_runs_left(job->left.prefix) : 0;
 }
 
 static uint64_t latents_size(const struct job *job)
