@@ -70,6 +70,22 @@ void loading_serve(struct loading *loading)
     pthread_mutex_unlock(&loading->lock);
 }
 
+bool loading_is_wanted(struct loading *loading)
+{
+    pthread_mutex_lock(&loading->lock);
+    const bool is_wanted = loading->wanted != WANT_NOTHING;
+    pthread_mutex_unlock(&loading->lock);
+    return is_wanted;
+}
+
+bool loading_is_quick(struct loading *loading)
+{
+    pthread_mutex_lock(&loading->lock);
+    const int wanted = loading->wanted;
+    pthread_mutex_unlock(&loading->lock);
+    return wanted >= 0 && residency_has_room(loading->residency, wanted);
+}
+
 /* --- For clients -------------------------------------------------------------------------- */
 
 /* What the worker's thread is at or will turn to next. The caller holds the lock. */
@@ -101,7 +117,8 @@ int loading_load(struct loading *loading, int index, uint64_t *ticket, struct wa
             *parked = true;
             waiter_park(&loading->waiters, waiter);
         } else
-            status = error_set(error, ERROR_BUSY, "model %s: is not loaded yet; ask again",
+            status = error_set(error, ERROR_BUSY,
+                               "model %s: is not loaded yet (jobs that are open end first); ask again",
                                loading->options->models[index].name);
     }
     pthread_mutex_unlock(&loading->lock);

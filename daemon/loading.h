@@ -24,6 +24,11 @@ void loading_close(struct loading *loading); /* NULL is allowed */
 /* --- For the worker's thread: do what is asked for, if anything is. */
 void loading_serve(struct loading *loading);
 
+/* Whether anything is, and whether it is a load for which there is room beside what is in memory, and so no reason to
+ * wait until no job is open. */
+bool loading_is_wanted(struct loading *loading);
+bool loading_is_quick(struct loading *loading);
+
 /* --- For clients, any thread -------------------------------------------------------------- */
 
 /* Have a model loaded. Returns 0 with *parked false when it is; else parks `waiter` and sets *parked. Call again when

@@ -27,6 +27,8 @@ static const char usage[] =
     "  --vae FILE                      the VAE (Wan2.2_VAE.pth), when it is not in or beside DIR\n"
     "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
     "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
+    "  --models-resident N             how many models may be in memory at once, where there is room (default 1); the\n"
+    "                                  one that was not used for longest makes room for another\n"
     "  --idle-unload SECONDS           free the model's memory when there was no job for so long; the next job "
     "loads it\n"
     "                                  again (default 0: never)\n"
@@ -95,7 +97,8 @@ static const char usage[] =
 
 enum option_code {
     OPTION_MODEL = 1000, OPTION_MODELS, OPTION_LIST_MODELS,
-    OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_BACKEND,
+    OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_MODELS_RESIDENT,
+    OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_TOKENS, OPTION_CERT, OPTION_KEY, OPTION_QUEUE,
     OPTION_QUEUE_BYTES, OPTION_BLOB_BYTES, OPTION_RESULTS,
@@ -115,6 +118,7 @@ static const struct option long_options[] = {
     {"load-at-start", no_argument, NULL, OPTION_LOAD_AT_START},
     {"lazy", no_argument, NULL, OPTION_LAZY},
     {"idle-unload", required_argument, NULL, OPTION_IDLE_UNLOAD},
+    {"models-resident", required_argument, NULL, OPTION_MODELS_RESIDENT},
     {"backend", required_argument, NULL, OPTION_BACKEND},
     {"isa", required_argument, NULL, OPTION_ISA},
     {"precision", required_argument, NULL, OPTION_PRECISION},
@@ -333,7 +337,7 @@ static struct offered_models offered_of(struct options *options)
 }
 
 /* --model, --models, --list-models. */
-static int read_model_option(struct options *options, int code, const char *value, struct error *error)
+static int read_offer(struct options *options, int code, const char *value, struct error *error)
 {
     const struct offered_models offered = offered_of(options);
     switch (code) {
@@ -350,14 +354,9 @@ static int read_model_option(struct options *options, int code, const char *valu
     }
 }
 
-static int read_option(struct options *options, int code, const char *value, struct error *error)
+/* What becomes of the models that are offered. */
+static int read_model_option(struct options *options, int code, const char *value, struct error *error)
 {
-    if (code >= OPTION_MODEL && code <= OPTION_LIST_MODELS)
-        return read_model_option(options, code, value, error);
-    if (code >= OPTION_STATE && code <= OPTION_CHECK)
-        return read_state_option(options, code, value, error);
-    if (code >= OPTION_ENDPOINT && code <= OPTION_KEY)
-        return read_endpoint_option(options, code, value, error);
     switch (code) {
     case OPTION_VAE:
         options->vae_path = value;
@@ -369,8 +368,24 @@ static int read_option(struct options *options, int code, const char *value, str
     case OPTION_LAZY:
         options->lazy = code == OPTION_LAZY;
         return 0;
-    case OPTION_IDLE_UNLOAD:
+    case OPTION_MODELS_RESIDENT:
+        return read_int(&options->models_resident, "models-resident", value, 1, OPTIONS_MAX_MODELS, error);
+    default:
         return read_seconds(&options->idle_unload_seconds, "idle-unload", value, 0, error);
+    }
+}
+
+static int read_option(struct options *options, int code, const char *value, struct error *error)
+{
+    if (code >= OPTION_STATE && code <= OPTION_CHECK)
+        return read_state_option(options, code, value, error);
+    if (code >= OPTION_ENDPOINT && code <= OPTION_KEY)
+        return read_endpoint_option(options, code, value, error);
+    if (code >= OPTION_MODEL && code <= OPTION_LIST_MODELS)
+        return read_offer(options, code, value, error);
+    if (code >= OPTION_VAE && code <= OPTION_MODELS_RESIDENT)
+        return read_model_option(options, code, value, error);
+    switch (code) {
     case OPTION_BACKEND:
     case OPTION_ISA:
     case OPTION_PRECISION:
@@ -452,6 +467,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
                  .result_seconds = 600},
         .journal = {.result_bytes = UINT64_C(2) << 30, .result_seconds = 7 * 86400, .cache_bytes = NOT_SAID},
         .save_seconds = 30,
+        .models_resident = 1,
         .calibrate_seconds = 300,
         .log_level = LOG_LEVEL_INFO,
     };

@@ -38,6 +38,7 @@ struct options {
     double save_seconds;             /* a job's state is kept when so long has passed since the last time, */
     int save_steps;                  /* and after every so many steps; 0: not for that reason */
     double idle_unload_seconds;      /* 0: never */
+    int models_resident;             /* in memory at once, at most */
     const char *calibrate_file;      /* statistics of the model's inputs (calibration.h); NULL: none */
     double calibrate_seconds;        /* it is written every so many */
     bool lazy;                       /* load the default model at the first job instead of at start */

@@ -26,12 +26,12 @@ struct resident {
     struct lance_model *model; /* NULL: not in memory */
     int holds;                 /* this and the next are the worker's thread's own */
     double used_at;
+    uint64_t limit_bytes; /* of its jobs, beside those of other models */
 
     bool is_loaded; /* this and the rest are guarded by `lock` */
     struct lance_model_info info;
     struct lance_prefixes prefixes;
     struct lance_held held;
-    uint64_t memory_limit_bytes;
     char kind[32]; /* learnt when it was loaded first, with the next; "": never */
     unsigned tasks;
     uint64_t failed_attempt; /* number of the last load of it that failed; 0: none, */
@@ -42,7 +42,6 @@ struct residency {
     const struct options *options;
     struct calibration *calibration; /* or NULL */
     struct kernels *kernels;
-    int most;
     uint64_t budget_bytes;
     void (*on_load)(void *context);
     void *context;
@@ -51,11 +50,12 @@ struct residency {
 
     pthread_mutex_t lock; /* guards the rest */
     int loaded, last;     /* as in residency_status */
+    uint64_t memory_limit_bytes; /* of all jobs, beside the weights of what is in memory; 0: none */
     char backend[400];
     uint64_t attempts, loads, unloads;
 };
 
-int residency_open(struct residency **out, const struct options *options, struct kernels *kernels, int most,
+int residency_open(struct residency **out, const struct options *options, struct kernels *kernels,
                    struct error *error)
 {
     struct residency *residency = *out = calloc(1, sizeof *residency);
@@ -63,7 +63,6 @@ int residency_open(struct residency **out, const struct options *options, struct
         return error_set(error, ERROR_NO_MEMORY, "models: out of memory");
     residency->options = options;
     residency->kernels = kernels;
-    residency->most = most;
     residency->loaded = -1;
     snprintf(residency->backend, sizeof residency->backend, "%s", kernels->name);
     pthread_mutex_init(&residency->lock, NULL);
@@ -119,6 +118,62 @@ static int latest(const struct residency *residency)
     return latest;
 }
 
+/* Of all models in memory. For the worker's thread, or with the lock held. */
+static struct lance_held held_by_all(const struct residency *residency)
+{
+    struct lance_held all = {0};
+    for (int i = 0; i < residency->options->model_count; i++) {
+        const struct resident *resident = &residency->residents[i];
+        if (!resident->is_loaded)
+            continue;
+        all.weight_bytes += resident->info.weight_bytes;
+        all.prefix_bytes += resident->held.prefix_bytes;
+        all.job_bytes += resident->held.job_bytes;
+        all.promised_bytes += resident->held.promised_bytes;
+    }
+    return all;
+}
+
+/* What jobs may take when these models are in memory: what the command line says, or what is left beside the weights.
+ * On a machine whose memory is the device's, weights are pages of files that count as available; `machine` is as it was
+ * before those of `more_bytes` came. */
+static uint64_t limit_beside_weights(const struct residency *residency, const struct machine_memory *machine,
+                                     uint64_t more_bytes)
+{
+    struct kernels *kernels = residency->kernels;
+    const struct lance_held held = held_by_all(residency);
+    const uint64_t of_jobs = held.prefix_bytes + held.job_bytes; /* not available, since they have it */
+    if (residency->options->memory_limit_bytes != 0)
+        return residency->options->memory_limit_bytes;
+    if (!kernels->host_memory)
+        return device_memory_for_jobs(kernels->memory_available(kernels) + of_jobs);
+    const struct machine_memory beside = {machine->total_bytes, machine->available_bytes + of_jobs};
+    return machine_memory_for_jobs(&beside, held.weight_bytes + more_bytes);
+}
+
+/* Have a model's jobs take no more than this. */
+static void limit_model(struct residency *residency, int index, uint64_t limit_bytes)
+{
+    struct resident *resident = &residency->residents[index];
+    if (resident->limit_bytes == limit_bytes)
+        return;
+    resident->limit_bytes = limit_bytes;
+    pthread_rwlock_wrlock(&residency->models_lock);
+    lance_model_limit_memory(resident->model, limit_bytes);
+    pthread_rwlock_unlock(&residency->models_lock);
+}
+
+/* All models in memory share what there is. */
+static void share_memory(struct residency *residency, uint64_t limit_bytes)
+{
+    for (int i = 0; i < residency->options->model_count; i++)
+        if (residency->residents[i].model != NULL)
+            limit_model(residency, i, limit_bytes);
+    pthread_mutex_lock(&residency->lock);
+    residency->memory_limit_bytes = limit_bytes;
+    pthread_mutex_unlock(&residency->lock);
+}
+
 static void unload(struct residency *residency, int index)
 {
     struct resident *resident = &residency->residents[index];
@@ -130,7 +185,12 @@ static void unload(struct residency *residency, int index)
     resident->is_loaded = false;
     residency->loaded = latest(residency);
     residency->unloads++;
+    const bool are_others_there = residency->loaded >= 0;
     pthread_mutex_unlock(&residency->lock);
+    struct machine_memory machine;
+    struct error unused;
+    if (are_others_there && machine_memory_read(&machine, "", &unused) == 0)
+        share_memory(residency, limit_beside_weights(residency, &machine, 0));
 }
 
 void residency_unload(struct residency *residency)
@@ -140,24 +200,74 @@ void residency_unload(struct residency *residency)
             unload(residency, i);
 }
 
-/* Unload models until there is room for one more. */
-static int make_room(struct residency *residency, struct error *error)
+/* What a model's weights will take: what they took, or what its files have. */
+static uint64_t weights_of(const struct residency *residency, int index)
 {
-    for (;;) {
-        int count = 0, oldest = -1;
-        for (int i = 0; i < residency->options->model_count; i++) {
-            const struct resident *resident = &residency->residents[i];
-            count += resident->model != NULL;
-            if (resident->model != NULL && resident->holds == 0 &&
-                (oldest < 0 || resident->used_at < residency->residents[oldest].used_at))
-                oldest = i;
-        }
-        if (count < residency->most)
-            return 0;
+    const struct resident *resident = &residency->residents[index];
+    struct model_facts facts;
+    if (resident->kind[0] != '\0')
+        return resident->info.weight_bytes;
+    model_facts_read(&facts, residency->options, index, residency->budget_bytes);
+    return facts.file_bytes;
+}
+
+/* Whether a model's weights have room beside those that are in memory, and what jobs may take beside them all: at least
+ * what the command line says, or an eighth of what there is. Where nothing is known of the memory there is room. */
+static bool has_memory(const struct residency *residency, int index)
+{
+    struct kernels *kernels = residency->kernels;
+    const uint64_t weights = weights_of(residency, index), wanted = residency->options->memory_limit_bytes;
+    struct machine_memory machine;
+    struct error unused;
+    if (!kernels->host_memory) {
+        const uint64_t there = kernels->memory_available(kernels);
+        return there > weights && device_memory_for_jobs(there - weights) >= (wanted != 0 ? wanted : there / 8);
+    }
+    if (machine_memory_read(&machine, "", &unused) != 0 || machine.total_bytes == 0)
+        return true;
+    return machine_memory_for_jobs(&machine, held_by_all(residency).weight_bytes + weights) >=
+           (wanted != 0 ? wanted : machine.total_bytes / 8);
+}
+
+static int count_models(const struct residency *residency)
+{
+    int count = 0;
+    for (int i = 0; i < residency->options->model_count; i++)
+        count += residency->residents[i].model != NULL;
+    return count;
+}
+
+bool residency_has_room(const struct residency *residency, int index)
+{
+    const int count = count_models(residency);
+    return residency->residents[index].model != NULL || count == 0 ||
+           (count < residency->options->models_resident && has_memory(residency, index));
+}
+
+/* The model, other than this one, that was not used for longest and nobody holds, or -1. */
+static int oldest_but(const struct residency *residency, int index)
+{
+    int oldest = -1;
+    for (int i = 0; i < residency->options->model_count; i++) {
+        const struct resident *resident = &residency->residents[i];
+        if (i != index && resident->model != NULL && resident->holds == 0 &&
+            (oldest < 0 || resident->used_at < residency->residents[oldest].used_at))
+            oldest = i;
+    }
+    return oldest;
+}
+
+/* Unload models until there is room for this one. */
+static int make_room(struct residency *residency, int index, struct error *error)
+{
+    while (!residency_has_room(residency, index)) {
+        const int oldest = oldest_but(residency, index);
         if (oldest < 0)
-            return error_set(error, ERROR_BUSY, "models: the %d that are in memory are in use; try again later", count);
+            return error_set(error, ERROR_BUSY, "models: the %d that are in memory are in use; try again later",
+                             count_models(residency));
         unload(residency, oldest);
     }
+    return 0;
 }
 
 /* Open a model, with its memory limit: what the command line says, or what the machine has left beside the weights. */
@@ -185,11 +295,7 @@ static int open_model(struct residency *residency, int index, struct lance_model
         return status;
     struct lance_model_info info;
     lance_model_info(*model, &info);
-    struct kernels *kernels = residency->kernels;
-    *memory_limit_bytes = options->memory_limit_bytes != 0 ? options->memory_limit_bytes
-                          : kernels->host_memory ? machine_memory_for_jobs(&machine, info.weight_bytes)
-                                                 : device_memory_for_jobs(kernels->memory_available(kernels));
-    lance_model_limit_memory(*model, *memory_limit_bytes);
+    *memory_limit_bytes = limit_beside_weights(residency, &machine, info.weight_bytes);
     lance_model_limit_host_memory(*model, machine_memory_for_jobs(&machine, 0));
     status = calibration_watch(residency->calibration, *model, error);
     if (status != 0) {
@@ -216,17 +322,18 @@ static void note_loaded(struct residency *residency, int index, const struct lan
 {
     struct resident *resident = &residency->residents[index];
     resident->used_at = clock_seconds();
+    resident->limit_bytes = UINT64_MAX; /* none was set yet */
     pthread_mutex_lock(&residency->lock);
     residency->attempts++;
     residency->loads++;
     residency->loaded = residency->last = index;
     resident->is_loaded = true;
     resident->info = *info;
-    resident->memory_limit_bytes = memory_limit_bytes;
     snprintf(resident->kind, sizeof resident->kind, "%s", info->kind);
     resident->tasks = info->tasks;
     pthread_mutex_unlock(&residency->lock);
     residency_note(residency, index);
+    share_memory(residency, memory_limit_bytes);
 }
 
 static void note_failed(struct residency *residency, int index, const struct error *failure)
@@ -245,7 +352,7 @@ int residency_load(struct residency *residency, int index, struct error *error)
     struct lance_model *model = NULL;
     struct lance_model_info info = {0};
     uint64_t memory_limit_bytes = 0;
-    int status = make_room(residency, error);
+    int status = make_room(residency, index, error);
     if (status == ERROR_BUSY) /* nothing was tried */
         return status;
     if (status == 0) {
@@ -269,13 +376,35 @@ int residency_load(struct residency *residency, int index, struct error *error)
     return status;
 }
 
+/* What jobs of other models have been promised, and what is kept for them. */
+static uint64_t held_by_others(const struct residency *residency, int index)
+{
+    const struct lance_held all = held_by_all(residency), *own = &residency->residents[index].held;
+    return all.prefix_bytes - own->prefix_bytes + all.promised_bytes - own->promised_bytes;
+}
+
 struct lance_model *residency_hold(struct residency *residency, int index)
 {
+    const uint64_t limit = residency->memory_limit_bytes, others = held_by_others(residency, index);
     residency->residents[index].holds++;
+    limit_model(residency, index, limit == 0 ? 0 : limit > others ? limit - others : 1);
     pthread_mutex_lock(&residency->lock);
     residency->loaded = index;
     pthread_mutex_unlock(&residency->lock);
     return residency->residents[index].model;
+}
+
+bool residency_is_alone(const struct residency *residency)
+{
+    return count_models(residency) == 1;
+}
+
+bool residency_give_way(struct residency *residency, int index)
+{
+    const int oldest = oldest_but(residency, index);
+    if (oldest >= 0)
+        unload(residency, oldest);
+    return oldest >= 0;
 }
 
 void residency_let_go(struct residency *residency, int index)
@@ -373,9 +502,9 @@ void residency_status(struct residency *residency, struct residency_status *out)
         const struct resident *resident = &residency->residents[out->loaded];
         out->info = resident->info;
         out->prefixes = resident->prefixes;
-        out->held = resident->held;
     }
-    out->memory_limit_bytes = residency->residents[out->loaded >= 0 ? out->loaded : out->last].memory_limit_bytes;
+    out->memory_limit_bytes = residency->memory_limit_bytes;
+    out->all_held = held_by_all(residency);
     pthread_mutex_unlock(&residency->lock);
 }
 
@@ -502,6 +631,7 @@ int residency_check(struct residency *residency, int index, const struct lance_r
         return 0;
     const struct lance_model *model = residency->residents[index].model;
     int result = model != NULL ? lance_request_check(model, request, error) : 0;
+    const int count = count_models(residency);
     pthread_rwlock_unlock(&residency->models_lock);
-    return result;
+    return result == ERROR_TOO_LARGE && count > 1 ? 0 : result; /* it may fit when others have made way */
 }

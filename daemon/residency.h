@@ -18,8 +18,8 @@
 
 struct residency;
 
-/* At most so many models are in memory at once. `options` and `kernels` must outlive it. ERROR_NO_MEMORY. */
-int residency_open(struct residency **out, const struct options *options, struct kernels *kernels, int most,
+/* `options` and `kernels` must outlive it. ERROR_NO_MEMORY. */
+int residency_open(struct residency **out, const struct options *options, struct kernels *kernels,
                    struct error *error);
 
 /* Have this calibration, which must outlive it, count what goes into models. Before the worker's thread starts. */
@@ -34,15 +34,24 @@ void residency_on_load(struct residency *residency, void (*on_load)(void *contex
 
 /* --- For the worker's thread -------------------------------------------------------------- */
 
-/* Have a model in memory. When there are too many, those that nobody holds go, least recently used first. Errors: what
- * the load failed of; ERROR_BUSY when all that are there are held. */
+/* Have a model in memory. Where there are as many as the options allow, or there is no memory for it beside them, those
+ * that nobody holds go first, least recently used first. Errors: what the load failed of, which leaves those that are
+ * still there; ERROR_BUSY when all that are there are held. */
 int residency_load(struct residency *residency, int index, struct error *error);
+
+/* Whether it is in memory, or has room beside all that are. */
+bool residency_has_room(const struct residency *residency, int index);
 
 /* Unload all that nobody holds. */
 void residency_unload(struct residency *residency);
 
-/* A model that is in memory, which stays there until it is let go as often as it was held. */
+/* A model that is in memory, which stays there until it is let go as often as it was held. Its jobs may take what those
+ * of other models have left; residency_is_alone: no other is in memory, so that there is no more to be had. */
 struct lance_model *residency_hold(struct residency *residency, int index);
+bool residency_is_alone(const struct residency *residency);
+
+/* Unload the other model that was not used for longest and nobody holds; false: there is none. */
+bool residency_give_way(struct residency *residency, int index);
 void residency_let_go(struct residency *residency, int index);
 
 /* Unload a model whose files are not what they were when it was loaded, unless it is held; `job` is the one that it is
@@ -70,7 +79,7 @@ struct residency_status {
     int last;   /* of the one loaded last, or the default one */
     struct lance_model_info info;
     struct lance_prefixes prefixes;
-    struct lance_held held;
+    struct lance_held all_held;  /* of all models in memory */
     uint64_t memory_limit_bytes; /* of jobs, beside the weights; 0: none */
     char backend[400];           /* all that a result's bytes depend on; it may change in a job, as kernels.h says */
     uint64_t loads, unloads;

@@ -190,6 +190,17 @@ static void log_notice(const struct runner *runner, const struct run *run)
 
 /* --- A job's beginning -------------------------------------------------------------------- */
 
+/* Tell the table which models are in memory. */
+static void note_in_memory(struct runner *runner)
+{
+    const char *names[OPTIONS_MAX_MODELS];
+    int count = 0;
+    for (int i = 0; i < runner->options->model_count; i++)
+        if (residency_is_loaded(runner->residency, i))
+            names[count++] = runner->options->models[i].name;
+    jobs_note_in_memory(runner->jobs, names, count);
+}
+
 /* Have the job's model in memory, and hold it; says so in the job's events when it was not there. */
 static int hold_model(struct runner *runner, struct run *run, struct lance_model **model, struct error *error)
 {
@@ -212,6 +223,7 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
         jobs_note_step(runner->jobs, run->job, "load", seconds);
         jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(1, seconds));
     }
+    note_in_memory(runner);
     jobs_note_model(runner->jobs, run->job, runner->options->models[index].name, seconds);
     run->model = index;
     *model = residency_hold(runner->residency, index);
@@ -293,6 +305,10 @@ static int open_on_model(struct runner *runner, struct run *run, struct error *e
         if (status == 0 && !run->is_suspended)
             calibration_note_task(runner->calibration, run->request->lance.task);
     }
+    if (status == 0)
+        residency_note(runner->residency, run->model); /* what it was promised */
+    if (status == ERROR_TOO_LARGE && !residency_is_alone(runner->residency)) /* other models or their jobs have it */
+        status = ERROR_BUSY;
     if (status == ERROR_BUSY && run->model >= 0) {
         residency_let_go(runner->residency, run->model);
         run->model = -1;
@@ -337,8 +353,11 @@ static int open_job(struct runner *runner, struct run *run, struct error *error)
                          "%s has failed in an earlier job, and lanced ends because of that; send the job to a new one",
                          runner->kernels->name);
     int status = open_on_model(runner, run, error);
-    for (struct run *other; status == ERROR_BUSY && (other = find_giving_way(runner, run)) != NULL;) {
-        status = suspend(runner, other, error);
+    while (status == ERROR_BUSY) {
+        struct run *other = find_giving_way(runner, run);
+        if (other == NULL && !residency_give_way(runner->residency, run->chosen))
+            break;
+        status = other != NULL ? suspend(runner, other, error) : 0;
         if (status == 0)
             status = open_on_model(runner, run, error);
     }
@@ -641,6 +660,7 @@ static struct run *next_run(struct runner *runner, double until)
     int status = run->lance == NULL ? open_job(runner, run, &error) : 0;
     if (status == 0)
         return run;
+    error_prefix(&error, "was suspended for others, and cannot go on");
     end(runner, run, status, &error);
     return NULL;
 }

@@ -15,8 +15,6 @@
 #include "daemon/runner.h"
 #include "kernels/kernels.h"
 
-enum { MOST_MODELS = 1 }; /* in memory at once */
-
 struct worker {
     const struct options *options;
     void (*on_fatal)(void *context, enum worker_end why);
@@ -79,8 +77,9 @@ static void *run(void *argument)
     if (!worker->options->lazy && residency_load(rooms->residency, 0, &error) != 0 && !worker->device.kernels->lost)
         end_daemon(worker, WORKER_NO_MODEL, &error);
     while (!is_to_end(worker)) {
-        if (!runner_has_open(rooms->runner))
+        if (!runner_has_open(rooms->runner) || loading_is_quick(rooms->loading))
             loading_serve(rooms->loading);
+        jobs_hold_back(rooms->jobs, loading_is_wanted(rooms->loading));
         check_device(worker);
         if (is_to_end(worker))
             break;
@@ -114,7 +113,7 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     if (options->journal.cache_bytes > 0)
         rooms->kept = recorder != NULL ? recorder_kept_results(recorder) : result_cache_results(worker->cache);
     if (status == 0)
-        status = residency_open(&rooms->residency, options, worker->device.kernels, MOST_MODELS, error);
+        status = residency_open(&rooms->residency, options, worker->device.kernels, error);
     if (status == 0 && options->calibrate_file != NULL)
         status = calibration_open(&rooms->calibration, options->calibrate_file, options->calibrate_seconds, error);
     if (status == 0)

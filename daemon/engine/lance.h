@@ -71,11 +71,10 @@ void lance_model_info(const struct lance_model *model, struct lance_model_info *
  * model. */
 const char *lance_model_warnings(const struct lance_model *model);
 
-/* Set the memory limit, before the first job. */
+/* Set the memory limit; jobs that are open keep what they have. */
 void lance_model_limit_memory(struct lance_model *model, uint64_t bytes);
 
-/* On a backend with memory of its own: what one job may take of the host's (lance_memory.host_bytes); 0: all there
- * is. */
+/* On a backend with memory of its own: what jobs may take of the host's (lance_memory.host_bytes); 0: all there is. */
 void lance_model_limit_host_memory(struct lance_model *model, uint64_t bytes);
 
 /* Prefixes: what a prompt's splits (system prompt, picture, caption) were turned into, kept block by block and found
@@ -91,7 +90,8 @@ void lance_model_prefixes(const struct lance_model *model, struct lance_prefixes
 struct lance_held {
     uint64_t weight_bytes;   /* of the model */
     uint64_t prefix_bytes;   /* kept prefixes that no job uses */
-    uint64_t job_bytes;      /* device memory of the jobs that are open */
+    uint64_t job_bytes;      /* device memory of the jobs that are open, */
+    uint64_t promised_bytes; /* and what is set aside for them, of what the limit is about */
 };
 void lance_model_held(const struct lance_model *model, struct lance_held *out);
 

@@ -33,12 +33,13 @@ struct lance_model {
     char name[128];
     double load_seconds;
     uint64_t weight_bytes;
-    uint64_t memory_at_rest; /* that the backend has in use without jobs and prefixes */
     struct prefix_cache *prefix_cache;
     bool round_tables;       /* position tables are bf16 */
     uint64_t memory_limit_bytes; /* 0: none */
-    uint64_t host_limit_bytes;   /* of a single job, where the backend has memory of its own; 0: none */
-    uint64_t promised_bytes;     /* estimates of the jobs that are open */
+    uint64_t host_limit_bytes;   /* of jobs, where the backend has memory of its own; 0: none */
+    uint64_t promised_bytes;     /* estimates of the jobs that are open, */
+    uint64_t promised_host_bytes; /* and of the host's memory, where that is another, */
+    uint64_t held_bytes;         /* and what they hold now of the device's */
     struct preview_colours colours;
     atomic_bool colours_there; /* known, or fitted by now */
 };

@@ -78,8 +78,7 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
         return code;
     }
     checkpoint_let_go(m->checkpoint, kernels->host_memory ? "vae." : ""); /* convolutions are always copied */
-    m->memory_at_rest = kernels->memory_in_use(kernels);
-    m->weight_bytes = m->memory_at_rest - before;
+    m->weight_bytes = kernels->memory_in_use(kernels) - before;
     if (kernels->host_memory && m->weight_bytes < checkpoint_bytes(m->checkpoint)) /* most is used where the files are
                                                                                     * mapped */
         m->weight_bytes = checkpoint_bytes(m->checkpoint);
@@ -162,11 +161,10 @@ void lance_model_prefixes(const struct lance_model *m, struct lance_prefixes *ou
 
 void lance_model_held(const struct lance_model *m, struct lance_held *out)
 {
-    const uint64_t kept = prefix_cache_idle_bytes(m->prefix_cache), others = m->memory_at_rest + kept;
-    const uint64_t used = m->kernels->memory_in_use(m->kernels);
     *out = (struct lance_held){
         .weight_bytes = m->weight_bytes,
-        .prefix_bytes = kept,
-        .job_bytes = used > others ? used - others : 0,
+        .prefix_bytes = prefix_cache_idle_bytes(m->prefix_cache),
+        .job_bytes = m->held_bytes,
+        .promised_bytes = m->promised_bytes,
     };
 }

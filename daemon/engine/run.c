@@ -43,7 +43,7 @@ struct lance_job {
     uint64_t stage_peak_bytes[STAGE_COUNT];
 
     atomic_bool aborted;             /* by another thread */
-    uint64_t promised_bytes;         /* what admission set aside */
+    uint64_t promised_bytes, promised_host_bytes; /* what admission set aside */
     uint64_t held_bytes, peak_bytes; /* device memory of this job, now and at its highest */
 };
 
@@ -80,8 +80,18 @@ static int admit(struct lance_job *job, struct error *error)
                          "the job needs %.1f MB of memory; other jobs hold %.1f of %.1f MB. Try again "
                          "when they are done",
                          (double)bytes / 1e6, (double)model->promised_bytes / 1e6, (double)limit / 1e6);
+    /* Where the host's memory is the device's it is counted already. */
+    const uint64_t host_bytes = model->kernels->host_memory ? 0 : job->memory.peak.host_bytes;
+    if (model->host_limit_bytes && model->promised_host_bytes + host_bytes > model->host_limit_bytes)
+        return error_set(error, ERROR_BUSY,
+                         "the job needs %.1f MB of the host's memory; other jobs hold %.1f of %.1f MB. Try again "
+                         "when they are done",
+                         (double)host_bytes / 1e6, (double)model->promised_host_bytes / 1e6,
+                         (double)model->host_limit_bytes / 1e6);
     job->promised_bytes = bytes;
+    job->promised_host_bytes = host_bytes;
     model->promised_bytes += bytes;
+    model->promised_host_bytes += host_bytes;
     return 0;
 }
 
@@ -343,7 +353,9 @@ static void account_memory(struct lance_job *job, uint64_t others)
 {
     const uint64_t used = memory_of_jobs(job);
     uint64_t *stage_peak = &job->stage_peak_bytes[job->stages[job->current].id];
+    job->job.model->held_bytes -= job->held_bytes;
     job->held_bytes = used > others ? used - others : 0; /* a shared prefix may have been counted as another job's */
+    job->job.model->held_bytes += job->held_bytes;
     if (job->held_bytes > *stage_peak)
         *stage_peak = job->held_bytes;
     if (job->held_bytes > job->peak_bytes)
@@ -579,6 +591,8 @@ void lance_job_close(struct lance_job *job)
     if (!job)
         return;
     job->job.model->promised_bytes -= job->promised_bytes;
+    job->job.model->promised_host_bytes -= job->promised_host_bytes;
+    job->job.model->held_bytes -= job->held_bytes;
     if (job->stage)
         current_kind(job)->close(job->stage);
     handover_free(&job->job.left, job->job.kernels);

@@ -128,8 +128,14 @@ void jobs_poke(struct jobs *jobs);
  * (negative). So that clients with different models do not have one loaded after the other, a model that was loaded
  * stays JOBS_MODEL_STAYS times as long as that took, while there are jobs for it; and without any for as long as its
  * load, JOBS_MODEL_IDLE_SECONDS at most. An interactive job does not wait for that. */
-enum { JOBS_MODEL_STAYS = 10, JOBS_MODEL_IDLE_SECONDS = 1 };
+enum { JOBS_MODEL_STAYS = 10, JOBS_MODEL_IDLE_SECONDS = 1, JOBS_MOST_MODELS = 32 };
 void jobs_note_model(struct jobs *jobs, struct job *job, const char *name, double load_seconds);
+
+/* These models are in memory: their jobs need no load. Before jobs_note_model; JOBS_MOST_MODELS at most. */
+void jobs_note_in_memory(struct jobs *jobs, const char *const *names, int count);
+
+/* Begin no job but interactive ones, or begin them again: who has asked for a model waits until none is open. */
+void jobs_hold_back(struct jobs *jobs, bool is_held_back);
 
 /* A job had the device for so long, in a step of this stage: to be said after each, for turns and measures. */
 void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds);

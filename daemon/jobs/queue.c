@@ -20,28 +20,49 @@ static bool is_ready(const struct job *job)
     return waits(job) && (!job->is_pending || job->is_written);
 }
 
-static bool takes(const struct job *job, const char *model)
+static bool is_at_hand(const struct job *job, const struct job_models *in_memory)
 {
-    return model == NULL || job->model[0] == '\0' || strcmp(job->model, model) == 0;
+    bool is_there = job->model[0] == '\0';
+    for (int i = 0; i < in_memory->count && !is_there; i++)
+        is_there = strcmp(job->model, in_memory->names[i]) == 0;
+    return is_there;
 }
 
-struct job *queue_next(struct schedule *schedule, struct job *first, const char *model)
+/* What has something to do, by class. */
+struct candidates {
+    bool wants[JOB_CLASSES];
+    struct job *next[JOB_CLASSES];
+};
+
+static void consider(struct candidates *candidates, struct job *job)
 {
-    bool wants[JOB_CLASSES] = {false};
-    struct job *next[JOB_CLASSES] = {NULL};
+    struct job **best = &candidates->next[job->priority];
+    candidates->wants[job->priority] = true;
+    if (*best == NULL || (runs(job) && !runs(*best)) || (runs(job) == runs(*best) && schedule_is_before(job, *best)))
+        *best = job;
+}
+
+static struct job *choose(const struct schedule *schedule, const struct candidates *candidates)
+{
+    if (candidates->wants[JOB_INTERACTIVE] && runs(candidates->next[JOB_INTERACTIVE]))
+        return candidates->next[JOB_INTERACTIVE];
+    const enum job_class class = schedule_class(schedule, candidates->wants);
+    return class < JOB_CLASSES ? candidates->next[class] : NULL;
+}
+
+struct queue_heads queue_next(struct schedule *schedule, struct job *first, const struct job_models *in_memory,
+                              bool is_held_back)
+{
+    struct candidates all = {0}, at_hand = {0};
     schedule_rounds(schedule, first);
     for (struct job *job = first; job != NULL; job = job->next) {
-        if ((!is_ready(job) && !runs(job)) || !takes(job, model))
+        if (!runs(job) && (!is_ready(job) || (is_held_back && job->priority != JOB_INTERACTIVE)))
             continue;
-        const struct job *best = next[job->priority];
-        wants[job->priority] = true;
-        if (best == NULL || (runs(job) && !runs(best)) || (runs(job) == runs(best) && schedule_is_before(job, best)))
-            next[job->priority] = job;
+        consider(&all, job);
+        if (is_at_hand(job, in_memory))
+            consider(&at_hand, job);
     }
-    if (wants[JOB_INTERACTIVE] && runs(next[JOB_INTERACTIVE]))
-        return next[JOB_INTERACTIVE];
-    const enum job_class class = schedule_class(schedule, wants);
-    return class < JOB_CLASSES ? next[class] : NULL;
+    return (struct queue_heads){choose(schedule, &all), choose(schedule, &at_hand)};
 }
 
 bool queue_wants(const struct job *first, enum job_class class)

@@ -9,10 +9,21 @@
 
 #include "daemon/jobs/schedule.h"
 
+/* The names of models in memory. */
+struct job_models {
+    char names[JOBS_MOST_MODELS][MODEL_NAME_BYTES];
+    int count;
+};
+
 /* The job whose turn it is, as schedule.h says: one that runs, or one that is to start; NULL: there is none. Of a class
- * the one that runs comes first, and an interactive one that runs before all. With `model` not NULL those that are
- * known to take another one are passed over. */
-struct job *queue_next(struct schedule *schedule, struct job *first, const char *model);
+ * the one that runs comes first, and an interactive one that runs before all. */
+struct queue_heads {
+    struct job *any, *at_hand; /* of all jobs; of those that are not known to take a model that is not in memory */
+};
+
+/* `is_held_back`: of those that are to start only interactive ones may. */
+struct queue_heads queue_next(struct schedule *schedule, struct job *first, const struct job_models *in_memory,
+                              bool is_held_back);
 
 /* Whether a job of that class runs, or could. */
 bool queue_wants(const struct job *first, enum job_class class);

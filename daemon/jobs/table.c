@@ -28,7 +28,8 @@ struct jobs {
     pthread_cond_t work;  /* a job was queued, or a poke */
     struct job *first;
     struct schedule schedule;
-    char model[MODEL_NAME_BYTES]; /* the one that was loaded last, */
+    struct job_models in_memory;
+    bool is_held_back;
     double model_stays_until, model_idle_seconds;
     double device_used_at;
     struct job *current; /* that has the device, or had it last; NULL: it has ended */
@@ -447,14 +448,13 @@ static struct job *next(struct jobs *jobs, double *until)
 {
     const double now = clock_seconds(), patience = jobs->device_used_at + jobs->model_idle_seconds;
     const bool stays = now < jobs->model_stays_until;
-    struct job *any = queue_next(&jobs->schedule, jobs->first, NULL);
-    if (any == NULL || !stays || any->priority == JOB_INTERACTIVE) /* a question waits for no window */
-        return any;
-    struct job *job = queue_next(&jobs->schedule, jobs->first, jobs->model);
-    if (job != NULL)
-        return job;
+    const struct queue_heads heads = queue_next(&jobs->schedule, jobs->first, &jobs->in_memory, jobs->is_held_back);
+    if (heads.any == NULL || !stays || heads.any->priority == JOB_INTERACTIVE) /* a question waits for no window */
+        return heads.any;
+    if (heads.at_hand != NULL)
+        return heads.at_hand;
     if (now >= patience)
-        return any;
+        return heads.any;
     *until = *until > 0 && *until < patience ? *until : patience;
     return NULL;
 }
@@ -493,12 +493,27 @@ void jobs_note_model(struct jobs *jobs, struct job *job, const char *name, doubl
 {
     pthread_mutex_lock(&jobs->lock);
     snprintf(job->model, sizeof job->model, "%s", name);
-    snprintf(jobs->model, sizeof jobs->model, "%s", name);
     if (load_seconds >= 0) {
         jobs->device_used_at = clock_seconds();
         jobs->model_stays_until = jobs->device_used_at + JOBS_MODEL_STAYS * load_seconds;
         jobs->model_idle_seconds = fmin(load_seconds, JOBS_MODEL_IDLE_SECONDS);
     }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_note_in_memory(struct jobs *jobs, const char *const *names, int count)
+{
+    pthread_mutex_lock(&jobs->lock);
+    jobs->in_memory.count = count < JOBS_MOST_MODELS ? count : JOBS_MOST_MODELS;
+    for (int i = 0; i < jobs->in_memory.count; i++)
+        snprintf(jobs->in_memory.names[i], sizeof jobs->in_memory.names[i], "%s", names[i]);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+void jobs_hold_back(struct jobs *jobs, bool is_held_back)
+{
+    pthread_mutex_lock(&jobs->lock);
+    jobs->is_held_back = is_held_back;
     pthread_mutex_unlock(&jobs->lock);
 }
 

@@ -106,11 +106,11 @@ void service_add_stats(struct service *service, cJSON *fields)
     cJSON *memory = json_add_object(fields, "memory");
     json_add_number(memory, "resident_bytes", (double)resident_bytes());
     json_add_number(memory, "peak_resident_bytes", (double)usage.ru_maxrss * 1024);
-    json_add_number(memory, "weight_bytes", (double)status.info.weight_bytes);
-    json_add_number(memory, "prefix_bytes", (double)status.held.prefix_bytes);
-    json_add_number(memory, "job_bytes", (double)status.held.job_bytes);
-    json_add_number(memory, "held_bytes",
-                            (double)(status.held.weight_bytes + status.held.prefix_bytes + status.held.job_bytes));
+    const struct lance_held *held = &status.all_held;
+    json_add_number(memory, "weight_bytes", (double)held->weight_bytes);
+    json_add_number(memory, "prefix_bytes", (double)held->prefix_bytes);
+    json_add_number(memory, "job_bytes", (double)held->job_bytes);
+    json_add_number(memory, "held_bytes", (double)(held->weight_bytes + held->prefix_bytes + held->job_bytes));
     json_add_number(memory, "queue_bytes", (double)queue_bytes);
     json_add_number(memory, "result_bytes", (double)result_bytes);
     json_add_number(memory, "blob_bytes", (double)blobs_bytes(service->blobs));

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lanced_client import BadFile, LanceError, TooLarge
-from lanced_process import DEMO_MODEL, LANCED, REQUEST, ROOT, Lanced
+from lanced_process import DEMO_AWQ, DEMO_MODEL, LANCED, REQUEST, ROOT, Lanced
 
 PLUGIN = ROOT / "build/tests/liblanced_cuda_emulated.so"
 NO_PLUGIN = {"LANCED_CUDA_PLUGIN": "/nowhere/liblanced_cuda.so"}
@@ -60,6 +60,25 @@ def test_a_job_that_the_card_has_no_memory_for_is_refused_with_the_numbers(card:
         assert 100 << 20 <= limit < 144 << 20  # three quarters of what the weights left
         with pytest.raises(TooLarge, match="MB"):
             client.submit("t2v", **(REQUEST | {"width": 848, "height": 480, "num_frames": 121}))
+
+
+@pytest.mark.parametrize(("memory", "loads"), [(1 << 30, 2), (36 << 20, 4)])
+def test_two_models_share_a_card_where_it_has_room_and_have_the_bytes_of_each_alone(
+    card: dict[str, str], memory: int, loads: int
+) -> None:
+    request = QUICK | {"width": 32, "height": 32, "num_inference_steps": 1}
+    both = (DEMO_MODEL, DEMO_AWQ)
+    alone = {}
+    for model in both:
+        with Lanced("--backend", "cuda", environment=card, models=(model,)) as daemon, daemon.client() as client:
+            alone[model.name] = client.generate("t2i", **request).pixels
+    size = card | {"LANCED_EMULATION_MEMORY": str(memory)}
+    with Lanced("--backend", "cuda", "--models-resident", "2", environment=size, models=both) as daemon:
+        with daemon.client() as client:
+            for model in both * 2:
+                pixels, wanted = client.generate("t2i", model=model.name, **request).pixels, alone[model.name]
+                assert pixels is not None and wanted is not None and pixels.tobytes() == wanted.tobytes()
+            assert client.stats()["loads"] == loads
 
 
 def test_a_vision_transformer_that_is_cut_off_fails_the_question_and_is_read_anew_once_it_is_back(

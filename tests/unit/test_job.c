@@ -549,14 +549,25 @@ static void beside_a_card_the_hosts_memory_has_a_limit_of_its_own(void **state)
     lance_model_limit_memory(model, need.device_bytes);
     int refused = lance_request_check(model, &r, &error);
     lance_model_limit_host_memory(model, need.host_bytes);
-    struct error after;
+    struct error after, busy = {0};
     int fits = lance_request_check(model, &r, &after);
+    struct lance_job *first, *second, *third;
+    lance_model_limit_memory(model, 2 * need.device_bytes);
+    int started = lance_job_start(&first, model, &r, &after);
+    int second_started = lance_job_start(&second, model, &r, &busy);
+    lance_job_close(first);
+    int third_started = lance_job_start(&third, model, &r, &after); /* what the first one had is there again */
+    lance_job_close(third);
     kernels->host_memory = true;
     lance_model_limit_memory(model, 0);
     lance_model_limit_host_memory(model, 0);
     assert_int_equal(refused, ERROR_TOO_LARGE);
     assert_non_null(strstr(error.text, "of the host's memory"));
     assert_int_equal(fits, 0);
+    assert_int_equal(started, 0);
+    assert_int_equal(second_started, ERROR_BUSY);
+    assert_non_null(strstr(busy.text, "of the host's memory; other jobs hold"));
+    assert_int_equal(third_started, 0);
 }
 
 static void frames_and_previews_are_part_of_the_estimate(void **state)

@@ -57,9 +57,10 @@ static int set_up(void **state)
     snprintf(broken, sizeof broken, "%s/broken", fixture->folders[BROKEN]);
     assert_int_equal(mkdir(broken, 0700), 0);
     fixture->options.model_count = MODELS;
+    fixture->options.models_resident = 2;
     fixture->options.backend.backend = BACKEND_CPU;
     assert_int_equal(device_open(&fixture->device, &fixture->options, &error), 0);
-    assert_int_equal(residency_open(&fixture->residency, &fixture->options, fixture->device.kernels, 2, &error), 0);
+    assert_int_equal(residency_open(&fixture->residency, &fixture->options, fixture->device.kernels, &error), 0);
     residency_on_load(fixture->residency, on_load, fixture);
     return 0;
 }
@@ -137,6 +138,54 @@ static void a_model_that_is_held_stays(void **state)
     residency_let_go(fixture->residency, C);
 }
 
+static void there_is_one_where_memory_lacks_for_two(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    load(fixture, A);
+    assert_true(residency_has_room(fixture->residency, B));
+    fixture->options.memory_limit_bytes = UINT64_C(1) << 60; /* what jobs are to have beside the weights */
+    assert_false(residency_has_room(fixture->residency, B));
+    assert_true(residency_has_room(fixture->residency, A));
+    residency_hold(fixture->residency, A);
+    assert_int_equal(residency_load(fixture->residency, B, &error), ERROR_BUSY);
+    residency_let_go(fixture->residency, A);
+    load(fixture, B);
+    assert_in_memory(fixture, "b");
+    assert_true(residency_has_room(fixture->residency, B));
+}
+
+static void jobs_of_a_model_may_take_what_those_of_others_have_left(void **state)
+{
+    struct fixture *fixture = *state;
+    struct residency_status status;
+    fixture->options.memory_limit_bytes = 5000;
+    load(fixture, A);
+    load(fixture, B);
+    residency_status(fixture->residency, &status);
+    assert_int_equal(status.memory_limit_bytes, 5000);
+    assert_int_equal(status.all_held.weight_bytes, 2000);
+    struct lance_model *a = residency_hold(fixture->residency, A), *b = residency_hold(fixture->residency, B);
+    assert_int_equal(a->limit_bytes, 5000);
+    assert_false(residency_is_alone(fixture->residency));
+    residency_let_go(fixture->residency, B);
+    a->promised_bytes = 3000; /* its job is promised that, and B is asked for again */
+    residency_note(fixture->residency, A);
+    residency_hold(fixture->residency, B);
+    assert_int_equal(b->limit_bytes, 2000);
+    assert_int_equal(a->limit_bytes, 5000);
+    a->promised_bytes = 0;
+    residency_let_go(fixture->residency, A);
+    residency_let_go(fixture->residency, B);
+    residency_hold(fixture->residency, B);
+    assert_int_equal(b->limit_bytes, 5000);
+    assert_true(residency_give_way(fixture->residency, B));
+    assert_true(residency_is_alone(fixture->residency));
+    assert_false(residency_give_way(fixture->residency, B));
+    assert_in_memory(fixture, "b");
+    residency_let_go(fixture->residency, B);
+}
+
 static void a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving(void **state)
 {
     struct fixture *fixture = *state;
@@ -195,6 +244,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_model_that_was_not_used_for_longest_makes_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_is_held_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(there_is_one_where_memory_lacks_for_two, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(jobs_of_a_model_may_take_what_those_of_others_have_left, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(files_that_change_concern_their_model_alone, set_up, tear_down),

@@ -71,7 +71,7 @@ static int set_up(void **state)
     fixture->attempts = (struct attempts){fixture, count_attempt, keep, note_pause};
     assert_int_equal(device_open(&fixture->device, options, &error), 0);
     assert_int_equal(jobs_open(&fixture->jobs, &options->jobs, &error), 0);
-    assert_int_equal(residency_open(&fixture->residency, options, fixture->device.kernels, 1, &error), 0);
+    assert_int_equal(residency_open(&fixture->residency, options, fixture->device.kernels, &error), 0);
     assert_int_equal(runner_open(&fixture->runner, options, fixture->jobs, fixture->residency, fixture->device.kernels,
                                  &fixture->attempts, NULL, &error), 0);
     return 0;
@@ -365,6 +365,26 @@ static void where_the_memory_is_short_the_picture_is_suspended_and_goes_on_with_
     cJSON_Delete(receipt);
 }
 
+static void one_that_has_no_memory_when_it_is_its_turn_again_fails_in_words(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    struct blob *unused;
+    keep_no_journal(fixture);
+    submit_as(fixture, "a", JOB_NORMAL, "large");
+    turns(fixture, 3);
+    submit_as(fixture, "q", JOB_INTERACTIVE, "large: what is it?");
+    turns(fixture, 3);
+    fixture->options.memory_limit_bytes = 1; /* the machine has other things to do by now */
+    residency_unload(fixture->residency);
+    turns(fixture, 1);
+    assert_true(is_done(fixture, "q"));
+    residency_unload(fixture->residency);
+    run(fixture);
+    assert_int_equal(jobs_result(fixture->jobs, "a", &unused, &error), ERROR_TOO_LARGE);
+    assert_non_null(strstr(error.text, "was suspended for others, and cannot go on: the job needs"));
+}
+
 static void a_batch_job_has_a_tenth_of_the_time_beside_others(void **state)
 {
     struct fixture *fixture = *state;
@@ -460,6 +480,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_question_is_answered_between_two_steps_of_a_picture, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             where_the_memory_is_short_the_picture_is_suspended_and_goes_on_with_the_same_bytes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_has_no_memory_when_it_is_its_turn_again_fails_in_words, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_batch_job_has_a_tenth_of_the_time_beside_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_paused_job_that_is_cancelled_ends_before_the_next_step, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_attempt_at_a_job_does_not_count_while_it_is_paused, set_up, tear_down),

@@ -261,11 +261,14 @@ static void a_job_that_is_overtaken_is_told_so(void **state)
     assert_string_equal(order, "question b1 a2 a3");
 }
 
-/* Two clients with jobs for two models, of which the first has been loaded for the first client in so many seconds. */
-static void submit_for_two_models(struct jobs *jobs, double load_seconds)
+/* Two clients with jobs for two models, of which the first has been loaded for the first client in so many seconds;
+ * `count` 2: the other one was there already. */
+static void submit_for_two_models(struct jobs *jobs, double load_seconds, int count)
 {
+    static const char *const in_memory[] = {"one", "two"};
     submit_for(jobs, "a1", "a", "one", JOB_NORMAL);
     struct job *first = take(jobs);
+    jobs_note_in_memory(jobs, in_memory, count);
     jobs_note_model(jobs, first, "one", load_seconds);
     submit_for(jobs, "a2", "a", "one", JOB_NORMAL);
     submit_for(jobs, "a3", "a", "one", JOB_NORMAL);
@@ -278,7 +281,7 @@ static void a_model_that_was_long_to_load_stays_while_there_are_jobs_for_it(void
 {
     struct jobs *jobs = *state;
     char order[100] = "";
-    submit_for_two_models(jobs, 100);
+    submit_for_two_models(jobs, 100, 1);
     while (do_next(jobs, order, sizeof order))
         ;
     assert_string_equal(order, "a2 a3");
@@ -288,10 +291,34 @@ static void a_model_that_was_long_to_load_stays_while_there_are_jobs_for_it(void
     end(jobs, job);
 }
 
+static void clients_take_turns_where_the_models_of_both_are_in_memory(void **state)
+{
+    struct jobs *jobs = *state;
+    submit_for_two_models(jobs, 100, 2);
+    assert_order(jobs, "b1 a2 b2 a3");
+}
+
+static void who_has_asked_for_a_model_waits_for_no_job_that_has_not_begun(void **state)
+{
+    struct jobs *jobs = *state;
+    submit_many(jobs, 2, "a", JOB_NORMAL);
+    struct job *first = take(jobs);
+    jobs_hold_back(jobs, true);
+    submit(jobs, "question", "b", JOB_INTERACTIVE);
+    struct job *question = take(jobs);
+    assert_string_equal(job_id(question), "question");
+    end(jobs, question);
+    assert_ptr_equal(take(jobs), first);
+    end(jobs, first);
+    assert_null(jobs_take(jobs, clock_seconds() - 1));
+    jobs_hold_back(jobs, false);
+    assert_order(jobs, "a2");
+}
+
 static void and_when_it_has_been_there_for_long_clients_take_turns_again(void **state)
 {
     struct jobs *jobs = *state;
-    submit_for_two_models(jobs, 0);
+    submit_for_two_models(jobs, 0, 1);
     assert_order(jobs, "b1 a2 b2 a3");
 }
 
@@ -299,7 +326,7 @@ static void a_question_waits_for_no_model_that_stays(void **state)
 {
     struct jobs *jobs = *state;
     char order[100] = "";
-    submit_for_two_models(jobs, 100);
+    submit_for_two_models(jobs, 100, 1);
     submit_for(jobs, "c1", "c", "two", JOB_INTERACTIVE);
     assert_true(do_next(jobs, order, sizeof order));
     assert_string_equal(order, "c1");
@@ -322,6 +349,8 @@ int main(void)
         TEST(a_model_that_was_long_to_load_stays_while_there_are_jobs_for_it),
         TEST(a_question_waits_for_no_model_that_stays),
         TEST(and_when_it_has_been_there_for_long_clients_take_turns_again),
+        TEST(clients_take_turns_where_the_models_of_both_are_in_memory),
+        TEST(who_has_asked_for_a_model_waits_for_no_job_that_has_not_begun),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
