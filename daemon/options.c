@@ -369,7 +369,7 @@ static int read_model_option(struct options *options, int code, const char *valu
         options->lazy = code == OPTION_LAZY;
         return 0;
     case OPTION_MODELS_RESIDENT:
-        return read_int(&options->models_resident, "models-resident", value, 1, OPTIONS_MAX_MODELS, error);
+        return read_int(&options->models_resident, "models-resident", value, 1, OFFERED_MAX_MODELS, error);
     default:
         return read_seconds(&options->idle_unload_seconds, "idle-unload", value, 0, error);
     }

@@ -193,7 +193,7 @@ static void log_notice(const struct runner *runner, const struct run *run)
 /* Tell the table which models are in memory. */
 static void note_in_memory(struct runner *runner)
 {
-    const char *names[OPTIONS_MAX_MODELS];
+    const char *names[OFFERED_MAX_MODELS];
     int count = 0;
     for (int i = 0; i < runner->options->model_count; i++)
         if (residency_is_loaded(runner->residency, i))
