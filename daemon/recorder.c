@@ -277,7 +277,12 @@ int recorder_recover(struct recorder *recorder, struct error *error)
     return status;
 }
 
-void recorder_recall(struct recorder *recorder, const char *id)
+static bool is_of(const struct store_found *found, const char *owner)
+{
+    return owner == NULL || (found->owner != NULL && strcmp(found->owner, owner) == 0);
+}
+
+bool recorder_recall(struct recorder *recorder, const char *id, const char *owner)
 {
     struct store_found found;
     struct error error = {.text = "out of memory"}, failure = {0};
@@ -285,10 +290,12 @@ void recorder_recall(struct recorder *recorder, const char *id)
     void *data = NULL;
     uint64_t bytes = 0;
     if (store_find(recorder->store, id, &found, &error) != 0)
-        return;
-    if (found.ended <= 0 || journal_releases(recorder->journal, found.number)) {
+        return true;
+    const bool is_gone = found.ended <= 0 || journal_releases(recorder->journal, found.number);
+    const bool is_anothers = !is_gone && !is_of(&found, owner);
+    if (is_gone || is_anothers) {
         store_found_clear(&found);
-        return;
+        return !is_anothers;
     }
     const bool is_done = strcmp(found.state, "done") == 0;
     if (is_done && store_read(recorder->store, found.number, "result", &data, &bytes, &error) == 0)
@@ -311,6 +318,7 @@ void recorder_recall(struct recorder *recorder, const char *id)
     if (jobs_recall(recorder->jobs, id, &order, result, &failure, &error) != 0)
         log_warning(id, "%s", error.text);
     store_found_clear(&found);
+    return true;
 }
 
 void recorder_release(struct recorder *recorder, const char *id, const char *owner)
@@ -319,7 +327,7 @@ void recorder_release(struct recorder *recorder, const char *id, const char *own
     struct error unused;
     if (store_find(recorder->store, id, &found, &unused) != 0)
         return;
-    if (owner == NULL || (found.owner != NULL && strcmp(found.owner, owner) == 0))
+    if (is_of(&found, owner))
         journal_release(recorder->journal, found.number);
     store_found_clear(&found);
 }

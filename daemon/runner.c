@@ -345,9 +345,11 @@ static int suspend(struct runner *runner, struct run *run, struct error *error)
     return 0;
 }
 
-/* Open a job whose turn it is, whoever has to give way. */
-static int open_job(struct runner *runner, struct run *run, struct error *error)
+/* Open a job whose turn it is, whoever has to give way. ERROR_BUSY with *in_the_way: that one cannot be put aside now,
+ * for want of memory for its state, and goes on first. */
+static int open_job(struct runner *runner, struct run *run, struct run **in_the_way, struct error *error)
 {
+    *in_the_way = NULL;
     if (runner->kernels->lost)
         return error_set(error, ERROR_INTERNAL,
                          "%s has failed in an earlier job, and lanced ends because of that; send the job to a new one",
@@ -358,6 +360,10 @@ static int open_job(struct runner *runner, struct run *run, struct error *error)
         if (other == NULL && !residency_give_way(runner->residency, run->chosen))
             break;
         status = other != NULL ? suspend(runner, other, error) : 0;
+        if (status == ERROR_NO_MEMORY) {
+            *in_the_way = other;
+            return ERROR_BUSY;
+        }
         if (status == 0)
             status = open_on_model(runner, run, error);
     }
@@ -393,7 +399,7 @@ static void count_again(struct runner *runner, struct run *run)
 }
 
 /* A job's first turn. */
-static int start(struct runner *runner, struct run *run, struct error *error)
+static int start(struct runner *runner, struct run *run, struct run **in_the_way, struct error *error)
 {
     const struct attempts *attempts = runner->attempts;
     int status = 0;
@@ -402,7 +408,7 @@ static int start(struct runner *runner, struct run *run, struct error *error)
                                  &run->attempt, error);
     run->is_counted = status == 0;
     if (status == 0)
-        status = open_job(runner, run, error);
+        status = open_job(runner, run, in_the_way, error);
     run->saved_at = clock_seconds();
     return status;
 }
@@ -531,9 +537,12 @@ static void begin(struct runner *runner, struct job *job)
     give_turn(runner, run);
     log_info(run->id, "started: %s, after %.2f s in the queue", lance_task_name(run->request->lance.task),
              job_queue_seconds(job));
-    int status = start(runner, run, &error);
+    struct run *in_the_way = NULL;
+    int status = start(runner, run, &in_the_way, &error);
     run->last_turn_at = clock_seconds();
-    if (status != 0 || run->kept != NULL)
+    if (in_the_way != NULL)
+        log_warning(run->id, "waits for job %s, which cannot be put aside: %s", in_the_way->id, error.text);
+    else if (status != 0 || run->kept != NULL)
         end(runner, run, status, &error);
 }
 
@@ -657,10 +666,16 @@ static struct run *next_run(struct runner *runner, double until)
         return NULL;
     }
     take_turn(runner, run); /* before its model is loaded: an end of the daemon there is its own */
-    int status = run->lance == NULL ? open_job(runner, run, &error) : 0;
-    if (status == 0)
+    struct run *in_the_way = NULL;
+    int status = run->lance == NULL ? open_job(runner, run, &in_the_way, &error) : 0;
+    if (in_the_way != NULL) {
+        take_turn(runner, in_the_way);
+        return in_the_way;
+    }
+    if (status == 0 && run->kept == NULL)
         return run;
-    error_prefix(&error, "was suspended for others, and cannot go on");
+    if (status != 0 && run->is_suspended)
+        error_prefix(&error, "was suspended for others, and cannot go on");
     end(runner, run, status, &error);
     return NULL;
 }

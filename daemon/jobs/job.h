@@ -56,6 +56,7 @@ struct job {
     bool fetched;           /* all of it */
 
     double submitted_at, started_at, ended_at;
+    double device_seconds; /* that it has had in its class */
     double kept_since; /* its end, or when a client was last given a piece of its result */
     double asked_at;   /* when a client last showed that it wants the job */
 };

@@ -138,7 +138,7 @@ void jobs_note_in_memory(struct jobs *jobs, const char *const *names, int count)
 void jobs_hold_back(struct jobs *jobs, bool is_held_back);
 
 /* A job had the device for so long, in a step of this stage: to be said after each, for turns and measures. */
-void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds);
+void jobs_note_step(struct jobs *jobs, struct job *job, const char *stage, double seconds);
 
 const char *job_id(const struct job *job);
 uint64_t job_number(const struct job *job);

@@ -73,6 +73,26 @@ bool queue_wants(const struct job *first, enum job_class class)
     return job != NULL;
 }
 
+/* Whether another job of the class of this one is to begin. */
+static bool is_waited_for(const struct job *first, const struct job *job)
+{
+    const struct job *other = first;
+    while (other != NULL && (other == job || other->priority != job->priority || !is_ready(other)))
+        other = other->next;
+    return other != NULL;
+}
+
+bool queue_overstays(const struct job *first, struct job *job, double seconds)
+{
+    const bool is_interactive = job->priority == JOB_INTERACTIVE;
+    job->device_seconds += seconds;
+    if (!is_interactive || job->device_seconds < SCHEDULE_INTERACTIVE_SECONDS || !is_waited_for(first, job))
+        return false;
+    job->priority = JOB_NORMAL;
+    job->device_seconds = 0;
+    return true;
+}
+
 void queue_note(struct schedule *schedule, const struct job *first, const struct job *job, double seconds)
 {
     bool wants[JOB_CLASSES];

@@ -31,6 +31,9 @@ bool queue_wants(const struct job *first, enum job_class class);
 /* A job had the device for so long. */
 void queue_note(struct schedule *schedule, const struct job *first, const struct job *job, double seconds);
 
+/* The same: whether it has had the device for too long to be interactive, and is a normal one from now on. */
+bool queue_overstays(const struct job *first, struct job *job, double seconds);
+
 /* Tell the jobs that wait where they are now: how many of their class and those before it run, or will run before. */
 void queue_tell_positions(struct schedule *schedule, struct job *first);
 

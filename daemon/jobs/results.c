@@ -34,6 +34,21 @@ uint64_t results_bytes(const struct job *first)
     return bytes;
 }
 
+int results_check_room(const struct job *first, const struct jobs_limits *limits, const char *id, uint64_t bytes,
+                       struct error *error)
+{
+    uint64_t held = 0;
+    for (const struct job *job = first; job != NULL; job = job->next)
+        if (job->is_answered && job->is_ending)
+            held += job_kept_bytes(job);
+    if (held == 0 || (held <= limits->result_bytes && bytes <= limits->result_bytes - held))
+        return 0;
+    return error_set(error, ERROR_BUSY,
+                     "job %s: its kept result takes %.1f MB, and those of others that wait for the disk %.1f MB; "
+                     "together %.1f MB are allowed (lanced --result-bytes); try again later",
+                     id, (double)bytes / 1e6, (double)held / 1e6, (double)limits->result_bytes / 1e6);
+}
+
 int results_unfetched(const struct job *first, double since)
 {
     int count = 0;

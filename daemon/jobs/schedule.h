@@ -4,6 +4,9 @@
  * had the device SCHEDULE_PATIENCE times as long as its last step took, so that a tenth of the time is its own: nobody
  * is starved, and who had the device while nobody else wanted it owes nothing.
  *
+ * An interactive job goes before everything else to its end, since a question is short. One that has had the device for
+ * SCHEDULE_INTERACTIVE_SECONDS while another interactive one waits is none, and a normal one from then on.
+ *
  * Clients of one class go round: in a round each has one job, in the order in which the jobs came. A client's jobs are
  * of as many rounds, one after the other, and a new client joins the round that is being served: its first job is
  * begun after the one that runs, however many others wait.
@@ -18,6 +21,7 @@
 
 enum {
     SCHEDULE_PATIENCE = 9,
+    SCHEDULE_INTERACTIVE_SECONDS = 10, /* of the device, that an interactive job may have while another one waits */
     SCHEDULE_MOST_CLIENTS = 64 /* that are told apart; those beyond are one */
 };
 

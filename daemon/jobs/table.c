@@ -252,7 +252,9 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
         return error_set(error, ERROR_NOT_FOUND, "job %s: was forgotten a moment ago; submit it again", id);
     if (jobs->shut)
         return error_set(error, ERROR_BUSY, "job %s: lanced is shutting down and takes no more jobs", id);
-    int room = order->answer != NULL ? 0 : queue_check_room(jobs->first, &jobs->limits, id, order->bytes, error);
+    int room = order->answer != NULL
+                   ? results_check_room(jobs->first, &jobs->limits, id, order->answer->bytes, error)
+                   : queue_check_room(jobs->first, &jobs->limits, id, order->bytes, error);
     if (room != 0)
         return room;
     job = job_open(id, jobs->last_number + 1, order, jobs->observer);
@@ -517,12 +519,16 @@ void jobs_hold_back(struct jobs *jobs, bool is_held_back)
     pthread_mutex_unlock(&jobs->lock);
 }
 
-void jobs_note_step(struct jobs *jobs, const struct job *job, const char *stage, double seconds)
+void jobs_note_step(struct jobs *jobs, struct job *job, const char *stage, double seconds)
 {
     pthread_mutex_lock(&jobs->lock);
     jobs->device_used_at = clock_seconds();
     measures_note(&jobs->measures, MEASURE_STEP, stage, seconds);
     queue_note(&jobs->schedule, jobs->first, job, seconds);
+    if (queue_overstays(jobs->first, job, seconds)) {
+        log_info(job->id, "is interactive no more: it has had the device for long, and others wait");
+        queue_tell_positions(&jobs->schedule, jobs->first);
+    }
     pthread_mutex_unlock(&jobs->lock);
 }
 

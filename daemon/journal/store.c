@@ -481,21 +481,18 @@ static int next_to_expire(struct store *store, int64_t *number, struct error *er
     return status < 0 ? status : 0;
 }
 
+/* Those that were used last stay, as long as their contents, each counted where it was used last, are within the bytes.
+ */
 static int trim_cache(struct store *store, struct error *error)
 {
-    int64_t bytes;
-    for (;;) {
-        int status = database_number(store->database,
-                                     "SELECT sum(bytes) FROM contents WHERE hash IN (SELECT content FROM cache)", 0,
-                                     &bytes, error);
-        if (status != 0 || (uint64_t)bytes <= store->limits.cache_bytes)
-            return status;
-        status =
-            database_script(store->database,
-                            "DELETE FROM cache WHERE digest = (SELECT digest FROM cache ORDER BY used LIMIT 1)", error);
-        if (status != 0)
-            return status;
-    }
+    return database_run(
+        store->database, error,
+        "DELETE FROM cache WHERE digest IN (SELECT digest FROM "
+        "  (SELECT digest, sum(counted) OVER (ORDER BY used DESC, digest ROWS UNBOUNDED PRECEDING) AS total FROM "
+        "    (SELECT digest, used, CASE WHEN row_number() OVER (PARTITION BY content ORDER BY used DESC, digest) = 1 "
+        "      THEN (SELECT bytes FROM contents WHERE hash = content) ELSE 0 END AS counted FROM cache)) "
+        "  WHERE total > ?)",
+        "i", (int64_t)store->limits.cache_bytes);
 }
 
 int store_sweep(struct store *store, struct error *error)

@@ -132,12 +132,13 @@ static void close_request(void *request)
     job_request_close(request);
 }
 
-/* The jobs table knows the job, or the journal what became of it. */
-static void recall(struct call *call)
+/* The jobs table knows the job, or the journal what became of it; false: the journal knows it as another's. */
+static bool recall(struct call *call)
 {
     struct job_status unused;
-    if (call->service->rooms.recorder != NULL && !jobs_find(call->service->rooms.jobs, call->job, &unused))
-        recorder_recall(call->service->rooms.recorder, call->job);
+    const struct rooms *rooms = &call->service->rooms;
+    return rooms->recorder == NULL || jobs_find(rooms->jobs, call->job, &unused) ||
+           recorder_recall(rooms->recorder, call->job, rights_owner(&call->who));
 }
 
 /* Whether the call may touch its job. */
@@ -151,8 +152,7 @@ int call_find_job(struct call *call, const cJSON *request, struct error *error)
     int status = call_read_job(call, request, error);
     if (status != 0)
         return status;
-    recall(call);
-    return check_own(call, error);
+    return recall(call) ? check_own(call, error) : jobs_not_known(call->job, error);
 }
 
 /* The kept result of the same request, with a receipt of its own: one reference; NULL: none is kept, or only the job
@@ -265,10 +265,9 @@ int handle_submit(struct call *call, const cJSON *request, struct error *error)
     struct held held = {.count = 0};
     bool parked = false;
     int status = call_read_job(call, request, error);
-    if (status == 0) {
-        recall(call);
-        status = rights_check_id(&call->who, call->service->rooms.jobs, call->job, error);
-    }
+    if (status == 0)
+        status = recall(call) ? rights_check_id(&call->who, call->service->rooms.jobs, call->job, error)
+                              : rights_refuse_id(call->job, error);
     if (status == 0) {
         call->until = clock_seconds() + LONGEST_SUBMIT_SECONDS;
         status = submit(call, &job, &held, &parked, error);
@@ -283,8 +282,11 @@ int handle_submit(struct call *call, const cJSON *request, struct error *error)
 int resume_submit(struct call *call, struct error *error)
 {
     struct job_status job;
-    bool parked;
-    int status = jobs_submitted(call->service->rooms.jobs, call->job, call_waiter(call), &parked, &job, error);
+    bool parked = false;
+    /* its id may have become another's */
+    int status = rights_check_id(&call->who, call->service->rooms.jobs, call->job, error);
+    if (status == 0)
+        status = jobs_submitted(call->service->rooms.jobs, call->job, call_waiter(call), &parked, &job, error);
     return parked ? CALL_PARKED : answer_submit(call, status, &job, error);
 }
 

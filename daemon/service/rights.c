@@ -48,7 +48,10 @@ int rights_check_job(const struct identity *who, struct jobs *jobs, const char *
 
 int rights_check_id(const struct identity *who, struct jobs *jobs, const char *job, struct error *error)
 {
-    if (!is_of_another(who, jobs, job))
-        return 0;
+    return is_of_another(who, jobs, job) ? rights_refuse_id(job, error) : 0;
+}
+
+int rights_refuse_id(const char *job, struct error *error)
+{
     return error_set(error, ERROR_FORBIDDEN, "job %s: this id is another's; take another one", job);
 }

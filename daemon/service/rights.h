@@ -32,4 +32,7 @@ int rights_check_job(const struct identity *who, struct jobs *jobs, const char *
 /* Whether somebody may submit a job under an id, which another's job may have. Errors: ERROR_FORBIDDEN. */
 int rights_check_id(const struct identity *who, struct jobs *jobs, const char *job, struct error *error);
 
+/* ERROR_FORBIDDEN: that id is another's. */
+int rights_refuse_id(const char *job, struct error *error);
+
 #endif

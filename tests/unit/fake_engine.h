@@ -5,6 +5,7 @@
  *   "sleep N"   every step takes N milliseconds
  *   "fail N"    step N fails
  *   "refuse"    lance_request_check refuses it
+ *   "stubborn"  there is no memory for its state
  *   "large"     it has the memory for itself: two such jobs cannot be open at once
  * A model folder that holds a file "slow" takes half a second to load; one that holds a file "broken"
  * does not load. A file "weights" is kept mapped as long as the model is open.
@@ -177,7 +178,8 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 /* A state is "step N", without an end. */
 int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, struct error *error)
 {
-    *state = malloc(32);
+    const bool is_stubborn = strstr(job->request.prompt, "stubborn") != NULL;
+    *state = is_stubborn ? NULL : malloc(32);
     if (*state == NULL)
         return error_set(error, ERROR_NO_MEMORY, "fake state");
     *bytes = (size_t)snprintf(*state, 32, "step %d", job->step);

@@ -170,6 +170,36 @@ static void a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_
     jobs_close(jobs);
 }
 
+/* A submission of a job whose result of so many bytes is kept. */
+static int submit_answered(struct jobs *jobs, const char *id, size_t bytes, struct waiter *waiter, struct error *error)
+{
+    struct job_order order = make_order(100);
+    struct job_status status;
+    bool parked;
+    order.answer = make_blob(bytes);
+    return jobs_submit(jobs, id, &order, waiter, &parked, &status, error);
+}
+
+static void answers_that_wait_for_the_disk_are_bounded_in_bytes(void **state)
+{
+    (void)state;
+    struct jobs_limits limits = roomy;
+    limits.result_bytes = 1000;
+    struct jobs *jobs = open_table(&limits);
+    struct test_waiter waiters[4];
+    struct error error;
+    for (int i = 0; i < 4; i++)
+        waiters[i] = (struct test_waiter){.waiter = {.park = count_park, .wake = count_wake}};
+    jobs_observe(jobs, &slow_journal);
+    assert_int_equal(submit_answered(jobs, "a", 2000, &waiters[0].waiter, &error), 0); /* beside no other */
+    assert_int_equal(submit_answered(jobs, "b", 10, &waiters[1].waiter, &error), ERROR_BUSY);
+    assert_non_null(strstr(error.text, "--result-bytes"));
+    jobs_settle_accepted(jobs, 1, &no_error);
+    assert_int_equal(submit_answered(jobs, "b", 400, &waiters[2].waiter, &error), 0);
+    assert_int_equal(submit_answered(jobs, "c", 400, &waiters[3].waiter, &error), 0);
+    jobs_close(jobs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +208,7 @@ int main(void)
         cmocka_unit_test(a_job_that_has_begun_and_does_not_last_is_stopped_and_is_none),
         cmocka_unit_test(a_job_that_cannot_be_written_down_is_none_and_may_be_submitted_anew),
         cmocka_unit_test(a_job_that_is_cancelled_while_it_is_written_down_and_then_cannot_be_has_no_end),
+        cmocka_unit_test(answers_that_wait_for_the_disk_are_bounded_in_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

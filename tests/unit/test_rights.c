@@ -175,6 +175,35 @@ static void a_wait_that_is_parked_does_not_go_over_to_another_s_job_of_the_same_
     message_close(answer);
 }
 
+static enum job_word have_it_wait(void *context, const struct job_change *change, struct error *why)
+{
+    (void)context;
+    (void)why;
+    return change->what == JOB_ACCEPTED ? JOB_WAITS : JOB_GOES_ON;
+}
+
+static void nor_does_a_submit_that_is_parked(void **state)
+{
+    struct house *house = *state;
+    const struct job_observer journal = {.happened = have_it_wait};
+    struct visit first, second;
+    jobs_observe(house->jobs, &journal);
+    assert_false(begin_as(house, &first, SUBMIT("a", ""), NULL, alice, false));
+    assert_code_by(house, alice, "{\"request\":\"release" JOB, "ok");
+    assert_false(begin_as(house, &second, SUBMIT("a", ""), NULL, bob, false));
+    wait_until_woken(&first);
+    assert_true(service_continue(&first.call));
+    struct message *answer = end(&first);
+    assert_string_equal(code_in(answer), "forbidden");
+    message_close(answer);
+    const struct error none = {0};
+    jobs_settle_accepted(house->jobs, 2, &none);
+    wait_until_woken(&second);
+    assert_true(service_continue(&second.call));
+    message_close(end(&second));
+    jobs_observe(house->jobs, NULL);
+}
+
 static void tokens_that_are_read_anew_count_from_then_on_and_a_bad_file_changes_nothing(void **state)
 {
     struct house *house = *state;
@@ -215,6 +244,7 @@ int main(void)
         RIGHTS_TEST(the_table_has_every_request_that_the_service_knows),
         RIGHTS_TEST(the_list_of_jobs_has_one_s_own_alone_and_an_admin_s_has_all),
         RIGHTS_TEST(a_wait_that_is_parked_does_not_go_over_to_another_s_job_of_the_same_id),
+        RIGHTS_TEST(nor_does_a_submit_that_is_parked),
         RIGHTS_TEST(tokens_that_are_read_anew_count_from_then_on_and_a_bad_file_changes_nothing),
         RIGHTS_TEST(a_token_is_no_text_of_any_length_and_nothing_else_than_text),
     };

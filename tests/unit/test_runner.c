@@ -385,6 +385,21 @@ static void one_that_has_no_memory_when_it_is_its_turn_again_fails_in_words(void
     assert_non_null(strstr(error.text, "was suspended for others, and cannot go on: the job needs"));
 }
 
+static void a_question_waits_for_one_whose_state_there_is_no_memory_for(void **state)
+{
+    struct fixture *fixture = *state;
+    keep_no_journal(fixture);
+    submit_as(fixture, "a", JOB_NORMAL, "large and stubborn");
+    turns(fixture, 3);
+    submit_as(fixture, "q", JOB_INTERACTIVE, "large: what is it?");
+    turns(fixture, 2);
+    assert_false(is_done(fixture, "q"));
+    run(fixture);
+    assert_true(is_done(fixture, "a"));
+    assert_true(is_done(fixture, "q"));
+    assert_pixels(fixture, "a");
+}
+
 static void a_batch_job_has_a_tenth_of_the_time_beside_others(void **state)
 {
     struct fixture *fixture = *state;
@@ -481,6 +496,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             where_the_memory_is_short_the_picture_is_suspended_and_goes_on_with_the_same_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_has_no_memory_when_it_is_its_turn_again_fails_in_words, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_question_waits_for_one_whose_state_there_is_no_memory_for, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_batch_job_has_a_tenth_of_the_time_beside_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_paused_job_that_is_cancelled_ends_before_the_next_step, set_up, tear_down),

@@ -298,6 +298,26 @@ static void clients_take_turns_where_the_models_of_both_are_in_memory(void **sta
     assert_order(jobs, "b1 a2 b2 a3");
 }
 
+static void an_interactive_film_gives_way_to_the_questions_of_others(void **state)
+{
+    struct jobs *jobs = *state;
+    submit(jobs, "film", "a", JOB_INTERACTIVE);
+    struct job *film = take(jobs);
+    jobs_note_step(jobs, film, "denoise", 100); /* nobody waited */
+    submit(jobs, "q1", "b", JOB_INTERACTIVE);
+    assert_ptr_equal(take(jobs), film);
+    jobs_note_step(jobs, film, "denoise", 1);
+    for (int i = 1; i <= 2; i++) {
+        struct job *question = take(jobs);
+        assert_string_equal(job_id(question), i == 1 ? "q1" : "q2");
+        end(jobs, question);
+        if (i == 1)
+            submit(jobs, "q2", "b", JOB_INTERACTIVE);
+    }
+    assert_ptr_equal(take(jobs), film);
+    end(jobs, film);
+}
+
 static void who_has_asked_for_a_model_waits_for_no_job_that_has_not_begun(void **state)
 {
     struct jobs *jobs = *state;
@@ -351,6 +371,7 @@ int main(void)
         TEST(and_when_it_has_been_there_for_long_clients_take_turns_again),
         TEST(clients_take_turns_where_the_models_of_both_are_in_memory),
         TEST(who_has_asked_for_a_model_waits_for_no_job_that_has_not_begun),
+        TEST(an_interactive_film_gives_way_to_the_questions_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
