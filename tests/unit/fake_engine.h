@@ -34,7 +34,7 @@ struct lance_model {
 struct lance_job {
     struct lance_request request;
     struct lance_model *model;
-    bool is_large;
+    bool is_large, is_stubborn;
     int step, sleep_ms, fail_at;
     uint8_t preview[FAKE_PREVIEW_SIDE * FAKE_PREVIEW_SIDE * 3];
     uint8_t *pixels;
@@ -167,6 +167,7 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
     (*out)->request = *request;
     (*out)->model = model;
     (*out)->is_large = is_large;
+    (*out)->is_stubborn = strstr(request->prompt, "stubborn") != NULL;
     model->is_full = model->is_full || is_large;
     (*out)->sleep_ms = fake_word(request->prompt, "sleep ");
     (*out)->fail_at = fake_word(request->prompt, "fail ");
@@ -178,8 +179,7 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 /* A state is "step N", without an end. */
 int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, struct error *error)
 {
-    const bool is_stubborn = strstr(job->request.prompt, "stubborn") != NULL;
-    *state = is_stubborn ? NULL : malloc(32);
+    *state = job->is_stubborn ? NULL : malloc(32);
     if (*state == NULL)
         return error_set(error, ERROR_NO_MEMORY, "fake state");
     *bytes = (size_t)snprintf(*state, 32, "step %d", job->step);
