@@ -36,8 +36,8 @@ int recorder_recover(struct recorder *recorder, struct error *error);
 /* Write what is to be written. Nobody may use the table or the recorder any more. NULL is allowed. */
 void recorder_close(struct recorder *recorder);
 
-/* Have the table know a job of `owner` (NULL: anybody's) that ended before, if the journal does. Reads its result. false:
- * it is another's, of which nothing is read. */
+/* Have the table know a job of `owner` (NULL: anybody's) that ended before, if the journal does. Reads its result.
+ * false: it is another's, of which nothing is read. */
 bool recorder_recall(struct recorder *recorder, const char *id, const char *owner);
 
 /* A client lets go of a job that the table may not know, and that is `owner`'s (NULL: anybody's). */
