@@ -481,8 +481,8 @@ static int try_tls(struct client *client)
 }
 
 /* Connect with TLS, and return when it is known whom to: nng would try for ever where the daemon's certificate is not
- * trusted. Who says nothing is waited for as long as a daemon that does not answer; nng itself has 10 seconds each time.
- */
+ * trusted. Who says nothing is waited for as long as a daemon that does not answer; nng itself has 10 seconds each
+ * time. */
 static int dial_tls(struct client *client, struct error *error)
 {
     const uint64_t until_ms = clock_ms() + client->silence_ms;
