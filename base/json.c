@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_print.h"
 #include "base/utf8.h"
 
 enum {
@@ -61,6 +62,8 @@ static int scan(const char *text, size_t bytes, const struct json_limits *limits
     struct member string = {0}, member = {0}; /* the latest string; the member whose value this is */
     for (size_t i = 0; i < bytes; i++) {
         const char c = text[i];
+        if (in_string && c != '"' && c != '\\' && c != '\0')
+            continue;
         if (c == '\0' || (in_string && c == '\\' && bytes - i > 5 && memcmp(text + i + 1, "u0000", 5) == 0))
             return refuse_nul(&member, i, limits, what, error);
         if (in_string && c == '\\')
@@ -71,9 +74,7 @@ static int scan(const char *text, size_t bytes, const struct json_limits *limits
             else
                 string.name = text + i + 1;
             in_string = !in_string;
-        } else if (in_string)
-            continue;
-        else if (c == ':')
+        } else if (c == ':')
             member = string;
         else if (c == '{' || c == '[') {
             values++;
@@ -302,7 +303,7 @@ bool json_is_complete(const cJSON *tree)
 
 char *json_print(const cJSON *tree)
 {
-    return json_is_complete(tree) ? cJSON_PrintUnformatted(tree) : NULL;
+    return json_is_complete(tree) ? json_one_line(tree) : NULL;
 }
 
 char *json_print_indented(const cJSON *tree)

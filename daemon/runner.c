@@ -607,6 +607,8 @@ static int step(struct runner *runner, struct run *run, struct error *error)
     log_notice(runner, run);
     if (status >= 0 && residency_check_lost(runner->residency, run->model, error) != 0)
         status = error->code;
+    if (status == LANCE_STEP_DONE)
+        jobs_note_over(runner->jobs, run->job);
     if (status >= 0) {
         jobs_note_step(runner->jobs, run->job, lance_stage_name(progress.stage), seconds);
         post_step(runner, run, &progress);

@@ -16,7 +16,8 @@ struct unread {
     pthread_mutex_t lock; /* guards the rest */
     struct answer *answers;
     int slots, count; /* count: on their way, */
-    uint64_t bytes;   /* and theirs */
+    uint64_t bytes;   /* and theirs; */
+    int waiting;      /* those that wait: most of the time there are none, and the list need not be looked through */
     uint32_t last_refused; /* the client that the log spoke of last */
 };
 
@@ -48,6 +49,8 @@ static enum unread_verdict judge(const struct unread *unread, uint32_t client, u
 {
     int count = 0, waiting = 0;
     uint64_t held = 0;
+    if (unread->count == 0)
+        return UNREAD_SEND;
     for (int i = 0; i < unread->slots; i++) {
         const struct answer *answer = &unread->answers[i];
         if (answer->client != client)
@@ -67,6 +70,7 @@ static enum unread_verdict judge(const struct unread *unread, uint32_t client, u
 static void note(struct unread *unread, int slot)
 {
     unread->answers[slot].waits = false;
+    unread->waiting--;
     unread->count++;
     unread->bytes += unread->answers[slot].bytes;
 }
@@ -76,8 +80,10 @@ enum unread_verdict unread_begin(struct unread *unread, int slot, uint32_t clien
     pthread_mutex_lock(&unread->lock);
     const enum unread_verdict verdict = judge(unread, client, bytes);
     const bool is_news = verdict == UNREAD_DROP && unread->last_refused != client;
-    if (verdict != UNREAD_DROP)
+    if (verdict != UNREAD_DROP) {
         unread->answers[slot] = (struct answer){client, bytes, true};
+        unread->waiting++;
+    }
     if (verdict == UNREAD_SEND)
         note(unread, slot);
     if (is_news)
@@ -91,7 +97,7 @@ enum unread_verdict unread_begin(struct unread *unread, int slot, uint32_t clien
 /* An answer of the client that waits and may be sent. */
 static int next_of(const struct unread *unread, uint32_t client)
 {
-    for (int i = 0; i < unread->slots; i++)
+    for (int i = 0; unread->waiting > 0 && i < unread->slots; i++)
         if (unread->answers[i].client == client && unread->answers[i].waits)
             return judge(unread, client, unread->answers[i].bytes) == UNREAD_SEND ? i : -1;
     return -1;

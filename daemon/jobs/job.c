@@ -128,7 +128,8 @@ void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct
                                                .blob = rgb});
     else
         job->text_lost |= event == EVENT_TEXT;
-    waiter_wake_all(&job->waiters);
+    if (!job->is_over)
+        waiter_wake_all(&job->waiters);
 }
 
 void job_start(struct job *job)

@@ -47,6 +47,7 @@ struct job {
 
     struct events events;
     bool text_lost;      /* a piece of its answer had no memory: it fails at its end */
+    bool is_over;        /* its last step is done: waiters are woken by its end, and by nothing before */
     bool has_last_event; /* among `events`; else there was no memory for it */
     struct waiter *waiters;
 

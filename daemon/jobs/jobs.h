@@ -151,6 +151,10 @@ bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job);
  * either. */
 void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *context), void *context);
 
+/* A job's last step is done: what is posted from here on need not be told before its end, which follows, so that who
+ * waits is answered once. */
+void jobs_note_over(struct jobs *jobs, struct job *job);
+
 /* Post EVENT_PROGRESS or EVENT_TEXT: `fields` (owned from here on) without "sequence" and "event". */
 void jobs_post(struct jobs *jobs, struct job *job, enum job_event event, cJSON *fields);
 

@@ -571,6 +571,13 @@ void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *
     pthread_mutex_unlock(&jobs->lock);
 }
 
+void jobs_note_over(struct jobs *jobs, struct job *job)
+{
+    pthread_mutex_lock(&jobs->lock);
+    job->is_over = true;
+    pthread_mutex_unlock(&jobs->lock);
+}
+
 void jobs_post(struct jobs *jobs, struct job *job, enum job_event event, cJSON *fields)
 {
     pthread_mutex_lock(&jobs->lock);

@@ -432,6 +432,32 @@ static void a_waiter_is_parked_until_something_happens_to_its_job(void **state)
     jobs_close(jobs);
 }
 
+static void the_last_step_of_a_job_is_told_with_its_end(void **state)
+{
+    (void)state;
+    struct jobs *jobs = open_table(&roomy);
+    struct test_waiter one = {.waiter = {.park = count_park, .wake = count_wake}};
+    struct job_news news;
+    struct error error;
+    bool parked;
+    submit(jobs, "a");
+    struct job *job = jobs_take(jobs, 0);
+    assert_int_equal(jobs_news(jobs, "a", 2, &one.waiter, &parked, &news, &error), 0);
+    assert_true(parked);
+    jobs_note_over(jobs, job);
+    jobs_post(jobs, job, EVENT_PROGRESS, json_object());
+    assert_int_equal(one.woken, 0);
+    assert_int_equal(jobs_news(jobs, "a", 2, NULL, &parked, &news, &error), 0); /* who asks hears of it */
+    assert_int_equal(cJSON_GetArraySize(news.events), 1);
+    job_news_clear(&news);
+    jobs_end(jobs, job, make_blob(1), NULL);
+    assert_int_equal(one.woken, 1);
+    assert_int_equal(jobs_news(jobs, "a", 2, &one.waiter, &parked, &news, &error), 0);
+    assert_int_equal(cJSON_GetArraySize(news.events), 2);
+    job_news_clear(&news);
+    jobs_close(jobs);
+}
+
 static void releasing_a_job_wakes_who_waits_for_it(void **state)
 {
     (void)state;
@@ -628,6 +654,7 @@ int main(void)
         cmocka_unit_test(a_result_outlives_its_job_for_who_holds_it),
         cmocka_unit_test(at_most_256_events_come_at_once_and_four_pictures_are_kept),
         cmocka_unit_test(a_waiter_is_parked_until_something_happens_to_its_job),
+        cmocka_unit_test(the_last_step_of_a_job_is_told_with_its_end),
         cmocka_unit_test(releasing_a_job_wakes_who_waits_for_it),
         cmocka_unit_test(a_shut_table_takes_nothing_and_cancels_when_told),
         cmocka_unit_test(everything_that_happens_to_a_job_passes_the_observer_in_order),

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 
 static const struct json_limits limits = {.bytes = 1000, .values = 8, .over = ERROR_TOO_LARGE, .bad = ERROR_BAD_FILE};
 
@@ -91,6 +93,47 @@ static void no_byte_behind_the_text_is_read(void **state)
     munmap(pages, 2 * page);
 }
 
+static void what_is_printed_is_what_cjson_prints(void **state)
+{
+    (void)state;
+    static const double numbers[] = {0, -0.0, 1, -1, 7, 10, 255, 4096, -65536, 999999999999999, 1e15, -1e15, 1e16,
+                                     0x1p53, 0.1, 0.5, -2.75, 1.0 / 3, 1e-7, 1e300, 5e-324, 1.7976931348623157e308,
+                                     123456.789, 0.1 + 0.2, NAN, INFINITY, -INFINITY};
+    cJSON *tree = json_object();
+    json_add(tree, "numbers", json_from_numbers(numbers, sizeof numbers / sizeof numbers[0]));
+    cJSON *texts = json_add_array(tree, "texts \"\\/\n");
+    char all[128] = "";
+    for (int i = 0; i < 127; i++)
+        all[i] = (char)(i + 1);
+    json_append_text(texts, all);
+    json_append_text(texts, "");
+    json_append_text(texts, "\xc3\xa4\xe2\x82\xac \xf0\x9f\xa6\x8a");
+    json_append(texts, json_object());
+    json_append(texts, json_from_bool(false));
+    for (int i = 0; i < 300; i++) /* more than there is room for at first */
+        json_append_number(texts, i * 1e11);
+    char *text = json_print(tree), *by_cjson = cJSON_PrintUnformatted(tree);
+    assert_non_null(text);
+    assert_string_equal(text, by_cjson);
+    cJSON_free(text);
+    cJSON_free(by_cjson);
+    cJSON_Delete(tree);
+}
+
+static void text_is_utf8_wherever_a_character_lies(void **state)
+{
+    (void)state;
+    for (size_t at = 0; at < 20; at++) {
+        char text[24] = "aaaaaaaaaaaaaaaaaaaaaaa";
+        memcpy(text + at, "\xe2\x82\xac", 3);
+        assert_true(utf8_is_valid(text, at + 3));
+        assert_true(utf8_is_valid(text, sizeof text));
+        assert_false(utf8_is_valid(text, at + 2)); /* cut off */
+        text[at + 1] = 'a';
+        assert_false(utf8_is_valid(text, sizeof text));
+    }
+}
+
 /* --- Memory that runs out ---------------------------------------------------------------- */
 
 static int until_failure; /* this many allocations more succeed, and one fails */
@@ -159,6 +202,8 @@ int main(void)
         cmocka_unit_test(what_a_string_holds_counts_for_nothing),
         cmocka_unit_test(text_that_would_be_misread_is_refused_with_the_place),
         cmocka_unit_test(no_byte_behind_the_text_is_read),
+        cmocka_unit_test(what_is_printed_is_what_cjson_prints),
+        cmocka_unit_test(text_is_utf8_wherever_a_character_lies),
         cmocka_unit_test(a_tree_is_printed_whole_or_not_at_all_wherever_memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,7 @@ from .latent_shape import CELL_PIXELS, LATENT_CHANNELS
 
 
 def _known_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {entry.name for entry in fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
+    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,7 @@ class PynngPeer:
         self.endpoint = endpoint
         self._line = _Line(endpoint, ca)
         self._socket: pynng.Req0 | None = None
+        self._answers = -1  # its file, which can be read when an answer is there
         self._tls_config: pynng.TLSConfig | None = None  # nng before 1.9 (pynng 0.8) holds none before it dials
         self._watch = _Watch()
 
@@ -229,7 +230,7 @@ class PynngPeer:
             line = self._connect(timeout)
             was_connected = True
             self._send(line, _nng_message(message), timeout)
-            self._wait(line, timeout, is_alive)
+            self._wait(timeout, is_alive)
             answer = line.recv_msg()
             return bytearray(answer._buffer)  # one copy, in which its arrays lie
         except (TimeoutError, pynng.exceptions.Timeout):
@@ -250,7 +251,13 @@ class PynngPeer:
         if self._socket is None:
             self._line.open(timeout)
             self._tls_config = self._tls()
-            self._socket = pynng.Req0(recv_max_size=0, resend_time=24 * 3600 * 1000, tls_config=self._tls_config)
+            self._socket = pynng.Req0(
+                recv_max_size=0,
+                resend_time=24 * 3600 * 1000,
+                send_timeout=round(_LOOK_SECONDS * 1000),
+                tls_config=self._tls_config,
+            )
+            self._answers = self._socket.recv_fd
             self._watch = _Watch()
             self._socket.add_pre_pipe_connect_cb(self._watch.begin)
             self._socket.add_post_pipe_remove_cb(self._watch.end)
@@ -273,7 +280,6 @@ class PynngPeer:
     def _send(self, line: pynng.Req0, message: pynng.Message, timeout: float) -> None:
         """To nng, which takes nothing while it has no connection."""
         deadline = time.monotonic() + timeout
-        line.send_timeout = round(_LOOK_SECONDS * 1000)
         while True:
             try:
                 line.send_msg(message)
@@ -283,10 +289,10 @@ class PynngPeer:
                 if time.monotonic() >= deadline:
                     raise
 
-    def _wait(self, line: pynng.Req0, timeout: float, is_alive: IsAlive | None) -> None:
+    def _wait(self, timeout: float, is_alive: IsAlive | None) -> None:
         """Until the answer is there."""
         deadline = time.monotonic() + timeout
-        while not _wait_readable(line.recv_fd, min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
+        while not _wait_readable(self._answers, min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
             self._check_connection()
             if time.monotonic() >= deadline:
                 if is_alive is None or not is_alive():
@@ -341,17 +347,14 @@ class SocketPeer:
             self._send(line, part, is_alive)
         while True:
             self._is_midway = False
-            first = self._receive(line, 1, is_alive)
-            self._is_midway = True
-            if self._ipc and first[0] != 1:
+            begin = self._receive(line, 13 if self._ipc else 12, is_alive)
+            if self._ipc and begin[0] != 1:
                 raise OSError("the answer is not framed as nng frames it")
-            rest = self._receive(line, 8 if self._ipc else 7, is_alive)
-            (length,) = struct.unpack(">Q", rest if self._ipc else bytes(first) + bytes(rest))
+            (length,) = struct.unpack(">Q", begin[-12:-4])
             if length < 4:
                 raise OSError("the answer carries no request id")
-            answers_id = self._receive(line, 4, is_alive)
             answer = self._receive(line, length - 4, is_alive)
-            if answers_id == request_id:
+            if begin[-4:] == request_id:
                 self._is_midway = False
                 return answer
 
@@ -365,8 +368,7 @@ class SocketPeer:
                 if is_alive is None or not is_alive():
                     raise
 
-    @staticmethod
-    def _receive(line: socket.socket, length: int, is_alive: IsAlive | None) -> memoryview:
+    def _receive(self, line: socket.socket, length: int, is_alive: IsAlive | None) -> memoryview:
         """Exactly `length` bytes. numpy asks for room that takes memory only as it is filled, so a lying length takes
         none, and for huge pages."""
         try:
@@ -383,5 +385,6 @@ class SocketPeer:
                 continue
             if received == 0:
                 raise ConnectionResetError("the daemon closed the connection")
+            self._is_midway = True
             filled += received
         return data
