@@ -206,7 +206,7 @@ PROTOCOL_VERSION = $(shell sed -n 's/^enum { PROTOCOL_VERSION = \(.*\) };$$/\1/p
 version:
 	sed -i -e 's/^VERSION = .*/VERSION = "$(LANCED_VERSION)"/' \
 	    -e 's/^PROTOCOL_VERSION = .*/PROTOCOL_VERSION = $(PROTOCOL_VERSION)/' protocol/python/lanced_client/version.py
-	sed -i 's/^version = .*/version = "$(LANCED_VERSION)"/' pyproject.toml
+	sed -i 's/^version = .*/version = "$(LANCED_VERSION)"/' pyproject.toml tools/lance-farm/pyproject.toml
 
 # ---- CUDA ----
 NVCC ?= nvcc

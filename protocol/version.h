@@ -1,5 +1,6 @@
 /* version.h: the version of this release and of the wire protocol it speaks. They stand here alone; `make version`
- * writes them to where no header can be read: the Python client's version.py, and the node pack's pyproject.toml. */
+ * writes them to where no header can be read: the Python client's version.py, and the
+ * pyproject.toml of the node pack and of lance-farm. */
 #ifndef LANCE_VERSION_H
 #define LANCE_VERSION_H
 

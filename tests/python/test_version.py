@@ -11,7 +11,8 @@ import lanced_client
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "protocol/version.h"
-WRITTEN = ("protocol/python/lanced_client/version.py", "pyproject.toml")
+PROJECTS = ("pyproject.toml", "tools/lance-farm/pyproject.toml")
+WRITTEN = ("protocol/python/lanced_client/version.py", *PROJECTS)
 
 
 def test_every_file_says_the_version_of_version_h() -> None:
@@ -21,7 +22,8 @@ def test_every_file_says_the_version_of_version_h() -> None:
     assert version and protocol
     assert lanced_client.__version__ == version[1], "run `make version`"
     assert int(protocol[1]) == lanced_client.version.PROTOCOL_VERSION, "run `make version`"
-    assert f'\nversion = "{version[1]}"\n' in (ROOT / "pyproject.toml").read_text(), "run `make version`"
+    for project in PROJECTS:
+        assert f'\nversion = "{version[1]}"\n' in (ROOT / project).read_text(), "run `make version`"
 
 
 def test_make_version_writes_what_version_h_says(tmp_path: Path) -> None:
