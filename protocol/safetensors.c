@@ -456,11 +456,6 @@ const char *safetensors_metadata(const struct safetensors *file, const char *key
     return cJSON_GetStringValue(value);
 }
 
-uint64_t safetensors_bytes(const struct safetensors *file)
-{
-    return file->bytes;
-}
-
 /* --- writing ----------------------------------------------------------------------- */
 
 static void add_tensor(cJSON *header, const struct tensor_view *tensor, uint64_t begin)

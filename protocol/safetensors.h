@@ -75,7 +75,6 @@ size_t safetensors_count(const struct safetensors *file);
 const struct tensor_view *safetensors_at(const struct safetensors *file, size_t index); /* file order */
 const struct tensor_view *safetensors_find(const struct safetensors *file, const char *name); /* or NULL */
 const char *safetensors_metadata(const struct safetensors *file, const char *key);            /* or NULL */
-uint64_t safetensors_bytes(const struct safetensors *file); /* whole buffer, header included */
 
 /* Serialise `count` tensors and `metadata_count` key/value pairs into one freshly
  * malloc'ed buffer (*out, *out_bytes), which the caller frees. Tensor data starts

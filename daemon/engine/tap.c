@@ -8,8 +8,3 @@ int lance_tap_open(struct lance_model *model, linear_input_watch *watch, void *c
 {
     return decoder_watch(model->decoder, watch, context, error);
 }
-
-void lance_tap_close(struct lance_model *model)
-{
-    decoder_watch(model->decoder, NULL, NULL, NULL);
-}

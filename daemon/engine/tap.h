@@ -15,10 +15,8 @@
 
 struct lance_model;
 
-/* One watch a model; another takes its place. `context` must outlive the tap. Errors: ERROR_NO_MEMORY. */
+/* One watch a model, as long as it is open; another takes its place. `context` must outlive it. Errors:
+ * ERROR_NO_MEMORY. */
 int lance_tap_open(struct lance_model *model, linear_input_watch *watch, void *context, struct error *error);
-
-/* No job's step is running. */
-void lance_tap_close(struct lance_model *model);
 
 #endif

@@ -13,7 +13,6 @@
 
 #include "base/descriptor.h"
 
-enum { READ_BYTES = 1 << 18 };
 static const char unfinished[] = "unfinished"; /* the one file that may be half written */
 
 struct contents {
@@ -142,34 +141,5 @@ int contents_each(struct contents *contents, int (*each)(void *context, const ch
             status = each(context, entry->d_name, (uint64_t)info.st_size);
     }
     closedir(list);
-    return status;
-}
-
-int contents_verify(struct contents *contents, const char *hash, uint64_t bytes, struct error *error)
-{
-    struct sha256 sha;
-    char found[SHA256_HEX_BYTES];
-    int file;
-    int status = open_file(contents, hash, bytes, &file, error);
-    if (status != 0)
-        return status;
-    char *piece = malloc(READ_BYTES);
-    sha256_start(&sha);
-    for (uint64_t left = bytes; piece != NULL && status == 0 && left > 0;) {
-        const uint64_t count = left < READ_BYTES ? left : READ_BYTES;
-        if (descriptor_read(file, piece, count))
-            sha256_add(&sha, piece, count);
-        else
-            status = failed(error, "read", hash);
-        left -= count;
-    }
-    if (piece == NULL)
-        status = error_set(error, ERROR_NO_MEMORY, "state folder: out of memory");
-    sha256_finish(&sha, found);
-    if (status == 0 && strcmp(found, hash) != 0)
-        status =
-            error_set(error, ERROR_BAD_FILE, "state folder: contents/%.64s has other bytes than its name says", hash);
-    free(piece);
-    close(file);
     return status;
 }

@@ -34,7 +34,4 @@ int contents_read(struct contents *contents, const char *hash, uint64_t bytes, v
 int contents_each(struct contents *contents, int (*each)(void *context, const char *hash, uint64_t bytes),
                   void *context, struct error *error);
 
-/* Whether a file has the bytes that its name says. ERROR_BAD_FILE, ERROR_IO. Reads all of them. */
-int contents_verify(struct contents *contents, const char *hash, uint64_t bytes, struct error *error);
-
 #endif

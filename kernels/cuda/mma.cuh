@@ -69,15 +69,6 @@ __device__ inline void copy_async_8(void *shared, const void *global, bool valid
                  : "memory");
 }
 
-__device__ inline void copy_async_4(void *shared, const void *global, bool valid)
-{
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
-                 :
-                 : "r"(at), "l"(global), "r"(valid ? 4 : 0)
-                 : "memory");
-}
-
 /* The copies this thread started since the last commit become one group. */
 __device__ inline void copy_async_commit()
 {

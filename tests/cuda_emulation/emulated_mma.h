@@ -21,10 +21,6 @@ static inline void copy_async_8(void *shared, const void *global, bool valid)
 {
     emulated_copy_async(shared, global, 8, valid);
 }
-static inline void copy_async_4(void *shared, const void *global, bool valid)
-{
-    emulated_copy_async(shared, global, 4, valid);
-}
 static inline void copy_async_commit()
 {
     emulated_copy_async_commit();

@@ -61,7 +61,6 @@ static struct seen *run(struct kernels *kernels, float **latents, bool taps)
     *latents = malloc(sizeof(float) * 48 * 16);
     memcpy(*latents, result.latents, sizeof(float) * 48 * 16);
     lance_job_close(job);
-    lance_tap_close(model);
     lance_model_close(model);
     return seen;
 }

@@ -17,7 +17,6 @@ struct source {
     int file_count;
     const struct tensor_view **tensors; /* of all files, sorted by name */
     size_t count;
-    uint64_t bytes;
 };
 
 static const char single[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
@@ -86,10 +85,8 @@ static int sort(struct source *source, const char *directory, struct error *erro
         return error_set(error, ERROR_NO_MEMORY, "%s: no memory for %zu tensors", directory, source->count);
     size_t at = 0;
     for (int f = 0; f < source->file_count; f++)
-        for (size_t i = 0; i < safetensors_count(source->files[f]); i++) {
-            source->tensors[at] = safetensors_at(source->files[f], i);
-            source->bytes += source->tensors[at++]->bytes;
-        }
+        for (size_t i = 0; i < safetensors_count(source->files[f]); i++)
+            source->tensors[at++] = safetensors_at(source->files[f], i);
     qsort(source->tensors, source->count, sizeof *source->tensors, compare);
     for (size_t i = 1; i < source->count; i++)
         if (strcmp(source->tensors[i - 1]->name, source->tensors[i]->name) == 0)
@@ -137,11 +134,6 @@ const struct tensor_view *source_find(const struct source *source, const char *n
     const struct tensor_view wanted = {.name = name}, *key = &wanted;
     const struct tensor_view **found = bsearch(&key, source->tensors, source->count, sizeof *source->tensors, compare);
     return found != NULL ? *found : NULL;
-}
-
-uint64_t source_bytes(const struct source *source)
-{
-    return source->bytes;
 }
 
 void source_digest(const struct source *source, struct sha256 *digest)

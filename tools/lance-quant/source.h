@@ -19,7 +19,6 @@ void source_close(struct source *source); /* NULL is allowed */
 size_t source_count(const struct source *source);
 const struct tensor_view *source_at(const struct source *source, size_t index);       /* sorted by name */
 const struct tensor_view *source_find(const struct source *source, const char *name); /* or NULL */
-uint64_t source_bytes(const struct source *source);
 
 /* Add names, types, shapes and a sample of the values to a digest that tells whether work that was begun can go on. */
 void source_digest(const struct source *source, struct sha256 *digest);

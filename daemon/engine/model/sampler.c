@@ -17,12 +17,6 @@ float sampler_timestep(int i, int steps, double shift)
     return numerator / denominator;
 }
 
-void sampler_timesteps(int steps, double shift, float *timesteps)
-{
-    for (int i = 0; i <= steps; i++)
-        timesteps[i] = sampler_timestep(i, steps, shift);
-}
-
 int sampler_schedule_steps(int steps, double denoise)
 {
     return denoise > 0.9999 ? steps : (int)(steps / denoise);

@@ -9,11 +9,9 @@
 
 #include <stdbool.h>
 
-/* t_i of a schedule of `steps` steps, 0 <= i <= steps. */
+/* t_i of a schedule of `steps` steps, 0 <= i <= steps: 1 = t_0 > ... > t_steps = 0, shifted by
+ * t <- shift*t / (1 + (shift - 1)*t). */
 float sampler_timestep(int i, int steps, double shift);
-
-/* timesteps[0 .. steps]: 1 = t_0 > ... > t_steps = 0, shifted by t <- shift*t / (1 + (shift - 1)*t). */
-void sampler_timesteps(int steps, double shift, float *timesteps);
 
 /* Steps of the schedule whose last `steps` steps make up the share `denoise` of it, 0 < denoise <= 1: as many as
  * ComfyUI's KSampler takes. */

@@ -266,35 +266,20 @@ int pth_parse(struct pth **out, const void *data, uint64_t bytes, const char *wh
     return parse(out, data, bytes, what, false, error);
 }
 
-int pth_parse_nested(struct pth **out, const void *data, uint64_t bytes, const char *what, struct error *error)
-{
-    return parse(out, data, bytes, what, true, error);
-}
-
-static int open_file(struct pth **out, const char *path, bool nested, struct error *error)
+int pth_open_nested(struct pth **out, const char *path, struct error *error)
 {
     *out = NULL;
     struct mapped_file mapping;
     int result = mapped_file_open(&mapping, path, error);
     if (result)
         return result;
-    result = parse(out, mapping.data, mapping.bytes, path, nested, error);
+    result = parse(out, mapping.data, mapping.bytes, path, true, error);
     if (result) {
         mapped_file_close(&mapping);
         return result;
     }
     (*out)->mapping = mapping;
     return 0;
-}
-
-int pth_open(struct pth **out, const char *path, struct error *error)
-{
-    return open_file(out, path, false, error);
-}
-
-int pth_open_nested(struct pth **out, const char *path, struct error *error)
-{
-    return open_file(out, path, true, error);
 }
 
 void pth_close(struct pth *pth)

@@ -6,7 +6,7 @@
  * refuses everything else by its name. Nothing is ever called or imported.
  *
  * An open file hands out views into the caller's memory (pth_parse) or its own read-only mapping
- * (pth_open). Immutable after opening; any thread may read it.
+ * (pth_open_nested). Immutable after opening; any thread may read it.
  */
 #ifndef LANCE_PTH_H
 #define LANCE_PTH_H
@@ -27,13 +27,9 @@ bool pth_recognise(const void *data, uint64_t bytes);
  * The checksum of the pickle is verified, those of the tensors are not. Errors: ERROR_BAD_FILE, ERROR_NO_MEMORY. */
 int pth_parse(struct pth **out, const void *data, uint64_t bytes, const char *what, struct error *error);
 
-/* Map a file read-only and parse it. Errors also: ERROR_IO. */
-int pth_open(struct pth **out, const char *path, struct error *error);
-
-/* The same for what torch.save() makes of dicts and lists within a dict: their tensors are called OUTER/INNER, a list's
- * items by their places, 0, 1 and so on. Whole numbers and booleans are shown as I64 tensors without axes, texts as U8
- * ones; other values are passed over. */
-int pth_parse_nested(struct pth **out, const void *data, uint64_t bytes, const char *what, struct error *error);
+/* Map a file read-only and parse what torch.save() makes of dicts and lists within a dict: their tensors are called
+ * OUTER/INNER, a list's items by their places, 0, 1 and so on. Whole numbers and booleans are shown as I64 tensors
+ * without axes, texts as U8 ones; other values are passed over. Errors also: ERROR_IO. */
 int pth_open_nested(struct pth **out, const char *path, struct error *error);
 
 void pth_close(struct pth *pth); /* NULL is allowed */

@@ -297,11 +297,6 @@ int tokenizer_size(const struct tokenizer *tokenizer)
     return vocabulary_count(tokenizer->vocabulary);
 }
 
-int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *token)
-{
-    return vocabulary_find(tokenizer->vocabulary, token, strlen(token));
-}
-
 const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_t *length)
 {
     return vocabulary_bytes(tokenizer->vocabulary, id, length);

@@ -37,7 +37,4 @@ const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t id, size_
 int tokenizer_decode(const struct tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
                      struct error *error);
 
-/* The id of an added or ordinary token given by its text ("<|im_end|>"), or -1. */
-int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *token);
-
 #endif
