@@ -1,6 +1,7 @@
 /* admission.c: see admission.h. */
 #include "daemon/engine/admission.h"
 #include "daemon/engine/request.h"
+#include "daemon/engine/stages/kinds.h"
 #include "kernels/kernels.h"
 
 static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }

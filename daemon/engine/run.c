@@ -10,7 +10,8 @@
 #include "daemon/engine/preview.h"
 #include "daemon/engine/request.h"
 #include "daemon/engine/request_hash.h"
-#include "daemon/engine/stages/stages.h"
+#include "daemon/engine/stages/denoise.h"
+#include "daemon/engine/stages/kinds.h"
 #include "kernels/kernels.h"
 
 #include <stdatomic.h>

@@ -33,3 +33,11 @@ int call_read_whole(uint64_t *out, const cJSON *request, const char *name, uint6
         *out = highest;
     return 0;
 }
+
+cJSON *service_counts(const struct service *service)
+{
+    cJSON *counts = json_object();
+    for (int i = 0; i < service->kind_count; i++)
+        json_add_number(counts, service->kinds[i].name, (double)atomic_load(&service->counts[i]));
+    return counts;
+}

@@ -25,7 +25,9 @@ struct service {
     struct blob *no_memory_answer; /* made while there is memory */
     atomic_int parked;
     atomic_uint_fast64_t bad_messages;
-    atomic_uint_fast64_t *counts; /* one for each kind of request */
+    const struct request_kind *kinds; /* of requests, `kind_count` of them, */
+    int kind_count;
+    atomic_uint_fast64_t *counts;     /* and how many came of each */
 };
 
 /* A handler adds to call->fields (which has "protocol" and "ok") or sets call->answer, or parks the call, or fails. */
@@ -55,7 +57,7 @@ int call_read_job(struct call *call, const cJSON *request, struct error *error);
 int call_read_whole(uint64_t *out, const cJSON *request, const char *name, uint64_t missing, uint64_t highest,
                     struct error *error);
 
-/* The object `requests` of stats, which the caller frees (service.c). */
+/* The object `requests` of stats, which the caller frees. */
 cJSON *service_counts(const struct service *service);
 
 /* daemon_requests.c */

@@ -38,14 +38,6 @@ enum { MOST_PREVIEW_BYTES = 2 << 20 }; /* in one answer; older pictures are left
 enum { BLOBS_KEPT_SECONDS = 600, BLOBS_LEFT_ALONE_SECONDS = 10 };
 enum { REQUESTS = sizeof requests / sizeof requests[0] };
 
-cJSON *service_counts(const struct service *service)
-{
-    cJSON *counts = json_object();
-    for (int i = 0; i < REQUESTS; i++)
-        json_add_number(counts, requests[i].name, (double)atomic_load(&service->counts[i]));
-    return counts;
-}
-
 /* --- The answer --------------------------------------------------------------------------- */
 
 /* The newest previews that fit into an answer, or the piece of a tensor. */
@@ -274,6 +266,8 @@ int service_open(struct service **out, const struct options *options, const stru
     service->started_at = clock_seconds();
     job_id_make(service->generation);
     const struct blobs_limits limits = {options->blob_bytes, BLOBS_KEPT_SECONDS, BLOBS_LEFT_ALONE_SECONDS};
+    service->kinds = requests;
+    service->kind_count = REQUESTS;
     service->counts = calloc(REQUESTS, sizeof *service->counts);
     int status = service->counts != NULL ? failure_no_memory(&service->no_memory_answer, error)
                                          : error_set(error, ERROR_NO_MEMORY, "service: out of memory");

@@ -1,5 +1,5 @@
 /* decode.c: the stage that turns latents into frames, one latent frame of one batch item after the other. */
-#include "daemon/engine/stages/stages.h"
+#include "daemon/engine/stages/denoise.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #include "daemon/engine/model/finite.h"
 #include "daemon/engine/model/sampler.h"
 #include "daemon/engine/preview.h"
-#include "daemon/engine/stages/stages.h"
+#include "daemon/engine/stages/denoise.h"
 #include "kernels/kernels.h"
 
 #include <stdlib.h>

@@ -123,15 +123,4 @@ struct stage_kind {
 extern const struct stage_kind prepare_stage, vit_stage, encode_stage, prefix_stage, denoise_stage, decode_stage,
     text_stage;
 
-/* The kind of a stage; `stage` is in range. */
-const struct stage_kind *stage_kind_of(enum lance_stage stage);
-
-/* While denoising, after a step: what the first batch item is on its way to, [cells, channels], normalised. */
-int denoise_stage_clean(const void *stage, float *clean, struct error *error);
-/* Room for previews beside the stage: of the host, while one is made. */
-uint64_t preview_scratch_bytes(const struct job *job);
-
-/* Make of job->left.x, the outcome of denoising, the latents that are the result. */
-int denoise_finish(struct job *job, struct error *error);
-
 #endif
