@@ -299,12 +299,3 @@ void noise_torch_cuda(uint64_t seed, int multiprocessors, int threads_per_multip
         }
     }
 }
-
-void noise_round_bf16(float *values, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits = bits_of(values[i]);
-        bits += 0x7fffu + ((bits >> 16) & 1);
-        values[i] = float_of(bits & 0xffff0000u);
-    }
-}

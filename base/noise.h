@@ -21,7 +21,4 @@ void noise_torch_cuda(uint64_t seed, int multiprocessors, int threads_per_multip
  * integers under the CUDA stream. */
 void noise_philox4x32_10(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-/* The same values drawn with dtype=torch.bfloat16: each float32 draw rounded to nearest even. In place. */
-void noise_round_bf16(float *values, size_t n);
-
 #endif

@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..protocol.python.lanced_client.latent_shape import LEAST_SOURCE_SIDE
 from ..protocol.python.lanced_client.parameters import parameters
 
 CATEGORY = "lance"
@@ -14,7 +15,7 @@ PARAMETERS = parameters()  # what the daemon takes, whatever the model
 SIZE_STEP: int = PARAMETERS["width"].multiple_of
 MAX_SIZE: int = PARAMETERS["width"].maximum
 DEFAULT_SIZE: int = PARAMETERS["width"].default_for("t2i")
-MIN_SOURCE_SIZE = 32  # the ViT's two patches of 14 pixels, as a multiple of SIZE_STEP
+MIN_SOURCE_SIZE = -(-LEAST_SOURCE_SIDE // SIZE_STEP) * SIZE_STEP  # the least multiple of it that the model sees
 MAX_FRAMES: int = PARAMETERS["num_frames"].maximum
 INTERVAL_LOW, INTERVAL_HIGH = map(float, PARAMETERS["guidance_interval"].default)
 

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUESTIONS = 1u << LANCE_X2T_IMAGE | 1u << LANCE_X2T_VIDEO, ALL_TASKS = (1u << LANCE_TASK_COUNT) - 1 };
-
 _Static_assert(sizeof(enum job_class) == sizeof(int), "choices are stored through an int");
 
 const struct parameter server_parameters[] = {
@@ -20,7 +18,7 @@ const struct parameter server_parameters[] = {
      .tasks = TASKS_THAT_SAMPLE, .help = "send preview events"},
     {.name = "priority", .kind = PARAMETER_CHOICE, .offset = offsetof(struct job_request, priority),
      .tasks = ALL_TASKS, .choices = job_class_names, .value = {.numbers = {JOB_NORMAL}},
-     .others = {{QUESTIONS, {.numbers = {JOB_INTERACTIVE}}}},
+     .others = {{TASKS_THAT_ANSWER, {.numbers = {JOB_INTERACTIVE}}}},
      .help = "which jobs it comes before; within a class the clients take turns, and a tenth of the time goes to "
              "classes behind others"},
     {.name = NULL},
@@ -172,12 +170,12 @@ static int read_noise(struct job_request *request, const struct tensor_view *ten
 {
     const struct lance_request *lance = &request->lance;
     /* A source has its size from the preset: the engine finds it, and checks how many values there are. */
-    const bool from_source = lance->width == 0 && lance->task != LANCE_T2I && lance->task != LANCE_T2V;
+    const bool from_source = lance->width == 0 && !task_is_of(lance->task, TASKS_FROM_WORDS);
     if (!from_source && (lance->width < VAE_SPATIAL_STRIDE || lance->height < VAE_SPATIAL_STRIDE ||
                          lance->num_frames < 1 || lance->batch_size < 1))
         return error_set(error, ERROR_BAD_REQUEST,
                          "tensor \"noise\": needs width, height, num_frames and batch_size, which say its shape");
-    uint64_t latent_frames = (uint64_t)(lance->num_frames - 1) / VAE_TEMPORAL_STRIDE + 1;
+    uint64_t latent_frames = (uint64_t)vae_latent_frames(lance->num_frames);
     uint64_t cells = (uint64_t)(lance->height / VAE_SPATIAL_STRIDE) * (uint64_t)(lance->width / VAE_SPATIAL_STRIDE);
     uint64_t shape[3] = {(uint64_t)lance->batch_size, 0, LATENT_CHANNELS};
     /* A product that overflows is no shape any message could have. */
@@ -228,8 +226,8 @@ static void size_from_latents(struct job_request *request, const cJSON *params)
     if (!is_given(params, "batch_size"))
         lance->batch_size = latents->batch;
     if (!is_given(params, "num_frames") && latents->frames <= INT_MAX / VAE_TEMPORAL_STRIDE)
-        lance->num_frames = 1 + (latents->frames - 1) * VAE_TEMPORAL_STRIDE;
-    if ((lance->task == LANCE_T2I || lance->task == LANCE_T2V) && !has_width && !has_height &&
+        lance->num_frames = vae_frames(latents->frames);
+    if (task_is_of(lance->task, TASKS_FROM_WORDS) && !has_width && !has_height &&
         latents->width <= INT_MAX / VAE_SPATIAL_STRIDE && latents->height <= INT_MAX / VAE_SPATIAL_STRIDE) {
         lance->width = latents->width * VAE_SPATIAL_STRIDE;
         lance->height = latents->height * VAE_SPATIAL_STRIDE;

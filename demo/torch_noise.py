@@ -11,7 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-CHANNELS = 48
+from lanced_client.latent_shape import LATENT_CHANNELS
+
 BATCH = 20  # examples that share a seed in the evaluation
 
 
@@ -31,6 +32,6 @@ def torch_randn(seed: int, count: int) -> NDArray[np.float32]:
 
 def evaluation_noise(seed: int, index: int, tokens: int) -> NDArray[np.float32]:
     """[1, tokens, 48]: what the evaluation gives to example `index` of a task."""
-    values = torch_randn(seed + index // BATCH * BATCH, BATCH * tokens * CHANNELS)
-    noise: NDArray[np.float32] = values.reshape(BATCH, 1, tokens, CHANNELS)[index % BATCH]
+    values = torch_randn(seed + index // BATCH * BATCH, BATCH * tokens * LATENT_CHANNELS)
+    noise: NDArray[np.float32] = values.reshape(BATCH, 1, tokens, LATENT_CHANNELS)[index % BATCH]
     return noise

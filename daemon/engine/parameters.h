@@ -51,8 +51,6 @@ struct parameter {
     const char *help; /* one line; names of other parameters in backquotes */
 };
 
-enum { TASKS_THAT_SAMPLE = (1u << LANCE_VIDEO_EDIT << 1) - 1 }; /* t2i to video_edit */
-
 /* In the order of the documents; the last has no name. */
 extern const struct parameter lance_parameters[];
 

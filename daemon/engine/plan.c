@@ -12,12 +12,12 @@
 
 static int check_prepared(const struct job_plan *plan, struct picture_size size, struct error *error)
 {
-    if (size.height <= LANCE_MAX_PREPARED_SIDE && size.width <= LANCE_MAX_PREPARED_SIDE && size.height >= 28 &&
-        size.width >= 28)
+    if (size.height <= LANCE_MAX_PREPARED_SIDE && size.width <= LANCE_MAX_PREPARED_SIDE &&
+        size.height >= LEAST_SOURCE_SIDE && size.width >= LEAST_SOURCE_SIDE)
         return 0;
     return error_set(error, ERROR_BAD_REQUEST,
-                     "resolution %s makes the source %d x %d; accepted are sides from 28 to %d", plan->resolution,
-                     size.width, size.height, LANCE_MAX_PREPARED_SIDE);
+                     "resolution %s makes the source %d x %d; accepted are sides from %d to %d", plan->resolution,
+                     size.width, size.height, LEAST_SOURCE_SIDE, LANCE_MAX_PREPARED_SIDE);
 }
 
 /* "": as it is. */

@@ -164,11 +164,11 @@ static int fit_colours(struct lance_model *m, struct error *error)
 
 bool preview_known_colours(const struct lance_config *config, struct preview_colours *colours)
 {
-    if (config->vae.latent_channels != WAN22_CHANNELS || config->vae.encoder_dim != WAN22_ENCODER_DIM ||
+    if (config->vae.latent_channels != LATENT_CHANNELS || config->vae.encoder_dim != WAN22_ENCODER_DIM ||
         config->vae.decoder_dim != WAN22_DECODER_DIM)
         return false;
     for (int c = 0; c < 3; c++) {
-        for (int i = 0; i < WAN22_CHANNELS; i++)
+        for (int i = 0; i < LATENT_CHANNELS; i++)
             colours->weight[c][i] = wan22_colours[i][c];
         colours->bias[c] = wan22_colour_bias[c];
     }

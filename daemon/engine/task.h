@@ -15,25 +15,29 @@ enum lance_task {
 const char *lance_task_name(enum lance_task task);
 int lance_task_of(const char *name); /* or -1 */
 
-/* Makes text of frames. */
-static inline bool task_answers(enum lance_task task) { return task == LANCE_X2T_IMAGE || task == LANCE_X2T_VIDEO; }
-/* Makes frames of frames, as words say. */
-static inline bool task_edits(enum lance_task task) { return task == LANCE_IMAGE_EDIT || task == LANCE_VIDEO_EDIT; }
-/* Denoises latents. */
-static inline bool task_samples(enum lance_task task) { return task <= LANCE_VIDEO_EDIT; }
-/* Is the VAE's alone. */
-static inline bool task_is_of_vae(enum lance_task task) { return task == LANCE_ENCODE || task == LANCE_DECODE; }
-static inline bool task_has_source(enum lance_task task)
+/* Of several tasks: bit (1 << task) for each. */
+enum {
+    TASKS_FROM_WORDS = 1u << LANCE_T2I | 1u << LANCE_T2V,              /* there is no source */
+    TASKS_THAT_EDIT = 1u << LANCE_IMAGE_EDIT | 1u << LANCE_VIDEO_EDIT, /* make frames of frames, as words say */
+    TASKS_THAT_SAMPLE = TASKS_FROM_WORDS | TASKS_THAT_EDIT | 1u << LANCE_I2V, /* denoise latents */
+    TASKS_THAT_ANSWER = 1u << LANCE_X2T_IMAGE | 1u << LANCE_X2T_VIDEO, /* make text of frames */
+    TASKS_OF_VAE = 1u << LANCE_ENCODE | 1u << LANCE_DECODE,            /* are the VAE's alone */
+    TASKS_WITH_SOURCE = TASKS_THAT_EDIT | TASKS_THAT_ANSWER | 1u << LANCE_I2V | 1u << LANCE_ENCODE,
+    TASKS_THAT_TAKE_VIDEO = 1u << LANCE_VIDEO_EDIT | 1u << LANCE_X2T_VIDEO,
+    TASKS_THAT_MAKE_VIDEO = 1u << LANCE_T2V | 1u << LANCE_I2V | 1u << LANCE_VIDEO_EDIT,
+    ALL_TASKS = (1u << LANCE_TASK_COUNT) - 1
+};
+
+static inline bool task_is_of(enum lance_task task, unsigned tasks)
 {
-    return task_answers(task) || task_edits(task) || task == LANCE_I2V || task == LANCE_ENCODE;
+    return (unsigned)task < LANCE_TASK_COUNT && (tasks >> task & 1) != 0;
 }
-static inline bool task_takes_video(enum lance_task task)
-{
-    return task == LANCE_VIDEO_EDIT || task == LANCE_X2T_VIDEO;
-}
-static inline bool task_makes_video(enum lance_task task)
-{
-    return task == LANCE_T2V || task == LANCE_I2V || task == LANCE_VIDEO_EDIT;
-}
+static inline bool task_answers(enum lance_task task) { return task_is_of(task, TASKS_THAT_ANSWER); }
+static inline bool task_edits(enum lance_task task) { return task_is_of(task, TASKS_THAT_EDIT); }
+static inline bool task_samples(enum lance_task task) { return task_is_of(task, TASKS_THAT_SAMPLE); }
+static inline bool task_is_of_vae(enum lance_task task) { return task_is_of(task, TASKS_OF_VAE); }
+static inline bool task_has_source(enum lance_task task) { return task_is_of(task, TASKS_WITH_SOURCE); }
+static inline bool task_takes_video(enum lance_task task) { return task_is_of(task, TASKS_THAT_TAKE_VIDEO); }
+static inline bool task_makes_video(enum lance_task task) { return task_is_of(task, TASKS_THAT_MAKE_VIDEO); }
 
 #endif

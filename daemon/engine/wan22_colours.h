@@ -4,9 +4,11 @@
 #ifndef LANCE_WAN22_COLOURS_H
 #define LANCE_WAN22_COLOURS_H
 
-enum { WAN22_CHANNELS = 48, WAN22_ENCODER_DIM = 160, WAN22_DECODER_DIM = 256 };
+#include "protocol/latent_shape.h"
 
-static const float wan22_colours[WAN22_CHANNELS][3] = {
+enum { WAN22_ENCODER_DIM = 160, WAN22_DECODER_DIM = 256 };
+
+static const float wan22_colours[LATENT_CHANNELS][3] = {
     {0.0119f, 0.0103f, 0.0046f}, {-0.1062f, -0.0504f, 0.0165f}, {0.0140f, 0.0409f, 0.0491f},
     {-0.0813f, -0.0677f, 0.0607f}, {0.0656f, 0.0851f, 0.0808f}, {0.0264f, 0.0463f, 0.0912f},
     {0.0295f, 0.0326f, 0.0590f}, {-0.0244f, -0.0270f, 0.0025f}, {0.0443f, -0.0102f, 0.0288f},

@@ -36,6 +36,13 @@ static inline uint16_t float_to_bf16(float value)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* Each value the nearest bf16 one, in place: as PyTorch's numbers are when they become bfloat16. Not for NaN. */
+static inline void bf16_round(float *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        values[i] = bf16_to_float(float_to_bf16(values[i]));
+}
+
 /* --- FP8 (E4M3): a sign, 4 bits of exponent with bias 7, 3 bits of mantissa; no infinities ------------ */
 
 /* 0x7f and 0xff, which stand for no number, read as 480 and -480. */

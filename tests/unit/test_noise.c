@@ -1,6 +1,7 @@
 /* test_noise.c: the noise streams against values drawn by PyTorch 2.13.0 (CPU), by CUDA
  * cards, and against Random123's published answers for Philox. */
 #include "base/noise.h"
+#include "kernels/formats/numbers.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -127,7 +128,7 @@ static void bf16_rounding_goes_to_nearest_even(void **state)
     (void)state;
     float values[] = {1.0f, 1.00390625f, 1.01171875f, -1.0039064f, 0.33333334f};
     static const float rounded[] = {1.0f, 1.0f, 1.015625f, -1.0078125f, 0.333984375f};
-    noise_round_bf16(values, 5);
+    bf16_round(values, 5);
     assert_memory_equal(values, rounded, sizeof values);
 }
 

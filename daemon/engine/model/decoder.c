@@ -1,6 +1,6 @@
 /* decoder.c: see decoder.h. */
 #include "daemon/engine/model/decoder.h"
-#include "base/noise.h"
+#include "kernels/formats/numbers.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -165,7 +165,7 @@ static int make_frequencies(struct decoder *d, const struct lance_config *config
     for (int i = 0; i < pairs; i++) {
         float frequency = (float)pow(config->rope_theta, -2.0 * i / d->head_dim);
         if (round_tables)
-            noise_round_bf16(&frequency, 1);
+            bf16_round(&frequency, 1);
         d->inverse_frequency[i] = frequency;
         d->axis[i] = i < config->mrope_section[0] ? 0 : i < config->mrope_section[0] + config->mrope_section[1] ? 1 : 2;
     }

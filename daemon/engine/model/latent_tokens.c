@@ -1,6 +1,6 @@
 /* latent_tokens.c: see latent_tokens.h. */
 #include "daemon/engine/model/latent_tokens.h"
-#include "base/noise.h"
+#include "kernels/formats/numbers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -75,7 +75,7 @@ static void sine_cosine(double position, int width, bool rounded, float *out)
         out[half + k] = (float)cos(angle);
     }
     if (rounded)
-        noise_round_bf16(out, (size_t)width);
+        bf16_round(out, (size_t)width);
 }
 
 int latent_tokens_positions(const struct latent_tokens *t, struct token_grid grid, act *out, struct error *error)

@@ -9,8 +9,9 @@
 #include <string.h>
 
 #include "base/bicubic.h"
+#include "protocol/latent_shape.h"
 
-enum { BUCKET_STRIDE = 16, VAE_MULTIPLE = 16, MAX_SIDE = 16384 };
+enum { MAX_SIDE = 16384 };
 
 enum { PRESETS = 6 };
 const char *const picture_preset_names[PRESETS + 1] = {
@@ -34,7 +35,7 @@ static double ratio_of(struct picture_size size)
 
 static int to_stride(double length)
 {
-    return (int)rint(length / BUCKET_STRIDE) * BUCKET_STRIDE;
+    return (int)rint(length / VAE_SPATIAL_STRIDE) * VAE_SPATIAL_STRIDE;
 }
 
 /* The size nearest to an aspect whose area is about side^2: either the width is rounded first or the height, whichever
@@ -102,7 +103,7 @@ static int find_target(const char *resolution, enum picture_use use, int height,
     if (height < 1 || width < 1 || height > MAX_SIDE || width > MAX_SIDE)
         return error_set(error, ERROR_BAD_REQUEST, "a picture of %dx%d pixels; sides from 1 to %d are accepted", width,
                          height, MAX_SIDE);
-    int multiple = use == PICTURE_FOR_VIT ? PICTURE_VIT_MULTIPLE : VAE_MULTIPLE;
+    int multiple = use == PICTURE_FOR_VIT ? PICTURE_VIT_MULTIPLE : VAE_SPATIAL_STRIDE;
     for (int i = 0; i < PRESETS; i++)
         if (!strcmp(resolution, picture_preset_names[i])) {
             int side = use == PICTURE_FOR_VIT ? preset_sides[i].vit : preset_sides[i].vae;

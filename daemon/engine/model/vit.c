@@ -10,6 +10,7 @@
  * vision tower as used by the official modeling/vit (LANCE.md section 5).
  */
 #include "daemon/engine/model/vit.h"
+#include "kernels/formats/numbers.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -351,16 +352,6 @@ static void for_each_patch(const struct vit_pass *pass, void (*visit)(void *cont
                     visit(context, index++, 2 * row + i / 2, 2 * column + i % 2);
 }
 
-static float round_to_bf16(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits += 0x7fff + (bits >> 16 & 1);
-    bits &= 0xffff0000u;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* Rotary angles of one frame: the first half of them turns with the row, the second with the column. */
 struct angle_tables {
     int quarter; /* head_dim / 4 */
@@ -390,7 +381,7 @@ static int make_tables(struct vit_pass *pass, struct error *error)
     tables.frequencies = memory + 2 * pass->plan.table;
     for (int i = 0; i < tables.quarter; i++) {
         float frequency = 1.0f / powf(rope_theta, (float)i / (float)tables.quarter);
-        tables.frequencies[i] = vit->round_tables ? round_to_bf16(frequency) : frequency;
+        tables.frequencies[i] = vit->round_tables ? bf16_to_float(float_to_bf16(frequency)) : frequency;
     }
     for_each_patch(pass, fill_angles, &tables);
     vit->kernels->param_upload(vit->kernels, pass->cosines, tables.cosines, pass->plan.table);

@@ -7,6 +7,7 @@
 #include "base/noise.h"
 #include "base/sha256.h"
 #include "daemon/engine/stages/stages.h"
+#include "kernels/formats/numbers.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -208,7 +209,7 @@ static void draw_noise(struct prepare_stage *p, uint64_t seed, float *out)
     case LANCE_NOISE_TORCH_CUDA:
         noise_torch_cuda(seed, CUDA_MULTIPROCESSORS, CUDA_THREADS_PER_MULTIPROCESSOR, p->scratch, before + n);
         memcpy(out, p->scratch + before, n * sizeof *out);
-        noise_round_bf16(out, n);
+        bf16_round(out, n);
         break;
     case LANCE_NOISE_COMFYUI:
         noise_torch_cpu(seed, p->scratch, n);

@@ -1,6 +1,7 @@
 /* check_prompt.c: what is computed without weights. */
 #include "base/noise.h"
 #include "daemon/engine/model/sampler.h"
+#include "kernels/formats/numbers.h"
 #include "tests/tools/check-golden/checks.h"
 
 #include <stdio.h>
@@ -131,7 +132,7 @@ static void check_noise(const struct check *c)
         abort();
     noise_torch_cpu(c->golden->request.seed, drawn, n);
     if (!strcmp(c->golden->mode, "bf16"))
-        noise_round_bf16(drawn, n);
+        bf16_round(drawn, n);
     size_t wrong = 0;
     for (size_t i = 0; i < n; i++)
         wrong += drawn[i] != recorded[i];

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "protocol/latent_shape.h"
 #include "tools/lancectl/graph/input_file.h"
 #include "tools/lancectl/graph/literal.h"
 #include "tools/lancectl/graph/save_name.h"
@@ -143,11 +144,11 @@ static void check_own_size(struct checking *checking, const struct graph_node *n
         problem(checking->problems, "node %s (%s): give both width and height or neither (0): they are %g and %g",
                 node->id, node->title, sides[0], sides[1]);
     for (int i = 0; i < 2; i++)
-        if (sides[i] != 0 && (fmod(sides[i], 16) != 0 || sides[i] < 32))
+        if (sides[i] != 0 && (fmod(sides[i], VAE_SPATIAL_STRIDE) != 0 || sides[i] < least_source_size()))
             problem(checking->problems,
-                    "node %s (%s): width and height must be multiples of 16 from 32 to 1024 (0: as the resolution "
+                    "node %s (%s): width and height must be multiples of %d from %d to %d (0: as the resolution "
                     "says), one is %g",
-                    node->id, node->title, sides[i]);
+                    node->id, node->title, VAE_SPATIAL_STRIDE, least_source_size(), MOST_SIDE, sides[i]);
 }
 
 int check_nodes(struct graph *graph, const struct graph_folders *folders, struct problems *problems,

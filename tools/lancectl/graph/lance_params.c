@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "protocol/latent_shape.h"
 
 static const cJSON *entry_of(const struct work *work, int input)
 {
@@ -87,9 +88,11 @@ int lance_params_add_resolution(cJSON *params, const struct work *work, struct e
         json_add_text(params, "resolution", preset->text);
         return 0;
     }
-    if (width < 32 || height < 32 || width % 16 || height % 16)
+    const int least = least_source_size();
+    if (width < least || height < least || width % VAE_SPATIAL_STRIDE || height % VAE_SPATIAL_STRIDE)
         return error_set(error, ERROR_BAD_REQUEST,
-                         "width and height must be multiples of 16 from 32 to 1024, or both 0: they are %d and %d",
+                         "width and height must be multiples of %d from %d to %d, or both 0: they are %d and %d",
+                         VAE_SPATIAL_STRIDE, least, MOST_SIDE,
                          width, height);
     char size[40];
     snprintf(size, sizeof size, "%dx%d", height, width);
