@@ -196,6 +196,12 @@ void json_add(cJSON *object, const char *name, cJSON *item)
     add(object, name, item);
 }
 
+void json_replace(cJSON *object, const char *name, cJSON *item)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(object, name);
+    add(object, name, item);
+}
+
 void json_append(cJSON *array, cJSON *item)
 {
     if (array != NULL && item != NULL && cJSON_AddItemToArray(array, item))

@@ -51,6 +51,7 @@ cJSON *json_array(void);
 
 /* Add an item, which belongs to the tree from now on. NULL: it could not be made. */
 void json_add(cJSON *object, const char *name, cJSON *item);
+void json_replace(cJSON *object, const char *name, cJSON *item); /* the same in the place of what is there */
 void json_append(cJSON *array, cJSON *item);
 
 void json_append_text(cJSON *array, const char *text);

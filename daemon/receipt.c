@@ -134,12 +134,6 @@ static cJSON *tensors_json(const struct tensor_view *tensors, size_t count)
     return json;
 }
 
-static void replace(cJSON *object, const char *name, cJSON *item)
-{
-    cJSON_DeleteItemFromObjectCaseSensitive(object, name);
-    json_add(object, name, item);
-}
-
 /* What stands in a receipt of the job that made the result, and not of the request. */
 static const char *const of_its_maker[] = {"attempt", "resumed", "state_not_used", "paused_seconds"};
 
@@ -160,16 +154,16 @@ int receipt_encode_again(struct blob **out, const struct blob *kept, const struc
     cJSON *envelope = cJSON_Duplicate(message_envelope(message), true);
     cJSON *receipt = cJSON_GetObjectItemCaseSensitive(envelope, "receipt");
     if (receipt != NULL) {
-        replace(receipt, "job", json_from_text(facts->job));
-        replace(receipt, "queue_seconds", json_from_number(round(facts->queue_seconds * 1e6) / 1e6));
-        replace(receipt, "total_seconds", json_from_number(round(facts->total_seconds * 1e6) / 1e6));
+        json_replace(receipt, "job", json_from_text(facts->job));
+        json_replace(receipt, "queue_seconds", json_from_number(round(facts->queue_seconds * 1e6) / 1e6));
+        json_replace(receipt, "total_seconds", json_from_number(round(facts->total_seconds * 1e6) / 1e6));
         for (size_t i = 0; i < sizeof of_its_maker / sizeof of_its_maker[0]; i++)
             cJSON_DeleteItemFromObjectCaseSensitive(receipt, of_its_maker[i]);
         if (facts->attempt > 0) {
             json_add_number(receipt, "attempt", facts->attempt);
             json_add_bool(receipt, "resumed", false);
         }
-        replace(receipt, "cached", json_from_bool(true));
+        json_replace(receipt, "cached", json_from_bool(true));
         status = message_encode(&data, &bytes, envelope, tensors, count, error);
     } else
         status = error_set(error, envelope != NULL ? ERROR_BAD_FILE : ERROR_NO_MEMORY, "a kept result has no receipt");

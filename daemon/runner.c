@@ -128,10 +128,13 @@ static cJSON *progress_json(const struct lance_progress *progress, struct pace *
     return fields;
 }
 
+/* What clients see before the engine's own stages, when a job has its model loaded (PROTOCOL.md, "Events"). */
+static const char load_stage[] = "load";
+
 static cJSON *load_progress_json(int step, double seconds)
 {
     cJSON *fields = json_object();
-    json_add_text(fields, "stage", "load");
+    json_add_text(fields, "stage", load_stage);
     json_add_number(fields, "step", step);
     json_add_number(fields, "steps", 1);
     json_add_number(fields, "total_step", 0);
@@ -220,7 +223,7 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
             return status;
         seconds = clock_seconds() - start;
         run->load_seconds = (run->load_seconds > 0 ? run->load_seconds : 0) + seconds;
-        jobs_note_step(runner->jobs, run->job, "load", seconds);
+        jobs_note_step(runner->jobs, run->job, load_stage, seconds);
         jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(1, seconds));
     }
     note_in_memory(runner);

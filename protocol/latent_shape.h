@@ -9,7 +9,7 @@
 enum { LATENT_CHANNELS = 48, VAE_SPATIAL_STRIDE = 16, VAE_TEMPORAL_STRIDE = 4 };
 /* Pixels a side: of what is made at most; of a source, as the model is to see it, at least (the vision transformer takes
  * two by two patches of 14). */
-enum { MOST_SIDE = 1024, LEAST_SOURCE_SIDE = 28 };
+enum { LARGEST_SIDE = 1024, LEAST_SOURCE_SIDE = 28 };
 /* The least size of a source that is asked for in pixels, which is a multiple of the stride. */
 static inline int least_source_size(void)
 {

@@ -279,7 +279,13 @@ static int compare_by_data(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
-static int compare_by_name(const void *a, const void *b)
+int tensor_compare_names(const void *a, const void *b)
+{
+    const struct tensor_view *left = a, *right = b;
+    return strcmp(left->name, right->name);
+}
+
+int tensor_compare_names_at(const void *a, const void *b)
 {
     const struct tensor_view *const *left = a, *const *right = b;
     return strcmp((*left)->name, (*right)->name);
@@ -335,7 +341,7 @@ static int check_layout(struct safetensors *file, const uint8_t *payload, uint64
     if (covered != payload_bytes)
         return error_set(error, ERROR_BAD_FILE, "%s: %llu bytes after the last tensor belong to none", what,
                          (unsigned long long)(payload_bytes - covered));
-    qsort(file->by_name, file->count, sizeof *file->by_name, compare_by_name);
+    qsort(file->by_name, file->count, sizeof *file->by_name, tensor_compare_names_at);
     for (size_t i = 1; i < file->count; i++)
         if (!strcmp(file->by_name[i - 1]->name, file->by_name[i]->name))
             return error_set(error, ERROR_BAD_FILE, "%s: tensor \"%.200s\" is there twice", what,
@@ -446,7 +452,7 @@ const struct tensor_view *safetensors_find(const struct safetensors *file, const
 {
     const struct tensor_view wanted = {.name = name}, *key = &wanted;
     const struct tensor_view **found =
-        bsearch(&key, file->by_name, file->count, sizeof *file->by_name, compare_by_name);
+        bsearch(&key, file->by_name, file->count, sizeof *file->by_name, tensor_compare_names_at);
     return found ? *found : NULL;
 }
 

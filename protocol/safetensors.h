@@ -42,6 +42,10 @@ struct tensor_view {
 
 struct safetensors;
 
+/* For qsort and bsearch, by their names: of views, and of pointers to views. */
+int tensor_compare_names(const void *a, const void *b);
+int tensor_compare_names_at(const void *a, const void *b);
+
 size_t dtype_bytes(enum dtype dtype);
 const char *dtype_name(enum dtype dtype); /* "F32", "BF16", ... as in the format */
 

@@ -19,6 +19,6 @@ enum {
     LANCE_VIDEO_FPS = 12
 };
 
-_Static_assert((int)LANCE_MAX_SIDE == MOST_SIDE, "clients know how large pictures may be");
+_Static_assert((int)LANCE_MAX_SIDE == LARGEST_SIDE, "clients know how large pictures may be");
 
 #endif

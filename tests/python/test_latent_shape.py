@@ -16,7 +16,7 @@ def test_python_has_the_numbers_of_the_header() -> None:
     assert numbers == {
         "LATENT_CHANNELS": str(latent_shape.LATENT_CHANNELS),
         "VAE_SPATIAL_STRIDE": str(latent_shape.CELL_PIXELS),
-        "MOST_SIDE": str(latent_shape.MOST_SIDE),
+        "LARGEST_SIDE": str(latent_shape.LARGEST_SIDE),
         "LEAST_SOURCE_SIDE": str(latent_shape.LEAST_SOURCE_SIDE),
         "VAE_TEMPORAL_STRIDE": str(latent_shape.FRAMES_PER_LATENT_FRAME),
     }
@@ -24,6 +24,6 @@ def test_python_has_the_numbers_of_the_header() -> None:
 
 def test_the_table_of_parameters_says_how_large_pictures_may_be() -> None:
     for side in ("width", "height"):
-        assert parameters()[side].maximum == latent_shape.MOST_SIDE
+        assert parameters()[side].maximum == latent_shape.LARGEST_SIDE
         assert parameters()[side].multiple_of == latent_shape.CELL_PIXELS
     assert f"sides from {latent_shape.LEAST_SOURCE_SIDE} to" in parameters()["resolution"].help

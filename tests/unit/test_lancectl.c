@@ -4,10 +4,10 @@
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/exit_codes.h"
 #include "tools/lancectl/help.h"
-#include "tools/lancectl/job.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/progress.h"
 #include "tools/lancectl/receipt.h"
+#include "tools/lancectl/submission.h"
 #include "tools/media/picture_file.h"
 
 #include <dirent.h>

@@ -1,9 +1,11 @@
 /* test_lancectl_tasks.c: the command lines of all tasks, what they ask for, where results go, and example files. */
+#include "daemon/engine/task.h"
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/examples.h"
-#include "tools/media/example_file.h"
-#include "tools/lancectl/job.h"
+#include "tools/lancectl/make_command.h"
 #include "tools/lancectl/output.h"
+#include "tools/lancectl/submission.h"
+#include "tools/media/example_file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,6 +27,19 @@ static void expect_params(const struct job *job, const struct arguments *argumen
     assert_string_equal(json, expected);
     cJSON_free(json);
     cJSON_Delete(params);
+}
+
+static void tasks_take_and_make_what_the_engine_says(void **state)
+{
+    (void)state;
+    for (int task = 0; task < LANCE_TASK_COUNT; task++) {
+        const struct task_kind *kind = task_kind_of(lance_task_name((enum lance_task)task));
+        assert_non_null(kind);
+        assert_int_equal(kind->makes_video, task_makes_video((enum lance_task)task));
+        assert_int_equal(kind->answers, task_answers((enum lance_task)task));
+        assert_int_equal(kind->source != SOURCE_NONE, task_has_source((enum lance_task)task));
+        assert_int_equal(kind->source == SOURCE_VIDEO, task_takes_video((enum lance_task)task));
+    }
 }
 
 static void a_video_edit_takes_its_source_and_all_options(void **state)
@@ -296,6 +311,7 @@ static void sources_are_found_in_the_folders_above_the_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tasks_take_and_make_what_the_engine_says),
         cmocka_unit_test(a_video_edit_takes_its_source_and_all_options),
         cmocka_unit_test(a_frame_rate_is_a_number_or_a_fraction),
         cmocka_unit_test(a_part_of_the_steps_starts_from_a_file_of_latents),

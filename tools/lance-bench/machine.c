@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -18,13 +20,6 @@
 enum { MAX_THREADS = 256, SUMS = 10, STEPS = 2000000 };
 /* Of one thread: far more than its share of any cache, read a piece a round: short rounds find quiet moments. */
 static const size_t beyond_caches_bytes = (size_t)192 << 20, beyond_caches_piece_bytes = (size_t)16 << 20;
-
-double machine_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* One thread's share of a measurement. `work` returns operations or bytes; `kept` keeps its result alive. */
 struct share {
@@ -131,9 +126,9 @@ static void *run_share(void *argument)
 {
     struct share *share = argument;
     pthread_barrier_wait(share->start);
-    share->began = machine_now();
+    share->began = clock_seconds();
     share->amount = share->work(share);
-    share->ended = machine_now();
+    share->ended = clock_seconds();
     return NULL;
 }
 
@@ -172,8 +167,8 @@ static double round_rate(struct share *shares, int threads, double (*work)(struc
 static double best_rate(struct share *shares, int threads, double seconds, double (*const *work)(struct share *),
                         int ways)
 {
-    double best = 0.0, end = machine_now() + seconds;
-    for (int round = 0; round < ways || machine_now() < end; round++) {
+    double best = 0.0, end = clock_seconds() + seconds;
+    for (int round = 0; round < ways || clock_seconds() < end; round++) {
         const double rate = round_rate(shares, threads, work[round % ways]);
         best = rate > best ? rate : best;
     }

@@ -14,6 +14,5 @@ double machine_gflops(int threads, double seconds, const char *backend);
  * the caches. Answers 0 when there is no memory to try. */
 double machine_read_gbs(int threads, double seconds, size_t set_bytes);
 
-double machine_now(void); /* seconds of a steady clock */
 
 #endif

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "kernels/backend.h"
 #include "tools/lance-bench/machine.h"
 #include "tools/lance-bench/tasks.h"
@@ -378,13 +379,13 @@ static double time_runs(struct bench *b, void (*run)(struct bench *b), double se
     const double worth_waiting = b->k->host_memory ? 0.0 : 0.02;
     run(b); /* not counted: first touch of the output and the scratch memory */
     wait_for(b->k);
-    double best = 1e30, end = machine_now() + seconds;
-    for (int rounds = 0, runs = 1; rounds < 2 || machine_now() < end; rounds++) {
-        double start = machine_now();
+    double best = 1e30, end = clock_seconds() + seconds;
+    for (int rounds = 0, runs = 1; rounds < 2 || clock_seconds() < end; rounds++) {
+        double start = clock_seconds();
         for (int i = 0; i < runs; i++)
             run(b);
         wait_for(b->k);
-        double took = machine_now() - start;
+        double took = clock_seconds() - start;
         best = took / runs < best ? took / runs : best;
         if (took < worth_waiting)
             runs *= 2;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/sha256.h"
 #include "daemon/engine/lance.h"
@@ -82,7 +83,7 @@ static int run_once(struct lance_model *model, const struct lance_request *reque
     struct lance_job *job = NULL;
     struct lance_progress progress;
     struct lance_result result;
-    const double start = machine_now();
+    const double start = clock_seconds();
     int status = lance_job_start(&job, model, request, error);
     if (!status)
         do
@@ -91,7 +92,7 @@ static int run_once(struct lance_model *model, const struct lance_request *reque
     if (!status)
         status = lance_job_result(job, &result, error);
     if (!status) {
-        *run = (struct run){.seconds = machine_now() - start};
+        *run = (struct run){.seconds = clock_seconds() - start};
         note_result(run, &result);
     }
     lance_job_close(job);

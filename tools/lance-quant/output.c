@@ -51,12 +51,6 @@ static int system_failed(const char *path, struct error *error)
     return error_set(error, ERROR_IO, "%s: %s", path, strerror(errno));
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    const struct tensor_view *const *left = a, *const *right = b;
-    return strcmp((*left)->name, (*right)->name);
-}
-
 /* Where everything goes. */
 static int place(struct output *output, struct error *error)
 {
@@ -74,7 +68,7 @@ static int place(struct output *output, struct error *error)
         output->bytes += output->tensors[i].bytes;
         output->by_name[i] = &output->tensors[i];
     }
-    qsort(output->by_name, output->count, sizeof *output->by_name, compare_names);
+    qsort(output->by_name, output->count, sizeof *output->by_name, tensor_compare_names_at);
     for (size_t i = 1; i < output->count; i++)
         if (strcmp(output->by_name[i - 1]->name, output->by_name[i]->name) == 0)
             return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" would be written twice",
@@ -228,7 +222,7 @@ int output_write(struct output *output, const char *name, const void *data, uint
 {
     const struct tensor_view wanted = {.name = name}, *key = &wanted;
     const struct tensor_view **found =
-        bsearch(&key, output->by_name, output->count, sizeof *output->by_name, compare_names);
+        bsearch(&key, output->by_name, output->count, sizeof *output->by_name, tensor_compare_names_at);
     if (found == NULL || (*found)->bytes != bytes)
         return error_set(error, ERROR_INTERNAL, "%s: %llu bytes were made that have no place", name,
                          (unsigned long long)bytes);

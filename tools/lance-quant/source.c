@@ -70,12 +70,6 @@ static int explain_missing(const char *directory, struct error *error)
     return error_set(error, ERROR_BAD_FILE, "%s: there is no %s in it, nor %s", directory, single, index_name);
 }
 
-static int compare(const void *a, const void *b)
-{
-    const struct tensor_view *const *left = a, *const *right = b;
-    return strcmp((*left)->name, (*right)->name);
-}
-
 static int sort(struct source *source, const char *directory, struct error *error)
 {
     for (int f = 0; f < source->file_count; f++)
@@ -87,7 +81,7 @@ static int sort(struct source *source, const char *directory, struct error *erro
     for (int f = 0; f < source->file_count; f++)
         for (size_t i = 0; i < safetensors_count(source->files[f]); i++)
             source->tensors[at++] = safetensors_at(source->files[f], i);
-    qsort(source->tensors, source->count, sizeof *source->tensors, compare);
+    qsort(source->tensors, source->count, sizeof *source->tensors, tensor_compare_names_at);
     for (size_t i = 1; i < source->count; i++)
         if (strcmp(source->tensors[i - 1]->name, source->tensors[i]->name) == 0)
             return error_set(error, ERROR_BAD_FILE, "%s: tensor \"%.200s\" is in two files", directory,
@@ -132,7 +126,7 @@ const struct tensor_view *source_at(const struct source *source, size_t index)
 const struct tensor_view *source_find(const struct source *source, const char *name)
 {
     const struct tensor_view wanted = {.name = name}, *key = &wanted;
-    const struct tensor_view **found = bsearch(&key, source->tensors, source->count, sizeof *source->tensors, compare);
+    const struct tensor_view **found = bsearch(&key, source->tensors, source->count, sizeof *source->tensors, tensor_compare_names_at);
     return found != NULL ? *found : NULL;
 }
 

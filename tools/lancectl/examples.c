@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,18 +36,12 @@ int example_parse(struct example *out, const cJSON *entry, const char *task, str
 
 /* ---- Names ---- */
 
-static bool ends_in(const char *text, const char *ending)
-{
-    size_t length = strlen(text), wanted = strlen(ending);
-    return length >= wanted && !strcasecmp(text + length - wanted, ending);
-}
-
 char *example_name(const char *key)
 {
     static const char *const endings[] = {".png", ".mp4", ".jpg", ".jpeg"};
     size_t length = strlen(key);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (ends_in(key, endings[i]) && strlen(endings[i]) < length) {
+        if (example_ends_in(key, endings[i]) && strlen(endings[i]) < length) {
             length -= strlen(endings[i]);
             break;
         }

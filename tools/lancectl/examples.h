@@ -8,8 +8,8 @@
 
 #include "tools/lancectl/arguments.h"
 #include "tools/lancectl/exit_codes.h"
+#include "tools/lancectl/make_command.h"
 #include "tools/lancectl/session.h"
-#include "tools/lancectl/task.h"
 
 /* One entry, as found. Strings belong to the JSON. */
 struct example {

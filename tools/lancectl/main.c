@@ -15,11 +15,11 @@
 #include "tools/lancectl/graph/command.h"
 #include "tools/lancectl/help.h"
 #include "tools/lancectl/inquiries.h"
+#include "tools/lancectl/make_command.h"
 #include "tools/lancectl/output.h"
 #include "tools/lancectl/result.h"
 #include "tools/lancectl/session.h"
 #include "tools/lancectl/sheet.h"
-#include "tools/lancectl/task.h"
 #include "tools/lancectl/top.h"
 
 static enum exit_code run_with_daemon(const struct arguments *arguments)

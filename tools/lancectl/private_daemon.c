@@ -11,10 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "tools/lancectl/interrupt.h"
 #include "tools/lancectl/program.h"
 
-enum { POLL_MS = 50, PATIENCE_MS = 10000, LOG_TAIL_BYTES = 400 };
+/* Patience with a daemon that starts and that ends as in the Python client (starter.py), for the same reasons. */
+enum { POLL_MS = 50, START_SECONDS = 60, END_SECONDS = 60, LOG_TAIL_BYTES = 400 };
 
 struct private_daemon {
     pid_t pid;
@@ -92,21 +94,23 @@ static bool wait_for_end(struct private_daemon *daemon, int milliseconds)
     return has_ended(daemon);
 }
 
-/* Connect as soon as it answers. */
+/* Connect as soon as it answers; ERROR_IO with its last words where it ends instead, or does not in time. */
 static int connect_when_ready(struct private_daemon *daemon, struct client **client,
                               const struct client_options *connection, struct error *error)
 {
     struct client_options options = *connection;
     options.endpoint = daemon->endpoint;
+    const double deadline = clock_seconds() + START_SECONDS;
     for (;;) {
         bool ended = has_ended(daemon);
         int code = client_open(client, &options, error);
         if (code != ERROR_IO)
             return code;
-        if (ended) {
+        if (ended || clock_seconds() > deadline) {
             char log[LOG_TAIL_BYTES + 1];
             read_log(daemon, log);
-            return error_set(error, ERROR_IO, "the private lanced ended at its start: %s", log);
+            return error_set(error, ERROR_IO, "the private lanced %s: %s",
+                             ended ? "ended at its start" : "does not answer", log);
         }
         if (interrupt_signal())
             return error_set(error, ERROR_CANCELLED, "interrupted while lanced started");
@@ -171,7 +175,7 @@ void private_daemon_stop(struct private_daemon *daemon, struct client *client)
     } else if (daemon->pid > 0) {
         kill(daemon->pid, SIGTERM);
     }
-    if (!wait_for_end(daemon, PATIENCE_MS)) {
+    if (!wait_for_end(daemon, END_SECONDS * 1000)) {
         kill(daemon->pid, SIGKILL);
         waitpid(daemon->pid, NULL, 0);
     }

@@ -16,15 +16,12 @@ static double number_of(const cJSON *event, const char *name)
     return number > 0 ? number : 0;
 }
 
-/* Stage names as static strings, so that they can be remembered; an unknown one is "working". */
+/* The event's stage; "working" where it is no short word of small letters, such as a terminal takes. */
 static const char *stage_of(const cJSON *event)
 {
-    static const char *const stages[] = {"load", "prepare", "prefix", "vit", "encode", "denoise", "decode", "text"};
     const char *name = json_text(event, "stage");
-    for (size_t i = 0; name && i < sizeof stages / sizeof *stages; i++)
-        if (!strcmp(stages[i], name))
-            return stages[i];
-    return "working";
+    const size_t letters = name ? strspn(name, "abcdefghijklmnopqrstuvwxyz") : 0;
+    return letters > 0 && letters < PROGRESS_STAGE_BYTES && name[letters] == '\0' ? name : "working";
 }
 
 static void format_rate(char *out, size_t size, double step_seconds)
@@ -125,9 +122,9 @@ static void show_step(struct progress *progress, const cJSON *event)
     double now = clock_seconds();
     bool is_last = number_of(event, "total_step") >= number_of(event, "total_steps");
     const char *stage = stage_of(event);
-    if (stage == progress->last_stage && now - progress->last_seconds < 1 && !is_last)
+    if (!strcmp(stage, progress->last_stage) && now - progress->last_seconds < 1 && !is_last)
         return;
-    progress->last_stage = stage;
+    snprintf(progress->last_stage, sizeof progress->last_stage, "%s", stage);
     progress->last_seconds = now;
     progress_line(line, MAX_COLUMNS, event, false);
     fprintf(progress->out, "%s\n", line);

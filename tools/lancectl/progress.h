@@ -10,13 +10,15 @@
 #include <stdint.h>
 #include <stdio.h>
 
+enum { PROGRESS_STAGE_BYTES = 16 };
+
 struct progress {
     FILE *out;
     bool is_terminal, is_quiet;
     bool has_line;        /* a redrawn line stands on the terminal, without its end */
     double began_seconds; /* when progress_start was called */
     double last_seconds;  /* when the last plain line was printed */
-    const char *last_stage; /* its stage, one of a few static strings; NULL before the first */
+    char last_stage[PROGRESS_STAGE_BYTES]; /* its stage; "" before the first */
 };
 
 /* `out` is stderr, as a rule: results go to stdout. */

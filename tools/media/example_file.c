@@ -11,7 +11,7 @@
 
 static const struct json_limits limits = {64 << 20, 1 << 21, ERROR_TOO_LARGE, ERROR_BAD_FILE};
 
-static bool ends_in(const char *text, const char *ending)
+bool example_ends_in(const char *text, const char *ending)
 {
     size_t length = strlen(text), wanted = strlen(ending);
     return length >= wanted && !strcasecmp(text + length - wanted, ending);
@@ -92,7 +92,7 @@ int example_entry_parse(struct example_entry *out, const cJSON *entry, const cha
     int code = 0;
     if (cJSON_IsString(entry)) {
         out->prompt = entry->valuestring;
-        task = task ? task : ends_in(key, ".mp4") ? "t2v" : "t2i";
+        task = task ? task : example_ends_in(key, ".mp4") ? "t2v" : "t2i";
     } else {
         code = parse_elements(out, entry, &task, error);
     }

@@ -7,6 +7,8 @@
 #ifndef LANCE_MEDIA_EXAMPLE_FILE_H
 #define LANCE_MEDIA_EXAMPLE_FILE_H
 
+#include <stdbool.h>
+
 #include "base/json.h"
 
 /* One entry, as found. Strings belong to the JSON, but for `task`, which may be the caller's or constant. */
@@ -25,6 +27,9 @@ int example_file_read(cJSON **out, const char *path, struct error *error);
  * ERROR_BAD_FILE, ERROR_UNSUPPORTED (several sources), or ERROR_BAD_REQUEST when `task` has to be given. Whether the
  * task takes a source is for the caller to check. */
 int example_entry_parse(struct example_entry *out, const cJSON *entry, const char *task, struct error *error);
+
+/* Whether a name has an ending such as ".mp4", in letters of any size. */
+bool example_ends_in(const char *text, const char *ending);
 
 /* Where a path of an example file is: below `root` if given, else below the file's folder or the nearest folder above
  * it that has it. malloc'ed; NULL: out of memory. */

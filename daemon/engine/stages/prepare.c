@@ -177,9 +177,10 @@ static int check_finite(const char *name, const float *values, size_t first, siz
 static int prepare_encoder_noise(struct prepare_stage *p, struct error *error)
 {
     const struct lance_request *r = p->request;
-    const size_t n = (size_t)token_grid_cells(p->plan->encoded) * p->channels;
+    const uint64_t bytes = handover_sizes_of(p->job).eps;
+    const size_t n = (size_t)(bytes / sizeof(float));
     int code = 0;
-    p->out->eps = host_alloc(n * sizeof(float), "the encoder's noise", &code, error);
+    p->out->eps = host_alloc(bytes, "the encoder's noise", &code, error);
     if (code)
         return code;
     if (!r->source_latent_noise)
@@ -187,8 +188,8 @@ static int prepare_encoder_noise(struct prepare_stage *p, struct error *error)
     else if ((code = check_finite("source_latent_noise", r->source_latent_noise, 0, n, n, error)))
         return code;
     else
-        memcpy(p->out->eps, r->source_latent_noise, n * sizeof(float));
-    sha256_add(&p->reference, p->out->eps, n * sizeof(float));
+        memcpy(p->out->eps, r->source_latent_noise, bytes);
+    sha256_add(&p->reference, p->out->eps, bytes);
     return 0;
 }
 

@@ -148,7 +148,7 @@ static void check_own_size(struct checking *checking, const struct graph_node *n
             problem(checking->problems,
                     "node %s (%s): width and height must be multiples of %d from %d to %d (0: as the resolution "
                     "says), one is %g",
-                    node->id, node->title, VAE_SPATIAL_STRIDE, least_source_size(), MOST_SIDE, sides[i]);
+                    node->id, node->title, VAE_SPATIAL_STRIDE, least_source_size(), LARGEST_SIDE, sides[i]);
 }
 
 int check_nodes(struct graph *graph, const struct graph_folders *folders, struct problems *problems,

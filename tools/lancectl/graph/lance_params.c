@@ -92,7 +92,7 @@ int lance_params_add_resolution(cJSON *params, const struct work *work, struct e
     if (width < least || height < least || width % VAE_SPATIAL_STRIDE || height % VAE_SPATIAL_STRIDE)
         return error_set(error, ERROR_BAD_REQUEST,
                          "width and height must be multiples of %d from %d to %d, or both 0: they are %d and %d",
-                         VAE_SPATIAL_STRIDE, least, MOST_SIDE,
+                         VAE_SPATIAL_STRIDE, least, LARGEST_SIDE,
                          width, height);
     char size[40];
     snprintf(size, sizeof size, "%dx%d", height, width);

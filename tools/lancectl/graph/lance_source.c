@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-#include "tools/lancectl/job.h"
 #include "tools/lancectl/source.h"
+#include "tools/lancectl/submission.h"
 #include "tools/media/clip.h"
 
 static void add(struct ask *ask, int frames, int height, int width, const uint8_t *pixels, void *owned)

@@ -49,12 +49,6 @@ static const cJSON *entry_for(const cJSON *table, const cJSON *node, bool *is_kn
     return found;
 }
 
-static void set(cJSON *object, const char *name, cJSON *item)
-{
-    cJSON_DeleteItemFromObjectCaseSensitive(object, name);
-    json_add(object, name, item);
-}
-
 /* The folder that a flavour and a precision name, "Lance-3B-AWQ-INT4". */
 static void wish_model(cJSON *node, const cJSON *entry, const cJSON *theirs)
 {
@@ -80,16 +74,16 @@ static cJSON *made_inputs(const cJSON *table, const cJSON *entry, const cJSON *t
     cJSON_ArrayForEach(item, member(entry, "take")) {
         const cJSON *value = member(theirs, item->valuestring);
         if (value)
-            set(made, item->string, cJSON_Duplicate(value, true));
+            json_replace(made, item->string, cJSON_Duplicate(value, true));
     }
     const char *resolution = json_text(made, "resolution");
     if (resolution && !strcmp(resolution, "auto"))
-        set(made, "resolution", cJSON_Duplicate(member(defaults, "resolution"), true));
+        json_replace(made, "resolution", cJSON_Duplicate(member(defaults, "resolution"), true));
     const char *size_name = json_text(entry, "size"), *size = size_name ? json_text(theirs, size_name) : NULL;
     int height, width;
     if (size && sscanf(size, "%6dx%6d", &height, &width) == 2) {
-        set(made, "height", json_from_number(height));
-        set(made, "width", json_from_number(width));
+        json_replace(made, "height", json_from_number(height));
+        json_replace(made, "width", json_from_number(width));
     }
     return made;
 }
@@ -202,7 +196,7 @@ static int convert(cJSON *nodes, const cJSON *table, struct problems *problems, 
         cJSON *theirs = cJSON_DetachItemFromObjectCaseSensitive(node, "inputs");
         moved[count++] = (struct moved){node->string, entry, theirs};
         json_add(node, "inputs", made_inputs(table, entry, theirs));
-        set(node, "class_type", json_from_text(json_text(entry, "becomes")));
+        json_replace(node, "class_type", json_from_text(json_text(entry, "becomes")));
         wish_model(node, entry, theirs);
     }
     qsort(moved, count, sizeof *moved, compare_moved);

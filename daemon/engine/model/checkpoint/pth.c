@@ -27,12 +27,6 @@ struct pth {
 
 /* --- from machine to tensors ----------------------------------------------------------- */
 
-static int compare_by_name(const void *a, const void *b)
-{
-    const struct tensor_view *left = a, *right = b;
-    return strcmp(left->name, right->name);
-}
-
 static bool is_printable_name(const struct value *key)
 {
     if (key->kind != VALUE_STRING || key->count == 0 || key->count > MAX_NAME_BYTES)
@@ -157,7 +151,7 @@ static int collect(struct machine *machine, size_t root_dict, struct pth *pth)
     const int result = collect_dict(&c, root_dict, 0);
     if (result)
         return result;
-    qsort(pth->tensors, pth->count, sizeof *pth->tensors, compare_by_name);
+    qsort(pth->tensors, pth->count, sizeof *pth->tensors, tensor_compare_names);
     for (size_t i = 1; i < pth->count; i++)
         if (!strcmp(pth->tensors[i - 1].name, pth->tensors[i].name))
             return error_set(machine->error, ERROR_BAD_FILE, "%s: tensor \"%.200s\" is there twice", machine->what,
@@ -307,5 +301,5 @@ const struct tensor_view *pth_at(const struct pth *pth, size_t index)
 const struct tensor_view *pth_find(const struct pth *pth, const char *name)
 {
     const struct tensor_view wanted = {.name = name};
-    return bsearch(&wanted, pth->tensors, pth->count, sizeof *pth->tensors, compare_by_name);
+    return bsearch(&wanted, pth->tensors, pth->count, sizeof *pth->tensors, tensor_compare_names);
 }

@@ -9,16 +9,10 @@
 
 /* --- the table ---------------------------------------------------------------------------- */
 
-static int compare_by_name(const void *a, const void *b)
-{
-    const struct tensor_view *left = a, *right = b;
-    return strcmp(left->name, right->name);
-}
-
 const struct tensor_view *tensor_table_find(const struct tensor_table *table, const char *name)
 {
     const struct tensor_view wanted = {.name = name};
-    return bsearch(&wanted, table->tensors, table->count, sizeof *table->tensors, compare_by_name);
+    return bsearch(&wanted, table->tensors, table->count, sizeof *table->tensors, tensor_compare_names);
 }
 
 const struct tensor_view *tensor_table_part(const struct tensor_table *table, const char *name, const char *part)
@@ -70,7 +64,7 @@ int tensor_table_add(struct tensor_table *table, const struct tensor_source *fil
         if (name)
             tensor.name = names[table->owned_count++] = name;
         const struct tensor_view wanted = {.name = tensor.name};
-        bool is_known = bsearch(&wanted, tensors, known, sizeof *tensors, compare_by_name);
+        bool is_known = bsearch(&wanted, tensors, known, sizeof *tensors, tensor_compare_names);
         if (is_known && !*prefix)
             return error_set(error, ERROR_BAD_FILE, "tensor \"%.200s\" is in two files", tensor.name);
         if (is_known || is_ignored(tensor.name))
@@ -78,7 +72,7 @@ int tensor_table_add(struct tensor_table *table, const struct tensor_source *fil
         tensors[table->count++] = tensor;
         *used = true;
     }
-    qsort(tensors, table->count, sizeof *tensors, compare_by_name);
+    qsort(tensors, table->count, sizeof *tensors, tensor_compare_names);
     return 0;
 }
 
