@@ -1,14 +1,15 @@
 /* latent_shape.h: the shape that latents of the Wan 2.2 VAE have, on the wire as in the model:
  * [batch, 48, frames, rows, columns].
  *
- * Beside it how large the pictures may be. A latent cell stands for 16 x 16 pixels; the first latent frame for one frame, each later one for four.
+ * A latent cell stands for 16 x 16 pixels; the first latent frame for one frame, each later one for four. Beside it,
+ * how large pictures may be.
  */
 #ifndef LANCE_LATENT_SHAPE_H
 #define LANCE_LATENT_SHAPE_H
 
 enum { LATENT_CHANNELS = 48, VAE_SPATIAL_STRIDE = 16, VAE_TEMPORAL_STRIDE = 4 };
-/* Pixels a side: of what is made at most; of a source, as the model is to see it, at least (the vision transformer takes
- * two by two patches of 14). */
+/* Pixels a side: of what is made at most; of a source, as the model is to see it, at least (the vision transformer
+ * takes two by two patches of 14). */
 enum { LARGEST_SIDE = 1024, LEAST_SOURCE_SIDE = 28 };
 /* The least size of a source that is asked for in pixels, which is a multiple of the stride. */
 static inline int least_source_size(void)

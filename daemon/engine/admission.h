@@ -1,5 +1,5 @@
-/* admission.h: what a job takes of memory, before it starts: the needs of its stages added up, and whether that
- * fits. */
+/* admission.h: what a job takes of memory, before it starts: the needs of its stages, of which it knows all, added up,
+ * and whether that fits. */
 #ifndef LANCE_ADMISSION_H
 #define LANCE_ADMISSION_H
 
@@ -10,6 +10,9 @@ struct job_memory {
     struct lance_memory peak;                /* the most of each at any time, when nothing is found in the prefix
                                               * cache */
 };
+
+/* The kind of a stage; `stage` is in range. */
+const struct stage_kind *stage_kind_of(enum lance_stage stage);
 
 /* Of a job whose model, kernels, request and plan are set. */
 void job_memory_plan(const struct job *job, struct job_memory *memory);

@@ -11,7 +11,6 @@
 #include "daemon/engine/request.h"
 #include "daemon/engine/request_hash.h"
 #include "daemon/engine/stages/denoise.h"
-#include "daemon/engine/stages/kinds.h"
 #include "kernels/kernels.h"
 
 #include <stdatomic.h>

@@ -126,7 +126,8 @@ const struct tensor_view *source_at(const struct source *source, size_t index)
 const struct tensor_view *source_find(const struct source *source, const char *name)
 {
     const struct tensor_view wanted = {.name = name}, *key = &wanted;
-    const struct tensor_view **found = bsearch(&key, source->tensors, source->count, sizeof *source->tensors, tensor_compare_names_at);
+    const struct tensor_view **found =
+        bsearch(&key, source->tensors, source->count, sizeof *source->tensors, tensor_compare_names_at);
     return found != NULL ? *found : NULL;
 }
 

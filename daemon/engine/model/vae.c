@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "daemon/engine/model/finite.h"
-#include "daemon/engine/model/vae_decoder.h"
-#include "daemon/engine/model/vae_encoder.h"
+#include "daemon/engine/model/vae_blocks.h"
 
 /* Statistics of the Wan 2.2 VAE's 48 latent channels; they are not in the checkpoint.
  * Source: Wan2_2_VAE in the official modeling/vae/wan/vae2_2.py. */

@@ -172,4 +172,10 @@ void vae_residual_run(struct vae_pass *pass, const struct vae_residual *block, s
 void vae_attention_run(struct vae_pass *pass, const struct vae_attention *block, struct vae_frame *x);
 void vae_middle_run(struct vae_pass *pass, struct vae_frame *x);
 
+/* The two networks (vae_decoder.c, vae_encoder.c): load, and run one latent frame of a pass. */
+int vae_decoder_load(struct vae_loader *loader, int *latent_channels);
+void vae_decoder_run(struct vae_pass *pass);
+int vae_encoder_load(struct vae_loader *loader, int latent_channels);
+void vae_encoder_run(struct vae_pass *pass);
+
 #endif

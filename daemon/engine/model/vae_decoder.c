@@ -5,7 +5,7 @@
  * convolution. A stage hands its frames one by one to the next, so only one frame exists
  * at full resolution.
  */
-#include "daemon/engine/model/vae_decoder.h"
+#include "daemon/engine/model/vae_blocks.h"
 
 int vae_decoder_load(struct vae_loader *loader, int *latent_channels)
 {

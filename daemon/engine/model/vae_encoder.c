@@ -5,7 +5,7 @@
  * one where the frame rate is halved, so only one frame at a time exists at full
  * resolution.
  */
-#include "daemon/engine/model/vae_encoder.h"
+#include "daemon/engine/model/vae_blocks.h"
 
 int vae_encoder_load(struct vae_loader *loader, int latent_channels)
 {
