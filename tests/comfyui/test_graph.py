@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load as load_tensors
 
-from comfyui_server import ROOT, ComfyUI
-from lanced_process import LANCECTL, LANCECTL_SECONDS
+from comfyui_server import ROOT, RUN_SECONDS, ComfyUI
+from lanced_process import LANCECTL
 from saved_pictures import saved_pictures
 from their_graphs import API_FILES, PICTURE, REASON, UI_FILES, loaded, named, opened, submitted
 from workflow_files import NAMES, api_form
@@ -48,7 +48,7 @@ def lancectl_graph(graph: Graph, folder: Path, endpoint: str, inputs: Path) -> d
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=LANCECTL_SECONDS,
+        timeout=RUN_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     outputs: dict[str, Any] = json.loads(done.stdout)["outputs"]

@@ -25,6 +25,7 @@ import websocket
 ROOT = Path(__file__).resolve().parents[2]
 # On a busy machine ComfyUI takes minutes to import itself, and half a minute to answer.
 START_SECONDS, ANSWER_SECONDS = 600, 180
+RUN_SECONDS = 600  # of a graph, from one message to the next
 PREVIEW_WITH_METADATA, TEXT = 4, 3  # kinds of binary websocket messages
 
 
@@ -161,7 +162,7 @@ class ComfyUI:
         prompt: dict[str, Any],
         disturb: Callable[[], object] | None = None,
         after_seconds: float = 0.0,
-        timeout: float = 600,
+        timeout: float = RUN_SECONDS,
         extra_data: dict[str, Any] | None = None,
     ) -> Run:
         """Queue an API-form workflow and follow it to its end. extra_data: what the front end sends beside it.
