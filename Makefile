@@ -5,7 +5,8 @@
 #   make quant-report   every quantised form of the demo model made anew and compared with bf16: demo/out/quant
 #   make test           installs what is missing, builds, runs the tests; ends with "N passed, N failed, N skipped"
 #   make test-deep      the same for sanitizers, clang, nvcc, the emulated card and long forms; .ci/run runs both
-#   make faults         allocations and calls that fail and limits that are low, at every place and level
+#   make faults         allocations and calls that fail and limits that are low, at every place and level; leaks
+#   make valgrind       a job of every task with lanced under valgrind
 #   make who-waits      who waits how long for a daemon that is busy
 #   make journal-cost   what a journal adds to a job's time; STATE=DIR is where its state folder is made
 #   make soak           1,000 mixed jobs by four clients that cancel, hang up and change models; in build/soak
@@ -117,7 +118,9 @@ $(RECORDED_TOKENIZER): %: %.gz
 	gzip -dc $< >$@.part && mv $@.part $@
 
 # The archive in ComfyUI's registry comes without the tests.
-FOR_TESTS = $(TEST_TOOLS) $(FAILING) $(RECORDED_WRITES) $(RECORDED_TOKENIZER)
+# lanced with LeakSanitizer, which a library that is preloaded can stand before where it is gcc's.
+LEAK_TELLING = $(BUILD)/tests/leak-telling-lanced
+FOR_TESTS = $(TEST_TOOLS) $(LEAK_TELLING) $(FAILING) $(RECORDED_WRITES) $(RECORDED_TOKENIZER)
 all: $(LIBRARIES) $(PROGRAMS) $(if $(wildcard tests),$(FOR_TESTS))
 
 $(BUILD)/libbase.a: $(BASE_OBJECTS)
@@ -170,6 +173,10 @@ $(FAILING) $(RECORDED_WRITES): $(BUILD)/tests/lib%.so: tests/faults/%.c
 
 $(BUILD)/lanced: $(BUILD)/daemon/main.o $(BUILD)/libserver.a $(LIBRARIES)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(LIBS)
+
+$(LEAK_TELLING): $(BUILD)/daemon/main.o $(BUILD)/libserver.a $(LIBRARIES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ $(if $(SAN)$(findstring clang,$(CC)),,-fsanitize=leak) $(LIBS)
 
 # A program of tools/NAME or tests/tools/NAME is linked from the folder's own sources.
 define program # path of the program, folder of its sources, libraries
@@ -369,6 +376,12 @@ faults:
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing --what calls
 	@PYTHONPATH=protocol/python:tests/support .venv/bin/python -m limits
 
+# A job of every task, with lanced under valgrind: minutes.
+valgrind:
+	@sh tools/setup.sh test
+	@$(MAKE) -s --no-print-directory $(PARALLEL) all
+	@LANCED_BUILD=$(BUILD) PYTHONPATH=protocol/python:tests/support .venv/bin/python -m under_valgrind
+
 # A thousand mixed jobs by four clients: what became of them, and the daemon's memory meanwhile, in build/soak.
 soak:
 	@sh tools/setup.sh test
@@ -503,7 +516,8 @@ clean:
 
 FORCE:
 .PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects \
-        check-golden compare fidelity fuzz fuzz-programs test test-deep faults soak chaos who-waits journal-cost \
+        check-golden compare fidelity fuzz fuzz-programs test test-deep faults valgrind \
+        soak chaos who-waits journal-cost \
         test-comfyui test-farm farm-report demo demo-scores bench bench-peers bench-wire man install uninstall clean \
         help
 .SECONDARY:

@@ -1,8 +1,9 @@
 """A lanced whose allocations fail when a test says so, or what it asks the system and nng for, with every task and
 request of the protocol.
 
-Whatever fails: there is success with the bytes of a good run, or an error that says so; never a death, a hang, or a
-job that is done with other bytes. tests/e2e/test_failing_memory.py and test_failing_calls.py try some tens; as a
+Whatever fails: there is success with the bytes of a good run, or an error that says so; never a death, a hang, a job
+that is done with other bytes, or memory that nothing points to when it ends (LeakSanitizer, which is linked into
+build/tests/leak-telling-lanced). tests/e2e/test_failing_memory.py and test_failing_calls.py try some tens; as a
 program (`make faults`) this fails every call site of an allocation once, and allocations here and there until they are
 2,000; then each open, read, write, sync, rename and so on of a daemon with a journal, one by one along every action:
 
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from lanced_client import Client, ConnectionFailed, LanceError
-from lanced_process import BUILD, DEMO_AWQ, LANCED, Lanced
+from lanced_process import BUILD, DEMO_AWQ, LANCED, SLOWER, Lanced
 from small_jobs import digest, small_jobs
 
 POINTS = 2000
@@ -35,6 +36,9 @@ CONTROL_BYTES = 8 * (6 + 8 + MOST_SITES)  # struct control of tests/faults/faili
 WATCH, COUNTED, FAIL_AT, FAIL_SITE, FAILED, SITE_COUNT = range(0, 48, 8)
 FRAMES, SITES = 48, 48 + 8 * 8
 WATCH_NOTHING, WATCH_COUNTS, WATCH_SITES = range(3)
+
+LEAK_TELLING_LANCED = BUILD / "tests/leak-telling-lanced"
+END_SECONDS = 30 * SLOWER
 
 Action = Callable[[Client], str]  # returns a digest of all that it got
 
@@ -80,9 +84,10 @@ def actions() -> dict[str, Action]:
 class FailingLanced(Lanced):
     """A daemon with a library of tests/faults preloaded, and the file that is shared with it."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, tells_leaks: bool) -> None:
         # Without kept prefixes a job does the same each time.
-        super().__init__("--prefix-cache", "0", "--threads", "2", models=(DEMO_AWQ,))
+        program = LEAK_TELLING_LANCED if tells_leaks else LANCED
+        super().__init__("--prefix-cache", "0", "--threads", "2", models=(DEMO_AWQ,), program=program)
         self.state = self.log.parent / "state"
         self.command += ["--state", str(self.state), "--result-cache", "0"] if kind.has_journal else []
         self.command = ["setarch", "-R", *self.command]  # a call site has the same address in every daemon
@@ -123,15 +128,16 @@ class FailingLanced(Lanced):
 class Trial:
     """Runs actions on one daemon while calls of a kind fail, and keeps what went wrong."""
 
-    def __init__(self, kind: Kind = ALLOCATIONS, names: list[str] | None = None) -> None:
+    def __init__(self, kind: Kind = ALLOCATIONS, names: list[str] | None = None, tells_leaks: bool = True) -> None:
         self.kind = kind
-        self.daemon = FailingLanced(kind)
+        self.daemon = FailingLanced(kind, tells_leaks)
         self.actions = {name: action for name, action in actions().items() if names is None or name in names}
         self.good: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self.tried = 0
         self.wrong: list[str] = []
         self.told: Counter[str] = Counter()  # words of errors
+        self.restarts = 0  # of daemons that did not end in order, so that their leaks are not known
 
     def __enter__(self) -> Trial:
         self.daemon.start()
@@ -209,19 +215,36 @@ class Trial:
                     self._note(name, f"the next {check} has another result")
         except (LanceError, OSError) as error:
             self._note(name, f"the next {check} failed: {error}")
+        self.restarts += 1
         self.daemon.stop()
+        self.daemon.start()
+
+    def _end(self) -> None:
+        """In order, with status 0: LeakSanitizer has another one for it."""
+        said_before = self.daemon.log.stat().st_size
+        self.daemon.process.terminate()
+        status = self.daemon.process.wait(END_SECONDS)
+        if status:
+            self._note("the end", f"status {status}: {self.daemon.log.read_text()[said_before:]}")
+
+    def leaks(self) -> int:
+        """Places that LeakSanitizer named, in all ends together."""
+        return len(re.findall(r"^(?:Direct|Indirect) leak of ", self.daemon.log.read_text(), re.MULTILINE))
+
+    def see_that_nothing_leaked(self) -> None:
+        """Of all that was tried since the daemon was started."""
+        self._end()
         self.daemon.start()
 
     def see_that_it_ends(self) -> None:
         """In order, with a journal that is whole and holds nothing that nobody waits for."""
         with self.daemon.client() as client:
             self._settle(client)
-        self.daemon.process.terminate()
-        status = self.daemon.process.wait(30)
+        self._end()
         checked = subprocess.run([str(LANCED), "--state", str(self.daemon.state), "--check"], capture_output=True,
                                  text=True, timeout=60)  # fmt: skip
-        if status or checked.returncode or "of which 0 were accepted" not in checked.stdout:
-            self._note("the end", f"status {status}; --check: {checked.stdout}{checked.stderr}")
+        if checked.returncode or "of which 0 were accepted" not in checked.stdout:
+            self._note("the end", f"--check: {checked.stdout}{checked.stderr}")
         if left := list((self.daemon.state / "contents").iterdir()):
             self._note("the end", f"{len(left)} contents are left")
         self.daemon.start()
@@ -273,7 +296,7 @@ def names_of(addresses: str) -> str:
     base = 0x555555554000
     offsets = [int(address, 16) - base - 1 for address in addresses.split()]
     own = [hex(offset) for offset in offsets if 0 < offset < 1 << 32]
-    lines = subprocess.run(["addr2line", "-sfe", str(BUILD / "lanced"), *own], capture_output=True, text=True).stdout
+    lines = subprocess.run(["addr2line", "-sfe", str(LEAK_TELLING_LANCED), *own], capture_output=True, text=True).stdout
     return " < ".join(lines.split("\n")[0:-1:2])
 
 
@@ -324,6 +347,7 @@ def main() -> int:
             fail_counts(trial, max(0, options.points - failed), options.seed)
         elif not options.only_sites:
             fail_calls(trial)
+        trial.see_that_nothing_leaked()
         if options.what == "calls":
             fail_starts(trial)
         told = Counter[str]()
@@ -334,6 +358,7 @@ def main() -> int:
         for what in trial.wrong:
             where = what.rsplit("(failed at ", 1)[1].rstrip(")")
             print(f"failed: {what.rsplit(' (failed at', 1)[0]}\n    {names_of(where)}")
+        print(f"leaks: {trial.leaks()} places, {trial.restarts} daemons that were killed could not tell")
     print(f"{trial.tried - len(trial.wrong)} passed, {len(trial.wrong)} failed")
     return 1 if trial.wrong else 0
 
