@@ -55,7 +55,7 @@ enum wish { WISH_NONE, WISH_FINISH, WISH_LAY_ASIDE, WISH_CANCEL, WISH_OUT_OF_TIM
 
 struct daemon {
     struct options options;
-    struct instance *instance;
+    struct instance *instances[OPTIONS_MAX_ENDPOINTS];
     struct jobs *jobs;
     struct recorder *recorder; /* NULL without --state */
     struct worker *worker;
@@ -205,8 +205,8 @@ static int serve(struct daemon *daemon, struct error *error)
 {
     const struct options *options = &daemon->options;
     int status = nng_start("lanced", error);
-    if (status == 0)
-        status = instance_open(&daemon->instance, &options->endpoint, error);
+    for (int i = 0; status == 0 && i < options->endpoint_count; i++)
+        status = instance_open(&daemon->instances[i], &options->endpoints[i], error);
     if (status == 0)
         status = jobs_open(&daemon->jobs, &options->jobs, error);
     if (status == 0)
@@ -221,7 +221,9 @@ static int serve(struct daemon *daemon, struct error *error)
         status = worker_start(daemon->worker, error);
     if (status != 0)
         return status;
-    log_info(NULL, "lanced %s answers at %s (process %ld)", LANCED_VERSION, options->endpoint.url, (long)getpid());
+    for (int i = 0; i < options->endpoint_count; i++)
+        log_info(NULL, "lanced %s answers at %s (process %ld)", LANCED_VERSION, options->endpoints[i].url,
+                 (long)getpid());
     while (atomic_load(&daemon->wish) == WISH_NONE) {
         wait_a_moment(daemon, TICK_MS);
         jobs_sweep(daemon->jobs);
@@ -388,7 +390,8 @@ int daemon_run(int argc, char **argv)
     worker_close(daemon.worker);
     recorder_close(daemon.recorder);
     jobs_close(daemon.jobs);
-    instance_close(daemon.instance);
+    for (int i = 0; i < daemon.options.endpoint_count; i++)
+        instance_close(daemon.instances[i]);
     if (status == 0)
         log_info(NULL, "ended");
     log_close();

@@ -37,7 +37,7 @@ struct door {
     bool is_open;
     nng_listener listener;
     char own_path[ENDPOINT_MAX_BYTES]; /* where nng has it; tcp: "" */
-    atomic_int id;                     /* of `listener`, for count_pipe */
+    atomic_int id;                     /* of `listener`, for listener_count_pipe */
     atomic_uint pipes;                 /* connections that nng ever took there */
     int probe_fd;                      /* -1: could not even be connected */
     unsigned pipes_before_probe;
@@ -57,10 +57,8 @@ struct listener {
     uint64_t hard_limit_bytes;
 };
 
-static void count_pipe(nng_pipe pipe, nng_pipe_ev event, void *context)
+void listener_count_pipe(struct listener *listener, nng_pipe pipe)
 {
-    (void)event;
-    struct listener *listener = context;
     const int id = nng_listener_id(nng_pipe_listener(pipe));
     if (id == atomic_load(&listener->door.id))
         atomic_fetch_add(&listener->door.pipes, 1);
@@ -197,7 +195,6 @@ int listener_open(struct listener **out, nng_socket socket, const struct endpoin
     listener->tls = tls;
     listener->hard_limit_bytes = hard_limit_bytes;
     listener->door.probe_fd = listener->spare.probe_fd = -1;
-    nng_pipe_notify(socket, NNG_PIPE_EV_ADD_POST, count_pipe, listener);
     int status = start(listener, error);
     if (status != 0) {
         listener_close(listener);
@@ -300,7 +297,6 @@ void listener_close(struct listener *listener)
 {
     if (listener == NULL)
         return;
-    nng_pipe_notify(listener->socket, NNG_PIPE_EV_ADD_POST, NULL, NULL);
     stop(listener);
     free(listener);
 }

@@ -26,10 +26,14 @@
 
 struct listener;
 
-/* Listen at the endpoint, which must outlive the listener, as must `tls`, that of a tls+tcp one. Messages beyond
- * `hard_limit_bytes` are dropped by nng with their connection. Errors: ERROR_IO, ERROR_BUSY (address in use). */
+/* Listen at one of the socket's endpoints, which must outlive the listener, as must `tls`, that of a tls+tcp one.
+ * Messages beyond `hard_limit_bytes` are dropped by nng with their connection. Errors: ERROR_IO, ERROR_BUSY (address in
+ * use). */
 int listener_open(struct listener **out, nng_socket socket, const struct endpoint *endpoint, nng_tls_config *tls,
                   uint64_t hard_limit_bytes, struct error *error);
+
+/* nng has taken a connection, maybe at this listener. To be called for each, by nng's threads. */
+void listener_count_pipe(struct listener *listener, nng_pipe pipe);
 
 /* Never waits. Whether a connection of our own that nng had taken was ended. */
 bool listener_check(struct listener *listener);

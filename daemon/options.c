@@ -52,7 +52,8 @@ static const char usage[] =
     "service\n"
     "  --endpoint URL                  ipc:///path, tcp://127.0.0.1:port or tls+tcp://0.0.0.0:port (default: "
     "LANCED_ENDPOINT,\n"
-    "                                  else a socket in $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>)\n"
+    "                                  else a socket in $XDG_RUNTIME_DIR/lanced or /tmp/lanced-<uid>); may be\n"
+    "                                  repeated: one daemon, for its own machine by ipc and for others by tls+tcp\n"
     "  --cert FILE, --key FILE         certificate and key of a tls+tcp endpoint, which needs tokens too; lancectl ca "
     "makes\n"
     "                                  them\n"
@@ -277,12 +278,28 @@ static int read_state_option(struct options *options, int code, const char *valu
     }
 }
 
+/* `value` NULL: where it is when nothing was said. */
+static int add_endpoint(struct options *options, const char *value, struct error *error)
+{
+    if (options->endpoint_count == OPTIONS_MAX_ENDPOINTS)
+        return error_set(error, ERROR_BAD_REQUEST, "--endpoint: at most %d may be given", OPTIONS_MAX_ENDPOINTS);
+    struct endpoint *endpoint = &options->endpoints[options->endpoint_count];
+    const int status = endpoint_resolve(endpoint, value, error);
+    if (status != 0)
+        return status;
+    for (int i = 0; i < options->endpoint_count; i++)
+        if (strcmp(options->endpoints[i].url, endpoint->url) == 0)
+            return error_set(error, ERROR_BAD_REQUEST, "--endpoint %s: is given twice", endpoint->url);
+    options->endpoint_count++;
+    return 0;
+}
+
 /* --endpoint, and who is let in there. */
 static int read_endpoint_option(struct options *options, int code, const char *value, struct error *error)
 {
     switch (code) {
     case OPTION_ENDPOINT:
-        return endpoint_resolve(&options->endpoint, value, error);
+        return add_endpoint(options, value, error);
     case OPTION_TOKEN_FILE:
         return token_read_file(options->token, value, "--token-file", error);
     case OPTION_TOKENS:
@@ -442,19 +459,22 @@ static int settle_token(struct options *options, struct error *error)
 static int check_tls(const struct options *options, struct error *error)
 {
     const bool has_files = options->certificate != NULL && options->key != NULL;
-    if (!options->endpoint.is_tls)
+    const struct endpoint *tls = NULL;
+    for (int i = options->endpoint_count - 1; i >= 0; i--)
+        if (options->endpoints[i].is_tls)
+            tls = &options->endpoints[i];
+    if (tls == NULL)
         return options->certificate == NULL && options->key == NULL
                    ? 0
                    : error_set(error, ERROR_BAD_REQUEST, "--cert and --key: are for a tls+tcp:// endpoint, not for %s",
-                               options->endpoint.url);
+                               options->endpoints[0].url);
     if (!has_files)
         return error_set(error, ERROR_BAD_REQUEST,
-                         "endpoint %s: needs --cert FILE and --key FILE; lancectl ca makes them",
-                         options->endpoint.url);
+                         "endpoint %s: needs --cert FILE and --key FILE; lancectl ca makes them", tls->url);
     if (options->tokens_path == NULL && options->token[0] == '\0')
         return error_set(error, ERROR_BAD_REQUEST,
                          "endpoint %s: other machines reach it, so that it needs --tokens FILE or --token-file FILE",
-                         options->endpoint.url);
+                         tls->url);
     return 0;
 }
 
@@ -509,7 +529,7 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
                            out->model_folder_count > 0 ? "no model: there is no checkpoint in the folder of --models"
                                                        : "no model: give the checkpoint's folder with --model DIR; "
                                                          "see lanced --help");
-    if (status == 0 && out->endpoint.url[0] == '\0')
-        status = endpoint_resolve(&out->endpoint, NULL, error);
+    if (status == 0 && out->endpoint_count == 0)
+        status = add_endpoint(out, NULL, error);
     return status != 0 ? status : check_tls(out, error);
 }

@@ -13,7 +13,7 @@
 #include "protocol/endpoint.h"
 #include "protocol/token.h"
 
-enum { OPTIONS_MAX_MODEL_FOLDERS = 32 };
+enum { OPTIONS_MAX_MODEL_FOLDERS = 32, OPTIONS_MAX_ENDPOINTS = 4 };
 
 struct options {
     struct model_choice models[OFFERED_MAX_MODELS]; /* the first one is the default */
@@ -23,10 +23,11 @@ struct options {
     int model_folder_count;
     bool list_models;                /* write their names instead of serving */
     const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
-    struct endpoint endpoint;
+    struct endpoint endpoints[OPTIONS_MAX_ENDPOINTS]; /* at all of which it answers; one at least */
+    int endpoint_count;
     char token[TOKEN_MAX_BYTES + 1]; /* that everybody must show; "": none */
     const char *tokens_path;         /* the file of named tokens, in its place; or NULL */
-    const char *certificate, *key;   /* files, for a tls+tcp endpoint; else NULL */
+    const char *certificate, *key;   /* files, for tls+tcp endpoints; else NULL */
     struct backend_options backend;
     uint64_t blob_bytes;             /* of payloads that no job has yet */
     uint64_t memory_limit_bytes;     /* of jobs, beside the weights; 0: machine_memory.h says */

@@ -59,7 +59,7 @@ struct server {
     _Atomic(nng_msg *) no_memory_msg; /* the service's answer for want of memory, ready to be sent; NULL: was sent */
     nng_socket socket;
     nng_tls_config *tls; /* NULL: plain */
-    struct listener *listener;
+    _Atomic(struct listener *) listeners[OPTIONS_MAX_ENDPOINTS]; /* those that are open */
     struct parking *parking;
     struct context *contexts;
     int context_count;
@@ -221,6 +221,19 @@ static void on_new_pipe(nng_pipe pipe, nng_pipe_ev event, void *argument)
         nng_pipe_close(pipe);
 }
 
+/* What came before a listener is among those that are open does not count, which none misses: each compares with what
+ * it had before a probe of its own. */
+static void on_pipe_taken(nng_pipe pipe, nng_pipe_ev event, void *argument)
+{
+    (void)event;
+    struct server *server = argument;
+    for (int i = 0; i < OPTIONS_MAX_ENDPOINTS; i++) {
+        struct listener *listener = atomic_load(&server->listeners[i]);
+        if (listener != NULL)
+            listener_count_pipe(listener, pipe);
+    }
+}
+
 static void on_pipe_gone(nng_pipe pipe, nng_pipe_ev event, void *argument)
 {
     (void)event;
@@ -280,6 +293,23 @@ static int open_contexts(struct server *server)
     return 0;
 }
 
+static int open_listeners(struct server *server, const struct options *options, struct error *error)
+{
+    const uint64_t hard_limit_bytes = MESSAGE_LIMIT_BYTES * HARD_CAP_FACTOR + NNG_HEADER_BYTES;
+    int status = options->certificate != NULL
+                     ? tls_open_server(&server->tls, options->certificate, options->key, error)
+                     : 0;
+    for (int i = 0; status == 0 && i < options->endpoint_count; i++) {
+        const struct endpoint *endpoint = &options->endpoints[i];
+        struct listener *listener;
+        status = listener_open(&listener, server->socket, endpoint, endpoint->is_tls ? server->tls : NULL,
+                               hard_limit_bytes, error);
+        if (status == 0)
+            atomic_store(&server->listeners[i], listener);
+    }
+    return status;
+}
+
 int server_open(struct server **out, const struct options *options, struct service *service, struct error *error)
 {
     *out = NULL;
@@ -304,16 +334,15 @@ int server_open(struct server **out, const struct options *options, struct servi
     if (result == 0)
         result = nng_pipe_notify(server->socket, NNG_PIPE_EV_ADD_PRE, on_new_pipe, server);
     if (result == 0)
+        result = nng_pipe_notify(server->socket, NNG_PIPE_EV_ADD_POST, on_pipe_taken, server);
+    if (result == 0)
         result = nng_pipe_notify(server->socket, NNG_PIPE_EV_REM_POST, on_pipe_gone, server);
     if (result == 0)
         result = open_contexts(server);
     if (result != 0)
         status = error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
-    if (status == 0 && options->endpoint.is_tls)
-        status = tls_open_server(&server->tls, options->certificate, options->key, error);
     if (status == 0)
-        status = listener_open(&server->listener, server->socket, &options->endpoint, server->tls,
-                               MESSAGE_LIMIT_BYTES * HARD_CAP_FACTOR + NNG_HEADER_BYTES, error);
+        status = open_listeners(server, options, error);
     if (status != 0) {
         server_close(server);
         return status;
@@ -327,7 +356,12 @@ int server_open(struct server **out, const struct options *options, struct servi
 
 void server_check(struct server *server)
 {
-    bool ended_one = listener_check(server->listener);
+    bool ended_one = false;
+    for (int i = 0; i < OPTIONS_MAX_ENDPOINTS; i++) {
+        struct listener *listener = atomic_load(&server->listeners[i]);
+        if (listener != NULL && listener_check(listener))
+            ended_one = true;
+    }
     /* nng 1.5 never finishes an ended connection, nor any after it, when it was closed between two reads of one
      * message: it takes a client that sends several requests at once and hangs up without reading. Service goes on, but
      * every connection that ends keeps its file descriptor. */
@@ -350,7 +384,9 @@ void server_close(struct server *server)
     if (server->context_count > 0)
         nng_msleep(FLUSH_MS);
     atomic_store(&server->closing, true);
-    listener_close(server->listener);
+    nng_pipe_notify(server->socket, NNG_PIPE_EV_ADD_POST, NULL, NULL); /* nothing counts at one that is closed */
+    for (int i = 0; i < OPTIONS_MAX_ENDPOINTS; i++)
+        listener_close(atomic_load(&server->listeners[i]));
     nng_close(server->socket);
     if (server->parking != NULL)
         parking_stop(server->parking);

@@ -499,7 +499,7 @@ def test_no_token_is_ever_written_down(state: Path) -> None:
 def test_another_daemon_cannot_have_the_same_folder(state: Path, tmp_path: Path) -> None:
     with Lanced("--state", str(state)):
         other = subprocess.run(
-            [*Lanced("--state", str(state)).command, "--endpoint", f"ipc://{tmp_path}/other.ipc"],
+            Lanced("--state", str(state), endpoint=f"ipc://{tmp_path}/other.ipc").command,
             capture_output=True, text=True, timeout=60, env=os.environ,
         )
         assert other.returncode == 1

@@ -20,17 +20,11 @@ import certificates
 from certificates import TOKENS
 from lanced_client import BadRequest, Client, Forbidden, LanceError
 from lanced_client.transport import Peer
-from lanced_process import ANSWER_SECONDS, DEMO_MODEL, LANCECTL, LANCED, REQUEST, Lanced
+from lanced_process import ANSWER_SECONDS, DEMO_MODEL, LANCECTL, LANCED, REQUEST, Lanced, free_port
 
 IDLE = 1000
 MOST_GROWTH_BYTES = 256 << 20  # of the daemon, for them
 GREETING = b"\0SP\0\0\x30\0\0"
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

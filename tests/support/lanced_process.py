@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import tempfile
 import time
@@ -38,6 +39,12 @@ REQUEST: dict[str, Any] = {
     "seed": 11,
 }
 LONG_REQUEST: dict[str, Any] = REQUEST | {"width": 256, "height": 256, "num_inference_steps": 1000}
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 class Lanced:
