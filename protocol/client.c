@@ -465,31 +465,16 @@ static int say_hello(struct client *client, struct message **answer, struct erro
     return request_of(client, "hello", fields, answer, error);
 }
 
-/* Connect with TLS once. nng's reason. */
-static int try_tls(struct client *client)
+/* Connect with TLS, and return when it is known whom to: nng would try for ever where the daemon's certificate is not
+ * trusted. */
+static int dial_tls(struct client *client, struct error *error)
 {
     nng_dialer dialer;
     int result = nng_dialer_create(&dialer, client->socket, client->endpoint.url);
-    if (result != 0)
-        return result;
-    result = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, client->tls);
+    if (result == 0)
+        result = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, client->tls);
     if (result == 0)
         result = nng_dialer_start(dialer, 0);
-    if (result != 0)
-        nng_dialer_close(dialer);
-    return result;
-}
-
-/* Connect with TLS, and return when it is known whom to: nng would try for ever where the daemon's certificate is not
- * trusted. Who says nothing is waited for as long as a daemon that does not answer; nng itself has 10 seconds each
- * time. */
-static int dial_tls(struct client *client, struct error *error)
-{
-    const uint64_t until_ms = clock_ms() + client->silence_ms;
-    int result;
-    do
-        result = try_tls(client);
-    while (result == NNG_ETIMEDOUT && clock_ms() < until_ms);
     if (result == NNG_EPEERAUTH || result == NNG_ECRYPTO)
         return error_set(error, ERROR_FORBIDDEN,
                          "lanced at %s is not trusted: its certificate is not of the CA in %s, or not for this host, "
