@@ -26,7 +26,7 @@ struct control {
     uint64_t sites[MOST_SITES];
 };
 
-struct code failing_program, failing_nng, failing_sqlite;
+struct code failing_program, failing_nng, failing_sqlite, failing_lsan;
 static struct control *control; /* NULL: nothing to do */
 static __thread bool is_inside;
 
@@ -41,6 +41,8 @@ static int note_code(struct dl_phdr_info *info, size_t size, void *context)
         code = &failing_nng;
     else if (strstr(info->dlpi_name, "libsqlite3") != NULL)
         code = &failing_sqlite;
+    else if (strstr(info->dlpi_name, "liblsan") != NULL)
+        code = &failing_lsan;
     for (int i = 0; code != NULL && i < info->dlpi_phnum; i++) {
         if (info->dlpi_phdr[i].p_type != PT_LOAD || (info->dlpi_phdr[i].p_flags & PF_X) == 0)
             continue;

@@ -19,7 +19,7 @@ struct code {
 };
 
 /* Where the code of the program is, and of the first library with such a name: known when a constructor has run. */
-extern struct code failing_program, failing_nng, failing_sqlite;
+extern struct code failing_program, failing_nng, failing_sqlite, failing_lsan;
 
 static inline bool failing_is_in(struct code code, uintptr_t address)
 {

@@ -1,8 +1,9 @@
 /* failing_memory.c: a library to be preloaded, with which allocations of a program fail when a test wants them to
  * (failing.h).
  *
- * Never failed: what libnng allocates on its own threads for its own connections, which lanced hears nothing of (nng
- * drops such a connection, and its client asks again), and what is allocated while nothing is watched. Any thread.
+ * Never failed: what LeakSanitizer needs where a thread begins; what libnng allocates on its own threads for its own
+ * connections, which lanced hears nothing of (nng drops such a connection, and its client asks again); and what is
+ * allocated while nothing is watched. Any thread.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,7 +13,7 @@
 
 #include "tests/faults/failing.h"
 
-enum { OWN_FRAMES = 3 /* of these files, on top */, NNG_FRAMES = 16 };
+enum { OWN_FRAMES = 3 /* of these files, on top */, NNG_FRAMES = 16, NEAR_FRAMES = OWN_FRAMES + 4 };
 
 static void *(*real_malloc)(size_t), *(*real_calloc)(size_t, size_t), *(*real_realloc)(void *, size_t);
 static void *(*real_aligned_alloc)(size_t, size_t);
@@ -29,11 +30,24 @@ __attribute__((constructor)) static void find_real(void)
     failing_leave(was_inside);
 }
 
+/* Whether LeakSanitizer asked for it, through the C library: without it, it ends the process. */
+static __attribute__((noinline)) bool is_for_sanitizer(void)
+{
+    void *frames[NNG_FRAMES];
+    const int count = failing_lsan.end != 0 ? backtrace(frames, NEAR_FRAMES) : 0; /* every thread begins in it */
+    for (int i = 0; i < count; i++)
+        if (failing_is_in(failing_lsan, (uintptr_t)frames[i]))
+            return true;
+    return false;
+}
+
 /* What libnng allocates counts when it is for a function of nng that the program called. */
 static __attribute__((noinline)) bool is_watched(uintptr_t caller)
 {
-    if (!failing_is_in(failing_nng, caller))
+    if (failing_is_in(failing_program, caller))
         return true;
+    if (!failing_is_in(failing_nng, caller))
+        return !is_for_sanitizer();
     void *frames[NNG_FRAMES];
     int count = backtrace(frames, NNG_FRAMES), at = OWN_FRAMES;
     while (at < count && failing_is_in(failing_nng, (uintptr_t)frames[at]))
