@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from counted_jobs import CLIENTS, TASKS, furthest, live, mixed_jobs
+from counted_jobs import offline as counted_offline
 from lanced_process import BUILD, DEMO_AWQ, DEMO_MODEL, LANCED, Lanced
 from safetensors_file import Entry, read
 
@@ -49,6 +51,13 @@ def test_what_a_daemon_counts_over_two_starts_is_what_calibrate_counts_of_the_sa
     assert not any(prompt.encode() in counted.read_bytes() for prompt in PROMPTS)
     applied = [QUANT, "apply", "--model", DEMO_MODEL, "--stats", counted, "--form", "int8", "-o", tmp_path / "made"]
     assert subprocess.run([str(word) for word in applied], capture_output=True, check=False).returncode == 0
+
+
+def test_jobs_of_every_task_are_counted_as_calibrate_counts_them(tmp_path: Path) -> None:
+    jobs = mixed_jobs(len(TASKS), tmp_path)
+    wanted = counted_offline(jobs, tmp_path)
+    assert live(jobs, tmp_path, 1) == wanted
+    assert furthest(live(jobs, tmp_path, CLIENTS), wanted) < 1e-5  # sums are added in another order
 
 
 def test_a_daemon_that_is_killed_leaves_the_file_as_it_was_written_last(tmp_path: Path) -> None:
