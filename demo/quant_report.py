@@ -154,7 +154,8 @@ class Report:
 
 
 def header(tasks: Sequence[str]) -> str:
-    names = [f"{task}: {'latents, PSNR, fine' if task in GENERATION_TASKS else 'tokens, exact'}" for task in tasks]
+    drawn, said = "latents, PSNR, SSIM, fine", "tokens, exact, perplexity's increase"
+    names = [f"{task}: {drawn if task in GENERATION_TASKS else said}" for task in tasks]
     return f"| | {' | '.join(names)} |\n|{' --- |' * (len(names) + 1)}"
 
 
@@ -163,9 +164,11 @@ def row_text(row: dict[str, Any], tasks: Sequence[str]) -> str:
     for task in tasks:
         told = row[task]
         if task in GENERATION_TASKS:
-            cells.append(f"{told['latent_error']:.4f}, {told['psnr_db']:.1f}, {told['fine_energy']:.3f}")
+            likeness = f"{told['psnr_db']:.1f}, {told['ssim']:.4f}, {told['fine_energy']:.3f}"
+            cells.append(f"{told['latent_error']:.4f}, {likeness}")
         else:
-            cells.append(f"{told['token_agreement']:.3f}, {told['same_answers']}")
+            increase = told["perplexity"] / told["reference_perplexity"] - 1
+            cells.append(f"{told['token_agreement']:.3f}, {told['same_answers']:.2f}, {100 * increase:.3f} %")
     return f"| {row['name']} | {' | '.join(cells)} |"
 
 

@@ -490,6 +490,16 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
     return job->finished ? LANCE_STEP_DONE : LANCE_STEP_MORE;
 }
 
+int lance_job_say(struct lance_job *job, const int32_t *ids, int count, lance_reading_watch *watch, void *context,
+                  struct error *error)
+{
+    if (!task_answers(job->job.request.task) || count != job->job.request.max_new_tokens)
+        return error_set(error, ERROR_BAD_REQUEST, "a job of %s, for %d tokens, was to say %d",
+                         lance_task_name(job->job.request.task), job->job.request.max_new_tokens, count);
+    job->job.given_answer = (struct given_answer){ids, watch, context};
+    return 0;
+}
+
 void lance_job_abort(struct lance_job *job)
 {
     atomic_store(&job->aborted, true);

@@ -33,6 +33,7 @@ ORDER = (
 FACE = {
     "daemon/engine/lance.h",
     "daemon/engine/parameters.h",
+    "daemon/engine/reading.h",
     "daemon/engine/tap.h",
     "daemon/engine/model/checkpoint/checkpoint.h",
 }

@@ -10,8 +10,12 @@
 #include "base/parallel.h"
 #include "tools/lance-quant/apply.h"
 #include "tools/lance-quant/command.h"
+<<<<<<< HEAD
+=======
+#include "tools/lance-quant/recipe.h"
+#include "daemon/engine/parallel.h"
+>>>>>>> a726bb7 (lance-quant compare: perplexity of texts and of the reference's answers (reading.h), both recipes in one run; the published search tries scales with some rows first, which takes a fifth of the time)
 
-enum { DEFAULT_GROUP = 128 };
 static const double least_budget = 4.2, default_budget = 5, most_budget = 16; /* bits a weight */
 
 /* What was said. */
@@ -22,33 +26,11 @@ struct words {
     double budget; /* 0: not said */
 };
 
-static bool read_form(const char *text, struct code_form *form, bool *mixed)
-{
-    static const struct {
-        const char *name;
-        struct code_form form;
-    } known[] = {{"awq-int4", {WEIGHT_AWQ_INT4, DEFAULT_GROUP}}, {"nvfp4", {WEIGHT_NVFP4, NVFP4_GROUP}},
-                 {"int8", {WEIGHT_INT8, INT8_GROUP}},       {"mixed", {WEIGHT_AWQ_INT4, DEFAULT_GROUP}}};
-    *mixed = strcmp(text, "mixed") == 0;
-    for (size_t k = 0; k < sizeof known / sizeof *known; k++)
-        if (strcmp(text, known[k].name) == 0) {
-            *form = known[k].form;
-            return true;
-        }
-    return false;
-}
-
 static bool read_budget(const char *text, double *budget)
 {
     char *end;
     *budget = strtod(text, &end);
     return end != text && *end == '\0' && *budget >= least_budget && *budget <= most_budget;
-}
-
-static bool read_recipe(const char *text, enum recipe_kind *kind)
-{
-    *kind = strcmp(text, "published") == 0 ? RECIPE_PUBLISHED : RECIPE_BEST;
-    return *kind == RECIPE_PUBLISHED || strcmp(text, "best") == 0;
 }
 
 /* Take the ingredients that a list names out of *ingredients. */
@@ -97,14 +79,14 @@ static const char *take(struct words *words, int option)
     case 'o': options->output = optarg; return NULL;
     case 'S': options->recipe.slim = true; return NULL;
     case 'f':
-        words->has_form = read_form(optarg, &options->recipe.form, &words->mixed);
+        words->has_form = recipe_form(optarg, &options->recipe.form, &words->mixed);
         return words->has_form ? NULL : "--form: must be awq-int4, nvfp4, int8 or mixed";
     case 'g':
         words->has_group =
             command_number(optarg, 64, 128, &words->group) && (words->group == 64 || words->group == 128);
         return words->has_group ? NULL : "--group: must be 64 or 128";
     case 'b': return read_budget(optarg, &words->budget) ? NULL : "--budget: must be from 4.2 to 16";
-    case 'r': return read_recipe(optarg, &options->recipe.kind) ? NULL : "--recipe: must be best or published";
+    case 'r': return recipe_kind_of(optarg, &options->recipe.kind) ? NULL : "--recipe: must be best or published";
     case 'w': return leave_out(optarg, &options->recipe.ingredients) ? NULL : "--without: names what there is not";
     default:
         return command_number(optarg, 1, PARALLEL_MOST_THREADS, &options->threads) ? NULL

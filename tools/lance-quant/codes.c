@@ -6,10 +6,11 @@
 
 #include "kernels/formats/group.h"
 
-enum { HIGHEST_CODE = INT4_CODES - 1 };
+enum { HIGHEST_CODE = INT4_CODES - 1, LANES = 8 };
 
 static const float smallest_scale = 1e-8f, smallest_searched = 1e-5f; /* of encoding, and of the search */
 static const float highest_level = 6.0f;                              /* of FP4 */
+static const float rounder = 12582912; /* 1.5 * 2^23: added and taken away, it rounds what is small beside it */
 
 const char *codes_weights_file(enum weight_format format)
 {
@@ -34,37 +35,53 @@ int codes_group(int in_features, int wanted)
     return in_features;
 }
 
+/* In lanes, which a compiler may do at once. */
 static void range_of(const float *group, int n, float *low, float *high)
 {
-    *low = *high = group[0];
-    for (int i = 1; i < n; i++) {
-        *low = fminf(*low, group[i]);
-        *high = fmaxf(*high, group[i]);
+    float least[LANES], most[LANES];
+    for (int l = 0; l < LANES; l++)
+        least[l] = most[l] = group[l < n ? l : 0];
+    int i = LANES;
+    for (; i + LANES <= n; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            least[l] = group[i + l] < least[l] ? group[i + l] : least[l];
+            most[l] = group[i + l] > most[l] ? group[i + l] : most[l];
+        }
+    for (; i < n; i++) {
+        least[0] = fminf(least[0], group[i]);
+        most[0] = fmaxf(most[0], group[i]);
+    }
+    *low = least[0];
+    *high = most[0];
+    for (int l = 1; l < LANES; l++) {
+        *low = fminf(*low, least[l]);
+        *high = fmaxf(*high, most[l]);
     }
 }
 
 static float largest_of(const float *group, int n)
 {
-    float largest = 0;
-    for (int i = 0; i < n; i++)
-        largest = fmaxf(largest, fabsf(group[i]));
-    return largest;
+    float low, high;
+    range_of(group, n, &low, &high);
+    return fmaxf(-low, high);
 }
 
-/* Of a size that may be anything up to the rounding error above 6: the lower level of two that are as near. */
-static unsigned fp4_level(float size)
-{
-    unsigned nearest = 0;
-    const float *levels = fp4_levels();
-    for (unsigned code = 1; code < FP4_CODES / 2; code++)
-        if (fabsf(size - levels[code]) < fabsf(size - levels[nearest]))
-            nearest = code;
-    return nearest;
-}
-
+/* The lower level of two that are as near. */
 static unsigned fp4_code(float value)
 {
-    return fp4_level(fminf(fabsf(value), highest_level)) | (value < 0 ? 8u : 0u);
+    const float size = fabsf(value);
+    const unsigned level = (unsigned)((size > 0.25f) + (size > 0.75f) + (size > 1.25f) + (size > 1.75f) +
+                                      (size > 2.5f) + (size > 3.5f) + (size > 5.0f));
+    return level | (value < 0 ? 8u : 0u);
+}
+
+/* What that code is worth. */
+static inline float fp4_rounded(float value)
+{
+    const float size = fabsf(value);
+    const float level = 0.5f * (float)((size > 0.25f) + (size > 0.75f) + (size > 1.25f) + (size > 1.75f)) +
+                        (float)((size > 2.5f) + (size > 3.5f) + 2 * (size > 5.0f));
+    return value < 0 ? -level : level;
 }
 
 static void encode_int4(const float *row, int n, int group, const struct code_row *out)
@@ -106,8 +123,11 @@ static void round_int4(const float *row, int n, int group, float *out)
         float low, high;
         range_of(row, group, &low, &high);
         const float scale = fmaxf((high - low) / HIGHEST_CODE, smallest_searched), zero = rintf(-low / scale);
-        for (int i = 0; i < group; i++)
-            out[i] = (fminf(fmaxf(rintf(row[i] / scale + zero), 0), HIGHEST_CODE) - zero) * scale;
+        for (int i = 0; i < group; i++) {
+            float code = ((row[i] / scale + zero) + rounder) - rounder;
+            code = code > 0 ? code : 0;
+            out[i] = ((code < HIGHEST_CODE ? code : HIGHEST_CODE) - zero) * scale;
+        }
     }
 }
 
@@ -116,7 +136,7 @@ static void round_fp4(const float *row, int n, int group, float *out)
     for (const float *end = row + n; row < end; row += group, out += group) {
         const float scale = fmaxf(largest_of(row, group), smallest_searched) / highest_level;
         for (int i = 0; i < group; i++)
-            out[i] = fp4_to_float(fp4_code(row[i] / scale)) * scale;
+            out[i] = fp4_rounded(row[i] / scale) * scale;
     }
 }
 

@@ -5,6 +5,7 @@
  *               [--recipe best|published] [--slim] [--threads N] -o DIR
  *   lance-quant merge STATS... -o FILE
  *   lance-quant compare --model DIR --reference DIR --task TASK --examples FILE | --prompts FILE ... -o DIR
+ *   lance-quant compare --recipes published,best --form FORM --stats FILE --reference DIR ... -o DIR
  *   lance-quant export --model DIR --form mlx|mlx-und|hf-und [--group N] [--bits 4|8] [--drop-qk-norm] -o DIR
  *   lance-quant check DIR
  *
@@ -62,6 +63,9 @@ static const char usage[] =
     "      what a model makes of the same jobs as its reference: report.md, report.json and sheet.png in a new "
     "folder;\n"
     "      options as of calibrate; --stats FILE: what each layer's outputs lose, too\n"
+    "      --text FILE    how well both expect a text: perplexity\n"
+    "      --recipes published,best --form awq-int4|nvfp4 [--group N] --stats FILE\n"
+    "                     in place of --model: what these make of --reference, side by side in one report\n"
     "\n"
     "  lance-quant export --model DIR --form mlx|mlx-und|hf-und -o DIR\n"
     "      a release in bf16 or float32 as other programs read it: mlx for lance-mlx, mlx-und (understanding alone)\n"

@@ -33,29 +33,58 @@ static int take(struct outcome *out, const struct lance_result *r, struct error 
     return 0;
 }
 
+static int run_job(struct lance_job *job, const volatile int *interrupted, struct error *error)
+{
+    struct lance_progress progress;
+    int status = 0;
+    while (status == 0 && (status = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE)
+        status = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted") : 0;
+    return status;
+}
+
+/* How well the model expects an answer to the request. */
+static int read_answer(double *lost, struct lance_model *model, struct lance_request *request,
+                       const struct outcome *answer, const volatile int *interrupted, struct error *error)
+{
+    struct expectation expectation = {answer->token_ids, answer->tokens, 0};
+    struct lance_job *job;
+    request->max_new_tokens = answer->tokens;
+    int status = lance_job_start(&job, model, request, error);
+    if (status != 0)
+        return status;
+    status = lance_job_say(job, answer->token_ids, answer->tokens, expectation_watch, &expectation, error);
+    if (status == 0)
+        status = run_job(job, interrupted, error);
+    *lost = expectation.lost;
+    lance_job_close(job);
+    return status;
+}
+
 static int run_one(struct outcome *out, struct lance_model *model, const struct outcomes_options *options, int index,
                    const volatile int *interrupted, struct error *error)
 {
     struct sample_request sample;
     struct lance_job *job = NULL;
-    struct lance_progress progress;
     struct lance_result result;
     int status = sample_open(&sample, options->samples, index, &options->jobs->sizes, error);
     if (status == 0)
         status = lance_job_start(&job, model, &sample.request, error);
-    while (status == 0 && (status = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE)
-        status = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted") : 0;
+    if (status == 0)
+        status = run_job(job, interrupted, error);
     if (status == 0)
         status = lance_job_result(job, &result, error);
     if (status == 0)
         status = take(out, &result, error);
     lance_job_close(job);
+    const struct outcome *answer = options->expected != NULL ? &options->expected[index] : out;
+    if (status == 0 && out->text != NULL && answer->tokens > 0)
+        status = read_answer(&out->lost, model, &sample.request, answer, interrupted, error);
     sample_close(&sample);
     return status;
 }
 
-int outcomes_run(struct outcome *outcomes, const struct outcomes_options *options, const volatile int *interrupted,
-                 struct error *error)
+int outcomes_run(struct outcome *outcomes, struct text_loss *loss, const struct outcomes_options *options,
+                 const volatile int *interrupted, struct error *error)
 {
     struct kernels *kernels;
     struct lance_model *model;
@@ -68,6 +97,8 @@ int outcomes_run(struct outcome *outcomes, const struct outcomes_options *option
             fprintf(stderr, "%s%s: %d of %d samples%s", isatty(2) ? "\r" : "", options->model, i + 1,
                     options->samples->count, isatty(2) && i + 1 < options->samples->count ? "\033[K" : "\n");
     }
+    if (status == 0 && options->text != NULL)
+        status = perplexity_of_file(loss, model, options->text, interrupted, error);
     lance_model_close(model);
     if (kernels != NULL)
         kernels->close(kernels);

@@ -39,4 +39,10 @@ struct recipe {
     const struct mix *mix; /* of a mixed folder, else NULL */
 };
 
+/* The form that a word names, in its default group; "mixed" begins as AWQ. False: there is none. */
+bool recipe_form(const char *text, struct code_form *form, bool *mixed);
+
+/* "best" or "published". */
+bool recipe_kind_of(const char *text, enum recipe_kind *kind);
+
 #endif

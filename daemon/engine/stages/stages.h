@@ -22,6 +22,7 @@
 #include "daemon/engine/host_memory.h"
 #include "daemon/engine/latents.h"
 #include "daemon/engine/plan.h"
+#include "daemon/engine/reading.h"
 #include "daemon/engine/state.h"
 
 /* What is handed over. A field that is not NULL belongs to whoever holds the struct. */
@@ -47,6 +48,13 @@ struct handover {
     struct decoder_workspace *workspace;
 };
 
+/* An answer that is given (reading.h): max_new_tokens ids, borrowed. */
+struct given_answer {
+    const int32_t *ids; /* NULL: none is */
+    lance_reading_watch *watch;
+    void *context;
+};
+
 struct job {
     struct lance_model *model;
     struct kernels *kernels;
@@ -54,6 +62,7 @@ struct job {
     struct job_plan plan;
     bool prepared;                /* the first stage has ended */
     struct handover left;
+    struct given_answer given_answer;
     struct job_state *resumed;    /* where an earlier process left the job, until the stage it was in begins; NULL
                                    * otherwise */
 };

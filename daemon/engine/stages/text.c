@@ -92,13 +92,29 @@ static bool has_ended(const struct text_stage *s)
                             s->count == s->capacity);
 }
 
+static int fetch_logits(struct text_stage *s, struct error *error)
+{
+    struct kernels *k = s->job->kernels;
+    k->download(k, s->host_logits, s->logits, vocabulary(s->job));
+    const int code = k->sync(k, error);
+    return code ? code : finite_check(s->host_logits, vocabulary(s->job), "text", error);
+}
+
 /* Choose the token after those so far, from the logits. When nothing is drawn or weighed the device finds it itself,
  * and the logits stay there, unless one is not finite: then they are fetched for the message. */
 static int choose_token(struct text_stage *s, struct error *error)
 {
+    const struct given_answer *given = &s->job->given_answer;
     struct kernels *k = s->job->kernels;
     const size_t vocab = vocabulary(s->job);
     int code;
+    if (given->ids) {
+        if ((code = fetch_logits(s, error)))
+            return code;
+        given->watch(given->context, s->count - 1, s->host_logits, (int)vocab);
+        s->last = given->ids[s->count];
+        return 0;
+    }
     if (s->sampling.temperature == 0 && s->sampling.repetition_penalty == 1) {
         int32_t largest = k->largest(k, s->logits, s->choices, (int)vocab);
         if ((code = k->sync(k, error)))
@@ -108,8 +124,7 @@ static int choose_token(struct text_stage *s, struct error *error)
             return 0;
         }
     }
-    k->download(k, s->host_logits, s->logits, vocab);
-    if ((code = k->sync(k, error)) || (code = finite_check(s->host_logits, vocab, "text", error)))
+    if ((code = fetch_logits(s, error)))
         return code;
     return token_sampler_next(&s->sampling, s->host_logits, s->choices, s->ids, s->count, &s->last, error);
 }
