@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ def ran(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def export(form: str, to: Path, *words: str, vae: bool = True) -> Path:
-    """As a folder that lanced opens: with the ViT, and the VAE where it can draw."""
+    """As a folder that lanced opens: with the ViT, which an export for MLX has, and the VAE where it can draw."""
     quant("export", "--model", MODEL, "--form", form, *words, "-o", to)
-    for name in ("Qwen2.5-VL-ViT", "Wan2.2_VAE.pth")[: 2 if vae else 1]:
+    for name in ("Qwen2.5-VL-ViT", "Wan2.2_VAE.pth")[form == "mlx" : 2 if vae else 1]:
         (to / name).symlink_to(MODEL / name)
     return to
 
@@ -86,6 +88,27 @@ def test_an_mlx_export_opens_and_in_8_bits_is_near_the_release(
     assert compared(model, jobs["x2t_image"], tmp_path / "answered")["token_agreement"] == 1
 
 
+def test_an_mlx_export_has_the_vit_with_its_patches_in_mlx_order(tmp_path: Path) -> None:
+    made = read(export("mlx", tmp_path / "mlx") / "vit.safetensors")
+    source = read(MODEL / "Qwen2.5-VL-ViT/vit.safetensors")
+    assert made.keys() == source.keys()
+    patches = "patch_embed.proj.weight"
+    assert {name: made[name] for name in made if name != patches} == {
+        name: source[name] for name in source if name != patches
+    }
+    assert made[patches][1] == [128, 2, 14, 14, 3]
+    assert np.array_equal(wide(made[patches]), wide(source[patches]).transpose(0, 2, 3, 4, 1))
+    alone = tmp_path / "release/Lance_3B"
+    alone.mkdir(parents=True)
+    for file in MODEL.iterdir():
+        if file.name != "Qwen2.5-VL-ViT":
+            (alone / file.name).symlink_to(file)
+    said = ran("export", "--model", alone, "--form", "mlx", "-o", tmp_path / "without")
+    assert said.returncode == 0
+    assert "want vit.safetensors" in said.stderr
+    assert not (tmp_path / "without/vit.safetensors").exists()
+
+
 def test_an_export_for_mlx_lm_loses_the_head_norms_only_when_told_to(
     jobs: dict[str, list[str | Path]], tmp_path: Path
 ) -> None:
@@ -119,6 +142,48 @@ def test_an_export_for_transformers_is_qwen3_with_biases(jobs: dict[str, list[st
         assert tensors[f"model.layers.{layer}.{norm}"] == source[f"{LAYERS}{layer}.{norm}"]
     (model / "llm_config.json").symlink_to(MODEL / "llm_config.json")
     assert compared(model, jobs["x2t_image"], tmp_path / "answered")["token_agreement"] == 1
+
+
+TRANSFORMERS_PYTHON = os.environ.get("TRANSFORMERS_PYTHON", sys.executable)
+TEN_TEXTS = (
+    "a red circle on the left on a blue background",
+    "a small green triangle moves from left to right",
+    "what colour is the square?",
+    "turn the circle into a square",
+    "the square moves right",
+    "change the background to yellow",
+    "Look at the image carefully and answer the question.",
+    "Describe the video.",
+    "a large purple square at the bottom, and nothing else at all; 12 of 345",
+    "<|im_start|>user\nwhat shape is it?<|im_end|>\n<|im_start|>assistant\nA circle.<|im_end|>",
+)
+
+
+def has_transformers() -> bool:
+    command = [TRANSFORMERS_PYTHON, "-c", "import torch, transformers"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.deep
+def test_transformers_expects_ten_texts_as_the_engine_does(
+    jobs: dict[str, list[str | Path]], tmp_path: Path
+) -> None:
+    if not has_transformers():
+        pytest.skip("no torch and transformers: TRANSFORMERS_PYTHON names an interpreter that has them")
+    model = export("hf-und", tmp_path / "und", vae=False)
+    texts, ours = [], []
+    for number, text in enumerate(TEN_TEXTS):
+        texts.append(tmp_path / f"{number}.txt")
+        texts[-1].write_text(text)
+        words = [*jobs["x2t_image"], "--samples", "1", "--text", texts[-1]]
+        quant("compare", "--model", MODEL, "--reference", MODEL, *words, "-o", tmp_path / f"report-{number}")
+        report = json.loads((tmp_path / f"report-{number}/report.json").read_text())
+        ours.append(report["text"]["perplexity"])
+    script = Path(__file__).resolve().parents[1] / "support/read_with_transformers.py"
+    command = [TRANSFORMERS_PYTHON, script, model, *texts]
+    said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert ours == pytest.approx(json.loads(said.stdout), rel=1e-4)
 
 
 @pytest.mark.parametrize(

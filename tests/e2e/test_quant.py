@@ -7,10 +7,12 @@ demo/lance-demo-awq, -awq64 and -nvfp4 are what awq_apply.py and nvfp4_apply.py 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pickle
+import random
 import resource
 import shutil
 import signal
@@ -125,6 +127,32 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(tmp_path: Path) 
     assert not (tmp_path / "made.partial").exists()
     for name in ("awq_state_dict.safetensors", "awq_meta.json"):
         assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("form", ["awq-int4", "nvfp4", "int8"])
+def test_killed_at_twenty_random_moments_it_gives_the_same_bytes(form: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert apply(tmp_path / "whole", "--form", form).returncode == 0
+    takes = time.monotonic() - began
+    weights = f"{form.split('-')[0]}_state_dict.safetensors"
+    whole, output = (tmp_path / "whole" / weights).read_bytes(), tmp_path / "made"
+    words = ["apply", "--model", MODEL, "--stats", STATISTICS, "--form", form, "-o", output]
+    chance, kills = random.Random(form), 0
+    while kills < 20:
+        process = subprocess.Popen([str(word) for word in (QUANT, *words)], stderr=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0, takes / 2))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+        if output.exists():  # it had ended: the next ones begin anew
+            assert (output / weights).read_bytes() == whole
+            shutil.rmtree(output)
+    last = quant(*words)
+    assert last.returncode == 0, last.stderr
+    assert (output / weights).read_bytes() == whole
 
 
 def test_a_damaged_list_of_what_is_done_costs_work_and_no_bytes(tmp_path: Path) -> None:

@@ -10,11 +10,7 @@
 #include "base/parallel.h"
 #include "tools/lance-quant/apply.h"
 #include "tools/lance-quant/command.h"
-<<<<<<< HEAD
-=======
 #include "tools/lance-quant/recipe.h"
-#include "daemon/engine/parallel.h"
->>>>>>> a726bb7 (lance-quant compare: perplexity of texts and of the reference's answers (reading.h), both recipes in one run; the published search tries scales with some rows first, which takes a fifth of the time)
 
 static const double least_budget = 4.2, default_budget = 5, most_budget = 16; /* bits a weight */
 

@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "base/whole_file.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
-#include "daemon/engine/statistics.h"
+#include "daemon/engine/tap.h"
 #include "tools/lance-quant/apply.h"
 #include "tools/lance-quant/comparison_report.h"
 #include "tools/lance-quant/layer_losses.h"

@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "kernels/formats/group.h"
 #include "tools/lance-quant/export_layout.h"
+#include "tools/lance-quant/export_vit.h"
 #include "tools/lance-quant/layout.h"
 #include "tools/lance-quant/output.h"
 #include "tools/lance-quant/source.h"
@@ -284,6 +285,19 @@ static int write_all(struct work *work, const volatile int *interrupted, struct 
     return status;
 }
 
+/* Of MLX's releases the ViT is a part, too. */
+static int write_vit(const struct work *work, struct error *error)
+{
+    bool found;
+    if (work->options->form != EXPORT_MLX)
+        return 0;
+    const int status = export_vit(work->output, work->options->model, &found, error);
+    if (status == 0 && !found)
+        fprintf(stderr, "lance-quant: %s has no Qwen2.5-VL-ViT in it or beside it; questions and edits want "
+                "vit.safetensors in the new folder\n", work->options->model);
+    return status;
+}
+
 int export_release(const struct export_options *options, const volatile int *interrupted, struct error *error)
 {
     struct work work = {.options = options};
@@ -298,6 +312,8 @@ int export_release(const struct export_options *options, const volatile int *int
         status = write_all(&work, interrupted, error);
     if (status == 0)
         status = write_texts(&work, error);
+    if (status == 0)
+        status = write_vit(&work, error);
     if (status == 0)
         status = output_finish(work.output, error);
     output_close(work.output);

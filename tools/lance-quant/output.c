@@ -271,6 +271,11 @@ int output_done(struct output *output, int work, struct error *error)
     return 0;
 }
 
+int output_path(const struct output *output, const char *name, char path[PATH_MAX], struct error *error)
+{
+    return path_in(path, output->partial, name, error);
+}
+
 int output_text(struct output *output, const char *name, const char *text, struct error *error)
 {
     char path[PATH_MAX];

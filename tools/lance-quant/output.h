@@ -6,6 +6,7 @@
 #ifndef LANCE_QUANT_OUTPUT_H
 #define LANCE_QUANT_OUTPUT_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -36,6 +37,9 @@ int output_write_bf16(struct output *output, const struct tensor_view *tensor, c
 bool output_is_done(const struct output *output, int work);
 int output_done(struct output *output, int work, struct error *error);
 int output_done_count(const struct output *output);
+
+/* Where a file of the folder is, until that is whole: for one that is written past output_write. ERROR_IO: too long. */
+int output_path(const struct output *output, const char *name, char path[PATH_MAX], struct error *error);
 
 /* Put a small text file beside the tensors. */
 int output_text(struct output *output, const char *name, const char *text, struct error *error);
