@@ -145,7 +145,8 @@ endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
 $(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
-$(addprefix $(BUILD)/tools/,random-checkpoint/values.o $(addprefix lance-quant/,codes.o quadratic.o row_codes.o search.o)): \
+$(addprefix $(BUILD)/tools/,random-checkpoint/values.o \
+    $(addprefix lance-quant/,codes.o quadratic.o row_codes.o search.o)): \
     BASE_FLAGS += $(KERNEL_FLAGS)
 # A job's state is taken up by the same sources alone (daemon/engine/build.h).
 ENGINE_SOURCES := $(sort $(wildcard kernels/cuda/* $(addsuffix /*.[ch],base protocol kernels kernels/* \

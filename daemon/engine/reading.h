@@ -15,13 +15,13 @@ struct lance_model;
 
 enum { LANCE_READING_TOKENS = 2048 }; /* at most, at a time */
 
-/* The tokens of UTF-8 text, special ones recognised; *ids is malloc'ed (NULL when there are none), the caller's. Errors:
- * ERROR_BAD_REQUEST (no UTF-8), ERROR_TOO_LARGE (more than an int counts), ERROR_NO_MEMORY. */
+/* The tokens of UTF-8 text, special ones recognised; *ids is malloc'ed (NULL when there are none), the caller's.
+ * Errors: ERROR_BAD_REQUEST (no UTF-8), ERROR_TOO_LARGE (more than an int counts), ERROR_NO_MEMORY. */
 int lance_text_tokens(const struct lance_model *model, const char *text, int32_t **ids, int *count,
                       struct error *error);
 
-/* What is expected after token `token` (-1: after the question): logits [vocabulary] of all ids, those the tokenizer does not know included,
- * valid until it returns. */
+/* What is expected after token `token` (-1: after the question): logits [vocabulary] of all ids, those
+ * the tokenizer does not know included, valid until it returns. */
 typedef void lance_reading_watch(void *context, int token, const float *logits, int vocabulary);
 
 /* Read `count` tokens, from 1 to LANCE_READING_TOKENS, and show `watch` what is expected after each, in order. No job's

@@ -20,7 +20,8 @@ struct compare_options {
     int recipe_count;
 };
 
-/* The models run one after the other, the reference once. Errors: those of outcomes.h; ERROR_BAD_REQUEST (the folder exists), ERROR_IO. */
+/* The models run one after the other, the reference once. Errors: those of outcomes.h; ERROR_BAD_REQUEST (the
+ * folder exists), ERROR_IO. */
 int compare(const struct compare_options *options, const volatile int *interrupted, struct error *error);
 
 /* Its command line; returns the exit status. optind is at the first option. */

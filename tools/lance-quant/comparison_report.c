@@ -64,7 +64,8 @@ static void layers_text(FILE *out, const char *model, const cJSON *layers)
         return;
     for (const cJSON *layer = layers->child; layer != NULL; layer = layer->next)
         deepest = fmax(deepest, json_number(layer, "layer"));
-    fprintf(out, "\nWhat the outputs of each layer of %s lose, by the statistics' inputs; the middle third is in bold.\n"
+    fprintf(out, "\nWhat the outputs of each layer of %s lose, by the statistics' inputs; the middle third is in bold."
+            "\n"
             "\n| expert | layer | q | k | v | o | gate | up | down |\n"
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", model);
     for (const cJSON *layer = layers->child; layer != NULL; layer = layer->next) {

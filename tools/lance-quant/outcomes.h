@@ -26,7 +26,8 @@ struct outcomes_options {
 };
 
 /* Open the model, run every sample, read the text, close it. `outcomes` [samples], zeros, is filled; outcomes_free
- * frees it, also after an error; *loss is the text's. Says on stderr how far it is. ERROR_CANCELLED when *interrupted is set; errors of the engine. */
+ * frees it, also after an error; *loss is the text's. Says on stderr how far it is.
+ * ERROR_CANCELLED when *interrupted is set; errors of the engine. */
 int outcomes_run(struct outcome *outcomes, struct text_loss *loss, const struct outcomes_options *options,
                  const volatile int *interrupted, struct error *error);
 void outcomes_free(struct outcome *outcomes, int count); /* NULL is allowed */

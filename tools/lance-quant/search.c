@@ -30,8 +30,8 @@ struct trial {
     int blocks;          /* of all matrices */
     int apart;           /* every so many blocks are tried first */
     bool all;            /* or the rest is */
-    double *errors;      /* [blocks]: mean squared errors of the scale on trial, each for its part of its layer; below 0:
-                          * not tried */
+    double *errors;      /* [blocks]: mean squared errors of the scale on trial, each for its part of its layer;
+                          * below 0: not tried */
 };
 
 static int blocks_of(const struct matrix *matrix)
@@ -114,7 +114,8 @@ static void scale_of(const float *mean_abs, const float *sizes, int width, float
         scale[i] /= middle;
 }
 
-/* How much worse the blocks that both have tried make `errors` than `best`, as a multiple of what chance makes of it. */
+/* How much worse the blocks that both have tried make `errors` than `best`, as a multiple of what chance makes of
+ * it. */
 static double worse_by(const struct trial *trial, const double *errors, const double *best)
 {
     const int n = (trial->blocks + trial->apart - 1) / trial->apart;
