@@ -24,7 +24,4 @@ struct compare_options {
  * folder exists), ERROR_IO. */
 int compare(const struct compare_options *options, const volatile int *interrupted, struct error *error);
 
-/* Its command line; returns the exit status. optind is at the first option. */
-int compare_command(int argc, char **argv);
-
 #endif

@@ -1,4 +1,6 @@
-/* compare_command.c: the command line of `lance-quant compare`. */
+/* compare_command.c: see compare_command.h. */
+#include "tools/lance-quant/compare_command.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

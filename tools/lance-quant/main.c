@@ -26,7 +26,7 @@
 #include "tools/lance-quant/calibrate_command.h"
 #include "tools/lance-quant/check.h"
 #include "tools/lance-quant/command.h"
-#include "tools/lance-quant/compare.h"
+#include "tools/lance-quant/compare_command.h"
 #include "tools/lance-quant/export_command.h"
 
 static const char usage[] =
