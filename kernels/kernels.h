@@ -68,7 +68,28 @@ struct conv_call {
     act *out;
 };
 
-enum { LINEAR_GROUP = 3 };
+enum { LINEAR_GROUP = 3, HEAD_PARTS = 4 };
+
+/* Rows that products of one input share: x [rows, in_features] normed as rms_norm does, or x itself when weight is
+ * NULL. An operator may write the normed rows to h, which has room for them, or leave it alone: nobody reads it
+ * after. */
+struct normed_rows {
+    const act *x;
+    int rows;
+    const param *weight;
+    float eps;
+    act *h;
+};
+
+/* Heads of some rows that are normed and rotated in place: element (row, head, d) is at
+ * x + row*stride + head*head_dim + d. RMS norm per head (skipped when weight is NULL), then rotate-half RoPE with
+ * cosines and sines [rows, head_dim/2]: (a, b) -> (a cos - b sin, b cos + a sin), a and b the two halves. */
+struct head_part {
+    act *x;
+    int rows, stride, heads;
+    const param *weight;
+    const param *cosines, *sines;
+};
 
 enum { ATTENTION_MAX_SEGMENTS = 12 }; /* every split of a prompt, what follows it, and both kinds of rows of a block */
 
@@ -167,8 +188,12 @@ struct kernels {
     /* y [rows, out] = x [rows, in] W^T + bias, or y += that when `add`. */
     void (*linear)(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add);
     /* y[i] = x W[i]^T + bias for `count` matrices, at most LINEAR_GROUP, with the same in_features. */
-    void (*linear_group)(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows,
+    void (*linear_group)(struct kernels *k, const struct linear *const *w, int count, const struct normed_rows *x,
                          act *const *y);
+    /* out = silu(x G^T) * (x U^T), with their biases, for two matrices of the same size; `spare` has the room that
+     * `out` has, and what is there afterwards is of no meaning. */
+    void (*linear_swiglu)(struct kernels *k, const struct linear *gate, const struct linear *up,
+                          const struct normed_rows *x, act *out, act *spare);
     /* y [rows, in_features of table] = table[ids[row]]; ids are host memory, already range-checked. */
     void (*embed)(struct kernels *k, const struct linear *table, const int32_t *ids, int rows, act *y);
 
@@ -179,11 +204,8 @@ struct kernels {
     /* y = x / sqrt(mean(x^2) + eps) * weight over the last axis; in place allowed. */
     void (*rms_norm)(struct kernels *k, const act *x, int rows, int width, const param *weight, float eps,
                      act *y);
-    /* In place on x, whose element (row, head, d) is at x + row*stride + head*head_dim + d: RMS norm
-     * per head (skipped when weight is NULL), then rotate-half RoPE with cosines and sines
-     * [rows, head_dim/2]:  (a, b) -> (a cos - b sin, b cos + a sin), a and b the two halves. */
-    void (*head_norm_rope)(struct kernels *k, act *x, int rows, int stride, int heads, int head_dim,
-                           const param *weight, float eps, const param *cosines, const param *sines);
+    /* Up to HEAD_PARTS parts, none of which is in another. */
+    void (*head_norm_rope)(struct kernels *k, const struct head_part *parts, int count, int head_dim, float eps);
     void (*attention)(struct kernels *k, const struct attention *problems, int count);
     /* The elementwise operators and channel_norm below may work in place. */
     void (*swiglu)(struct kernels *k, const act *gate, const act *up, size_t n, act *out); /* silu(gate)*up */

@@ -76,14 +76,16 @@ static void rope_rows(const void *context, size_t first, size_t count)
         }
 }
 
-static void cpu_head_norm_rope(struct kernels *k, act *x, int rows, int stride, int heads, int head_dim,
-                               const param *weight, float eps, const param *cosines, const param *sines)
+static void cpu_head_norm_rope(struct kernels *k, const struct head_part *parts, int count, int head_dim, float eps)
 {
-    struct rope_work work = {.micro = cpu_of(k)->micro, .x = floats(x), .stride = (size_t)stride, .heads = heads,
-                             .head_dim = head_dim, .weight = weight ? floats(weight) : NULL,
-                             .cosines = floats(cosines), .sines = floats(sines), .eps = eps};
-    if (rows > 0 && heads > 0)
-        cpu_for(cpu_of(k), (size_t)rows, rows_piece(heads * head_dim), rope_rows, &work);
+    for (const struct head_part *p = parts; p < parts + count; p++) {
+        struct rope_work work = {.micro = cpu_of(k)->micro, .x = floats(p->x), .stride = (size_t)p->stride,
+                                 .heads = p->heads, .head_dim = head_dim,
+                                 .weight = p->weight ? floats(p->weight) : NULL,
+                                 .cosines = floats(p->cosines), .sines = floats(p->sines), .eps = eps};
+        if (p->rows > 0 && p->heads > 0)
+            cpu_for(cpu_of(k), (size_t)p->rows, rows_piece(p->heads * head_dim), rope_rows, &work);
+    }
 }
 
 struct flat_work {

@@ -140,11 +140,31 @@ static void cpu_linear(struct kernels *k, const struct linear *w, const act *x, 
                                        .direct = strip_times_codes});
 }
 
-static void cpu_linear_group(struct kernels *k, const struct linear *const *w, int count, const act *x, int rows,
+/* Where the rows lie as products take them. */
+static const act *normed(struct kernels *k, const struct normed_rows *x, int width)
+{
+    if (!x->weight)
+        return x->x;
+    k->rms_norm(k, x->x, x->rows, width, x->weight, x->eps, x->h);
+    return x->h;
+}
+
+static void cpu_linear_group(struct kernels *k, const struct linear *const *w, int count, const struct normed_rows *x,
                              act *const *y)
 {
+    const act *rows = normed(k, x, w[0]->source.in_features);
     for (int i = 0; i < count; i++)
-        cpu_linear(k, w[i], x, rows, y[i], false);
+        cpu_linear(k, w[i], rows, x->rows, y[i], false);
+}
+
+static void cpu_linear_swiglu(struct kernels *k, const struct linear *gate, const struct linear *up,
+                              const struct normed_rows *x, act *out, act *spare)
+{
+    const struct linear *const both[] = {gate, up};
+    act *const made[] = {out, spare};
+    cpu_linear_group(k, both, 2, x, made);
+    if (x->rows > 0)
+        k->swiglu(k, out, spare, (size_t)x->rows * (size_t)gate->source.out_features, out);
 }
 
 struct embed_work {
@@ -176,5 +196,6 @@ void cpu_linear_fill(struct kernels *k)
     k->linear_close = cpu_linear_close;
     k->linear = cpu_linear;
     k->linear_group = cpu_linear_group;
+    k->linear_swiglu = cpu_linear_swiglu;
     k->embed = cpu_embed;
 }

@@ -4,8 +4,8 @@
  * owns some rows and walks over the keys 64 at a time; a warp keeps scores, weights and sums of its rows in registers.
  * Keys and values have one buffer each: the next keys arrive while the values are multiplied, and the other way round.
  *
- * Where there are few rows (text decoding) the keys are cut into parts for several blocks, whose results combine_kernel
- * joins in a fixed order. How a problem is cut depends on its shape and the card alone.
+ * Where there are few rows (text decoding) the keys are cut into parts for several blocks; the one that ends last joins
+ * what all came to, in a fixed order. How a problem is cut depends on its shape and the card alone.
  *
  * Problems of many rows go to cuDNN where it is there (attention_library.cu). */
 #include "kernels/cuda/attention_parts.cuh"
@@ -24,7 +24,7 @@ enum {
     PROBLEMS = 8,        /* of a launch: they fit the 4 KB of a kernel's arguments */
     SPLITS_MAX = 64,
     SPLIT_STEPS = 2,     /* at least, of a part of the keys */
-    COMBINE_WARPS = 4,
+    JOINED_ROWS = 8,      /* that a warp joins at once, so that their loads are under way together */
     BLOCK_ROWS_MAX = 128,
     WIDEST = 128,         /* head_dim */
 };
@@ -34,6 +34,7 @@ struct batch {
     int rows;             /* of all blocks together, the unused ones of the last block of a problem too */
     float *partial;       /* [splits][rows][DIM], NULL when splits is 1 */
     float *statistics;    /* [splits][rows][2]: maximum and sum */
+    unsigned *arrived;    /* [blocks across], 0 between launches: parts of the keys that are done */
     struct attention_problem problem[PROBLEMS];
 };
 static_assert(sizeof(struct batch) <= 4096, "the arguments of a kernel");
@@ -131,6 +132,14 @@ template <int DIM, int PIECES> struct softmax_state {
     float total[PIECES][2];        /* of the weights, in this lane's columns */
 };
 
+template <int DIM, int PIECES> __device__ __forceinline__ void begin(struct softmax_state<DIM, PIECES> &state)
+{
+    state = {};
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+        state.maximum[i][0] = state.maximum[i][1] = -INFINITY;
+}
+
 /* score += queries keys^T, for the warp's rows from warp_row of the block on. */
 template <int DIM, int PIECES>
 __device__ __forceinline__ void add_scores(float (&score)[PIECES][KEYS / 8][4], const bf16 *queries, int warp_row,
@@ -209,6 +218,20 @@ __device__ __forceinline__ void weigh_row(const float (&score)[KEYS / 8][4], int
     }
 }
 
+/* The same for all rows of a warp. */
+template <int DIM, int PIECES>
+__device__ __forceinline__ void weigh(const float (&score)[PIECES][KEYS / 8][4], float scale_log2,
+                                      struct softmax_state<DIM, PIECES> &state,
+                                      uint32_t (&weight)[PIECES][KEYS / 16][4])
+{
+#pragma unroll
+    for (int i = 0; i < PIECES; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            weigh_row<DIM>(score[i], half, scale_log2, state.maximum[i][half], state.total[i][half], state.sum[i],
+                           weight[i]);
+}
+
 /* sum += weights values; the weights are the left fragments. */
 template <int DIM, int PIECES>
 __device__ __forceinline__ void add_values(float (&sum)[PIECES][DIM / 8][4],
@@ -232,7 +255,7 @@ __device__ __forceinline__ void add_values(float (&sum)[PIECES][DIM / 8][4],
     }
 }
 
-/* What one row came to over a part of the keys, for combine_kernel: number `at` among the rows of all parts. */
+/* What one row came to over a part of the keys, for join_rows: number `at` among the rows of all parts. */
 template <int DIM>
 __device__ __forceinline__ void store_partial(const struct batch &b, size_t at, float scaled_maximum, float total,
                                               const float (&sum)[DIM / 8][4], int half)
@@ -295,11 +318,144 @@ __device__ __forceinline__ void store_rows(const struct batch &b, const struct a
         }
 }
 
+static_assert(SPLITS_MAX <= 2 * WARP, "a warp's lanes hold the statistics of two parts each");
+
+/* What the parts of the keys came to for a row: the factor that each is scaled with (0: it saw no key) and its sum of
+ * weights. Lane l has those of the parts l and l + 32. */
+struct row_parts {
+    float factor[2], weights[2];
+
+    __device__ inline void load(const struct batch &b, size_t number)
+    {
+        int lane = (int)threadIdx.x % WARP;
+        float maximum[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            size_t at = (size_t)(lane + WARP * i) * (size_t)b.rows + number;
+            bool has = lane + WARP * i < b.splits;
+            maximum[i] = has ? __ldcg(b.statistics + 2 * at) : -INFINITY;
+            weights[i] = has ? __ldcg(b.statistics + 2 * at + 1) : 0.0f;
+        }
+        float top = warp_max(fmaxf(maximum[0], maximum[1]));
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            factor[i] = weights[i] > 0.0f ? exp2_fast(maximum[i] - top) : 0.0f;
+    }
+};
+
+/* Joins what the parts came to, in their order, for the rows first .. first + JOINED_ROWS - 1 of the block as far as
+ * there are such: a lane takes four columns. */
+template <int DIM, bool ALIGNED>
+__device__ __forceinline__ void join_rows(const struct batch &b, const struct attention_problem &p,
+                                          const struct share &mine, int block_rows, int first)
+{
+    int lane = (int)threadIdx.x % WARP, column = 4 * lane, rows = mine.rows - first;
+    size_t number = (size_t)blockIdx.x * (size_t)block_rows + (size_t)first;
+    struct row_parts parts[JOINED_ROWS];
+    float value[JOINED_ROWS][4] = {}, total[JOINED_ROWS] = {};
+#pragma unroll
+    for (int r = 0; r < JOINED_ROWS; r++)
+        parts[r].load(b, number + (size_t)(r < rows ? r : 0));
+    const float *partial = b.partial + number * DIM + column;
+    for (int s = 0; s < b.splits; s++) {
+#pragma unroll
+        for (int r = 0; r < JOINED_ROWS; r++) {
+            float factor = __shfl_sync(ALL_LANES, s < WARP ? parts[r].factor[0] : parts[r].factor[1], s % WARP);
+            total[r] += factor * __shfl_sync(ALL_LANES, s < WARP ? parts[r].weights[0] : parts[r].weights[1], s % WARP);
+            if (r >= rows || column >= DIM)
+                continue;
+            float4 four = __ldcg((const float4 *)(partial + r * DIM));
+            value[r][0] = fmaf(factor, four.x, value[r][0]);
+            value[r][1] = fmaf(factor, four.y, value[r][1]);
+            value[r][2] = fmaf(factor, four.z, value[r][2]);
+            value[r][3] = fmaf(factor, four.w, value[r][3]);
+        }
+        partial += (size_t)b.rows * DIM;
+    }
+#pragma unroll
+    for (int r = 0; r < JOINED_ROWS; r++) {
+        if (r >= rows)
+            break;
+        bf16 *out = p.out + place_of_row(p, mine.kv_head, mine.first_row + first + r, p.out_stride);
+        float of_row[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            of_row[i] = total[r] > 0.0f ? value[r][i] / total[r] : 0.0f;
+        if (ALIGNED && column < p.head_dim) {
+            store_act2(out + column, of_row[0], of_row[1]);
+            store_act2(out + column + 2, of_row[2], of_row[3]);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (!ALIGNED && column + i < p.head_dim)
+                store_act(out + column + i, of_row[i]);
+    }
+}
+
+/* The same for all rows of the block. */
+template <int DIM, int WARPS, bool ALIGNED>
+__device__ __forceinline__ void join_parts(const struct batch &b, const struct attention_problem &p,
+                                           const struct share &mine, int block_rows)
+{
+    for (int first = (int)threadIdx.x / WARP * JOINED_ROWS; first < mine.rows; first += WARPS * JOINED_ROWS)
+        join_rows<DIM, ALIGNED>(b, p, mine, block_rows, first);
+}
+
+/* Whether all other parts of the block's keys are done, so that this block joins them. All threads take part. */
+__device__ inline bool is_last_part(const struct batch &b)
+{
+    __shared__ bool is_last;
+    __threadfence();
+    __syncthreads(); /* what all threads of the block stored is there for all blocks */
+    if (threadIdx.x == 0) {
+        is_last = atomicAdd(&b.arrived[blockIdx.x], 1u) + 1 == (unsigned)b.splits;
+        if (is_last)
+            b.arrived[blockIdx.x] = 0; /* for the next launch: no other block comes */
+    }
+    __syncthreads();
+    __threadfence();
+    return is_last;
+}
+
+/* Steps from some step on whose keys lie in one segment and are all seen: how many, and where the values of the first
+ * begin and the keys of the second. */
+struct run {
+    int steps;
+    const bf16 *values, *next_keys;
+    int stride;
+};
+
+/* `at` is at the first step's first key or before. */
+template <int DIM>
+__device__ __forceinline__ struct run run_of_steps(const struct attention_problem &p, struct key_cursor at,
+                                                   const struct share &mine, int step, int warp_sees)
+{
+    struct run run;
+    run.values = place_of_key(p, &at, mine.kv_head, step * KEYS, true);
+    int end = at.first_key + p.segment[at.segment].rows, to_end = mine.end - step;
+    run.stride = p.segment[at.segment].stride;
+    run.steps = ((end < warp_sees ? end : warp_sees) - step * KEYS) / KEYS;
+    run.steps = p.head_dim != DIM ? 0 : run.steps < to_end ? run.steps : to_end;
+    run.next_keys = run.steps > 1 ? place_of_key(p, &at, mine.kv_head, (step + 1) * KEYS, false) : run.values;
+    return run;
+}
+
+/* Start copying the keys of a step of a run, or their values, and move on to the next. */
+template <int DIM, int THREADS>
+__device__ __forceinline__ void send_for_whole_step(bf16 *to, const bf16 **first, int stride)
+{
+    load_whole_step<DIM, THREADS>(to, *first, stride);
+    copy_async_commit();
+    *first += (size_t)KEYS * (size_t)stride;
+}
+
 /* ALIGNED: all rows begin at multiples of 16 bytes and head_dim is a multiple of 8. */
 template <int DIM, int WARPS, int PIECES, bool ALIGNED>
 __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_constant__ struct batch batch)
 {
     constexpr int ROWS = WARPS * PIECES * 16, THREADS = WARPS * 32, STRIDE = DIM + 8;
+    /* Text decoding waits for this kernel's instructions: runs of alike steps have a loop of their own. */
+    constexpr bool FAST_RUNS = ALIGNED && WARPS == 1 && THREADS % (DIM / 8) == 0;
     DYNAMIC_SHARED(bf16, shared);
     bf16 *queries = shared, *keys = queries + ROWS * STRIDE, *values = keys + KEYS * STRIDE;
     const struct attention_problem &p = batch.problem[problem_of(batch, (int)blockIdx.x)];
@@ -307,98 +463,52 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
     int warp_row = (int)threadIdx.x / 32 * PIECES * 16;
 
     struct key_cursor cursor = {0, 0}; /* at the step's first key or before */
-    auto load_keys = [&](bf16 *to, int step, bool values_wanted) {
-        load_step<DIM, THREADS, ALIGNED>(to, p, cursor, mine.kv_head, step, values_wanted);
-    };
-
-    struct softmax_state<DIM, PIECES> state = {};
-#pragma unroll
-    for (int i = 0; i < PIECES; i++)
-        state.maximum[i][0] = state.maximum[i][1] = -INFINITY;
+    auto load_values = [&](int step) { load_step<DIM, THREADS, ALIGNED>(values, p, cursor, mine.kv_head, step, true); };
+    struct softmax_state<DIM, PIECES> state;
+    begin(state);
     int warp_sees = seen_by_row(p, mine, warp_row); /* all rows of the warp see at least that */
 
     load_rows<DIM, THREADS, ALIGNED>(queries, ROWS, mine.rows, p.head_dim, p.q, [&](int row) {
         return p.q + place_of_row(p, mine.kv_head, mine.first_row + row, p.q_stride);
     });
-    if (mine.step < mine.end) {
-        advance(p, &cursor, mine.step * KEYS);
-        load_keys(keys, mine.step, false);
-    }
-    for (int step = mine.step; step < mine.end; step++) {
+    auto load_next_keys = [&](int step) {
+        if (step >= mine.end)
+            return;
+        advance(p, &cursor, step * KEYS);
+        load_step<DIM, THREADS, ALIGNED>(keys, p, cursor, mine.kv_head, step, false);
+    };
+    load_next_keys(mine.step);
+    /* One step, whose keys are on their way: its values and the next keys are sent for when their room is free. */
+    auto take = [&](int step, bool all_seen, auto send_for_values, auto send_for_next_keys) {
         copy_async_wait<0>();
         __syncthreads(); /* keys (and queries) are there, and the last step's values are no longer read */
-        load_keys(values, step, true);
+        send_for_values();
 
         float score[PIECES][KEYS / 8][4] = {};
         add_scores<DIM>(score, queries, warp_row, keys);
-        if ((step + 1) * KEYS > warp_sees)
+        if (!all_seen && (step + 1) * KEYS > warp_sees)
             hide_unseen(score, p, mine, warp_row, step * KEYS);
         uint32_t weight[PIECES][KEYS / 16][4];
-#pragma unroll
-        for (int i = 0; i < PIECES; i++)
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-                weigh_row<DIM>(score[i], half, p.scale_log2, state.maximum[i][half], state.total[i][half], state.sum[i],
-                               weight[i]);
+        weigh(score, p.scale_log2, state, weight);
 
         copy_async_wait<0>();
         __syncthreads(); /* values are there, and the keys are no longer read */
-        if (step + 1 < mine.end) {
-            advance(p, &cursor, (step + 1) * KEYS);
-            load_keys(keys, step + 1, false);
-        }
+        send_for_next_keys();
         add_values<DIM>(state.sum, weight, values);
+    };
+    for (int step = mine.step; step < mine.end; step++) {
+        if (FAST_RUNS)
+            for (struct run run = run_of_steps<DIM>(p, cursor, mine, step, warp_sees); run.steps > 1;
+                 run.steps--, step++)
+                take(step, true, [&] { send_for_whole_step<DIM, THREADS>(values, &run.values, run.stride); },
+                     [&] { send_for_whole_step<DIM, THREADS>(keys, &run.next_keys, run.stride); });
+        take(step, false, [&] { load_values(step); }, [&] { load_next_keys(step + 1); });
     }
     copy_async_commit(); /* nothing may be under way at the end: the queries, when there was no step */
     copy_async_wait<0>();
     store_rows<DIM, PIECES, ALIGNED>(batch, p, mine, ROWS, warp_row, state);
-}
-
-static_assert(SPLITS_MAX <= 2 * WARP, "combine_kernel's lanes hold the statistics of two parts each");
-
-/* Joins what the parts of the keys came to, in their order; a warp takes a row. */
-__global__ void __launch_bounds__(COMBINE_WARPS * 32)
-    combine_kernel(const __grid_constant__ struct batch batch, int dim, int block_rows)
-{
-    int lane = (int)threadIdx.x % 32, number = (int)blockIdx.x * COMBINE_WARPS + (int)threadIdx.x / 32;
-    if (number >= batch.rows)
-        return;
-    const struct attention_problem &p = batch.problem[problem_of(batch, number / block_rows)];
-    int block = number / block_rows - p.first_block;
-    int kv_head = block / p.row_blocks, row = block % p.row_blocks * block_rows + number % block_rows;
-    if (row >= p.rows)
-        return;
-    /* Lane l has the statistics of the parts l and l + 32: the factor that its part is scaled with (0: it saw no key)
-     * and its sum of weights. */
-    float maximum[2], factor[2], weights[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        size_t at = (size_t)(lane + WARP * i) * (size_t)batch.rows + (size_t)number;
-        bool has = lane + WARP * i < batch.splits;
-        maximum[i] = has ? batch.statistics[2 * at] : -INFINITY;
-        weights[i] = has ? batch.statistics[2 * at + 1] : 0.0f;
-    }
-    float top = warp_max(fmaxf(maximum[0], maximum[1])), total = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-        factor[i] = weights[i] > 0.0f ? exp2_fast(maximum[i] - top) : 0.0f;
-    float value[4] = {};
-    const float *partial = batch.partial + (size_t)number * (size_t)dim + lane;
-#pragma unroll 4
-    for (int s = 0; s < batch.splits; s++) {
-        float of_part = __shfl_sync(ALL_LANES, s < WARP ? factor[0] : factor[1], s % WARP);
-        total += of_part * __shfl_sync(ALL_LANES, s < WARP ? weights[0] : weights[1], s % WARP);
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (lane + WARP * i < dim)
-                value[i] = fmaf(of_part, partial[WARP * i], value[i]);
-        partial += (size_t)batch.rows * (size_t)dim;
-    }
-    bf16 *out = p.out + place_of_row(p, kv_head, row, p.out_stride);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (lane + 32 * i < p.head_dim)
-            store_act(out + lane + 32 * i, total > 0.0f ? value[i] / total : 0.0f);
+    if (batch.partial && is_last_part(batch))
+        join_parts<DIM, WARPS, ALIGNED>(batch, p, mine, ROWS);
 }
 
 /* ---- choosing a kernel ---- */
@@ -448,6 +558,7 @@ void flush(struct cuda_state *state, const struct shape &shape, struct batch *b,
     b->rows = blocks * shape.block_rows;
     b->splits = choose_splits(state, *b, blocks);
     b->partial = b->statistics = NULL;
+    b->arrived = NULL;
     if (b->splits > 1) {
         size_t rows = (size_t)b->splits * (size_t)b->rows;
         b->partial = (float *)cuda_scratch(state, SCRATCH_PARTIALS, rows * (size_t)(shape.dim + 2) * sizeof(float));
@@ -456,6 +567,7 @@ void flush(struct cuda_state *state, const struct shape &shape, struct batch *b,
             return;
         }
         b->statistics = b->partial + rows * (size_t)shape.dim;
+        b->arrived = state->attention_arrived;
     }
     switch (shape.dim) {
     case 32:
@@ -470,9 +582,6 @@ void flush(struct cuda_state *state, const struct shape &shape, struct batch *b,
     default:
         launch_dim<128>(state, shape, *b);
     }
-    if (b->splits > 1)
-        LAUNCH(combine_kernel, dim3(cuda_pieces((size_t)b->rows, COMBINE_WARPS)), dim3(COMBINE_WARPS * 32), 0, state,
-               *b, shape.dim, shape.block_rows);
     b->count = 0;
 }
 
@@ -585,14 +694,18 @@ void cuda_attention_fill(struct kernels *k)
 {
     k->attention = run_attention;
     attention_library_open(cuda_of(k));
-    /* What cut-up keys can need at most (choose_splits makes no more blocks than
-     * multiprocessors): not taken in a job. */
+    /* What cut-up keys can need at most (choose_splits makes no more blocks than multiprocessors): not taken in a
+     * job. */
     struct cuda_state *state = cuda_of(k);
     cuda_scratch(state, SCRATCH_PARTIALS,
                  (size_t)state->multiprocessors * BLOCK_ROWS_MAX * (WIDEST + 2) * sizeof(float));
+    const size_t bytes = (size_t)state->multiprocessors * sizeof *state->attention_arrived;
+    if (cuda_check(state, cudaMalloc((void **)&state->attention_arrived, bytes), "counters of attention"))
+        cuda_check(state, cudaMemsetAsync(state->attention_arrived, 0, bytes, state->compute), "counters of attention");
 }
 
 void cuda_attention_end(struct kernels *k)
 {
     attention_library_close(cuda_of(k));
+    cudaFree(cuda_of(k)->attention_arrived);
 }

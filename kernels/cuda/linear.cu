@@ -339,15 +339,25 @@ void multiply(struct cuda_state *state, const struct matrix *w, const bf16 *weig
     product_run(state, &product);
 }
 
+/* What stands before the products of few rows, and behind. */
+struct beside {
+    const float *norm_weight;
+    float norm_eps;
+    bool swiglu;
+};
+
 void run_few_rows(struct cuda_state *state, const struct linear *const *linears, int count, const act *x, int rows,
-                  act *const *y, bool add)
+                  act *const *y, bool add, const struct beside &beside)
 {
     struct few_rows_group group;
     memset(&group, 0, sizeof group); /* its padding, too: graphs compare arguments as bytes */
     group.count = count;
+    group.swiglu = beside.swiglu;
+    group.norm_weight = beside.norm_weight;
+    group.norm_eps = beside.norm_eps;
     for (int i = 0; i < count; i++) {
         group.part[i].w = linears[i]->matrix;
-        group.part[i].y = values_of(y[i]);
+        group.part[i].y = y[i] ? values_of(y[i]) : NULL;
     }
     linear_few_rows(state, &group, values_of(x), rows, add);
 }
@@ -359,7 +369,7 @@ void run_linear(struct kernels *k, const struct linear *linear, const act *x, in
     if (rows <= 0 || !cuda_running(state))
         return;
     if (rows <= FEW_ROWS) {
-        run_few_rows(state, &linear, 1, x, rows, &y, add);
+        run_few_rows(state, &linear, 1, x, rows, &y, add, {});
         return;
     }
     if (w->layout == MATRIX_BF16) {
@@ -388,16 +398,58 @@ bool are_alike(const struct linear *const *linears, int count)
     return true;
 }
 
-void run_linear_group(struct kernels *k, const struct linear *const *linears, int count, const act *x, int rows,
+/* Where the normed rows are, or x where the products are to norm it themselves: then `beside` says so. */
+const act *normed(struct kernels *k, const struct linear *const *linears, const struct normed_rows *x, bool alike,
+                  struct beside *beside)
+{
+    const struct matrix *w = &linears[0]->matrix;
+    const float *weight = values_of(x->weight);
+    if (!weight)
+        return x->x;
+    if (alike && x->rows <= FEW_ROWS && few_rows_norm_fits(w, values_of(x->x), weight, x->rows)) {
+        beside->norm_weight = weight;
+        beside->norm_eps = x->eps;
+        return x->x;
+    }
+    k->rms_norm(k, x->x, x->rows, w->in_features, x->weight, x->eps, x->h);
+    return x->h;
+}
+
+void run_linear_group(struct kernels *k, const struct linear *const *linears, int count, const struct normed_rows *x,
                       act *const *y)
 {
     struct cuda_state *state = cuda_of(k);
-    if (rows > 0 && rows <= FEW_ROWS && are_alike(linears, count)) {
-        run_few_rows(state, linears, count, x, rows, y, false);
+    struct beside beside = {};
+    if (x->rows <= 0 || !cuda_running(state))
+        return;
+    const bool alike = are_alike(linears, count);
+    const act *rows = normed(k, linears, x, alike, &beside);
+    if (x->rows <= FEW_ROWS && alike) {
+        run_few_rows(state, linears, count, rows, x->rows, y, false, beside);
         return;
     }
     for (int i = 0; i < count; i++)
-        run_linear(k, linears[i], x, rows, y[i], false);
+        run_linear(k, linears[i], rows, x->rows, y[i], false);
+}
+
+void run_linear_swiglu(struct kernels *k, const struct linear *gate, const struct linear *up,
+                       const struct normed_rows *x, act *out, act *spare)
+{
+    struct cuda_state *state = cuda_of(k);
+    const struct linear *const both[] = {gate, up};
+    struct beside beside = {};
+    if (x->rows <= 0 || !cuda_running(state))
+        return;
+    if (x->rows <= FEW_ROWS && are_alike(both, 2) && few_rows_swiglu_fits(&gate->matrix)) {
+        beside.swiglu = true;
+        const act *rows = normed(k, both, x, true, &beside);
+        act *const made[] = {out, NULL};
+        run_few_rows(state, both, 2, rows, x->rows, made, false, beside);
+        return;
+    }
+    act *const made[] = {out, spare};
+    run_linear_group(k, both, 2, x, made);
+    k->swiglu(k, out, spare, (size_t)x->rows * (size_t)gate->matrix.out_features, out);
 }
 
 } // namespace
@@ -418,6 +470,7 @@ void cuda_linear_fill(struct kernels *k)
     k->linear_close = close_linear;
     k->linear = run_linear;
     k->linear_group = run_linear_group;
+    k->linear_swiglu = run_linear_swiglu;
     for (int slot = 0; slot < CUDA_DECODED_SLOTS; slot++) {
         cuda_check(state, cudaEventCreateWithFlags(&state->decoded.ready[slot], cudaEventDisableTiming),
                    "opening an event");

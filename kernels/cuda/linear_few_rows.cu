@@ -4,18 +4,31 @@
  * owns 16 rows of W; its warps take the column tiles in turn, several 16-byte loads per lane in flight, turn codes into
  * bf16 in registers, and add their sums in a fixed order at the end. Integer codes less their zero, and the E2M1
  * levels, are exact in bf16; AWQ's and NVFP4's scales multiply the float32 sums of their group. (MLX weights, code *
- * scale + offset, are rounded to bf16 as for many rows, and so are those of bytes.) */
+ * scale + offset, are rounded to bf16 as for many rows, and so are those of bytes.)
+ *
+ * A launch costs as much as a small product, so that two things that stand beside these products are done in them, with
+ * the same bytes as by themselves: each block norms the rows of x anew, in shared memory, while its first weights are
+ * on their way; and of SwiGLU's two products half of a block's warps make one, half the other. */
 #include "kernels/cuda/four_bit.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/row_norm.cuh"
 #include "kernels/cuda/state.cuh"
 
 #include <string.h>
 
 namespace {
 
-enum { AHEAD = 4, WARPS_MAX = 16, COLUMN_TILES_PER_WARP = 4 };
+enum {
+    AHEAD = 4,
+    WARPS_MAX = 16,
+    COLUMN_TILES_PER_WARP = 4,
+    FOUR_BIT_PADDING = 16,    /* between normed rows: the four that a half of a warp reads lie in different banks, */
+    BF16_PADDING = 32,        /* and the two that a quarter reads, of 16 bytes a lane */
+    NORM_ROWS = 8,            /* at most, that a block norms itself, */
+    NORM_BYTES = 36 << 10,    /* which must leave room for the sums in 48 KiB */
+};
 
 __device__ inline uint32_t bits_of(bf16 value)
 {
@@ -38,15 +51,15 @@ __device__ inline void decode_step(uint32_t (&a)[4], uint32_t word, uint32_t sca
     }
 }
 
-/* Four elements of row `row` of x from `column` on; zeros outside [rows, width]. `aligned`: a
- * load of 8 bytes may be used. */
+/* Four elements of row `row` of x, whose rows are `stride` apart, from `column` on; zeros outside [rows, width].
+ * `aligned`: a load of 8 bytes may be used. */
 __device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int rows, int column, int width,
-                                 bool aligned)
+                                 int stride, bool aligned)
 {
     b[0] = b[1] = 0;
     if (row >= rows || column >= width)
         return;
-    const bf16 *from = x + (size_t)row * (size_t)width + column;
+    const bf16 *from = x + (size_t)row * (size_t)stride + column;
     if (aligned && column + 4 <= width) {
         uint2 four = *(const uint2 *)from;
         b[0] = four.x;
@@ -61,38 +74,101 @@ __device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int r
     b[1] = element[2] | element[3] << 16;
 }
 
-/* Which of the matrices a block belongs to. */
-__device__ inline int part_of(const struct few_rows_group &group)
+/* Which matrix and which 16 of its rows a warp works on, and which of the warps that do it is. */
+struct warp_place {
+    int part, row_tile, warp, warps;
+};
+
+__device__ inline struct warp_place place_of_warp(const struct few_rows_group &group)
 {
-    int part = 0;
-    while (part + 1 < group.count && group.part[part + 1].first_block <= (int)blockIdx.x)
+    int part = 0, block = (int)blockIdx.x, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    if (group.swiglu) {
+        warps /= 2;
+        part = warp >= warps;
+        return {part, block, warp - part * warps, warps};
+    }
+    while (part + 1 < group.count && group.part[part + 1].first_block <= block)
         part++;
-    return part;
+    return {part, block - group.part[part].first_block, warp, warps};
 }
 
-/* Partial sums [warps][16 rows of W][rows of x] of a block's warps, to y. */
-template <int PIECES>
-__device__ inline void finish(float (&sum)[PIECES][4], const struct matrix &w, int row_tile, int rows, bf16 *y,
-                              bool add)
+/* The rows of x normed, in the block's dynamic shared memory, `stride` values apart. All threads take part. */
+__device__ inline const bf16 *norm_rows(const struct few_rows_group &group, const bf16 *x, int rows, int width,
+                                        int stride)
 {
-    __shared__ float partial[WARPS_MAX][PIECES * 8][TILE_ROWS + 1];
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    DYNAMIC_SHARED(bf16, normed);
+    __shared__ float sums[NORM_ROWS][NORM_WARPS];
+    int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP, warps = (int)blockDim.x / WARP;
+    int pieces = width > NORM_NARROW_WIDTH ? NORM_WARPS : 1, step = pieces * WARP * NORM_WIDE;
+    for (int i = warp; i < rows * pieces; i += warps) {
+        int row = i / pieces, first = (i % pieces * WARP + lane) * NORM_WIDE;
+        float sum = warp_sum(squares_of_thread(x + (size_t)row * (size_t)width, first, step, width));
+        if (lane == 0)
+            sums[row][i % pieces] = sum;
+    }
+    __syncthreads();
+    for (int i = warp; i < rows * pieces; i += warps) {
+        int row = i / pieces, first = (i % pieces * WARP + lane) * NORM_WIDE;
+        float sum = pieces == 1 ? sums[row][0] : warp_sum(lane < NORM_WARPS ? sums[row][lane] : 0.0f);
+        float factor = rms_factor(sum, width, group.norm_eps);
+        for (int at = first; at < width; at += step) {
+            float v[NORM_WIDE], w[NORM_WIDE];
+            load_act8(x + (size_t)row * (size_t)width + at, v);
+            load_weights8(group.norm_weight + at, w);
+#pragma unroll
+            for (int j = 0; j < NORM_WIDE; j++)
+                v[j] = v[j] * factor * w[j];
+            store_act8(normed + row * stride + at, v);
+        }
+    }
+    __syncthreads();
+    return normed;
+}
+
+template <int PIECES> struct partial_sums {
+    float of[WARPS_MAX][PIECES * 8][TILE_ROWS + 1];
+
+    /* One value of a product, over the warps that made it. */
+    __device__ inline float total(int first_warp, int warps, int row, int within, const struct matrix &w, int out) const
+    {
+        float sum = 0.0f;
+        for (int k = first_warp; k < first_warp + warps; k++)
+            sum += of[k][row][within];
+        return sum * w.tensor_scale + (w.bias ? w.bias[out] : 0.0f);
+    }
+};
+
+__device__ inline float rounded(float value)
+{
+    return __bfloat162float(__float2bfloat16_rn(value));
+}
+
+/* The sums of a block's warps, [16 rows of W][rows of x] each, to y. */
+template <int PIECES>
+__device__ inline void finish(float (&sum)[PIECES][4], const struct few_rows_group &group, const struct warp_place &at,
+                              int rows, bool add)
+{
+    __shared__ struct partial_sums<PIECES> partial;
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
 #pragma unroll
     for (int j = 0; j < PIECES; j++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            partial[warp][8 * j + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sum[j][i];
+            partial.of[warp][8 * j + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sum[j][i];
     __syncthreads();
+    const int part = group.swiglu ? 0 : at.part;
+    const struct matrix &w = group.part[part].w;
     for (int i = (int)threadIdx.x; i < TILE_ROWS * rows; i += (int)blockDim.x) {
-        int row = i / TILE_ROWS, within = i % TILE_ROWS, out = row_tile * TILE_ROWS + within;
+        int row = i / TILE_ROWS, within = i % TILE_ROWS, out = at.row_tile * TILE_ROWS + within;
         if (out >= w.out_features)
             continue;
-        float total = 0.0f;
-        for (int k = 0; k < warps; k++)
-            total += partial[k][row][within];
-        total = total * w.tensor_scale + (w.bias ? w.bias[out] : 0.0f);
-        bf16 *to = y + (size_t)row * (size_t)w.out_features + out;
-        store_act(to, add ? total + load_act(to) : total);
+        bf16 *to = group.part[part].y + (size_t)row * (size_t)w.out_features + out;
+        float value = partial.total(0, at.warps, row, within, w, out);
+        if (group.swiglu) {
+            float up = partial.total(at.warps, at.warps, row, within, group.part[1].w, out);
+            value = silu(rounded(value)) * rounded(up);
+        }
+        store_act(to, add ? value + load_act(to) : value);
     }
 }
 
@@ -157,14 +233,14 @@ template <int PIECES, bool WHOLE> struct row_reader {
     const bf16 *from[PIECES]; /* WHOLE: at the lane's first column of the warp's next tile; */
     bool has[PIECES];         /* a row that is not there reads as the first, and is 0 */
 
-    __device__ inline row_reader(const bf16 *x_, int rows_, int width_, int lane, int warp)
+    __device__ inline row_reader(const bf16 *x_, int rows_, int width_, int stride, int lane, int warp)
         : x(x_), rows(rows_), width(width_)
     {
 #pragma unroll
         for (int j = 0; j < PIECES; j++) {
             int row = 8 * j + lane / 4;
             has[j] = row < rows;
-            from[j] = x + (size_t)(has[j] ? row : 0) * (size_t)width + warp * TILE_COLUMNS + lane % 4 * 4;
+            from[j] = x + (size_t)(has[j] ? row : 0) * (size_t)stride + warp * TILE_COLUMNS + lane % 4 * 4;
         }
     }
 };
@@ -181,7 +257,8 @@ __device__ inline void load_step(uint32_t (&b)[2], const struct row_reader<PIECE
         b[0] = four.x;
         b[1] = four.y;
     } else {
-        load_four(b, r.x, 8 * j + lane / 4, r.rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4, r.width, false);
+        load_four(b, r.x, 8 * j + lane / 4, r.rows, tile * TILE_COLUMNS + 16 * step + lane % 4 * 4, r.width, r.width,
+                  false);
     }
 }
 
@@ -236,37 +313,45 @@ __device__ inline void multiply_tiles(float (&sum)[PIECES][4], struct weight_rea
         x.from[j] += COUNT * stride * TILE_COLUMNS;
 }
 
-/* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. WHOLE: see row_reader. */
+/* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. WHOLE: see row_reader; only then rows are normed. */
 template <enum matrix_layout LAYOUT, int GROUPS, int PIECES, bool WHOLE>
 __global__ void __launch_bounds__(WARPS_MAX * 32)
     four_bit_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add)
 {
-    int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
-    const struct matrix &w = group.part[part].w;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
-    int tiles = w.columns / TILE_COLUMNS, tile = warp;
-    struct weight_reader<GROUPS> weights(w, group.span_of_tile, row_tile, lane, warp, warps);
-    struct row_reader<PIECES, WHOLE> read(x, rows, w.in_features, lane, warp);
+    constexpr int at_once = LAYOUT == MATRIX_AWQ && GROUPS == 4 ? AHEAD / 2 : AHEAD; /* registers: two of each group */
+    const struct warp_place at = place_of_warp(group);
+    const struct matrix &w = group.part[at.part].w;
+    int lane = (int)threadIdx.x % 32, tiles = w.columns / TILE_COLUMNS, tile = at.warp, stride = w.in_features;
+    struct weight_reader<GROUPS> weights(w, group.span_of_tile, at.row_tile, lane, at.warp, at.warps);
+    if (WHOLE && PIECES == 1 && group.norm_weight) {
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++)
+            if (tile + u * at.warps < tiles) /* registers for them would leave room for half as many blocks */
+                prefetch(weights.codes + (size_t)u * (size_t)at.warps * 32);
+        stride += FOUR_BIT_PADDING;
+        x = norm_rows(group, x, rows, w.in_features, stride);
+    }
+    struct row_reader<PIECES, WHOLE> read(x, rows, w.in_features, stride, lane, at.warp);
     float sum[PIECES][4] = {};
     if (WHOLE)
-        for (; tile + (AHEAD - 1) * warps < tiles; tile += AHEAD * warps)
-            multiply_tiles<LAYOUT, GROUPS, AHEAD>(sum, weights, read, tile);
-    for (; tile < tiles; tile += warps)
+        for (; tile + (at_once - 1) * at.warps < tiles; tile += at_once * at.warps)
+            multiply_tiles<LAYOUT, GROUPS, at_once>(sum, weights, read, tile);
+    for (; tile < tiles; tile += at.warps)
         multiply_tiles<LAYOUT, GROUPS, 1>(sum, weights, read, tile);
-    finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
+    finish<PIECES>(sum, group, at, rows, add);
 }
 
 /* Eight elements of a row of x, the pairs of two steps: columns +0..+3 are the first, +4..+7 the second. */
 __device__ inline void load_eight(uint32_t (&b)[2][2], const bf16 *x, int row, int rows, int column, int width,
-                                  bool aligned)
+                                  int stride, bool aligned)
 {
     if (aligned && row < rows && column + 8 <= width) {
-        uint4 eight = *(const uint4 *)(x + (size_t)row * (size_t)width + column);
+        uint4 eight = *(const uint4 *)(x + (size_t)row * (size_t)stride + column);
         b[0][0] = eight.x, b[0][1] = eight.y, b[1][0] = eight.z, b[1][1] = eight.w;
         return;
     }
-    load_four(b[0], x, row, rows, column, width, false);
-    load_four(b[1], x, row, rows, column + 4, width, false);
+    load_four(b[0], x, row, rows, column, width, stride, false);
+    load_four(b[1], x, row, rows, column + 4, width, stride, false);
 }
 
 /* A lane reads 8 neighbouring weights of rows g and g + 8: 32 columns, two steps, to a warp. */
@@ -274,10 +359,14 @@ template <int PIECES>
 __global__ void __launch_bounds__(WARPS_MAX * 32)
     bf16_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add, bool aligned)
 {
-    int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
-    const struct matrix &w = group.part[part].w;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
-    int tiles = w.columns / 32;
+    const struct warp_place at = place_of_warp(group);
+    const struct matrix &w = group.part[at.part].w;
+    int lane = (int)threadIdx.x % 32, warp = at.warp, warps = at.warps, row_tile = at.row_tile;
+    int tiles = w.columns / 32, stride = w.in_features;
+    if (PIECES == 1 && group.norm_weight) {
+        stride += BF16_PADDING;
+        x = norm_rows(group, x, rows, w.in_features, stride);
+    }
     const bf16 *low_row =
         w.values + ((size_t)row_tile * TILE_ROWS + (size_t)(lane / 4)) * (size_t)w.columns + lane % 4 * 8;
     const bf16 *high_row = low_row + 8 * (size_t)w.columns;
@@ -302,13 +391,13 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
 #pragma unroll
             for (int j = 0; j < PIECES; j++) {
                 uint32_t b[2][2];
-                load_eight(b, x, 8 * j + lane / 4, rows, tile * 32 + lane % 4 * 8, w.in_features, aligned);
+                load_eight(b, x, 8 * j + lane / 4, rows, tile * 32 + lane % 4 * 8, w.in_features, stride, aligned);
                 mma_16x8x16(sum[j], a[0], b[0]);
                 mma_16x8x16(sum[j], a[1], b[1]);
             }
         }
     }
-    finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
+    finish<PIECES>(sum, group, at, rows, add);
 }
 
 /* A lane reads 16 neighbouring codes of rows g and g + 8: 64 columns, four steps, to a warp. */
@@ -316,9 +405,13 @@ template <int PIECES>
 __global__ void __launch_bounds__(WARPS_MAX * 32)
     bytes_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add, bool aligned)
 {
-    int part = part_of(group), row_tile = (int)blockIdx.x - group.part[part].first_block;
-    const struct matrix &w = group.part[part].w;
-    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
+    const struct warp_place at = place_of_warp(group);
+    const struct matrix &w = group.part[at.part].w;
+    int lane = (int)threadIdx.x % 32, warp = at.warp, warps = at.warps, row_tile = at.row_tile, stride = w.in_features;
+    if (PIECES == 1 && group.norm_weight) {
+        stride += FOUR_BIT_PADDING;
+        x = norm_rows(group, x, rows, w.in_features, stride);
+    }
     int tiles = w.columns / TILE_COLUMNS, low = row_tile * TILE_ROWS + lane / 4, loads = w.columns / BYTES_GROUP;
     const uint4 *codes = w.codes + (size_t)low * (size_t)loads + lane % 4;
     float sum[PIECES][4] = {};
@@ -340,12 +433,12 @@ __global__ void __launch_bounds__(WARPS_MAX * 32)
 #pragma unroll
             for (int j = 0; j < PIECES; j++) {
                 uint32_t b[2];
-                load_four(b, x, 8 * j + lane / 4, rows, column + 4 * step, w.in_features, aligned);
+                load_four(b, x, 8 * j + lane / 4, rows, column + 4 * step, w.in_features, stride, aligned);
                 mma_16x8x16(sum[j], a, b);
             }
         }
     }
-    finish<PIECES>(sum, w, row_tile, rows, group.part[part].y, add);
+    finish<PIECES>(sum, group, at, rows, add);
 }
 
 /* Enough warps for each to have a few column tiles. */
@@ -366,11 +459,26 @@ struct call {
     bool add;
 };
 
+/* Threads of a block whose warps take column tiles of `columns` columns. */
+dim3 threads_of(const struct call &c, int columns)
+{
+    return dim3(32 * (unsigned)warps_for(c.w->columns / columns) * (c.group->swiglu ? 2 : 1));
+}
+
+size_t normed_bytes(int rows, int width)
+{
+    return (size_t)rows * (size_t)(width + BF16_PADDING) * sizeof(bf16);
+}
+
+size_t shared_bytes(const struct call &c)
+{
+    return c.group->norm_weight ? normed_bytes(c.rows, c.w->in_features) : 0;
+}
+
 template <enum matrix_layout LAYOUT, int GROUPS, int PIECES, bool WHOLE> void launch(const struct call &c)
 {
-    unsigned threads = 32 * (unsigned)warps_for(c.w->columns / TILE_COLUMNS);
-    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES, WHOLE>), dim3((unsigned)c.blocks), dim3(threads), 0, c.state,
-           *c.group, c.x, c.rows, c.add);
+    LAUNCH((four_bit_kernel<LAYOUT, GROUPS, PIECES, WHOLE>), dim3((unsigned)c.blocks), threads_of(c, TILE_COLUMNS),
+           shared_bytes(c), c.state, *c.group, c.x, c.rows, c.add);
 }
 
 /* Rows that are not whole, which no real model has, share one kernel for any number of them. */
@@ -385,17 +493,15 @@ template <enum matrix_layout LAYOUT, int GROUPS, int PIECES> void launch_for(con
 template <int PIECES> void launch_bf16(const struct call &c)
 {
     bool aligned = (uintptr_t)c.x % 16 == 0 && c.w->in_features % 8 == 0;
-    unsigned threads = 32 * (unsigned)warps_for(c.w->columns / 32);
-    LAUNCH(bf16_kernel<PIECES>, dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group, c.x, c.rows,
-           c.add, aligned);
+    LAUNCH(bf16_kernel<PIECES>, dim3((unsigned)c.blocks), threads_of(c, 32), shared_bytes(c), c.state, *c.group, c.x,
+           c.rows, c.add, aligned);
 }
 
 template <int PIECES> void launch_bytes(const struct call &c)
 {
     bool aligned = (uintptr_t)c.x % 8 == 0 && c.w->in_features % 4 == 0;
-    unsigned threads = 32 * (unsigned)warps_for(c.w->columns / TILE_COLUMNS);
-    LAUNCH(bytes_kernel<PIECES>, dim3((unsigned)c.blocks), dim3(threads), 0, c.state, *c.group, c.x, c.rows, c.add,
-           aligned);
+    LAUNCH(bytes_kernel<PIECES>, dim3((unsigned)c.blocks), threads_of(c, TILE_COLUMNS), shared_bytes(c), c.state,
+           *c.group, c.x, c.rows, c.add, aligned);
 }
 
 template <enum matrix_layout LAYOUT, int PIECES> void with_groups(const struct call &c)
@@ -434,7 +540,7 @@ void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, con
     uint32_t tiles_per_span = w->layout == MATRIX_BF16 ? 1 : (uint32_t)w->group_size / TILE_COLUMNS;
     group->span_of_tile = tiles_per_span > 1 ? (uint32_t)(((UINT64_C(1) << 32) - 1) / tiles_per_span) + 1 : 0;
     int blocks = 0;
-    for (int i = 0; i < group->count; i++) {
+    for (int i = 0; i < (group->swiglu ? 1 : group->count); i++) {
         group->part[i].first_block = blocks;
         blocks += (group->part[i].w.out_features + TILE_ROWS - 1) / TILE_ROWS;
     }
@@ -443,4 +549,15 @@ void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, con
         with_layout<1>(call);
     else
         with_layout<2>(call);
+}
+
+bool few_rows_norm_fits(const struct matrix *w, const bf16 *x, const float *weight, int rows)
+{
+    return rows <= NORM_ROWS && w->in_features % TILE_COLUMNS == 0 &&
+           act_aligned(act_address(x) | act_address(weight)) && normed_bytes(rows, w->in_features) <= NORM_BYTES;
+}
+
+bool few_rows_swiglu_fits(const struct matrix *w)
+{
+    return 2 * warps_for(w->columns / (w->layout == MATRIX_BF16 ? 32 : TILE_COLUMNS)) <= WARPS_MAX;
 }

@@ -19,6 +19,9 @@ enum { FEW_ROWS = 16 };
 /* Products of the same x with matrices of the same layout, columns and group_size. */
 struct few_rows_group {
     int count;
+    bool swiglu;              /* two matrices of the same size, one result: part[0].y = silu(first) * second */
+    const float *norm_weight; /* not NULL: the products are of x normed (rms_norm); see few_rows_norm_fits */
+    float norm_eps;
     /* Set by linear_few_rows: a tile's number times this, 2^32nds of it, is the tile's span (span_of) without dividing;
      * right for all tiles of a matrix of fewer than 2^22 columns. 0: the tile is its own span. */
     uint32_t span_of_tile;
@@ -32,6 +35,11 @@ struct few_rows_group {
 /* y [rows, out_features] = x [rows, in_features] W^T + bias, or y += that, for rows <= FEW_ROWS: every weight is read
  * once, straight from its packed form, and all matrices in one launch. linear_few_rows.cu */
 void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, const bf16 *x, int rows, bool add);
+
+/* Whether it can norm the rows of x itself, and make a swiglu of two products: the bytes are those of the operators one
+ * by one. */
+bool few_rows_norm_fits(const struct matrix *w, const bf16 *x, const float *weight, int rows);
+bool few_rows_swiglu_fits(const struct matrix *w);
 
 /* Rows first .. first + rows - 1 of a quantised matrix as bf16 [rows, w->columns]; `first` is a multiple of 16.
  * dequantise.cu `to` has room for the rows rounded up to 16. Enqueued on `stream`. */

@@ -5,9 +5,9 @@
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"
-#include "kernels/cuda/warp.cuh"
+#include "kernels/cuda/row_norm.cuh"
 
-enum { WARPS = 8, THREADS = WARPS * WARP, WIDE = 8, NARROW_WIDTH = 1024 };
+enum { WARPS = NORM_WARPS, THREADS = WARPS * WARP, WIDE = NORM_WIDE };
 
 /* What a row's sum of squares turns into, and each scaled value. */
 struct row_norm {
@@ -18,7 +18,7 @@ struct row_norm {
     __device__ float factor(float sum, int width) const
     {
         return over_channels ? sqrtf(static_cast<float>(width)) / fmaxf(sqrtf(sum), 1e-12f)
-                             : 1.0f / sqrtf(sum / static_cast<float>(width) + eps);
+                             : rms_factor(sum, width, eps);
     }
     __device__ float finish(float value) const
     {
@@ -39,13 +39,7 @@ __global__ void __launch_bounds__(THREADS) norm_kernel(struct row_norm norm, con
     const size_t at = row * static_cast<size_t>(width);
     float sum = 0.0f;
     if (wide) {
-        for (int i = lane * WIDE; i < width; i += step * WIDE) {
-            float v[WIDE];
-            load_act8(x + at + i, v);
-#pragma unroll
-            for (int j = 0; j < WIDE; j++)
-                sum = fmaf(v[j], v[j], sum);
-        }
+        sum = squares_of_thread(x + at, lane * WIDE, step * WIDE, width);
     } else {
         for (int i = lane; i < width; i += step) {
             const float v = load_act(x + at + i);
@@ -55,11 +49,9 @@ __global__ void __launch_bounds__(THREADS) norm_kernel(struct row_norm norm, con
     const float factor = norm.factor(warps_per_row == 1 ? warp_sum(sum) : block_sum(sum, sums), width);
     if (wide) {
         for (int i = lane * WIDE; i < width; i += step * WIDE) {
-            float v[WIDE];
+            float v[WIDE], w[WIDE];
             load_act8(x + at + i, v);
-            const float4 first = *reinterpret_cast<const float4 *>(weight + i);
-            const float4 second = *reinterpret_cast<const float4 *>(weight + i + 4);
-            const float w[WIDE] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
+            load_weights8(weight + i, w);
 #pragma unroll
             for (int j = 0; j < WIDE; j++)
                 v[j] = norm.finish(v[j] * factor * w[j]);
@@ -81,7 +73,7 @@ static void normalise(struct kernels *k, struct row_norm norm, const act *x_memo
     if (!rows || width <= 0)
         return;
     const bool wide = width % WIDE == 0 && act_aligned(act_address(x) | act_address(y) | act_address(weight));
-    if (width <= NARROW_WIDTH) {
+    if (width <= NORM_NARROW_WIDTH) {
         const unsigned blocks = cuda_pieces(rows, WARPS);
         if (wide)
             LAUNCH((norm_kernel<1, true>), blocks, THREADS, 0, state, norm, x, rows, width, weight, y);

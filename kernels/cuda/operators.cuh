@@ -14,7 +14,7 @@ void cuda_norm_fill(struct kernels *k);        /* norm.cu: rms_norm, channel_nor
 void cuda_rope_fill(struct kernels *k);        /* rope.cu: head_norm_rope */
 void cuda_conv_fill(struct kernels *k);        /* conv.cu */
 void cuda_resample_fill(struct kernels *k);    /* resample.cu: duplicate_up, average_down, split_frames, patches */
-void cuda_linear_fill(struct kernels *k);      /* linear.cu: linear_open, linear_close, linear */
+void cuda_linear_fill(struct kernels *k);      /* linear.cu: linear_* */
 void cuda_linear_end(struct kernels *k);       /* gives back what cuda_linear_fill opened */
 /* What is decoded counts no longer; the scratch memory is free for `side` when `compute` has come here.
  * Wherever something else has used that memory, and at both ends of work that is recorded or played again:

@@ -1,4 +1,4 @@
-/* rope.cu: RMS norm per head and rotary positions, in one pass over queries or keys, in place.
+/* rope.cu: RMS norm per head and rotary positions, in one pass over queries and keys, in place.
  *
  * A warp takes one head of one row: the values of a lane in the first half of the head and those they are
  * rotated with in the second. */
@@ -6,6 +6,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"
 #include "kernels/cuda/warp.cuh"
+
+#include <string.h>
 
 enum { WARPS = 8, THREADS = WARPS * WARP };
 
@@ -23,18 +25,34 @@ template <bool paired> __device__ inline void store_some(bf16 *to, float first, 
         store_act(to, first);
 }
 
+/* The parts of a launch; a unit is a head of a row. */
+struct head_work {
+    int count, half;
+    float eps;
+    struct {
+        bf16 *values;
+        const float *weight, *cosines, *sines;
+        size_t stride;
+        unsigned heads, first_unit, end_unit;
+    } part[HEAD_PARTS];
+};
+
 /* `paired`: half is even, and so is every element's distance from an address that is a multiple of 4. */
 template <bool paired>
-__global__ void __launch_bounds__(THREADS) head_norm_rope_kernel(bf16 *values, size_t rows, size_t stride, int heads,
-                                                                 int half, const float *weight, float eps,
-                                                                 const float *cosines, const float *sines)
+__global__ void __launch_bounds__(THREADS) head_norm_rope_kernel(const __grid_constant__ struct head_work work)
 {
     enum { TAKEN = paired ? 2 : 1 };
     const unsigned unit = blockIdx.x * WARPS + threadIdx.x / WARP; /* 32 bits divide in a fraction of what 64 take */
-    const size_t row = unit / static_cast<unsigned>(heads), head = unit % static_cast<unsigned>(heads);
-    if (row >= rows)
+    int part = 0;
+    while (part + 1 < work.count && unit >= work.part[part].end_unit)
+        part++;
+    if (unit >= work.part[part].end_unit)
         return;
-    bf16 *x = values + row * stride + head * 2 * static_cast<size_t>(half);
+    const unsigned heads = work.part[part].heads, within = unit - work.part[part].first_unit;
+    const size_t row = within / heads, head = within % heads, stride = work.part[part].stride;
+    const int half = work.half;
+    const float *weight = work.part[part].weight, *cosines = work.part[part].cosines, *sines = work.part[part].sines;
+    bf16 *x = work.part[part].values + row * stride + head * 2 * static_cast<size_t>(half);
     const float *cosine = cosines + row * static_cast<size_t>(half), *sine = sines + row * static_cast<size_t>(half);
     const int first = static_cast<int>(threadIdx.x % WARP) * TAKEN;
     float factor = 1.0f;
@@ -44,7 +62,7 @@ __global__ void __launch_bounds__(THREADS) head_norm_rope_kernel(bf16 *values, s
             const float2 a = load_some<paired>(x + i), b = load_some<paired>(x + half + i);
             sum += a.x * a.x + a.y * a.y + b.x * b.x + b.y * b.y;
         }
-        factor = 1.0f / sqrtf(warp_sum(sum) / static_cast<float>(2 * half) + eps);
+        factor = 1.0f / sqrtf(warp_sum(sum) / static_cast<float>(2 * half) + work.eps);
     }
     for (int i = first; i < half; i += WARP * TAKEN) {
         const float2 a = load_some<paired>(x + i), b = load_some<paired>(x + half + i);
@@ -62,23 +80,33 @@ __global__ void __launch_bounds__(THREADS) head_norm_rope_kernel(bf16 *values, s
     }
 }
 
-static void cuda_head_norm_rope(struct kernels *k, act *x_memory, int rows, int stride, int heads, int head_dim,
-                                const param *weight, float eps, const param *cosines, const param *sines)
+static void cuda_head_norm_rope(struct kernels *k, const struct head_part *parts, int count, int head_dim, float eps)
 {
-    struct cuda_state *state = cuda_of(k);
-    bf16 *x = values_of(x_memory);
-    const int half = head_dim / 2;
-    if (rows <= 0 || heads <= 0 || half <= 0)
-        return;
-    const size_t units = static_cast<size_t>(rows) * static_cast<size_t>(heads);
+    struct head_work work;
+    memset(&work, 0, sizeof work); /* its padding, too: graphs compare arguments as bytes */
+    work.half = head_dim / 2;
+    work.eps = eps;
+    unsigned units = 0;
+    bool paired = work.half % 2 == 0;
+    for (const struct head_part *p = parts; p < parts + count; p++) {
+        if (p->rows <= 0 || p->heads <= 0 || work.half <= 0)
+            continue;
+        auto &part = work.part[work.count++];
+        part.values = values_of(p->x);
+        part.weight = values_of(p->weight);
+        part.cosines = values_of(p->cosines);
+        part.sines = values_of(p->sines);
+        part.stride = static_cast<size_t>(p->stride);
+        part.heads = static_cast<unsigned>(p->heads);
+        part.first_unit = units;
+        part.end_unit = units += static_cast<unsigned>(p->rows) * part.heads;
+        paired = paired && p->stride % 2 == 0 && act_address(part.values) % 4 == 0;
+    }
     const unsigned blocks = cuda_pieces(units, WARPS);
-    const size_t row_count = static_cast<size_t>(rows), row_stride = static_cast<size_t>(stride);
-    if (half % 2 == 0 && stride % 2 == 0 && act_address(x) % 4 == 0)
-        LAUNCH(head_norm_rope_kernel<true>, blocks, THREADS, 0, state, x, row_count, row_stride, heads, half,
-               values_of(weight), eps, values_of(cosines), values_of(sines));
+    if (paired)
+        LAUNCH(head_norm_rope_kernel<true>, blocks, THREADS, 0, cuda_of(k), work);
     else
-        LAUNCH(head_norm_rope_kernel<false>, blocks, THREADS, 0, state, x, row_count, row_stride, heads, half,
-               values_of(weight), eps, values_of(cosines), values_of(sines));
+        LAUNCH(head_norm_rope_kernel<false>, blocks, THREADS, 0, cuda_of(k), work);
 }
 
 void cuda_rope_fill(struct kernels *k)

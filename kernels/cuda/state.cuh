@@ -83,6 +83,7 @@ struct cuda_state {
     char failure_text[400];
 
     struct attention_library *attention_library; /* attention_library.cu's, or NULL */
+    unsigned *attention_arrived;                 /* attention.cu's: [multiprocessors], 0 but while a kernel runs */
 
     /* linear.cu's: */
     void *library; /* a matrix product of a library, or NULL */

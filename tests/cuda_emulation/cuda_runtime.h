@@ -65,6 +65,12 @@ int __syncthreads_or(int predicate);
 int __syncthreads_and(int predicate);
 void __syncwarp(unsigned lanes = 0xffffffffu);
 static inline void __threadfence() {}
+static inline unsigned atomicAdd(unsigned *to, unsigned value) /* no thread is interrupted */
+{
+    const unsigned before = *to;
+    *to += value;
+    return before;
+}
 static inline void __threadfence_block() {}
 
 /* Show `bytes` to the lanes of a mask and see theirs: lane i's are at result + i * EMULATED_EXCHANGE_BYTES, until the

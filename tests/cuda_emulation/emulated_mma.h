@@ -35,6 +35,8 @@ static inline float exp2_fast(float x)
     return exp2f(x);
 }
 
+static inline void prefetch(const void *) {}
+
 static inline uint4 load_once(const uint4 *from)
 {
     return *from;

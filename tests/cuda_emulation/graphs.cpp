@@ -21,10 +21,11 @@ cudaError_t emulated_spoil(cudaStream_t stream, cudaError_t status)
     return emulated_fail(status);
 }
 
-void emulated_record(cudaStream_t stream, work_kind kind, emulated_work work)
+void emulated_record(cudaStream_t stream, work_kind kind, emulated_work work, const char *name)
 {
     auto &nodes = stream->capture->graph->nodes;
-    nodes.push_back(std::make_unique<emulated_node>(emulated_node{nodes.size(), kind, std::move(work), stream->tail}));
+    nodes.push_back(std::make_unique<emulated_node>(
+        emulated_node{nodes.size(), kind, std::move(work), name, stream->tail}));
     stream->tail = {nodes.back().get()};
 }
 
@@ -135,6 +136,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph,
 cudaError_t cudaGraphExecKernelNodeSetParams(cudaGraphExec_t executable, cudaGraphNode_t node,
                                              const cudaKernelNodeParams *parameters)
 {
+    emulated_counts.nodes_set++;
     if (node->number >= executable->nodes.size() || node->kind != WORK_KERNEL)
         return emulated_fail(cudaErrorInvalidValue);
     return emulated_kernel_work(parameters->func, parameters->gridDim, parameters->blockDim, parameters->kernelParams,
@@ -162,9 +164,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
                 next = i;
         }
         taken[next] = true;
-        emulated_put(stream, executable->nodes[next].kind, executable->nodes[next].work);
+        const emulated_node &node = executable->nodes[next];
+        emulated_put(stream, node.kind, node.work, node.name);
     }
     emulated_graph_launches++;
+    emulated_counts.graph_launches++;
     return cudaSuccess;
 }
 

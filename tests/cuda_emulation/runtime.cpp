@@ -60,12 +60,16 @@ static bool is_early(cudaStream_t stream)
     return stream->hurries && wish && !strcmp(wish, "early");
 }
 
-void emulated_put(cudaStream_t stream, work_kind kind, emulated_work work)
+void emulated_put(cudaStream_t stream, work_kind kind, emulated_work work, const char *name)
 {
     if (stream->capture) {
-        emulated_record(stream, kind, std::move(work));
+        emulated_record(stream, kind, std::move(work), name);
         return;
     }
+    if (kind == WORK_KERNEL)
+        emulated_count_kernel(name);
+    if (emulated_is_dry() && (kind == WORK_KERNEL || kind == WORK_COPY))
+        return;
     stream->waiting.push_back({kind, std::move(work)});
     stream->put++;
     if (is_early(stream))
@@ -148,7 +152,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 /* For a library that has the stream's head alone. */
 static void enqueue(cudaStream_t stream, emulated_work work)
 {
-    emulated_put(stream, WORK_KERNEL, std::move(work));
+    emulated_put(stream, WORK_KERNEL, std::move(work), "a library's");
 }
 
 static bool is_recorded(cudaStream_t stream)
@@ -171,6 +175,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     if (stream->capture)
         return emulated_spoil(stream, cudaErrorStreamCaptureUnsupported);
+    emulated_counts.syncs++;
     run_until(stream, stream->put);
     return answer();
 }
@@ -209,6 +214,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
+    emulated_counts.events++;
     *event = emulated_event();
     event->stream = stream;
     event->after = stream->put;
@@ -229,11 +235,12 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
     cudaError_t status;
+    emulated_counts.waits++;
     if (emulated_wait_in_capture(stream, event, &status))
         return status;
     const emulated_event now = *event; /* as recorded now, whatever is recorded later */
     if (now.stream && now.stream != stream)
-        emulated_put(stream, WORK_WAIT, [now] { run_until(now.stream, now.after); });
+        emulated_put(stream, WORK_WAIT, [now] { run_until(now.stream, now.after); }, "wait");
     return answer();
 }
 
@@ -245,8 +252,9 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
 
 /* ---- memory ---- */
 
-/* Each block has its size in front, and 0xff (NaN as bf16 and as float32) until it is written. */
-enum { BLOCK_HEAD = 256 };
+/* Each block has its size in front, and 0xff (NaN as bf16 and as float32) until it is written. In a dry run all is 0:
+ * blocks of DRY_FRESH_BYTES come so from the system. */
+enum { BLOCK_HEAD = 256, DRY_FRESH_BYTES = 64 << 20 };
 
 static cudaError_t allocate(void **memory, size_t bytes)
 {
@@ -259,7 +267,10 @@ static cudaError_t allocate(void **memory, size_t bytes)
     memory_in_use += bytes;
     memcpy(block, &bytes, sizeof bytes);
     *memory = static_cast<char *>(block) + BLOCK_HEAD;
-    memset(*memory, 0xff, bytes);
+    if (!emulated_is_dry()) /* then it must take no room of the host's */
+        memset(*memory, 0xff, bytes);
+    else if (bytes < DRY_FRESH_BYTES)
+        memset(*memory, 0, bytes);
     return cudaSuccess;
 }
 
@@ -312,7 +323,7 @@ cudaError_t cudaFreeAsync(void *memory, cudaStream_t stream)
 {
     if (stream->capture)
         return emulated_spoil(stream, cudaErrorStreamCaptureUnsupported);
-    emulated_put(stream, WORK_FREE, [memory] { release(memory); });
+    emulated_put(stream, WORK_FREE, [memory] { release(memory); }, "free");
     return answer();
 }
 
@@ -341,15 +352,20 @@ cudaError_t cudaFreeHost(void *memory)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
-    emulated_put(stream, WORK_COPY, [=] { memmove(to, from, bytes); });
+    emulated_counts.copies++;
+    emulated_counts.bytes_to_card += kind == cudaMemcpyHostToDevice ? bytes : 0;
+    emulated_counts.bytes_to_host += kind == cudaMemcpyDeviceToHost ? bytes : 0;
+    if (emulated_is_dry() && kind == cudaMemcpyDeviceToHost)
+        emulated_fill_dry(to, bytes);
+    emulated_put(stream, WORK_COPY, [=] { memmove(to, from, bytes); }, "copy");
     return answer();
 }
 
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
 {
-    emulated_put(stream, WORK_COPY, [=] { memset(memory, value, bytes); });
+    emulated_put(stream, WORK_COPY, [=] { memset(memory, value, bytes); }, "set");
     return answer();
 }
 
@@ -412,6 +428,6 @@ cudaError_t cudaLaunchKernel(const void *kernel, dim3 grid, dim3 block, void **a
     emulated_work work;
     const cudaError_t status = emulated_kernel_work(kernel, grid, block, arguments, shared_bytes, &work);
     if (status == cudaSuccess)
-        emulated_put(stream, WORK_KERNEL, std::move(work));
+        emulated_put(stream, WORK_KERNEL, std::move(work), kernels().at(kernel).name);
     return status == cudaSuccess ? answer() : status;
 }

@@ -15,6 +15,7 @@ struct emulated_node {
     size_t number; /* in its graph */
     work_kind kind;
     emulated_work work;
+    const char *name;
     std::vector<cudaGraphNode_t> after;
 };
 struct emulated_graph {
@@ -49,11 +50,27 @@ cudaError_t emulated_fail(cudaError_t status);
 /* cudaSuccess, until a kernel has failed in a way that a program does not get over: then that, again and again. */
 cudaError_t emulated_health();
 
+/* What the host has asked of the card, since the program began; tests look for it in the plugin. */
+struct emulated_counts {
+    unsigned long kernels;        /* the first: that were put on a stream, those of graphs too */
+    unsigned long graph_launches;
+    unsigned long nodes_set;      /* nodes of graphs whose arguments were set anew */
+    unsigned long events, waits, syncs;
+    unsigned long copies, bytes_to_card, bytes_to_host;
+};
+extern "C" __attribute__((visibility("default"))) struct emulated_counts emulated_counts;
+void emulated_count_kernel(const char *name);
+
+/* LANCED_EMULATION_DRY=1: nothing is computed and nothing sent, so that work of any size can be counted. What the host
+ * is given are the numbers 0 and 1 in turn: finite, and no difference (0) of something (1) to who compares. */
+bool emulated_is_dry();
+void emulated_fill_dry(void *host, size_t bytes);
+
 /* Put work on a stream, or into the graph that is recorded from it. */
-void emulated_put(cudaStream_t stream, work_kind kind, emulated_work work);
+void emulated_put(cudaStream_t stream, work_kind kind, emulated_work work, const char *name);
 
 /* The latter. */
-void emulated_record(cudaStream_t stream, work_kind kind, emulated_work work);
+void emulated_record(cudaStream_t stream, work_kind kind, emulated_work work, const char *name);
 
 /* What cannot be recorded was tried: the recording is spoilt. */
 cudaError_t emulated_spoil(cudaStream_t stream, cudaError_t status);

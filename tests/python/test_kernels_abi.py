@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FACE = "kernels/cuda/cuda_kernels.h"
-RECORDED_ABI = 5
-RECORDED_DECLARATIONS = "ca2f85beaaf1db3baf71d64d15500827ffd204a92edd47ac9bd6e0d733e5df79"
+RECORDED_ABI = 6
+RECORDED_DECLARATIONS = "5fc9c8cb0d1cd585d2477df6dd51116772e8f9f20a66a5f1ce9c7c4bfcc7b97a"
 
 
 def headers_of(path: str, found: list[str] | None = None) -> list[str]:

@@ -50,6 +50,16 @@ static int graph_launches(void)
     return launches ? (int)*launches : -1;
 }
 
+/* Kernels put on a stream so far; -1 on a card. */
+static long kernels_put(void)
+{
+    void *plugin = dlopen(getenv("LANCED_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
+    assert_non_null(plugin);
+    const unsigned long *count = dlsym(plugin, "emulated_counts");
+    dlclose(plugin);
+    return count ? (long)*count : -1;
+}
+
 /* A layer as the decoder has them, whose keys are kept: each time it is run there are more of them. */
 struct layer {
     struct kernels *k;
@@ -433,20 +443,41 @@ static void run_passes(struct decoder *decoder, bool with_graphs, float *out)
     kv_cache_close(cache);
 }
 
+/* The recorded cases' decoder, in a folder that goes with it. */
+struct opened {
+    char folder[32];
+    struct checkpoint *checkpoint;
+    struct decoder *decoder;
+};
+
+static struct opened open_decoder(void)
+{
+    struct opened o = {.folder = "/tmp/lance-graph-XXXXXX"};
+    struct error error = {0};
+    assert_non_null(mkdtemp(o.folder));
+    assert_int_equal(assemble_checkpoint("tests/golden/data", NULL, o.folder, &error), 0);
+    assert_int_equal(checkpoint_open(&o.checkpoint, &(struct checkpoint_options){.model_dir = o.folder}, &error), 0);
+    assert_int_equal(decoder_open(&o.decoder, kernels[GRAPHS], o.checkpoint, true, &error), 0);
+    assert_int_equal(decoder_hidden_size(o.decoder), HIDDEN);
+    return o;
+}
+
+static void close_decoder(struct opened *o)
+{
+    char command[64];
+    decoder_close(o->decoder);
+    checkpoint_close(o->checkpoint);
+    snprintf(command, sizeof command, "rm -r %s", o->folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void tokens_and_denoising_steps_are_the_same_with_graphs_and_without(void **state)
 {
     (void)state;
     enum { VALUES = (1 + TOKENS + STEPS) * HIDDEN };
     static float plain[VALUES], recorded[VALUES];
-    char folder[] = "/tmp/lance-graph-XXXXXX", command[64];
-    struct error error = {0};
-    struct checkpoint *checkpoint;
-    struct decoder *decoder;
-    assert_non_null(mkdtemp(folder));
-    assert_int_equal(assemble_checkpoint("tests/golden/data", NULL, folder, &error), 0);
-    assert_int_equal(checkpoint_open(&checkpoint, &(struct checkpoint_options){.model_dir = folder}, &error), 0);
-    assert_int_equal(decoder_open(&decoder, kernels[GRAPHS], checkpoint, true, &error), 0);
-    assert_int_equal(decoder_hidden_size(decoder), HIDDEN);
+    struct opened o = open_decoder();
+    struct decoder *decoder = o.decoder;
     run_passes(decoder, false, plain);
     const int before = graph_launches();
     run_passes(decoder, true, recorded);
@@ -456,10 +487,43 @@ static void tokens_and_denoising_steps_are_the_same_with_graphs_and_without(void
         assert_true(isfinite(plain[i]));
     assert_memory_equal(recorded, plain, sizeof plain);
     assert_string_equal(kernels[GRAPHS]->notice, "");
-    decoder_close(decoder);
-    checkpoint_close(checkpoint);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    assert_int_equal(system(command), 0);
+    close_decoder(&o);
+}
+
+/* A layer: queries, keys and values of the normed row; their rotation; attention; its product; SwiGLU's two products of
+ * the normed row; the last product. So 36 layers and what is around them stay below 250 launches. */
+static void a_token_takes_six_kernels_a_layer_however_many_keys_there_are(void **state)
+{
+    (void)state;
+    enum { FIRST = 300, OF_LAYER = 6 };
+    if (kernels_put() < 0)
+        return;
+    struct opened o = open_decoder();
+    const int layers = checkpoint_config(o.checkpoint)->layers;
+    struct kv_cache *cache;
+    struct decoder_workspace *workspace;
+    struct error error;
+    int32_t steps[FIRST + 1];
+    for (int i = 0; i <= FIRST; i++)
+        steps[i] = i;
+    assert_int_equal(kv_cache_open(&cache, o.decoder, NULL, FIRST + 1, &error), 0);
+    assert_int_equal(decoder_workspace_open(&workspace, o.decoder, FIRST, FIRST, &error), 0);
+    for (int rows = FIRST; rows > 0; rows = rows == 1 ? 0 : 1) {
+        const int first = rows == 1 ? FIRST : 0;
+        const int32_t *const positions[3] = {steps + first, steps + first, steps + first};
+        const struct decoder_block block = {.sequences = 1, .und_rows = rows, .caches = &cache, .causal = true,
+                                            .store = true};
+        assert_int_equal(decoder_set_positions(o.decoder, workspace, 0, positions, rows, &error), 0);
+        kernels[GRAPHS]->zero(kernels[GRAPHS], decoder_workspace_x(workspace), (size_t)rows * HIDDEN);
+        const long before = kernels_put();
+        decoder_run(o.decoder, workspace, &block);
+        if (rows == 1)
+            assert_int_equal(kernels_put() - before, OF_LAYER * layers + 1); /* and the last norm */
+        assert_int_equal(kernels[GRAPHS]->sync(kernels[GRAPHS], &error), 0);
+    }
+    decoder_workspace_close(workspace);
+    kv_cache_close(cache);
+    close_decoder(&o);
 }
 
 int main(void)
@@ -476,6 +540,7 @@ int main(void)
         cmocka_unit_test(cancelled_work_leaves_nothing_behind_that_disturbs_later_work),
         cmocka_unit_test(only_a_few_graphs_wait_for_the_card),
         cmocka_unit_test(tokens_and_denoising_steps_are_the_same_with_graphs_and_without),
+        cmocka_unit_test(a_token_takes_six_kernels_a_layer_however_many_keys_there_are),
     };
     return cmocka_run_group_tests(tests, open_backends, close_backends);
 }

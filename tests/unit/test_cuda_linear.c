@@ -478,7 +478,7 @@ static void check_group(struct kernels *k, const struct product_shape shapes[LIN
         w[i] = opened[i];
         together[i] = act_with(k, zeros, n);
     }
-    k->linear_group(k, w, LINEAR_GROUP, on_device, rows, together);
+    k->linear_group(k, w, LINEAR_GROUP, &(struct normed_rows){.x = on_device, .rows = rows}, together);
     for (int i = 0; i < LINEAR_GROUP; i++) {
         const size_t values = (size_t)(rows * shapes[i].out);
         k->linear(k, w[i], on_device, rows, alone, false);
@@ -513,6 +513,63 @@ static void a_group_of_products_gives_the_bytes_of_each_alone(void **state)
             check_group(p->cuda, shapes[i], rows[r]);
 }
 
+/* A layer's two groups of products over normed rows, beside the operators one by one. */
+static void check_normed_group(struct kernels *k, enum weight_format format, int width, int rows)
+{
+    enum { OUT = 80 };
+    const size_t x_values = (size_t)rows * (size_t)width, values = (size_t)rows * OUT;
+    float *x = random_bf16(x_values, 3.0f), *weight = random_floats((size_t)width, 1.0f);
+    float *zeros = calloc(x_values + values, sizeof *zeros);
+    struct linear *opened[2];
+    act *together[2], *alone[2], *h = act_with(k, zeros, x_values), *on_device = act_with(k, x, x_values);
+    param *norm = param_with(k, weight, (size_t)width);
+    for (int i = 0; i < 2; i++) {
+        struct matrix m = make_matrix(format, OUT, width, format == WEIGHT_NVFP4 ? 16 : 64, false, WEIGHT_BF16, i == 0);
+        struct error error = {0};
+        if (k->linear_open(k, &opened[i], &m.source, &error))
+            fail_msg("%s", error.text);
+        free_matrix(&m);
+        together[i] = act_with(k, zeros, values);
+        alone[i] = act_with(k, zeros, values);
+    }
+    const struct linear *const w[] = {opened[0], opened[1]};
+    const struct normed_rows normed = {.x = on_device, .rows = rows, .weight = norm, .eps = 1e-6f, .h = h};
+    k->linear_group(k, w, 2, &normed, together);
+    k->rms_norm(k, on_device, rows, width, norm, 1e-6f, h);
+    for (int i = 0; i < 2; i++) {
+        k->linear(k, w[i], h, rows, alone[i], false);
+        assert_same_bytes_of_act(k, together[i], alone[i], values);
+    }
+    k->zero(k, h, x_values);
+    k->linear_swiglu(k, w[0], w[1], &normed, together[0], together[1]);
+    k->swiglu(k, alone[0], alone[1], values, alone[0]);
+    assert_same_bytes_of_act(k, together[0], alone[0], values);
+    for (int i = 0; i < 2; i++) {
+        k->memory_free(k, together[i]), k->memory_free(k, alone[i]);
+        k->linear_close(k, opened[i]);
+    }
+    k->memory_free(k, h), k->memory_free(k, on_device), k->memory_free(k, norm);
+    free(x), free(weight), free(zeros);
+}
+
+/* Widths of one warp's norm and of eight warps', of one tile for each warp and more, and one without whole tiles; more
+ * rows than a block norms, and than few. */
+static void products_that_norm_their_rows_give_the_bytes_of_the_operators_one_by_one(void **state)
+{
+    struct pair *p = *state;
+    static const enum weight_format formats[] = {WEIGHT_NVFP4, WEIGHT_AWQ_INT4, WEIGHT_MLX_INT4, WEIGHT_BF16,
+                                                 WEIGHT_INT8};
+    static const struct {
+        int width, rows;
+    } shapes[] = {{2048, 1}, {2048, 8}, {2048, 9}, {1088, 3}, {256, 1}, {512, 8}, {320, 2}, {256, 20}};
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+            check_normed_group(p->cuda, formats[f], shapes[i].width, shapes[i].rows);
+    check_normed_group(p->cuda, WEIGHT_BF16, 200, 3);
+    check_normed_group(p->cpu, WEIGHT_NVFP4, 256, 1);
+    check_normed_group(p->cpu, WEIGHT_AWQ_INT4, 256, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +589,7 @@ int main(void)
         cmocka_unit_test(weights_decoded_beside_other_products_give_the_same_bytes),
         cmocka_unit_test(a_closed_matrix_gives_its_memory_back),
         cmocka_unit_test(a_group_of_products_gives_the_bytes_of_each_alone),
+        cmocka_unit_test(products_that_norm_their_rows_give_the_bytes_of_the_operators_one_by_one),
         cmocka_unit_test(a_matrix_that_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, open_pair, close_pair);

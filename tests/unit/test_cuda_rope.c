@@ -28,8 +28,10 @@ static void compare(struct pair *p, const struct shape *s, bool with_norm)
         param *weight = param_with(k[i], w, 2 * half);
         param *c = param_with(k[i], cosines, angles), *sn = param_with(k[i], sines, angles);
         result[i] = act_with(k[i], x, all);
-        k[i]->head_norm_rope(k[i], act_at(k[i], result[i], s->start), s->rows, (int)stride, s->heads, s->head_dim,
-                             with_norm ? weight : NULL, 1e-6f, c, sn);
+        const struct head_part part = {.x = act_at(k[i], result[i], s->start), .rows = s->rows, .stride = (int)stride,
+                                       .heads = s->heads, .weight = with_norm ? weight : NULL, .cosines = c,
+                                       .sines = sn};
+        k[i]->head_norm_rope(k[i], &part, 1, s->head_dim, 1e-6f);
         k[i]->memory_free(k[i], weight), k[i]->memory_free(k[i], c), k[i]->memory_free(k[i], sn);
     }
     /* everything is compared, so that a step past a head or into the stride's gap shows */
@@ -49,11 +51,40 @@ static void without_a_weight_heads_are_only_rotated(void **state)
         compare(*state, &shapes[i], false);
 }
 
+/* As a layer has them: queries and keys of two kinds of rows, one of them without any. */
+static void parts_together_give_the_bytes_of_each_alone(void **state)
+{
+    struct pair *p = *state;
+    enum { DIM = 32, HALF = DIM / 2, ROWS = 9, HEADS = 5, N = ROWS * HEADS * DIM };
+    float *x = random_bf16(N, 2.0f), *w = random_floats(DIM, 1.0f), *angles = random_floats(2 * ROWS * HALF, 1.0f);
+    struct kernels *k = p->cuda;
+    param *weight = param_with(k, w, DIM), *tables = param_with(k, angles, 2 * ROWS * HALF);
+    struct head_part parts[HEAD_PARTS];
+    act *alone[HEAD_PARTS];
+    static const int rows[HEAD_PARTS] = {2, 0, ROWS, 1}, heads[HEAD_PARTS] = {HEADS, 1, 3, 2};
+    for (int i = 0; i < HEAD_PARTS; i++) {
+        alone[i] = act_with(k, x, N);
+        parts[i] = (struct head_part){.x = alone[i], .rows = rows[i], .stride = HEADS * DIM, .heads = heads[i],
+                                      .weight = i == 2 ? NULL : weight, .cosines = tables,
+                                      .sines = param_at(tables, ROWS * HALF)};
+        k->head_norm_rope(k, &parts[i], 1, DIM, 1e-6f);
+        parts[i].x = act_with(k, x, N);
+    }
+    k->head_norm_rope(k, parts, HEAD_PARTS, DIM, 1e-6f);
+    for (int i = 0; i < HEAD_PARTS; i++) {
+        assert_same_bytes_of_act(k, parts[i].x, alone[i], N);
+        k->memory_free(k, parts[i].x), k->memory_free(k, alone[i]);
+    }
+    k->memory_free(k, weight), k->memory_free(k, tables);
+    free(x), free(w), free(angles);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(heads_are_normed_and_rotated_as_on_the_cpu),
         cmocka_unit_test(without_a_weight_heads_are_only_rotated),
+        cmocka_unit_test(parts_together_give_the_bytes_of_each_alone),
     };
     return cmocka_run_group_tests(tests, open_pair, close_pair);
 }

@@ -96,8 +96,11 @@ static void head_norm_rope_normalises_each_head_and_rotates_its_halves(void **st
         for (int which = 0; which < BACKENDS; which++) {
             struct kernels *k = open_backend(which);
             r.of[which] = output_like(x, n);
-            k->head_norm_rope(k, (act *)r.of[which], ROWS, stride, HEADS, dim, with_weight ? as_param(weight) : NULL,
-                              1e-6f, as_param(cosines), as_param(sines));
+            k->head_norm_rope(k,
+                              &(struct head_part){.x = (act *)r.of[which], .rows = ROWS, .stride = stride,
+                                                  .heads = HEADS, .weight = with_weight ? as_param(weight) : NULL,
+                                                  .cosines = as_param(cosines), .sines = as_param(sines)},
+                              1, dim, 1e-6f);
             k->close(k);
         }
         check_results(&r, want, 1e-6);

@@ -341,8 +341,9 @@ static void run_once(struct bench *b)
         break;
     case RMS_NORM: k->rms_norm(k, b->x, c->rows, c->in, b->weight, 1e-6f, b->y); break;
     case HEAD_NORM_ROPE:
-        k->head_norm_rope(k, b->x, c->rows, c->heads * c->head_dim, c->heads, c->head_dim, b->weight, 1e-6f, b->cosines,
-                          b->cosines);
+        k->head_norm_rope(k, &(struct head_part){.x = b->x, .rows = c->rows, .stride = c->heads * c->head_dim,
+                                                 .heads = c->heads, .weight = b->weight, .cosines = b->cosines,
+                                                 .sines = b->cosines}, 1, c->head_dim, 1e-6f);
         break;
     case SWIGLU: k->swiglu(k, b->x, b->third, (size_t)c->rows * (size_t)c->in, b->y); break;
     case CHANNEL_NORM:

@@ -1,7 +1,7 @@
 /* random-checkpoint: a Lance checkpoint of full size with random weights, to measure with where
  * the real one is not at hand.
  *
- *   random-checkpoint [--form FORM,...] [--config lance-3b|tiny] [--seed N] [--threads N] -o DIR
+ *   random-checkpoint [--form FORM,...] [--config lance-3b|tiny] [--seed N] [--threads N] [--hollow] -o DIR
  *
  * FORM is bf16, awq-128, awq-64 or nvfp4 (nvfp4 alone if none is named). DIR, which must be new or empty, becomes a
  * folder of published releases: Lance_3B with configuration and tokenizer, and the weights if bf16 is among the forms;
@@ -9,7 +9,8 @@
  * a form are what lanced --model takes; Lance_3B is also what the official code reads.
  *
  * The same seed gives the same weights in every form, exactly. Pictures and answers made with them mean nothing, but
- * activations have ordinary sizes, and no answer ends before its limit of tokens.
+ * activations have ordinary sizes, and no answer ends before its limit of tokens. With --hollow the large tensors are
+ * zeros that take no room on the disk, for what counts work without doing it (tests/cuda_emulation).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -44,12 +45,13 @@ struct options {
     bool form[FORM_COUNT];
     uint64_t seed;
     int threads;
+    bool hollow;
 };
 
 static int usage(void)
 {
     fputs("usage: random-checkpoint [--form bf16,awq-128,awq-64,nvfp4] [--config lance-3b|tiny] [--seed N] [--threads "
-          "N] -o DIR\n",
+          "N] [--hollow] -o DIR\n",
           stderr);
     return 2;
 }
@@ -162,12 +164,16 @@ static int make_lists(struct lists *lists, const struct options *o, uint64_t *by
         (result = tensors_of_vae(&lists->vae, o->sizes, o->seed, error)))
         return result;
     *bytes = weights_bytes(&lists->vit) + weights_bytes(&lists->vae);
+    lists->vit.is_hollow = lists->vae.is_hollow = o->hollow;
     for (int form = 0; form < FORM_COUNT; form++) {
         if (o->form[form] &&
             (result = tensors_of_language_model(&lists->form[form], o->sizes, (enum form)form, o->seed, error)))
             return result;
         *bytes += weights_bytes(&lists->form[form]);
+        lists->form[form].is_hollow = o->hollow;
     }
+    if (o->hollow)
+        *bytes = 0;
     return 0;
 }
 
@@ -216,7 +222,8 @@ int main(int argc, char **argv)
     static const struct option names[] = {
         {"form", required_argument, NULL, 'f'},   {"config", required_argument, NULL, 'c'},
         {"seed", required_argument, NULL, 's'},   {"threads", required_argument, NULL, 't'},
-        {"output", required_argument, NULL, 'o'}, {0},
+        {"output", required_argument, NULL, 'o'}, {"hollow", no_argument, NULL, 'h'},
+        {0},
     };
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
     struct options o = {.sizes = sizes_of("lance-3b"),
@@ -231,6 +238,7 @@ int main(int argc, char **argv)
         case 'c': understood &= (o.sizes = sizes_of(optarg)) != NULL; break;
         case 's': understood &= read_number(optarg, 0, UINT64_MAX, &o.seed); break;
         case 't': understood &= read_number(optarg, 1, MAX_THREADS, &threads); break;
+        case 'h': o.hollow = true; break;
         case 'o': o.directory = optarg; break;
         default: understood = false;
         }

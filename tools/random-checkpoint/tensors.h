@@ -7,6 +7,7 @@
 #ifndef RANDOM_CHECKPOINT_TENSORS_H
 #define RANDOM_CHECKPOINT_TENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,7 @@ struct random_tensor {
 struct tensor_list {
     struct random_tensor *tensors;
     size_t count, capacity;
+    bool is_hollow; /* large tensors are to be holes in their file: zeros that take no room */
 };
 
 /* The language model in one form, the ViT (names without prefix), the VAE. Errors: ERROR_NO_MEMORY. */

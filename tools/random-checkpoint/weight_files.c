@@ -21,7 +21,7 @@
 
 #include "tools/random-checkpoint/values.h"
 
-enum { PIECE_BYTES = 8 << 20, MAX_THREADS = 64, ALIGNMENT = 64 };
+enum { PIECE_BYTES = 8 << 20, HOLE_BYTES = 1 << 20, MAX_THREADS = 64, ALIGNMENT = 64 };
 
 /* --- bytes in memory ------------------------------------------------------------------------ */
 
@@ -74,6 +74,7 @@ struct piece {
     uint64_t first, bytes; /* of the tensor's data */
     uint64_t offset;       /* in the file */
     uint32_t crc32;
+    bool is_hole;
 };
 
 struct writing {
@@ -109,10 +110,15 @@ static void *write_pieces(void *argument)
         atomic_store(&w->failed, ENOMEM);
     for (size_t i; buffer && !atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next, 1)) < w->count;) {
         struct piece *piece = &w->pieces[i];
-        random_tensor_fill(piece->tensor, piece->first, piece->bytes, buffer);
+        if (piece->is_hole)
+            memset(buffer, 0, piece->bytes);
+        else
+            random_tensor_fill(piece->tensor, piece->first, piece->bytes, buffer);
         if (w->with_crc32)
             piece->crc32 = (uint32_t)crc32(0, buffer, (uInt)piece->bytes);
-        const int failed = write_at(w->file, buffer, piece->bytes, piece->offset);
+        const uint64_t left_out = piece->is_hole ? piece->bytes - 1 : 0; /* the last byte makes the file as long */
+        const int failed =
+            write_at(w->file, buffer + left_out, piece->bytes - left_out, piece->offset + left_out);
         if (failed)
             atomic_store(&w->failed, failed);
     }
@@ -136,6 +142,7 @@ static struct piece *cut(const struct tensor_list *list, const uint64_t *offsets
                 .first = first,
                 .bytes = bytes - first < PIECE_BYTES ? bytes - first : PIECE_BYTES,
                 .offset = offsets[i] + first,
+                .is_hole = list->is_hollow && bytes >= HOLE_BYTES,
             };
     }
     return cut;

@@ -11,7 +11,8 @@ enum { UND, GEN, EXPERTS };
 
 enum {
     LAYERS_PER_GRAPH = 3, /* a cancelled job has a few graphs of these still to run */
-    MLP_CHUNK_ROWS = 2048, /* rows of the MLP's wide activations alive at once */
+    MLP_CHUNK_ROWS = 2304, /* rows of the MLP's wide activations alive at once: 768 x 768 with guidance is twice that */
+    MLP_PIECE_ROWS = 128,  /* pieces of more rows are multiples of these, as a card's products have tiles of */
     WATCHED_ROWS = 256     /* rows on the host at once, when someone watches */
 };
 
@@ -341,6 +342,15 @@ int kv_cache_restore(struct kv_cache *cache, const struct decoder *d, const floa
 
 static int mlp_rows(int rows) { return rows < MLP_CHUNK_ROWS ? rows : MLP_CHUNK_ROWS; }
 
+/* Rows that the MLP takes at a time, of so many: pieces of about the same size, for a small rest takes nearly as long
+ * as a whole one. */
+static int mlp_piece(int rows)
+{
+    const int pieces = (rows + MLP_CHUNK_ROWS - 1) / MLP_CHUNK_ROWS;
+    const int even = (rows + pieces - 1) / pieces;
+    return pieces == 1 ? rows : (even + MLP_PIECE_ROWS - 1) / MLP_PIECE_ROWS * MLP_PIECE_ROWS;
+}
+
 /* The workspace's buffers and their element counts, in one place for allocation and estimate. */
 enum { WORKSPACE_ACTS = 7 };
 static void workspace_sizes(const struct decoder *d, int rows, int query_rows, size_t elements[WORKSPACE_ACTS])
@@ -539,25 +549,62 @@ static void show(const struct pass *p, enum linear_place place, int layer, int e
     }
 }
 
-static void norm_and_turn(const struct pass *p, act *x, int rows, int heads, const param *norm, int table_row)
+/* The rows of a part of the block, or of a piece of it, as the matrices take them: normed. */
+static struct normed_rows normed_rows(const struct pass *p, int first, int rows, const param *weight)
 {
     const struct decoder *d = p->decoder;
-    const size_t at = (size_t)table_row * (size_t)(d->head_dim / 2);
-    d->kernels->head_norm_rope(d->kernels, x, rows, heads * d->head_dim, heads, d->head_dim, norm, d->eps,
-                               param_at(p->workspace->cosines, at), param_at(p->workspace->sines, at));
+    return (struct normed_rows){.x = row_of(d, p->workspace->x, first, d->hidden), .rows = rows, .weight = weight,
+                                .eps = d->eps, .h = row_of(d, p->workspace->h, first, d->hidden)};
 }
 
-/* Keys and values of stored sequences, whose rows lie one after the other: each goes into its own cache. */
-static void keys_of_sequences(const struct pass *p, int layer, const struct expert *e)
+/* Show normed rows to who watches; a product need not leave them anywhere. */
+static void show_normed(const struct pass *p, enum linear_place place, int layer, int expert,
+                        const struct normed_rows *x)
+{
+    const struct decoder *d = p->decoder;
+    if (!d->watch)
+        return;
+    d->kernels->rms_norm(d->kernels, x->x, x->rows, d->hidden, x->weight, x->eps, x->h);
+    show(p, place, layer, expert, x->h, x->rows, d->hidden);
+}
+
+/* Heads that are still to be normed and turned, as many at a time as there is room for. */
+struct turning {
+    struct head_part part[HEAD_PARTS];
+    int count;
+};
+
+static void turn(const struct pass *p, struct turning *t)
+{
+    if (t->count > 0)
+        p->decoder->kernels->head_norm_rope(p->decoder->kernels, t->part, t->count, p->decoder->head_dim,
+                                            p->decoder->eps);
+    t->count = 0;
+}
+
+static void turn_later(const struct pass *p, struct turning *t, act *x, int rows, int heads, const param *norm,
+                       int table_row)
+{
+    const size_t at = (size_t)table_row * (size_t)(p->decoder->head_dim / 2);
+    if (t->count == HEAD_PARTS)
+        turn(p, t);
+    t->part[t->count++] = (struct head_part){.x = x, .rows = rows, .stride = heads * p->decoder->head_dim,
+                                             .heads = heads, .weight = norm,
+                                             .cosines = param_at(p->workspace->cosines, at),
+                                             .sines = param_at(p->workspace->sines, at)};
+}
+
+/* Keys and values of stored sequences, whose rows lie one after the other in h: each goes into its own cache. */
+static void keys_of_sequences(const struct pass *p, int layer, const struct expert *e, struct turning *turning)
 {
     const struct decoder *d = p->decoder;
     const struct decoder_block *b = p->block;
     const struct linear *const to_both[] = {e->k, e->v};
     for (int s = 0, first = 0; s < b->sequences; first += b->stored_rows[s++]) {
         act *const both[] = {block_keys(p, layer, 0, s), block_keys(p, layer, 1, s)};
-        d->kernels->linear_group(d->kernels, to_both, 2, row_of(d, p->workspace->h, first, d->hidden),
-                                 b->stored_rows[s], both);
-        norm_and_turn(p, both[0], b->stored_rows[s], d->kv_heads, e->k_norm, first);
+        const struct normed_rows x = {.x = row_of(d, p->workspace->h, first, d->hidden), .rows = b->stored_rows[s]};
+        d->kernels->linear_group(d->kernels, to_both, 2, &x, both);
+        turn_later(p, turning, both[0], b->stored_rows[s], d->kv_heads, e->k_norm, first);
     }
 }
 
@@ -567,8 +614,8 @@ static bool only_keys(const struct pass *p, int layer)
     return p->block->only_stores && layer == p->decoder->layer_count - 1 && !p->block->trace && !p->decoder->watch;
 }
 
-/* Norm, queries, keys and values of one expert's rows. */
-static void project(const struct pass *p, int layer, const struct expert_rows *r)
+/* Queries, keys and values of one expert's rows. */
+static void project(const struct pass *p, int layer, const struct expert_rows *r, struct turning *turning)
 {
     const struct decoder *d = p->decoder;
     struct decoder_workspace *w = p->workspace;
@@ -576,23 +623,24 @@ static void project(const struct pass *p, int layer, const struct expert_rows *r
     const struct expert *e = &d->layers[layer][r->expert];
     const int kv_width = d->kv_heads * d->head_dim;
     const bool with_queries = !only_keys(p, layer);
-    act *h = row_of(d, w->h, r->first, d->hidden), *q = row_of(d, w->q, r->first, d->heads * d->head_dim);
-    k->rms_norm(k, row_of(d, w->x, r->first, d->hidden), r->rows, d->hidden, e->input_norm, d->eps, h);
-    show(p, PLACE_QKV, layer, r->expert, h, r->rows, d->hidden);
+    act *q = row_of(d, w->q, r->first, d->heads * d->head_dim);
+    const struct normed_rows x = normed_rows(p, r->first, r->rows, e->input_norm);
+    show_normed(p, PLACE_QKV, layer, r->expert, &x);
     if (p->block->stored_rows) {
+        k->rms_norm(k, x.x, r->rows, d->hidden, x.weight, x.eps, x.h);
         if (with_queries)
-            k->linear(k, e->q, h, r->rows, q, false);
-        keys_of_sequences(p, layer, e);
+            k->linear(k, e->q, x.h, r->rows, q, false);
+        keys_of_sequences(p, layer, e, turning);
     } else {
         act *key = row_of(d, block_keys(p, layer, 0, 0), r->first, kv_width);
         const struct linear *const to_all[] = {e->q, e->k, e->v};
         act *const all[] = {q, key, row_of(d, block_keys(p, layer, 1, 0), r->first, kv_width)};
         const int first = with_queries ? 0 : 1;
-        k->linear_group(k, to_all + first, 3 - first, h, r->rows, all + first);
-        norm_and_turn(p, key, r->rows, d->kv_heads, e->k_norm, r->table_row);
+        k->linear_group(k, to_all + first, 3 - first, &x, all + first);
+        turn_later(p, turning, key, r->rows, d->kv_heads, e->k_norm, r->table_row);
     }
     if (with_queries)
-        norm_and_turn(p, q, r->rows, d->heads, e->q_norm, r->table_row);
+        turn_later(p, turning, q, r->rows, d->heads, e->q_norm, r->table_row);
 }
 
 static void attention_half(const struct pass *p, int layer, struct attention *problems)
@@ -601,8 +649,10 @@ static void attention_half(const struct pass *p, int layer, struct attention *pr
     struct decoder_workspace *w = p->workspace;
     struct kernels *k = d->kernels;
     const int heads_width = d->heads * d->head_dim;
+    struct turning turning = {.count = 0};
     for (int i = 0; i < p->part_count; i++)
-        project(p, layer, &p->parts[i]);
+        project(p, layer, &p->parts[i], &turning);
+    turn(p, &turning);
     if (only_keys(p, layer))
         return;
     k->attention(k, problems, attend(p, layer, problems));
@@ -622,17 +672,14 @@ static void mlp_half(const struct pass *p, int layer)
     for (int i = 0; i < p->part_count; i++) {
         const struct expert_rows *r = &p->parts[i];
         const struct expert *e = &d->layers[layer][r->expert];
-        for (int done = 0; done < r->rows; done += MLP_CHUNK_ROWS) {
-            int rows = mlp_rows(r->rows - done);
-            act *x = row_of(d, w->x, r->first + done, d->hidden), *h = row_of(d, w->h, r->first + done, d->hidden);
-            k->rms_norm(k, x, rows, d->hidden, e->post_attention_norm, d->eps, h);
-            show(p, PLACE_GATE_UP, layer, r->expert, h, rows, d->hidden);
-            const struct linear *const to_both[] = {e->gate, e->up};
-            act *const both[] = {w->gate, w->up};
-            k->linear_group(k, to_both, 2, h, rows, both);
-            k->swiglu(k, w->gate, w->up, (size_t)rows * (size_t)d->intermediate, w->gate);
+        const int piece = mlp_piece(r->rows);
+        for (int done = 0; done < r->rows; done += piece) {
+            const int rows = r->rows - done < piece ? r->rows - done : piece;
+            const struct normed_rows x = normed_rows(p, r->first + done, rows, e->post_attention_norm);
+            show_normed(p, PLACE_GATE_UP, layer, r->expert, &x);
+            k->linear_swiglu(k, e->gate, e->up, &x, w->gate, w->up);
             show(p, PLACE_DOWN, layer, r->expert, w->gate, rows, d->intermediate);
-            k->linear(k, e->down, w->gate, rows, x, true);
+            k->linear(k, e->down, w->gate, rows, row_of(d, w->x, r->first + done, d->hidden), true);
         }
     }
 }

@@ -524,10 +524,14 @@ static void run_block(struct vit_pass *pass, int number, act *x, int frames)
     act *qkv = pass->wide;
     k->rms_norm(k, x, rows, width, block->norm1, rms_norm_eps, pass->narrow);
     k->linear(k, block->qkv, pass->narrow, rows, qkv, false);
-    for (int t = 0; t < frames; t++)
-        for (size_t part = 0; part < 2; part++) /* queries, keys */
-            k->head_norm_rope(k, act_at(k, qkv, ((size_t)(t * pass->plan.rows) * 3 + part) * (size_t)width),
-                              pass->plan.rows, 3 * width, vit->heads, head_dim, NULL, 0, pass->cosines, pass->sines);
+    for (int t = 0; t < frames; t++) {
+        struct head_part parts[2]; /* queries, keys */
+        for (size_t i = 0; i < 2; i++)
+            parts[i] = (struct head_part){.x = act_at(k, qkv, ((size_t)(t * pass->plan.rows) * 3 + i) * (size_t)width),
+                                          .rows = pass->plan.rows, .stride = 3 * width, .heads = vit->heads,
+                                          .cosines = pass->cosines, .sines = pass->sines};
+        k->head_norm_rope(k, parts, 2, head_dim, 0);
+    }
     attend(pass, qkv, frames, vit->full_attention[number], pass->narrow);
     k->linear(k, block->proj, pass->narrow, rows, x, true);
 
