@@ -115,9 +115,9 @@ static int resize_rows(const uint8_t *in, size_t in_stride, int height, int widt
                        struct error *error)
 {
     struct filter filter;
-    int status = filter_make(&filter, width, out_width, error);
-    if (status < 0)
-        return status;
+    int code = filter_make(&filter, width, out_width, error);
+    if (code < 0)
+        return code;
     for (int y = 0; y < height; y++)
         resize_row(&filter, in + (size_t)y * in_stride, out + (size_t)y * 3 * (size_t)out_width, out_width);
     filter_free(&filter);
@@ -132,14 +132,14 @@ static int resize_columns(const uint8_t *in, size_t in_stride, int height, uint8
     int32_t *sums = malloc(bytes * sizeof *sums);
     if (!sums)
         return error_set(error, ERROR_NO_MEMORY, "out of memory for resizing a picture");
-    int status = filter_make(&filter, height, out_height, error);
-    if (status == 0) {
+    int code = filter_make(&filter, height, out_height, error);
+    if (code == 0) {
         for (int y = 0; y < out_height; y++)
             resize_column(&filter, y, in, in_stride, sums, out + (size_t)y * bytes, bytes);
         filter_free(&filter);
     }
     free(sums);
-    return status;
+    return code;
 }
 
 int bicubic_resize(const uint8_t *in, size_t in_stride, int height, int width, uint8_t *out, int out_height,
@@ -157,9 +157,9 @@ int bicubic_resize(const uint8_t *in, size_t in_stride, int height, int width, u
     uint8_t *between = malloc(3 * (size_t)out_width * (size_t)height);
     if (!between)
         return error_set(error, ERROR_NO_MEMORY, "out of memory for resizing a picture");
-    int status = resize_rows(in, in_stride, height, width, between, out_width, error);
-    if (status == 0)
-        status = resize_columns(between, 3 * (size_t)out_width, height, out, out_height, out_width, error);
+    int code = resize_rows(in, in_stride, height, width, between, out_width, error);
+    if (code == 0)
+        code = resize_columns(between, 3 * (size_t)out_width, height, out, out_height, out_width, error);
     free(between);
-    return status;
+    return code;
 }

@@ -10,7 +10,7 @@ static const struct option *find_whole(const char *word, const struct option *lo
     if (strncmp(word, "--", 2) != 0)
         return NULL;
     size_t length = strcspn(word + 2, "=");
-    for (const struct option *option = long_options; option->name != NULL; option++)
+    for (const struct option *option = long_options; option->name; option++)
         if (strlen(option->name) == length && strncmp(word + 2, option->name, length) == 0)
             return option;
     return NULL;
@@ -50,7 +50,7 @@ static const char *most_like(const char *word, const struct option *long_options
     const size_t length = strcspn(word + 2, "=");
     const char *nearest = NULL;
     int fewest = length > 4 ? MAX_MISTAKES + 1 : 2;
-    for (const struct option *option = long_options; option->name != NULL; option++) {
+    for (const struct option *option = long_options; option->name; option++) {
         int count = mistakes(word + 2, length, option->name);
         if (count < fewest) {
             fewest = count;
@@ -63,7 +63,7 @@ static const char *most_like(const char *word, const struct option *long_options
 static int unknown_option(const char *word, const struct option *long_options, const char *program, struct error *error)
 {
     const char *meant = most_like(word, long_options);
-    if (meant != NULL)
+    if (meant)
         return error_set(error, ERROR_BAD_REQUEST, "%s: is no option of %s; did you mean --%s?", word, program, meant);
     return error_set(error, ERROR_BAD_REQUEST, "%s: is no option of %s; see %s --help", word, program, program);
 }
@@ -77,10 +77,10 @@ int command_line_next(int argc, char **argv, const char *short_options, const st
         return -1;
     const char *word = argv[optarg != NULL && optarg == argv[optind - 1] ? optind - 2 : optind - 1];
     const struct option *option = find_whole(word, long_options);
-    bool has_needless_value = result == '?' && option != NULL && option->val == optopt;
+    bool has_needless_value = result == '?' && option && option->val == optopt;
     if (result == '?' && optopt != 0 && !has_needless_value) /* perhaps in the middle of a word, as in -qx */
         error_set(error, ERROR_BAD_REQUEST, "-%c: is no option of %s; see %s --help", optopt, program, program);
-    else if (option == NULL && strncmp(word, "--", 2) == 0)
+    else if (!option && strncmp(word, "--", 2) == 0)
         unknown_option(word, long_options, program, error);
     else if (has_needless_value)
         error_set(error, ERROR_BAD_REQUEST, "--%s: takes no value; see %s --help", option->name, program);

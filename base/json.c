@@ -29,7 +29,7 @@ static _Thread_local bool ran_out;
 static void *allocate(size_t bytes)
 {
     void *memory = malloc(bytes);
-    ran_out |= memory == NULL;
+    ran_out |= !memory;
     return memory;
 }
 
@@ -48,7 +48,7 @@ struct member {
 static int refuse_nul(const struct member *member, size_t at, const struct json_limits *limits, const char *what,
                       struct error *error)
 {
-    if (member->name == NULL || !utf8_is_valid(member->name, member->bytes))
+    if (!member->name || !utf8_is_valid(member->name, member->bytes))
         return error_set(error, limits->bad, "%s: a NUL character at byte %zu", what, at);
     return error_set(error, limits->bad, "%s: a NUL character at byte %zu, in \"%.*s\"", what, at,
                      (int)(member->bytes < MAX_SHOWN_NAME ? member->bytes : MAX_SHOWN_NAME), member->name);
@@ -103,12 +103,12 @@ int json_parse(cJSON **out, const char *text, size_t bytes, const struct json_li
     *out = NULL;
     if (bytes > limits->bytes)
         return error_set(error, limits->over, "%s: %zu bytes; at most %zu are accepted", what, bytes, limits->bytes);
-    int status = scan(text, bytes, limits, what, error);
-    if (status != 0)
-        return status;
+    int code = scan(text, bytes, limits, what, error);
+    if (code != 0)
+        return code;
     /* A terminated copy: cJSON before 1.7.18 can look one byte past a length-limited buffer. */
     char *copy = malloc(bytes + 1);
-    if (copy == NULL)
+    if (!copy)
         return error_set(error, ERROR_NO_MEMORY, "%s: out of memory", what);
     if (bytes > 0)
         memcpy(copy, text, bytes);
@@ -116,15 +116,15 @@ int json_parse(cJSON **out, const char *text, size_t bytes, const struct json_li
     const char *end = copy;
     ran_out = false;
     *out = cJSON_ParseWithOpts(copy, &end, true);
-    if (*out == NULL && ran_out)
-        status = error_set(error, ERROR_NO_MEMORY, "%s: out of memory", what);
-    else if (*out == NULL && *end == '\0')
-        status = error_set(error, limits->bad, "%s: not valid JSON: cut off at byte %zu", what, bytes);
-    else if (*out == NULL)
-        status = error_set(error, limits->bad, "%s: not valid JSON at byte %zu of %zu (\"%.24s\")", what,
-                           (size_t)(end - copy), bytes, end);
+    if (!*out && ran_out)
+        code = error_set(error, ERROR_NO_MEMORY, "%s: out of memory", what);
+    else if (!*out && *end == '\0')
+        code = error_set(error, limits->bad, "%s: not valid JSON: cut off at byte %zu", what, bytes);
+    else if (!*out)
+        code = error_set(error, limits->bad, "%s: not valid JSON at byte %zu of %zu (\"%.24s\")", what,
+                         (size_t)(end - copy), bytes, end);
     free(copy);
-    return status;
+    return code;
 }
 
 const char *json_text(const cJSON *object, const char *name)
@@ -148,7 +148,7 @@ bool json_uint64(const cJSON *item, uint64_t *value)
         return true;
     }
     const char *digits = cJSON_GetStringValue(item);
-    if (digits == NULL || digits[0] == '\0')
+    if (!digits || digits[0] == '\0')
         return false;
     uint64_t sum = 0;
     for (; *digits != '\0'; digits++) {
@@ -183,10 +183,10 @@ cJSON *json_array(void)
 /* Returns the item, or NULL when it is not there. */
 static cJSON *add(cJSON *object, const char *name, cJSON *item)
 {
-    if (object != NULL && item != NULL && cJSON_AddItemToObject(object, name, item))
+    if (object && item && cJSON_AddItemToObject(object, name, item))
         return item;
     cJSON_Delete(item);
-    if (object != NULL)
+    if (object)
         note_incomplete(object);
     return NULL;
 }
@@ -204,10 +204,10 @@ void json_replace(cJSON *object, const char *name, cJSON *item)
 
 void json_append(cJSON *array, cJSON *item)
 {
-    if (array != NULL && item != NULL && cJSON_AddItemToArray(array, item))
+    if (array && item && cJSON_AddItemToArray(array, item))
         return;
     cJSON_Delete(item);
-    if (array != NULL)
+    if (array)
         note_incomplete(array);
 }
 
@@ -253,7 +253,7 @@ cJSON *json_add_array(cJSON *object, const char *name)
 
 cJSON *json_from_text(const char *text)
 {
-    return text != NULL ? cJSON_CreateString(text) : json_null();
+    return text ? cJSON_CreateString(text) : json_null();
 }
 
 cJSON *json_from_number(double number)
@@ -297,12 +297,12 @@ cJSON *json_from_uint64(uint64_t value)
 
 bool json_is_complete(const cJSON *tree)
 {
-    if (tree == NULL)
+    if (!tree)
         return false;
     if (!cJSON_IsObject(tree) && !cJSON_IsArray(tree))
         return true;
     bool is_complete = tree->valueint != INCOMPLETE;
-    for (const cJSON *item = tree->child; is_complete && item != NULL; item = item->next)
+    for (const cJSON *item = tree->child; is_complete && item; item = item->next)
         is_complete = json_is_complete(item);
     return is_complete;
 }

@@ -26,16 +26,16 @@ struct text {
 /* Room for so many bytes more, which the caller writes there; NULL: out of memory. */
 static char *grow(struct text *text, size_t more)
 {
-    if (text->bytes != NULL && text->room - text->length < more) {
+    if (text->bytes && text->room - text->length < more) {
         const size_t room = 2 * text->room + more;
         char *bytes = cJSON_malloc(room);
-        if (bytes != NULL)
+        if (bytes)
             memcpy(bytes, text->bytes, text->length);
         cJSON_free(text->bytes);
         text->bytes = bytes;
         text->room = room;
     }
-    if (text->bytes == NULL)
+    if (!text->bytes)
         return NULL;
     char *end = text->bytes + text->length;
     text->length += more;
@@ -45,7 +45,7 @@ static char *grow(struct text *text, size_t more)
 static void put(struct text *text, const char *bytes, size_t count)
 {
     char *to = grow(text, count);
-    if (to != NULL && count > 0)
+    if (to && count > 0)
         memcpy(to, bytes, count);
 }
 
@@ -63,7 +63,7 @@ static void put_escaped(struct text *text, char character)
 {
     static const char named[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";
     const char *found = strchr(named, character);
-    if (found != NULL) {
+    if (found) {
         put(text, (char[]){'\\', names[found - named]}, 2);
         return;
     }
@@ -125,7 +125,7 @@ static void put_items(struct text *text, const cJSON *tree)
 {
     const bool is_object = cJSON_IsObject(tree);
     put_character(text, is_object ? '{' : '[');
-    for (const cJSON *item = tree->child; item != NULL; item = item->next) {
+    for (const cJSON *item = tree->child; item; item = item->next) {
         if (item != tree->child)
             put_character(text, ',');
         if (is_object) {

@@ -104,7 +104,7 @@ int mapped_files_check(const void *owner, struct error *error)
             result =
                 error_set(error, ERROR_BAD_FILE,
                           "%s: was cut off, or can no longer be read, while it was in use; put it back and try again",
-                          guarded[i].path != NULL ? guarded[i].path : "a mapped file");
+                          guarded[i].path ? guarded[i].path : "a mapped file");
     pthread_mutex_unlock(&guarded_lock);
     return result;
 }
@@ -113,7 +113,7 @@ int mapped_files_check(const void *owner, struct error *error)
 static enum mapped_change change_of(const char *path, const struct stat *opened)
 {
     struct stat now;
-    if (path == NULL || stat(path, &now) != 0)
+    if (!path || stat(path, &now) != 0)
         return MAPPED_SAME;
     if (now.st_dev != opened->st_dev || now.st_ino != opened->st_ino)
         return MAPPED_REPLACED;

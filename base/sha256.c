@@ -175,6 +175,6 @@ void sha256_of(const void *data, size_t bytes, char hex[SHA256_HEX_BYTES])
 
 bool sha256_is_hex(const char *text)
 {
-    return text != NULL && strlen(text) == SHA256_HEX_BYTES - 1 &&
+    return text && strlen(text) == SHA256_HEX_BYTES - 1 &&
            strspn(text, "0123456789abcdef") == SHA256_HEX_BYTES - 1;
 }

@@ -47,17 +47,17 @@ static int read_file(char **text, const char *path, size_t most, const char *wha
     const int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return error_set(error, ERROR_IO, "%s %s: %s", what, path, strerror(errno));
-    int status = is_secret ? check_mode(file, path, what, error) : 0;
-    if (status == 0 && (*text = malloc(most + 2)) == NULL)
-        status = error_set(error, ERROR_NO_MEMORY, "%s %s: out of memory", what, path);
-    if (status == 0)
-        status = read_all(*text, file, most, path, what, error);
+    int code = is_secret ? check_mode(file, path, what, error) : 0;
+    if (code == 0 && !(*text = malloc(most + 2)))
+        code = error_set(error, ERROR_NO_MEMORY, "%s %s: out of memory", what, path);
+    if (code == 0)
+        code = read_all(*text, file, most, path, what, error);
     close(file);
-    if (status != 0) {
+    if (code != 0) {
         free(*text);
         *text = NULL;
     }
-    return status;
+    return code;
 }
 
 int text_file_read(char **text, const char *path, size_t most, const char *what, struct error *error)

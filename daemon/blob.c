@@ -12,7 +12,7 @@ enum { LARGE_PAGE_BYTES = 2 << 20 };
 struct blob *blob_open(void *data, uint64_t bytes)
 {
     struct blob *blob = malloc(sizeof *blob);
-    if (blob == NULL) {
+    if (!blob) {
         free(data);
         return NULL;
     }
@@ -42,7 +42,7 @@ struct blob *blob_make(uint64_t bytes)
     } else {
         madvise(data, bytes - bytes % LARGE_PAGE_BYTES, MADV_HUGEPAGE); /* a wish: nothing is lost without */
     }
-    return data != NULL ? blob_open(data, bytes) : NULL;
+    return data ? blob_open(data, bytes) : NULL;
 }
 
 struct blob *blob_share(struct blob *blob)
@@ -53,7 +53,7 @@ struct blob *blob_share(struct blob *blob)
 
 void blob_close(struct blob *blob)
 {
-    if (blob == NULL || atomic_fetch_sub(&blob->references, 1) != 1)
+    if (!blob || atomic_fetch_sub(&blob->references, 1) != 1)
         return;
     free(blob->data);
     free(blob);

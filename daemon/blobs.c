@@ -49,7 +49,7 @@ static void *hash_all(void *argument);
 int blobs_open(struct blobs **out, const struct blobs_limits *limits, struct error *error)
 {
     struct blobs *blobs = *out = calloc(1, sizeof *blobs);
-    if (blobs == NULL)
+    if (!blobs)
         return error_set(error, ERROR_NO_MEMORY, "blobs: out of memory");
     blobs->limits = *limits;
     pthread_mutex_init(&blobs->lock, NULL);
@@ -71,7 +71,7 @@ static void entry_free(struct entry *entry)
 
 void blobs_close(struct blobs *blobs)
 {
-    if (blobs == NULL)
+    if (!blobs)
         return;
     pthread_mutex_lock(&blobs->lock);
     blobs->is_ending = true;
@@ -79,7 +79,7 @@ void blobs_close(struct blobs *blobs)
     pthread_mutex_unlock(&blobs->lock);
     if (blobs->has_hasher)
         pthread_join(blobs->hasher, NULL);
-    while (blobs->first != NULL) {
+    while (blobs->first) {
         struct entry *entry = blobs->first;
         blobs->first = entry->next;
         entry_free(entry);
@@ -93,7 +93,7 @@ void blobs_close(struct blobs *blobs)
 
 static struct entry *find(struct blobs *blobs, const struct blob_name *name)
 {
-    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next)
+    for (struct entry *entry = blobs->first; entry; entry = entry->next)
         if (entry->name.bytes == name->bytes && strcmp(entry->name.text, name->text) == 0)
             return entry;
     return NULL;
@@ -131,7 +131,7 @@ static bool is_chosen(const struct entry *entry)
 static uint64_t counted_bytes(const struct blobs *blobs)
 {
     uint64_t bytes = 0;
-    for (const struct entry *entry = blobs->first; entry != NULL; entry = entry->next)
+    for (const struct entry *entry = blobs->first; entry; entry = entry->next)
         if (!is_held(entry))
             bytes += entry->name.bytes;
     return bytes;
@@ -158,10 +158,10 @@ static struct entry *oldest(struct blobs *blobs, bool to_make_room, bool held_to
 {
     const double now = clock_seconds();
     struct entry *oldest = NULL;
-    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next) {
+    for (struct entry *entry = blobs->first; entry; entry = entry->next) {
         const double seconds = kept_seconds(&blobs->limits, entry, to_make_room);
         if (entry->users == 0 && entry->touched_at <= now - seconds && (held_too || !is_held(entry)) &&
-            (oldest == NULL || entry->touched_at < oldest->touched_at))
+            (!oldest || entry->touched_at < oldest->touched_at))
             oldest = entry;
     }
     return oldest;
@@ -188,7 +188,7 @@ static int make_room(struct blobs *blobs, const struct blob_name *name, struct e
 {
     while (!fits(blobs, name->bytes)) {
         struct entry *entry = oldest(blobs, true, blobs->count >= BLOBS_MOST);
-        if (entry == NULL)
+        if (!entry)
             return error_set(error, ERROR_BUSY,
                              "blob %.12s: has %.1f MB, and the %d blobs that are here have %.1f MB; %.1f MB in %d "
                              "are allowed (lanced --blob-bytes); try again later",
@@ -202,14 +202,14 @@ static int make_room(struct blobs *blobs, const struct blob_name *name, struct e
 
 static int create(struct blobs *blobs, const struct blob_name *name, struct entry **out, struct error *error)
 {
-    int status = check_size(blobs, name, error);
-    if (status == 0)
-        status = make_room(blobs, name, error);
-    if (status != 0)
-        return status;
+    int code = check_size(blobs, name, error);
+    if (code == 0)
+        code = make_room(blobs, name, error);
+    if (code != 0)
+        return code;
     const uint64_t pieces = (name->bytes - 1) / BLOBS_PIECE_BYTES + 1;
     struct entry *entry = calloc(1, sizeof *entry + pieces);
-    if (entry == NULL || (entry->bytes = blob_make(name->bytes)) == NULL) {
+    if (!entry || !(entry->bytes = blob_make(name->bytes))) {
         free(entry);
         return error_set(error, ERROR_NO_MEMORY, "blob %.12s: no memory for its %llu bytes", name->text,
                          (unsigned long long)name->bytes);
@@ -234,7 +234,7 @@ static uint64_t piece_bytes(const struct blob_name *name, uint64_t piece)
 static void add_missing(struct blob_state *state, uint64_t offset, uint64_t bytes)
 {
     struct blob_range *last = state->range_count > 0 ? &state->missing[state->range_count - 1] : NULL;
-    if (last != NULL && last->offset + last->bytes == offset)
+    if (last && last->offset + last->bytes == offset)
         last->bytes += bytes;
     else if (state->range_count < BLOBS_MOST_RANGES)
         state->missing[state->range_count++] = (struct blob_range){offset, bytes};
@@ -287,7 +287,7 @@ static void judge(struct blobs *blobs, struct entry *entry)
 static struct entry *next_to_hash(struct blobs *blobs)
 {
     struct entry *oldest = NULL;
-    for (struct entry *entry = blobs->first; entry != NULL; entry = entry->next) /* the newest first */
+    for (struct entry *entry = blobs->first; entry; entry = entry->next) /* the newest first */
         if (entry->hashed < entry->pieces && entry->piece[entry->hashed] == PIECE_HERE)
             oldest = entry;
     return oldest;
@@ -317,7 +317,7 @@ static void *hash_all(void *argument)
     pthread_mutex_lock(&blobs->lock);
     while (!blobs->is_ending) {
         struct entry *entry = next_to_hash(blobs);
-        if (entry != NULL)
+        if (entry)
             hash_piece(blobs, entry);
         else
             pthread_cond_wait(&blobs->changed, &blobs->lock);
@@ -342,23 +342,23 @@ static int put(struct blobs *blobs, const struct blob_name *name, uint64_t offse
                struct blob_state *state, struct error *error)
 {
     struct entry *entry = find(blobs, name);
-    int status = entry != NULL ? 0 : create(blobs, name, &entry, error);
-    if (status != 0)
-        return status;
+    int code = entry ? 0 : create(blobs, name, &entry, error);
+    if (code != 0)
+        return code;
     touch(entry, false);
     entry->users++;
     take_piece(blobs, entry, offset / BLOBS_PIECE_BYTES, data);
     await_end(blobs, entry);
     if (entry->is_wrong)
-        status = error_set(error, ERROR_BAD_REQUEST,
-                           "blob %.12s: the %llu bytes that came have another SHA-256, and are forgotten; "
-                           "put them again",
-                           name->text, (unsigned long long)name->bytes);
+        code = error_set(error, ERROR_BAD_REQUEST,
+                         "blob %.12s: the %llu bytes that came have another SHA-256, and are forgotten; "
+                         "put them again",
+                         name->text, (unsigned long long)name->bytes);
     else
         describe(entry, state);
     entry->users--;
     free_if_unused(entry);
-    return status;
+    return code;
 }
 
 static void describe_nothing(const struct blob_name *name, struct blob_state *state)
@@ -386,12 +386,12 @@ static void ask(struct blobs *blobs, struct entry *entry, struct blob_state *sta
 
 int blobs_ask(struct blobs *blobs, const struct blob_name *name, struct blob_state *state, struct error *error)
 {
-    int status = check_size(blobs, name, error);
-    if (status != 0)
-        return status;
+    int code = check_size(blobs, name, error);
+    if (code != 0)
+        return code;
     pthread_mutex_lock(&blobs->lock);
     struct entry *entry = find(blobs, name);
-    if (entry != NULL)
+    if (entry)
         ask(blobs, entry, state);
     else
         describe_nothing(name, state);
@@ -410,9 +410,9 @@ int blobs_put(struct blobs *blobs, const struct blob_name *name, uint64_t offset
         return error_set(error, ERROR_BAD_REQUEST, "tensor \"piece\": must have %llu bytes at offset %llu, not %llu",
                          (unsigned long long)wanted, (unsigned long long)offset, (unsigned long long)bytes);
     pthread_mutex_lock(&blobs->lock);
-    int status = put(blobs, name, offset, piece, state, error);
+    int code = put(blobs, name, offset, piece, state, error);
     pthread_mutex_unlock(&blobs->lock);
-    return status;
+    return code;
 }
 
 struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name)
@@ -420,9 +420,9 @@ struct blob *blobs_hold(struct blobs *blobs, const struct blob_name *name)
     pthread_mutex_lock(&blobs->lock);
     struct entry *entry = find(blobs, name);
     struct blob *bytes = NULL;
-    if (entry != NULL)
+    if (entry)
         touch(entry, entry->is_complete);
-    if (entry != NULL && entry->is_complete)
+    if (entry && entry->is_complete)
         bytes = blob_share(entry->bytes);
     pthread_mutex_unlock(&blobs->lock);
     return bytes;
@@ -433,7 +433,7 @@ void blobs_hash(struct blobs *blobs, const struct blob_name *name, struct blob *
     char hash[SHA256_HEX_BYTES];
     struct entry *entry;
     pthread_mutex_lock(&blobs->lock);
-    while (blob->sha256[0] == '\0' && (entry = find(blobs, name)) != NULL && entry->bytes == blob)
+    while (blob->sha256[0] == '\0' && (entry = find(blobs, name)) && entry->bytes == blob)
         pthread_cond_wait(&blobs->changed, &blobs->lock);
     const bool is_left_alone = blob->sha256[0] == '\0'; /* it was forgotten meanwhile */
     pthread_mutex_unlock(&blobs->lock);
@@ -449,7 +449,7 @@ void blobs_drop(struct blobs *blobs, const struct blob_name *name)
 {
     pthread_mutex_lock(&blobs->lock);
     struct entry *entry = find(blobs, name);
-    if (entry != NULL && is_chosen(entry))
+    if (entry && is_chosen(entry))
         forget(blobs, entry);
     pthread_mutex_unlock(&blobs->lock);
 }
@@ -458,12 +458,12 @@ void blobs_sweep(struct blobs *blobs)
 {
     struct entry *entry;
     pthread_mutex_lock(&blobs->lock);
-    while ((entry = oldest(blobs, false, true)) != NULL) {
+    while ((entry = oldest(blobs, false, true))) {
         log_debug(NULL, "blob %.12s: forgotten, nobody asked for it", entry->name.text);
         forget(blobs, entry);
     }
     /* What jobs held counts again when they end. */
-    while (counted_bytes(blobs) > blobs->limits.bytes && (entry = oldest(blobs, true, false)) != NULL)
+    while (counted_bytes(blobs) > blobs->limits.bytes && (entry = oldest(blobs, true, false)))
         forget(blobs, entry);
     pthread_mutex_unlock(&blobs->lock);
 }

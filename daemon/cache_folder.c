@@ -24,9 +24,9 @@ void cache_folder_make(char *path, size_t bytes)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int length = -1;
-    if (cache != NULL && cache[0] == '/') /* the specification wants others passed over */
+    if (cache && cache[0] == '/') /* the specification wants others passed over */
         length = snprintf(path, bytes, "%s", cache);
-    else if (home != NULL && home[0] == '/')
+    else if (home && home[0] == '/')
         length = snprintf(path, bytes, "%s/.cache", home);
     bool is_made = length >= 0 && (size_t)length + sizeof "/lanced" <= bytes && is_there(path);
     if (is_made) {

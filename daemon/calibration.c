@@ -26,29 +26,29 @@ struct calibration {
 int calibration_open(struct calibration **out, const char *path, double seconds, struct error *error)
 {
     struct calibration *c = *out = calloc(1, sizeof *c);
-    if (c == NULL)
+    if (!c)
         return error_set(error, ERROR_NO_MEMORY, "calibration: out of memory");
     c->path = path;
     c->seconds = seconds;
     c->written_at = clock_seconds();
-    int status = access(path, F_OK) == 0 ? statistics_open(&c->statistics, path, error)
+    int code = access(path, F_OK) == 0 ? statistics_open(&c->statistics, path, error)
                                          : statistics_new(&c->statistics, error);
-    const char *note = status == 0 ? statistics_note(c->statistics) : NULL;
-    if (status == 0 && note != NULL)
+    const char *note = code == 0 ? statistics_note(c->statistics) : NULL;
+    if (code == 0 && note)
         snprintf(c->note, sizeof c->note, "%s", note);
-    if (status == 0 && note == NULL && statistics_layers(c->statistics) > 0)
-        status = error_set(error, ERROR_BAD_FILE,
-                           "%s: is of lance-quant, not of --calibrate; name another file, and merge the two", path);
-    if (status == 0)
-        status = gather_open(&c->gather, c->statistics, NULL, THREADS, error);
-    if (status == 0)
-        status = statistics_write(c->statistics, path, c->note, error);
-    if (status != 0) {
+    if (code == 0 && !note && statistics_layers(c->statistics) > 0)
+        code = error_set(error, ERROR_BAD_FILE,
+                         "%s: is of lance-quant, not of --calibrate; name another file, and merge the two", path);
+    if (code == 0)
+        code = gather_open(&c->gather, c->statistics, NULL, THREADS, error);
+    if (code == 0)
+        code = statistics_write(c->statistics, path, c->note, error);
+    if (code != 0) {
         c->is_over = true;
         calibration_close(c);
         *out = NULL;
     }
-    return status;
+    return code;
 }
 
 static void give_up(struct calibration *c, const struct error *error)
@@ -76,7 +76,7 @@ static void write_now(struct calibration *c)
 
 void calibration_close(struct calibration *c)
 {
-    if (c == NULL)
+    if (!c)
         return;
     if (!c->is_over)
         write_now(c);
@@ -88,7 +88,7 @@ void calibration_close(struct calibration *c)
 int calibration_watch(struct calibration *c, struct lance_model *model, struct error *error)
 {
     struct lance_model_info info;
-    if (c == NULL || c->is_over)
+    if (!c || c->is_over)
         return 0;
     lance_model_info(model, &info);
     if (statistics_layers(c->statistics) > 0 && strcmp(c->note, info.hash) != 0)
@@ -101,17 +101,17 @@ int calibration_watch(struct calibration *c, struct lance_model *model, struct e
 void calibration_note_task(struct calibration *c, enum lance_task task)
 {
     struct error error;
-    if (c != NULL && !c->is_over && statistics_add_task(c->statistics, lance_task_name(task), &error) != 0)
+    if (c && !c->is_over && statistics_add_task(c->statistics, lance_task_name(task), &error) != 0)
         give_up(c, &error);
 }
 
 double calibration_due(const struct calibration *c)
 {
-    return c == NULL || c->is_over || gather_tokens(c->gather) == c->written_tokens ? 0 : c->written_at + c->seconds;
+    return !c || c->is_over || gather_tokens(c->gather) == c->written_tokens ? 0 : c->written_at + c->seconds;
 }
 
 void calibration_tick(struct calibration *c)
 {
-    if (c != NULL && !c->is_over && clock_seconds() - c->written_at >= c->seconds)
+    if (c && !c->is_over && clock_seconds() - c->written_at >= c->seconds)
         write_now(c);
 }

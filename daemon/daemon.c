@@ -90,8 +90,8 @@ static void on_fatal(void *context, enum worker_end why)
 /* What becomes of the jobs after a signal or the end of standard input: with a journal they are the next daemon's. */
 static void end_by_signal(struct daemon *daemon, const char *what, bool may_cancel)
 {
-    const bool cancel = daemon->options.cancel_on_term || (may_cancel && daemon->recorder == NULL);
-    const enum wish wish = cancel ? WISH_CANCEL : daemon->recorder != NULL ? WISH_LAY_ASIDE : WISH_FINISH;
+    const bool cancel = daemon->options.cancel_on_term || (may_cancel && !daemon->recorder);
+    const enum wish wish = cancel ? WISH_CANCEL : daemon->recorder ? WISH_LAY_ASIDE : WISH_FINISH;
     log_info(NULL, "%s: %s", what,
              wish == WISH_CANCEL      ? "cancelling all jobs"
              : wish == WISH_LAY_ASIDE ? "laying the jobs aside, for the next lanced with this state folder"
@@ -107,12 +107,12 @@ static void read_signal(struct daemon *daemon)
     if (info.ssi_signo == SIGXCPU) { /* one more each second, until the hard limit kills */
         if (atomic_load(&daemon->wish) < WISH_OUT_OF_TIME)
             log_error(NULL, "the limit of processor time (ulimit -t) is reached: %s",
-                      daemon->recorder != NULL ? "laying the jobs aside" : "cancelling all jobs");
+                      daemon->recorder ? "laying the jobs aside" : "cancelling all jobs");
         raise_wish(daemon, WISH_OUT_OF_TIME);
         return;
     }
-    if (info.ssi_signo == SIGHUP && daemon->options.tokens_path != NULL) {
-        if (daemon->service != NULL)
+    if (info.ssi_signo == SIGHUP && daemon->options.tokens_path) {
+        if (daemon->service)
             service_reread_tokens(daemon->service);
         return;
     }
@@ -195,10 +195,10 @@ static void finish_jobs(struct daemon *daemon)
 static int open_recorder(struct daemon *daemon, struct error *error)
 {
     const struct options *options = &daemon->options;
-    if (options->state_folder == NULL)
+    if (!options->state_folder)
         return 0;
-    int status = recorder_open(&daemon->recorder, options->state_folder, &options->journal, daemon->jobs, error);
-    return status != 0 ? status : recorder_recover(daemon->recorder, error);
+    int code = recorder_open(&daemon->recorder, options->state_folder, &options->journal, daemon->jobs, error);
+    return code != 0 ? code : recorder_recover(daemon->recorder, error);
 }
 
 static int serve(struct daemon *daemon, struct error *error)
@@ -269,7 +269,7 @@ static int open_files(struct daemon *daemon, struct error *error)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGXCPU);
     sigaction(SIGHUP, NULL, &hangup);
-    if (hangup.sa_handler != SIG_IGN || daemon->options.tokens_path != NULL) /* as nohup has it */
+    if (hangup.sa_handler != SIG_IGN || daemon->options.tokens_path) /* as nohup has it */
         sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     mapped_files_guard(); /* model files may shrink under us */
@@ -328,12 +328,12 @@ static int check(const struct options *options)
 {
     struct error error;
     log_set_level(LOG_LEVEL_ERROR); /* what is found is what is printed */
-    int status = options->state_folder != NULL
+    int code = options->state_folder
                      ? journal_check(options->state_folder, &options->journal, stdout, &error)
                      : machine_report_print(options, stdout, &error);
-    if (status != 0)
+    if (code != 0)
         log_say(error.text);
-    return status != 0 ? EXIT_ERROR : flush_output();
+    return code != 0 ? EXIT_ERROR : flush_output();
 }
 
 /* For programs that show what a daemon would offer before there is one. */
@@ -344,7 +344,7 @@ static int list_models(const struct options *options)
         json_append_text(names, options->models[i].name);
     char *text = json_print(names);
     cJSON_Delete(names);
-    if (text == NULL) {
+    if (!text) {
         log_say("no memory for the list of models");
         return EXIT_ERROR;
     }
@@ -374,14 +374,14 @@ int daemon_run(int argc, char **argv)
     if (daemon.options.log_json)
         log_as_json();
     allow_many_files();
-    int status = open_files(&daemon, &error);
-    if (status == 0)
-        status = log_open(&error);
-    if (status == 0)
-        status = serve(&daemon, &error);
-    if (status != 0)
+    int code = open_files(&daemon, &error);
+    if (code == 0)
+        code = log_open(&error);
+    if (code == 0)
+        code = serve(&daemon, &error);
+    if (code != 0)
         log_say(error.text);
-    exit_status = status == 0 ? 0 : atomic_load(&daemon.wish) == WISH_DEVICE_LOST ? EXIT_DEVICE_LOST : EXIT_ERROR;
+    exit_status = code == 0 ? 0 : atomic_load(&daemon.wish) == WISH_DEVICE_LOST ? EXIT_DEVICE_LOST : EXIT_ERROR;
     signal(SIGALRM, end_process);
     alarm(CLOSE_SECONDS);
     server_close(daemon.server);
@@ -392,7 +392,7 @@ int daemon_run(int argc, char **argv)
     jobs_close(daemon.jobs);
     for (int i = 0; i < daemon.options.endpoint_count; i++)
         instance_close(daemon.instances[i]);
-    if (status == 0)
+    if (code == 0)
         log_info(NULL, "ended");
     log_close();
     return exit_status;

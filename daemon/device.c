@@ -29,7 +29,7 @@ int device_open(struct device *device, const struct options *options, struct err
 
 void device_close(struct device *device)
 {
-    if (device->kernels != NULL)
+    if (device->kernels)
         device->kernels->close(device->kernels);
     *device = (struct device){0};
 }

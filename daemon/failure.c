@@ -23,10 +23,10 @@ int failure_no_memory(struct blob **out, struct error *error)
     uint64_t bytes;
     error_set(&failure, ERROR_NO_MEMORY, "lanced has no memory for the answer; ask again later");
     cJSON *answer = failure_json(&failure);
-    int status = message_encode(&data, &bytes, answer, NULL, 0, error);
+    int code = message_encode(&data, &bytes, answer, NULL, 0, error);
     cJSON_Delete(answer);
-    if (status != 0)
-        return status;
+    if (code != 0)
+        return code;
     *out = blob_open(data, bytes);
     return *out != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "server: out of memory");
 }

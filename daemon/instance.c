@@ -73,21 +73,21 @@ int instance_open(struct instance **out, const struct endpoint *endpoint, struct
 {
     *out = NULL;
     struct instance *instance = calloc(1, sizeof *instance);
-    if (instance == NULL)
+    if (!instance)
         return error_set(error, ERROR_NO_MEMORY, "endpoint: out of memory");
     instance->lock_fd = -1;
-    int status = 0;
+    int code = 0;
     if (endpoint->path[0] != '\0') {
         snprintf(instance->socket_path, sizeof instance->socket_path, "%s", endpoint->path);
-        status = endpoint_prepare(endpoint, error);
-        if (status == 0)
-            status = take_lock(instance, error);
-        if (status == 0)
-            status = clear_stale_socket(instance, error);
+        code = endpoint_prepare(endpoint, error);
+        if (code == 0)
+            code = take_lock(instance, error);
+        if (code == 0)
+            code = clear_stale_socket(instance, error);
     }
-    if (status != 0) {
+    if (code != 0) {
         instance_close(instance);
-        return status;
+        return code;
     }
     *out = instance;
     return 0;
@@ -95,7 +95,7 @@ int instance_open(struct instance **out, const struct endpoint *endpoint, struct
 
 void instance_close(struct instance *instance)
 {
-    if (instance == NULL)
+    if (!instance)
         return;
     /* The lock file stays: removing it would let two daemons lock two files of one name. */
     if (instance->lock_fd >= 0)

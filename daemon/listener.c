@@ -133,7 +133,7 @@ static int open_door(struct door *door, const struct listener *listener, struct 
         result = nng_listener_set_size(door->listener, NNG_OPT_RECVMAXSZ, listener->hard_limit_bytes);
     if (result == 0 && endpoint->path[0] != '\0') /* whatever the folder allows, the socket is the user's */
         result = nng_listener_set_int(door->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
-    if (result == 0 && listener->tls != NULL)
+    if (result == 0 && listener->tls)
         result = nng_listener_set_ptr(door->listener, NNG_OPT_TLS_CONFIG, listener->tls);
     if (result == 0)
         result = nng_listener_start(door->listener, 0);
@@ -171,8 +171,8 @@ static int replace_door(struct listener *listener, struct error *error)
 static int start(struct listener *listener, struct error *error)
 {
     shut_door(&listener->spare);
-    int status = open_door(&listener->spare, listener, error);
-    return status != 0 ? status : replace_door(listener, error);
+    int code = open_door(&listener->spare, listener, error);
+    return code != 0 ? code : replace_door(listener, error);
 }
 
 static void stop(struct listener *listener)
@@ -188,17 +188,17 @@ int listener_open(struct listener **out, nng_socket socket, const struct endpoin
 {
     *out = NULL;
     struct listener *listener = calloc(1, sizeof *listener);
-    if (listener == NULL)
+    if (!listener)
         return error_set(error, ERROR_NO_MEMORY, "endpoint: out of memory");
     listener->socket = socket;
     listener->endpoint = endpoint;
     listener->tls = tls;
     listener->hard_limit_bytes = hard_limit_bytes;
     listener->door.probe_fd = listener->spare.probe_fd = -1;
-    int status = start(listener, error);
-    if (status != 0) {
+    int code = start(listener, error);
+    if (code != 0) {
         listener_close(listener);
-        return status;
+        return code;
     }
     *out = listener;
     return 0;
@@ -295,7 +295,7 @@ bool listener_check(struct listener *listener)
 
 void listener_close(struct listener *listener)
 {
-    if (listener == NULL)
+    if (!listener)
         return;
     stop(listener);
     free(listener);

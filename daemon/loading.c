@@ -32,7 +32,7 @@ int loading_open(struct loading **out, const struct options *options, struct res
                  struct error *error)
 {
     struct loading *loading = *out = calloc(1, sizeof *loading);
-    if (loading == NULL)
+    if (!loading)
         return error_set(error, ERROR_NO_MEMORY, "models: out of memory");
     loading->options = options;
     loading->residency = residency;
@@ -45,7 +45,7 @@ int loading_open(struct loading **out, const struct options *options, struct res
 
 void loading_close(struct loading *loading)
 {
-    if (loading == NULL)
+    if (!loading)
         return;
     pthread_mutex_destroy(&loading->lock);
     free(loading);
@@ -113,7 +113,7 @@ int loading_load(struct loading *loading, int index, uint64_t *ticket, struct wa
             *ticket = residency_attempts(loading->residency) + 1;
         loading->wanted = index;
         wanted = true;
-        if (waiter != NULL) {
+        if (waiter) {
             *parked = true;
             waiter_park(&loading->waiters, waiter);
         } else
@@ -137,7 +137,7 @@ enum unloading loading_unload(struct loading *loading, uint64_t *ticket, struct 
     *ticket = status.unloads;
     if (status.loaded >= 0 || outlook(loading) >= 0 || is_running) {
         loading->wanted = WANT_UNLOAD;
-        state = is_running || waiter == NULL ? UNLOAD_PENDING : UNLOAD_PARKED;
+        state = is_running || !waiter ? UNLOAD_PENDING : UNLOAD_PARKED;
         if (state == UNLOAD_PARKED)
             waiter_park(&loading->waiters, waiter);
     }
@@ -156,7 +156,7 @@ enum unloading loading_unload_again(struct loading *loading, uint64_t ticket, st
     if (status.unloads > ticket || (status.loaded < 0 && outlook(loading) == WANT_NOTHING))
         state = UNLOAD_DONE;
     else if (outlook(loading) == WANT_UNLOAD)
-        state = waiter != NULL ? UNLOAD_PARKED : UNLOAD_PENDING;
+        state = waiter ? UNLOAD_PARKED : UNLOAD_PENDING;
     if (state == UNLOAD_PARKED)
         waiter_park(&loading->waiters, waiter);
     pthread_mutex_unlock(&loading->lock);

@@ -110,14 +110,14 @@ static size_t make_line(char line[LINE_BYTES], enum log_level level, const char 
     snprintf(when + seconds, sizeof when - seconds, ".%03ldZ", now.tv_nsec / 1000000);
     if (!is_json) {
         snprintf(line, LINE_BYTES - 1, "%s %-7s %s%s%s%s", when, level_names[level],
-                 job != NULL ? "job " : "", job != NULL ? job : "", job != NULL ? ": " : "", text);
+                 job ? "job " : "", job ? job : "", job ? ": " : "", text);
         utf8_make_line(line); /* it may have been cut within a character */
         const size_t end = strlen(line);
         line[end] = '\n';
         return end + 1;
     }
     size_t at = (size_t)snprintf(line, LINE_BYTES, "{\"time\":\"%s\",\"level\":\"%s\",", when, level_names[level]);
-    if (job != NULL)
+    if (job)
         at += (size_t)snprintf(line + at, LINE_BYTES - at, "\"job\":\"%.64s\",", job);
     at += (size_t)snprintf(line + at, LINE_BYTES - at, "\"message\":\"");
     at = add_escaped(line, at, text, sizeof "\"}\n");

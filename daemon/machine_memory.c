@@ -13,12 +13,12 @@
 static int read_number(const char *path, const char *key, uint64_t *out)
 {
     FILE *file = fopen(path, "re");
-    if (file == NULL)
+    if (!file)
         return -1;
     char line[256];
     unsigned long long number;
     int status = -1;
-    while (status != 0 && fgets(line, sizeof line, file) != NULL) {
+    while (status != 0 && fgets(line, sizeof line, file)) {
         size_t length = strlen(key);
         if (strncmp(line, key, length) == 0 && sscanf(line + length, " %llu", &number) == 1) {
             *out = number;
@@ -64,7 +64,7 @@ struct search {
 static uint64_t number_of(struct search *search, const char *name, const char *key, uint64_t otherwise)
 {
     uint64_t number;
-    if (name == NULL || key == NULL)
+    if (!name || !key)
         return otherwise;
     snprintf(search->file, sizeof search->file, "%s/%s", search->folder, name);
     return read_number(search->file, key, &number) == 0 ? number : otherwise;
@@ -90,7 +90,7 @@ static void apply_group(struct machine_memory *memory, struct search *search, co
 static bool is_listed(const char *list, const char *name)
 {
     size_t length = strlen(name);
-    for (const char *at = list; (at = strstr(at, name)) != NULL; at += length)
+    for (const char *at = list; (at = strstr(at, name)); at += length)
         if ((at == list || at[-1] == ',') && (at[length] == '\0' || at[length] == ','))
             return true;
     return false;
@@ -104,17 +104,17 @@ static bool find_group(struct search *search, const char *root, bool is_unified)
     snprintf(line, sizeof search->line, "%s/proc/self/cgroup", root);
     FILE *file = fopen(line, "re");
     bool found = false;
-    while (file != NULL && !found && fgets(line, sizeof search->line, file) != NULL) {
+    while (file && !found && fgets(line, sizeof search->line, file)) {
         line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':'), *group = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
-        if (group == NULL)
+        char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group)
             continue;
         *group = '\0';
         found = is_unified ? controllers[1] == '\0' : is_listed(controllers + 1, "memory");
         if (found)
             snprintf(search->path, sizeof search->path, "%.*s", PATH_MAX - 1, group + 1);
     }
-    if (file != NULL)
+    if (file)
         fclose(file);
     return found;
 }
@@ -127,15 +127,15 @@ static bool find_mount(struct search *search, const char *root, bool is_unified)
     snprintf(line, sizeof search->line, "%s/proc/self/mountinfo", root);
     FILE *file = fopen(line, "re");
     bool found = false;
-    while (file != NULL && !found && fgets(line, sizeof search->line, file) != NULL) {
+    while (file && !found && fgets(line, sizeof search->line, file)) {
         const char *rest = strstr(line, " - ");
-        if (rest == NULL || sscanf(rest, " - %31s %*s %255s", type, options) != 2)
+        if (!rest || sscanf(rest, " - %31s %*s %255s", type, options) != 2)
             continue;
         bool is_older = strcmp(type, "cgroup") == 0 && is_listed(options, "memory");
         found = (is_unified ? strcmp(type, "cgroup2") == 0 : is_older) &&
                 sscanf(line, "%*s %*s %*s %4095s %4095s", search->mounted, search->mount) == 2;
     }
-    if (file != NULL)
+    if (file)
         fclose(file);
     return found;
 }
@@ -146,7 +146,7 @@ static const char *below(const char *path, const char *mounted)
 {
     size_t length = strcmp(mounted, "/") == 0 ? 0 : strlen(mounted);
     bool is_below = strncmp(path, mounted, length) == 0 && path[length] == '/' && path[length + 1] != '\0';
-    return is_below && strstr(path, "/..") == NULL ? path + length : "";
+    return is_below && !strstr(path, "/..") ? path + length : "";
 }
 
 /* The process's own group of a hierarchy and those that it lies in, up to the one that is mounted. */
@@ -161,7 +161,7 @@ static void apply_groups(struct machine_memory *memory, struct search *search, c
     for (;;) {
         apply_group(memory, search, files);
         char *slash = strrchr(folder, '/');
-        if (strlen(folder) <= top || slash == NULL)
+        if (strlen(folder) <= top || !slash)
             break;
         *slash = '\0';
         if (!is_unified && number_of(search, "memory.use_hierarchy", "", 1) == 0)
@@ -181,7 +181,7 @@ int machine_memory_read(struct machine_memory *out, const char *root, struct err
         return 0;
     *out = (struct machine_memory){.total_bytes = total_kb << 10, .available_bytes = available_kb << 10};
     struct search *search = calloc(1, sizeof *search);
-    if (search == NULL) {
+    if (!search) {
         *out = (struct machine_memory){0};
         return error_set(error, ERROR_NO_MEMORY, "out of memory while the machine's memory was looked at");
     }

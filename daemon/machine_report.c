@@ -41,12 +41,12 @@ int machine_report_print(const struct options *options, FILE *out, struct error 
 {
     struct device device;
     uint64_t budget = 0;
-    int status = device_open(&device, options, error);
-    if (status != 0)
-        return status;
+    int code = device_open(&device, options, error);
+    if (code != 0)
+        return code;
     struct kernels *kernels = device.kernels;
-    status = model_choice_budget(&budget, options, kernels->memory_available(kernels), error);
-    if (status == 0) {
+    code = model_choice_budget(&budget, options, kernels->memory_available(kernels), error);
+    if (code == 0) {
         cJSON *report = json_object();
         json_add_text(report, "version", LANCED_VERSION);
         json_add_text(report, "backend", kernels->name);
@@ -54,13 +54,13 @@ int machine_report_print(const struct options *options, FILE *out, struct error 
         json_add(report, "machine", machine_report_json(&device));
         json_add(report, "models", models_on_disk(options, budget));
         char *text = json_is_complete(report) ? json_print(report) : NULL;
-        if (text != NULL)
+        if (text)
             fprintf(out, "%s\n", text);
         else
-            status = error_set(error, ERROR_NO_MEMORY, "--check: no memory");
+            code = error_set(error, ERROR_NO_MEMORY, "--check: no memory");
         cJSON_free(text);
         cJSON_Delete(report);
     }
     device_close(&device);
-    return status;
+    return code;
 }

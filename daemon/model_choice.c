@@ -16,9 +16,9 @@ int model_choice_budget(uint64_t *budget_bytes, const struct options *options, u
     uint64_t budget = device_bytes;
     if (budget == 0) {
         struct machine_memory machine;
-        const int status = machine_memory_read(&machine, "", error);
-        if (status != 0)
-            return status;
+        const int code = machine_memory_read(&machine, "", error);
+        if (code != 0)
+            return code;
         budget = machine.total_bytes > 0 ? machine.total_bytes - machine.total_bytes / 8 : UINT64_MAX;
     }
     bool is_capped = options->memory_limit_bytes != 0 && options->memory_limit_bytes < budget;
@@ -92,7 +92,7 @@ int model_choose(const struct model_facts *facts, int count, enum lance_task tas
     for (int i = 1; i < count; i++)
         if (rank_of(&facts[i], task) > rank_of(&facts[best], task))
             best = i;
-    if (why != NULL)
+    if (why)
         explain(&facts[best], count, task, why, why_bytes);
     return best;
 }

@@ -24,10 +24,10 @@ static void add_estimate(cJSON *estimates, struct residency *residency, int inde
         request.source = task_takes_video(task) ? &clip : &picture;
     if (task == LANCE_DECODE)
         request.latents = &latents;
-    const int status = residency_estimate(residency, index, &request, &memory, &error);
+    const int code = residency_estimate(residency, index, &request, &memory, &error);
     cJSON *estimate = json_add_object(estimates, lance_task_name(task));
-    json_add_text(estimate, "problem", status != 0 ? error.text : NULL);
-    json_add_text(estimate, "code", status != 0 ? error_name(status) : NULL);
+    json_add_text(estimate, "problem", code != 0 ? error.text : NULL);
+    json_add_text(estimate, "code", code != 0 ? error_name(code) : NULL);
     if (memory.total_bytes == 0)
         return;
     json_add_number(estimate, "total_bytes", (double)memory.total_bytes);

@@ -60,7 +60,7 @@ static const char *directory_of(const char *text)
         if (at[-1] == '=' && is_folder(at))
             return at;
     const char *equals = is_folder(text) ? NULL : memchr(text, '=', (size_t)(end - text));
-    return equals != NULL ? equals + 1 : text;
+    return equals ? equals + 1 : text;
 }
 
 int offered_add(const struct offered_models *offered, const char *text, struct error *error)
@@ -81,7 +81,7 @@ int offered_add(const struct offered_models *offered, const char *text, struct e
     const char *name = text;
     size_t length = named ? (size_t)(model->directory - 1 - text) : 0;
     if (!named) { /* "." and "dir/" have a last component too */
-        if (realpath(model->directory, path) == NULL)
+        if (!realpath(model->directory, path))
             return error_set(error, ERROR_BAD_FILE, "--model %s: %s", model->directory, strerror(errno));
         name = strrchr(path, '/') + 1;
         length = strlen(name);
@@ -139,7 +139,7 @@ static int add_found(const struct offered_models *offered, const char *folder, c
         return 0;
     }
     model.directory = strdup(path);
-    if (model.directory == NULL)
+    if (!model.directory)
         return error_set(error, ERROR_NO_MEMORY, "--models %s: no memory for its models", folder);
     offered->models[(*offered->count)++] = model;
     return 0;
@@ -152,12 +152,12 @@ int offered_add_folder(const struct offered_models *offered, const char *folder,
     if (found < 0)
         return error_set(error, errno == ENOMEM ? ERROR_NO_MEMORY : ERROR_BAD_FILE, "--models %s: %s", folder,
                          strerror(errno));
-    int status = 0;
+    int code = 0;
     for (int i = 0; i < found; i++) {
-        if (status == 0)
-            status = add_found(offered, folder, entries[i]->d_name, error);
+        if (code == 0)
+            code = add_found(offered, folder, entries[i]->d_name, error);
         free(entries[i]);
     }
     free(entries);
-    return status;
+    return code;
 }

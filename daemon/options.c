@@ -172,10 +172,10 @@ static int read_number(uint64_t *out, const char *name, const char *text, uint64
 static int read_int(int *out, const char *name, const char *text, int lowest, int highest, struct error *error)
 {
     uint64_t number;
-    int status = read_number(&number, name, text, (uint64_t)lowest, (uint64_t)highest, error);
-    if (status == 0)
+    int code = read_number(&number, name, text, (uint64_t)lowest, (uint64_t)highest, error);
+    if (code == 0)
         *out = (int)number;
-    return status;
+    return code;
 }
 
 static int read_bytes(uint64_t *out, const char *name, const char *text, uint64_t lowest, struct error *error)
@@ -200,10 +200,10 @@ static int read_bytes(uint64_t *out, const char *name, const char *text, uint64_
 static int read_seconds(double *seconds, const char *name, const char *value, uint64_t least, struct error *error)
 {
     uint64_t whole;
-    int status = read_number(&whole, name, value, least, 10000000, error);
-    if (status == 0)
+    int code = read_number(&whole, name, value, least, 10000000, error);
+    if (code == 0)
         *seconds = (double)whole;
-    return status;
+    return code;
 }
 
 /* --backend, --isa, --precision. */
@@ -284,9 +284,9 @@ static int add_endpoint(struct options *options, const char *value, struct error
     if (options->endpoint_count == OPTIONS_MAX_ENDPOINTS)
         return error_set(error, ERROR_BAD_REQUEST, "--endpoint: at most %d may be given", OPTIONS_MAX_ENDPOINTS);
     struct endpoint *endpoint = &options->endpoints[options->endpoint_count];
-    const int status = endpoint_resolve(endpoint, value, error);
-    if (status != 0)
-        return status;
+    const int code = endpoint_resolve(endpoint, value, error);
+    if (code != 0)
+        return code;
     for (int i = 0; i < options->endpoint_count; i++)
         if (strcmp(options->endpoints[i].url, endpoint->url) == 0)
             return error_set(error, ERROR_BAD_REQUEST, "--endpoint %s: is given twice", endpoint->url);
@@ -447,10 +447,10 @@ static int read_option(struct options *options, int code, const char *value, str
 static int settle_token(struct options *options, struct error *error)
 {
     const char *token = getenv("LANCED_TOKEN");
-    if (options->tokens_path != NULL && options->token[0] != '\0')
+    if (options->tokens_path && options->token[0] != '\0')
         return error_set(error, ERROR_BAD_REQUEST,
                          "--tokens and --token-file: give one of them; the latter's token is that of an admin");
-    if (options->tokens_path != NULL || options->token[0] != '\0' || token == NULL || token[0] == '\0')
+    if (options->tokens_path || options->token[0] != '\0' || !token || token[0] == '\0')
         return 0;
     return token_read(options->token, token, "LANCED_TOKEN", error);
 }
@@ -458,20 +458,20 @@ static int settle_token(struct options *options, struct error *error)
 /* Other machines reach a tls+tcp endpoint: it takes all that keeps strangers out. */
 static int check_tls(const struct options *options, struct error *error)
 {
-    const bool has_files = options->certificate != NULL && options->key != NULL;
+    const bool has_files = options->certificate && options->key;
     const struct endpoint *tls = NULL;
     for (int i = options->endpoint_count - 1; i >= 0; i--)
         if (options->endpoints[i].is_tls)
             tls = &options->endpoints[i];
-    if (tls == NULL)
-        return options->certificate == NULL && options->key == NULL
+    if (!tls)
+        return !options->certificate && !options->key
                    ? 0
                    : error_set(error, ERROR_BAD_REQUEST, "--cert and --key: are for a tls+tcp:// endpoint, not for %s",
                                options->endpoints[0].url);
     if (!has_files)
         return error_set(error, ERROR_BAD_REQUEST,
                          "endpoint %s: needs --cert FILE and --key FILE; lancectl ca makes them", tls->url);
-    if (options->tokens_path == NULL && options->token[0] == '\0')
+    if (!options->tokens_path && options->token[0] == '\0')
         return error_set(error, ERROR_BAD_REQUEST,
                          "endpoint %s: other machines reach it, so that it needs --tokens FILE or --token-file FILE",
                          tls->url);
@@ -513,10 +513,10 @@ int options_read(struct options *out, enum options_action *action, int argc, cha
     if (status == 0 && out->list_models)
         return 0;
     if (out->journal.cache_bytes == NOT_SAID)
-        out->journal.cache_bytes = out->state_folder != NULL ? CACHE_BYTES : 0;
+        out->journal.cache_bytes = out->state_folder ? CACHE_BYTES : 0;
     if (status == 0)
         status = settle_token(out, error);
-    if (status == 0 && out->calibrate_file != NULL)
+    if (status == 0 && out->calibrate_file)
         status = check_calibration(out, error);
     if (status == 0 && out->check)
         return 0;

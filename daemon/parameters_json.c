@@ -15,7 +15,7 @@ const char *parameter_kind_name(enum parameter_kind kind)
 cJSON *parameter_default_json(const struct parameter *parameter, enum lance_task task)
 {
     const struct parameter_value *value = parameter_default(parameter, task);
-    if (parameter->is_required || (parameter->is_open && value->text == NULL && value->numbers[0] == 0))
+    if (parameter->is_required || (parameter->is_open && !value->text && value->numbers[0] == 0))
         return json_null();
     switch (parameter->kind) {
     case PARAMETER_TEXT: return json_from_text(value->text);
@@ -38,11 +38,11 @@ static void add_defaults(cJSON *json, const struct parameter *parameter)
         if (!parameter_is_for(parameter, (enum lance_task)task))
             continue;
         const struct parameter_value *value = parameter_default(parameter, (enum lance_task)task);
-        if (first == NULL) {
+        if (!first) {
             first = value;
             json_add(json, "default", parameter_default_json(parameter, (enum lance_task)task));
         } else if (value != first) {
-            others = others != NULL ? others : json_add_object(json, "defaults");
+            others = others ? others : json_add_object(json, "defaults");
             json_add(others, lance_task_name((enum lance_task)task),
                      parameter_default_json(parameter, (enum lance_task)task));
         }
@@ -63,17 +63,17 @@ static void add_range(cJSON *json, const struct parameter *parameter)
     }
     if (parameter->multiple > 0)
         json_add_number(json, "multiple_of", parameter->multiple);
-    if (parameter->choices == NULL)
+    if (!parameter->choices)
         return;
     cJSON *choices = json_add_array(json, "choices");
-    for (int i = 0; parameter->choices[i] != NULL; i++)
+    for (int i = 0; parameter->choices[i]; i++)
         json_append_text(choices, parameter->choices[i]);
 }
 
 static void add_table(cJSON *object, const char *name, const struct parameter *table)
 {
     cJSON *rows = json_add_array(object, name);
-    for (const struct parameter *p = table; p->name != NULL; p++) {
+    for (const struct parameter *p = table; p->name; p++) {
         cJSON *row = json_object();
         json_add_text(row, "name", p->name);
         json_add_text(row, "kind", parameter_kind_name(p->kind));

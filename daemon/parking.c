@@ -30,7 +30,7 @@ struct parking {
 static void leave(struct parked *parked)
 {
     *parked->link = parked->next;
-    if (parked->next != NULL)
+    if (parked->next)
         parked->next->link = parked->link;
     parked->link = NULL;
 }
@@ -49,7 +49,7 @@ static struct parked *take_over(struct parking *parking)
 {
     struct parked *parked = parking->over;
     parking->over = parked->next;
-    if (parking->over != NULL)
+    if (parking->over)
         parking->over->link = &parking->over;
     else
         parking->over_end = &parking->over;
@@ -62,7 +62,7 @@ static struct parked *take_over(struct parking *parking)
 static double end_due(struct parking *parking)
 {
     double now = clock_seconds(), earliest = INFINITY;
-    for (struct parked *parked = parking->waiting, *next; parked != NULL; parked = next) {
+    for (struct parked *parked = parking->waiting, *next; parked; parked = next) {
         next = parked->next;
         if (parked->until <= now)
             end(parking, parked);
@@ -78,7 +78,7 @@ static void *run(void *argument)
     pthread_mutex_lock(&parking->lock);
     while (!parking->stopped) {
         double next = end_due(parking);
-        if (parking->over != NULL) {
+        if (parking->over) {
             struct parked *parked = take_over(parking);
             pthread_mutex_unlock(&parking->lock);
             parking->on_out(parked);
@@ -101,7 +101,7 @@ int parking_open(struct parking **out, void (*on_out)(struct parked *parked), st
 {
     *out = NULL;
     struct parking *parking = calloc(1, sizeof *parking);
-    if (parking == NULL)
+    if (!parking)
         return error_set(error, ERROR_NO_MEMORY, "server: out of memory");
     parking->on_out = on_out;
     parking->over_end = &parking->over;
@@ -127,7 +127,7 @@ void parking_add(struct parking *parking, struct parked *parked, double until)
     parked->until = until;
     parked->next = parking->waiting;
     parked->link = &parking->waiting;
-    if (parking->waiting != NULL)
+    if (parking->waiting)
         parking->waiting->link = &parked->next;
     parking->waiting = parked;
     if (until < parking->sleeps_until)
@@ -138,7 +138,7 @@ void parking_add(struct parking *parking, struct parked *parked, double until)
 void parking_end(struct parking *parking, struct parked *parked)
 {
     pthread_mutex_lock(&parking->lock);
-    if (parked->link != NULL && !parked->is_over) {
+    if (parked->link && !parked->is_over) {
         end(parking, parked);
         pthread_cond_signal(&parking->changed);
     }
@@ -158,7 +158,7 @@ void parking_stop(struct parking *parking)
 
 void parking_close(struct parking *parking)
 {
-    if (parking == NULL)
+    if (!parking)
         return;
     parking_stop(parking);
     pthread_cond_destroy(&parking->changed);

@@ -18,7 +18,7 @@ static int read_inline(struct payload *payload, const struct tensor_view *tensor
     if ((uintptr_t)tensor->data % dtype_bytes(tensor->dtype) == 0)
         return 0;
     payload->aligned = malloc(tensor->bytes);
-    if (payload->aligned == NULL)
+    if (!payload->aligned)
         return error_set(error, ERROR_NO_MEMORY, "tensor \"%.40s\": out of memory", tensor->name);
     memcpy(payload->aligned, tensor->data, tensor->bytes);
     payload->tensor.data = payload->aligned;
@@ -63,8 +63,8 @@ static int read_named(struct payload *payload, const cJSON *item, struct error *
         return error_set(error, ERROR_BAD_REQUEST, "tensors: \"%.40s\": blob must be " BLOB_NAME_RULE, name);
     memcpy(payload->blob, blob, strlen(blob) + 1);
     payload->tensor.name = name;
-    int status = read_dtype(&payload->tensor.dtype, name, item, error);
-    return status != 0 ? status : read_shape(&payload->tensor, item, error);
+    int code = read_dtype(&payload->tensor.dtype, name, item, error);
+    return code != 0 ? code : read_shape(&payload->tensor, item, error);
 }
 
 /* --- All ------------------------------------------------------------------------------------ */
@@ -72,16 +72,16 @@ static int read_named(struct payload *payload, const cJSON *item, struct error *
 static int read_all(struct payloads *payloads, const struct message *message, const cJSON *named, struct error *error)
 {
     for (size_t i = 0; i < message_tensor_count(message); i++) {
-        int status = read_inline(&payloads->list[payloads->count++], message_tensor_at(message, i), error);
-        if (status != 0)
-            return status;
+        int code = read_inline(&payloads->list[payloads->count++], message_tensor_at(message, i), error);
+        if (code != 0)
+            return code;
     }
     const cJSON *item;
     cJSON_ArrayForEach(item, named)
     {
-        int status = read_named(&payloads->list[payloads->count++], item, error);
-        if (status != 0)
-            return status;
+        int code = read_named(&payloads->list[payloads->count++], item, error);
+        if (code != 0)
+            return code;
     }
     qsort(payloads->list, payloads->count, sizeof *payloads->list, by_name);
     for (size_t i = 1; i < payloads->count; i++)
@@ -95,7 +95,7 @@ int payloads_open(struct payloads *out, const struct message *message, struct er
 {
     *out = (struct payloads){0};
     const cJSON *named = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "tensors");
-    if (named != NULL && !cJSON_IsObject(named))
+    if (named && !cJSON_IsObject(named))
         return error_set(error, ERROR_BAD_REQUEST,
                          "tensors: must be an object, {NAME: {\"blob\", \"dtype\", \"shape\"}}");
     const size_t count = message_tensor_count(message) + (size_t)cJSON_GetArraySize(named);
@@ -105,12 +105,12 @@ int payloads_open(struct payloads *out, const struct message *message, struct er
     if (count == 0)
         return 0;
     out->list = calloc(count, sizeof *out->list);
-    if (out->list == NULL)
+    if (!out->list)
         return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
-    int status = read_all(out, message, named, error);
-    if (status != 0)
+    int code = read_all(out, message, named, error);
+    if (code != 0)
         payloads_close(out);
-    return status;
+    return code;
 }
 
 void payloads_close(struct payloads *payloads)
@@ -126,16 +126,16 @@ void payloads_close(struct payloads *payloads)
 void payload_give(struct payload *payload, struct blob *blob)
 {
     payload->held = blob;
-    payload->tensor.data = blob != NULL ? blob->data : NULL;
+    payload->tensor.data = blob ? blob->data : NULL;
 }
 
 static int name_payload(struct payload *payload, struct error *error)
 {
     void *copy = malloc(payload->tensor.bytes + 1);
-    if (copy != NULL)
+    if (copy)
         memcpy(copy, payload->tensor.data, payload->tensor.bytes);
-    struct blob *blob = copy != NULL ? blob_open(copy, payload->tensor.bytes) : NULL;
-    if (blob == NULL)
+    struct blob *blob = copy ? blob_open(copy, payload->tensor.bytes) : NULL;
+    if (!blob)
         return error_set(error, ERROR_NO_MEMORY, "tensor \"%.40s\": out of memory", payload->tensor.name);
     sha256_of(blob->data, blob->bytes, blob->sha256);
     memcpy(payload->blob, blob->sha256, sizeof blob->sha256);
@@ -147,18 +147,18 @@ static int name_payload(struct payload *payload, struct error *error)
 
 int payloads_name(struct payloads *payloads, struct error *error)
 {
-    int status = 0;
-    for (size_t i = 0; status == 0 && i < payloads->count; i++)
+    int code = 0;
+    for (size_t i = 0; code == 0 && i < payloads->count; i++)
         if (payloads->list[i].blob[0] == '\0')
-            status = name_payload(&payloads->list[i], error);
-    return status;
+            code = name_payload(&payloads->list[i], error);
+    return code;
 }
 
 size_t payloads_missing_count(const struct payloads *payloads)
 {
     size_t missing = 0;
     for (size_t i = 0; i < payloads->count; i++)
-        missing += payloads->list[i].tensor.data == NULL;
+        missing += !payloads->list[i].tensor.data;
     return missing;
 }
 
@@ -166,7 +166,7 @@ size_t payloads_unknown_count(const struct payloads *payloads)
 {
     size_t unknown = 0;
     for (size_t i = 0; i < payloads->count; i++)
-        unknown += payloads->list[i].tensor.data == NULL && !sha256_is_hex(payloads->list[i].blob);
+        unknown += !payloads->list[i].tensor.data && !sha256_is_hex(payloads->list[i].blob);
     return unknown;
 }
 
@@ -182,7 +182,7 @@ cJSON *payloads_missing(const struct payloads *payloads)
 {
     cJSON *names = json_array();
     for (size_t i = 0; i < payloads->count; i++)
-        if (payloads->list[i].tensor.data == NULL)
+        if (!payloads->list[i].tensor.data)
             json_append_text(names, payloads->list[i].blob);
     return names;
 }
@@ -195,7 +195,7 @@ uint64_t payloads_missing_bytes(const struct payloads *payloads)
         size_t first = 0;
         while (strcmp(payloads->list[first].blob, payload->blob) != 0)
             first++;
-        if (payload->tensor.data == NULL && first == i && __builtin_add_overflow(bytes, payload->tensor.bytes, &bytes))
+        if (!payload->tensor.data && first == i && __builtin_add_overflow(bytes, payload->tensor.bytes, &bytes))
             return UINT64_MAX;
     }
     return bytes;
@@ -206,6 +206,6 @@ uint64_t payloads_bytes(const struct payloads *payloads)
     uint64_t bytes = 0;
     for (size_t i = 0; i < payloads->count; i++)
         bytes +=
-            payloads->list[i].held != NULL || payloads->list[i].aligned != NULL ? payloads->list[i].tensor.bytes : 0;
+            payloads->list[i].held || payloads->list[i].aligned ? payloads->list[i].tensor.bytes : 0;
     return bytes;
 }

@@ -50,7 +50,7 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     cJSON *receipt = json_object();
     json_add_text(receipt, "job", facts->job);
     json_add_text(receipt, "task", lance_task_name(request->task));
-    if (request->prompt != NULL) /* the VAE's tasks have none */
+    if (request->prompt) /* the VAE's tasks have none */
         json_add_text(receipt, "prompt", request->prompt);
     json_add(receipt, "params", job_request_params(&used));
     if (result->frames > 0) /* a video has 4n+1, whatever params.num_frames asks for */
@@ -85,7 +85,7 @@ static cJSON *receipt_json(const struct lance_request *request, const struct lan
     if (facts->attempt > 0) {
         json_add_number(receipt, "attempt", facts->attempt);
         json_add_bool(receipt, "resumed", facts->is_resumed);
-        if (facts->no_state != NULL && facts->no_state[0] != '\0')
+        if (facts->no_state && facts->no_state[0] != '\0')
             json_add_text(receipt, "state_not_used", facts->no_state);
     }
     json_add_number(receipt, "peak_bytes", (double)result->peak_bytes);
@@ -146,14 +146,14 @@ int receipt_encode_again(struct blob **out, const struct blob *kept, const struc
     void *data = NULL;
     uint64_t bytes = 0;
     *out = NULL;
-    int status = message_parse(&message, kept->data, kept->bytes, 0, error);
-    if (status != 0)
-        return status;
+    int code = message_parse(&message, kept->data, kept->bytes, 0, error);
+    if (code != 0)
+        return code;
     for (; count < message_tensor_count(message) && count < sizeof tensors / sizeof tensors[0]; count++)
         tensors[count] = *message_tensor_at(message, count);
     cJSON *envelope = cJSON_Duplicate(message_envelope(message), true);
     cJSON *receipt = cJSON_GetObjectItemCaseSensitive(envelope, "receipt");
-    if (receipt != NULL) {
+    if (receipt) {
         json_replace(receipt, "job", json_from_text(facts->job));
         json_replace(receipt, "queue_seconds", json_from_number(round(facts->queue_seconds * 1e6) / 1e6));
         json_replace(receipt, "total_seconds", json_from_number(round(facts->total_seconds * 1e6) / 1e6));
@@ -164,14 +164,14 @@ int receipt_encode_again(struct blob **out, const struct blob *kept, const struc
             json_add_bool(receipt, "resumed", false);
         }
         json_replace(receipt, "cached", json_from_bool(true));
-        status = message_encode(&data, &bytes, envelope, tensors, count, error);
+        code = message_encode(&data, &bytes, envelope, tensors, count, error);
     } else
-        status = error_set(error, envelope != NULL ? ERROR_BAD_FILE : ERROR_NO_MEMORY, "a kept result has no receipt");
+        code = error_set(error, envelope ? ERROR_BAD_FILE : ERROR_NO_MEMORY, "a kept result has no receipt");
     cJSON_Delete(envelope);
     message_close(message);
-    if (status == 0 && (*out = blob_open(data, bytes)) == NULL)
-        status = error_set(error, ERROR_NO_MEMORY, "result: out of memory");
-    return status;
+    if (code == 0 && !(*out = blob_open(data, bytes)))
+        code = error_set(error, ERROR_NO_MEMORY, "result: out of memory");
+    return code;
 }
 
 char *receipt_result_text(const struct blob *result)
@@ -181,7 +181,7 @@ char *receipt_result_text(const struct blob *result)
     if (message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
         return NULL;
     const char *text = json_text(message_envelope(message), "text");
-    char *copy = text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+    char *copy = text && text[0] != '\0' ? strdup(text) : NULL;
     message_close(message);
     return copy;
 }
@@ -192,18 +192,18 @@ int receipt_encode(struct blob **out, const struct lance_request *request, const
     *out = NULL;
     struct tensor_view tensors[4];
     size_t count = 0;
-    if (result->pixels != NULL)
+    if (result->pixels)
         add_tensor(tensors, &count, "pixels", DTYPE_U8, result->pixels, 5,
                    (uint64_t[]){(uint64_t)result->batch, (uint64_t)result->frames, (uint64_t)result->height,
                                 (uint64_t)result->width, 3});
     const uint64_t latents_shape[] = {(uint64_t)result->batch, (uint64_t)facts->model.latent_channels,
                                       (uint64_t)result->latent_frames, (uint64_t)result->latent_height,
                                       (uint64_t)result->latent_width};
-    if (result->latents != NULL)
+    if (result->latents)
         add_tensor(tensors, &count, "latents", DTYPE_F32, result->latents, 5, latents_shape);
-    if (result->latent_state != NULL)
+    if (result->latent_state)
         add_tensor(tensors, &count, "latent_state", DTYPE_F32, result->latent_state, 5, latents_shape);
-    if (result->token_ids != NULL)
+    if (result->token_ids)
         add_tensor(tensors, &count, "token_ids", DTYPE_I32, result->token_ids, 1,
                    (uint64_t[]){(uint64_t)result->tokens});
 
@@ -211,10 +211,10 @@ int receipt_encode(struct blob **out, const struct lance_request *request, const
     json_add(envelope, "tensors", tensors_json(tensors, count));
     void *data;
     uint64_t bytes;
-    int status = message_encode(&data, &bytes, envelope, tensors, count, error);
+    int code = message_encode(&data, &bytes, envelope, tensors, count, error);
     cJSON_Delete(envelope);
-    if (status != 0)
-        return status;
+    if (code != 0)
+        return code;
     *out = blob_open(data, bytes);
     return *out != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "result: out of memory");
 }

@@ -57,10 +57,10 @@ static char *receipt_of(const struct blob *result, char digest[SHA256_HEX_BYTES]
     digest[0] = '\0';
     struct message *message;
     struct error unused;
-    if (result == NULL || message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
+    if (!result || message_parse(&message, result->data, result->bytes, 0, &unused) != 0)
         return NULL;
     const cJSON *receipt = cJSON_GetObjectItemCaseSensitive(message_envelope(message), "receipt");
-    char *text = receipt != NULL ? json_print(receipt) : NULL;
+    char *text = receipt ? json_print(receipt) : NULL;
     const bool is_kept = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(receipt, "cached"));
     if (!is_kept && sha256_is_hex(json_text(receipt, "digest")))
         snprintf(digest, SHA256_HEX_BYTES, "%s", json_text(receipt, "digest"));
@@ -83,14 +83,14 @@ static enum job_word note_answered(struct recorder *recorder, const struct job_c
     };
     char digest[SHA256_HEX_BYTES], *receipt = receipt_of(order->answer, digest);
     const struct journal_end end = {.state = "done", .receipt = receipt, .result = order->answer};
-    int status = journal_answer(recorder->journal, &job, &end, on_accepted, recorder, why);
+    int code = journal_answer(recorder->journal, &job, &end, on_accepted, recorder, why);
     cJSON_free(receipt);
-    return status == 0 ? JOB_WAITS : JOB_REFUSED;
+    return code == 0 ? JOB_WAITS : JOB_REFUSED;
 }
 
 static enum job_word note_accepted(struct recorder *recorder, const struct job_change *change, struct error *why)
 {
-    if (change->order->answer != NULL)
+    if (change->order->answer)
         return note_answered(recorder, change, why);
     const struct job_request *request = change->order->request;
     struct journal_payload payloads[MESSAGE_MAX_TENSORS];
@@ -110,8 +110,8 @@ static enum job_word note_accepted(struct recorder *recorder, const struct job_c
         .payloads = payloads,
         .payload_count = request->payloads.count,
     };
-    int status = journal_accept(recorder->journal, &job, on_written, on_accepted, recorder, why);
-    return status == 0 ? JOB_WAITS : JOB_REFUSED;
+    int code = journal_accept(recorder->journal, &job, on_written, on_accepted, recorder, why);
+    return code == 0 ? JOB_WAITS : JOB_REFUSED;
 }
 
 static enum job_word note_ended(struct recorder *recorder, const struct job_change *change)
@@ -120,11 +120,11 @@ static enum job_word note_ended(struct recorder *recorder, const struct job_chan
     const struct error *failure = change->failure;
     char digest[SHA256_HEX_BYTES], *receipt = receipt_of(change->blob, digest);
     const struct journal_end end = {
-        .state = failure == NULL                    ? "done"
+        .state = !failure                    ? "done"
                  : failure->code == ERROR_CANCELLED ? "cancelled"
                                                     : "failed",
-        .code = failure != NULL ? error_name(failure->code) : NULL,
-        .message = failure != NULL ? failure->text : NULL,
+        .code = failure ? error_name(failure->code) : NULL,
+        .message = failure ? failure->text : NULL,
         .receipt = receipt,
         .result = change->blob,
         .cache_digest = digest[0] != '\0' ? digest : NULL,
@@ -155,11 +155,11 @@ static int fetch_payload(void *context, const char *sha256, struct blob **blob, 
     struct recorder *recorder = context;
     void *data;
     uint64_t bytes;
-    int status = store_read_content(recorder->store, sha256, &data, &bytes, error);
-    if (status != 0)
-        return status;
+    int code = store_read_content(recorder->store, sha256, &data, &bytes, error);
+    if (code != 0)
+        return code;
     *blob = blob_open(data, bytes);
-    if (*blob == NULL)
+    if (!*blob)
         return error_set(error, ERROR_NO_MEMORY, "job: out of memory");
     snprintf((*blob)->sha256, sizeof(*blob)->sha256, "%s", sha256);
     return 0;
@@ -175,12 +175,12 @@ static int read_request(struct recorder *recorder, uint64_t number, struct job_r
     void *text;
     uint64_t bytes;
     *request = NULL;
-    int status = store_read(recorder->store, number, "request", &text, &bytes, error);
-    if (status == 0)
-        status = request_record_read(request, text, fetch_payload, recorder, error);
-    if (status != 0) {
+    int code = store_read(recorder->store, number, "request", &text, &bytes, error);
+    if (code == 0)
+        code = request_record_read(request, text, fetch_payload, recorder, error);
+    if (code != 0) {
         free(text);
-        return status;
+        return code;
     }
     (*request)->record = text;
     job_request_hash(*request);
@@ -203,7 +203,7 @@ static int fail(struct recovery *recovery, const struct store_found *found, cons
 {
     log_warning(found->id, "failed: %s", why->text);
     void *more = realloc(recovery->failures, (recovery->failure_count + 1) * sizeof *recovery->failures);
-    if (more == NULL)
+    if (!more)
         return error_set(&recovery->error, ERROR_NO_MEMORY, "journal: out of memory");
     recovery->failures = more;
     recovery->failures[recovery->failure_count++] = (struct recovered_failure){found->number, *why};
@@ -225,7 +225,7 @@ static int take_up(void *context, const struct store_found *found)
         error_prefix(&error, "job %s: cannot be taken up again", found->id);
         return fail(recovery, found, &error);
     }
-    const bool is_automatic = request->model != NULL && strcmp(request->model, MODEL_AUTOMATIC) == 0;
+    const bool is_automatic = request->model && strcmp(request->model, MODEL_AUTOMATIC) == 0;
     const struct job_order order = {
         .request = request,
         .close = close_request,
@@ -262,24 +262,24 @@ int recorder_recover(struct recorder *recorder, struct error *error)
 {
     struct recovery recovery = {.recorder = recorder};
     uint64_t last = 0;
-    int status = store_last_number(recorder->store, &last, &recovery.error);
-    if (status == 0) {
+    int code = store_last_number(recorder->store, &last, &recovery.error);
+    if (code == 0) {
         jobs_number_from(recorder->jobs, last);
-        status = store_unfinished(recorder->store, take_up, &recovery, &recovery.error);
+        code = store_unfinished(recorder->store, take_up, &recovery, &recovery.error);
     }
-    if (status == 0)
-        status = journal_open(&recorder->journal, recorder->store, &recovery.error);
-    if (status == 0)
-        status = write_failures(&recovery);
+    if (code == 0)
+        code = journal_open(&recorder->journal, recorder->store, &recovery.error);
+    if (code == 0)
+        code = write_failures(&recovery);
     free(recovery.failures);
-    if (status != 0)
+    if (code != 0)
         *error = recovery.error;
-    return status;
+    return code;
 }
 
 static bool is_of(const struct store_found *found, const char *owner)
 {
-    return owner == NULL || (found->owner != NULL && strcmp(found->owner, owner) == 0);
+    return !owner || (found->owner && strcmp(found->owner, owner) == 0);
 }
 
 bool recorder_recall(struct recorder *recorder, const char *id, const char *owner)
@@ -300,11 +300,11 @@ bool recorder_recall(struct recorder *recorder, const char *id, const char *owne
     const bool is_done = strcmp(found.state, "done") == 0;
     if (is_done && store_read(recorder->store, found.number, "result", &data, &bytes, &error) == 0)
         result = blob_open(data, bytes);
-    if (is_done && result == NULL)
+    if (is_done && !result)
         error_set(&failure, ERROR_NOT_FOUND, "job %s: is done, but its result is not kept: %s", id, error.text);
     else if (!is_done)
-        error_set(&failure, found.code != NULL ? error_code_of(found.code) : ERROR_INTERNAL, "%s",
-                  found.message != NULL ? found.message : "the job failed");
+        error_set(&failure, found.code ? error_code_of(found.code) : ERROR_INTERNAL, "%s",
+                  found.message ? found.message : "the job failed");
     const struct job_order order = {
         .digest = found.digest,
         .task = found.task,
@@ -345,7 +345,7 @@ static int start(void *context, uint64_t number, void **state, size_t *bytes, in
     if (status != 0)
         return status;
     *attempt = (int)attempts;
-    if (state == NULL)
+    if (!state)
         return 0;
     *state = NULL;
     if (store_read(recorder->store, number, "state", state, &length, &why) != 0 && why.code != ERROR_NOT_FOUND)
@@ -358,7 +358,7 @@ static void save(void *context, uint64_t number, int step, void *state, size_t b
 {
     struct recorder *recorder = context;
     struct blob *blob = blob_open(state, bytes);
-    if (blob != NULL)
+    if (blob)
         journal_save(recorder->journal, number, step, blob);
 }
 
@@ -406,7 +406,7 @@ const struct kept_results *recorder_kept_results(const struct recorder *recorder
 
 const struct attempts *recorder_attempts(const struct recorder *recorder)
 {
-    return recorder != NULL ? &recorder->attempts : NULL;
+    return recorder ? &recorder->attempts : NULL;
 }
 
 /* --- Asking ------------------------------------------------------------------------------- */
@@ -459,17 +459,17 @@ int recorder_open(struct recorder **out, const char *path, const struct journal_
 {
     *out = NULL;
     struct recorder *recorder = calloc(1, sizeof *recorder);
-    if (recorder == NULL)
+    if (!recorder)
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
     recorder->jobs = jobs;
     recorder->observer = (struct job_observer){on_happened, recorder};
     recorder->attempts = (struct attempts){recorder, start, save, lay_aside};
     recorder->kept = (struct kept_results){recorder, find_result, keep_result, count_results};
     recorder->cache_bytes = limits->cache_bytes;
-    int status = store_open(&recorder->store, path, limits, NULL, error);
-    if (status != 0) {
+    int code = store_open(&recorder->store, path, limits, NULL, error);
+    if (code != 0) {
         recorder_close(recorder);
-        return status;
+        return code;
     }
     jobs_observe(jobs, &recorder->observer);
     *out = recorder;
@@ -478,7 +478,7 @@ int recorder_open(struct recorder **out, const char *path, const struct journal_
 
 void recorder_close(struct recorder *recorder)
 {
-    if (recorder == NULL)
+    if (!recorder)
         return;
     journal_close(recorder->journal);
     store_close(recorder->store);

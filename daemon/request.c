@@ -30,10 +30,10 @@ enum { TABLES = sizeof tables / sizeof *tables };
 static int wrong(struct error *error, const char *name, const cJSON *value, const char *wanted)
 {
     char *text = json_print(value);
-    int status =
-        error_set(error, ERROR_BAD_REQUEST, "%s: must be %s, not %.60s", name, wanted, text != NULL ? text : "that");
+    int code =
+        error_set(error, ERROR_BAD_REQUEST, "%s: must be %s, not %.60s", name, wanted, text ? text : "that");
     cJSON_free(text);
-    return status;
+    return code;
 }
 
 static bool is_finite_number(const cJSON *value)
@@ -68,8 +68,8 @@ static int read_choice(int *out, const struct parameter *parameter, const cJSON 
 {
     const char *text = cJSON_GetStringValue(value);
     char wanted[120] = "one of";
-    for (int i = 0; parameter->choices[i] != NULL; i++) {
-        if (text != NULL && strcmp(text, parameter->choices[i]) == 0) {
+    for (int i = 0; parameter->choices[i]; i++) {
+        if (text && strcmp(text, parameter->choices[i]) == 0) {
             *out = i;
             return 0;
         }
@@ -115,16 +115,16 @@ static int read_parameter(void *field, const struct parameter *parameter, const 
 static int read_table(struct job_request *request, const struct parameter *table, const cJSON *params,
                       struct error *error)
 {
-    for (const struct parameter *p = table; p->name != NULL; p++) {
+    for (const struct parameter *p = table; p->name; p++) {
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(params, p->name);
         void *base = table == server_parameters ? (void *)request
                      : p->of_source             ? (void *)&request->source
                                                 : (void *)&request->lance;
         void *field = (char *)base + p->offset;
-        int status = value == NULL ? 0 : read_parameter(field, p, value, error);
-        if (status != 0)
-            return status;
-        if (value == NULL && p->is_required && parameter_is_for(p, request->lance.task))
+        int code = !value ? 0 : read_parameter(field, p, value, error);
+        if (code != 0)
+            return code;
+        if (!value && p->is_required && parameter_is_for(p, request->lance.task))
             return error_set(error, ERROR_BAD_REQUEST, "%s: is missing", p->name);
     }
     return 0;
@@ -132,12 +132,12 @@ static int read_table(struct job_request *request, const struct parameter *table
 
 static int read_params(struct job_request *request, const cJSON *params, struct error *error)
 {
-    int status = 0;
-    for (int i = 0; status == 0 && i < TABLES; i++)
-        status = read_table(request, tables[i], params, error);
-    if (status == 0 && request->source.fps < 0) /* whatever the task */
-        status = wrong(error, "fps", cJSON_GetObjectItemCaseSensitive(params, "fps"), "a number of frames per second");
-    return status;
+    int code = 0;
+    for (int i = 0; code == 0 && i < TABLES; i++)
+        code = read_table(request, tables[i], params, error);
+    if (code == 0 && request->source.fps < 0) /* whatever the task */
+        code = wrong(error, "fps", cJSON_GetObjectItemCaseSensitive(params, "fps"), "a number of frames per second");
+    return code;
 }
 
 static int bad_tensor(struct error *error, const struct tensor_view *tensor, const char *wanted)
@@ -259,13 +259,13 @@ static int read_tensors(struct job_request *request, const cJSON *params, struct
 {
     const struct tensor_view *noise = payloads_find(&request->payloads, "noise");
     for (size_t i = 0; i < request->payloads.count; i++) {
-        int status = read_tensor(request, &request->payloads.list[i].tensor, error);
-        if (status != 0)
-            return status;
+        int code = read_tensor(request, &request->payloads.list[i].tensor, error);
+        if (code != 0)
+            return code;
     }
-    if (request->lance.latents != NULL)
+    if (request->lance.latents)
         size_from_latents(request, params);
-    if (noise != NULL)
+    if (noise)
         return read_noise(request, noise, error);
     if (request->lance.noise_source == LANCE_NOISE_CLIENT)
         return error_set(error, ERROR_BAD_REQUEST, "noise_source: \"client\" needs the tensor \"noise\"");
@@ -275,15 +275,15 @@ static int read_tensors(struct job_request *request, const cJSON *params, struct
 static int read_task(enum lance_task *out, const cJSON *envelope, struct error *error)
 {
     const char *name = json_text(envelope, "task");
-    int task = name != NULL ? lance_task_of(name) : -1;
+    int task = name ? lance_task_of(name) : -1;
     if (task < 0) {
         char known[200] = "";
         for (int i = 0; i < LANCE_TASK_COUNT; i++) {
             size_t at = strlen(known);
             snprintf(known + at, sizeof known - at, "%s%s", i > 0 ? ", " : "", lance_task_name((enum lance_task)i));
         }
-        return error_set(error, ERROR_BAD_REQUEST, "task: %s%.40s%s; known: %s", name != NULL ? "\"" : "is missing",
-                         name != NULL ? name : "", name != NULL ? "\" is unknown to lanced " LANCED_VERSION : "",
+        return error_set(error, ERROR_BAD_REQUEST, "task: %s%.40s%s; known: %s", name ? "\"" : "is missing",
+                         name ? name : "", name ? "\" is unknown to lanced " LANCED_VERSION : "",
                          known);
     }
     *out = (enum lance_task)task;
@@ -293,7 +293,7 @@ static int read_task(enum lance_task *out, const cJSON *envelope, struct error *
 int request_read_model(const char **name, const cJSON *envelope, struct error *error)
 {
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(envelope, "model");
-    if (model != NULL && !cJSON_IsNull(model) && !cJSON_IsString(model))
+    if (model && !cJSON_IsNull(model) && !cJSON_IsString(model))
         return wrong(error, "model", model, "a name");
     *name = cJSON_GetStringValue(model);
     return 0;
@@ -304,19 +304,19 @@ int job_request_open(struct job_request **out, struct message *message, struct p
     *out = NULL;
     const cJSON *envelope = message_envelope(message);
     enum lance_task task = LANCE_T2I;
-    int status = read_task(&task, envelope, error);
-    if (status != 0)
-        return status;
+    int code = read_task(&task, envelope, error);
+    if (code != 0)
+        return code;
     const cJSON *params = cJSON_GetObjectItemCaseSensitive(envelope, "params");
     if (!cJSON_IsObject(params))
         return error_set(error, ERROR_BAD_REQUEST, "params: must be an object");
     const char *model;
-    status = request_read_model(&model, envelope, error);
-    if (status != 0)
-        return status;
+    code = request_read_model(&model, envelope, error);
+    if (code != 0)
+        return code;
 
     struct job_request *request = calloc(1, sizeof *request);
-    if (request == NULL)
+    if (!request)
         return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     lance_request_init(&request->lance, task);
     request->priority =
@@ -325,12 +325,12 @@ int job_request_open(struct job_request **out, struct message *message, struct p
     request->payloads = *payloads;
     request->model = model;
     request->no_cache = cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(envelope, "cache"));
-    status = read_params(request, params, error);
-    if (status == 0)
-        status = read_tensors(request, params, error);
-    if (status != 0) {
+    code = read_params(request, params, error);
+    if (code == 0)
+        code = read_tensors(request, params, error);
+    if (code != 0) {
         free(request);
-        return status;
+        return code;
     }
     *payloads = (struct payloads){0};
     *out = request;
@@ -339,7 +339,7 @@ int job_request_open(struct job_request **out, struct message *message, struct p
 
 void job_request_close(struct job_request *request)
 {
-    if (request == NULL)
+    if (!request)
         return;
     payloads_close(&request->payloads);
     message_close(request->message);
@@ -352,7 +352,7 @@ int job_request_check_numbers(const struct job_request *request, struct error *e
     for (size_t i = 0; i < request->payloads.count; i++) {
         const struct tensor_view *tensor = &request->payloads.list[i].tensor;
         const float *values = tensor->dtype == DTYPE_F32 ? tensor->data : NULL;
-        const uint64_t count = values != NULL ? tensor_elements(tensor) : 0;
+        const uint64_t count = values ? tensor_elements(tensor) : 0;
         for (uint64_t at = 0; at < count; at++)
             if (!isfinite(values[at]))
                 return error_set(error, ERROR_BAD_REQUEST,
@@ -364,14 +364,14 @@ int job_request_check_numbers(const struct job_request *request, struct error *e
 
 uint64_t job_request_bytes(const struct job_request *request)
 {
-    return sizeof *request + (request->message != NULL ? message_bytes(request->message) : 0) +
+    return sizeof *request + (request->message ? message_bytes(request->message) : 0) +
            payloads_bytes(&request->payloads);
 }
 
 static bool is_known(const char *name)
 {
     for (int i = 0; i < TABLES; i++)
-        if (parameter_find(tables[i], name) != NULL)
+        if (parameter_find(tables[i], name))
             return true;
     return false;
 }
@@ -421,11 +421,11 @@ static bool samples_a_part(const struct lance_request *request)
 
 cJSON *job_request_params(const struct lance_request *request)
 {
-    const bool is_of_parts = request->latents != NULL || samples_a_part(request);
+    const bool is_of_parts = request->latents || samples_a_part(request);
     cJSON *params = json_object();
-    for (const struct parameter *p = lance_parameters; p->name != NULL; p++)
+    for (const struct parameter *p = lance_parameters; p->name; p++)
         if (parameter_is_for(p, request->task) && (is_of_parts || !p->is_of_parts) &&
-            (request->source != NULL || !p->of_source))
+            (request->source || !p->of_source))
             json_add(params, p->name, parameter_json(p, parameter_field(p, request, request->source)));
     return params;
 }

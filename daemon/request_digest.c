@@ -27,7 +27,7 @@ static void add_tensor(struct sha256 *sha, const struct payload *payload)
 {
     const struct tensor_view *tensor = &payload->tensor;
     char hex[SHA256_HEX_BYTES];
-    if (payload->held != NULL)
+    if (payload->held)
         memcpy(hex, payload->held->sha256, sizeof hex);
     else if (sha256_is_hex(payload->blob))
         memcpy(hex, payload->blob, sizeof hex);
@@ -59,7 +59,7 @@ void request_digest(const struct job_request *request, char hex[REQUEST_DIGEST_B
     struct sha256 sha;
     sha256_start(&sha);
     add(&sha, "request %s\n", request->hash);
-    if (request->model != NULL)
+    if (request->model)
         sha256_add(&sha, request->model, strlen(request->model));
     sha256_finish(&sha, hex);
 }

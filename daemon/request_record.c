@@ -11,7 +11,7 @@ static const char *const kept_fields[] = {"job", "task", "params", "model", "cli
 static cJSON *payload_json(const struct payload *payload)
 {
     cJSON *json = json_object(), *shape = json_array();
-    json_add_text(json, "blob", payload->held != NULL ? payload->held->sha256 : payload->blob);
+    json_add_text(json, "blob", payload->held ? payload->held->sha256 : payload->blob);
     json_add_text(json, "dtype", dtype_name(payload->tensor.dtype));
     for (int side = 0; side < payload->tensor.dimensions; side++)
         json_append(shape, json_from_uint64(payload->tensor.shape[side]));
@@ -25,7 +25,7 @@ char *request_record_write(const struct job_request *request)
     cJSON *kept = json_object(), *tensors = json_object();
     for (size_t i = 0; i < sizeof kept_fields / sizeof kept_fields[0]; i++) {
         const cJSON *field = cJSON_GetObjectItemCaseSensitive(envelope, kept_fields[i]);
-        if (field != NULL)
+        if (field)
             json_add(kept, kept_fields[i], cJSON_Duplicate(field, true));
     }
     for (size_t i = 0; i < request->payloads.count; i++)
@@ -45,19 +45,19 @@ static int read_message(struct message **out, const char *text, struct error *er
     void *data;
     uint64_t bytes;
     *out = NULL;
-    int status = json_parse(&envelope, text, strlen(text), &limits, "a kept request", error);
-    if (status != 0)
-        return status;
-    status = message_encode(&data, &bytes, envelope, NULL, 0, error);
+    int code = json_parse(&envelope, text, strlen(text), &limits, "a kept request", error);
+    if (code != 0)
+        return code;
+    code = message_encode(&data, &bytes, envelope, NULL, 0, error);
     cJSON_Delete(envelope);
-    if (status != 0)
-        return status;
-    status = message_parse(out, data, bytes, 0, error);
-    if (status == 0)
+    if (code != 0)
+        return code;
+    code = message_parse(out, data, bytes, 0, error);
+    if (code == 0)
         message_adopt(*out, data, free);
     else
         free(data);
-    return status;
+    return code;
 }
 
 int request_record_read(struct job_request **out, const char *text,
@@ -67,23 +67,23 @@ int request_record_read(struct job_request **out, const char *text,
     struct message *message;
     struct payloads payloads = {0};
     *out = NULL;
-    int status = read_message(&message, text, error);
-    if (status != 0)
-        return status;
-    status = payloads_open(&payloads, message, error);
-    for (size_t i = 0; status == 0 && i < payloads.count; i++) {
+    int code = read_message(&message, text, error);
+    if (code != 0)
+        return code;
+    code = payloads_open(&payloads, message, error);
+    for (size_t i = 0; code == 0 && i < payloads.count; i++) {
         struct blob *blob = NULL;
-        status = fetch(context, payloads.list[i].blob, &blob, error);
-        if (status == 0 && blob->bytes != payloads.list[i].tensor.bytes) {
+        code = fetch(context, payloads.list[i].blob, &blob, error);
+        if (code == 0 && blob->bytes != payloads.list[i].tensor.bytes) {
             blob_close(blob);
-            status = error_set(error, ERROR_BAD_FILE, "a kept payload has another size than its request says");
-        } else if (status == 0)
+            code = error_set(error, ERROR_BAD_FILE, "a kept payload has another size than its request says");
+        } else if (code == 0)
             payload_give(&payloads.list[i], blob);
     }
-    if (status == 0)
-        status = job_request_open(out, message, &payloads, error);
+    if (code == 0)
+        code = job_request_open(out, message, &payloads, error);
     payloads_close(&payloads);
-    if (status != 0)
+    if (code != 0)
         message_close(message);
-    return status;
+    return code;
 }

@@ -59,7 +59,7 @@ int residency_open(struct residency **out, const struct options *options, struct
                    struct error *error)
 {
     struct residency *residency = *out = calloc(1, sizeof *residency);
-    if (residency == NULL)
+    if (!residency)
         return error_set(error, ERROR_NO_MEMORY, "models: out of memory");
     residency->options = options;
     residency->kernels = kernels;
@@ -67,18 +67,18 @@ int residency_open(struct residency **out, const struct options *options, struct
     snprintf(residency->backend, sizeof residency->backend, "%s", kernels->name);
     pthread_mutex_init(&residency->lock, NULL);
     pthread_rwlock_init(&residency->models_lock, NULL);
-    int status = model_choice_budget(&residency->budget_bytes, options,
-                                     kernels->host_memory ? 0 : kernels->memory_available(kernels), error);
-    if (status == 0)
+    int code = model_choice_budget(&residency->budget_bytes, options,
+                                   kernels->host_memory ? 0 : kernels->memory_available(kernels), error);
+    if (code == 0)
         return 0;
     residency_close(residency);
     *out = NULL;
-    return status;
+    return code;
 }
 
 void residency_close(struct residency *residency)
 {
-    if (residency == NULL)
+    if (!residency)
         return;
     residency_unload(residency);
     pthread_rwlock_destroy(&residency->models_lock);
@@ -112,7 +112,7 @@ static int latest(const struct residency *residency)
     int latest = -1;
     for (int i = 0; i < residency->options->model_count; i++) {
         const struct resident *resident = &residency->residents[i];
-        if (resident->model != NULL && (latest < 0 || resident->used_at >= residency->residents[latest].used_at))
+        if (resident->model && (latest < 0 || resident->used_at >= residency->residents[latest].used_at))
             latest = i;
     }
     return latest;
@@ -167,7 +167,7 @@ static void limit_model(struct residency *residency, int index, uint64_t limit_b
 static void share_memory(struct residency *residency, uint64_t limit_bytes)
 {
     for (int i = 0; i < residency->options->model_count; i++)
-        if (residency->residents[i].model != NULL)
+        if (residency->residents[i].model)
             limit_model(residency, i, limit_bytes);
     pthread_mutex_lock(&residency->lock);
     residency->memory_limit_bytes = limit_bytes;
@@ -196,7 +196,7 @@ static void unload(struct residency *residency, int index)
 void residency_unload(struct residency *residency)
 {
     for (int i = 0; i < residency->options->model_count; i++)
-        if (residency->residents[i].model != NULL && residency->residents[i].holds == 0)
+        if (residency->residents[i].model && residency->residents[i].holds == 0)
             unload(residency, i);
 }
 
@@ -240,7 +240,7 @@ static int count_models(const struct residency *residency)
 bool residency_has_room(const struct residency *residency, int index)
 {
     const int count = count_models(residency);
-    return residency->residents[index].model != NULL || count == 0 ||
+    return residency->residents[index].model || count == 0 ||
            (count < residency->options->models_resident && has_memory(residency, index));
 }
 
@@ -250,7 +250,7 @@ static int oldest_but(const struct residency *residency, int index)
     int oldest = -1;
     for (int i = 0; i < residency->options->model_count; i++) {
         const struct resident *resident = &residency->residents[i];
-        if (i != index && resident->model != NULL && resident->holds == 0 &&
+        if (i != index && resident->model && resident->holds == 0 &&
             (oldest < 0 || resident->used_at < residency->residents[oldest].used_at))
             oldest = i;
     }
@@ -276,9 +276,9 @@ static int open_model(struct residency *residency, int index, struct lance_model
 {
     const struct options *options = residency->options;
     struct machine_memory machine;
-    int status = machine_memory_read(&machine, "", error); /* before the weights are there */
-    if (status != 0)
-        return status;
+    int code = machine_memory_read(&machine, "", error); /* before the weights are there */
+    if (code != 0)
+        return code;
     char cache_folder[CACHE_FOLDER_BYTES];
     cache_folder_make(cache_folder, sizeof cache_folder);
     const struct lance_model_options model_options = {
@@ -289,20 +289,20 @@ static int open_model(struct residency *residency, int index, struct lance_model
         .prefix_cache_bytes = options->prefix_cache_bytes,
     };
     const void *before = mapped_files_belong_to(&residency->residents[index]);
-    status = lance_model_open(model, residency->kernels, &model_options, error);
+    code = lance_model_open(model, residency->kernels, &model_options, error);
     mapped_files_belong_to(before);
-    if (status != 0)
-        return status;
+    if (code != 0)
+        return code;
     struct lance_model_info info;
     lance_model_info(*model, &info);
     *memory_limit_bytes = limit_beside_weights(residency, &machine, info.weight_bytes);
     lance_model_limit_host_memory(*model, machine_memory_for_jobs(&machine, 0));
-    status = calibration_watch(residency->calibration, *model, error);
-    if (status != 0) {
+    code = calibration_watch(residency->calibration, *model, error);
+    if (code != 0) {
         lance_model_close(*model);
         *model = NULL;
     }
-    return status;
+    return code;
 }
 
 static void say_loaded(const struct lance_model *model, const struct lance_model_info *info,
@@ -346,22 +346,22 @@ static void note_failed(struct residency *residency, int index, const struct err
 
 int residency_load(struct residency *residency, int index, struct error *error)
 {
-    if (residency->residents[index].model != NULL)
+    if (residency->residents[index].model)
         return 0;
     const struct model_choice *choice = &residency->options->models[index];
     struct lance_model *model = NULL;
     struct lance_model_info info = {0};
     uint64_t memory_limit_bytes = 0;
-    int status = make_room(residency, index, error);
-    if (status == ERROR_BUSY) /* nothing was tried */
-        return status;
-    if (status == 0) {
+    int code = make_room(residency, index, error);
+    if (code == ERROR_BUSY) /* nothing was tried */
+        return code;
+    if (code == 0) {
         log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
-        status = open_model(residency, index, &model, &memory_limit_bytes, error);
+        code = open_model(residency, index, &model, &memory_limit_bytes, error);
     }
-    if (status == 0 && (status = residency_check_files(residency, index, error)) != 0)
+    if (code == 0 && (code = residency_check_files(residency, index, error)) != 0)
         lance_model_close(model);
-    if (status == 0) {
+    if (code == 0) {
         lance_model_info(model, &info);
         snprintf(info.name, sizeof info.name, "%s", choice->name); /* the name clients know it by */
         put_model(residency, index, model);
@@ -371,9 +371,9 @@ int residency_load(struct residency *residency, int index, struct error *error)
         log_error(NULL, "model %s: %s", choice->name, error->text);
         note_failed(residency, index, error);
     }
-    if (residency->on_load != NULL)
+    if (residency->on_load)
         residency->on_load(residency->context);
-    return status;
+    return code;
 }
 
 /* What jobs of other models have been promised, and what is kept for them. */
@@ -421,7 +421,7 @@ void residency_drop_changed(struct residency *residency, int index, const char *
 {
     struct error why;
     struct resident *resident = &residency->residents[index];
-    if (resident->model == NULL || resident->holds > 0 || mapped_files_change(resident, &why) == MAPPED_SAME)
+    if (!resident->model || resident->holds > 0 || mapped_files_change(resident, &why) == MAPPED_SAME)
         return;
     log_warning(job, "%s: the model is loaded again", why.text);
     unload(residency, index);
@@ -462,7 +462,7 @@ static double idle_end_of(const struct residency *residency, int index)
 {
     const struct resident *resident = &residency->residents[index];
     const double seconds = residency->options->idle_unload_seconds;
-    return resident->model != NULL && resident->holds == 0 && seconds > 0 ? resident->used_at + seconds : 0;
+    return resident->model && resident->holds == 0 && seconds > 0 ? resident->used_at + seconds : 0;
 }
 
 double residency_idle_end(const struct residency *residency)
@@ -577,7 +577,7 @@ uint64_t residency_budget_bytes(const struct residency *residency)
 int residency_find(struct residency *residency, const char *name, int *index, struct error *error)
 {
     const struct options *options = residency->options;
-    if (name == NULL) {
+    if (!name) {
         pthread_mutex_lock(&residency->lock);
         *index = residency->loaded >= 0 ? residency->loaded : residency->last;
         pthread_mutex_unlock(&residency->lock);
@@ -597,7 +597,7 @@ int residency_find(struct residency *residency, const char *name, int *index, st
 int residency_choose(struct residency *residency, const char *name, enum lance_task task, int *index,
                      struct error *error)
 {
-    if (name == NULL || strcmp(name, MODEL_AUTOMATIC) != 0)
+    if (!name || strcmp(name, MODEL_AUTOMATIC) != 0)
         return residency_find(residency, name, index, error);
     struct residency_status status;
     residency_status(residency, &status);
@@ -615,7 +615,7 @@ int residency_estimate(struct residency *residency, int index, const struct lanc
     if (pthread_rwlock_tryrdlock(&residency->models_lock) != 0)
         return error_set(error, ERROR_BUSY, "a model is being loaded or unloaded");
     const struct lance_model *model = residency->residents[index].model;
-    int result = model == NULL ? error_set(error, ERROR_NOT_FOUND, "the model is not in memory")
+    int result = !model ? error_set(error, ERROR_NOT_FOUND, "the model is not in memory")
                                : lance_estimate(model, request, memory, error);
     if (result == 0)
         result = lance_request_check(model, request, error);
@@ -630,7 +630,7 @@ int residency_check(struct residency *residency, int index, const struct lance_r
     if (pthread_rwlock_tryrdlock(&residency->models_lock) != 0)
         return 0;
     const struct lance_model *model = residency->residents[index].model;
-    int result = model != NULL ? lance_request_check(model, request, error) : 0;
+    int result = model ? lance_request_check(model, request, error) : 0;
     const int count = count_models(residency);
     pthread_rwlock_unlock(&residency->models_lock);
     return result == ERROR_TOO_LARGE && count > 1 ? 0 : result; /* it may fit when others have made way */

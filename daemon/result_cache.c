@@ -38,22 +38,22 @@ static struct entry **list_of(struct result_cache *cache, const char *digest)
 static struct entry **find_link(struct result_cache *cache, const char *digest)
 {
     struct entry **link = list_of(cache, digest);
-    while (*link != NULL && strcmp((*link)->digest, digest) != 0)
+    while (*link && strcmp((*link)->digest, digest) != 0)
         link = &(*link)->next;
     return link;
 }
 
 static void take_out(struct result_cache *cache, struct entry *entry)
 {
-    *(entry->older != NULL ? &entry->older->younger : &cache->oldest) = entry->younger;
-    *(entry->younger != NULL ? &entry->younger->older : &cache->youngest) = entry->older;
+    *(entry->older ? &entry->older->younger : &cache->oldest) = entry->younger;
+    *(entry->younger ? &entry->younger->older : &cache->youngest) = entry->older;
 }
 
 static void put_in_as_youngest(struct result_cache *cache, struct entry *entry)
 {
     entry->older = cache->youngest;
     entry->younger = NULL;
-    *(entry->older != NULL ? &entry->older->younger : &cache->oldest) = entry;
+    *(entry->older ? &entry->older->younger : &cache->oldest) = entry;
     cache->youngest = entry;
 }
 
@@ -81,7 +81,7 @@ static struct blob *find(void *context, const char *digest)
     struct blob *result = NULL;
     pthread_mutex_lock(&cache->lock);
     struct entry *entry = *find_link(cache, digest);
-    if (entry != NULL) {
+    if (entry) {
         take_out(cache, entry);
         put_in_as_youngest(cache, entry);
         cache->counts.answered++;
@@ -96,15 +96,15 @@ static void keep(void *context, const char *digest, struct blob *result)
 {
     struct result_cache *cache = context;
     struct entry *entry = cost(result) <= cache->counts.limit_bytes ? calloc(1, sizeof *entry) : NULL;
-    if (entry == NULL)
+    if (!entry)
         return;
     strncat(entry->digest, digest, sizeof entry->digest - 1);
     entry->result = blob_share(result);
     pthread_mutex_lock(&cache->lock);
     struct entry *former = *find_link(cache, digest);
-    if (former != NULL)
+    if (former)
         let_go(cache, former);
-    while (cache->oldest != NULL && cache->counts.bytes + cost(result) > cache->counts.limit_bytes)
+    while (cache->oldest && cache->counts.bytes + cost(result) > cache->counts.limit_bytes)
         let_go(cache, cache->oldest);
     *find_link(cache, digest) = entry;
     put_in_as_youngest(cache, entry);
@@ -126,7 +126,7 @@ static void count(void *context, struct kept_counts *counts)
 int result_cache_open(struct result_cache **out, uint64_t limit_bytes, struct error *error)
 {
     struct result_cache *cache = *out = calloc(1, sizeof *cache);
-    if (cache == NULL)
+    if (!cache)
         return error_set(error, ERROR_NO_MEMORY, "kept results: out of memory");
     cache->face = (struct kept_results){cache, find, keep, count};
     cache->counts.limit_bytes = limit_bytes;
@@ -136,9 +136,9 @@ int result_cache_open(struct result_cache **out, uint64_t limit_bytes, struct er
 
 void result_cache_close(struct result_cache *cache)
 {
-    if (cache == NULL)
+    if (!cache)
         return;
-    while (cache->oldest != NULL)
+    while (cache->oldest)
         let_go(cache, cache->oldest);
     pthread_mutex_destroy(&cache->lock);
     free(cache);
@@ -146,5 +146,5 @@ void result_cache_close(struct result_cache *cache)
 
 const struct kept_results *result_cache_results(const struct result_cache *cache)
 {
-    return cache != NULL ? &cache->face : NULL;
+    return cache ? &cache->face : NULL;
 }

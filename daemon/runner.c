@@ -79,7 +79,7 @@ int runner_open(struct runner **out, const struct options *options, struct jobs 
                 struct error *error)
 {
     struct runner *runner = *out = calloc(1, sizeof *runner);
-    if (runner == NULL)
+    if (!runner)
         return error_set(error, ERROR_NO_MEMORY, "runner: out of memory");
     runner->options = options;
     runner->jobs = jobs;
@@ -98,7 +98,7 @@ void runner_calibrate(struct runner *runner, struct calibration *calibration)
 
 void runner_close(struct runner *runner)
 {
-    if (runner == NULL)
+    if (!runner)
         return;
     pthread_mutex_destroy(&runner->lock);
     free(runner);
@@ -154,12 +154,12 @@ static void post_preview(struct runner *runner, const struct run *run)
         return;
     size_t bytes = (size_t)frames * (size_t)height * (size_t)width * 3;
     void *copy = malloc(bytes);
-    if (copy == NULL)
+    if (!copy)
         return;
     memcpy(copy, rgb, bytes);
     struct blob *blob = blob_open(copy, bytes);
     const struct job_preview preview = {.rgb = blob, .frames = frames, .height = height, .width = width};
-    if (blob != NULL)
+    if (blob)
         jobs_post_preview(runner->jobs, run->job, &preview);
 }
 
@@ -173,7 +173,7 @@ static void post_step(struct runner *runner, struct run *run, const struct lance
     jobs_post(runner->jobs, run->job, EVENT_PROGRESS, progress_json(progress, &run->pace));
     if (run->request->lance.preview && progress->stage == STAGE_DENOISE)
         post_preview(runner, run);
-    if (progress->text != NULL && progress->text[0] != '\0') {
+    if (progress->text && progress->text[0] != '\0') {
         cJSON *fields = json_object();
         json_add_text(fields, "text", progress->text);
         jobs_post(runner->jobs, run->job, EVENT_TEXT, fields);
@@ -207,20 +207,20 @@ static void note_in_memory(struct runner *runner)
 /* Have the job's model in memory, and hold it; says so in the job's events when it was not there. */
 static int hold_model(struct runner *runner, struct run *run, struct lance_model **model, struct error *error)
 {
-    int status = run->chosen >= 0 ? 0
+    int code = run->chosen >= 0 ? 0
                                   : residency_choose(runner->residency, run->request->model, run->request->lance.task,
                                                      &run->chosen, error);
-    if (status != 0)
-        return status;
+    if (code != 0)
+        return code;
     const int index = run->chosen;
     double seconds = -1;
     residency_drop_changed(runner->residency, index, run->id);
     if (!residency_is_loaded(runner->residency, index)) {
         double start = clock_seconds();
         jobs_post(runner->jobs, run->job, EVENT_PROGRESS, load_progress_json(0, 0));
-        status = residency_load(runner->residency, index, error);
-        if (status != 0)
-            return status;
+        code = residency_load(runner->residency, index, error);
+        if (code != 0)
+            return code;
         seconds = clock_seconds() - start;
         run->load_seconds = (run->load_seconds > 0 ? run->load_seconds : 0) + seconds;
         jobs_note_step(runner->jobs, run->job, load_stage, seconds);
@@ -237,17 +237,17 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
 static int start_or_resume(struct run *run, struct lance_model *model, struct error *error)
 {
     struct error why = {0};
-    if (run->state == NULL)
+    if (!run->state)
         return lance_job_start(&run->lance, model, &run->request->lance, error);
-    const int status =
+    const int code =
         lance_job_resume(&run->lance, model, &run->request->lance, run->state, run->state_bytes, &why);
-    if (status == ERROR_BUSY || (status != 0 && run->is_suspended && run->place.stage == STAGE_TEXT)) {
+    if (code == ERROR_BUSY || (code != 0 && run->is_suspended && run->place.stage == STAGE_TEXT)) {
         *error = why;
-        return status;
+        return code;
     }
     free(run->state);
     run->state = NULL;
-    if (status == 0) {
+    if (code == 0) {
         run->is_resumed = run->is_resumed || !run->is_suspended;
         log_info(run->id, "goes on from a saved state");
         return 0;
@@ -262,7 +262,7 @@ static int start_or_resume(struct run *run, struct lance_model *model, struct er
 static void post_kept_text(struct runner *runner, const struct run *run)
 {
     char *text = receipt_result_text(run->kept);
-    if (text != NULL) {
+    if (text) {
         cJSON *fields = json_object();
         json_add_text(fields, "text", text);
         jobs_post(runner->jobs, run->job, EVENT_TEXT, fields);
@@ -281,11 +281,11 @@ static void digest_of(struct runner *runner, const struct run *run, char digest[
 static bool find_kept(struct runner *runner, struct run *run)
 {
     char digest[SHA256_HEX_BYTES];
-    if (runner->kept == NULL || run->request->no_cache)
+    if (!runner->kept || run->request->no_cache)
         return false;
     digest_of(runner, run, digest);
     run->kept = runner->kept->find(runner->kept->context, digest);
-    if (run->kept == NULL)
+    if (!run->kept)
         return false;
     log_info(run->id, "is answered with a kept result");
     post_kept_text(runner, run);
@@ -302,29 +302,29 @@ static void abort_running(void *running)
 static int open_on_model(struct runner *runner, struct run *run, struct error *error)
 {
     struct lance_model *model;
-    int status = hold_model(runner, run, &model, error);
-    if (status == 0 && (run->is_suspended || !find_kept(runner, run))) {
-        status = start_or_resume(run, model, error);
-        if (status == 0 && !run->is_suspended)
+    int code = hold_model(runner, run, &model, error);
+    if (code == 0 && (run->is_suspended || !find_kept(runner, run))) {
+        code = start_or_resume(run, model, error);
+        if (code == 0 && !run->is_suspended)
             calibration_note_task(runner->calibration, run->request->lance.task);
     }
-    if (status == 0)
+    if (code == 0)
         residency_note(runner->residency, run->model); /* what it was promised */
-    if (status == ERROR_TOO_LARGE && !residency_is_alone(runner->residency)) /* other models or their jobs have it */
-        status = ERROR_BUSY;
-    if (status == ERROR_BUSY && run->model >= 0) {
+    if (code == ERROR_TOO_LARGE && !residency_is_alone(runner->residency)) /* other models or their jobs have it */
+        code = ERROR_BUSY;
+    if (code == ERROR_BUSY && run->model >= 0) {
         residency_let_go(runner->residency, run->model);
         run->model = -1;
     }
-    return status;
+    return code;
 }
 
 /* The job that is to give way to another: of those that hold memory the one of the last class. */
 static struct run *find_giving_way(const struct runner *runner, const struct run *to)
 {
     struct run *found = NULL;
-    for (struct run *run = runner->open; run != NULL; run = run->next)
-        if (run != to && run->lance != NULL && (found == NULL || run->request->priority > found->request->priority))
+    for (struct run *run = runner->open; run; run = run->next)
+        if (run != to && run->lance && (!found || run->request->priority > found->request->priority))
             found = run;
     return found;
 }
@@ -332,9 +332,9 @@ static struct run *find_giving_way(const struct runner *runner, const struct run
 /* Keep a job's state here, and give back what it has of the device. */
 static int suspend(struct runner *runner, struct run *run, struct error *error)
 {
-    int status = lance_job_save(run->lance, &run->state, &run->state_bytes, error);
-    if (status != 0)
-        return status;
+    int code = lance_job_save(run->lance, &run->state, &run->state_bytes, error);
+    if (code != 0)
+        return code;
     log_info(run->id, "suspended with %.1f MB of state: its memory or its model's place is needed",
              (double)run->state_bytes / 1e6);
     jobs_on_cancel(runner->jobs, run->job, NULL, NULL);
@@ -357,22 +357,22 @@ static int open_job(struct runner *runner, struct run *run, struct run **in_the_
         return error_set(error, ERROR_INTERNAL,
                          "%s has failed in an earlier job, and lanced ends because of that; send the job to a new one",
                          runner->kernels->name);
-    int status = open_on_model(runner, run, error);
-    while (status == ERROR_BUSY) {
+    int code = open_on_model(runner, run, error);
+    while (code == ERROR_BUSY) {
         struct run *other = find_giving_way(runner, run);
-        if (other == NULL && !residency_give_way(runner->residency, run->chosen))
+        if (!other && !residency_give_way(runner->residency, run->chosen))
             break;
-        status = other != NULL ? suspend(runner, other, error) : 0;
-        if (status == ERROR_NO_MEMORY) {
+        code = other ? suspend(runner, other, error) : 0;
+        if (code == ERROR_NO_MEMORY) {
             *in_the_way = other;
             return ERROR_BUSY;
         }
-        if (status == 0)
-            status = open_on_model(runner, run, error);
+        if (code == 0)
+            code = open_on_model(runner, run, error);
     }
-    if (status == 0 && run->lance != NULL)
+    if (code == 0 && run->lance)
         jobs_on_cancel(runner->jobs, run->job, abort_running, run->lance);
-    return status;
+    return code;
 }
 
 /* It is a job's turn: the attempt at another one that is open does not count while that is paused, so that it is not
@@ -382,7 +382,7 @@ static void give_turn(struct runner *runner, struct run *run)
     const struct attempts *attempts = runner->attempts;
     struct run *before = runner->latest;
     runner->latest = run;
-    if (attempts == NULL || before == NULL || before == run || !before->is_counted)
+    if (!attempts || !before || before == run || !before->is_counted)
         return;
     attempts->pause(attempts->context, job_number(before->job));
     before->is_counted = false;
@@ -394,7 +394,7 @@ static void count_again(struct runner *runner, struct run *run)
     const struct attempts *attempts = runner->attempts;
     struct error error;
     int attempt;
-    if (attempts == NULL || run->is_counted)
+    if (!attempts || run->is_counted)
         return;
     if (attempts->start(attempts->context, job_number(run->job), NULL, NULL, &attempt, &error) != 0)
         log_warning(run->id, "%s", error.text); /* it has begun, and goes on */
@@ -405,15 +405,15 @@ static void count_again(struct runner *runner, struct run *run)
 static int start(struct runner *runner, struct run *run, struct run **in_the_way, struct error *error)
 {
     const struct attempts *attempts = runner->attempts;
-    int status = 0;
-    if (attempts != NULL && !runner->kernels->lost)
-        status = attempts->start(attempts->context, job_number(run->job), &run->state, &run->state_bytes,
-                                 &run->attempt, error);
-    run->is_counted = status == 0;
-    if (status == 0)
-        status = open_job(runner, run, in_the_way, error);
+    int code = 0;
+    if (attempts && !runner->kernels->lost)
+        code = attempts->start(attempts->context, job_number(run->job), &run->state, &run->state_bytes,
+                               &run->attempt, error);
+    run->is_counted = code == 0;
+    if (code == 0)
+        code = open_job(runner, run, in_the_way, error);
     run->saved_at = clock_seconds();
-    return status;
+    return code;
 }
 
 /* --- Its end --------------------------------------------------------------------------------- */
@@ -421,9 +421,9 @@ static int start(struct runner *runner, struct run *run, struct run **in_the_way
 static int encode_result(struct runner *runner, const struct run *run, struct blob **out, struct error *error)
 {
     struct lance_result result = {0};
-    int status = run->lance != NULL ? lance_job_result(run->lance, &result, error) : 0;
-    if (status != 0)
-        return status;
+    int code = run->lance ? lance_job_result(run->lance, &result, error) : 0;
+    if (code != 0)
+        return code;
     struct receipt_facts facts = {
         .job = run->id,
         .backend = runner->kernels->name,
@@ -436,7 +436,7 @@ static int encode_result(struct runner *runner, const struct run *run, struct bl
         .no_state = run->no_state,
         .paused_seconds = run->paused_seconds,
     };
-    if (run->kept != NULL)
+    if (run->kept)
         return receipt_encode_again(out, run->kept, &facts, error);
     residency_info(runner->residency, run->model, &facts.model);
     pthread_mutex_lock(&runner->lock);
@@ -483,27 +483,27 @@ static void forget(struct runner *runner, struct run *run)
 static void keep(struct runner *runner, const struct run *run, struct blob *result)
 {
     char digest[SHA256_HEX_BYTES];
-    if (runner->kept == NULL)
+    if (!runner->kept)
         return;
     digest_of(runner, run, digest); /* a backend may have changed its name on the way */
     runner->kept->keep(runner->kept->context, digest, result);
 }
 
 /* End an open job: with its result when its last step is done (`status` 0), or else with the error. */
-static void end(struct runner *runner, struct run *run, int status, struct error *error)
+static void end(struct runner *runner, struct run *run, int code, struct error *error)
 {
     struct blob *result = NULL;
-    if (run->lance != NULL)
+    if (run->lance)
         jobs_on_cancel(runner->jobs, run->job, NULL, NULL);
-    if (status == 0)
-        status = residency_check_files(runner->residency, run->model, error);
-    if (status == 0)
-        status = encode_result(runner, run, &result, error);
-    if (status == 0 && run->kept == NULL)
+    if (code == 0)
+        code = residency_check_files(runner->residency, run->model, error);
+    if (code == 0)
+        code = encode_result(runner, run, &result, error);
+    if (code == 0 && !run->kept)
         keep(runner, run, result);
     stop(runner, run); /* before the client hears of the end */
     jobs_end(runner->jobs, run->job, result, error);
-    say_end(run, status, error);
+    say_end(run, code, error);
     forget(runner, run);
 }
 
@@ -512,7 +512,7 @@ static void end(struct runner *runner, struct run *run, int status, struct error
 static struct run *find(const struct runner *runner, const struct job *job)
 {
     struct run *run = runner->open;
-    while (run != NULL && run->job != job)
+    while (run && run->job != job)
         run = run->next;
     return run;
 }
@@ -522,7 +522,7 @@ static void begin(struct runner *runner, struct job *job)
 {
     struct error error = {0};
     struct run *run = calloc(1, sizeof *run);
-    if (run == NULL) {
+    if (!run) {
         error_set(&error, ERROR_NO_MEMORY, "job %s: out of memory", job_id(job));
         jobs_end(runner->jobs, job, NULL, &error);
         return;
@@ -541,12 +541,12 @@ static void begin(struct runner *runner, struct job *job)
     log_info(run->id, "started: %s, after %.2f s in the queue", lance_task_name(run->request->lance.task),
              job_queue_seconds(job));
     struct run *in_the_way = NULL;
-    int status = start(runner, run, &in_the_way, &error);
+    int code = start(runner, run, &in_the_way, &error);
     run->last_turn_at = clock_seconds();
-    if (in_the_way != NULL)
+    if (in_the_way)
         log_warning(run->id, "waits for job %s, which cannot be put aside: %s", in_the_way->id, error.text);
-    else if (status != 0 || run->kept != NULL)
-        end(runner, run, status, &error);
+    else if (code != 0 || run->kept)
+        end(runner, run, code, &error);
 }
 
 static void count_step(struct runner *runner, double seconds)
@@ -561,7 +561,7 @@ static void count_step(struct runner *runner, double seconds)
 static bool is_save_due(const struct runner *runner, const struct run *run)
 {
     const struct options *options = runner->options;
-    return runner->attempts != NULL &&
+    return runner->attempts &&
            ((options->save_seconds > 0 && clock_seconds() - run->saved_at >= options->save_seconds) ||
             (options->save_steps > 0 && run->done_steps - run->saved_step >= options->save_steps));
 }
@@ -572,10 +572,10 @@ static void save(const struct runner *runner, struct run *run)
 {
     if (run->pace.stage != STAGE_DENOISE && run->pace.stage != STAGE_DECODE)
         return;
-    if (runner->kernels->lost && run->lance != NULL) /* what was kept before stays */
+    if (runner->kernels->lost && run->lance) /* what was kept before stays */
         return;
     struct error error;
-    if (run->lance == NULL || lance_job_save(run->lance, &run->state, &run->state_bytes, &error) == 0) {
+    if (!run->lance || lance_job_save(run->lance, &run->state, &run->state_bytes, &error) == 0) {
         runner->attempts->save(runner->attempts->context, job_number(run->job), run->done_steps, run->state,
                                run->state_bytes);
         run->state = NULL;
@@ -626,10 +626,10 @@ static int step(struct runner *runner, struct run *run, struct error *error)
 static bool end_unwanted(struct runner *runner)
 {
     const bool is_stopping = atomic_load(&runner->is_stopping);
-    for (struct run *run = runner->open; run != NULL; run = run->next) {
+    for (struct run *run = runner->open; run; run = run->next) {
         const bool is_cancelled = jobs_cancel_wanted(runner->jobs, run->job);
         struct error error;
-        if (is_stopping && runner->attempts != NULL && !is_cancelled) {
+        if (is_stopping && runner->attempts && !is_cancelled) {
             lay_aside(runner, run);
             return true;
         }
@@ -656,32 +656,32 @@ static struct run *next_run(struct runner *runner, double until)
 {
     struct error error = {0};
     struct run *run = runner->open;
-    while (run != NULL && (!run->is_behind || run->lance == NULL))
+    while (run && (!run->is_behind || !run->lance))
         run = run->next;
-    if (run != NULL) {
+    if (run) {
         take_turn(runner, run);
         return run;
     }
     struct job *job = jobs_take(runner->jobs, until);
-    if (job == NULL)
+    if (!job)
         return NULL;
     run = find(runner, job);
-    if (run == NULL) {
+    if (!run) {
         begin(runner, job);
         return NULL;
     }
     take_turn(runner, run); /* before its model is loaded: an end of the daemon there is its own */
     struct run *in_the_way = NULL;
-    int status = run->lance == NULL ? open_job(runner, run, &in_the_way, &error) : 0;
-    if (in_the_way != NULL) {
+    int code = !run->lance ? open_job(runner, run, &in_the_way, &error) : 0;
+    if (in_the_way) {
         take_turn(runner, in_the_way);
         return in_the_way;
     }
-    if (status == 0 && run->kept == NULL)
+    if (code == 0 && !run->kept)
         return run;
-    if (status != 0 && run->is_suspended)
+    if (code != 0 && run->is_suspended)
         error_prefix(&error, "was suspended for others, and cannot go on");
-    end(runner, run, status, &error);
+    end(runner, run, code, &error);
     return NULL;
 }
 
@@ -691,12 +691,12 @@ void runner_turn(struct runner *runner, double until)
     if (end_unwanted(runner))
         return;
     struct run *run = next_run(runner, until);
-    if (run == NULL)
+    if (!run)
         return;
-    int status = step(runner, run, &error);
+    int code = step(runner, run, &error);
     run->last_turn_at = clock_seconds();
-    if (status != LANCE_STEP_MORE)
-        end(runner, run, status, &error);
+    if (code != LANCE_STEP_MORE)
+        end(runner, run, code, &error);
 }
 
 bool runner_has_open(const struct runner *runner)

@@ -19,7 +19,7 @@ static int read_count(int *out, const cJSON *request, const char *name, struct e
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, name);
     uint64_t value = 0;
-    if (item != NULL && (!json_uint64(item, &value) || value < 1 || value > INT_MAX))
+    if (item && (!json_uint64(item, &value) || value < 1 || value > INT_MAX))
         return error_set(error, ERROR_BAD_REQUEST, "%s: must be a whole number from 1 to %d", name, INT_MAX);
     *out = (int)value;
     return 0;
@@ -28,7 +28,7 @@ static int read_count(int *out, const cJSON *request, const char *name, struct e
 static int read_task(enum lance_task *out, const cJSON *request, struct error *error)
 {
     const char *name = json_text(request, "task");
-    const int task = name != NULL ? lance_task_of(name) : -1;
+    const int task = name ? lance_task_of(name) : -1;
     if (task < 0)
         return error_set(error, ERROR_BAD_REQUEST, "task: must be the name of a task");
     if (!task_has_source((enum lance_task)task))
@@ -42,7 +42,7 @@ static int read_fps(double *out, const cJSON *request, struct error *error)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "fps");
     *out = cJSON_IsNumber(item) ? item->valuedouble : 0;
-    if (item != NULL && !(cJSON_IsNumber(item) && *out >= SAMPLING_MIN_CLIP_FPS && *out <= SAMPLING_MAX_CLIP_FPS))
+    if (item && !(cJSON_IsNumber(item) && *out >= SAMPLING_MIN_CLIP_FPS && *out <= SAMPLING_MAX_CLIP_FPS))
         return error_set(error, ERROR_BAD_REQUEST, "fps: must be a number from %g to %g", SAMPLING_MIN_CLIP_FPS,
                          SAMPLING_MAX_CLIP_FPS);
     return 0;

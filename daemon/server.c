@@ -90,11 +90,11 @@ static nng_msg *copy_to_msg(const void *data, uint64_t bytes)
 /* Have the answer for want of memory ready, unless it is. */
 static void ready_no_memory_msg(struct server *server)
 {
-    if (atomic_load(&server->no_memory_msg) != NULL)
+    if (atomic_load(&server->no_memory_msg))
         return;
     const struct blob *answer = service_no_memory_answer(server->service);
     nng_msg *none = NULL, *msg = copy_to_msg(answer->data, answer->bytes);
-    if (msg != NULL && !atomic_compare_exchange_strong(&server->no_memory_msg, &none, msg))
+    if (msg && !atomic_compare_exchange_strong(&server->no_memory_msg, &none, msg))
         nng_msg_free(msg);
 }
 
@@ -109,7 +109,7 @@ static void end_sending(struct context *context);
 static void send_noted(struct context *context)
 {
     nng_msg *msg = copy_to_msg(context->call.answer->data, context->call.answer->bytes);
-    if (msg == NULL) {
+    if (!msg) {
         log_error(NULL, "no memory for an answer of %llu bytes", (unsigned long long)context->call.answer->bytes);
         call_clear(&context->call);
         msg = atomic_exchange(&context->server->no_memory_msg, NULL);
@@ -117,7 +117,7 @@ static void send_noted(struct context *context)
         call_clear(&context->call);
         ready_no_memory_msg(context->server);
     }
-    if (msg == NULL) { /* the client asks again, or gives up */
+    if (!msg) { /* the client asks again, or gives up */
         end_sending(context);
         return;
     }
@@ -141,7 +141,7 @@ static void send_answer(struct context *context)
 {
     const struct blob *answer = context->call.answer;
     enum unread_verdict verdict = UNREAD_DROP;
-    if (answer != NULL)
+    if (answer)
         verdict = unread_begin(context->server->unread, slot_of(context), context->call.waiter.client, answer->bytes);
     switch (verdict) {
     case UNREAD_SEND: send_noted(context); break;
@@ -229,7 +229,7 @@ static void on_pipe_taken(nng_pipe pipe, nng_pipe_ev event, void *argument)
     struct server *server = argument;
     for (int i = 0; i < OPTIONS_MAX_ENDPOINTS; i++) {
         struct listener *listener = atomic_load(&server->listeners[i]);
-        if (listener != NULL)
+        if (listener)
             listener_count_pipe(listener, pipe);
     }
 }
@@ -258,7 +258,7 @@ static void on_aio(void *argument)
             break;
         nng_msg *msg = result == 0 ? nng_aio_get_msg(context->aio) : NULL;
         nng_aio_set_msg(context->aio, NULL);
-        if (msg != NULL)
+        if (msg)
             on_request(context, msg);
         else /* with a result of 0, too: see parking.h */
             receive(context);
@@ -296,39 +296,39 @@ static int open_contexts(struct server *server)
 static int open_listeners(struct server *server, const struct options *options, struct error *error)
 {
     const uint64_t hard_limit_bytes = MESSAGE_LIMIT_BYTES * HARD_CAP_FACTOR + NNG_HEADER_BYTES;
-    int status = options->certificate != NULL
+    int code = options->certificate
                      ? tls_open_server(&server->tls, options->certificate, options->key, error)
                      : 0;
-    for (int i = 0; status == 0 && i < options->endpoint_count; i++) {
+    for (int i = 0; code == 0 && i < options->endpoint_count; i++) {
         const struct endpoint *endpoint = &options->endpoints[i];
         struct listener *listener;
-        status = listener_open(&listener, server->socket, endpoint, endpoint->is_tls ? server->tls : NULL,
-                               hard_limit_bytes, error);
-        if (status == 0)
+        code = listener_open(&listener, server->socket, endpoint, endpoint->is_tls ? server->tls : NULL,
+                             hard_limit_bytes, error);
+        if (code == 0)
             atomic_store(&server->listeners[i], listener);
     }
-    return status;
+    return code;
 }
 
 int server_open(struct server **out, const struct options *options, struct service *service, struct error *error)
 {
     *out = NULL;
     struct server *server = calloc(1, sizeof *server);
-    if (server == NULL)
+    if (!server)
         return error_set(error, ERROR_NO_MEMORY, "server: out of memory");
     server->service = service;
     server->contexts = calloc(CONTEXTS, sizeof *server->contexts);
     server->unread = unread_open(CONTEXTS);
-    if (server->contexts == NULL || server->unread == NULL) {
+    if (!server->contexts || !server->unread) {
         free(server->contexts);
         unread_close(server->unread);
         free(server);
         return error_set(error, ERROR_NO_MEMORY, "server: out of memory");
     }
-    int status = parking_open(&server->parking, continue_parked, error);
-    if (status != 0) {
+    int code = parking_open(&server->parking, continue_parked, error);
+    if (code != 0) {
         server_close(server);
-        return status;
+        return code;
     }
     int result = nng_rep0_open(&server->socket);
     if (result == 0)
@@ -340,12 +340,12 @@ int server_open(struct server **out, const struct options *options, struct servi
     if (result == 0)
         result = open_contexts(server);
     if (result != 0)
-        status = error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
-    if (status == 0)
-        status = open_listeners(server, options, error);
-    if (status != 0) {
+        code = error_set(error, ERROR_IO, "server: cannot open its socket: %s", nng_strerror(result));
+    if (code == 0)
+        code = open_listeners(server, options, error);
+    if (code != 0) {
         server_close(server);
-        return status;
+        return code;
     }
     ready_no_memory_msg(server); /* before the first answer, which may lack memory */
     for (int i = 0; i < CONTEXTS; i++)
@@ -359,7 +359,7 @@ void server_check(struct server *server)
     bool ended_one = false;
     for (int i = 0; i < OPTIONS_MAX_ENDPOINTS; i++) {
         struct listener *listener = atomic_load(&server->listeners[i]);
-        if (listener != NULL && listener_check(listener))
+        if (listener && listener_check(listener))
             ended_one = true;
     }
     /* nng 1.5 never finishes an ended connection, nor any after it, when it was closed between two reads of one
@@ -377,7 +377,7 @@ void server_check(struct server *server)
 
 void server_close(struct server *server)
 {
-    if (server == NULL)
+    if (!server)
         return;
     for (int i = 0; i < 100 && unread_count(server->unread) > 0; i++)
         nng_msleep(10);
@@ -388,7 +388,7 @@ void server_close(struct server *server)
     for (int i = 0; i < OPTIONS_MAX_ENDPOINTS; i++)
         listener_close(atomic_load(&server->listeners[i]));
     nng_close(server->socket);
-    if (server->parking != NULL)
+    if (server->parking)
         parking_stop(server->parking);
     for (int i = 0; i < server->context_count; i++)
         nng_aio_stop(server->contexts[i].aio); /* its callback has ended when this returns */
@@ -398,7 +398,7 @@ void server_close(struct server *server)
         nng_aio_free(context->aio);
         call_clear(&context->call);
     }
-    if (server->tls != NULL)
+    if (server->tls)
         nng_tls_config_free(server->tls);
     parking_close(server->parking);
     free(server->contexts);

@@ -42,7 +42,7 @@ static int read_line(struct token *token, char *line, struct error *error)
         return error_set(error, ERROR_BAD_FILE, "a name must have 1 to %d of the characters A-Z a-z 0-9 . _ -",
                          TOKEN_NAME_MAX_BYTES);
     memcpy(token->who.name, name, length);
-    if (given == NULL || (right != NULL && strcmp(right, "admin") != 0) || strtok_r(NULL, blanks, &rest) != NULL)
+    if (!given || (right && strcmp(right, "admin") != 0) || strtok_r(NULL, blanks, &rest))
         return error_set(error, ERROR_BAD_FILE, "must be: NAME SECRET, or NAME SECRET admin");
     if (token_read(secret, given, "secret", error) != 0) { /* not by its name: the two may be in the wrong order */
         error->code = ERROR_BAD_FILE;
@@ -68,10 +68,10 @@ static int check_alone(const struct token *list, int count, const struct token *
 /* All lines of the file, into a list of TOKENS_MOST. */
 static int read_lines(struct token *list, int *count, char *text, const char *path, struct error *error)
 {
-    int status = 0, number = 0;
-    for (char *line = text, *next; status == 0 && line != NULL; line = next) {
+    int code = 0, number = 0;
+    for (char *line = text, *next; code == 0 && line; line = next) {
         next = strchr(line, '\n');
-        if (next != NULL)
+        if (next)
             *next++ = '\0';
         number++;
         line += strspn(line, blanks);
@@ -79,31 +79,31 @@ static int read_lines(struct token *list, int *count, char *text, const char *pa
             continue;
         if (*count == TOKENS_MOST)
             return error_set(error, ERROR_BAD_FILE, "--tokens %s: has more than %d tokens", path, TOKENS_MOST);
-        status = read_line(&list[*count], line, error);
-        if (status == 0)
-            status = check_alone(list, *count, &list[*count], error);
+        code = read_line(&list[*count], line, error);
+        if (code == 0)
+            code = check_alone(list, *count, &list[*count], error);
         ++*count;
     }
-    return status == 0 ? 0 : error_prefix(error, "--tokens %s, line %d", path, number);
+    return code == 0 ? 0 : error_prefix(error, "--tokens %s, line %d", path, number);
 }
 
 int tokens_reread(struct tokens *tokens, struct error *error)
 {
     char *text;
     int count = 0;
-    int status = secret_file_read(&text, tokens->path, TOKENS_FILE_MAX_BYTES, "--tokens", error);
-    if (status != 0)
-        return status;
+    int code = secret_file_read(&text, tokens->path, TOKENS_FILE_MAX_BYTES, "--tokens", error);
+    if (code != 0)
+        return code;
     struct token *list = calloc(TOKENS_MOST, sizeof *list);
-    if (list == NULL)
-        status = error_set(error, ERROR_NO_MEMORY, "--tokens %s: out of memory", tokens->path);
-    if (status == 0)
-        status = read_lines(list, &count, text, tokens->path, error);
-    if (status == 0 && count == 0)
-        status = error_set(error, ERROR_BAD_FILE, "--tokens %s: there is no token in it", tokens->path);
+    if (!list)
+        code = error_set(error, ERROR_NO_MEMORY, "--tokens %s: out of memory", tokens->path);
+    if (code == 0)
+        code = read_lines(list, &count, text, tokens->path, error);
+    if (code == 0 && count == 0)
+        code = error_set(error, ERROR_BAD_FILE, "--tokens %s: there is no token in it", tokens->path);
     explicit_bzero(text, strlen(text));
     free(text);
-    if (status == 0) {
+    if (code == 0) {
         pthread_mutex_lock(&tokens->lock);
         struct token *before = tokens->list;
         tokens->list = list;
@@ -112,13 +112,13 @@ int tokens_reread(struct tokens *tokens, struct error *error)
         list = before;
     }
     free(list);
-    return status;
+    return code;
 }
 
 static int take_only(struct tokens *tokens, const char *only, struct error *error)
 {
     tokens->list = calloc(1, sizeof *tokens->list);
-    if (tokens->list == NULL)
+    if (!tokens->list)
         return error_set(error, ERROR_NO_MEMORY, "token: out of memory");
     tokens->list[0].who.is_admin = true;
     hash_secret(&tokens->list[0], only);
@@ -130,14 +130,14 @@ int tokens_open(struct tokens **out, const char *path, const char *only, struct 
 {
     *out = NULL;
     struct tokens *tokens = calloc(1, sizeof *tokens);
-    if (tokens == NULL)
+    if (!tokens)
         return error_set(error, ERROR_NO_MEMORY, "tokens: out of memory");
     pthread_mutex_init(&tokens->lock, NULL);
     tokens->path = path;
-    int status = path != NULL ? tokens_reread(tokens, error) : only != NULL ? take_only(tokens, only, error) : 0;
-    if (status != 0) {
+    int code = path ? tokens_reread(tokens, error) : only ? take_only(tokens, only, error) : 0;
+    if (code != 0) {
         tokens_close(tokens);
-        return status;
+        return code;
     }
     *out = tokens;
     return 0;
@@ -145,7 +145,7 @@ int tokens_open(struct tokens **out, const char *path, const char *only, struct 
 
 void tokens_close(struct tokens *tokens)
 {
-    if (tokens == NULL)
+    if (!tokens)
         return;
     free(tokens->list);
     pthread_mutex_destroy(&tokens->lock);
@@ -159,7 +159,7 @@ bool tokens_are_named(const struct tokens *tokens)
 
 bool tokens_are_asked_for(const struct tokens *tokens)
 {
-    return tokens->path != NULL || tokens->list != NULL;
+    return tokens->path || tokens->list;
 }
 
 /* 0 where they are equal; takes the same time wherever they differ. */

@@ -24,10 +24,10 @@ struct unread {
 struct unread *unread_open(int slots)
 {
     struct unread *unread = calloc(1, sizeof *unread);
-    if (unread == NULL)
+    if (!unread)
         return NULL;
     unread->answers = calloc((size_t)slots, sizeof *unread->answers);
-    if (unread->answers == NULL || pthread_mutex_init(&unread->lock, NULL) != 0) {
+    if (!unread->answers || pthread_mutex_init(&unread->lock, NULL) != 0) {
         free(unread->answers);
         free(unread);
         return NULL;
@@ -38,7 +38,7 @@ struct unread *unread_open(int slots)
 
 void unread_close(struct unread *unread)
 {
-    if (unread == NULL)
+    if (!unread)
         return;
     pthread_mutex_destroy(&unread->lock);
     free(unread->answers);

@@ -24,7 +24,7 @@ static inline void waiter_park(struct waiter **list, struct waiter *waiter)
 {
     waiter->next = *list;
     waiter->link = list;
-    if (*list != NULL)
+    if (*list)
         (*list)->link = &waiter->next;
     *list = waiter;
     waiter->park(waiter);
@@ -33,10 +33,10 @@ static inline void waiter_park(struct waiter **list, struct waiter *waiter)
 /* Take it off its list, if it is on one. */
 static inline void waiter_leave(struct waiter *waiter)
 {
-    if (waiter->link == NULL)
+    if (!waiter->link)
         return;
     *waiter->link = waiter->next;
-    if (waiter->next != NULL)
+    if (waiter->next)
         waiter->next->link = waiter->link;
     waiter->link = NULL;
 }
@@ -44,7 +44,7 @@ static inline void waiter_leave(struct waiter *waiter)
 /* Wake the waiters of a client that is gone. */
 static inline void waiter_wake_client(struct waiter **list, uint32_t client)
 {
-    for (struct waiter *waiter = *list, *next; waiter != NULL; waiter = next) {
+    for (struct waiter *waiter = *list, *next; waiter; waiter = next) {
         next = waiter->next;
         if (waiter->client != client)
             continue;
@@ -56,7 +56,7 @@ static inline void waiter_wake_client(struct waiter **list, uint32_t client)
 
 static inline void waiter_wake_all(struct waiter **list)
 {
-    while (*list != NULL) {
+    while (*list) {
         struct waiter *waiter = *list;
         waiter_leave(waiter);
         waiter->wake(waiter);

@@ -51,7 +51,7 @@ static void check_device(struct worker *worker)
               kernels->name);
     log_error(NULL, "%s", error.text);
     end_daemon(worker, WORKER_DEVICE_LOST, &error);
-    if (worker->rooms.recorder != NULL) /* those that are put aside are the next daemon's */
+    if (worker->rooms.recorder) /* those that are put aside are the next daemon's */
         runner_stop(worker->rooms.runner);
 }
 
@@ -59,7 +59,7 @@ static void check_device(struct worker *worker)
  * a journal keeps wait for the next daemon. */
 static bool is_to_end(const struct worker *worker)
 {
-    const bool leaves_jobs = worker->is_useless && worker->rooms.recorder != NULL;
+    const bool leaves_jobs = worker->is_useless && worker->rooms.recorder;
     return (leaves_jobs || atomic_load(&worker->is_stopping)) && !runner_has_open(worker->rooms.runner);
 }
 
@@ -97,7 +97,7 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
 {
     *out = NULL;
     struct worker *worker = calloc(1, sizeof *worker);
-    if (worker == NULL)
+    if (!worker)
         return error_set(error, ERROR_NO_MEMORY, "worker: out of memory");
     struct rooms *rooms = &worker->rooms;
     worker->options = options;
@@ -106,30 +106,30 @@ int worker_open(struct worker **out, const struct options *options, struct jobs 
     worker->on_fatal = on_fatal;
     worker->context = context;
     pthread_mutex_init(&worker->lock, NULL);
-    int status = device_open(&worker->device, options, error);
+    int code = device_open(&worker->device, options, error);
     rooms->device = &worker->device;
-    if (status == 0 && recorder == NULL && options->journal.cache_bytes > 0)
-        status = result_cache_open(&worker->cache, options->journal.cache_bytes, error);
+    if (code == 0 && !recorder && options->journal.cache_bytes > 0)
+        code = result_cache_open(&worker->cache, options->journal.cache_bytes, error);
     if (options->journal.cache_bytes > 0)
-        rooms->kept = recorder != NULL ? recorder_kept_results(recorder) : result_cache_results(worker->cache);
-    if (status == 0)
-        status = residency_open(&rooms->residency, options, worker->device.kernels, error);
-    if (status == 0 && options->calibrate_file != NULL)
-        status = calibration_open(&rooms->calibration, options->calibrate_file, options->calibrate_seconds, error);
-    if (status == 0)
+        rooms->kept = recorder ? recorder_kept_results(recorder) : result_cache_results(worker->cache);
+    if (code == 0)
+        code = residency_open(&rooms->residency, options, worker->device.kernels, error);
+    if (code == 0 && options->calibrate_file)
+        code = calibration_open(&rooms->calibration, options->calibrate_file, options->calibrate_seconds, error);
+    if (code == 0)
         residency_calibrate(rooms->residency, rooms->calibration);
-    if (status == 0)
-        status = loading_open(&rooms->loading, options, rooms->residency, jobs, error);
-    if (status == 0)
-        status = runner_open(&rooms->runner, options, jobs, rooms->residency, worker->device.kernels,
-                             recorder_attempts(recorder), rooms->kept, error);
-    if (status == 0) {
+    if (code == 0)
+        code = loading_open(&rooms->loading, options, rooms->residency, jobs, error);
+    if (code == 0)
+        code = runner_open(&rooms->runner, options, jobs, rooms->residency, worker->device.kernels,
+                           recorder_attempts(recorder), rooms->kept, error);
+    if (code == 0) {
         runner_calibrate(rooms->runner, rooms->calibration);
         *out = worker;
     } else {
         worker_close(worker);
     }
-    return status;
+    return code;
 }
 
 int worker_start(struct worker *worker, struct error *error)
@@ -140,7 +140,7 @@ int worker_start(struct worker *worker, struct error *error)
 
 void worker_close(struct worker *worker)
 {
-    if (worker == NULL)
+    if (!worker)
         return;
     struct rooms *rooms = &worker->rooms;
     if (worker->has_thread) {

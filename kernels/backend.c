@@ -107,18 +107,18 @@ static int open_bf16(struct kernels **out, const struct backend_options *options
     if (isa != ISA_AUTO && isa < ISA_AVX512_BF16)
         return error_set(error, ERROR_BAD_REQUEST, "bf16 on the CPU needs AMX or AVX512-BF16, which the limit of its "
                          "instruction set (--isa, LANCED_ISA) leaves out");
-    int status =
+    int code =
         isa == ISA_AVX512_BF16 ? ERROR_UNSUPPORTED : kernels_cpu_open(out, options->threads, CPU_AMX_BF16, error);
-    if (status == ERROR_UNSUPPORTED && options->precision == PRECISION_BF16) {
+    if (code == ERROR_UNSUPPORTED && options->precision == PRECISION_BF16) {
         struct error second;
-        status = kernels_cpu_open(out, options->threads, CPU_AVX512_BF16, &second);
-        if (status && isa == ISA_AVX512_BF16)
+        code = kernels_cpu_open(out, options->threads, CPU_AVX512_BF16, &second);
+        if (code && isa == ISA_AVX512_BF16)
             *error = second;
-        else if (status)
+        else if (code)
             error_prefix(error, "no bf16 on the CPU: %s, and", second.text);
-    } else if (status == ERROR_UNSUPPORTED && product_gain(CPU_AVX512_BF16) >= worthwhile_gain)
-        status = kernels_cpu_open(out, options->threads, CPU_AVX512_BF16, error);
-    return status;
+    } else if (code == ERROR_UNSUPPORTED && product_gain(CPU_AVX512_BF16) >= worthwhile_gain)
+        code = kernels_cpu_open(out, options->threads, CPU_AVX512_BF16, error);
+    return code;
 }
 
 /* The best form of the CPU backend within the limit that this processor has. */
@@ -130,15 +130,15 @@ static int open_cpu(struct kernels **out, const struct backend_options *options,
     if (isa == ISA_AUTO && name && *name && (isa = isa_of(name)) < 0)
         return error_set(error, ERROR_BAD_REQUEST, "LANCED_ISA must be " ISA_NAMES ", not \"%.40s\"", name);
     if (options->precision == PRECISION_BF16 || options->precision == PRECISION_AUTO) {
-        int status = open_bf16(out, options, (enum isa)isa, error);
-        if (status == 0 || options->precision == PRECISION_BF16)
-            return status;
+        int code = open_bf16(out, options, (enum isa)isa, error);
+        if (code == 0 || options->precision == PRECISION_BF16)
+            return code;
     }
     isa = isa > ISA_AVX512 ? ISA_AVX512 : isa;
-    int status = kernels_cpu_open(out, options->threads, levels[isa], error);
-    while (status == ERROR_UNSUPPORTED && --isa >= ISA_PORTABLE)
-        status = kernels_cpu_open(out, options->threads, levels[isa], error);
-    return status;
+    int code = kernels_cpu_open(out, options->threads, levels[isa], error);
+    while (code == ERROR_UNSUPPORTED && --isa >= ISA_PORTABLE)
+        code = kernels_cpu_open(out, options->threads, levels[isa], error);
+    return code;
 }
 
 int backend_open(struct kernels **out, const struct backend_options *options, struct error *why_not_cuda,

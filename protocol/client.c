@@ -136,11 +136,11 @@ static bool is_alive(struct client *client)
                                            .ca = client->ca,
                                            .name = client->name,
                                            .silence_ms = SECOND_OPINION_MS};
-    const char *before = client->hello != NULL ? json_text(client_hello(client), "generation") : NULL;
-    if (before == NULL || client_open(&other, &options, &unused) != 0)
+    const char *before = client->hello ? json_text(client_hello(client), "generation") : NULL;
+    if (!before || client_open(&other, &options, &unused) != 0)
         return false;
     const char *now = json_text(client_hello(other), "generation");
-    bool same = now != NULL && strcmp(before, now) == 0;
+    bool same = now && strcmp(before, now) == 0;
     client_close(other);
     return same;
 }
@@ -165,7 +165,7 @@ static int check_patience(struct client *client, struct error *error)
                        "it hangs up whenever it gets this request; perhaps it has no memory for one so large");
     if (!is_cut_off)
         presence_end(&client->presence);
-    else if (client->hello == NULL || cut_off_ms >= GONE_MS) {
+    else if (!client->hello || cut_off_ms >= GONE_MS) {
         enum presence_of who = presence_check(&client->presence, &client->endpoint, NULL);
         if (who == PRESENCE_STRANGER)
             return give_up(client, error, "who listens there is no lanced");
@@ -175,7 +175,7 @@ static int check_patience(struct client *client, struct error *error)
     if (now < patience->began_ms)
         return 0;
     const uint64_t silent_seconds = (now - patience->began_ms) / 1000;
-    if (client->on_silence != NULL && silent_seconds > patience->told_seconds) {
+    if (client->on_silence && silent_seconds > patience->told_seconds) {
         patience->told_seconds = silent_seconds;
         if (client->on_silence(client->context, (int)silent_seconds))
             return give_up(client, error, "was given up while it did not answer");
@@ -240,8 +240,8 @@ static int read_answer(struct call *call, struct message **answer, struct error 
 {
     nng_msg *msg = nng_aio_get_msg(call->aio);
     call->state = CALL_FREE;
-    int status = message_parse(answer, nng_msg_body(msg), nng_msg_len(msg), 0, error);
-    if (status != 0) {
+    int code = message_parse(answer, nng_msg_body(msg), nng_msg_len(msg), 0, error);
+    if (code != 0) {
         nng_msg_free(msg);
         return error_prefix(error, "answer of lanced at %s", call->client->endpoint.url);
     }
@@ -292,15 +292,15 @@ static int check_answer(struct client *client, const struct message *answer, str
             snprintf(number, sizeof number, "%g", protocol->valuedouble);
         return error_set(error, ERROR_UNSUPPORTED,
                          "lanced%s%s at %s speaks protocol %s, %s speaks %d; install both from the same release",
-                         version != NULL ? " " : "", version != NULL ? version : "", client->endpoint.url, number,
+                         version ? " " : "", version ? version : "", client->endpoint.url, number,
                          client->name, PROTOCOL_VERSION);
     }
     if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(envelope, "ok")))
         return 0;
     const cJSON *failure = cJSON_GetObjectItemCaseSensitive(envelope, "error");
     const char *code = json_text(failure, "code"), *text = json_text(failure, "message");
-    return error_set(error, code != NULL ? error_code_of(code) : ERROR_INTERNAL, "%s",
-                     text != NULL ? text : "lanced failed without saying why");
+    return error_set(error, code ? error_code_of(code) : ERROR_INTERNAL, "%s",
+                     text ? text : "lanced failed without saying why");
 }
 
 /* How long the daemon may take because the request says so. */
@@ -316,19 +316,19 @@ static uint64_t asked_ms_of(const char *request, const cJSON *fields)
 static int encode_request(nng_msg **out, struct client *client, const char *request, const cJSON *fields,
                           const struct tensor_view *tensors, size_t tensor_count, struct error *error)
 {
-    cJSON *envelope = fields != NULL ? cJSON_Duplicate(fields, true) : json_object();
+    cJSON *envelope = fields ? cJSON_Duplicate(fields, true) : json_object();
     json_add_number(envelope, "protocol", PROTOCOL_VERSION);
     json_add_text(envelope, "request", request);
     if (strcmp(request, "submit") == 0)
         json_add_text(envelope, "client", client->name); /* so that a list of jobs says whose it is */
-    if (client->token != NULL)
+    if (client->token)
         json_add_text(envelope, "token", client->token);
     void *data;
     uint64_t bytes;
-    int status = message_encode(&data, &bytes, envelope, tensors, tensor_count, error);
+    int code = message_encode(&data, &bytes, envelope, tensors, tensor_count, error);
     cJSON_Delete(envelope);
-    if (status != 0)
-        return status;
+    if (code != 0)
+        return code;
     if (client->message_limit_bytes != 0 && bytes > client->message_limit_bytes) {
         free(data);
         return error_set(error, ERROR_TOO_LARGE, "%s: the message has %llu bytes; lanced at %s accepts %llu", request,
@@ -362,9 +362,9 @@ int client_begin(struct client *client, const char *request, const cJSON *fields
             return error_set(error, ERROR_INTERNAL, "%s: %d requests are on their way already", request,
                              CLIENT_IN_FLIGHT);
     nng_msg *msg;
-    int status = encode_request(&msg, client, request, fields, tensors, tensor_count, error);
-    if (status != 0)
-        return status;
+    int code = encode_request(&msg, client, request, fields, tensors, tensor_count, error);
+    if (code != 0)
+        return code;
     if (client_in_flight(client) == 0)
         start_patience(client, asked_ms_of(request, fields));
     call->tag = tag;
@@ -377,20 +377,20 @@ int client_begin(struct client *client, const char *request, const cJSON *fields
 /* The message that the first call with an answer has received, unchecked; NULL when there is none yet. */
 static int receive(struct client *client, uint64_t *tag, struct message **answer, struct error *error)
 {
-    int status = 0;
+    int code = 0;
     wait_a_tick(client);
-    for (int i = 0; i < CLIENT_IN_FLIGHT && status == 0 && *answer == NULL; i++) {
+    for (int i = 0; i < CLIENT_IN_FLIGHT && code == 0 && !*answer; i++) {
         struct call *call = &client->calls[i];
         if (call->state != CALL_FREE && take_finished(call)) {
             *tag = call->tag;
-            status = go_on(call, answer, error);
+            code = go_on(call, answer, error);
         }
     }
-    if (status == 0 && *answer == NULL)
-        status = check_patience(client, error);
-    else if (status == 0)
+    if (code == 0 && !*answer)
+        code = check_patience(client, error);
+    else if (code == 0)
         start_patience(client, 0);
-    return status;
+    return code;
 }
 
 int client_next(struct client *client, uint64_t *tag, struct message **answer, struct error *error)
@@ -399,19 +399,19 @@ int client_next(struct client *client, uint64_t *tag, struct message **answer, s
     *answer = NULL;
     message_close(client->refusal);
     client->refusal = NULL;
-    int status = receive(client, tag, &received, error);
-    if (status != 0) {
+    int code = receive(client, tag, &received, error);
+    if (code != 0) {
         client_abandon(client);
-        return status;
+        return code;
     }
-    if (received == NULL)
+    if (!received)
         return 0;
-    status = check_answer(client, received, error);
-    if (status == 0)
+    code = check_answer(client, received, error);
+    if (code == 0)
         *answer = received;
     else
         client->refusal = received;
-    return status;
+    return code;
 }
 
 void client_abandon(struct client *client)
@@ -422,7 +422,7 @@ void client_abandon(struct client *client)
 
 const cJSON *client_refusal(const struct client *client)
 {
-    return client->refusal != NULL ? message_envelope(client->refusal) : NULL;
+    return client->refusal ? message_envelope(client->refusal) : NULL;
 }
 
 int client_request(struct client *client, const char *request, const cJSON *fields, const struct tensor_view *tensors,
@@ -430,24 +430,24 @@ int client_request(struct client *client, const char *request, const cJSON *fiel
 {
     struct message *received = NULL;
     uint64_t tag;
-    int status = client_begin(client, request, fields, tensors, tensor_count, 0, error);
-    while (status == 0 && received == NULL)
-        status = client_next(client, &tag, &received, error);
-    if (answer != NULL)
+    int code = client_begin(client, request, fields, tensors, tensor_count, 0, error);
+    while (code == 0 && !received)
+        code = client_next(client, &tag, &received, error);
+    if (answer)
         *answer = received;
     else
         message_close(received);
-    return status;
+    return code;
 }
 
 /* A request of fields that were just made, and that are deleted here. */
 static int request_of(struct client *client, const char *request, cJSON *fields, struct message **answer,
                       struct error *error)
 {
-    int status = json_is_complete(fields) ? client_request(client, request, fields, NULL, 0, answer, error)
+    int code = json_is_complete(fields) ? client_request(client, request, fields, NULL, 0, answer, error)
                                           : error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
     cJSON_Delete(fields);
-    return status;
+    return code;
 }
 
 int client_job_request(struct client *client, const char *request, const char *job, struct message **answer,
@@ -496,7 +496,7 @@ static int dial(struct client *client, int timeout_ms, struct error *error)
         nng_msleep(TICK_MS);
     }
     client->disconnected_since_ms = clock_ms();
-    if (client->tls != NULL)
+    if (client->tls)
         return dial_tls(client, error);
     int result = nng_dial(client->socket, client->endpoint.url, NULL, NNG_FLAG_NONBLOCK);
     return result == 0 ? 0 : give_up(client, error, nng_strerror(result));
@@ -507,14 +507,14 @@ static uint64_t default_silence_ms(void)
 {
     const char *text = getenv("LANCED_SILENCE_SECONDS");
     char *end;
-    unsigned long seconds = text != NULL ? strtoul(text, &end, 10) : 0;
-    bool is_one = text != NULL && text[0] >= '0' && text[0] <= '9' && *end == '\0' && seconds >= 1 && seconds <= 86400;
+    unsigned long seconds = text ? strtoul(text, &end, 10) : 0;
+    bool is_one = text && text[0] >= '0' && text[0] <= '9' && *end == '\0' && seconds >= 1 && seconds <= 86400;
     return (is_one ? seconds : SILENCE_SECONDS) * UINT64_C(1000);
 }
 
 static char *copy_or_null(const char *text)
 {
-    return text != NULL && text[0] != '\0' ? strdup(text) : NULL;
+    return text && text[0] != '\0' ? strdup(text) : NULL;
 }
 
 static int open_call(struct call *call, struct client *client)
@@ -527,7 +527,7 @@ static int open_call(struct call *call, struct client *client)
 
 static void close_call(struct call *call)
 {
-    if (call->aio != NULL) {
+    if (call->aio) {
         abandon(call);
         nng_aio_stop(call->aio);
         nng_aio_free(call->aio);
@@ -564,29 +564,29 @@ static int take_token(struct client *client, const char *given, struct error *er
 {
     char token[TOKEN_MAX_BYTES + 1];
     const char *file = getenv("LANCED_TOKEN_FILE");
-    client->token = copy_or_null(given != NULL ? given : getenv("LANCED_TOKEN"));
-    if (client->token != NULL || given != NULL || file == NULL || file[0] == '\0')
+    client->token = copy_or_null(given ? given : getenv("LANCED_TOKEN"));
+    if (client->token || given || !file || file[0] == '\0')
         return 0;
-    int status = token_read_file(token, file, "LANCED_TOKEN_FILE", error);
-    if (status == 0)
+    int code = token_read_file(token, file, "LANCED_TOKEN_FILE", error);
+    if (code == 0)
         client->token = strdup(token);
-    return status;
+    return code;
 }
 
 /* By which the daemon tells clients apart. */
 static const char *name_of(const struct client_options *options)
 {
     const char *own = getenv("LANCED_CLIENT");
-    if (own != NULL && own[0] != '\0' && utf8_is_valid(own, strlen(own)))
+    if (own && own[0] != '\0' && utf8_is_valid(own, strlen(own)))
         return own;
-    return options->name != NULL ? options->name : "lanced client " LANCED_VERSION;
+    return options->name ? options->name : "lanced client " LANCED_VERSION;
 }
 
 int client_open(struct client **out, const struct client_options *options, struct error *error)
 {
     *out = NULL;
     struct client *client = calloc(1, sizeof *client);
-    if (client == NULL)
+    if (!client)
         return error_set(error, ERROR_NO_MEMORY, "client: out of memory");
     pthread_mutex_init(&client->lock, NULL);
     pthread_condattr_t attributes;
@@ -599,25 +599,25 @@ int client_open(struct client **out, const struct client_options *options, struc
     client->on_silence = options->on_silence;
     client->context = options->context;
     client->name = strdup(name_of(options));
-    client->ca = copy_or_null(options->ca != NULL ? options->ca : getenv("LANCED_CA"));
-    int status = client->name != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "client: out of memory");
-    if (status == 0)
-        status = take_token(client, options->token, error);
-    if (status == 0)
-        status = endpoint_resolve(&client->endpoint, options->endpoint, error);
-    if (status == 0)
-        status = endpoint_trust(&client->endpoint, error);
-    if (status == 0 && client->endpoint.is_tls)
-        status = tls_open_client(&client->tls, client->ca, &client->endpoint, error);
-    if (status == 0)
-        status = open_socket(client, error);
-    if (status == 0)
-        status = dial(client, options->connect_timeout_ms, error);
-    if (status == 0)
-        status = say_hello(client, &client->hello, error);
-    if (status != 0) {
+    client->ca = copy_or_null(options->ca ? options->ca : getenv("LANCED_CA"));
+    int code = client->name ? 0 : error_set(error, ERROR_NO_MEMORY, "client: out of memory");
+    if (code == 0)
+        code = take_token(client, options->token, error);
+    if (code == 0)
+        code = endpoint_resolve(&client->endpoint, options->endpoint, error);
+    if (code == 0)
+        code = endpoint_trust(&client->endpoint, error);
+    if (code == 0 && client->endpoint.is_tls)
+        code = tls_open_client(&client->tls, client->ca, &client->endpoint, error);
+    if (code == 0)
+        code = open_socket(client, error);
+    if (code == 0)
+        code = dial(client, options->connect_timeout_ms, error);
+    if (code == 0)
+        code = say_hello(client, &client->hello, error);
+    if (code != 0) {
         client_close(client);
-        return status;
+        return code;
     }
     presence_end(&client->presence);
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(client_hello(client), "limits");
@@ -628,7 +628,7 @@ int client_open(struct client **out, const struct client_options *options, struc
 
 void client_close(struct client *client)
 {
-    if (client == NULL)
+    if (!client)
         return;
     for (int i = 0; i < CLIENT_IN_FLIGHT; i++)
         close_call(&client->calls[i]);
@@ -640,7 +640,7 @@ void client_close(struct client *client)
     pthread_cond_destroy(&client->changed);
     pthread_mutex_destroy(&client->lock);
     free(client->name);
-    if (client->tls != NULL)
+    if (client->tls)
         nng_tls_config_free(client->tls);
     free(client->token);
     free(client->ca);
@@ -666,7 +666,7 @@ static int explain_lost_job(struct client *client, struct error *error)
         return ERROR_NOT_FOUND;
     const char *then = json_text(client_hello(client), "generation");
     const char *now = json_text(message_envelope(answer), "generation");
-    if (then != NULL && now != NULL && strcmp(then, now) != 0)
+    if (then && now && strcmp(then, now) != 0)
         error_set(error, ERROR_NOT_FOUND, "lanced at %s was restarted and the job is lost; submit it again",
                   client->endpoint.url);
     message_close(answer);
@@ -680,15 +680,15 @@ static int wait_for_events(struct client *client, const char *job, uint64_t afte
     json_add_text(fields, "job", job);
     json_add_number(fields, "after", (double)after);
     json_add_number(fields, "timeout_ms", FOLLOW_POLL_MS);
-    int status = request_of(client, "wait", fields, answer, error);
-    return status == ERROR_NOT_FOUND ? explain_lost_job(client, error) : status;
+    int code = request_of(client, "wait", fields, answer, error);
+    return code == ERROR_NOT_FOUND ? explain_lost_job(client, error) : code;
 }
 
 /* Whether the event ends its job; *status is then what the job came to. */
 static bool ends_job(const cJSON *event, int *status, struct error *error)
 {
     const char *name = json_text(event, "event");
-    if (name == NULL)
+    if (!name)
         return false;
     if (strcmp(name, "done") == 0) {
         *status = 0;
@@ -700,8 +700,8 @@ static bool ends_job(const cJSON *event, int *status, struct error *error)
     }
     if (strcmp(name, "failed") == 0) {
         const char *code = json_text(event, "code"), *text = json_text(event, "message");
-        *status = error_set(error, code != NULL ? error_code_of(code) : ERROR_INTERNAL, "%s",
-                            text != NULL ? text : "the job failed without saying why");
+        *status = error_set(error, code ? error_code_of(code) : ERROR_INTERNAL, "%s",
+                            text ? text : "the job failed without saying why");
         return true;
     }
     return false;
@@ -713,9 +713,9 @@ int client_follow(struct client *client, const char *job, client_event *on_event
     bool cancel_sent = false;
     for (;;) {
         struct message *answer;
-        int status = wait_for_events(client, job, after, &answer, error);
-        if (status != 0)
-            return status;
+        int code = wait_for_events(client, job, after, &answer, error);
+        if (code != 0)
+            return code;
         bool cancel = false, ended = false;
         const cJSON *events = cJSON_GetObjectItemCaseSensitive(message_envelope(answer), "events"), *event;
         if (cJSON_GetArraySize(events) == 0)
@@ -726,15 +726,15 @@ int client_follow(struct client *client, const char *job, client_event *on_event
             char name[40];
             snprintf(name, sizeof name, "preview.%llu", (unsigned long long)after);
             cancel = on_event(context, event, message_tensor(answer, name)) || cancel;
-            ended = ends_job(event, &status, error) || ended;
+            ended = ends_job(event, &code, error) || ended;
         }
         message_close(answer);
         if (ended)
-            return status;
+            return code;
         if (cancel && !cancel_sent) {
-            status = client_job_request(client, "cancel", job, NULL, error);
-            if (status != 0)
-                return status;
+            code = client_job_request(client, "cancel", job, NULL, error);
+            if (code != 0)
+                return code;
             cancel_sent = true;
         }
     }

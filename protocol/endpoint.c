@@ -16,7 +16,7 @@ static bool default_folder(char folder[ENDPOINT_MAX_BYTES])
     const char *runtime = getenv("XDG_RUNTIME_DIR");
     struct stat info;
     int length;
-    if (runtime != NULL && runtime[0] == '/' && stat(runtime, &info) == 0 && S_ISDIR(info.st_mode))
+    if (runtime && runtime[0] == '/' && stat(runtime, &info) == 0 && S_ISDIR(info.st_mode))
         length = snprintf(folder, ENDPOINT_MAX_BYTES, "%s/lanced", runtime);
     else
         length = snprintf(folder, ENDPOINT_MAX_BYTES, "/tmp/lanced-%lu", (unsigned long)getuid());
@@ -26,7 +26,7 @@ static bool default_folder(char folder[ENDPOINT_MAX_BYTES])
 /* "127.0.0.1:8471", "localhost:8471", "[::1]:8471" */
 static bool is_loopback(const char *address)
 {
-    if (strpbrk(address, "@/?#") != NULL) /* what stands before an @ nng takes for a user, not for the address */
+    if (strpbrk(address, "@/?#")) /* what stands before an @ nng takes for a user, not for the address */
         return false;
     static const char *const names[] = {"localhost:", "[::1]:"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -40,7 +40,7 @@ static bool is_loopback(const char *address)
 static bool has_port(const char *address)
 {
     const char *colon = strrchr(address, ':');
-    if (colon == NULL || colon[1] == '\0')
+    if (!colon || colon[1] == '\0')
         return false;
     char *end;
     unsigned long port = strtoul(colon + 1, &end, 10);
@@ -64,10 +64,10 @@ static int check_address(const char *given, const char *address, bool is_tls, st
 int endpoint_resolve(struct endpoint *out, const char *given, struct error *error)
 {
     memset(out, 0, sizeof *out);
-    if (given == NULL || given[0] == '\0')
+    if (!given || given[0] == '\0')
         given = getenv("LANCED_ENDPOINT");
     char url[ENDPOINT_MAX_BYTES + 32];
-    if (given == NULL || given[0] == '\0') {
+    if (!given || given[0] == '\0') {
         char folder[ENDPOINT_MAX_BYTES];
         if (!default_folder(folder))
             return error_set(error, ERROR_BAD_REQUEST, "endpoint: XDG_RUNTIME_DIR is too long for a socket path");

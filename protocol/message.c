@@ -25,13 +25,13 @@ static const struct json_limits envelope_limits = {.bytes = MESSAGE_MAX_ENVELOPE
 static int parse_envelope(struct message *message, struct error *error)
 {
     const char *text = safetensors_metadata(message->tensors, envelope_key);
-    if (text == NULL)
+    if (!text)
         return error_set(error, ERROR_BAD_REQUEST,
                          "message: the safetensors metadata has no entry \"%s\" holding the JSON envelope",
                          envelope_key);
-    int status = json_parse(&message->envelope, text, strlen(text), &envelope_limits, "message: the envelope", error);
-    if (status != 0)
-        return status;
+    int code = json_parse(&message->envelope, text, strlen(text), &envelope_limits, "message: the envelope", error);
+    if (code != 0)
+        return code;
     if (!cJSON_IsObject(message->envelope))
         return error_set(error, ERROR_BAD_REQUEST, "message: the envelope must be a JSON object");
     return 0;
@@ -45,13 +45,13 @@ int message_parse(struct message **out, const void *data, uint64_t bytes, uint64
                          "message: %llu bytes are over the limit of %llu",
                          (unsigned long long)bytes, (unsigned long long)limit_bytes);
     struct message *message = calloc(1, sizeof *message);
-    if (message == NULL)
+    if (!message)
         return error_set(error, ERROR_NO_MEMORY, "message: out of memory");
     message->bytes = bytes;
     int status = safetensors_parse(&message->tensors, data, bytes, "message", error);
     if (status == ERROR_BAD_FILE) { /* for a message that is the request's fault, not a file's */
         status = ERROR_BAD_REQUEST;
-        if (error != NULL)
+        if (error)
             error->code = status;
     }
     if (status == 0 && safetensors_count(message->tensors) > MESSAGE_MAX_TENSORS)
@@ -75,11 +75,11 @@ void message_adopt(struct message *message, void *owner, void (*release)(void *o
 
 void message_close(struct message *message)
 {
-    if (message == NULL)
+    if (!message)
         return;
     cJSON_Delete(message->envelope);
     safetensors_close(message->tensors);
-    if (message->release != NULL)
+    if (message->release)
         message->release(message->owner);
     free(message);
 }
@@ -113,18 +113,18 @@ int message_encode(void **out, uint64_t *out_bytes, const cJSON *envelope, const
                    size_t tensor_count, struct error *error)
 {
     char *text = json_print(envelope);
-    if (text == NULL)
+    if (!text)
         return error_set(error, ERROR_NO_MEMORY, "message: out of memory for the envelope");
     const char *keys[] = {envelope_key};
     const char *values[] = {text};
-    int status = safetensors_write(out, out_bytes, tensors, tensor_count, keys, values, 1, error);
+    int code = safetensors_write(out, out_bytes, tensors, tensor_count, keys, values, 1, error);
     cJSON_free(text);
-    return status;
+    return code;
 }
 
 bool job_id_is_valid(const char *id)
 {
-    if (id == NULL)
+    if (!id)
         return false;
     size_t length = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
     return length >= 1 && length <= JOB_ID_MAX_BYTES && id[length] == '\0';

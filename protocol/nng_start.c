@@ -55,7 +55,7 @@ static int try_threads(int wanted, pthread_t *threads, int *started)
     while (*started < wanted && (reason = pthread_create(&threads[*started], NULL, wait_for_the_others, &trial)) == 0)
         ++*started;
     void *spare = reason == 0 ? malloc(SPARE_BYTES) : NULL;
-    if (reason == 0 && spare == NULL)
+    if (reason == 0 && !spare)
         reason = ENOMEM;
     free(spare);
     pthread_mutex_lock(&trial.lock);

@@ -51,7 +51,7 @@ static int connect_to_port(const struct endpoint *endpoint)
         return -1;
     }
     int fd = -1;
-    for (const struct addrinfo *one = found; one != NULL && fd < 0; one = one->ai_next)
+    for (const struct addrinfo *one = found; one && fd < 0; one = one->ai_next)
         fd = connect_to(one->ai_addr, one->ai_addrlen);
     int reason = errno;
     freeaddrinfo(found);
@@ -95,7 +95,7 @@ enum presence_of presence_check(struct presence *presence, const struct endpoint
     presence->fd = endpoint->path[0] != '\0' ? connect_to_path(endpoint->path) : connect_to_port(endpoint);
     if (presence->fd >= 0)
         return PRESENCE_SOMEBODY;
-    if (reason != NULL)
+    if (reason)
         *reason = errno;
     return says_nothing(errno) ? PRESENCE_SOMEBODY : PRESENCE_NOBODY;
 }

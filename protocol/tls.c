@@ -19,7 +19,7 @@ static int alloc(nng_tls_config **out, nng_tls_mode mode, struct error *error)
 
 static void close_on_failure(nng_tls_config **config, int status)
 {
-    if (status == 0 || *config == NULL)
+    if (status == 0 || !*config)
         return;
     nng_tls_config_free(*config);
     *config = NULL;
@@ -28,34 +28,34 @@ static void close_on_failure(nng_tls_config **config, int status)
 int tls_open_server(nng_tls_config **out, const char *certificate, const char *key, struct error *error)
 {
     char *public_text = NULL, *secret_text = NULL;
-    int status = alloc(out, NNG_TLS_MODE_SERVER, error);
-    if (status == 0)
-        status = text_file_read(&public_text, certificate, TLS_FILE_MAX_BYTES, "--cert", error);
-    if (status == 0)
-        status = secret_file_read(&secret_text, key, TLS_FILE_MAX_BYTES, "--key", error);
-    if (status == 0) {
+    int code = alloc(out, NNG_TLS_MODE_SERVER, error);
+    if (code == 0)
+        code = text_file_read(&public_text, certificate, TLS_FILE_MAX_BYTES, "--cert", error);
+    if (code == 0)
+        code = secret_file_read(&secret_text, key, TLS_FILE_MAX_BYTES, "--key", error);
+    if (code == 0) {
         int result = nng_tls_config_own_cert(*out, public_text, secret_text, NULL);
         if (result != 0)
-            status = error_set(error, ERROR_BAD_FILE,
-                               "--cert %s, --key %s: %s; they must be PEM files, a certificate with those that it was "
-                               "signed by behind it, and its key",
-                               certificate, key, nng_strerror(result));
+            code = error_set(error, ERROR_BAD_FILE,
+                             "--cert %s, --key %s: %s; they must be PEM files, a certificate with those that it was "
+                             "signed by behind it, and its key",
+                             certificate, key, nng_strerror(result));
     }
-    if (secret_text != NULL)
+    if (secret_text)
         explicit_bzero(secret_text, strlen(secret_text));
     free(secret_text);
     free(public_text);
-    close_on_failure(out, status);
-    return status;
+    close_on_failure(out, code);
+    return code;
 }
 
 static int trust(nng_tls_config *config, const char *ca, const struct endpoint *endpoint, struct error *error)
 {
     char host[ENDPOINT_MAX_BYTES], port[ENDPOINT_MAX_BYTES], *text;
     endpoint_split(endpoint, host, port);
-    int status = text_file_read(&text, ca, TLS_FILE_MAX_BYTES, "CA", error);
-    if (status != 0)
-        return status;
+    int code = text_file_read(&text, ca, TLS_FILE_MAX_BYTES, "CA", error);
+    if (code != 0)
+        return code;
     int result = nng_tls_config_ca_chain(config, text, NULL);
     free(text);
     if (result == 0)
@@ -69,14 +69,14 @@ static int trust(nng_tls_config *config, const char *ca, const struct endpoint *
 int tls_open_client(nng_tls_config **out, const char *ca, const struct endpoint *endpoint, struct error *error)
 {
     *out = NULL;
-    if (ca == NULL || ca[0] == '\0')
+    if (!ca || ca[0] == '\0')
         return error_set(error, ERROR_BAD_REQUEST,
                          "endpoint %s: needs the certificate of the CA that signed the daemon's: LANCED_CA, or "
                          "lancectl --ca FILE (ca.pem of lancectl ca)",
                          endpoint->url);
-    int status = alloc(out, NNG_TLS_MODE_CLIENT, error);
-    if (status == 0)
-        status = trust(*out, ca, endpoint, error);
-    close_on_failure(out, status);
-    return status;
+    int code = alloc(out, NNG_TLS_MODE_CLIENT, error);
+    if (code == 0)
+        code = trust(*out, ca, endpoint, error);
+    close_on_failure(out, code);
+    return code;
 }

@@ -30,9 +30,9 @@ int token_read(char token[TOKEN_MAX_BYTES + 1], const char *text, const char *wh
 int token_read_file(char token[TOKEN_MAX_BYTES + 1], const char *path, const char *what, struct error *error)
 {
     char *text;
-    int status = secret_file_read(&text, path, MOST_FILE_BYTES, what, error);
-    if (status == 0)
-        status = token_read(token, text, path, error);
+    int code = secret_file_read(&text, path, MOST_FILE_BYTES, what, error);
+    if (code == 0)
+        code = token_read(token, text, path, error);
     free(text);
-    return status;
+    return code;
 }

@@ -31,7 +31,7 @@ static int start(struct transfer *transfer, struct client *client, const struct 
 static int tell(const struct transfer *transfer, struct error *error)
 {
     const struct transfer_watch *watch = transfer->watch;
-    if (watch != NULL && watch->on_progress != NULL &&
+    if (watch && watch->on_progress &&
         watch->on_progress(watch->context, transfer->moved_bytes, transfer->total_bytes))
         return error_set(error, ERROR_CANCELLED, "cancelled");
     return 0;
@@ -40,21 +40,21 @@ static int tell(const struct transfer *transfer, struct error *error)
 /* Wait for the answer to a piece on its way, or a moment; *answer is NULL then. `tag`: see client_begin. */
 static int take_answer(struct transfer *transfer, uint64_t *tag, struct message **answer, struct error *error)
 {
-    int status = client_next(transfer->client, tag, answer, error);
-    if (status == 0 && *answer == NULL)
-        status = tell(transfer, error);
-    return status;
+    int code = client_next(transfer->client, tag, answer, error);
+    if (code == 0 && !*answer)
+        code = tell(transfer, error);
+    return code;
 }
 
 /* A request of fields that are deleted here; a piece goes with "put". */
 static int begin_piece(struct transfer *transfer, const char *request, cJSON *fields, const struct tensor_view *piece,
                        uint64_t tag, struct error *error)
 {
-    int status = json_is_complete(fields)
-                     ? client_begin(transfer->client, request, fields, piece, piece != NULL ? 1 : 0, tag, error)
+    int code = json_is_complete(fields)
+                     ? client_begin(transfer->client, request, fields, piece, piece ? 1 : 0, tag, error)
                      : error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
     cJSON_Delete(fields);
-    return status;
+    return code;
 }
 
 static void add_whole(cJSON *object, const char *name, uint64_t number)
@@ -78,9 +78,9 @@ static int take_put(struct transfer *transfer, struct error *error)
 {
     struct message *answer;
     uint64_t length;
-    int status = take_answer(transfer, &length, &answer, error);
-    if (status != 0 || answer == NULL)
-        return status;
+    int code = take_answer(transfer, &length, &answer, error);
+    if (code != 0 || !answer)
+        return code;
     message_close(answer);
     transfer->moved_bytes += length;
     return tell(transfer, error);
@@ -90,8 +90,8 @@ static int take_put(struct transfer *transfer, struct error *error)
 static int put_range(struct transfer *transfer, const char *blob, const struct tensor_view *tensor, uint64_t begin,
                      uint64_t end, struct error *error)
 {
-    int status = 0;
-    for (uint64_t offset = begin; offset < end && status == 0; offset += transfer->piece_bytes) {
+    int code = 0;
+    for (uint64_t offset = begin; offset < end && code == 0; offset += transfer->piece_bytes) {
         const uint64_t length = end - offset < transfer->piece_bytes ? end - offset : transfer->piece_bytes;
         const struct tensor_view piece = {.name = "piece",
                                           .dtype = DTYPE_U8,
@@ -99,12 +99,12 @@ static int put_range(struct transfer *transfer, const char *blob, const struct t
                                           .shape = {length},
                                           .data = (const uint8_t *)tensor->data + offset,
                                           .bytes = length};
-        while (status == 0 && client_in_flight(transfer->client) == CLIENT_IN_FLIGHT)
-            status = take_put(transfer, error);
-        if (status == 0)
-            status = begin_piece(transfer, "put", put_fields(blob, tensor, offset), &piece, length, error);
+        while (code == 0 && client_in_flight(transfer->client) == CLIENT_IN_FLIGHT)
+            code = take_put(transfer, error);
+        if (code == 0)
+            code = begin_piece(transfer, "put", put_fields(blob, tensor, offset), &piece, length, error);
     }
-    return status;
+    return code;
 }
 
 /* The range [offset, length] of a list of what is missing. */
@@ -124,19 +124,19 @@ static int put_missing(struct transfer *transfer, const char *blob, const struct
 {
     const cJSON *range;
     uint64_t begin, end;
-    int status = 0;
+    int code = 0;
     cJSON_ArrayForEach(range, missing)
     {
-        if (status == 0 && !read_range(range, tensor, &begin, &end))
-            status = error_set(error, ERROR_INTERNAL, "put: the daemon lacks bytes that the tensor does not have");
-        if (status == 0)
-            status = put_range(transfer, blob, tensor, begin, end, error);
+        if (code == 0 && !read_range(range, tensor, &begin, &end))
+            code = error_set(error, ERROR_INTERNAL, "put: the daemon lacks bytes that the tensor does not have");
+        if (code == 0)
+            code = put_range(transfer, blob, tensor, begin, end, error);
     }
-    while (status == 0 && client_in_flight(transfer->client) > 0)
-        status = take_put(transfer, error);
-    if (status != 0)
+    while (code == 0 && client_in_flight(transfer->client) > 0)
+        code = take_put(transfer, error);
+    if (code != 0)
         client_abandon(transfer->client);
-    return status;
+    return code;
 }
 
 /* Bytes in a list of ranges. */
@@ -155,20 +155,20 @@ static int put(struct transfer *transfer, const char *blob, const struct tensor_
     for (int round = 0; round < ROUNDS; round++) {
         struct message *answer;
         cJSON *fields = put_fields(blob, tensor, 0);
-        int status = json_is_complete(fields) ? client_request(transfer->client, "put", fields, NULL, 0, &answer, error)
+        int code = json_is_complete(fields) ? client_request(transfer->client, "put", fields, NULL, 0, &answer, error)
                                               : error_set(error, ERROR_NO_MEMORY, "put: out of memory");
         cJSON_Delete(fields);
-        if (status != 0)
-            return status;
+        if (code != 0)
+            return code;
         const cJSON *missing = cJSON_GetObjectItemCaseSensitive(message_envelope(answer), "missing");
         const uint64_t lacking = bytes_missing(missing, tensor);
         transfer->moved_bytes = before + tensor->bytes - lacking;
-        status = tell(transfer, error);
-        if (status == 0 && lacking > 0)
-            status = put_missing(transfer, blob, tensor, missing, error);
+        code = tell(transfer, error);
+        if (code == 0 && lacking > 0)
+            code = put_missing(transfer, blob, tensor, missing, error);
         message_close(answer);
-        if (status != 0 || lacking == 0)
-            return status;
+        if (code != 0 || lacking == 0)
+            return code;
     }
     return error_set(error, ERROR_INTERNAL, "put: the daemon does not keep the pieces of a tensor");
 }
@@ -221,27 +221,27 @@ static int put_refused(struct transfer *transfer, const struct payloads *payload
         transfer->total_bytes += wanted[i] ? payloads->named[i].bytes : 0;
     if (transfer->total_bytes == 0)
         return error_set(error, ERROR_INTERNAL, "submit: the daemon lacks a blob that the request does not name");
-    int status = 0;
-    for (size_t i = 0; i < payloads->named_count && status == 0; i++)
+    int code = 0;
+    for (size_t i = 0; i < payloads->named_count && code == 0; i++)
         if (wanted[i])
-            status = put(transfer, payloads->blobs[i], &payloads->named[i], error);
-    return status;
+            code = put(transfer, payloads->blobs[i], &payloads->named[i], error);
+    return code;
 }
 
 static int submit(struct transfer *transfer, const cJSON *fields, const struct payloads *payloads, struct error *error)
 {
     for (int round = 0; round < ROUNDS; round++) {
-        int status = client_request(transfer->client, "submit", fields, payloads->inline_tensors,
-                                    payloads->inline_count, NULL, error);
-        if (status != ERROR_NOT_FOUND)
-            return status;
+        int code = client_request(transfer->client, "submit", fields, payloads->inline_tensors,
+                                  payloads->inline_count, NULL, error);
+        if (code != ERROR_NOT_FOUND)
+            return code;
         cJSON *missing =
             cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(client_refusal(transfer->client), "missing_blobs"), true);
-        if (missing != NULL)
-            status = put_refused(transfer, payloads, missing, error);
+        if (missing)
+            code = put_refused(transfer, payloads, missing, error);
         cJSON_Delete(missing);
-        if (status != 0)
-            return status;
+        if (code != 0)
+            return code;
     }
     return error_set(error, ERROR_INTERNAL, "submit: the daemon does not keep the request's tensors");
 }
@@ -250,23 +250,23 @@ int transfer_submit(struct client *client, const cJSON *fields, const struct ten
                     const struct transfer_watch *watch, struct error *error)
 {
     struct transfer transfer;
-    int status = start(&transfer, client, watch, error);
-    if (status != 0)
-        return status;
+    int code = start(&transfer, client, watch, error);
+    if (code != 0)
+        return code;
     if (count > MESSAGE_MAX_TENSORS)
         return error_set(error, ERROR_TOO_LARGE, "submit: %zu tensors; at most %d are accepted", count,
                          MESSAGE_MAX_TENSORS);
     struct payloads *payloads = calloc(1, sizeof *payloads);
-    if (payloads == NULL)
+    if (!payloads)
         return error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     sort_out(payloads, tensors, count);
     cJSON *all = cJSON_Duplicate(fields, true);
     add_named(all, payloads);
-    status = json_is_complete(all) ? submit(&transfer, all, payloads, error)
+    code = json_is_complete(all) ? submit(&transfer, all, payloads, error)
                                    : error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     cJSON_Delete(all);
     free(payloads);
-    return status;
+    return code;
 }
 
 /* --- Receiving -------------------------------------------------------------------------- */
@@ -298,38 +298,38 @@ static int take_get(struct transfer *transfer, struct job_result *result, struct
 {
     struct message *answer;
     uint64_t tag;
-    int status = take_answer(transfer, &tag, &answer, error);
-    if (status != 0 || answer == NULL)
-        return status;
+    int code = take_answer(transfer, &tag, &answer, error);
+    if (code != 0 || !answer)
+        return code;
     const size_t index = (size_t)(tag >> TAG_OFFSET_BITS);
     const uint64_t offset = tag & ((UINT64_C(1) << TAG_OFFSET_BITS) - 1), left = result->tensors[index].bytes - offset;
     const uint64_t length = left < transfer->piece_bytes ? left : transfer->piece_bytes;
     const struct tensor_view *piece = message_tensor(answer, "piece");
-    if (piece == NULL || !tensor_is(piece, DTYPE_U8, 1, &length)) {
-        status = error_set(error, ERROR_INTERNAL, "get: the daemon sent no piece of %" PRIu64 " bytes", length);
+    if (!piece || !tensor_is(piece, DTYPE_U8, 1, &length)) {
+        code = error_set(error, ERROR_INTERNAL, "get: the daemon sent no piece of %" PRIu64 " bytes", length);
     } else {
         memcpy(result->data[index] + offset, piece->data, length);
         transfer->moved_bytes += length;
     }
     message_close(answer);
-    return status != 0 ? status : tell(transfer, error);
+    return code != 0 ? code : tell(transfer, error);
 }
 
 static int get_all(struct transfer *transfer, struct job_result *result, const char *job, struct error *error)
 {
-    int status = 0;
-    for (size_t i = 0; i < result->count && status == 0; i++)
-        for (uint64_t offset = 0; offset < result->tensors[i].bytes && status == 0; offset += transfer->piece_bytes) {
-            while (status == 0 && client_in_flight(transfer->client) == CLIENT_IN_FLIGHT)
-                status = take_get(transfer, result, error);
-            if (status == 0)
-                status = begin_get(transfer, job, &result->tensors[i], i, offset, error);
+    int code = 0;
+    for (size_t i = 0; i < result->count && code == 0; i++)
+        for (uint64_t offset = 0; offset < result->tensors[i].bytes && code == 0; offset += transfer->piece_bytes) {
+            while (code == 0 && client_in_flight(transfer->client) == CLIENT_IN_FLIGHT)
+                code = take_get(transfer, result, error);
+            if (code == 0)
+                code = begin_get(transfer, job, &result->tensors[i], i, offset, error);
         }
-    while (status == 0 && client_in_flight(transfer->client) > 0)
-        status = take_get(transfer, result, error);
-    if (status != 0)
+    while (code == 0 && client_in_flight(transfer->client) > 0)
+        code = take_get(transfer, result, error);
+    if (code != 0)
         client_abandon(transfer->client);
-    return status;
+    return code;
 }
 
 /* Make room for the tensors that the answer describes and does not hold. */
@@ -338,7 +338,7 @@ static int make_room(struct job_result *result, uint64_t *total_bytes, struct er
     const cJSON *entry, *described = cJSON_GetObjectItemCaseSensitive(message_envelope(result->answer), "tensors");
     cJSON_ArrayForEach(entry, described)
     {
-        if (message_tensor(result->answer, entry->string) != NULL)
+        if (message_tensor(result->answer, entry->string))
             continue;
         struct tensor_view *tensor = &result->tensors[result->count];
         if (result->count == JOB_RESULT_MOST_TENSORS || !tensor_describe(tensor, entry) ||
@@ -346,7 +346,7 @@ static int make_room(struct job_result *result, uint64_t *total_bytes, struct er
             return error_set(error, ERROR_INTERNAL,
                              "result: tensor \"%.40s\" is described in a way that is not understood", entry->string);
         uint8_t *data = malloc(tensor->bytes > 0 ? tensor->bytes : 1);
-        if (data == NULL)
+        if (!data)
             return error_set(error, ERROR_NO_MEMORY, "result: out of memory for a tensor of %" PRIu64 " bytes",
                              tensor->bytes);
         tensor->name = entry->string;
@@ -361,20 +361,20 @@ int job_result_fetch(struct job_result **out, struct client *client, const char 
 {
     *out = NULL;
     struct transfer transfer;
-    int status = start(&transfer, client, watch, error);
-    if (status != 0)
-        return status;
+    int code = start(&transfer, client, watch, error);
+    if (code != 0)
+        return code;
     struct job_result *result = calloc(1, sizeof *result);
-    if (result == NULL)
+    if (!result)
         return error_set(error, ERROR_NO_MEMORY, "result: out of memory");
-    status = client_job_request(client, "result", job, &result->answer, error);
-    if (status == 0)
-        status = make_room(result, &transfer.total_bytes, error);
-    if (status == 0)
-        status = get_all(&transfer, result, job, error);
-    if (status != 0) {
+    code = client_job_request(client, "result", job, &result->answer, error);
+    if (code == 0)
+        code = make_room(result, &transfer.total_bytes, error);
+    if (code == 0)
+        code = get_all(&transfer, result, job, error);
+    if (code != 0) {
         job_result_close(result);
-        return status;
+        return code;
     }
     *out = result;
     return 0;
@@ -382,7 +382,7 @@ int job_result_fetch(struct job_result **out, struct client *client, const char 
 
 void job_result_close(struct job_result *result)
 {
-    if (result == NULL)
+    if (!result)
         return;
     for (size_t i = 0; i < result->count; i++)
         free(result->data[i]);

@@ -28,7 +28,7 @@ int gather_open(struct gather **out, struct statistics *statistics, gather_produ
                 struct error *error)
 {
     struct gather *gather = *out = calloc(1, sizeof *gather);
-    if (gather == NULL)
+    if (!gather)
         return error_set(error, ERROR_NO_MEMORY, "statistics: no memory");
     gather->statistics = statistics;
     gather->products = products;
@@ -49,7 +49,7 @@ static int find_place(struct gather *gather, const struct linear_input *input, s
     while (status == 0 && place->count < MOST_MATRICES &&
            linear_input_name(name, input->place, input->layer, input->generation, place->count)) {
         status = statistics_layer(gather->statistics, name, input->width, input->generation ? THIRDS : 1,
-                                  gather->products != NULL && place->count == 0, &place->matrices[place->count],
+                                  gather->products && place->count == 0, &place->matrices[place->count],
                                   &gather->failure);
         place->count += status == 0;
     }
@@ -92,7 +92,7 @@ static int add_block(void *context, int block)
     }
     addition->good[block] = isfinite(all);
     float *moments = addition->place->matrices[0]->moments;
-    if (moments != NULL && addition->products != NULL)
+    if (moments && addition->products)
         addition->products(input->values + first, input->rows, input->width, width,
                            moments + (size_t)block * STATISTICS_BLOCK * STATISTICS_BLOCK);
     return 0;

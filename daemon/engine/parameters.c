@@ -231,7 +231,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct sha256 *sha, const 
 
 static void add_text(struct sha256 *sha, const char *text)
 {
-    if (text == NULL) {
+    if (!text) {
         add(sha, "-");
         return;
     }
@@ -255,10 +255,10 @@ static void add_open(struct sha256 *sha, const struct parameter *parameter, cons
     const char *text = parameter->kind == PARAMETER_TEXT ? *(const char *const *)field : NULL;
     const int number = parameter->kind == PARAMETER_INTEGER ? *(const int *)field : 0;
     if (parameter->kind == PARAMETER_TEXT)
-        add_text(sha, text != NULL ? text : value->text);
+        add_text(sha, text ? text : value->text);
     else if (parameter->kind == PARAMETER_INTEGER && (number != 0 || value->numbers[0] != 0))
         add(sha, "%d", number != 0 ? number : (int)value->numbers[0]);
-    else if (parameter->kind == PARAMETER_NUMBER && field != NULL && *(const double *)field != 0)
+    else if (parameter->kind == PARAMETER_NUMBER && field && *(const double *)field != 0)
         add_number(sha, *(const double *)field);
     else
         add(sha, "-");
@@ -288,14 +288,14 @@ void parameters_hash(struct sha256 *sha, const struct lance_request *request)
     add(sha, "task %s\n", lance_task_name(request->task));
     for (;;) {
         const struct parameter *next = NULL;
-        for (const struct parameter *p = lance_parameters; p->name != NULL; p++)
+        for (const struct parameter *p = lance_parameters; p->name; p++)
             if (parameter_is_for(p, request->task) && strcmp(p->name, last) > 0 &&
-                (next == NULL || strcmp(p->name, next->name) < 0))
+                (!next || strcmp(p->name, next->name) < 0))
                 next = p;
-        if (next == NULL)
+        if (!next)
             return;
         last = next->name;
-        const bool is_there = !next->of_source || request->source != NULL;
+        const bool is_there = !next->of_source || request->source;
         const void *field = is_there ? parameter_field(next, request, request->source) : NULL;
         add(sha, "%s ", next->name);
         if (next->is_open)

@@ -49,7 +49,7 @@ static uint64_t tokens_of(const struct layer_sums *layer)
 
 static void free_layer(struct layer_sums *layer)
 {
-    if (layer == NULL)
+    if (!layer)
         return;
     free(layer->name);
     free(layer->sum_abs);
@@ -62,12 +62,12 @@ static void free_layer(struct layer_sums *layer)
 int statistics_new(struct statistics **out, struct error *error)
 {
     *out = calloc(1, sizeof **out);
-    return *out == NULL ? no_memory(error) : 0;
+    return !*out ? no_memory(error) : 0;
 }
 
 void statistics_close(struct statistics *statistics)
 {
-    if (statistics == NULL)
+    if (!statistics)
         return;
     for (int i = 0; i < statistics->count; i++)
         free_layer(statistics->layers[i]);
@@ -94,7 +94,7 @@ static int add_task(struct statistics *statistics, const char *name, size_t byte
     if (statistics->task_count == MOST_TASKS)
         return error_set(error, ERROR_BAD_FILE, "statistics of more than %d tasks", MOST_TASKS);
     char *copy = strndup(name, bytes);
-    if (copy == NULL)
+    if (!copy)
         return no_memory(error);
     statistics->tasks[statistics->task_count++] = copy;
     return 0;
@@ -114,21 +114,21 @@ static int add_layer(struct statistics *statistics, const char *name, int width,
     if (statistics->count == statistics->capacity) {
         const int capacity = statistics->capacity ? 2 * statistics->capacity : FIRST_CAPACITY;
         struct layer_sums **larger = realloc(statistics->layers, sizeof *larger * (size_t)capacity);
-        if (larger == NULL)
+        if (!larger)
             return no_memory(error);
         statistics->layers = larger;
         statistics->capacity = capacity;
     }
     struct layer_sums *layer = calloc(1, sizeof *layer);
-    if (layer == NULL)
+    if (!layer)
         return no_memory(error);
     *layer = (struct layer_sums){.name = strdup(name), .width = width, .parts = parts};
     layer->sum_abs = calloc(values_of(layer), sizeof(float));
     layer->sum_squares = squares ? calloc(values_of(layer), sizeof(float)) : NULL;
     layer->largest = squares ? calloc(values_of(layer), sizeof(float)) : NULL;
     layer->moments = moments ? calloc(moments_of(width), sizeof(float)) : NULL;
-    if (layer->name == NULL || layer->sum_abs == NULL || (squares && (!layer->sum_squares || !layer->largest)) ||
-        (moments && layer->moments == NULL)) {
+    if (!layer->name || !layer->sum_abs || (squares && (!layer->sum_squares || !layer->largest)) ||
+        (moments && !layer->moments)) {
         free_layer(layer);
         return no_memory(error);
     }
@@ -140,7 +140,7 @@ int statistics_layer(struct statistics *statistics, const char *name, int width,
                      struct layer_sums **out, struct error *error)
 {
     struct layer_sums *found = *out = find(statistics, name);
-    if (found == NULL)
+    if (!found)
         return add_layer(statistics, name, width, parts, true, moments, out, error);
     if (found->width != width || found->parts != parts || !found->sum_squares || moments != (found->moments != NULL))
         return error_set(error, ERROR_BAD_FILE, "%s: was counted in another way", name);
@@ -156,14 +156,14 @@ static int read_sums(const struct layer_sums *layer, const char *kind, const str
     if (tensor_elements(tensor) != values_of(layer))
         return error_set(error, ERROR_BAD_FILE, "%s: %s must have a number for each input, and part", layer->name,
                          kind);
-    const int status = tensor_to_float(tensor, out, error);
-    for (size_t i = 0; status == 0 && i < values_of(layer); i++)
+    const int code = tensor_to_float(tensor, out, error);
+    for (size_t i = 0; code == 0 && i < values_of(layer); i++)
         if (!isfinite(out[i]) || out[i] < 0)
             return error_set(error, ERROR_BAD_FILE,
                              "%s: the %s of |x| of input %zu is %g, which no sum of sizes is", layer->name,
                              strcmp(kind, "largest") == 0 ? "largest" : "sum", i % (size_t)layer->width,
                              (double)out[i]);
-    return status;
+    return code;
 }
 
 static int read_moments(struct layer_sums *layer, const struct tensor_view *tensor, struct error *error)
@@ -172,11 +172,11 @@ static int read_moments(struct layer_sums *layer, const struct tensor_view *tens
     if (!tensor_is(tensor, DTYPE_F32, 3, shape))
         return error_set(error, ERROR_BAD_FILE, "%s: the moments are not F32 [%d, %d, %d]", layer->name, (int)shape[0],
                          STATISTICS_BLOCK, STATISTICS_BLOCK);
-    const int status = tensor_to_float(tensor, layer->moments, error);
-    for (size_t i = 0; status == 0 && i < moments_of(layer->width); i++)
+    const int code = tensor_to_float(tensor, layer->moments, error);
+    for (size_t i = 0; code == 0 && i < moments_of(layer->width); i++)
         if (!isfinite(layer->moments[i]))
             return error_set(error, ERROR_BAD_FILE, "%s: a moment is no number", layer->name);
-    return status;
+    return code;
 }
 
 /* A layer as a file has it, which has `tokens` and `sum_abs`, and may have the others. */
@@ -188,7 +188,7 @@ static int read_tokens(const char *name, const struct tensor_view *tokens, uint6
                        struct error *error)
 {
     int64_t found[STATISTICS_MOST_PARTS];
-    const uint64_t n = tokens != NULL && tokens->dtype == DTYPE_I64 ? tokens->bytes / sizeof *found : 0;
+    const uint64_t n = tokens && tokens->dtype == DTYPE_I64 ? tokens->bytes / sizeof *found : 0;
     bool good = n == 1 || n == STATISTICS_MOST_PARTS;
     if (good)
         memcpy(found, tokens->data, n * sizeof *found);
@@ -207,27 +207,27 @@ static int read_layer(struct statistics *statistics, const char *name, const str
     struct layer_sums *layer;
     int parts;
     const struct tensor_view *sum_abs = from->sum_abs;
-    int status = read_tokens(name, from->tokens, counts, &parts, error);
-    if (status != 0)
-        return status;
+    int code = read_tokens(name, from->tokens, counts, &parts, error);
+    if (code != 0)
+        return code;
     const bool row = sum_abs->dimensions == 1 && parts == 1,
                rows = sum_abs->dimensions == 2 && sum_abs->shape[0] == (uint64_t)parts;
     const uint64_t width = row || rows ? sum_abs->shape[rows] : 0;
-    const bool squares = from->sum_squares != NULL && from->largest != NULL;
+    const bool squares = from->sum_squares && from->largest;
     if (width == 0 || width > MOST_WIDTH)
         return error_set(error, ERROR_BAD_FILE, "%s: sum_abs must be a row of numbers, one for each input", name);
-    if (find(statistics, name) != NULL)
+    if (find(statistics, name))
         return error_set(error, ERROR_BAD_FILE, "%s: is there twice", name);
-    status = add_layer(statistics, name, (int)width, parts, squares, from->moments != NULL, &layer, error);
-    if (status != 0)
-        return status;
+    code = add_layer(statistics, name, (int)width, parts, squares, from->moments != NULL, &layer, error);
+    if (code != 0)
+        return code;
     memcpy(layer->tokens, counts, sizeof counts);
-    status = read_sums(layer, "sum_abs", sum_abs, layer->sum_abs, error);
-    if (status == 0 && squares)
-        status = read_sums(layer, "sum_squares", from->sum_squares, layer->sum_squares, error);
-    if (status == 0 && squares)
-        status = read_sums(layer, "largest", from->largest, layer->largest, error);
-    return status == 0 && from->moments != NULL ? read_moments(layer, from->moments, error) : status;
+    code = read_sums(layer, "sum_abs", sum_abs, layer->sum_abs, error);
+    if (code == 0 && squares)
+        code = read_sums(layer, "sum_squares", from->sum_squares, layer->sum_squares, error);
+    if (code == 0 && squares)
+        code = read_sums(layer, "largest", from->largest, layer->largest, error);
+    return code == 0 && from->moments ? read_moments(layer, from->moments, error) : code;
 }
 
 /* The layer's name out of "PREFIX + NAME + SUFFIX"; false for another kind of name. */
@@ -245,33 +245,33 @@ static bool layer_name(char out[NAME_BYTES], const char *name, const char *prefi
 /* {"format": 1, "tasks": [..], "stats": {layer: {"sum_abs", "n_tokens", "n_calls"}}} */
 static int read_pth(struct statistics *statistics, const struct pth *file, struct error *error)
 {
-    int status = 0;
+    int code = 0;
     char name[NAME_BYTES], other[NAME_BYTES + 32];
-    for (size_t i = 0; i < pth_count(file) && status == 0; i++) {
+    for (size_t i = 0; i < pth_count(file) && code == 0; i++) {
         const struct tensor_view *tensor = pth_at(file, i);
         if (strncmp(tensor->name, "tasks/", 6) == 0 || strcmp(tensor->name, "task") == 0)
-            status = add_task(statistics, tensor->data, (size_t)tensor->bytes, error);
+            code = add_task(statistics, tensor->data, (size_t)tensor->bytes, error);
         if (!layer_name(name, tensor->name, "stats/", "/sum_abs"))
             continue;
         snprintf(other, sizeof other, "stats/%s/n_tokens", name);
         const struct layer_tensors of_layer = {.tokens = pth_find(file, other), .sum_abs = tensor};
-        status = read_layer(statistics, name, &of_layer, error);
+        code = read_layer(statistics, name, &of_layer, error);
     }
-    return status;
+    return code;
 }
 
 static int read_tasks(struct statistics *statistics, const char *text, struct error *error)
 {
     const struct json_limits limits = {1 << 16, 1 << 10, ERROR_BAD_FILE, ERROR_BAD_FILE};
     cJSON *list;
-    int status = text == NULL ? 0 : json_parse(&list, text, strlen(text), &limits, tasks_key, error);
-    if (text == NULL || status != 0)
-        return status;
-    for (const cJSON *item = list->child; item != NULL && status == 0; item = item->next)
-        status = cJSON_IsString(item) ? add_task(statistics, item->valuestring, strlen(item->valuestring), error)
+    int code = !text ? 0 : json_parse(&list, text, strlen(text), &limits, tasks_key, error);
+    if (!text || code != 0)
+        return code;
+    for (const cJSON *item = list->child; item && code == 0; item = item->next)
+        code = cJSON_IsString(item) ? add_task(statistics, item->valuestring, strlen(item->valuestring), error)
                                       : error_set(error, ERROR_BAD_FILE, "tasks: must be a list of names");
     cJSON_Delete(list);
-    return status;
+    return code;
 }
 
 static const struct tensor_view *part_of(const struct safetensors *file, const char *layer, const char *part)
@@ -284,56 +284,56 @@ static const struct tensor_view *part_of(const struct safetensors *file, const c
 static int read_safetensors(struct statistics *statistics, const struct safetensors *file, struct error *error)
 {
     const char *found = safetensors_metadata(file, version_key), *note = safetensors_metadata(file, note_key);
-    if (found == NULL || (strcmp(found, version) != 0 && strcmp(found, older_version) != 0))
+    if (!found || (strcmp(found, version) != 0 && strcmp(found, older_version) != 0))
         return error_set(error, ERROR_BAD_FILE, "no statistics of lance-quant, or of another version of it");
-    int status = read_tasks(statistics, safetensors_metadata(file, tasks_key), error);
+    int code = read_tasks(statistics, safetensors_metadata(file, tasks_key), error);
     char name[NAME_BYTES];
-    if (note != NULL && (statistics->note = strdup(note)) == NULL)
+    if (note && !(statistics->note = strdup(note)))
         return no_memory(error);
-    for (size_t i = 0; i < safetensors_count(file) && status == 0; i++) {
+    for (size_t i = 0; i < safetensors_count(file) && code == 0; i++) {
         const struct tensor_view *tensor = safetensors_at(file, i);
         if (!layer_name(name, tensor->name, "", ".sum_abs"))
             continue;
         const struct layer_tensors of_layer = {
             part_of(file, name, "tokens"), tensor, part_of(file, name, "sum_squares"), part_of(file, name, "largest"),
             part_of(file, name, "moments")};
-        status = read_layer(statistics, name, &of_layer, error);
+        code = read_layer(statistics, name, &of_layer, error);
     }
-    return status;
+    return code;
 }
 
 static int read_file(struct statistics *statistics, const char *path, struct error *error)
 {
     const size_t length = strlen(path);
-    int status;
+    int code;
     if (length > 12 && strcmp(path + length - 12, ".safetensors") == 0) {
         struct safetensors *file;
-        status = safetensors_open(&file, path, error);
-        if (status != 0)
-            return status; /* names the file */
-        status = read_safetensors(statistics, file, error);
+        code = safetensors_open(&file, path, error);
+        if (code != 0)
+            return code; /* names the file */
+        code = read_safetensors(statistics, file, error);
         safetensors_close(file);
     } else {
         struct pth *file;
-        status = pth_open_nested(&file, path, error);
-        if (status != 0)
-            return status;
-        status = read_pth(statistics, file, error);
+        code = pth_open_nested(&file, path, error);
+        if (code != 0)
+            return code;
+        code = read_pth(statistics, file, error);
         pth_close(file);
     }
-    if (status == 0 && statistics->count == 0)
-        status = error_set(error, ERROR_BAD_FILE, "no statistics of any layer");
-    return status != 0 ? error_prefix(error, "%s", path) : 0;
+    if (code == 0 && statistics->count == 0)
+        code = error_set(error, ERROR_BAD_FILE, "no statistics of any layer");
+    return code != 0 ? error_prefix(error, "%s", path) : 0;
 }
 
 int statistics_open(struct statistics **out, const char *path, struct error *error)
 {
     *out = NULL;
     struct statistics *statistics = calloc(1, sizeof *statistics);
-    const int status = statistics == NULL ? no_memory(error) : read_file(statistics, path, error);
-    if (status != 0) {
+    const int code = !statistics ? no_memory(error) : read_file(statistics, path, error);
+    if (code != 0) {
         statistics_close(statistics);
-        return status;
+        return code;
     }
     *out = statistics;
     return 0;
@@ -349,7 +349,7 @@ static void join_parts(struct layer_sums *layer)
         layer->tokens[0] += layer->tokens[p];
         for (size_t i = 0; i < width; i++) {
             layer->sum_abs[i] += layer->sum_abs[(size_t)p * width + i];
-            if (layer->sum_squares == NULL)
+            if (!layer->sum_squares)
                 continue;
             layer->sum_squares[i] += layer->sum_squares[(size_t)p * width + i];
             layer->largest[i] = fmaxf(layer->largest[i], layer->largest[(size_t)p * width + i]);
@@ -361,12 +361,12 @@ static void join_parts(struct layer_sums *layer)
 /* Leave out of the sum what the other has not. */
 static void keep_common(struct layer_sums *to, const struct layer_sums *from)
 {
-    if (from->sum_squares == NULL) {
+    if (!from->sum_squares) {
         free(to->sum_squares);
         free(to->largest);
         to->sum_squares = to->largest = NULL;
     }
-    if (from->moments == NULL) {
+    if (!from->moments) {
         free(to->moments);
         to->moments = NULL;
     }
@@ -392,13 +392,13 @@ static int add_to(struct layer_sums *to, struct layer_sums *from, struct error *
     for (size_t i = 0; i < values_of(to); i++) {
         to->sum_abs[i] += from->sum_abs[i];
         fits = fits && isfinite(to->sum_abs[i]);
-        if (to->sum_squares == NULL)
+        if (!to->sum_squares)
             continue;
         to->sum_squares[i] += from->sum_squares[i];
         to->largest[i] = fmaxf(to->largest[i], from->largest[i]);
         fits = fits && isfinite(to->sum_squares[i]);
     }
-    for (size_t i = 0; to->moments != NULL && i < moments_of(to->width); i++) {
+    for (size_t i = 0; to->moments && i < moments_of(to->width); i++) {
         to->moments[i] += from->moments[i];
         fits = fits && isfinite(to->moments[i]);
     }
@@ -407,18 +407,18 @@ static int add_to(struct layer_sums *to, struct layer_sums *from, struct error *
 
 int statistics_add(struct statistics *statistics, struct statistics *other, struct error *error)
 {
-    int status = 0;
-    for (int i = 0; i < other->task_count && status == 0; i++)
-        status = statistics_add_task(statistics, other->tasks[i], error);
-    for (int l = 0; l < other->count && status == 0; l++) {
+    int code = 0;
+    for (int i = 0; i < other->task_count && code == 0; i++)
+        code = statistics_add_task(statistics, other->tasks[i], error);
+    for (int l = 0; l < other->count && code == 0; l++) {
         struct layer_sums *from = other->layers[l], *to = find(statistics, from->name);
-        if (to == NULL)
-            status = add_layer(statistics, from->name, from->width, from->parts, from->sum_squares != NULL,
-                               from->moments != NULL, &to, error);
-        if (status == 0)
-            status = add_to(to, from, error);
+        if (!to)
+            code = add_layer(statistics, from->name, from->width, from->parts, from->sum_squares != NULL,
+                             from->moments != NULL, &to, error);
+        if (code == 0)
+            code = add_to(to, from, error);
     }
-    return status;
+    return code;
 }
 
 /* --- Writing ------------------------------------------------------------------------------------------- */
@@ -454,7 +454,7 @@ static size_t list_tensors(const struct statistics *statistics, struct tensor_vi
              .data = layer->moments},
         };
         for (int t = 0; t < TENSORS_PER_LAYER; t++) {
-            if (of_layer[t].data == NULL)
+            if (!of_layer[t].data)
                 continue;
             snprintf(names[n], sizeof names[n], "%s.%s", layer->name, of_layer[t].name);
             tensors[n] = of_layer[t];
@@ -474,17 +474,17 @@ int statistics_write(const struct statistics *statistics, const char *path, cons
     const char *const keys[] = {version_key, tasks_key, note_key}, *const values[] = {version, tasks, note};
     void *data = NULL;
     uint64_t bytes = 0;
-    int status = tensors == NULL || names == NULL || tasks == NULL ? no_memory(error) : 0;
-    if (status == 0)
-        status = safetensors_write(&data, &bytes, tensors, list_tensors(statistics, tensors, names), keys, values,
-                                   note != NULL ? 3 : 2, error);
-    if (status == 0)
-        status = whole_file_write(path, data, bytes, error);
+    int code = !tensors || !names || !tasks ? no_memory(error) : 0;
+    if (code == 0)
+        code = safetensors_write(&data, &bytes, tensors, list_tensors(statistics, tensors, names), keys, values,
+                                 note ? 3 : 2, error);
+    if (code == 0)
+        code = whole_file_write(path, data, bytes, error);
     free(data);
     cJSON_free(tasks);
     free(names);
     free(tensors);
-    return status;
+    return code;
 }
 
 /* --- Looking ------------------------------------------------------------------------------------------- */
@@ -505,7 +505,7 @@ int statistics_layers_seen(const struct statistics *statistics)
 bool statistics_saw(const struct statistics *statistics, const char *layer)
 {
     const struct layer_sums *found = find(statistics, layer);
-    return found != NULL && tokens_of(found) > 0;
+    return found && tokens_of(found) > 0;
 }
 
 bool statistics_have_moments(const struct statistics *statistics)
@@ -537,11 +537,11 @@ static int seen_layer(const struct statistics *statistics, const char *name, int
 {
     const struct layer_sums *found = find(statistics, name);
     *out = NULL;
-    if (found != NULL && found->width != in_features)
+    if (found && found->width != in_features)
         return error_set(error, ERROR_BAD_FILE, "%s has %d inputs, but %d in the statistics: they are of another model",
                          name, in_features, found->width);
     bool any = false;
-    for (size_t i = 0; found != NULL && i < values_of(found); i++)
+    for (size_t i = 0; found && i < values_of(found); i++)
         any |= found->sum_abs[i] > 0;
     if (any && tokens_of(found) > 0)
         *out = found;
@@ -564,30 +564,30 @@ int statistics_mean_abs(const struct statistics *statistics, const char *layer, 
                         bool *seen, struct error *error)
 {
     const struct layer_sums *found;
-    const int status = seen_layer(statistics, layer, in_features, &found, error);
+    const int code = seen_layer(statistics, layer, in_features, &found, error);
     *seen = found != NULL;
     if (*seen)
         mean_of(found, found->sum_abs, mean);
-    return status;
+    return code;
 }
 
 int statistics_mean_squares(const struct statistics *statistics, const char *layer, int in_features, float *mean,
                             bool *seen, struct error *error)
 {
     const struct layer_sums *found;
-    const int status = seen_layer(statistics, layer, in_features, &found, error);
-    *seen = found != NULL && found->sum_squares != NULL;
+    const int code = seen_layer(statistics, layer, in_features, &found, error);
+    *seen = found && found->sum_squares;
     if (*seen)
         mean_of(found, found->sum_squares, mean);
-    return status;
+    return code;
 }
 
 int statistics_mean_moments(const struct statistics *statistics, const char *layer, int in_features, float *mean,
                             bool *seen, struct error *error)
 {
     const struct layer_sums *found;
-    const int status = seen_layer(statistics, layer, in_features, &found, error);
-    *seen = found != NULL && found->moments != NULL;
+    const int code = seen_layer(statistics, layer, in_features, &found, error);
+    *seen = found && found->moments;
     for (int b = 0; *seen && b < statistics_blocks(in_features); b++) {
         const size_t at = (size_t)b * STATISTICS_BLOCK * STATISTICS_BLOCK;
         for (size_t i = 0; i < STATISTICS_BLOCK; i++)
@@ -595,18 +595,18 @@ int statistics_mean_moments(const struct statistics *statistics, const char *lay
                 mean[at + i * STATISTICS_BLOCK + j] = mean[at + j * STATISTICS_BLOCK + i] =
                     found->moments[at + i * STATISTICS_BLOCK + j] / (float)tokens_of(found);
     }
-    return status;
+    return code;
 }
 
 void statistics_digest(const struct statistics *statistics, const char *layer, struct sha256 *digest)
 {
     const struct layer_sums *found = find(statistics, layer);
-    if (found == NULL)
+    if (!found)
         return;
     sha256_add(digest, found->tokens, sizeof found->tokens);
     sha256_add(digest, found->sum_abs, sizeof *found->sum_abs * values_of(found));
-    if (found->sum_squares != NULL)
+    if (found->sum_squares)
         sha256_add(digest, found->sum_squares, sizeof *found->sum_squares * values_of(found));
-    if (found->moments != NULL)
+    if (found->moments)
         sha256_add(digest, found->moments, sizeof *found->moments * moments_of(found->width));
 }

@@ -65,7 +65,7 @@ bool events_move_to(struct events *events, int position)
         const size_t count = events->descent_count + 1;
         struct descent *more =
             count <= MOST_DESCENTS ? realloc(events->descents, count * sizeof *events->descents) : NULL;
-        if (more == NULL)
+        if (!more)
             return false;
         events->descents = more;
         events->descents[events->descent_count++] = (struct descent){position, position};
@@ -85,8 +85,8 @@ cJSON *event_make(uint64_t sequence, enum job_event event, cJSON *fields)
     /* Sequence and name first, for whoever reads a captured message. */
     json_add_number(made, "sequence", (double)sequence);
     json_add_text(made, "event", job_event_name(event));
-    bool is_made = made != NULL && json_is_complete(fields);
-    for (cJSON *field; is_made && (field = fields->child) != NULL;)
+    bool is_made = made && json_is_complete(fields);
+    for (cJSON *field; is_made && (field = fields->child);)
         json_add(made, field->string, cJSON_DetachItemViaPointer(fields, field));
     cJSON_Delete(fields);
     if (is_made && json_is_complete(made))
@@ -113,7 +113,7 @@ static bool reserve(struct events *events)
         return true;
     size_t capacity = events->capacity != 0 ? 2 * events->capacity : 16;
     struct event *list = realloc(events->list, capacity * sizeof *list);
-    if (list == NULL)
+    if (!list)
         return false;
     events->list = list;
     events->capacity = capacity;
@@ -125,7 +125,7 @@ static void make_room_for_a_preview(struct events *events)
 {
     int kept = 0;
     for (size_t i = events->count; i-- > 0;) {
-        if (events->list[i].preview == NULL || ++kept < JOBS_KEPT_PREVIEWS)
+        if (!events->list[i].preview || ++kept < JOBS_KEPT_PREVIEWS)
             continue;
         blob_close(events->list[i].preview);
         events->list[i].preview = NULL;
@@ -135,13 +135,13 @@ static void make_room_for_a_preview(struct events *events)
 const cJSON *events_add(struct events *events, enum job_event event, cJSON *fields, const struct job_preview *preview)
 {
     cJSON *made = event_make(events_count(events) + 1, event, fields);
-    if (made == NULL || !reserve(events)) {
+    if (!made || !reserve(events)) {
         cJSON_Delete(made);
-        blob_close(preview != NULL ? preview->rgb : NULL);
+        blob_close(preview ? preview->rgb : NULL);
         return NULL;
     }
     struct event added = {.fields = made};
-    if (preview != NULL) {
+    if (preview) {
         make_room_for_a_preview(events);
         added = (struct event){made, preview->rgb, preview->frames, preview->height, preview->width};
     }
@@ -161,7 +161,7 @@ void events_copy(const struct events *events, uint64_t after, struct job_news *n
         }
         const struct event *event = &events->list[i - queued];
         json_append(news->events, cJSON_Duplicate(event->fields, true));
-        if (event->preview == NULL)
+        if (!event->preview)
             continue;
         struct job_preview *preview = &news->previews[news->preview_count++];
         snprintf(preview->name, sizeof preview->name, "preview.%llu", (unsigned long long)(events->base + i + 1));
@@ -176,7 +176,7 @@ uint64_t events_bytes(const struct events *events)
 {
     uint64_t bytes = events->count * EVENT_COST_BYTES;
     for (size_t i = 0; i < events->count; i++)
-        if (events->list[i].preview != NULL)
+        if (events->list[i].preview)
             bytes += events->list[i].preview->bytes;
     return bytes;
 }

@@ -21,7 +21,7 @@ bool job_has_ended(const struct job *job)
 
 static void close_request(struct job *job)
 {
-    if (job->request != NULL)
+    if (job->request)
         job->close_request(job->request);
     job->request = NULL;
     job->request_bytes = 0;
@@ -33,7 +33,7 @@ void job_refuse(struct job *job, const struct error *why)
     if (job->state == JOB_RUNNING && !job->is_ending) {
         job->failure = *why;
         job->cancel_wanted = true;
-        if (job->on_cancel != NULL)
+        if (job->on_cancel)
             job->on_cancel(job->on_cancel_context);
         return;
     }
@@ -51,7 +51,7 @@ static enum job_word tell_observer(struct job *job, struct job_change change)
     change.number = job->number;
     change.sequence = events_count(&job->events);
     struct error why = {0};
-    if (job->observer == NULL)
+    if (!job->observer)
         return JOB_GOES_ON;
     enum job_word word = job->observer->happened(job->observer->context, &change, &why);
     if (word == JOB_REFUSED)
@@ -62,7 +62,7 @@ static enum job_word tell_observer(struct job *job, struct job_change change)
 /* The beginning of a text, whole characters of UTF-8. NULL is "". */
 static void copy_beginning(char *out, size_t most, const char *text)
 {
-    size_t length = text != NULL ? strnlen(text, most + 1) : 0;
+    size_t length = text ? strnlen(text, most + 1) : 0;
     if (length > most)
         for (length = most; length > 0 && ((unsigned char)text[length] & 0xc0) == 0x80;)
             length--;
@@ -75,7 +75,7 @@ struct job *job_open(const char *id, uint64_t number, const struct job_order *or
                      const struct job_observer *observer)
 {
     struct job *job = calloc(1, sizeof *job);
-    if (job == NULL)
+    if (!job)
         return NULL;
     snprintf(job->id, sizeof job->id, "%s", id);
     snprintf(job->digest, sizeof job->digest, "%s", order->digest);
@@ -121,9 +121,9 @@ void job_move_to(struct job *job, int position)
 
 void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct job_preview *preview)
 {
-    struct blob *rgb = preview != NULL ? preview->rgb : NULL;
+    struct blob *rgb = preview ? preview->rgb : NULL;
     const cJSON *told = events_add(&job->events, event, fields, preview);
-    if (told != NULL)
+    if (told)
         tell_observer(job, (struct job_change){.what = event == EVENT_STARTED ? JOB_STARTED : JOB_TOLD, .event = told,
                                                .blob = rgb});
     else
@@ -145,7 +145,7 @@ void job_answer(struct job *job, const struct job_order *order)
     job->result = order->answer;
     close_request(job);
     job_move_to(job, 0);
-    if (order->answer_text == NULL || order->answer_text[0] == '\0')
+    if (!order->answer_text || order->answer_text[0] == '\0')
         return;
     cJSON *fields = json_object();
     json_add_text(fields, "text", order->answer_text);
@@ -167,7 +167,7 @@ void job_want_cancel(struct job *job)
 {
     job->cancel_wanted = true;
     tell_observer(job, (struct job_change){.what = JOB_CANCELLING, .is_released = job->released});
-    if (job->on_cancel != NULL)
+    if (job->on_cancel)
         job->on_cancel(job->on_cancel_context);
 }
 
@@ -197,18 +197,18 @@ void job_end(struct job *job, struct blob *result, const struct error *failure)
         job_refuse(job, &why);
         return;
     }
-    if (result != NULL && job->text_lost) {
+    if (result && job->text_lost) {
         error_set(&lost, ERROR_NO_MEMORY, "job %s: out of memory for a piece of its answer", job->id);
         blob_close(result);
         result = NULL;
         failure = &lost;
     }
     job->result = result;
-    if (result == NULL)
+    if (!result)
         job->failure = *failure;
     job->is_ending = true;
     const struct job_change change = {
-        .what = JOB_ENDED, .blob = result, .failure = result == NULL ? &job->failure : NULL};
+        .what = JOB_ENDED, .blob = result, .failure = !result ? &job->failure : NULL};
     const enum job_word word = tell_observer(job, change);
     close_request(job);
     if (word == JOB_GOES_ON)
@@ -219,7 +219,7 @@ void job_tell_end(struct job *job)
 {
     job->is_ending = false;
     job->ended_at = job->kept_since = clock_seconds();
-    job->state = job->result != NULL                    ? JOB_DONE
+    job->state = job->result                    ? JOB_DONE
                  : job->failure.code == ERROR_CANCELLED ? JOB_CANCELLED
                                                         : JOB_FAILED;
     job->has_last_event = events_add(&job->events, last_event(job), last_fields(job), NULL) != NULL;
@@ -252,5 +252,5 @@ int job_copy_news(const struct job *job, uint64_t after, struct job_news *news, 
 
 uint64_t job_kept_bytes(const struct job *job)
 {
-    return events_bytes(&job->events) + (job->result != NULL ? job->result->bytes : 0);
+    return events_bytes(&job->events) + (job->result ? job->result->bytes : 0);
 }

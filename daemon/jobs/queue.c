@@ -38,7 +38,7 @@ static void consider(struct candidates *candidates, struct job *job)
 {
     struct job **best = &candidates->next[job->priority];
     candidates->wants[job->priority] = true;
-    if (*best == NULL || (runs(job) && !runs(*best)) || (runs(job) == runs(*best) && schedule_is_before(job, *best)))
+    if (!*best || (runs(job) && !runs(*best)) || (runs(job) == runs(*best) && schedule_is_before(job, *best)))
         *best = job;
 }
 
@@ -55,7 +55,7 @@ struct queue_heads queue_next(struct schedule *schedule, struct job *first, cons
 {
     struct candidates all = {0}, at_hand = {0};
     schedule_rounds(schedule, first);
-    for (struct job *job = first; job != NULL; job = job->next) {
+    for (struct job *job = first; job; job = job->next) {
         if (!runs(job) && (!is_ready(job) || (is_held_back && job->priority != JOB_INTERACTIVE)))
             continue;
         consider(&all, job);
@@ -68,7 +68,7 @@ struct queue_heads queue_next(struct schedule *schedule, struct job *first, cons
 bool queue_wants(const struct job *first, enum job_class class)
 {
     const struct job *job = first;
-    while (job != NULL && (job->priority != class || (!is_ready(job) && !runs(job))))
+    while (job && (job->priority != class || (!is_ready(job) && !runs(job))))
         job = job->next;
     return job != NULL;
 }
@@ -77,7 +77,7 @@ bool queue_wants(const struct job *first, enum job_class class)
 static bool is_waited_for(const struct job *first, const struct job *job)
 {
     const struct job *other = first;
-    while (other != NULL && (other == job || other->priority != job->priority || !is_ready(other)))
+    while (other && (other == job || other->priority != job->priority || !is_ready(other)))
         other = other->next;
     return other != NULL;
 }
@@ -112,10 +112,10 @@ void queue_tell_positions(struct schedule *schedule, struct job *first)
     struct job **waiting = length > 0 ? malloc(length * sizeof(struct job *)) : NULL;
     int open[JOB_CLASSES] = {0};
     size_t count = 0;
-    if (waiting == NULL) /* without memory nobody is told for once */
+    if (!waiting) /* without memory nobody is told for once */
         return;
     schedule_rounds(schedule, first);
-    for (struct job *job = first; job != NULL; job = job->next) {
+    for (struct job *job = first; job; job = job->next) {
         if (waits(job))
             waiting[count++] = job;
         else if (runs(job))
@@ -131,7 +131,7 @@ void queue_tell_positions(struct schedule *schedule, struct job *first)
 int queue_length(const struct job *first)
 {
     int length = 0;
-    for (const struct job *job = first; job != NULL; job = job->next)
+    for (const struct job *job = first; job; job = job->next)
         length += job->state == JOB_QUEUED;
     return length;
 }
@@ -139,7 +139,7 @@ int queue_length(const struct job *first)
 int queue_active(const struct job *first)
 {
     int count = 0;
-    for (const struct job *job = first; job != NULL; job = job->next)
+    for (const struct job *job = first; job; job = job->next)
         count += !job_has_ended(job);
     return count;
 }
@@ -147,7 +147,7 @@ int queue_active(const struct job *first)
 uint64_t queue_held_bytes(const struct job *first)
 {
     uint64_t bytes = 0;
-    for (const struct job *job = first; job != NULL; job = job->next)
+    for (const struct job *job = first; job; job = job->next)
         bytes += job->request_bytes;
     return bytes;
 }

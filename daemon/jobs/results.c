@@ -7,16 +7,16 @@ struct job *results_overdue(struct job *first, const struct jobs_limits *limits,
 {
     struct job *oldest = NULL, *newest = NULL;
     int kept = 0;
-    for (struct job *job = first; job != NULL; job = job->next) {
+    for (struct job *job = first; job; job = job->next) {
         if (!job_has_ended(job) || job->is_refused)
             continue;
         kept++;
-        if (oldest == NULL || job->kept_since < oldest->kept_since)
+        if (!oldest || job->kept_since < oldest->kept_since)
             oldest = job;
-        if (newest == NULL || job->kept_since >= newest->kept_since)
+        if (!newest || job->kept_since >= newest->kept_since)
             newest = job;
     }
-    if (oldest == NULL)
+    if (!oldest)
         return NULL;
     const bool is_expired = clock_seconds() - oldest->kept_since >= limits->result_seconds;
     /* The newest one stays even when it alone is over the limit of bytes: its client must be able to fetch it. */
@@ -28,7 +28,7 @@ struct job *results_overdue(struct job *first, const struct jobs_limits *limits,
 uint64_t results_bytes(const struct job *first)
 {
     uint64_t bytes = 0;
-    for (const struct job *job = first; job != NULL; job = job->next)
+    for (const struct job *job = first; job; job = job->next)
         if (job_has_ended(job))
             bytes += job_kept_bytes(job);
     return bytes;
@@ -38,7 +38,7 @@ int results_check_room(const struct job *first, const struct jobs_limits *limits
                        struct error *error)
 {
     uint64_t held = 0;
-    for (const struct job *job = first; job != NULL; job = job->next)
+    for (const struct job *job = first; job; job = job->next)
         if (job->is_answered && job->is_ending)
             held += job_kept_bytes(job);
     if (held == 0 || (held <= limits->result_bytes && bytes <= limits->result_bytes - held))
@@ -52,7 +52,7 @@ int results_check_room(const struct job *first, const struct jobs_limits *limits
 int results_unfetched(const struct job *first, double since)
 {
     int count = 0;
-    for (const struct job *job = first; job != NULL; job = job->next)
+    for (const struct job *job = first; job; job = job->next)
         count += job->state == JOB_DONE && !job->fetched && job->ended_at >= since;
     return count;
 }

@@ -60,10 +60,10 @@ static struct schedule_client *client_of(struct schedule *schedule, const struct
     for (struct schedule_client *client = schedule->clients; client <= last; client++) {
         if (client->is_known && strcmp(client->name, job->client) == 0 && strcmp(client->owner, job->owner) == 0)
             return client;
-        if (client->pass != schedule->pass && is_forgettable(schedule, client) && free_place == NULL)
+        if (client->pass != schedule->pass && is_forgettable(schedule, client) && !free_place)
             free_place = client;
     }
-    if (free_place == NULL)
+    if (!free_place)
         return last;
     *free_place = (struct schedule_client){.is_known = true};
     snprintf(free_place->name, sizeof free_place->name, "%s", job->client);
@@ -79,7 +79,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
 void schedule_rounds(struct schedule *schedule, struct job *first)
 {
     schedule->pass++;
-    for (struct job *job = first; job != NULL; job = job->next) {
+    for (struct job *job = first; job; job = job->next) {
         if (job->state != JOB_QUEUED || job->is_ending)
             continue;
         struct schedule_client *client = client_of(schedule, job);

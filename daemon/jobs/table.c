@@ -46,7 +46,7 @@ enum { REFUSED_SECONDS = 10 }; /* that a job which could not be written down is 
 int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error *error)
 {
     *out = calloc(1, sizeof **out);
-    if (*out == NULL)
+    if (!*out)
         return error_set(error, ERROR_NO_MEMORY, "jobs: out of memory");
     (*out)->limits = *limits;
     pthread_mutex_init(&(*out)->lock, NULL);
@@ -60,9 +60,9 @@ int jobs_open(struct jobs **out, const struct jobs_limits *limits, struct error 
 
 void jobs_close(struct jobs *jobs)
 {
-    if (jobs == NULL)
+    if (!jobs)
         return;
-    while (jobs->first != NULL) {
+    while (jobs->first) {
         struct job *job = jobs->first;
         jobs->first = job->next;
         job_close(job);
@@ -81,7 +81,7 @@ void jobs_observe(struct jobs *jobs, const struct job_observer *observer)
 
 static struct job *find(struct jobs *jobs, const char *id)
 {
-    for (struct job *job = jobs->first; job != NULL; job = job->next)
+    for (struct job *job = jobs->first; job; job = job->next)
         if (strcmp(job->id, id) == 0)
             return job;
     return NULL;
@@ -91,7 +91,7 @@ static struct job *find(struct jobs *jobs, const char *id)
 static struct job *find_for_client(struct jobs *jobs, const char *id, struct error *error)
 {
     struct job *job = find(jobs, id);
-    if (job != NULL && !job->released && !job->is_refused)
+    if (job && !job->released && !job->is_refused)
         return job;
     jobs_not_known(id, error);
     return NULL;
@@ -112,7 +112,7 @@ static void forget(struct jobs *jobs, struct job *job)
 static void insert(struct jobs *jobs, struct job *job)
 {
     struct job **link = &jobs->first;
-    while (*link != NULL && (*link)->number < job->number)
+    while (*link && (*link)->number < job->number)
         link = &(*link)->next;
     job->next = *link;
     *link = job;
@@ -123,12 +123,12 @@ static void sweep(struct jobs *jobs)
 {
     const char *why;
     const double before = clock_seconds() - REFUSED_SECONDS;
-    for (struct job *job = jobs->first, *next; job != NULL; job = next) {
+    for (struct job *job = jobs->first, *next; job; job = next) {
         next = job->next;
         if (job->is_refused && job_has_ended(job) && job->kept_since < before)
             forget(jobs, job);
     }
-    for (struct job *job; (job = results_overdue(jobs->first, &jobs->limits, &why)) != NULL; forget(jobs, job)) {
+    for (struct job *job; (job = results_overdue(jobs->first, &jobs->limits, &why)); forget(jobs, job)) {
         jobs->expired++;
         log_debug(job->id, "forgotten: %s", why);
     }
@@ -177,7 +177,7 @@ bool jobs_find(struct jobs *jobs, const char *id, struct job_status *status)
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_for_client(jobs, id, NULL);
-    if (job != NULL)
+    if (job)
         *status = (struct job_status){job->state, job->events.position};
     pthread_mutex_unlock(&jobs->lock);
     return job != NULL;
@@ -193,7 +193,7 @@ bool jobs_owner(struct jobs *jobs, const char *id, char owner[JOB_OWNER_MAX_BYTE
 {
     pthread_mutex_lock(&jobs->lock);
     const struct job *job = find(jobs, id);
-    if (job != NULL)
+    if (job)
         memcpy(owner, job->owner, sizeof job->owner);
     pthread_mutex_unlock(&jobs->lock);
     return job != NULL;
@@ -217,7 +217,7 @@ static int settle_or_park(struct job *job, struct waiter *waiter, bool *parked, 
 {
     if (!job->is_pending)
         return 0;
-    if (waiter == NULL)
+    if (!waiter)
         return error_set(error, ERROR_BUSY, "job %s: is being written down, which takes its time; submit it again",
                          job->id);
     *parked = true;
@@ -238,30 +238,30 @@ static int submit(struct jobs *jobs, const char *id, const struct job_order *ord
                   struct job_status *status, struct error *error)
 {
     struct job *job = find(jobs, id);
-    if (job != NULL && job->is_refused && job_has_ended(job)) {
+    if (job && job->is_refused && job_has_ended(job)) {
         forget(jobs, job); /* another try */
         job = NULL;
     }
     *out = job;
-    if (job != NULL && (job->released || job->is_refused))
+    if (job && (job->released || job->is_refused))
         return error_set(error, ERROR_BUSY,
                          "job %s: its former run is still being stopped; use another id or try again", id);
-    if (job != NULL)
+    if (job)
         return repeat(job, order, status, error);
     if (!order->is_complete)
         return error_set(error, ERROR_NOT_FOUND, "job %s: was forgotten a moment ago; submit it again", id);
     if (jobs->shut)
         return error_set(error, ERROR_BUSY, "job %s: lanced is shutting down and takes no more jobs", id);
-    int room = order->answer != NULL
+    int room = order->answer
                    ? results_check_room(jobs->first, &jobs->limits, id, order->answer->bytes, error)
                    : queue_check_room(jobs->first, &jobs->limits, id, order->bytes, error);
     if (room != 0)
         return room;
     job = job_open(id, jobs->last_number + 1, order, jobs->observer);
-    if (job == NULL)
+    if (!job)
         return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
     *taken = true;
-    if (order->answer != NULL)
+    if (order->answer)
         job_answer(job, order);
     if (job->is_refused) {
         *error = job->failure;
@@ -291,7 +291,7 @@ int jobs_submit(struct jobs *jobs, const char *id, const struct job_order *order
     *parked = false;
     pthread_mutex_lock(&jobs->lock);
     int result = submit(jobs, id, order, &job, &taken, status, error);
-    if (result == 0 && job != NULL)
+    if (result == 0 && job)
         result = settle_or_park(job, waiter, parked, error);
     if (result != 0)
         jobs->refused++;
@@ -310,7 +310,7 @@ int jobs_submitted(struct jobs *jobs, const char *id, struct waiter *waiter, boo
     *parked = false;
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find(jobs, id);
-    if (job == NULL || job->released)
+    if (!job || job->released)
         result = error_set(error, ERROR_NOT_FOUND, "job %s: was released before it was accepted", id);
     else if (job->is_refused) {
         *error = job->failure;
@@ -328,20 +328,20 @@ int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *
 {
     memset(news, 0, sizeof *news);
     *parked = false;
-    int status = 0;
+    int code = 0;
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_for_client(jobs, id, error);
-    if (job != NULL)
+    if (job)
         job->asked_at = clock_seconds();
-    if (job == NULL)
-        status = ERROR_NOT_FOUND;
-    else if (waiter != NULL && after >= events_count(&job->events) && !job_has_ended(job)) {
+    if (!job)
+        code = ERROR_NOT_FOUND;
+    else if (waiter && after >= events_count(&job->events) && !job_has_ended(job)) {
         *parked = true;
         waiter_park(&job->waiters, waiter);
     } else
-        status = job_copy_news(job, after, news, error);
+        code = job_copy_news(job, after, news, error);
     pthread_mutex_unlock(&jobs->lock);
-    return status;
+    return code;
 }
 
 void jobs_unpark(struct jobs *jobs, struct waiter *waiter)
@@ -354,7 +354,7 @@ void jobs_unpark(struct jobs *jobs, struct waiter *waiter)
 void jobs_client_gone(struct jobs *jobs, uint32_t client)
 {
     pthread_mutex_lock(&jobs->lock);
-    for (struct job *job = jobs->first; job != NULL; job = job->next)
+    for (struct job *job = jobs->first; job; job = job->next)
         waiter_wake_client(&job->waiters, client);
     pthread_mutex_unlock(&jobs->lock);
 }
@@ -365,11 +365,11 @@ int jobs_result(struct jobs *jobs, const char *id, struct blob **out, struct err
     int status = 0;
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_for_client(jobs, id, error);
-    if (job == NULL)
+    if (!job)
         status = ERROR_NOT_FOUND;
     else if (!job_has_ended(job))
         status = error_set(error, ERROR_BUSY, "job %s: is still %s; wait for its end", id, job_state_name(job->state));
-    else if (job->result == NULL) {
+    else if (!job->result) {
         *error = job->failure;
         status = job->failure.code;
     } else {
@@ -383,44 +383,44 @@ void jobs_count_fetched(struct jobs *jobs, const char *id, uint64_t bytes, uint6
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find(jobs, id);
-    if (job != NULL)
+    if (job)
         job_note_fetched(job, bytes, all);
     pthread_mutex_unlock(&jobs->lock);
 }
 
 static bool is_of(const struct job *job, const char *owner)
 {
-    return owner == NULL || strcmp(job->owner, owner) == 0;
+    return !owner || strcmp(job->owner, owner) == 0;
 }
 
 int jobs_cancel(struct jobs *jobs, const char *id, const char *owner, enum job_state *state, struct error *error)
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_for_client(jobs, id, error);
-    if (job != NULL && !is_of(job, owner)) {
+    if (job && !is_of(job, owner)) {
         jobs_not_known(id, error);
         job = NULL;
     }
-    if (job != NULL) {
+    if (job) {
         /* Ending a queued job may sweep it away. */
         *state = job->state == JOB_QUEUED ? JOB_CANCELLED : job->state;
         cancel(jobs, job);
     }
     pthread_mutex_unlock(&jobs->lock);
-    return job != NULL ? 0 : ERROR_NOT_FOUND;
+    return job ? 0 : ERROR_NOT_FOUND;
 }
 
 void jobs_release(struct jobs *jobs, const char *id, const char *owner)
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find(jobs, id);
-    if (job != NULL && !is_of(job, owner))
+    if (job && !is_of(job, owner))
         job = NULL;
-    if (job != NULL)
+    if (job)
         job->released = true;
-    if (job != NULL && job_has_ended(job))
+    if (job && job_has_ended(job))
         forget(jobs, job);
-    else if (job != NULL) {
+    else if (job) {
         waiter_wake_all(&job->waiters);
         cancel(jobs, job);
     }
@@ -433,7 +433,7 @@ void jobs_release(struct jobs *jobs, const char *id, const char *owner)
 static void give_turn(struct jobs *jobs, struct job *job)
 {
     struct job *before = jobs->current;
-    if (before != NULL && before != job && before->state == JOB_RUNNING && !before->is_ending)
+    if (before && before != job && before->state == JOB_RUNNING && !before->is_ending)
         job_pause(before);
     jobs->current = job;
     if (job->state == JOB_RUNNING) {
@@ -451,9 +451,9 @@ static struct job *next(struct jobs *jobs, double *until)
     const double now = clock_seconds(), patience = jobs->device_used_at + jobs->model_idle_seconds;
     const bool stays = now < jobs->model_stays_until;
     const struct queue_heads heads = queue_next(&jobs->schedule, jobs->first, &jobs->in_memory, jobs->is_held_back);
-    if (heads.any == NULL || !stays || heads.any->priority == JOB_INTERACTIVE) /* a question waits for no window */
+    if (!heads.any || !stays || heads.any->priority == JOB_INTERACTIVE) /* a question waits for no window */
         return heads.any;
-    if (heads.at_hand != NULL)
+    if (heads.at_hand)
         return heads.at_hand;
     if (now >= patience)
         return heads.any;
@@ -468,7 +468,7 @@ struct job *jobs_take(struct jobs *jobs, double until)
     while (!jobs->poked) {
         double wake = until;
         job = next(jobs, &wake);
-        if (job != NULL || (until > 0 && clock_seconds() >= until))
+        if (job || (until > 0 && clock_seconds() >= until))
             break;
         const struct timespec deadline = {(time_t)wake, (long)((wake - floor(wake)) * 1e9)};
         if (wake > 0)
@@ -477,7 +477,7 @@ struct job *jobs_take(struct jobs *jobs, double until)
             pthread_cond_wait(&jobs->work, &jobs->lock);
     }
     jobs->poked = false;
-    if (job != NULL)
+    if (job)
         give_turn(jobs, job);
     pthread_mutex_unlock(&jobs->lock);
     return job;
@@ -566,7 +566,7 @@ void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *
     pthread_mutex_lock(&jobs->lock);
     job->on_cancel = on_cancel;
     job->on_cancel_context = context;
-    if (job->cancel_wanted && on_cancel != NULL)
+    if (job->cancel_wanted && on_cancel)
         on_cancel(context);
     pthread_mutex_unlock(&jobs->lock);
 }
@@ -610,13 +610,13 @@ int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *orde
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = job_open(id, order->number, order, jobs->observer);
-    if (job != NULL) {
+    if (job) {
         insert(jobs, job);
         queue_tell_positions(&jobs->schedule, jobs->first);
         pthread_cond_signal(&jobs->work);
     }
     pthread_mutex_unlock(&jobs->lock);
-    if (job != NULL)
+    if (job)
         return 0;
     order->close(order->request);
     return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
@@ -625,29 +625,29 @@ int jobs_restore(struct jobs *jobs, const char *id, const struct job_order *orde
 int jobs_recall(struct jobs *jobs, const char *id, const struct job_order *order, struct blob *result,
                 const struct error *failure, struct error *error)
 {
-    int status = 0;
+    int code = 0;
     pthread_mutex_lock(&jobs->lock);
-    struct job *job = find(jobs, id) == NULL ? job_open(id, order->number, order, jobs->observer) : NULL;
-    if (job != NULL) {
+    struct job *job = !find(jobs, id) ? job_open(id, order->number, order, jobs->observer) : NULL;
+    if (job) {
         insert(jobs, job);
         job->result = result;
-        if (result == NULL)
+        if (!result)
             job->failure = *failure;
         job_tell_end(job);
         sweep(jobs);
     } else {
         blob_close(result);
-        if (find(jobs, id) == NULL)
-            status = error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
+        if (!find(jobs, id))
+            code = error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", id);
     }
     pthread_mutex_unlock(&jobs->lock);
-    return status;
+    return code;
 }
 
 /* With the lock held. */
 static struct job *find_number(struct jobs *jobs, uint64_t number)
 {
-    for (struct job *job = jobs->first; job != NULL; job = job->next)
+    for (struct job *job = jobs->first; job; job = job->next)
         if (job->number == number)
             return job;
     return NULL;
@@ -657,7 +657,7 @@ void jobs_settle_written(struct jobs *jobs, uint64_t number)
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_number(jobs, number);
-    if (job != NULL && job->is_pending) {
+    if (job && job->is_pending) {
         job->is_written = true;
         pthread_cond_signal(&jobs->work);
     }
@@ -668,7 +668,7 @@ void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_number(jobs, number);
-    if (job != NULL && job->is_pending) {
+    if (job && job->is_pending) {
         job->is_pending = false;
         jobs->submitted += failure->code == 0;
         jobs->refused += failure->code != 0;
@@ -689,7 +689,7 @@ void jobs_settle_ended(struct jobs *jobs, uint64_t number)
 {
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_number(jobs, number);
-    if (job != NULL && job->is_ending) {
+    if (job && job->is_ending) {
         job_tell_end(job);
         note_end(jobs, job);
     }
@@ -706,7 +706,7 @@ void jobs_shut(struct jobs *jobs, bool cancel_all)
         jobs->shut_at = clock_seconds();
     }
     struct job *job = jobs->first;
-    while (cancel_all && job != NULL) {
+    while (cancel_all && job) {
         if (job_has_ended(job) || job->is_ending || job->cancel_wanted) {
             job = job->next;
         } else {
@@ -737,7 +737,7 @@ bool jobs_is_running(struct jobs *jobs)
 {
     bool is_running = false;
     pthread_mutex_lock(&jobs->lock);
-    for (struct job *job = jobs->first; job != NULL; job = job->next)
+    for (struct job *job = jobs->first; job; job = job->next)
         is_running |= job->state == JOB_RUNNING;
     pthread_mutex_unlock(&jobs->lock);
     return is_running;
@@ -756,8 +756,8 @@ static void cancel_orphans(struct jobs *jobs)
 {
     const double before = clock_seconds() - jobs->limits.orphan_seconds;
     struct job *job = jobs->limits.orphan_seconds > 0 ? jobs->first : NULL;
-    while (job != NULL) {
-        if (job_has_ended(job) || job->is_ending || job->cancel_wanted || job->waiters != NULL ||
+    while (job) {
+        if (job_has_ended(job) || job->is_ending || job->cancel_wanted || job->waiters ||
             job->asked_at > before) {
             job = job->next;
             continue;
@@ -814,9 +814,9 @@ cJSON *jobs_list(struct jobs *jobs, uint64_t after, const char *owner, bool *mor
     *more = false;
     pthread_mutex_lock(&jobs->lock);
     const double now = clock_seconds();
-    for (const struct job *job = jobs->first; job != NULL; job = job->next) {
+    for (const struct job *job = jobs->first; job; job = job->next) {
         if (job->released || job->is_refused || job->number <= after ||
-            (owner != NULL && strcmp(job->owner, owner) != 0))
+            (owner && strcmp(job->owner, owner) != 0))
             continue;
         *more = count == JOBS_LIST_MOST;
         if (*more)
@@ -829,7 +829,7 @@ cJSON *jobs_list(struct jobs *jobs, uint64_t after, const char *owner, bool *mor
         json_add_text(entry, "state", job_state_name(job->state));
         json_add_bool(entry, "paused", job->is_paused && job->state == JOB_RUNNING);
         json_add_number(entry, "age_seconds", now - job->submitted_at);
-        json_add_number(entry, "asked_seconds", job->waiters != NULL ? 0 : now - job->asked_at);
+        json_add_number(entry, "asked_seconds", job->waiters ? 0 : now - job->asked_at);
         json_add_text(entry, "owner", job->owner[0] != '\0' ? job->owner : NULL);
         json_add_text(entry, "client", job->client[0] != '\0' ? job->client : NULL);
         json_add_text(entry, "priority", job_class_names[job->priority]);

@@ -16,27 +16,27 @@ static int print_schema(const char *path, FILE *out, struct error *error)
     struct stat info;
     if (asprintf(&file, "%s/journal.db", path) < 0)
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
-    int status = 0;
+    int code = 0;
     int64_t version = 0;
     if (stat(path, &info) != 0)
-        status = error_set(error, ERROR_BAD_FILE, "state folder %s: is not there", path);
+        code = error_set(error, ERROR_BAD_FILE, "state folder %s: is not there", path);
     else if (stat(file, &info) != 0)
         fprintf(out, "schema: none yet; the next start makes schema %d\n", DATABASE_SCHEMA);
     else {
         sqlite3 *database;
-        status = database_open(&database, file, true, error);
-        if (status == 0) {
-            status = database_number(database, "PRAGMA user_version", 0, &version, error);
+        code = database_open(&database, file, true, error);
+        if (code == 0) {
+            code = database_number(database, "PRAGMA user_version", 0, &version, error);
             sqlite3_close(database);
         }
-        if (status == 0)
+        if (code == 0)
             fprintf(out, "schema: %" PRId64 "; this lanced uses %d, %s\n", version, DATABASE_SCHEMA,
                     version == DATABASE_SCHEMA
                         ? "nothing is to be changed"
                         : "it is changed to that now, and no older lanced can use it any more");
     }
     free(file);
-    return status;
+    return code;
 }
 
 /* SQLite's own check, and that every reference leads somewhere. */
@@ -45,7 +45,7 @@ static int check_database(sqlite3 *reader, FILE *out, int *faults, struct error 
     static const char *const checks[] = {"PRAGMA integrity_check", "PRAGMA foreign_key_check"};
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
         sqlite3_stmt *query = database_query(reader, error, checks[i], "");
-        int status = query != NULL ? 0 : error->code;
+        int status = query ? 0 : error->code;
         while (status == 0 && (status = database_next(query, error)) == 1) {
             status = 0;
             if (i == 0 && strcmp(column_text(query, 0), "ok") == 0)
@@ -67,11 +67,11 @@ static int check_contents(struct store *store, FILE *out, int *faults, struct er
 {
     sqlite3 *reader = store_borrow_reader(store);
     sqlite3_stmt *query = database_query(reader, error, "SELECT hash FROM contents", "");
-    int status = query != NULL ? database_next(query, error) : error->code, count = 0;
+    int status = query ? database_next(query, error) : error->code, count = 0;
     char(*names)[SHA256_HEX_BYTES] = NULL;
     for (; status == 1; status = database_next(query, error)) {
         void *more = count % 1024 == 0 ? realloc(names, (size_t)(count + 1024) * sizeof *names) : names;
-        if (more == NULL) {
+        if (!more) {
             status = error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
             break;
         }
@@ -118,23 +118,23 @@ int journal_check(const char *path, const struct journal_limits *limits, FILE *o
     int faults = 0;
     struct store *store = NULL;
     struct store_sizes sizes;
-    int status = print_schema(path, out, error);
-    if (status == 0)
-        status = store_open(&store, path, limits, NULL, error);
-    if (status == 0) {
-        status = check_database(store_borrow_reader(store), out, &faults, error);
+    int code = print_schema(path, out, error);
+    if (code == 0)
+        code = store_open(&store, path, limits, NULL, error);
+    if (code == 0) {
+        code = check_database(store_borrow_reader(store), out, &faults, error);
         store_return_reader(store);
     }
-    if (status == 0)
-        status = check_contents(store, out, &faults, error);
-    if (status == 0)
-        status = store_sizes(store, &sizes, error);
-    if (status == 0)
+    if (code == 0)
+        code = check_contents(store, out, &faults, error);
+    if (code == 0)
+        code = store_sizes(store, &sizes, error);
+    if (code == 0)
         print_sizes(&sizes, limits, out);
     store_close(store);
-    if (status == 0 && faults > 0)
-        status = error_set(error, ERROR_BAD_FILE, "state folder %s: %d faults were found", path, faults);
-    if (status == 0)
+    if (code == 0 && faults > 0)
+        code = error_set(error, ERROR_BAD_FILE, "state folder %s: %d faults were found", path, faults);
+    if (code == 0)
         fprintf(out, "whole: nothing is missing or damaged\n");
-    return status;
+    return code;
 }

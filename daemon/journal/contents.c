@@ -32,13 +32,13 @@ int contents_open(struct contents **out, int parent, struct error *error)
         return failed(error, "make", "");
     const int folder = openat(parent, "contents", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (folder < 0 || fsync(parent) != 0) {
-        int status = failed(error, "open", "");
+        int code = failed(error, "open", "");
         if (folder >= 0)
             close(folder);
-        return status;
+        return code;
     }
     struct contents *contents = calloc(1, sizeof *contents);
-    if (contents == NULL) {
+    if (!contents) {
         close(folder);
         return error_set(error, ERROR_NO_MEMORY, "state folder: out of memory");
     }
@@ -50,7 +50,7 @@ int contents_open(struct contents **out, int parent, struct error *error)
 
 void contents_close(struct contents *contents)
 {
-    if (contents == NULL)
+    if (!contents)
         return;
     close(contents->folder);
     free(contents);
@@ -69,9 +69,9 @@ int contents_write(struct contents *contents, const char *hash, const void *data
         return 0;
     }
     errno = reason;
-    int status = failed(error, "write", hash);
+    int code = failed(error, "write", hash);
     unlinkat(contents->folder, unfinished, 0);
-    return status;
+    return code;
 }
 
 int contents_sync(struct contents *contents, struct error *error)
@@ -107,21 +107,21 @@ int contents_read(struct contents *contents, const char *hash, uint64_t bytes, v
 {
     int file;
     *data = NULL;
-    int status = open_file(contents, hash, bytes, &file, error);
-    if (status != 0)
-        return status;
+    int code = open_file(contents, hash, bytes, &file, error);
+    if (code != 0)
+        return code;
     *data = malloc(bytes > 0 ? bytes : 1);
-    if (*data == NULL)
-        status = error_set(error, ERROR_NO_MEMORY, "state folder: no memory for the %llu bytes of contents/%.64s",
-                           (unsigned long long)bytes, hash);
+    if (!*data)
+        code = error_set(error, ERROR_NO_MEMORY, "state folder: no memory for the %llu bytes of contents/%.64s",
+                         (unsigned long long)bytes, hash);
     else if (!descriptor_read(file, *data, bytes))
-        status = failed(error, "read", hash);
+        code = failed(error, "read", hash);
     close(file);
-    if (status != 0) {
+    if (code != 0) {
         free(*data);
         *data = NULL;
     }
-    return status;
+    return code;
 }
 
 int contents_each(struct contents *contents, int (*each)(void *context, const char *hash, uint64_t bytes),
@@ -129,17 +129,17 @@ int contents_each(struct contents *contents, int (*each)(void *context, const ch
 {
     const int copy = openat(contents->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *list = copy >= 0 ? fdopendir(copy) : NULL;
-    if (list == NULL) {
+    if (!list) {
         if (copy >= 0)
             close(copy);
         return failed(error, "list", "");
     }
-    int status = 0;
-    for (struct dirent *entry; status == 0 && (entry = readdir(list)) != NULL;) {
+    int code = 0;
+    for (struct dirent *entry; code == 0 && (entry = readdir(list));) {
         struct stat info;
         if (sha256_is_hex(entry->d_name) && fstatat(contents->folder, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0)
-            status = each(context, entry->d_name, (uint64_t)info.st_size);
+            code = each(context, entry->d_name, (uint64_t)info.st_size);
     }
     closedir(list);
-    return status;
+    return code;
 }

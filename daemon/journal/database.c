@@ -62,11 +62,11 @@ static int failed(sqlite3 *database, int result, struct error *error)
         : code == SQLITE_ERROR || code == SQLITE_MISUSE || code == SQLITE_CONSTRAINT || code == SQLITE_RANGE
             ? ERROR_INTERNAL
             : ERROR_IO;
-    const char *path = database != NULL ? sqlite3_db_filename(database, "main") : NULL;
-    const int reason = database != NULL ? sqlite3_system_errno(database) : 0;
+    const char *path = database ? sqlite3_db_filename(database, "main") : NULL;
+    const int reason = database ? sqlite3_system_errno(database) : 0;
     const bool of_the_system = reason != 0 && (code == SQLITE_IOERR || code == SQLITE_CANTOPEN);
-    return error_set(error, ours, "journal %s: %s%s%s", path != NULL ? path : "",
-                     database != NULL ? sqlite3_errmsg(database) : sqlite3_errstr(result), of_the_system ? ": " : "",
+    return error_set(error, ours, "journal %s: %s%s%s", path ? path : "",
+                     database ? sqlite3_errmsg(database) : sqlite3_errstr(result), of_the_system ? ": " : "",
                      of_the_system ? strerror(reason) : "");
 }
 
@@ -116,7 +116,7 @@ int database_run(sqlite3 *database, struct error *error, const char *sql, const 
     va_start(values, kinds);
     sqlite3_stmt *query = prepare(database, error, sql, kinds, values);
     va_end(values);
-    if (query == NULL)
+    if (!query)
         return error->code;
     int status = database_next(query, error);
     sqlite3_finalize(query);
@@ -127,7 +127,7 @@ int database_number(sqlite3 *database, const char *sql, int64_t missing, int64_t
 {
     *number = missing;
     sqlite3_stmt *query = database_query(database, error, sql, "");
-    if (query == NULL)
+    if (!query)
         return error->code;
     int status = database_next(query, error);
     if (status == 1 && sqlite3_column_type(query, 0) != SQLITE_NULL)
@@ -146,7 +146,7 @@ int database_sync(sqlite3 *database, struct error *error)
 {
     sqlite3_file *log = NULL;
     int result = sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
-    if (result == SQLITE_OK && log != NULL && log->pMethods != NULL)
+    if (result == SQLITE_OK && log && log->pMethods)
         result = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
     if (result == SQLITE_OK)
         return 0;
@@ -165,24 +165,24 @@ int database_copy_log(sqlite3 *database, bool all, struct error *error)
 static int change_schema(sqlite3 *database, int version, struct error *error)
 {
     char mark[60];
-    int status = database_script(database, "BEGIN IMMEDIATE;", error);
-    for (int i = version - 1; status == 0 && i < DATABASE_SCHEMA - 1; i++)
-        status = database_script(database, changes[i], error);
+    int code = database_script(database, "BEGIN IMMEDIATE;", error);
+    for (int i = version - 1; code == 0 && i < DATABASE_SCHEMA - 1; i++)
+        code = database_script(database, changes[i], error);
     snprintf(mark, sizeof mark, "PRAGMA user_version = %d; COMMIT;", DATABASE_SCHEMA);
-    return status != 0 ? status : database_script(database, mark, error);
+    return code != 0 ? code : database_script(database, mark, error);
 }
 
 /* A new file gets its schema, an older one what it lacks. */
 static int judge_schema(sqlite3 *database, const char *path, bool read_only, struct error *error)
 {
     int64_t version, application, tables;
-    int status = database_number(database, "PRAGMA user_version", 0, &version, error);
-    if (status == 0)
-        status = database_number(database, "PRAGMA application_id", 0, &application, error);
-    if (status == 0)
-        status = database_number(database, "SELECT count(*) FROM sqlite_master", 0, &tables, error);
-    if (status != 0)
-        return status;
+    int code = database_number(database, "PRAGMA user_version", 0, &version, error);
+    if (code == 0)
+        code = database_number(database, "PRAGMA application_id", 0, &application, error);
+    if (code == 0)
+        code = database_number(database, "SELECT count(*) FROM sqlite_master", 0, &tables, error);
+    if (code != 0)
+        return code;
     if (tables != 0 && application != APPLICATION_ID)
         return error_set(error, ERROR_BAD_FILE, "journal %s: is another program's database", path);
     if (version > DATABASE_SCHEMA)
@@ -206,19 +206,19 @@ int database_open(sqlite3 **out, const char *path, bool read_only, struct error 
     sqlite3 *database;
     const int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (read_only ? 0 : SQLITE_OPEN_CREATE);
     int result = sqlite3_open_v2(path, &database, flags, NULL);
-    int status = result == SQLITE_OK ? 0 : failed(database, result, error);
-    if (status == 0)
+    int code = result == SQLITE_OK ? 0 : failed(database, result, error);
+    if (code == 0)
         sqlite3_busy_timeout(database, BUSY_MS);
-    if (status == 0)
-        status = database_script(
+    if (code == 0)
+        code = database_script(
             database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;", error);
-    if (status == 0 && read_only)
-        status = database_script(database, "PRAGMA query_only = ON;", error);
-    if (status == 0)
-        status = judge_schema(database, path, read_only, error);
-    if (status != 0) {
+    if (code == 0 && read_only)
+        code = database_script(database, "PRAGMA query_only = ON;", error);
+    if (code == 0)
+        code = judge_schema(database, path, read_only, error);
+    if (code != 0) {
         sqlite3_close(database);
-        return status;
+        return code;
     }
     *out = database;
     return 0;

@@ -33,7 +33,7 @@ static void add_receipt(cJSON *entry, const char *text)
     static const struct json_limits limits = {1 << 22, 1 << 16, ERROR_BAD_FILE, ERROR_BAD_FILE};
     cJSON *receipt = NULL;
     struct error unused;
-    if (text != NULL && json_parse(&receipt, text, strlen(text), &limits, "receipt", &unused) == 0)
+    if (text && json_parse(&receipt, text, strlen(text), &limits, "receipt", &unused) == 0)
         json_add(entry, "receipt", receipt);
     else
         json_add_null(entry, "receipt");
@@ -41,7 +41,7 @@ static void add_receipt(cJSON *entry, const char *text)
 
 static void add_owner(cJSON *entry, const char *owner)
 {
-    json_add_text(entry, "owner", owner != NULL && owner[0] != '\0' ? owner : NULL);
+    json_add_text(entry, "owner", owner && owner[0] != '\0' ? owner : NULL);
 }
 
 static cJSON *read_job(sqlite3_stmt *query, bool receipts)
@@ -70,11 +70,11 @@ static cJSON *read_job(sqlite3_stmt *query, bool receipts)
 static char *pattern_of(const char *part)
 {
     char *pattern = malloc(2 * strlen(part) + 3), *out = pattern;
-    if (pattern == NULL)
+    if (!pattern)
         return NULL;
     *out++ = '%';
     for (; *part != '\0'; part++) {
-        if (strchr("%_\\", *part) != NULL)
+        if (strchr("%_\\", *part))
             *out++ = '\\';
         *out++ = *part;
     }
@@ -93,24 +93,24 @@ static int read_all(sqlite3_stmt *query, bool receipts, cJSON *jobs, bool *more,
 {
     const int most = receipts ? HISTORY_MOST_RECEIPTS : HISTORY_MOST;
     uint64_t bytes = 0;
-    int status;
-    for (int count = 0; (status = database_next(query, error)) == 1; count++) {
+    int code;
+    for (int count = 0; (code = database_next(query, error)) == 1; count++) {
         bytes += text_bytes(query, receipts);
         *more = count == most || (count > 0 && bytes > HISTORY_TEXT_BYTES);
         if (*more)
             return 0;
         json_append(jobs, read_job(query, receipts));
     }
-    return status;
+    return code;
 }
 
 int history_read(struct store *store, const struct history_query *query, cJSON **jobs, bool *more, struct error *error)
 {
     const char *task = query->task;
-    char *pattern = query->prompt != NULL ? pattern_of(query->prompt) : NULL;
+    char *pattern = query->prompt ? pattern_of(query->prompt) : NULL;
     *more = false;
     *jobs = NULL;
-    if (query->prompt != NULL && pattern == NULL)
+    if (query->prompt && !pattern)
         return error_set(error, ERROR_NO_MEMORY, "history: out of memory");
     const int64_t before = query->before < INT64_MAX ? (int64_t)query->before : INT64_MAX;
     sqlite3 *reader = store_borrow_reader(store);
@@ -118,7 +118,7 @@ int history_read(struct store *store, const struct history_query *query, cJSON *
         database_query(reader, error, history_sql, "iittrrttttii", before, before, query->owner, query->owner,
                        query->since, query->since, task, task,
                        pattern, pattern, (int64_t)query->failed, (int64_t)(HISTORY_MOST + 1));
-    int status = statement != NULL ? 0 : error->code;
+    int status = statement ? 0 : error->code;
     *jobs = json_array();
     if (status == 0)
         status = read_all(statement, query->receipts, *jobs, more, error);

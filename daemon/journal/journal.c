@@ -94,10 +94,10 @@ static void list_add(struct list *list, struct record *record)
 static struct record *list_take(struct list *list)
 {
     struct record *record = list->first;
-    if (record == NULL)
+    if (!record)
         return NULL;
     list->first = record->next;
-    if (list->first == NULL)
+    if (!list->first)
         list->end = &list->first;
     return record;
 }
@@ -117,7 +117,7 @@ static void record_free(struct record *record)
 static struct record *record_make(enum kind kind, uint64_t number, journal_done *done, void *context)
 {
     struct record *record = calloc(1, sizeof *record);
-    if (record == NULL)
+    if (!record)
         return NULL;
     record->kind = kind;
     record->number = number;
@@ -129,16 +129,16 @@ static struct record *record_make(enum kind kind, uint64_t number, journal_done 
 
 static bool set_text(struct record *record, enum text which, const char *text)
 {
-    record->text[which] = text != NULL ? strdup(text) : NULL;
-    return text == NULL || record->text[which] != NULL;
+    record->text[which] = text ? strdup(text) : NULL;
+    return !text || record->text[which];
 }
 
 static uint64_t record_bytes(const struct record *record)
 {
-    uint64_t bytes = record->bytes != NULL ? record->bytes->bytes : 0;
+    uint64_t bytes = record->bytes ? record->bytes->bytes : 0;
     for (size_t i = 0; i < record->payload_count; i++)
         bytes += record->payloads[i].bytes->bytes;
-    return bytes + (record->text[TEXT_REQUEST] != NULL ? strlen(record->text[TEXT_REQUEST]) : 0);
+    return bytes + (record->text[TEXT_REQUEST] ? strlen(record->text[TEXT_REQUEST]) : 0);
 }
 
 static int out_of_memory(struct error *error)
@@ -165,7 +165,7 @@ static struct store_job job_of(const struct record *record)
 static int write_accept(struct journal *journal, const struct record *record, struct error *error)
 {
     struct store_payload *payloads = calloc(record->payload_count + 1, sizeof *payloads);
-    if (payloads == NULL)
+    if (!payloads)
         return out_of_memory(error);
     for (size_t i = 0; i < record->payload_count; i++)
         payloads[i] = (struct store_payload){record->payloads[i].sha256, record->payloads[i].bytes->data,
@@ -174,9 +174,9 @@ static int write_accept(struct journal *journal, const struct record *record, st
     job.request = record->text[TEXT_REQUEST];
     job.payloads = payloads;
     job.payload_count = record->payload_count;
-    int status = store_accept(journal->store, &job, error);
+    int code = store_accept(journal->store, &job, error);
     free(payloads);
-    return status;
+    return code;
 }
 
 static struct store_end end_of(const struct record *record)
@@ -187,8 +187,8 @@ static struct store_end end_of(const struct record *record)
         .message = record->text[TEXT_MESSAGE],
         .receipt = record->text[TEXT_RECEIPT],
         .cache_digest = record->kind == KIND_END ? record->text[TEXT_DIGEST] : NULL,
-        .result = record->bytes != NULL ? record->bytes->data : NULL,
-        .result_bytes = record->bytes != NULL ? record->bytes->bytes : 0,
+        .result = record->bytes ? record->bytes->data : NULL,
+        .result_bytes = record->bytes ? record->bytes->bytes : 0,
     };
 }
 
@@ -202,9 +202,9 @@ static int write_answer(struct journal *journal, const struct record *record, st
 static int write_end(struct journal *journal, struct record *record, struct error *error)
 {
     struct store_end end = end_of(record);
-    int status = store_end(journal->store, record->number, &end, error);
-    if (status == 0 || end.result == NULL)
-        return status;
+    int code = store_end(journal->store, record->number, &end, error);
+    if (code == 0 || !end.result)
+        return code;
     log_warning(NULL, "journal: the result of job number %llu cannot be kept for a restart: %s",
                 (unsigned long long)record->number, error->text);
     end.result = NULL;
@@ -241,14 +241,14 @@ static void write_all(struct journal *journal, struct list *list)
     struct error error = {0};
     pthread_mutex_lock(&journal->pen);
     int status = store_begin_batch(journal->store, &error);
-    for (struct record *record = list->first; status == 0 && record != NULL; record = record->next) {
+    for (struct record *record = list->first; status == 0 && record; record = record->next) {
         record->failure = (struct error){0};
         if (write_record(journal, record) == 0)
             record->failure.code = 0;
     }
     if (status == 0)
         status = store_end_batch(journal->store, &error);
-    for (struct record *record = list->first; status != 0 && record != NULL; record = record->next)
+    for (struct record *record = list->first; status != 0 && record; record = record->next)
         if (record->failure.code == 0)
             record->failure = error;
     pthread_mutex_lock(&journal->lock);
@@ -265,12 +265,12 @@ static int sync_store(struct journal *journal, struct error *error)
     journal->sync_at = 0; /* what is written from here on may be too late for this one */
     journal->stats.syncs++;
     pthread_mutex_unlock(&journal->lock);
-    int status = store_sync(journal->store, error);
+    int code = store_sync(journal->store, error);
     pthread_mutex_lock(&journal->lock);
-    if (status != 0)
+    if (code != 0)
         journal->sync_at = clock_seconds() + SWEEP_SECONDS;
     pthread_mutex_unlock(&journal->lock);
-    return status;
+    return code;
 }
 
 /* Jobs that were written, and of which nobody knows whether they last, are none: their clients are told so. */
@@ -278,17 +278,17 @@ static void take_back(struct journal *journal, struct list *list)
 {
     struct error error = {0};
     pthread_mutex_lock(&journal->pen);
-    int status = store_begin_batch(journal->store, &error);
-    for (struct record *record = list->first; status == 0 && record != NULL; record = record->next)
+    int code = store_begin_batch(journal->store, &error);
+    for (struct record *record = list->first; code == 0 && record; record = record->next)
         if (record->kind == KIND_ACCEPT || record->kind == KIND_ANSWER)
-            status = store_release(journal->store, record->number, &error);
+            code = store_release(journal->store, record->number, &error);
     struct error unused;
-    const int ended = store_end_batch(journal->store, status == 0 ? &error : &unused);
+    const int ended = store_end_batch(journal->store, code == 0 ? &error : &unused);
     pthread_mutex_unlock(&journal->pen);
-    if (status == 0 && ended == 0)
+    if (code == 0 && ended == 0)
         return;
     log_warning(NULL, "%s", error.text);
-    for (struct record *record = list->first; record != NULL; record = record->next)
+    for (struct record *record = list->first; record; record = record->next)
         if (record->kind == KIND_ACCEPT || record->kind == KIND_ANSWER)
             record->kind = KIND_RELEASE; /* to be tried again */
 }
@@ -298,13 +298,13 @@ static bool sync_list(struct journal *journal, struct list *list)
 {
     bool is_waited_for = false;
     struct error error = {0};
-    for (const struct record *record = list->first; record != NULL; record = record->next)
+    for (const struct record *record = list->first; record; record = record->next)
         is_waited_for = is_waited_for || (is_urgent(record) && record->failure.code == 0);
     if (!is_waited_for)
         return false;
     if (sync_store(journal, &error) == 0)
         return true;
-    for (struct record *record = list->first; record != NULL; record = record->next)
+    for (struct record *record = list->first; record; record = record->next)
         if (record->failure.code == 0)
             record->failure = error;
     take_back(journal, list);
@@ -340,7 +340,7 @@ static void count(struct journal *journal, const struct list *list, double secon
     stats->write_seconds += seconds;
     if (seconds > stats->longest_write_seconds)
         stats->longest_write_seconds = seconds;
-    for (const struct record *record = list->first; record != NULL; record = record->next) {
+    for (const struct record *record = list->first; record; record = record->next) {
         const double waited = now - record->handed_over_at;
         stats->records++;
         stats->failures += record->failure.code != 0;
@@ -355,7 +355,7 @@ static void count(struct journal *journal, const struct list *list, double secon
 static void forget_written(struct journal *journal, const struct list *list)
 {
     pthread_mutex_lock(&journal->lock);
-    for (const struct record *record = list->first; record != NULL; record = record->next)
+    for (const struct record *record = list->first; record; record = record->next)
         journal->stats.waiting--;
     journal->written = NULL;
     pthread_mutex_unlock(&journal->lock);
@@ -372,16 +372,16 @@ static void write_list(struct journal *journal, struct list *list)
 {
     const double before = clock_seconds();
     write_all(journal, list);
-    for (struct record *record = list->first; record != NULL; record = record->next)
-        if (record->written != NULL && record->failure.code == 0)
+    for (struct record *record = list->first; record; record = record->next)
+        if (record->written && record->failure.code == 0)
             record->written(record->context, record->number);
     const bool lasts = sync_list(journal, list);
     count(journal, list, clock_seconds() - before);
     forget_written(journal, list);
-    for (struct record *record; (record = list_take(list)) != NULL;) {
+    for (struct record *record; (record = list_take(list));) {
         if (record->failure.code != 0)
             log_warning(record->text[TEXT_ID], "%s", record->failure.text);
-        if (record->done != NULL)
+        if (record->done)
             record->done(record->context, record->number, &record->failure);
         put_away(journal, record);
     }
@@ -392,13 +392,13 @@ static void write_list(struct journal *journal, struct list *list)
 static void try_again(struct journal *journal)
 {
     struct list list;
-    if (journal->kept.first == NULL)
+    if (!journal->kept.first)
         return;
     list = journal->kept;
     list_clear(&journal->kept);
     journal->kept_count = 0;
     write_all(journal, &list);
-    for (struct record *record = list.first, *next; record != NULL; record = next) {
+    for (struct record *record = list.first, *next; record; record = next) {
         next = record->next;
         put_away(journal, record);
     }
@@ -412,18 +412,18 @@ static void sweep(struct journal *journal)
     journal->swept_at = clock_seconds();
     try_again(journal);
     pthread_mutex_lock(&journal->pen);
-    int status = store_begin_batch(journal->store, &error);
-    if (status == 0)
-        status = store_sweep(journal->store, &error);
+    int code = store_begin_batch(journal->store, &error);
+    if (code == 0)
+        code = store_sweep(journal->store, &error);
     struct error unused;
-    if (status == 0)
-        status = store_end_batch(journal->store, &error);
+    if (code == 0)
+        code = store_end_batch(journal->store, &error);
     else
         store_end_batch(journal->store, &unused);
     pthread_mutex_unlock(&journal->pen);
-    if (status == 0)
-        status = sync_store(journal, &error);
-    if (status == 0)
+    if (code == 0)
+        code = sync_store(journal, &error);
+    if (code == 0)
         tidy(journal);
     else
         log_warning(NULL, "%s", error.text);
@@ -435,7 +435,7 @@ static void wait_for_work(struct journal *journal)
     const double sweep_at = clock_seconds() + SWEEP_SECONDS;
     const double until = journal->sync_at > 0 && journal->sync_at < sweep_at ? journal->sync_at : sweep_at;
     const struct timespec deadline = {(time_t)until, (long)((until - floor(until)) * 1e9)};
-    if (journal->waiting.first == NULL && !journal->stopping)
+    if (!journal->waiting.first && !journal->stopping)
         pthread_cond_timedwait(&journal->changed, &journal->lock, &deadline);
 }
 
@@ -463,11 +463,11 @@ static void *run(void *argument)
         struct list list = journal->waiting;
         journal->written = list.first;
         list_clear(&journal->waiting);
-        const bool is_last = journal->stopping && list.first == NULL;
+        const bool is_last = journal->stopping && !list.first;
         pthread_mutex_unlock(&journal->lock);
         if (is_last)
             break;
-        if (list.first != NULL)
+        if (list.first)
             write_list(journal, &list);
         settle(journal);
         sweep(journal);
@@ -486,7 +486,7 @@ int journal_open(struct journal **out, struct store *store, struct error *error)
 {
     *out = NULL;
     struct journal *journal = calloc(1, sizeof *journal);
-    if (journal == NULL)
+    if (!journal)
         return out_of_memory(error);
     journal->store = store;
     journal->swept_at = clock_seconds();
@@ -510,7 +510,7 @@ int journal_open(struct journal **out, struct store *store, struct error *error)
 
 void journal_close(struct journal *journal)
 {
-    if (journal == NULL)
+    if (!journal)
         return;
     pthread_mutex_lock(&journal->lock);
     journal->stopping = true;
@@ -518,7 +518,7 @@ void journal_close(struct journal *journal)
     pthread_mutex_unlock(&journal->lock);
     if (journal->has_thread)
         pthread_join(journal->thread, NULL);
-    for (struct record *record; (record = list_take(&journal->kept)) != NULL;)
+    for (struct record *record; (record = list_take(&journal->kept));)
         record_free(record);
     pthread_cond_destroy(&journal->changed);
     pthread_mutex_destroy(&journal->pen);
@@ -539,8 +539,8 @@ static void add(struct journal *journal, struct record *record)
 /* `record` is complete, or there was no memory for it: then it is let go. */
 static int hand_over(struct journal *journal, struct record *record, bool is_complete, struct error *error)
 {
-    if (record == NULL || !is_complete) {
-        if (record != NULL)
+    if (!record || !is_complete) {
+        if (record)
             record_free(record);
         return out_of_memory(error);
     }
@@ -561,7 +561,7 @@ static void hand_over_quietly(struct journal *journal, struct record *record, bo
 static bool copy_job(struct record *record, const struct journal_job *job)
 {
     record->payloads = calloc(job->payload_count + 1, sizeof *record->payloads);
-    if (record->payloads == NULL)
+    if (!record->payloads)
         return false;
     for (size_t i = 0; i < job->payload_count; i++) {
         record->payloads[i] = job->payloads[i];
@@ -577,7 +577,7 @@ static bool copy_job(struct record *record, const struct journal_job *job)
 /* Hand over a job unless too many wait; `record` NULL: there was no memory for it. */
 static int hand_over_job(struct journal *journal, struct record *record, bool is_complete, struct error *error)
 {
-    if (record == NULL || !is_complete)
+    if (!record || !is_complete)
         return hand_over(journal, record, is_complete, error);
     pthread_mutex_lock(&journal->lock);
     const uint64_t waiting = journal->stats.waiting;
@@ -597,15 +597,15 @@ int journal_accept(struct journal *journal, const struct journal_job *job, journ
                    void *context, struct error *error)
 {
     struct record *record = record_make(KIND_ACCEPT, job->number, done, context);
-    if (record != NULL)
+    if (record)
         record->written = written;
-    return hand_over_job(journal, record, record != NULL && copy_job(record, job), error);
+    return hand_over_job(journal, record, record && copy_job(record, job), error);
 }
 
 /* What an end says, but for its digest. */
 static bool copy_end(struct record *record, const struct journal_end *end)
 {
-    if (end->result != NULL)
+    if (end->result)
         record->bytes = blob_share(end->result);
     return set_text(record, TEXT_STATE, end->state) && set_text(record, TEXT_CODE, end->code) &&
            set_text(record, TEXT_MESSAGE, end->message) && set_text(record, TEXT_RECEIPT, end->receipt);
@@ -615,7 +615,7 @@ int journal_answer(struct journal *journal, const struct journal_job *job, const
                    journal_done *done, void *context, struct error *error)
 {
     struct record *record = record_make(KIND_ANSWER, job->number, done, context);
-    return hand_over_job(journal, record, record != NULL && copy_job(record, job) && copy_end(record, end), error);
+    return hand_over_job(journal, record, record && copy_job(record, job) && copy_end(record, end), error);
 }
 
 /* Write a record of no texts here and now. Returns what became of it. */
@@ -645,20 +645,20 @@ void journal_save(struct journal *journal, uint64_t number, int step, struct blo
     struct record *older;
     struct blob *replaced = NULL;
     pthread_mutex_lock(&journal->lock);
-    for (older = journal->waiting.first; older != NULL; older = older->next)
+    for (older = journal->waiting.first; older; older = older->next)
         if (older->kind == KIND_SAVE && older->number == number)
             break;
-    if (older != NULL) {
+    if (older) {
         replaced = older->bytes;
         older->bytes = state;
         older->step = step;
     }
     pthread_mutex_unlock(&journal->lock);
     blob_close(replaced);
-    if (older != NULL)
+    if (older)
         return;
     struct record *record = record_make(KIND_SAVE, number, NULL, NULL);
-    if (record == NULL)
+    if (!record)
         blob_close(state);
     else
         record->bytes = state;
@@ -677,7 +677,7 @@ int journal_end(struct journal *journal, uint64_t number, const struct journal_e
 {
     struct record *record = record_make(KIND_END, number, done, context);
     const bool is_complete =
-        record != NULL && copy_end(record, end) && set_text(record, TEXT_DIGEST, end->cache_digest);
+        record && copy_end(record, end) && set_text(record, TEXT_DIGEST, end->cache_digest);
     return hand_over(journal, record, is_complete, error);
 }
 
@@ -688,7 +688,7 @@ void journal_release(struct journal *journal, uint64_t number)
 
 static bool has_release(const struct record *record, uint64_t number)
 {
-    while (record != NULL && (record->kind != KIND_RELEASE || record->number != number))
+    while (record && (record->kind != KIND_RELEASE || record->number != number))
         record = record->next;
     return record != NULL;
 }
@@ -704,7 +704,7 @@ bool journal_releases(struct journal *journal, uint64_t number)
 void journal_touch_cached(struct journal *journal, const char *digest)
 {
     struct record *record = record_make(KIND_TOUCH, 0, NULL, NULL);
-    hand_over_quietly(journal, record, record != NULL && set_text(record, TEXT_DIGEST, digest));
+    hand_over_quietly(journal, record, record && set_text(record, TEXT_DIGEST, digest));
 }
 
 void journal_stats(struct journal *journal, struct journal_stats *out)

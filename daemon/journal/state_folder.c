@@ -91,21 +91,21 @@ int state_folder_open(struct state_folder **out, const char *path, struct error 
 {
     *out = NULL;
     struct state_folder *folder = calloc(1, sizeof *folder);
-    if (folder != NULL) {
+    if (folder) {
         folder->descriptor = folder->lock = -1;
         folder->path = strdup(path);
     }
-    int status =
-        folder != NULL && folder->path != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "state folder: out of memory");
-    if (status == 0)
-        status = open_folder(folder, error);
-    if (status == 0)
-        status = check_file_system(folder, error);
-    if (status == 0)
-        status = lock_folder(folder, error);
-    if (status != 0) {
+    int code =
+        folder && folder->path ? 0 : error_set(error, ERROR_NO_MEMORY, "state folder: out of memory");
+    if (code == 0)
+        code = open_folder(folder, error);
+    if (code == 0)
+        code = check_file_system(folder, error);
+    if (code == 0)
+        code = lock_folder(folder, error);
+    if (code != 0) {
         state_folder_close(folder);
-        return status;
+        return code;
     }
     *out = folder;
     return 0;
@@ -113,7 +113,7 @@ int state_folder_open(struct state_folder **out, const char *path, struct error 
 
 void state_folder_close(struct state_folder *folder)
 {
-    if (folder == NULL)
+    if (!folder)
         return;
     if (folder->lock >= 0)
         close(folder->lock);

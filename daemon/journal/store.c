@@ -78,29 +78,29 @@ static int open_databases(struct store *store, struct error *error)
     char *path;
     if (asprintf(&path, "%s/journal.db", state_folder_path(store->folder)) < 0)
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
-    int status = make_file(store, error);
-    if (status == 0)
-        status = database_open(&store->database, path, false, error);
-    if (status == 0)
-        status = database_open(&store->reader, path, true, error);
+    int code = make_file(store, error);
+    if (code == 0)
+        code = database_open(&store->database, path, false, error);
+    if (code == 0)
+        code = database_open(&store->reader, path, true, error);
     free(path);
-    return status;
+    return code;
 }
 
 /* Times go on from the last one that was written, whatever the machine's clock says now. */
 static int set_time(struct store *store, double (*wall_clock)(void), struct error *error)
 {
     int64_t last;
-    int status = database_number(
+    int code = database_number(
         store->database,
         "SELECT CAST(max(max(submitted), coalesce(max(started), 0), coalesce(max(ended), 0)) AS INTEGER) + 1 "
         "FROM jobs",
         0, &last, error);
-    store->opened_at = wall_clock != NULL ? wall_clock() : wall_seconds();
+    store->opened_at = wall_clock ? wall_clock() : wall_seconds();
     store->opened_clock = clock_seconds();
     const double behind = (double)last - store->opened_at;
-    if (status != 0 || behind <= 0)
-        return status;
+    if (code != 0 || behind <= 0)
+        return code;
     if (behind > ODD_SECONDS)
         log_warning(NULL, "journal: the machine's clock is %.0f s behind the last entry; its times go on from there",
                     behind);
@@ -112,7 +112,7 @@ static int set_time(struct store *store, double (*wall_clock)(void), struct erro
 static int remove_dropped(struct store *store, struct error *error)
 {
     sqlite3_stmt *query = database_query(store->database, error, "SELECT hash FROM dropped", "");
-    if (query == NULL)
+    if (!query)
         return error->code;
     int status, count = 0;
     while ((status = database_next(query, error)) == 1) {
@@ -130,7 +130,7 @@ static int remove_if_unknown(void *context, const char *hash, uint64_t bytes)
     (void)bytes;
     sqlite3_stmt *query =
         database_query(store->database, &error, "SELECT 1 FROM contents WHERE hash = ? AND data IS NULL", "t", hash);
-    if (query == NULL)
+    if (!query)
         return 0;
     if (database_next(query, &error) == 0)
         contents_remove(store->contents, hash);
@@ -152,24 +152,24 @@ int store_open(struct store **out, const char *path, const struct journal_limits
 {
     *out = NULL;
     struct store *store = calloc(1, sizeof *store);
-    if (store == NULL)
+    if (!store)
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
     store->limits = *limits;
     pthread_mutex_init(&store->lock, NULL);
-    int status = state_folder_open(&store->folder, path, error);
-    if (status == 0)
-        status = open_databases(store, error);
-    if (status == 0)
-        status = contents_open(&store->contents, state_folder_descriptor(store->folder), error);
-    if (status == 0)
-        status = set_time(store, wall_clock, error);
-    if (status == 0)
-        status = remove_dropped(store, error);
-    if (status == 0)
-        status = contents_each(store->contents, remove_if_unknown, store, error);
-    if (status != 0) {
+    int code = state_folder_open(&store->folder, path, error);
+    if (code == 0)
+        code = open_databases(store, error);
+    if (code == 0)
+        code = contents_open(&store->contents, state_folder_descriptor(store->folder), error);
+    if (code == 0)
+        code = set_time(store, wall_clock, error);
+    if (code == 0)
+        code = remove_dropped(store, error);
+    if (code == 0)
+        code = contents_each(store->contents, remove_if_unknown, store, error);
+    if (code != 0) {
         store_close(store);
-        return status;
+        return code;
     }
     sqlite3_wal_hook(store->database, note_log, store); /* in place of SQLite's own, which copies within a commit */
     *out = store;
@@ -178,7 +178,7 @@ int store_open(struct store **out, const char *path, const struct journal_limits
 
 void store_close(struct store *store)
 {
-    if (store == NULL)
+    if (!store)
         return;
     sqlite3_close(store->reader);
     sqlite3_close(store->database);
@@ -198,14 +198,14 @@ int store_begin_batch(struct store *store, struct error *error)
 int store_end_batch(struct store *store, struct error *error)
 {
     struct error unused;
-    int status = contents_sync(store->contents, error);
-    if (status == 0)
-        status = database_script(store->database, "COMMIT", error);
-    if (status != 0 && sqlite3_get_autocommit(store->database) == 0)
+    int code = contents_sync(store->contents, error);
+    if (code == 0)
+        code = database_script(store->database, "COMMIT", error);
+    if (code != 0 && sqlite3_get_autocommit(store->database) == 0)
         database_script(store->database, "ROLLBACK", &unused);
-    if (status != 0) /* what was written takes room that may be what was missing */
+    if (code != 0) /* what was written takes room that may be what was missing */
         contents_each(store->contents, remove_if_unknown, store, &unused);
-    return status;
+    return code;
 }
 
 int store_sync(struct store *store, struct error *error)
@@ -213,18 +213,18 @@ int store_sync(struct store *store, struct error *error)
     if (!store->is_doubtful && database_sync(store->database, error) == 0)
         return 0;
     store->is_doubtful = true;
-    int status = database_copy_log(store->database, true, error);
-    store->is_doubtful = status != 0;
-    return status;
+    int code = database_copy_log(store->database, true, error);
+    store->is_doubtful = code != 0;
+    return code;
 }
 
 void store_tidy(struct store *store)
 {
     struct error error;
-    int status = remove_dropped(store, &error); /* else the next one, or the next start, does it */
-    if (status == 0 && store->log_pages >= LOG_PAGES)
-        status = database_copy_log(store->database, false, &error);
-    if (status != 0)
+    int code = remove_dropped(store, &error); /* else the next one, or the next start, does it */
+    if (code == 0 && store->log_pages >= LOG_PAGES)
+        code = database_copy_log(store->database, false, &error);
+    if (code != 0)
         log_warning(NULL, "%s", error.text);
 }
 
@@ -238,22 +238,22 @@ static int begin_record(struct store *store, struct error *error)
     return database_script(store->database, "SAVEPOINT record", error);
 }
 
-static int end_record(struct store *store, int status, struct error *error)
+static int end_record(struct store *store, int code, struct error *error)
 {
     struct error unused;
-    if (status == 0)
+    if (code == 0)
         return database_script(store->database, "RELEASE record", error);
     for (int i = 0; i < store->written_count; i++)
         contents_remove(store->contents, store->written[i]);
     if (sqlite3_get_autocommit(store->database) == 0) /* else SQLite has rolled back all there was */
         database_script(store->database, "ROLLBACK TO record; RELEASE record", &unused);
-    return status;
+    return code;
 }
 
 static int is_known(struct store *store, const char *hash, bool *known, struct error *error)
 {
     sqlite3_stmt *query = database_query(store->database, error, "SELECT 1 FROM contents WHERE hash = ?", "t", hash);
-    if (query == NULL)
+    if (!query)
         return error->code;
     int status = database_next(query, error);
     sqlite3_finalize(query);
@@ -268,12 +268,12 @@ static int write_content(struct store *store, const char *hash, const void *data
                             (int64_t)bytes, bytes > 0 ? data : "", bytes);
     if (store->written_count == MOST_WRITTEN)
         return error_set(error, ERROR_TOO_LARGE, "journal: a job has more than %d payloads", MOST_WRITTEN);
-    int status = contents_write(store->contents, hash, data, bytes, error);
-    if (status != 0)
-        return status;
+    int code = contents_write(store->contents, hash, data, bytes, error);
+    if (code != 0)
+        return code;
     memcpy(store->written[store->written_count++], hash, SHA256_HEX_BYTES);
-    status = database_run(store->database, error, "DELETE FROM dropped WHERE hash = ?", "t", hash);
-    return status != 0 ? status
+    code = database_run(store->database, error, "DELETE FROM dropped WHERE hash = ?", "t", hash);
+    return code != 0 ? code
                        : database_run(store->database, error, "INSERT INTO contents (hash, bytes) VALUES (?, ?)", "ti",
                                       hash, (int64_t)bytes);
 }
@@ -284,16 +284,16 @@ static int hold(struct store *store, uint64_t number, const char *kind, const ch
 {
     char found[SHA256_HEX_BYTES];
     bool known = false;
-    if (hash == NULL)
+    if (!hash)
         sha256_of(data, bytes, found);
     else
         snprintf(found, sizeof found, "%s", hash);
-    if (out != NULL)
+    if (out)
         memcpy(out, found, sizeof found);
-    int status = is_known(store, found, &known, error);
-    if (status == 0 && !known)
-        status = write_content(store, found, data, bytes, error);
-    return status != 0 ? status
+    int code = is_known(store, found, &known, error);
+    if (code == 0 && !known)
+        code = write_content(store, found, data, bytes, error);
+    return code != 0 ? code
                        : database_run(store->database, error, "INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", "itt",
                                       (int64_t)number, kind, found);
 }
@@ -321,21 +321,21 @@ static int accept(struct store *store, const struct store_job *job, struct error
     uint64_t bytes = strlen(job->request);
     for (size_t i = 0; i < job->payload_count; i++)
         bytes += job->payloads[i].bytes;
-    int status = state_folder_check(store->folder, bytes, error);
-    if (status == 0)
-        status = add_job(store, job, error);
-    if (status == 0)
-        status = hold(store, job->number, "request", NULL, job->request, strlen(job->request), NULL, error);
-    for (size_t i = 0; status == 0 && i < job->payload_count; i++)
-        status = hold(store, job->number, "payload", job->payloads[i].sha256, job->payloads[i].data,
-                      job->payloads[i].bytes, NULL, error);
-    return status;
+    int code = state_folder_check(store->folder, bytes, error);
+    if (code == 0)
+        code = add_job(store, job, error);
+    if (code == 0)
+        code = hold(store, job->number, "request", NULL, job->request, strlen(job->request), NULL, error);
+    for (size_t i = 0; code == 0 && i < job->payload_count; i++)
+        code = hold(store, job->number, "payload", job->payloads[i].sha256, job->payloads[i].data,
+                    job->payloads[i].bytes, NULL, error);
+    return code;
 }
 
 int store_accept(struct store *store, const struct store_job *job, struct error *error)
 {
-    int status = begin_record(store, error);
-    return status != 0 ? status : end_record(store, accept(store, job, error), error);
+    int code = begin_record(store, error);
+    return code != 0 ? code : end_record(store, accept(store, job, error), error);
 }
 
 static int add_milestone(struct store *store, uint64_t number, const char *what, int step, struct error *error)
@@ -346,56 +346,56 @@ static int add_milestone(struct store *store, uint64_t number, const char *what,
 
 int store_start(struct store *store, uint64_t number, struct error *error)
 {
-    int status = begin_record(store, error);
-    if (status != 0)
-        return status;
-    status = database_run(
+    int code = begin_record(store, error);
+    if (code != 0)
+        return code;
+    code = database_run(
         store->database, error,
         "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = coalesce(started, ?) WHERE number = ?",
         "ri", now(store), (int64_t)number);
-    return end_record(store, status != 0 ? status : add_milestone(store, number, "started", 0, error), error);
+    return end_record(store, code != 0 ? code : add_milestone(store, number, "started", 0, error), error);
 }
 
 int store_pause(struct store *store, uint64_t number, struct error *error)
 {
-    int status = begin_record(store, error);
-    if (status != 0)
-        return status;
-    status =
+    int code = begin_record(store, error);
+    if (code != 0)
+        return code;
+    code =
         database_run(store->database, error,
                      "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE number = ? AND state = 'running'",
                      "i", (int64_t)number);
-    if (status == 0 && sqlite3_changes(store->database) > 0) /* else it has ended meanwhile */
-        status = add_milestone(store, number, "paused", 0, error);
-    return end_record(store, status, error);
+    if (code == 0 && sqlite3_changes(store->database) > 0) /* else it has ended meanwhile */
+        code = add_milestone(store, number, "paused", 0, error);
+    return end_record(store, code, error);
 }
 
 static int save(struct store *store, uint64_t number, int step, const void *state, uint64_t bytes, struct error *error)
 {
-    int status = state_folder_check(store->folder, bytes, error);
-    if (status == 0)
-        status = let_go(store, number, "'state'", error);
-    if (status == 0)
-        status = hold(store, number, "state", NULL, state, bytes, NULL, error);
-    if (status == 0)
-        status = database_run(store->database, error, "UPDATE jobs SET saved_step = ? WHERE number = ?", "ii",
-                              (int64_t)step, (int64_t)number);
-    if (status == 0)
-        status = database_run(store->database, error, "DELETE FROM milestones WHERE job = ? AND what = 'saved'", "i",
-                              (int64_t)number);
-    return status != 0 ? status : add_milestone(store, number, "saved", step, error);
+    int code = state_folder_check(store->folder, bytes, error);
+    if (code == 0)
+        code = let_go(store, number, "'state'", error);
+    if (code == 0)
+        code = hold(store, number, "state", NULL, state, bytes, NULL, error);
+    if (code == 0)
+        code = database_run(store->database, error, "UPDATE jobs SET saved_step = ? WHERE number = ?", "ii",
+                            (int64_t)step, (int64_t)number);
+    if (code == 0)
+        code = database_run(store->database, error, "DELETE FROM milestones WHERE job = ? AND what = 'saved'", "i",
+                            (int64_t)number);
+    return code != 0 ? code : add_milestone(store, number, "saved", step, error);
 }
 
 int store_save(struct store *store, uint64_t number, int step, const void *state, uint64_t bytes, struct error *error)
 {
-    int status = begin_record(store, error);
-    return status != 0 ? status : end_record(store, save(store, number, step, state, bytes, error), error);
+    int code = begin_record(store, error);
+    return code != 0 ? code : end_record(store, save(store, number, step, state, bytes, error), error);
 }
 
 static int put_into_cache(struct store *store, const char *digest, const char *content, struct error *error)
 {
-    int status = database_run(store->database, error, "DELETE FROM cache WHERE digest = ?", "t", digest);
-    return status != 0 ? status
+    int code = database_run(store->database, error, "DELETE FROM cache WHERE digest = ?", "t", digest);
+    return code != 0 ? code
                        : database_run(store->database, error,
                                       "INSERT INTO cache VALUES (?, ?, (SELECT coalesce(max(used), 0) + 1 FROM cache))",
                                       "tt", digest, content);
@@ -409,9 +409,9 @@ static int end(struct store *store, uint64_t number, const struct store_end *end
                      "UPDATE jobs SET state = ?, ended = ?, code = ?, message = ?, receipt = ?, saved_step = NULL "
                      "WHERE number = ?",
                      "trttti", end->state, now(store), end->code, end->message, end->receipt, (int64_t)number);
-    if (status == 0 && end->result != NULL)
+    if (status == 0 && end->result)
         status = hold(store, number, "result", NULL, end->result, end->result_bytes, hash, error);
-    if (status == 0 && end->result != NULL && end->cache_digest != NULL &&
+    if (status == 0 && end->result && end->cache_digest &&
         store->limits.cache_bytes >= end->result_bytes)
         status = put_into_cache(store, end->cache_digest, hash, error);
     if (status == 0)
@@ -426,34 +426,34 @@ static int end(struct store *store, uint64_t number, const struct store_end *end
 
 int store_end(struct store *store, uint64_t number, const struct store_end *what, struct error *error)
 {
-    int status = begin_record(store, error);
-    return status != 0 ? status : end_record(store, end(store, number, what, error), error);
+    int code = begin_record(store, error);
+    return code != 0 ? code : end_record(store, end(store, number, what, error), error);
 }
 
 int store_answer(struct store *store, const struct store_job *job, const struct store_end *what, struct error *error)
 {
-    int status = begin_record(store, error);
-    if (status != 0)
-        return status;
-    status = state_folder_check(store->folder, what->result_bytes, error);
-    if (status == 0)
-        status = add_job(store, job, error);
-    return end_record(store, status != 0 ? status : end(store, job->number, what, error), error);
+    int code = begin_record(store, error);
+    if (code != 0)
+        return code;
+    code = state_folder_check(store->folder, what->result_bytes, error);
+    if (code == 0)
+        code = add_job(store, job, error);
+    return end_record(store, code != 0 ? code : end(store, job->number, what, error), error);
 }
 
 static int release(struct store *store, uint64_t number, struct error *error)
 {
-    int status = database_run(store->database, error,
-                              "UPDATE jobs SET released = 1, ended = coalesce(ended, ?), "
-                              "state = CASE WHEN ended IS NULL THEN 'cancelled' ELSE state END WHERE number = ?",
-                              "ri", now(store), (int64_t)number);
-    return status != 0 ? status : let_go(store, number, "'request', 'payload', 'state', 'result'", error);
+    int code = database_run(store->database, error,
+                            "UPDATE jobs SET released = 1, ended = coalesce(ended, ?), "
+                            "state = CASE WHEN ended IS NULL THEN 'cancelled' ELSE state END WHERE number = ?",
+                            "ri", now(store), (int64_t)number);
+    return code != 0 ? code : let_go(store, number, "'request', 'payload', 'state', 'result'", error);
 }
 
 int store_release(struct store *store, uint64_t number, struct error *error)
 {
-    int status = begin_record(store, error);
-    return status != 0 ? status : end_record(store, release(store, number, error), error);
+    int code = begin_record(store, error);
+    return code != 0 ? code : end_record(store, release(store, number, error), error);
 }
 
 int store_touch_cached(struct store *store, const char *digest, struct error *error)
@@ -473,7 +473,7 @@ static int next_to_expire(struct store *store, int64_t *number, struct error *er
         "  (SELECT job FROM holds WHERE kind = 'result') AND ? < (SELECT sum(bytes) FROM contents WHERE hash IN "
         "  (SELECT content FROM holds WHERE kind = 'result')))) ORDER BY ended LIMIT 1",
         "ri", now(store) - store->limits.result_seconds, (int64_t)store->limits.result_bytes);
-    if (query == NULL)
+    if (!query)
         return error->code;
     int status = database_next(query, error);
     *number = status == 1 ? sqlite3_column_int64(query, 0) : 0;
@@ -498,25 +498,25 @@ static int trim_cache(struct store *store, struct error *error)
 int store_sweep(struct store *store, struct error *error)
 {
     int64_t number = 0;
-    int status;
-    while ((status = next_to_expire(store, &number, error)) == 0 && number != 0) {
+    int code;
+    while ((code = next_to_expire(store, &number, error)) == 0 && number != 0) {
         log_info(NULL,
                  "journal: job number %lld has waited for its client for too long, or its result is in the way of "
                  "newer ones: "
                  "forgotten",
                  (long long)number);
-        status = release(store, (uint64_t)number, error);
-        if (status != 0)
-            return status;
+        code = release(store, (uint64_t)number, error);
+        if (code != 0)
+            return code;
     }
-    if (status == 0)
-        status = trim_cache(store, error);
-    if (status == 0)
-        status = database_run(store->database, error,
-                              "DELETE FROM jobs WHERE released = 1 AND ended IS NOT NULL AND number <= "
-                              "(SELECT number FROM jobs ORDER BY number DESC LIMIT 1 OFFSET ?)",
-                              "i", (int64_t)HISTORY_JOBS);
-    return status;
+    if (code == 0)
+        code = trim_cache(store, error);
+    if (code == 0)
+        code = database_run(store->database, error,
+                            "DELETE FROM jobs WHERE released = 1 AND ended IS NOT NULL AND number <= "
+                            "(SELECT number FROM jobs ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                            "i", (int64_t)HISTORY_JOBS);
+    return code;
 }
 
 /* --- Looking up ---------------------------------------------------------------------- */
@@ -530,7 +530,7 @@ static const char found_columns[] = "SELECT number, lives, attempts, saved_step,
 static char *copy(sqlite3_stmt *query, int column, bool *complete)
 {
     const char *text = column_text(query, column);
-    char *copied = text != NULL ? strdup(text) : NULL;
+    char *copied = text ? strdup(text) : NULL;
     *complete &= (text != NULL) == (copied != NULL);
     return copied;
 }
@@ -556,7 +556,7 @@ static int read_found(sqlite3_stmt *query, struct store_found *found, struct err
         .message = copy(query, 13, &complete),
         .result_bytes = (uint64_t)sqlite3_column_int64(query, 15),
     };
-    if (column_text(query, 14) != NULL)
+    if (column_text(query, 14))
         snprintf(found->result, sizeof found->result, "%s", column_text(query, 14));
     if (complete)
         return 0;
@@ -580,7 +580,7 @@ int store_find(struct store *store, const char *id, struct store_found *found, s
     snprintf(sql, sizeof sql, "%s WHERE id = ? AND released = 0", found_columns);
     pthread_mutex_lock(&store->lock);
     sqlite3_stmt *query = database_query(store->reader, error, sql, "t", id);
-    int status = query != NULL ? database_next(query, error) : error->code;
+    int status = query ? database_next(query, error) : error->code;
     if (status == 0)
         status = error_set(error, ERROR_NOT_FOUND, "job %.64s: is not in the journal", id);
     else if (status == 1)
@@ -599,7 +599,7 @@ int store_unfinished(struct store *store, int (*each)(void *context, const struc
     int status = database_script(store->database,
                                  "UPDATE jobs SET lives = lives + 1 WHERE state IN ('queued', 'running')", error);
     sqlite3_stmt *query = status == 0 ? database_query(store->database, error, sql, "") : NULL;
-    if (query == NULL)
+    if (!query)
         return error->code;
     while ((status = database_next(query, error)) == 1) {
         struct store_found found;
@@ -617,17 +617,17 @@ int store_unfinished(struct store *store, int (*each)(void *context, const struc
 int store_last_number(struct store *store, uint64_t *number, struct error *error)
 {
     int64_t last = 0;
-    int status =
+    int code =
         database_number(store->database, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'", 0, &last, error);
     *number = (uint64_t)last;
-    return status;
+    return code;
 }
 
 /* The content of the row that a query gives: hash, bytes, data. *data stays NULL where it lies in a file. */
 static int read_row(sqlite3_stmt *query, const char *what, char hash[SHA256_HEX_BYTES], void **data, uint64_t *bytes,
                     struct error *error)
 {
-    int status = query != NULL ? database_next(query, error) : error->code;
+    int status = query ? database_next(query, error) : error->code;
     *data = NULL;
     if (status == 0)
         return error_set(error, ERROR_NOT_FOUND, "journal: %s is not kept", what);
@@ -640,7 +640,7 @@ static int read_row(sqlite3_stmt *query, const char *what, char hash[SHA256_HEX_
     if (*bytes != (uint64_t)sqlite3_column_bytes(query, 2))
         return error_set(error, ERROR_BAD_FILE, "journal: content %.12s has another size than its row says", hash);
     *data = calloc(1, *bytes + 1); /* a zero behind a text */
-    if (*data == NULL)
+    if (!*data)
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
     if (*bytes > 0)
         memcpy(*data, sqlite3_column_blob(query, 2), *bytes);
@@ -653,23 +653,23 @@ static int read_by(struct store *store, const char *sql, const char *kinds, cons
     pthread_mutex_lock(&store->lock);
     sqlite3_stmt *query = database_query(store->reader, error, sql, kinds, name, (int64_t)number);
     char hash[SHA256_HEX_BYTES];
-    int status = read_row(query, what, hash, data, bytes, error);
+    int code = read_row(query, what, hash, data, bytes, error);
     sqlite3_finalize(query);
     pthread_mutex_unlock(&store->lock);
-    return status == 0 && *data == NULL ? contents_read(store->contents, hash, *bytes, data, error) : status;
+    return code == 0 && !*data ? contents_read(store->contents, hash, *bytes, data, error) : code;
 }
 
 int store_read(struct store *store, uint64_t number, const char *kind, void **data, uint64_t *bytes,
                struct error *error)
 {
-    int status = read_by(
+    int code = read_by(
         store,
         "SELECT hash, bytes, data FROM contents WHERE hash = (SELECT content FROM holds WHERE kind = ? AND job = ?)",
         "ti", kind, kind, number, data, bytes, error);
-    if (status != 0 || strcmp(kind, "request") != 0)
-        return status;
+    if (code != 0 || strcmp(kind, "request") != 0)
+        return code;
     char *text = realloc(*data, *bytes + 1);
-    if (text == NULL) {
+    if (!text) {
         free(*data);
         *data = NULL;
         return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
@@ -684,7 +684,7 @@ int store_attempts(struct store *store, uint64_t number, uint64_t *attempts, str
     pthread_mutex_lock(&store->lock);
     sqlite3_stmt *query =
         database_query(store->reader, error, "SELECT attempts FROM jobs WHERE number = ?", "i", (int64_t)number);
-    int status = query != NULL ? database_next(query, error) : error->code;
+    int status = query ? database_next(query, error) : error->code;
     if (status == 1)
         *attempts = (uint64_t)sqlite3_column_int64(query, 0);
     else if (status == 0)
@@ -734,14 +734,14 @@ int store_sizes(struct store *store, struct store_sizes *sizes, struct error *er
         {"SELECT count(*) FROM cache", &sizes->cached},
         {"SELECT sum(bytes) FROM contents WHERE hash IN (SELECT content FROM cache)", &sizes->cached_bytes},
     };
-    int status = 0;
+    int code = 0;
     *sizes = (struct store_sizes){0};
     pthread_mutex_lock(&store->lock);
-    for (size_t i = 0; status == 0 && i < sizeof numbers / sizeof numbers[0]; i++) {
+    for (size_t i = 0; code == 0 && i < sizeof numbers / sizeof numbers[0]; i++) {
         int64_t number = 0;
-        status = database_number(store->reader, numbers[i].sql, 0, &number, error);
+        code = database_number(store->reader, numbers[i].sql, 0, &number, error);
         *numbers[i].out = (uint64_t)number;
     }
     pthread_mutex_unlock(&store->lock);
-    return status;
+    return code;
 }

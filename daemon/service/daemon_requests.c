@@ -26,7 +26,7 @@ int handle_hello(struct call *call, const cJSON *request, struct error *error)
     struct residency_status status;
     residency_status(service->rooms.residency, &status);
     const char *client = json_text(request, "client");
-    log_debug(NULL, "hello from %.80s", client != NULL ? client : "a client without a name");
+    log_debug(NULL, "hello from %.80s", client ? client : "a client without a name");
 
     json_add_text(call->fields, "version", LANCED_VERSION);
     json_add_text(call->fields, "generation", service->generation);
@@ -52,7 +52,7 @@ static uint64_t resident_bytes(void)
 {
     unsigned long long pages = 0;
     FILE *file = fopen("/proc/self/statm", "re");
-    if (file != NULL) {
+    if (file) {
         if (fscanf(file, "%*u %llu", &pages) != 1)
             pages = 0;
         fclose(file);
@@ -99,9 +99,9 @@ void service_add_stats(struct service *service, cJSON *fields)
     json_add_number(fields, "steps", (double)counts.steps);
     json_add_number(fields, "busy_seconds", counts.busy_seconds);
     json_add_number(fields, "last_step_seconds", counts.last_step_seconds);
-    if (service->rooms.recorder != NULL)
+    if (service->rooms.recorder)
         json_add(fields, "journal", recorder_stats(service->rooms.recorder));
-    if (service->rooms.kept != NULL)
+    if (service->rooms.kept)
         add_kept_results(fields, service->rooms.kept);
     cJSON *memory = json_add_object(fields, "memory");
     json_add_number(memory, "resident_bytes", (double)resident_bytes());
@@ -136,8 +136,8 @@ int handle_stats(struct call *call, const cJSON *request, struct error *error)
 int handle_shutdown(struct call *call, const cJSON *request, struct error *error)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, "mode");
-    const char *mode = item == NULL ? "finish" : cJSON_GetStringValue(item);
-    if (mode == NULL || (strcmp(mode, "finish") != 0 && strcmp(mode, "cancel") != 0))
+    const char *mode = !item ? "finish" : cJSON_GetStringValue(item);
+    if (!mode || (strcmp(mode, "finish") != 0 && strcmp(mode, "cancel") != 0))
         return error_set(error, ERROR_BAD_REQUEST, "mode: must be \"finish\" or \"cancel\"");
     log_info(NULL, "a client asked to shut down (%s)", mode);
     call->service->on_shutdown(call->service->context, strcmp(mode, "cancel") == 0);

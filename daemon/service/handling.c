@@ -27,7 +27,7 @@ int call_read_whole(uint64_t *out, const cJSON *request, const char *name, uint6
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(request, name);
     *out = missing;
-    if (item != NULL && !json_uint64(item, out))
+    if (item && !json_uint64(item, out))
         return error_set(error, ERROR_BAD_REQUEST, "%s: must be a whole number", name);
     if (*out > highest)
         *out = highest;

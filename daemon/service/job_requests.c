@@ -54,7 +54,7 @@ static void note_held(struct held *held, const struct payloads *payloads)
 {
     held->count = 0;
     for (size_t i = 0; i < payloads->count; i++)
-        if (payloads->list[i].held != NULL)
+        if (payloads->list[i].held)
             held->names[held->count++] = name_of(&payloads->list[i]);
 }
 
@@ -68,19 +68,19 @@ static void drop_held(const struct held *held, struct blobs *blobs)
 static int open_request(struct call *call, struct job_request **request, struct held *held, struct error *error)
 {
     struct payloads payloads;
-    int status = payloads_open(&payloads, call->message, error);
-    if (status != 0)
-        return status;
+    int code = payloads_open(&payloads, call->message, error);
+    if (code != 0)
+        return code;
     hold_blobs(&payloads, call->service->blobs);
     note_held(held, &payloads);
-    if (call->service->rooms.recorder != NULL)
-        status = payloads_name(&payloads, error);
-    if (status == 0)
-        status = job_request_open(request, call->message, &payloads, error);
+    if (call->service->rooms.recorder)
+        code = payloads_name(&payloads, error);
+    if (code == 0)
+        code = job_request_open(request, call->message, &payloads, error);
     payloads_close(&payloads);
-    if (status == 0)
+    if (code == 0)
         call->message = NULL;
-    return status;
+    return code;
 }
 
 /* Give a request its hash, and its record where there is a journal. Reads the tensors: not before it is worth it. */
@@ -89,11 +89,11 @@ static int name_request(struct call *call, struct job_request *request, struct e
     for (size_t i = 0; i < request->payloads.count; i++) {
         const struct payload *payload = &request->payloads.list[i];
         const struct blob_name name = name_of(payload);
-        if (payload->held != NULL)
+        if (payload->held)
             blobs_hash(call->service->blobs, &name, payload->held);
     }
     job_request_hash(request);
-    if (call->service->rooms.recorder == NULL || (request->record = request_record_write(request)) != NULL)
+    if (!call->service->rooms.recorder || (request->record = request_record_write(request)))
         return 0;
     return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", call->job);
 }
@@ -112,19 +112,19 @@ static int check(struct call *call, const struct job_request *request, struct er
 {
     struct service *service = call->service;
     int model;
-    int status = residency_choose(service->rooms.residency, request->model, request->lance.task, &model, error);
+    int code = residency_choose(service->rooms.residency, request->model, request->lance.task, &model, error);
     const uint64_t missing_bytes = payloads_missing_bytes(&request->payloads),
                    most_bytes = service->options->blob_bytes;
-    if (status == 0 && missing_bytes > most_bytes)
+    if (code == 0 && missing_bytes > most_bytes)
         return error_set(error, ERROR_TOO_LARGE,
                          "job %s: the blobs that its tensors name and that are not here have %llu bytes, and can "
                          "never be here together: %llu are allowed (lanced --blob-bytes)",
                          call->job, (unsigned long long)missing_bytes, (unsigned long long)most_bytes);
-    if (status == 0 && payloads_missing_count(&request->payloads) > 0)
-        status = refuse_missing(call, request, error);
-    if (status == 0)
-        status = residency_check(service->rooms.residency, model, &request->lance, error);
-    return status != 0 ? status : job_request_check_numbers(request, error);
+    if (code == 0 && payloads_missing_count(&request->payloads) > 0)
+        code = refuse_missing(call, request, error);
+    if (code == 0)
+        code = residency_check(service->rooms.residency, model, &request->lance, error);
+    return code != 0 ? code : job_request_check_numbers(request, error);
 }
 
 static void close_request(void *request)
@@ -137,7 +137,7 @@ static bool recall(struct call *call)
 {
     struct job_status unused;
     const struct rooms *rooms = &call->service->rooms;
-    return rooms->recorder == NULL || jobs_find(rooms->jobs, call->job, &unused) ||
+    return !rooms->recorder || jobs_find(rooms->jobs, call->job, &unused) ||
            recorder_recall(rooms->recorder, call->job, rights_owner(&call->who));
 }
 
@@ -149,9 +149,9 @@ static int check_own(const struct call *call, struct error *error)
 
 int call_find_job(struct call *call, const cJSON *request, struct error *error)
 {
-    int status = call_read_job(call, request, error);
-    if (status != 0)
-        return status;
+    int code = call_read_job(call, request, error);
+    if (code != 0)
+        return code;
     return recall(call) ? check_own(call, error) : jobs_not_known(call->job, error);
 }
 
@@ -165,16 +165,16 @@ static struct blob *find_answer(struct call *call, const struct job_request *req
     struct blob *answer = NULL;
     const double began_at = clock_seconds();
     int index;
-    if (rooms->kept == NULL || request->no_cache || payloads_missing_count(&request->payloads) > 0 ||
+    if (!rooms->kept || request->no_cache || payloads_missing_count(&request->payloads) > 0 ||
         residency_choose(rooms->residency, request->model, request->lance.task, &index, &error) != 0 ||
         !residency_identify(rooms->residency, index, model, backend))
         return NULL;
     result_digest(request->hash, model, backend, lance_build(), digest);
     struct blob *kept = rooms->kept->find(rooms->kept->context, digest);
     const struct receipt_facts facts = {.job = call->job, .total_seconds = clock_seconds() - began_at};
-    if (kept != NULL && receipt_encode_again(&answer, kept, &facts, &error) != 0)
+    if (kept && receipt_encode_again(&answer, kept, &facts, &error) != 0)
         log_warning(call->job, "is made, though its result is kept: %s", error.text);
-    if (answer != NULL) {
+    if (answer) {
         log_info(call->job, "is answered with a kept result");
         *text = receipt_result_text(kept);
     }
@@ -188,7 +188,7 @@ static const char *model_of(const struct service *service, const struct job_requ
     int model;
     struct error unused;
     const enum lance_task task = request->lance.task;
-    if (request->model == NULL || (task_is_of_vae(task) && strcmp(request->model, MODEL_AUTOMATIC) == 0) ||
+    if (!request->model || (task_is_of_vae(task) && strcmp(request->model, MODEL_AUTOMATIC) == 0) ||
         residency_choose(service->rooms.residency, request->model, task, &model, &unused) != 0)
         return NULL;
     return service->options->models[model].name;
@@ -240,17 +240,17 @@ static int submit(struct call *call, struct job_status *status, struct held *hel
             return enter(call, request, is_new, status, parked, error);
         job_request_close(request);
     }
-    if (call->missing_blobs == NULL)
+    if (!call->missing_blobs)
         jobs_count_refused(jobs);
     return result;
 }
 
-static int answer_submit(struct call *call, int status, const struct job_status *job, const struct error *error)
+static int answer_submit(struct call *call, int code, const struct job_status *job, const struct error *error)
 {
-    if (status != 0) {
-        if (call->missing_blobs == NULL)
+    if (code != 0) {
+        if (!call->missing_blobs)
             log_info(call->job[0] != '\0' ? call->job : NULL, "refused: %s", error->text);
-        return status;
+        return code;
     }
     struct residency_status snapshot;
     residency_status(call->service->rooms.residency, &snapshot);
@@ -264,19 +264,19 @@ int handle_submit(struct call *call, const cJSON *request, struct error *error)
     struct job_status job;
     struct held held = {.count = 0};
     bool parked = false;
-    int status = call_read_job(call, request, error);
-    if (status == 0)
-        status = recall(call) ? rights_check_id(&call->who, call->service->rooms.jobs, call->job, error)
+    int code = call_read_job(call, request, error);
+    if (code == 0)
+        code = recall(call) ? rights_check_id(&call->who, call->service->rooms.jobs, call->job, error)
                               : rights_refuse_id(call->job, error);
-    if (status == 0) {
+    if (code == 0) {
         call->until = clock_seconds() + LONGEST_SUBMIT_SECONDS;
-        status = submit(call, &job, &held, &parked, error);
+        code = submit(call, &job, &held, &parked, error);
     }
     if (parked)
         return CALL_PARKED;
-    if (status != 0 && call->missing_blobs == NULL)
+    if (code != 0 && !call->missing_blobs)
         drop_held(&held, call->service->blobs);
-    return answer_submit(call, status, &job, error);
+    return answer_submit(call, code, &job, error);
 }
 
 int resume_submit(struct call *call, struct error *error)
@@ -284,32 +284,32 @@ int resume_submit(struct call *call, struct error *error)
     struct job_status job;
     bool parked = false;
     /* its id may have become another's */
-    int status = rights_check_id(&call->who, call->service->rooms.jobs, call->job, error);
-    if (status == 0)
-        status = jobs_submitted(call->service->rooms.jobs, call->job, call_waiter(call), &parked, &job, error);
-    return parked ? CALL_PARKED : answer_submit(call, status, &job, error);
+    int code = rights_check_id(&call->who, call->service->rooms.jobs, call->job, error);
+    if (code == 0)
+        code = jobs_submitted(call->service->rooms.jobs, call->job, call_waiter(call), &parked, &job, error);
+    return parked ? CALL_PARKED : answer_submit(call, code, &job, error);
 }
 
 int resume_wait(struct call *call, struct error *error)
 {
     bool parked = false;
-    int status = check_own(call, error); /* its id may have become another's */
-    if (status == 0)
-        status = jobs_news(call->service->rooms.jobs, call->job, call->after, call_waiter(call), &parked, &call->news,
-                           error);
-    return parked ? CALL_PARKED : status;
+    int code = check_own(call, error); /* its id may have become another's */
+    if (code == 0)
+        code = jobs_news(call->service->rooms.jobs, call->job, call->after, call_waiter(call), &parked, &call->news,
+                         error);
+    return parked ? CALL_PARKED : code;
 }
 
 int handle_wait(struct call *call, const cJSON *request, struct error *error)
 {
     uint64_t timeout_ms;
-    int status = call_find_job(call, request, error);
-    if (status == 0)
-        status = call_read_whole(&call->after, request, "after", 0, UINT64_MAX, error);
-    if (status == 0)
-        status = call_read_whole(&timeout_ms, request, "timeout_ms", 0, LONGEST_WAIT_MS, error);
-    if (status != 0)
-        return status;
+    int code = call_find_job(call, request, error);
+    if (code == 0)
+        code = call_read_whole(&call->after, request, "after", 0, UINT64_MAX, error);
+    if (code == 0)
+        code = call_read_whole(&timeout_ms, request, "timeout_ms", 0, LONGEST_WAIT_MS, error);
+    if (code != 0)
+        return code;
     call->until = clock_seconds() + (double)timeout_ms / 1000;
     return resume_wait(call, error);
 }
@@ -317,22 +317,22 @@ int handle_wait(struct call *call, const cJSON *request, struct error *error)
 int handle_cancel(struct call *call, const cJSON *request, struct error *error)
 {
     enum job_state state;
-    int status = call_find_job(call, request, error);
-    if (status == 0)
-        status = jobs_cancel(call->service->rooms.jobs, call->job, rights_owner(&call->who), &state, error);
-    if (status == 0)
+    int code = call_find_job(call, request, error);
+    if (code == 0)
+        code = jobs_cancel(call->service->rooms.jobs, call->job, rights_owner(&call->who), &state, error);
+    if (code == 0)
         json_add_text(call->fields, "state", job_state_name(state));
-    return status;
+    return code;
 }
 
 int handle_release(struct call *call, const cJSON *request, struct error *error)
 {
     struct service *service = call->service;
     struct job_status known;
-    int status = call_read_job(call, request, error);
-    if (status != 0)
-        return status;
-    if (service->rooms.recorder != NULL && !jobs_find(service->rooms.jobs, call->job, &known))
+    int code = call_read_job(call, request, error);
+    if (code != 0)
+        return code;
+    if (service->rooms.recorder && !jobs_find(service->rooms.jobs, call->job, &known))
         recorder_release(service->rooms.recorder, call->job, rights_owner(&call->who));
     /* another's is as good as unknown, which is no error */
     jobs_release(service->rooms.jobs, call->job, rights_owner(&call->who));
@@ -343,9 +343,9 @@ int handle_jobs(struct call *call, const cJSON *request, struct error *error)
 {
     uint64_t after;
     bool more = false;
-    int status = call_read_whole(&after, request, "after", 0, UINT64_MAX, error);
-    if (status != 0)
-        return status;
+    int code = call_read_whole(&after, request, "after", 0, UINT64_MAX, error);
+    if (code != 0)
+        return code;
     json_add(call->fields, "jobs", jobs_list(call->service->rooms.jobs, after, rights_owner(&call->who), &more));
     json_add_bool(call->fields, "more", more);
     return 0;

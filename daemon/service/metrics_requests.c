@@ -56,7 +56,7 @@ static const cJSON *value_at(const cJSON *object, const char *path)
 static cJSON *sample_of(const cJSON *value, const char *label, const char *label_value)
 {
     cJSON *sample = json_object(), *labels = json_add_object(sample, "labels");
-    if (label != NULL)
+    if (label)
         json_add_text(labels, label, label_value);
     if (cJSON_IsNumber(value))
         json_add_number(sample, "value", value->valuedouble);
@@ -68,13 +68,13 @@ static cJSON *sample_of(const cJSON *value, const char *label, const char *label
 static void add_metric(cJSON *list, const struct metric *metric, const cJSON *values)
 {
     const cJSON *value = value_at(values, metric->path);
-    if (value == NULL) /* the daemon has no such part */
+    if (!value) /* the daemon has no such part */
         return;
     cJSON *entry = json_object(), *samples = json_array();
     json_add_text(entry, "name", metric->name);
     json_add_text(entry, "kind", metric->kind);
     json_add_text(entry, "help", metric->help);
-    if (metric->label == NULL) {
+    if (!metric->label) {
         json_append(samples, sample_of(value, NULL, NULL));
     } else {
         const cJSON *item;
@@ -93,7 +93,7 @@ int handle_metrics(struct call *call, const cJSON *request, struct error *error)
     cJSON *values = json_object();
     service_add_stats(call->service, values);
     cJSON *measured = jobs_measured(call->service->rooms.jobs);
-    for (cJSON *item; measured != NULL && (item = cJSON_DetachItemFromArray(measured, 0)) != NULL;)
+    for (cJSON *item; measured && (item = cJSON_DetachItemFromArray(measured, 0));)
         json_add(values, item->string, item);
     cJSON_Delete(measured);
     cJSON *list = json_add_array(call->fields, "metrics");

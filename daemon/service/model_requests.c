@@ -34,7 +34,7 @@ static cJSON *model_json(const struct options *options, struct residency *reside
     unsigned tasks;
     model_facts_read(&facts, options, index, residency_budget_bytes(residency));
     const bool is_known = residency_knows(residency, index, kind, &tasks);
-    snprintf(hint, sizeof hint, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : choice->directory);
+    snprintf(hint, sizeof hint, "%s", slash && slash[1] != '\0' ? slash + 1 : choice->directory);
     utf8_make_line(hint);
     cJSON *model = json_object();
     json_add_text(model, "name", choice->name);
@@ -78,11 +78,11 @@ int resume_load(struct call *call, struct error *error)
 {
     struct service *service = call->service;
     bool parked;
-    int status = loading_load(service->rooms.loading, call->model, &call->ticket, call_waiter(call), &parked, error);
+    int code = loading_load(service->rooms.loading, call->model, &call->ticket, call_waiter(call), &parked, error);
     if (parked)
         return CALL_PARKED;
-    if (status != 0)
-        return status;
+    if (code != 0)
+        return code;
     struct residency_status snapshot;
     residency_status(service->rooms.residency, &snapshot);
     add_model(call->fields, &snapshot);
@@ -94,14 +94,14 @@ int handle_load(struct call *call, const cJSON *request, struct error *error)
     struct service *service = call->service;
     const char *name = NULL;
     uint64_t timeout_ms;
-    int status = request_read_model(&name, request, error);
-    if (status == 0)
-        status = call_read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
-    if (status == 0)
-        status = residency_choose(service->rooms.residency, name != NULL ? name : service->options->models[0].name,
-                                  LANCE_T2I, &call->model, error);
-    if (status != 0)
-        return status;
+    int code = request_read_model(&name, request, error);
+    if (code == 0)
+        code = call_read_whole(&timeout_ms, request, "timeout_ms", LOAD_WAIT_MS, LOAD_WAIT_MS, error);
+    if (code == 0)
+        code = residency_choose(service->rooms.residency, name ? name : service->options->models[0].name,
+                                LANCE_T2I, &call->model, error);
+    if (code != 0)
+        return code;
     call->until = clock_seconds() + (double)timeout_ms / 1000;
     call->ticket = 0;
     return resume_load(call, error);

@@ -27,7 +27,7 @@ static int read_piece(const struct tensor_view **piece, const struct message *me
 {
     *piece = message_tensor(message, "piece");
     if (message_tensor_count(message) == (*piece != NULL) &&
-        (*piece == NULL || ((*piece)->dtype == DTYPE_U8 && (*piece)->dimensions == 1)))
+        (!*piece || ((*piece)->dtype == DTYPE_U8 && (*piece)->dimensions == 1)))
         return 0;
     return error_set(error, ERROR_BAD_REQUEST, "put: takes one tensor, \"piece\", U8 [bytes], or none");
 }
@@ -51,18 +51,18 @@ int handle_put(struct call *call, const cJSON *request, struct error *error)
     struct blob_state state;
     const struct tensor_view *piece;
     uint64_t offset;
-    int status = read_name(&name, request, error);
-    if (status == 0)
-        status = call_read_whole(&offset, request, "offset", 0, UINT64_MAX, error);
-    if (status == 0)
-        status = read_piece(&piece, call->message, error);
-    if (status == 0 && piece != NULL)
-        status = blobs_put(blobs, &name, offset, piece->data, piece->bytes, &state, error);
-    else if (status == 0)
-        status = blobs_ask(blobs, &name, &state, error);
-    if (status == 0)
+    int code = read_name(&name, request, error);
+    if (code == 0)
+        code = call_read_whole(&offset, request, "offset", 0, UINT64_MAX, error);
+    if (code == 0)
+        code = read_piece(&piece, call->message, error);
+    if (code == 0 && piece)
+        code = blobs_put(blobs, &name, offset, piece->data, piece->bytes, &state, error);
+    else if (code == 0)
+        code = blobs_ask(blobs, &name, &state, error);
+    if (code == 0)
         add_state(call->fields, &state);
-    return status;
+    return code;
 }
 
 /* --- result, get --------------------------------------------------------------------------------- */
@@ -81,32 +81,32 @@ static int answer_in_brief(struct call *call, struct blob *whole, struct error *
     struct message *message;
     void *data;
     uint64_t bytes;
-    int status = message_parse(&message, whole->data, whole->bytes, 0, error);
-    if (status != 0)
-        return status;
+    int code = message_parse(&message, whole->data, whole->bytes, 0, error);
+    if (code != 0)
+        return code;
     const uint64_t of_tensors = tensor_bytes(message);
     if (of_tensors <= INLINE_BYTES) {
         call->answer = blob_share(whole);
         jobs_count_fetched(call->service->rooms.jobs, call->job, of_tensors, of_tensors);
-    } else if ((status = message_encode(&data, &bytes, message_envelope(message), NULL, 0, error)) == 0) {
+    } else if ((code = message_encode(&data, &bytes, message_envelope(message), NULL, 0, error)) == 0) {
         call->answer = blob_open(data, bytes);
-        if (call->answer == NULL)
-            status = error_set(error, ERROR_NO_MEMORY, "result: out of memory");
+        if (!call->answer)
+            code = error_set(error, ERROR_NO_MEMORY, "result: out of memory");
     }
     message_close(message);
-    return status;
+    return code;
 }
 
 int handle_result(struct call *call, const cJSON *request, struct error *error)
 {
     struct blob *whole = NULL;
-    int status = call_find_job(call, request, error);
-    if (status == 0)
-        status = jobs_result(call->service->rooms.jobs, call->job, &whole, error);
-    if (status == 0)
-        status = answer_in_brief(call, whole, error);
+    int code = call_find_job(call, request, error);
+    if (code == 0)
+        code = jobs_result(call->service->rooms.jobs, call->job, &whole, error);
+    if (code == 0)
+        code = answer_in_brief(call, whole, error);
     blob_close(whole);
-    return status;
+    return code;
 }
 
 /* What of which tensor a client asks for. */
@@ -118,14 +118,14 @@ struct slice {
 static int read_slice(struct slice *slice, const cJSON *request, struct error *error)
 {
     slice->tensor = json_text(request, "tensor");
-    if (slice->tensor == NULL)
+    if (!slice->tensor)
         return error_set(error, ERROR_BAD_REQUEST, "tensor: must be the name of one of the result's tensors");
-    int status = call_read_whole(&slice->offset, request, "offset", 0, UINT64_MAX, error);
-    if (status == 0)
-        status = call_read_whole(&slice->length, request, "length", BLOBS_PIECE_BYTES, UINT64_MAX, error);
-    if (status == 0 && (slice->length == 0 || slice->length > BLOBS_PIECE_BYTES))
+    int code = call_read_whole(&slice->offset, request, "offset", 0, UINT64_MAX, error);
+    if (code == 0)
+        code = call_read_whole(&slice->length, request, "length", BLOBS_PIECE_BYTES, UINT64_MAX, error);
+    if (code == 0 && (slice->length == 0 || slice->length > BLOBS_PIECE_BYTES))
         return error_set(error, ERROR_BAD_REQUEST, "length: must be from 1 to %d", BLOBS_PIECE_BYTES);
-    return status;
+    return code;
 }
 
 /* Encode the slice of a tensor; one over its end is cut there. */
@@ -153,22 +153,22 @@ int handle_get(struct call *call, const cJSON *request, struct error *error)
     struct slice slice;
     struct message *result = NULL;
     uint64_t bytes = 0;
-    int status = call_find_job(call, request, error);
-    if (status == 0)
-        status = read_slice(&slice, request, error);
-    if (status == 0)
-        status = jobs_result(jobs, call->job, &call->piece_of, error);
-    if (status == 0)
-        status = message_parse(&result, call->piece_of->data, call->piece_of->bytes, 0, error);
-    if (status != 0)
-        return status;
+    int code = call_find_job(call, request, error);
+    if (code == 0)
+        code = read_slice(&slice, request, error);
+    if (code == 0)
+        code = jobs_result(jobs, call->job, &call->piece_of, error);
+    if (code == 0)
+        code = message_parse(&result, call->piece_of->data, call->piece_of->bytes, 0, error);
+    if (code != 0)
+        return code;
     const struct tensor_view *tensor = message_tensor(result, slice.tensor);
-    if (tensor == NULL)
-        status = error_set(error, ERROR_BAD_REQUEST, "tensor: \"%.40s\" is none of the result's tensors", slice.tensor);
+    if (!tensor)
+        code = error_set(error, ERROR_BAD_REQUEST, "tensor: \"%.40s\" is none of the result's tensors", slice.tensor);
     else
-        status = answer_slice(call, tensor, &slice, &bytes, error);
-    if (status == 0)
+        code = answer_slice(call, tensor, &slice, &bytes, error);
+    if (code == 0)
         jobs_count_fetched(jobs, call->job, bytes, tensor_bytes(result));
     message_close(result);
-    return status;
+    return code;
 }

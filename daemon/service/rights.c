@@ -10,7 +10,7 @@ _Static_assert((int)JOB_OWNER_MAX_BYTES == (int)TOKEN_NAME_MAX_BYTES, "a job's o
 int rights_identify(struct identity *who, struct tokens *tokens, const char *token, bool is_of_owner,
                     struct error *error)
 {
-    const bool is_given = token != NULL && token[0] != '\0';
+    const bool is_given = token && token[0] != '\0';
     *who = (struct identity){.is_admin = true};
     if (!tokens_are_asked_for(tokens) || (tokens_are_named(tokens) && is_of_owner && !is_given))
         return 0;

@@ -44,7 +44,7 @@ enum { REQUESTS = sizeof requests / sizeof requests[0] };
 static size_t answer_tensors(const struct call *call, struct tensor_view tensors[JOBS_KEPT_PREVIEWS])
 {
     const struct job_news *news = &call->news;
-    if (call->piece.data != NULL) {
+    if (call->piece.data) {
         tensors[0] = call->piece;
         return 1;
     }
@@ -74,7 +74,7 @@ static void encode_answer(struct call *call)
     void *data;
     uint64_t bytes;
     int status = message_encode(&data, &bytes, call->fields, tensors, count, &error);
-    if (status == 0 && (call->answer = blob_open(data, bytes)) == NULL)
+    if (status == 0 && !(call->answer = blob_open(data, bytes)))
         status = error_set(&error, ERROR_NO_MEMORY, "out of memory");
     if (status == 0)
         return;
@@ -84,21 +84,21 @@ static void encode_answer(struct call *call)
 }
 
 /* What a handler made, or the error it failed with, becomes the answer. */
-static void finish(struct call *call, int status, const struct error *failure)
+static void finish(struct call *call, int code, const struct error *failure)
 {
-    if (status != 0) {
+    if (code != 0) {
         job_news_clear(&call->news);
         cJSON_Delete(call->fields);
         call->fields = failure_json(failure);
         call->piece.data = NULL;
-        if (call->missing_blobs != NULL)
+        if (call->missing_blobs)
             json_add(call->fields, "missing_blobs", call->missing_blobs);
         call->missing_blobs = NULL;
-    } else if (call->news.events != NULL) {
+    } else if (call->news.events) {
         json_add(call->fields, "events", call->news.events);
         call->news.events = NULL;
     }
-    if (status != 0 || call->answer == NULL)
+    if (code != 0 || !call->answer)
         encode_answer(call);
 }
 
@@ -137,17 +137,17 @@ static int handle_envelope(struct call *call, const cJSON *envelope, struct erro
         return error_set(error, ERROR_UNSUPPORTED,
                          "the client speaks protocol %g, lanced %s speaks %d; install both from the same release",
                          protocol->valuedouble, LANCED_VERSION, PROTOCOL_VERSION);
-    int status = rights_identify(&call->who, service->tokens, token, call->is_of_owner, error);
-    if (status != 0)
-        return status;
-    if (name == NULL)
+    int code = rights_identify(&call->who, service->tokens, token, call->is_of_owner, error);
+    if (code != 0)
+        return code;
+    if (!name)
         return error_set(error, ERROR_BAD_REQUEST, "request: must be a string");
     for (int i = 0; i < REQUESTS; i++)
         if (strcmp(name, requests[i].name) == 0) {
             atomic_fetch_add(&service->counts[i], 1);
             call->kind = &requests[i];
-            status = requests[i].right == RIGHT_ADMIN ? rights_check_admin(&call->who, error) : 0;
-            return status != 0 ? status : requests[i].handle(call, envelope, error);
+            code = requests[i].right == RIGHT_ADMIN ? rights_check_admin(&call->who, error) : 0;
+            return code != 0 ? code : requests[i].handle(call, envelope, error);
         }
     return error_set(error, ERROR_UNSUPPORTED, "request: \"%.40s\" is not known to lanced %s", name, LANCED_VERSION);
 }
@@ -185,10 +185,10 @@ bool service_continue(struct call *call)
     call->kind->unpark(call);
     if (call->waiter.client_gone) /* nobody wants to know */
         return true;
-    int status = call->kind->resume(call, &error);
-    if (status == CALL_PARKED)
+    int code = call->kind->resume(call, &error);
+    if (code == CALL_PARKED)
         return false;
-    finish(call, status, &error);
+    finish(call, code, &error);
     return true;
 }
 
@@ -221,7 +221,7 @@ void call_open(struct call *call, struct service *service)
 
 void service_forget(struct call *call)
 {
-    if (call->kind != NULL && call->kind->unpark != NULL)
+    if (call->kind && call->kind->unpark)
         call->kind->unpark(call);
 }
 
@@ -257,7 +257,7 @@ int service_open(struct service **out, const struct options *options, const stru
 {
     *out = NULL;
     struct service *service = calloc(1, sizeof *service);
-    if (service == NULL)
+    if (!service)
         return error_set(error, ERROR_NO_MEMORY, "service: out of memory");
     service->options = options;
     service->rooms = *rooms;
@@ -269,16 +269,16 @@ int service_open(struct service **out, const struct options *options, const stru
     service->kinds = requests;
     service->kind_count = REQUESTS;
     service->counts = calloc(REQUESTS, sizeof *service->counts);
-    int status = service->counts != NULL ? failure_no_memory(&service->no_memory_answer, error)
+    int code = service->counts ? failure_no_memory(&service->no_memory_answer, error)
                                          : error_set(error, ERROR_NO_MEMORY, "service: out of memory");
-    if (status == 0)
-        status = blobs_open(&service->blobs, &limits, error);
-    if (status == 0)
-        status = tokens_open(&service->tokens, options->tokens_path, options->token[0] != '\0' ? options->token : NULL,
-                             error);
-    if (status != 0) {
+    if (code == 0)
+        code = blobs_open(&service->blobs, &limits, error);
+    if (code == 0)
+        code = tokens_open(&service->tokens, options->tokens_path, options->token[0] != '\0' ? options->token : NULL,
+                           error);
+    if (code != 0) {
         service_close(service);
-        return status;
+        return code;
     }
     *out = service;
     return 0;
@@ -286,7 +286,7 @@ int service_open(struct service **out, const struct options *options, const stru
 
 void service_close(struct service *service)
 {
-    if (service == NULL)
+    if (!service)
         return;
     blobs_close(service->blobs);
     tokens_close(service->tokens);

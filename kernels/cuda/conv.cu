@@ -108,8 +108,8 @@ static int cuda_conv_open(struct kernels *k, struct conv **out, const struct con
     const size_t weight_bytes = (rows * static_cast<size_t>(depth) * sizeof(bf16) + 15) / 16 * 16;
     const size_t bytes = weight_bytes + (s->bias ? rows * sizeof(float) : 0);
     void *memory;
-    int status = cuda_weights_alloc(state, &memory, bytes, "a convolution's weights", error);
-    if (!status) {
+    int code = cuda_weights_alloc(state, &memory, bytes, "a convolution's weights", error);
+    if (!code) {
         conv->weight = static_cast<bf16 *>(memory);
         conv->bytes = bytes;
         if (s->bias)
@@ -118,11 +118,11 @@ static int cuda_conv_open(struct kernels *k, struct conv **out, const struct con
             send_weights<float>(state, conv, s);
         else
             send_weights<bf16>(state, conv, s);
-        status = cuda_finish(state, error);
+        code = cuda_finish(state, error);
     }
-    if (status) {
+    if (code) {
         cuda_conv_close(k, conv);
-        return status;
+        return code;
     }
     *out = conv;
     return 0;

@@ -297,23 +297,23 @@ int open_linear(struct kernels *k, struct linear **out, const struct linear_sour
 {
     struct cuda_state *state = cuda_of(k);
     *out = NULL;
-    int status = linear_source_check(source, error);
-    if (status)
-        return status;
+    int code = linear_source_check(source, error);
+    if (code)
+        return code;
     struct linear *linear = (struct linear *)calloc(1, sizeof *linear);
     if (!linear)
         return error_set(error, ERROR_NO_MEMORY, "no memory for a matrix");
     linear->matrix = describe(source);
     struct parts parts = lay_out(&linear->matrix, source->bias != NULL);
-    if ((status = cuda_weights_alloc(state, &linear->memory, parts.end, "a matrix", error)) < 0) {
+    if ((code = cuda_weights_alloc(state, &linear->memory, parts.end, "a matrix", error)) < 0) {
         free(linear);
-        return status;
+        return code;
     }
     linear->bytes = parts.end;
     place(&linear->matrix, &parts, (char *)linear->memory);
-    if ((status = fill(state, source, linear, error)) < 0) {
+    if ((code = fill(state, source, linear, error)) < 0) {
         close_linear(k, linear);
-        return status;
+        return code;
     }
     *out = linear;
     return 0;

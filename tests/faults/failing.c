@@ -37,13 +37,13 @@ static int note_code(struct dl_phdr_info *info, size_t size, void *context)
     struct code *code = NULL;
     if (info->dlpi_name[0] == '\0' && failing_program.begin == 0)
         code = &failing_program;
-    else if (strstr(info->dlpi_name, "libnng") != NULL)
+    else if (strstr(info->dlpi_name, "libnng"))
         code = &failing_nng;
-    else if (strstr(info->dlpi_name, "libsqlite3") != NULL)
+    else if (strstr(info->dlpi_name, "libsqlite3"))
         code = &failing_sqlite;
-    else if (strstr(info->dlpi_name, "liblsan") != NULL)
+    else if (strstr(info->dlpi_name, "liblsan"))
         code = &failing_lsan;
-    for (int i = 0; code != NULL && i < info->dlpi_phnum; i++) {
+    for (int i = 0; code && i < info->dlpi_phnum; i++) {
         if (info->dlpi_phdr[i].p_type != PT_LOAD || (info->dlpi_phdr[i].p_flags & PF_X) == 0)
             continue;
         code->begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
@@ -59,7 +59,7 @@ __attribute__((constructor)) static void open_control(void)
     backtrace(frames, 2); /* it allocates the first time */
     dl_iterate_phdr(note_code, NULL);
     const char *path = getenv("FAILING");
-    int fd = path != NULL ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC) : -1;
+    int fd = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC) : -1;
     if (fd >= 0) {
         void *mapped = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (mapped != MAP_FAILED)
@@ -128,7 +128,7 @@ static __attribute__((noinline)) bool count_and_decide(void)
 
 bool failing_is_to_fail(uintptr_t caller, bool (*is_watched)(uintptr_t))
 {
-    if (control == NULL || is_inside || atomic_load(&control->watch) == WATCH_NOTHING)
+    if (!control || is_inside || atomic_load(&control->watch) == WATCH_NOTHING)
         return false;
     bool was_inside = failing_enter();
     bool fails = is_watched(caller) && count_and_decide();

@@ -40,7 +40,7 @@ static bool fails(uintptr_t caller, int why)
         static type(*_Atomic real) parameters;                                                                       \
         if (fails(FAILING_CALLER, why))                                                                              \
             return failed;                                                                                           \
-        if (real == NULL)                                                                                            \
+        if (!real)                                                                                            \
             real = (type(*) parameters)dlsym(RTLD_NEXT, #name);                                                      \
         return real arguments;                                                                                       \
     }
@@ -76,7 +76,7 @@ REPLACED(FILE *, fopen, (const char *path, const char *mode), (path, mode), NULL
         va_end(rest);                                                                                                \
         if (fails(FAILING_CALLER, EMFILE))                                                                           \
             return -1;                                                                                               \
-        if (real == NULL)                                                                                            \
+        if (!real)                                                                                            \
             real = (int(*) parameters)dlsym(RTLD_NEXT, #name);                                                       \
         return real arguments;                                                                                       \
     }
@@ -104,7 +104,7 @@ static _Atomic uint32_t last_pipe; /* that a request came from */
 nng_pipe nng_msg_get_pipe(const nng_msg *msg)
 {
     static nng_pipe (*_Atomic real)(const nng_msg *);
-    if (real == NULL)
+    if (!real)
         real = (nng_pipe(*)(const nng_msg *))dlsym(RTLD_NEXT, "nng_msg_get_pipe");
     nng_pipe pipe = real(msg);
     last_pipe = pipe.id;
@@ -121,7 +121,7 @@ static void end_at_once(nng_aio *aio)
 void nng_ctx_recv(nng_ctx ctx, nng_aio *aio)
 {
     static void (*_Atomic real)(nng_ctx, nng_aio *);
-    if (real == NULL)
+    if (!real)
         real = (void (*)(nng_ctx, nng_aio *))dlsym(RTLD_NEXT, "nng_ctx_recv");
     if (fails(FAILING_CALLER, 0))
         end_at_once(aio);
@@ -132,7 +132,7 @@ void nng_ctx_recv(nng_ctx ctx, nng_aio *aio)
 void nng_ctx_send(nng_ctx ctx, nng_aio *aio)
 {
     static void (*_Atomic real)(nng_ctx, nng_aio *);
-    if (real == NULL)
+    if (!real)
         real = (void (*)(nng_ctx, nng_aio *))dlsym(RTLD_NEXT, "nng_ctx_send");
     if (fails(FAILING_CALLER, 0)) {
         nng_pipe_close((nng_pipe){last_pipe});

@@ -61,7 +61,7 @@ void *malloc(size_t bytes)
         errno = ENOMEM;
         return NULL;
     }
-    if (real_malloc == NULL)
+    if (!real_malloc)
         find_real();
     return real_malloc(bytes);
 }
@@ -82,7 +82,7 @@ void *calloc(size_t count, size_t bytes)
         errno = ENOMEM;
         return NULL;
     }
-    if (real_calloc == NULL)
+    if (!real_calloc)
         return early_memory(count * bytes);
     return real_calloc(count, bytes);
 }
@@ -93,7 +93,7 @@ void *realloc(void *memory, size_t bytes)
         errno = ENOMEM;
         return NULL;
     }
-    if (real_realloc == NULL)
+    if (!real_realloc)
         find_real();
     return real_realloc(memory, bytes);
 }

@@ -53,7 +53,7 @@ __attribute__((constructor)) static void begin(void)
     *(void **)&real_mkdirat = dlsym(RTLD_NEXT, "mkdirat");
     const char *log = getenv("RECORDED_WRITES_LOG");
     folder = getenv("RECORDED_WRITES_FOLDER");
-    if (folder != NULL && log != NULL)
+    if (folder && log)
         record = real_openat(AT_FDCWD, log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 }
 
@@ -66,12 +66,12 @@ static void put(const void *data, size_t bytes)
 /* With the lock held. */
 static void note(struct entry entry, const char *name, const char *other, const void *data)
 {
-    entry.name_bytes = name != NULL ? strlen(name) : 0;
-    entry.other_bytes = other != NULL ? strlen(other) : 0;
+    entry.name_bytes = name ? strlen(name) : 0;
+    entry.other_bytes = other ? strlen(other) : 0;
     put(&entry, sizeof entry);
     put(name, entry.name_bytes);
     put(other, entry.other_bytes);
-    put(data, data != NULL ? entry.bytes : 0);
+    put(data, data ? entry.bytes : 0);
 }
 
 static bool is_known(int file)
@@ -96,7 +96,7 @@ static uint64_t inode_of(int file)
 static const char *name_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
+    return slash ? slash + 1 : path;
 }
 
 /* The inode of the folder that a path is in. */

@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     char folder[256], path[PATH_MAX], command[320];
     struct store *store = NULL;
     struct error error = {0};
-    if (nowhere == NULL)
+    if (!nowhere)
         nowhere = fopen("/dev/null", "w");
     snprintf(folder, sizeof folder, "%s/state", scratch());
     snprintf(command, sizeof command, "rm -rf %s", folder);

@@ -76,7 +76,7 @@ static void ask(struct blobs *blobs, int kind)
 static void hold(struct blobs *blobs, int kind)
 {
     struct blob *blob = blobs_hold(blobs, &names[kind]);
-    if (blob == NULL)
+    if (!blob)
         return;
     if (blob->bytes != sizes[kind] || memcmp(blob->data, contents[kind], blob->bytes) != 0)
         abort();

@@ -74,7 +74,7 @@ static void check_answer(const struct call *call)
 {
     struct message *answer;
     struct error error;
-    if (call->answer == NULL || message_parse(&answer, call->answer->data, call->answer->bytes, 0, &error) != 0)
+    if (!call->answer || message_parse(&answer, call->answer->data, call->answer->bytes, 0, &error) != 0)
         abort();
     const cJSON *envelope = message_envelope(answer), *ok = cJSON_GetObjectItem(envelope, "ok");
     const cJSON *words = cJSON_GetObjectItem(cJSON_GetObjectItem(envelope, "error"), "message");
@@ -141,7 +141,7 @@ static void handle_line(const char *line)
     void *data;
     uint64_t bytes;
     struct error error;
-    const bool has_tensor = tensor_json != NULL && read_tensor(&tensor, tensor_json);
+    const bool has_tensor = tensor_json && read_tensor(&tensor, tensor_json);
     if (message_encode(&data, &bytes, envelope, &tensor, has_tensor, &error) == 0)
         handle(data, bytes, data);
     cJSON_Delete(tensor_json);
@@ -160,7 +160,7 @@ static void forget_jobs(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    if (house.service == NULL)
+    if (!house.service)
         open_house();
     char *copy = malloc(bytes + 1);
     memcpy(copy, data, bytes);
@@ -169,7 +169,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         handle(copy, bytes, copy);
     } else {
         char *rest = copy;
-        for (int i = 0; i < MOST_REQUESTS && rest != NULL; i++)
+        for (int i = 0; i < MOST_REQUESTS && rest; i++)
             handle_line(strsep(&rest, "\n"));
         free(copy);
     }

@@ -14,7 +14,7 @@ static void put_in_place(const char *name)
 {
     char from[PATH_MAX], to[PATH_MAX];
     snprintf(to, sizeof to, "%s/%s", scratch(), name);
-    if (realpath("demo/lance-demo", from) == NULL) {
+    if (!realpath("demo/lance-demo", from)) {
         fputs("run this in the repository's folder\n", stderr);
         exit(1);
     }

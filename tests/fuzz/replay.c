@@ -57,7 +57,7 @@ static int run_file(const char *path, unsigned damaged, unsigned *inputs)
 {
     static char read_bytes[1 << 20];
     FILE *file = fopen(path, "rb");
-    if (file == NULL) {
+    if (!file) {
         perror(path);
         return 1;
     }
@@ -65,7 +65,7 @@ static int run_file(const char *path, unsigned damaged, unsigned *inputs)
     fclose(file);
     uint8_t *copy = malloc(bytes * 2 + 64);
     uint32_t random = 1;
-    if (copy == NULL)
+    if (!copy)
         return 1;
     memcpy(copy, read_bytes, bytes);
     LLVMFuzzerTestOneInput(copy, bytes);
@@ -79,7 +79,7 @@ static int run_file(const char *path, unsigned damaged, unsigned *inputs)
 static int run_path(const char *path, unsigned damaged, unsigned *inputs)
 {
     DIR *folder = opendir(path);
-    if (folder == NULL)
+    if (!folder)
         return run_file(path, damaged, inputs);
     int status = 0;
     for (struct dirent *entry; status == 0 && (entry = readdir(folder));) {

@@ -26,7 +26,7 @@ static inline const char *scratch(void)
     if (scratch_folder[0] == '\0') {
         const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
         snprintf(scratch_folder, sizeof scratch_folder, "%s/fuzz-XXXXXX", memory);
-        if (mkdtemp(scratch_folder) == NULL) {
+        if (!mkdtemp(scratch_folder)) {
             perror(scratch_folder);
             exit(1);
         }

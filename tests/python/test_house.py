@@ -120,6 +120,10 @@ def test_lines_keep_within_120_columns() -> None:
     assert {source: lines for source in tracked(WITH_LINES) if (lines := wide_lines(text_of(source)))} == {}
 
 
+def test_a_pointer_is_asked_for_by_its_name_alone() -> None:
+    assert [source for source in sources() if re.search(r"[^=!]== NULL\b", without_comments(text_of(source)))] == []
+
+
 def test_what_a_header_declares_the_file_of_its_name_defines() -> None:
     headers = [name for name in sources() if name.endswith((".h", ".cuh")) and name.startswith(DECLARED_AND_DEFINED)]
     found = {header: names for header in headers if (names := declared_elsewhere(header))}

@@ -80,12 +80,12 @@ static inline void assert_refused_while_preparing(const struct lance_request *re
     struct lance_progress progress;
     struct error error = {0};
     const uint64_t before = kernels->memory_in_use(kernels);
-    int status = lance_job_start(&job, model, request, &error);
-    if (status)
+    int code = lance_job_start(&job, model, request, &error);
+    if (code)
         fail_msg("%s", error.text);
-    while ((status = lance_job_step(job, &progress, &error)) >= 0)
+    while ((code = lance_job_step(job, &progress, &error)) >= 0)
         assert_int_equal(progress.stage, STAGE_PREPARE);
-    assert_int_equal(status, ERROR_BAD_REQUEST);
+    assert_int_equal(code, ERROR_BAD_REQUEST);
     if (!strstr(error.text, words))
         fail_msg("\"%s\" does not say \"%s\"", error.text, words);
     lance_job_close(job);
@@ -104,10 +104,10 @@ static inline struct lance_job *start(const struct lance_request *request)
 static inline int step(struct lance_job *job, struct lance_progress *progress)
 {
     struct error error;
-    int status = lance_job_step(job, progress, &error);
-    if (status < 0)
+    int code = lance_job_step(job, progress, &error);
+    if (code < 0)
         fail_msg("%s", error.text);
-    return status;
+    return code;
 }
 
 static inline struct lance_result finish(struct lance_job *job)

@@ -70,7 +70,7 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
     if (fake_has_file(options->model_dir, "broken"))
         return error_set(error, ERROR_BAD_FILE, "model.safetensors: missing in %s", options->model_dir);
     *out = calloc(1, sizeof **out);
-    if (*out == NULL)
+    if (!*out)
         return error_set(error, ERROR_NO_MEMORY, "fake model");
     char weights[512];
     snprintf(weights, sizeof weights, "%s/weights", options->model_dir);
@@ -129,7 +129,7 @@ int lance_request_check(const struct lance_model *model, const struct lance_requ
     if ((model->info.tasks & (1u << request->task)) == 0)
         return error_set(error, ERROR_UNSUPPORTED, "task: %s is nothing the fake can do",
                          lance_task_name(request->task));
-    if (strstr(request->prompt, "refuse") != NULL)
+    if (strstr(request->prompt, "refuse"))
         return error_set(error, ERROR_BAD_REQUEST, "prompt: asks to be refused");
     if (request->num_inference_steps < 1)
         return error_set(error, ERROR_BAD_REQUEST, "num_inference_steps: must be at least 1");
@@ -139,30 +139,30 @@ int lance_request_check(const struct lance_model *model, const struct lance_requ
 int lance_estimate(const struct lance_model *model, const struct lance_request *request, struct lance_memory *memory,
                    struct error *error)
 {
-    const int status = lance_request_check(model, request, error);
-    *memory = status == 0 ? (struct lance_memory){1, 1, 2} : (struct lance_memory){0};
-    return status;
+    const int code = lance_request_check(model, request, error);
+    *memory = code == 0 ? (struct lance_memory){1, 1, 2} : (struct lance_memory){0};
+    return code;
 }
 
 static int fake_word(const char *prompt, const char *word)
 {
     const char *at = strstr(prompt, word);
-    return at != NULL ? atoi(at + strlen(word)) : 0;
+    return at ? atoi(at + strlen(word)) : 0;
 }
 
 int lance_job_start(struct lance_job **out, struct lance_model *model, const struct lance_request *request,
                     struct error *error)
 {
-    int status = lance_request_check(model, request, error);
-    if (status != 0)
-        return status;
+    int code = lance_request_check(model, request, error);
+    if (code != 0)
+        return code;
     const bool is_large = strstr(request->prompt, "large") != NULL;
     if (model->limit_bytes == 1) /* what is said where nothing is left */
         return error_set(error, ERROR_TOO_LARGE, "the job needs more memory than the limit of 1 byte");
     if (is_large && model->is_full)
         return error_set(error, ERROR_BUSY, "another large job holds the memory");
     *out = calloc(1, sizeof **out);
-    if (*out == NULL)
+    if (!*out)
         return error_set(error, ERROR_NO_MEMORY, "fake job");
     (*out)->request = *request;
     (*out)->model = model;
@@ -180,7 +180,7 @@ int lance_job_start(struct lance_job **out, struct lance_model *model, const str
 int lance_job_save(const struct lance_job *job, void **state, size_t *bytes, struct error *error)
 {
     *state = job->is_stubborn ? NULL : malloc(32);
-    if (*state == NULL)
+    if (!*state)
         return error_set(error, ERROR_NO_MEMORY, "fake state");
     *bytes = (size_t)snprintf(*state, 32, "step %d", job->step);
     return 0;
@@ -194,10 +194,10 @@ int lance_job_resume(struct lance_job **out, struct lance_model *model, const st
     snprintf(text, sizeof text, "%.*s", (int)bytes, (const char *)state);
     if (sscanf(text, "step %d", &step) != 1)
         return error_set(error, ERROR_UNSUPPORTED, "the state is of another build");
-    int status = lance_job_start(out, model, request, error);
-    if (status == 0)
+    int code = lance_job_start(out, model, request, error);
+    if (code == 0)
         (*out)->step = step;
-    return status;
+    return code;
 }
 
 static bool fake_is_text(const struct lance_job *job)
@@ -231,7 +231,7 @@ int lance_job_step(struct lance_job *job, struct lance_progress *progress, struc
     if (!fake_is_text(job) && job->request.decode) {
         size_t bytes = fake_picture_bytes(&job->request);
         job->pixels = malloc(bytes * (size_t)job->request.batch_size);
-        if (job->pixels == NULL)
+        if (!job->pixels)
             return error_set(error, ERROR_NO_MEMORY, "fake pixels");
         for (int item = 0; item < job->request.batch_size; item++)
             for (size_t i = 0; i < bytes; i++)
@@ -302,7 +302,7 @@ void lance_job_abort(struct lance_job *job)
 
 void lance_job_close(struct lance_job *job)
 {
-    if (job == NULL)
+    if (!job)
         return;
     if (job->is_large)
         job->model->is_full = false;

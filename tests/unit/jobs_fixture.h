@@ -89,7 +89,7 @@ static inline void assert_events(struct jobs *jobs, const char *id, uint64_t aft
         snprintf(names + at, sizeof names - at, "%s%s", at > 0 ? " " : "", json_text(event, "event"));
         const cJSON *position = cJSON_GetObjectItem(event, "position");
         at = strlen(names);
-        if (position != NULL)
+        if (position)
             snprintf(names + at, sizeof names - at, "%d", position->valueint);
     }
     assert_string_equal(names, expected);

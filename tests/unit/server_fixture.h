@@ -55,7 +55,7 @@ static inline void start(struct fixture *fixture, const char *const *options)
     const char *arguments[MAX_ARGUMENTS] = {program, "--as-lanced", "--endpoint", fixture->endpoint, "--model",
                                             fixture->model};
     int count = 6;
-    while (*options != NULL)
+    while (*options)
         arguments[count++] = *options++;
     fixture->pid = fork();
     assert_true(fixture->pid >= 0);
@@ -86,7 +86,7 @@ static inline void assert_log_has(const struct fixture *fixture, const char *tex
     size_t length = fread(log, 1, sizeof log - 1, file);
     fclose(file);
     log[length] = '\0';
-    if (strstr(log, text) == NULL)
+    if (!strstr(log, text))
         fail_msg("\"%s\" is not in the log:\n%s", text, log);
 }
 
@@ -94,7 +94,7 @@ static inline void make_folder(char *path, size_t size, const char *parent, cons
 {
     snprintf(path, size, "%s/%s", parent, name);
     assert_int_equal(mkdir(path, 0700), 0);
-    if (file == NULL)
+    if (!file)
         return;
     char file_path[120];
     snprintf(file_path, sizeof file_path, "%s/%s", path, file);
@@ -165,7 +165,7 @@ static inline cJSON *json(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     cJSON *object = cJSON_Parse(text);
-    if (object == NULL)
+    if (!object)
         fail_msg("the test's JSON is wrong: %s", text);
     return object;
 }
@@ -175,9 +175,9 @@ static inline int ask(struct client *client, const char *request, cJSON *fields,
                struct message **answer, struct error *error)
 {
     memset(error, 0, sizeof *error);
-    int status = client_request(client, request, fields, tensor, tensor != NULL, answer, error);
+    int code = client_request(client, request, fields, tensor, tensor != NULL, answer, error);
     cJSON_Delete(fields);
-    return status;
+    return code;
 }
 
 /* Ask for something that must work. */
@@ -204,7 +204,7 @@ static inline void assert_refused(struct client *client, const char *request, cJ
     int status = ask(client, request, fields, tensor, &answer, &error);
     if (status == 0)
         fail_msg("%s was not refused (%s)", request, words);
-    if (status != code || strstr(error.text, words) == NULL)
+    if (status != code || !strstr(error.text, words))
         fail_msg("%s: expected %s with \"%s\", got %s: %s", request, error_name(code), words, error_name(status),
                  error.text);
 }
@@ -234,7 +234,7 @@ static inline int stat_of(struct client *client, const char *path)
     const cJSON *object = message_envelope(answer);
     char first[32];
     const char *dot = strchr(path, '.');
-    if (dot != NULL) {
+    if (dot) {
         snprintf(first, sizeof first, "%.*s", (int)(dot - path), path);
         object = cJSON_GetObjectItem(object, first);
         path = dot + 1;
@@ -254,7 +254,7 @@ struct story {
 static inline bool tell(void *context, const cJSON *event, const struct tensor_view *preview)
 {
     struct story *story = context;
-    if (event == NULL)
+    if (!event)
         return false;
     const char *name = json_text(event, "event");
     size_t at = strlen(story->text);
@@ -263,7 +263,7 @@ static inline bool tell(void *context, const cJSON *event, const struct tensor_v
         snprintf(story->text + at, sizeof story->text - at, ":%s/%d", json_text(event, "stage"), whole(event, "step"));
     if (strcmp(name, "text") == 0)
         snprintf(story->text + at, sizeof story->text - at, ":%s", json_text(event, "text"));
-    if (preview != NULL) {
+    if (preview) {
         assert_true(tensor_is(preview, DTYPE_U8, 4, (uint64_t[]){1, FAKE_PREVIEW_SIDE, FAKE_PREVIEW_SIDE, 3}));
         story->previews++;
     }

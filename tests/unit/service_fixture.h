@@ -65,7 +65,7 @@ static inline int set_up_with(void **state, const char *token, const char *token
     snprintf(options->models[0].name, sizeof options->models[0].name, "fake");
     options->models[0].directory = "/nonexistent/fake"; /* any folder is a model for the fake engine */
     options->model_count = 1;
-    snprintf(options->token, sizeof options->token, "%s", token != NULL ? token : "");
+    snprintf(options->token, sizeof options->token, "%s", token ? token : "");
     options->tokens_path = tokens_path;
     options->blob_bytes = 8 << 20;
     options->lazy = true;
@@ -134,7 +134,7 @@ static inline bool begin_as(struct house *house, struct visit *visit, const char
     cJSON *json = cJSON_Parse(envelope);
     assert_non_null(json);
     cJSON_AddNumberToObject(json, "protocol", PROTOCOL_VERSION);
-    if (token != NULL)
+    if (token)
         cJSON_AddStringToObject(json, "token", token);
     assert_int_equal(message_encode(&data, &bytes, json, tensor, tensor != NULL, &error), 0);
     cJSON_Delete(json);
@@ -195,7 +195,7 @@ static inline struct message *ask(struct house *house, const char *envelope, con
 static inline const char *code_in(const struct message *answer)
 {
     const char *code = json_text(cJSON_GetObjectItem(message_envelope(answer), "error"), "code");
-    return code != NULL ? code : "ok";
+    return code ? code : "ok";
 }
 
 static inline struct message *get(struct house *house, const char *envelope)
@@ -224,8 +224,8 @@ static inline int last_event(const struct message *answer, char name[32])
 {
     const cJSON *events = cJSON_GetObjectItem(message_envelope(answer), "events");
     const cJSON *last = cJSON_GetArrayItem(events, cJSON_GetArraySize(events) - 1);
-    snprintf(name, 32, "%s", last != NULL ? json_text(last, "event") : "");
-    return last != NULL ? cJSON_GetObjectItem(last, "sequence")->valueint : 0;
+    snprintf(name, 32, "%s", last ? json_text(last, "event") : "");
+    return last ? cJSON_GetObjectItem(last, "sequence")->valueint : 0;
 }
 
 #define SUBMIT(id, more)                                                                                               \

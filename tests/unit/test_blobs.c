@@ -245,10 +245,10 @@ static void thousands_of_started_blobs_end_in_busy(void **state)
     (void)state;
     struct blobs *blobs = open_store(UINT64_C(1) << 40);
     struct error error;
-    int status = 0, started = 0;
-    for (; status == 0 && started < 5000; started++)
-        status = start_another(blobs, started, 2 * PIECE, &error);
-    assert_int_equal(status, ERROR_BUSY);
+    int code = 0, started = 0;
+    for (; code == 0 && started < 5000; started++)
+        code = start_another(blobs, started, 2 * PIECE, &error);
+    assert_int_equal(code, ERROR_BUSY);
     assert_int_equal(started - 1, BLOBS_MOST);
     blobs_close(blobs);
 }
@@ -322,7 +322,7 @@ static struct blob *hold(struct blobs *blobs, const char *text)
     struct blob_name wanted = {.bytes = SIZE};
     snprintf(wanted.text, sizeof wanted.text, "%s", text);
     struct blob *blob = blobs_hold(blobs, &wanted);
-    if (blob != NULL)
+    if (blob)
         blobs_hash(blobs, &wanted, blob);
     return blob;
 }

@@ -45,14 +45,14 @@ static float *draw(size_t *bytes)
 static int step_until_memory_ends(struct lance_job *job, int steps, struct error *error)
 {
     struct lance_progress progress;
-    int status = LANCE_STEP_MORE;
-    for (int i = 0; i < steps && status == LANCE_STEP_MORE; i++)
-        status = step(job, &progress);
+    int code = LANCE_STEP_MORE;
+    for (int i = 0; i < steps && code == LANCE_STEP_MORE; i++)
+        code = step(job, &progress);
     setenv("LANCED_EMULATION_MEMORY", "1", 1);
-    while (status == LANCE_STEP_MORE)
-        status = lance_job_step(job, &progress, error);
+    while (code == LANCE_STEP_MORE)
+        code = lance_job_step(job, &progress, error);
     unsetenv("LANCED_EMULATION_MEMORY");
-    return status;
+    return code;
 }
 
 static void a_job_whose_memory_ends_fails_alone_and_leaves_nothing(void **state)
@@ -65,9 +65,9 @@ static void a_job_whose_memory_ends_fails_alone_and_leaves_nothing(void **state)
     for (int steps = 0; steps < 4; steps++) { /* before, between and after the splits of the prompt */
         struct lance_job *job = start_drawing();
         struct error error = {0};
-        const int status = step_until_memory_ends(job, steps, &error);
-        if (status < 0) {
-            assert_int_equal(status, ERROR_NO_MEMORY);
+        const int code = step_until_memory_ends(job, steps, &error);
+        if (code < 0) {
+            assert_int_equal(code, ERROR_NO_MEMORY);
             assert_non_null(strstr(error.text, "emulated card 0: no "));
             assert_non_null(strstr(error.text, "MB are free"));
             failed_later |= steps > 1;

@@ -54,13 +54,13 @@ static void the_vit_gives_the_official_tokens_of_a_picture(void **state)
     struct vit *vit;
     struct vit_pass *pass;
     void *tokens;
-    int status, done, blocks;
+    int code, done, blocks;
     ASSERT_OK(vit_open(&vit, k, fixture.checkpoint, false, &error), error);
     ASSERT_OK(k->memory_alloc(k, &tokens, N * k->act_bytes, &error), error);
     ASSERT_OK(vit_begin(&pass, vit, pair, (struct vit_grid){1, GRID_H, GRID_W}, tokens, &error), error);
-    while ((status = vit_step(pass, &done, &blocks, &error)) > 0)
+    while ((code = vit_step(pass, &done, &blocks, &error)) > 0)
         ;
-    ASSERT_OK(status, error);
+    ASSERT_OK(code, error);
     k->download(k, got, tokens, N);
     vit_pass_close(pass);
     k->memory_free(k, tokens);

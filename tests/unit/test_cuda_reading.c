@@ -30,9 +30,9 @@ static int read_ids(struct kernels *kernels, const int32_t *ids, int count, stru
     struct lance_model *model;
     if (lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = folder}, error))
         fail_msg("%s", error->text);
-    const int status = lance_read(model, ids, count, watch, seen, error);
+    const int code = lance_read(model, ids, count, watch, seen, error);
     lance_model_close(model);
-    return status;
+    return code;
 }
 
 static struct seen read_all(struct kernels *kernels, int count)

@@ -44,7 +44,7 @@ static struct seen *run(struct kernels *kernels, float **latents, bool taps)
     struct lance_progress progress;
     struct lance_result result;
     struct seen *seen = calloc(1, sizeof *seen);
-    int status;
+    int code;
     lance_request_init(&request, LANCE_T2I);
     request.prompt = "a red fox";
     request.width = request.height = 64;
@@ -54,9 +54,9 @@ static struct seen *run(struct kernels *kernels, float **latents, bool taps)
     if (lance_model_open(&model, kernels, &options, &error) || (taps && lance_tap_open(model, watch, seen, &error)) ||
         lance_job_start(&job, model, &request, &error))
         fail_msg("%s", error.text);
-    while ((status = lance_job_step(job, &progress, &error)) > 0)
+    while ((code = lance_job_step(job, &progress, &error)) > 0)
         ;
-    if (status < 0 || lance_job_result(job, &result, &error))
+    if (code < 0 || lance_job_result(job, &result, &error))
         fail_msg("%s", error.text);
     *latents = malloc(sizeof(float) * 48 * 16);
     memcpy(*latents, result.latents, sizeof(float) * 48 * 16);

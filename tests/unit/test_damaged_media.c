@@ -35,7 +35,7 @@ static void write_damaged(const uint8_t *bytes, size_t count)
 
 static void expect_sane_clip(int code, struct clip *clip, const struct error *error, const char *what)
 {
-    if (code ? clip->pixels != NULL || !strstr(error->text, damaged_path)
+    if (code ? clip->pixels || !strstr(error->text, damaged_path)
              : clip->frames < 1 || clip->frames > SAMPLING_MAX_FRAMES || clip->height < 1 || clip->width < 1)
         fail_msg("%s: %d, %d frames, %s", what, code, clip->frames, code ? error->text : "");
     clip_free(clip);
@@ -46,7 +46,7 @@ static void read_as_picture(const char *what)
     struct still still;
     struct error error = {0};
     int code = still_read(&still, damaged_path, true, &error);
-    if (code ? still.pixels != NULL || !strstr(error.text, damaged_path) : still.height < 1 || still.width < 1)
+    if (code ? still.pixels || !strstr(error.text, damaged_path) : still.height < 1 || still.width < 1)
         fail_msg("%s: %d, %s", what, code, code ? error.text : "");
     free(still.pixels);
 }

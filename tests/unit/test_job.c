@@ -328,12 +328,12 @@ static void the_pieces_of_an_answer_join_to_its_text(void **state)
         struct lance_result result;
         struct error error;
         char said[4096] = "";
-        int status;
+        int code;
         do {
-            status = step(job, &progress);
+            code = step(job, &progress);
             if (progress.text)
                 strncat(said, progress.text, sizeof said - strlen(said) - 1);
-        } while (status == LANCE_STEP_MORE);
+        } while (code == LANCE_STEP_MORE);
         assert_int_equal(lance_job_result(job, &result, &error), 0);
         assert_true(result.tokens > 0 && result.tokens <= 6);
         assert_non_null(strstr(said, result.text));

@@ -506,12 +506,12 @@ static enum job_word write_down(void *context, const struct job_change *change, 
     (void)why;
     static const char *const names[] = {"accepted", "started", "told", "cancelling", "ended", "fetched", "forgotten"};
     char *heard = context;
-    const char *with = change->order != NULL   ? change->order->task
-                       : change->event != NULL ? json_text(change->event, "event")
+    const char *with = change->order   ? change->order->task
+                       : change->event ? json_text(change->event, "event")
                        : change->is_released   ? "released"
                                                : "-";
     snprintf(heard + strlen(heard), 500 - strlen(heard), "%s %s%d %s%s; ", names[change->what], change->id,
-             (int)change->sequence, with, change->blob != NULL ? "+" : "");
+             (int)change->sequence, with, change->blob ? "+" : "");
     return JOB_GOES_ON;
 }
 
@@ -602,7 +602,7 @@ static void *take_until_poked(void *argument)
     struct jobs *jobs = argument;
     uintptr_t done = 0;
     struct job *job;
-    while ((job = jobs_take(jobs, 0)) != NULL) {
+    while ((job = jobs_take(jobs, 0))) {
         for (int i = 0; i < 5; i++)
             jobs_post(jobs, job, EVENT_PROGRESS, cJSON_CreateObject());
         jobs_end(jobs, job, make_blob(10), NULL);

@@ -23,7 +23,7 @@ static void assert_refused(const char *text, size_t bytes, int code, const char 
     struct error error = {0};
     assert_int_equal(json_parse(&tree, text, bytes, &limits, "notes.json", &error), code);
     assert_null(tree);
-    if (strstr(error.text, words) == NULL || strncmp(error.text, "notes.json: ", 12) != 0)
+    if (!strstr(error.text, words) || strncmp(error.text, "notes.json: ", 12) != 0)
         fail_msg("\"%s\" does not say \"%s\"", error.text, words);
 }
 
@@ -86,8 +86,8 @@ static void no_byte_behind_the_text_is_read(void **state)
         memcpy(pages + page - bytes, texts[i], bytes);
         cJSON *tree;
         struct error error;
-        int status = json_parse(&tree, pages + page - bytes, bytes, &limits, "notes.json", &error);
-        assert_int_equal(status, i == 0 || i == 3 ? 0 : ERROR_BAD_FILE);
+        int code = json_parse(&tree, pages + page - bytes, bytes, &limits, "notes.json", &error);
+        assert_int_equal(code, i == 0 || i == 3 ? 0 : ERROR_BAD_FILE);
         cJSON_Delete(tree);
     }
     munmap(pages, 2 * page);
@@ -183,11 +183,11 @@ static void a_tree_is_printed_whole_or_not_at_all_wherever_memory_runs_out(void 
         done = until_failure >= 0;
         if (done)
             assert_string_equal(text, whole);
-        else if (text != NULL) /* only the copy failed */
+        else if (text) /* only the copy failed */
             assert_false(ran_out);
         cJSON_free(text);
         text = json_print_indented(tree);
-        assert_true(!ran_out || text == NULL);
+        assert_true(!ran_out || !text);
         cJSON_free(text);
         cJSON_Delete(tree);
     }

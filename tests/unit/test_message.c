@@ -19,7 +19,7 @@ static char *read_file(const char *name, const char *extension, size_t *bytes)
     char path[300];
     snprintf(path, sizeof path, "%s/%s%s", vectors, name, extension);
     FILE *file = fopen(path, "rb");
-    if (file == NULL)
+    if (!file)
         fail_msg("%s is missing; run the tests in the repository's root", path);
     static char buffer[1 << 17];
     *bytes = fread(buffer, 1, sizeof buffer, file);
@@ -34,7 +34,7 @@ static char *read_file(const char *name, const char *extension, size_t *bytes)
 static void assert_tensor(const struct message *message, const cJSON *expected)
 {
     const struct tensor_view *tensor = message_tensor(message, expected->string);
-    if (tensor == NULL)
+    if (!tensor)
         fail_msg("tensor %s is missing", expected->string);
     assert_string_equal(dtype_name(tensor->dtype), json_text(expected, "dtype"));
     const cJSON *shape = cJSON_GetObjectItem(expected, "shape");
@@ -89,9 +89,9 @@ static void every_shared_vector_is_understood_or_refused(void **state)
     DIR *folder = opendir(vectors);
     assert_non_null(folder);
     int checked = 0;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    for (struct dirent *entry; (entry = readdir(folder));) {
         char *extension = strstr(entry->d_name, ".safetensors");
-        if (extension == NULL)
+        if (!extension)
             continue;
         *extension = '\0';
         check_vector(entry->d_name);

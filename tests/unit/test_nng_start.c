@@ -25,7 +25,7 @@ static atomic_int threads_started;
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-    if (real == NULL)
+    if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
     if (atomic_fetch_sub(&threads_left, 1) <= 0)
         return EAGAIN;
@@ -93,7 +93,7 @@ static int count_threads(void **state)
         char words[WORDS_BYTES];
         struct try try = begin_try(trial);
         end_try(&try, words);
-        if (strstr(words, "could be started") == NULL)
+        if (!strstr(words, "could be started"))
             break;
     }
     return 0;
@@ -115,7 +115,7 @@ static void whichever_thread_is_refused_there_are_words_and_an_exit_status(void 
         char words[WORDS_BYTES];
         int status = end_try(&tries[threads], words);
         assert_int_equal(status, threads == all ? STARTED : NNG_START_EXIT_STATUS);
-        if (threads < all && strstr(words, "pids.max, ulimit -u") == NULL)
+        if (threads < all && !strstr(words, "pids.max, ulimit -u"))
             fail_msg("%d threads, and no words about it: %s", threads, words);
     }
 }

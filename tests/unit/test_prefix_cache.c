@@ -86,8 +86,8 @@ static struct outcome run(struct lance_model *model, const struct lance_request 
     struct outcome o = {0};
     struct lance_progress progress;
     struct error error;
-    int status = lance_job_start(&o.job, model, request, &error), before = 0;
-    while (status >= 0 && (status = lance_job_step(o.job, &progress, &error)) >= 0) {
+    int code = lance_job_start(&o.job, model, request, &error), before = 0;
+    while (code >= 0 && (code = lance_job_step(o.job, &progress, &error)) >= 0) {
         o.stages |= progress.stage == STAGE_VIT      ? VIT
                     : progress.stage == STAGE_ENCODE ? ENCODE
                     : progress.stage == STAGE_PREFIX ? PREFIX
@@ -96,10 +96,10 @@ static struct outcome run(struct lance_model *model, const struct lance_request 
         assert_true(progress.total_step > before && progress.total_step <= progress.total_steps);
         assert_true(progress.step > 0 && progress.step <= progress.steps);
         before = progress.total_step;
-        if (status == LANCE_STEP_DONE)
+        if (code == LANCE_STEP_DONE)
             break;
     }
-    if (status < 0 || lance_job_result(o.job, &o.result, &error))
+    if (code < 0 || lance_job_result(o.job, &o.result, &error))
         fail_msg("%s", error.text);
     assert_int_equal(progress.total_step, progress.total_steps);
     return o;

@@ -128,13 +128,13 @@ static struct lance_result finish(struct lance_model *model, struct lance_reques
     struct lance_progress progress;
     struct lance_result result = {0};
     ASSERT_OK(lance_job_start(job, model, &request, &error));
-    int status;
+    int code;
     do {
         struct error error = {0};
-        status = lance_job_step(*job, &progress, &error);
-        if (status < 0)
+        code = lance_job_step(*job, &progress, &error);
+        if (code < 0)
             fail_msg("%s", error.text);
-    } while (status == LANCE_STEP_MORE);
+    } while (code == LANCE_STEP_MORE);
     ASSERT_OK(lance_job_result(*job, &result, &error));
     return result;
 }

@@ -131,11 +131,11 @@ static int resume_one(const struct lance_request *r, const char *path)
     struct lance_job *job;
     struct lance_progress progress;
     struct lance_result result;
-    int status = lance_job_resume(&job, model, r, state.data, state.size, &error);
+    int code = lance_job_resume(&job, model, r, state.data, state.size, &error);
     free(state.data);
-    while (!status && (status = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
-        status = 0;
-    if (status || lance_job_result(job, &result, &error)) {
+    while (!code && (code = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
+        code = 0;
+    if (code || lance_job_result(job, &result, &error)) {
         printf("%s\n", error.text);
         return 1;
     }
@@ -150,19 +150,19 @@ static int resume_here(char **arguments)
     struct error error = {0};
     char path[200];
     const struct lance_request r = request_of(atoi(arguments[1]));
-    int status = kernels_cpu_open(&kernels, 1, CPU_AUTO, &error);
-    if (!status)
-        status = lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = arguments[0]}, &error);
-    if (status)
+    int code = kernels_cpu_open(&kernels, 1, CPU_AUTO, &error);
+    if (!code)
+        code = lance_model_open(&model, kernels, &(struct lance_model_options){.model_dir = arguments[0]}, &error);
+    if (code)
         printf("%s\n", error.text);
-    for (int i = 0; !status && i < atoi(arguments[2]); i++) {
+    for (int i = 0; !code && i < atoi(arguments[2]); i++) {
         snprintf(path, sizeof path, "%.100s/state.%d", arguments[0], i);
-        status = resume_one(&r, path);
+        code = resume_one(&r, path);
         remove(path);
     }
     lance_model_close(model);
     kernels->close(kernels);
-    return status;
+    return code;
 }
 
 static void write_state(struct bytes state, int number)
@@ -583,10 +583,10 @@ static void another_request_is_refused_at_once_and_other_payloads_while_preparin
     struct lance_job *job = resume(&r, whole);
     struct lance_progress progress;
     struct error error;
-    int status;
-    while ((status = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
+    int code;
+    while ((code = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
         assert_int_equal(progress.stage, STAGE_PREPARE);
-    assert_int_equal(status, ERROR_BAD_REQUEST);
+    assert_int_equal(code, ERROR_BAD_REQUEST);
     assert_non_null(strstr(error.text, "the state is of a job with another source"));
     lance_job_close(job);
     free(whole.data);
@@ -629,10 +629,10 @@ static void text_that_the_tokens_do_not_say_is_refused_where_the_text_goes_on(vo
     struct lance_job *job = resume(&r, other);
     struct lance_progress progress;
     struct error error;
-    int status;
-    while ((status = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
+    int code;
+    while ((code = lance_job_step(job, &progress, &error)) == LANCE_STEP_MORE)
         assert_int_not_equal(progress.stage, STAGE_TEXT);
-    assert_int_equal(status, ERROR_BAD_FILE);
+    assert_int_equal(code, ERROR_BAD_FILE);
     assert_non_null(strstr(error.text, "text_bytes is 100000, but its tokens say"));
     lance_job_close(job);
     free(whole.data);

@@ -92,7 +92,7 @@ static void check_row(struct house *house, int row, enum caller caller)
 {
     char alone[60];
     snprintf(alone, sizeof alone, "{\"request\":\"%s\"}", table[row].request);
-    struct message *answer = ask_as(house, table[row].envelope != NULL ? table[row].envelope : alone, NULL,
+    struct message *answer = ask_as(house, table[row].envelope ? table[row].envelope : alone, NULL,
                                     token_of[caller], caller == OWNER_OF_SOCKET);
     if (strcmp(code_in(answer), table[row].codes[caller]) != 0)
         fail_msg("%s by caller %d: expected %s, got %s", table[row].request, (int)caller, table[row].codes[caller],
@@ -135,13 +135,13 @@ static void the_table_has_every_request_that_the_service_knows(void **state)
 static void assert_jobs(struct house *house, const char *token, const char *expected)
 {
     char text[200] = "";
-    struct message *answer = ask_as(house, "{\"request\":\"jobs\"}", NULL, token, token == NULL);
+    struct message *answer = ask_as(house, "{\"request\":\"jobs\"}", NULL, token, !token);
     const cJSON *job, *jobs = cJSON_GetObjectItem(message_envelope(answer), "jobs");
     cJSON_ArrayForEach(job, jobs)
     {
         const char *owner = json_text(job, "owner");
         size_t at = strlen(text);
-        snprintf(text + at, sizeof text - at, "%s:%s ", json_text(job, "job"), owner != NULL ? owner : "-");
+        snprintf(text + at, sizeof text - at, "%s:%s ", json_text(job, "job"), owner ? owner : "-");
     }
     message_close(answer);
     assert_string_equal(text, expected);

@@ -33,11 +33,11 @@ static int count_attempt(void *context, uint64_t job, void **state, size_t *byte
 {
     const struct fixture *fixture = context;
     assert_int_equal(job, 1);
-    if (fixture->refusal != NULL)
+    if (fixture->refusal)
         return error_set(error, ERROR_IO, "%s", fixture->refusal);
-    *state = fixture->left != NULL ? strdup(fixture->left) : NULL;
-    *bytes = fixture->left != NULL ? strlen(fixture->left) : 0;
-    *attempt = fixture->left != NULL ? 2 : 1;
+    *state = fixture->left ? strdup(fixture->left) : NULL;
+    *bytes = fixture->left ? strlen(fixture->left) : 0;
+    *attempt = fixture->left ? 2 : 1;
     return 0;
 }
 
@@ -129,7 +129,7 @@ static void assert_steps(struct fixture *fixture, const char *expected)
     cJSON_ArrayForEach(event, news.events)
     {
         const char *stage = json_text(event, "stage");
-        if (stage != NULL && strcmp(stage, lance_stage_name(STAGE_DENOISE)) == 0)
+        if (stage && strcmp(stage, lance_stage_name(STAGE_DENOISE)) == 0)
             snprintf(told + strlen(told), sizeof told - strlen(told), "%s%d", told[0] != '\0' ? " " : "",
                      cJSON_GetObjectItem(event, "step")->valueint);
     }
@@ -293,9 +293,9 @@ static void assert_told(struct fixture *fixture, const char *id, const char *exp
         const char *name = json_text(event, "event"), *stage = json_text(event, "stage");
         char *end = told + strlen(told);
         const size_t room = sizeof told - strlen(told);
-        if (stage != NULL && strcmp(stage, "load") != 0)
+        if (stage && strcmp(stage, "load") != 0)
             snprintf(end, room, " %d", cJSON_GetObjectItem(event, "step")->valueint);
-        else if (stage == NULL)
+        else if (!stage)
             snprintf(end, room, " %c", name[0]);
     }
     job_news_clear(&news);
@@ -420,7 +420,7 @@ static void a_batch_job_has_a_tenth_of_the_time_beside_others(void **state)
     const cJSON *event;
     assert_int_equal(jobs_news(fixture->jobs, "b", 0, NULL, &parked, &news, &error), 0);
     cJSON_ArrayForEach(event, news.events)
-        if (json_text(event, "stage") != NULL && strcmp(json_text(event, "stage"), "denoise") == 0)
+        if (json_text(event, "stage") && strcmp(json_text(event, "stage"), "denoise") == 0)
             steps++;
     job_news_clear(&news);
     assert_in_range(steps, 4, 5); /* one before, and one for every nine of the 45 */
@@ -449,8 +449,8 @@ static int count_any(void *context, uint64_t job, void **state, size_t *bytes, i
 {
     struct fixture *fixture = context;
     (void)error;
-    snprintf(fixture->saved + strlen(fixture->saved), 10, "%s%d ", state != NULL ? "+" : "~", (int)job);
-    if (state != NULL) { /* its state is read when it begins, and not when it only counts again */
+    snprintf(fixture->saved + strlen(fixture->saved), 10, "%s%d ", state ? "+" : "~", (int)job);
+    if (state) { /* its state is read when it begins, and not when it only counts again */
         *state = NULL;
         *bytes = 0;
     }

@@ -80,7 +80,7 @@ static void spend(struct jobs *jobs, struct job *job, double seconds)
 static bool do_next(struct jobs *jobs, char *order, size_t bytes)
 {
     struct job *job = take(jobs);
-    if (job == NULL)
+    if (!job)
         return false;
     snprintf(order + strlen(order), bytes - strlen(order), "%s%s", order[0] != '\0' ? " " : "", job_id(job));
     spend(jobs, job, 1);
@@ -235,7 +235,7 @@ static void assert_positions(struct jobs *jobs, const char *id, const char *expe
     {
         assert_int_equal(cJSON_GetObjectItem(event, "sequence")->valueint, ++sequence);
         const cJSON *position = cJSON_GetObjectItem(event, "position");
-        if (position != NULL)
+        if (position)
             snprintf(told + strlen(told), sizeof told - strlen(told), "%s%d", told[0] != '\0' ? " " : "",
                      position->valueint);
     }

@@ -8,7 +8,7 @@ static int send_raw(const struct fixture *fixture, const void *data, size_t byte
 {
     nng_socket socket;
     nng_msg *msg;
-    int status = 1;
+    int code = 1;
     assert_int_equal(nng_req0_open(&socket), 0);
     nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, timeout_ms);
     nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, timeout_ms);
@@ -21,14 +21,14 @@ static int send_raw(const struct fixture *fixture, const void *data, size_t byte
         struct message *answer;
         assert_int_equal(message_parse(&answer, nng_msg_body(msg), nng_msg_len(msg), 0, error), 0);
         const cJSON *failure = cJSON_GetObjectItem(message_envelope(answer), "error");
-        status = failure == NULL
+        code = !failure
                      ? 0
                      : error_set(error, error_code_of(json_text(failure, "code")), "%s", json_text(failure, "message"));
         message_close(answer);
         nng_msg_free(msg);
     }
     nng_close(socket);
-    return status;
+    return code;
 }
 
 static void nonsense_is_answered_and_the_daemon_lives(void **state)

@@ -440,7 +440,7 @@ static int get_slice(struct house *house, const char *what, uint8_t *out)
     struct message *answer = ask(house, envelope, NULL);
     int bytes = -1;
     const struct tensor_view *piece = message_tensor(answer, "piece");
-    if (piece != NULL) {
+    if (piece) {
         bytes = (int)piece->bytes;
         memcpy(out, piece->data, piece->bytes);
     } else

@@ -346,23 +346,23 @@ static void pixels_round_half_to_even_and_are_clipped(void **state)
 static int attempt_open(struct error *error)
 {
     struct vae *attempted;
-    int status = vae_open(&attempted, fixture.kernels, fixture.checkpoint, error);
-    if (status == 0)
+    int code = vae_open(&attempted, fixture.kernels, fixture.checkpoint, error);
+    if (code == 0)
         vae_close(attempted);
     else
         assert_null(attempted);
-    return status;
+    return code;
 }
 
 static int attempt_pass(struct error *error)
 {
     struct vae_pass *pass;
-    int status = vae_decode_begin(&pass, vae, 2, LATENT_HEIGHT, LATENT_WIDTH, error);
-    if (status == 0)
+    int code = vae_decode_begin(&pass, vae, 2, LATENT_HEIGHT, LATENT_WIDTH, error);
+    if (code == 0)
         vae_pass_close(pass);
     else
         assert_null(pass);
-    return status;
+    return code;
 }
 
 static void running_out_of_memory_is_reported_and_leaks_nothing(void **state)

@@ -51,11 +51,11 @@ static float *run(struct vit *which, const uint8_t *pixels, int t)
     size_t tokens = (size_t)t * TOKENS;
     act *memory = tokens_memory(tokens);
     struct vit_pass *pass;
-    int status, done, blocks;
+    int code, done, blocks;
     ASSERT_OK(vit_begin(&pass, which, pixels, (struct vit_grid){t, GRID_H, GRID_W}, memory, &error), error);
-    while ((status = vit_step(pass, &done, &blocks, &error)) > 0)
+    while ((code = vit_step(pass, &done, &blocks, &error)) > 0)
         ;
-    ASSERT_OK(status, error);
+    ASSERT_OK(code, error);
     vit_pass_close(pass);
     float *out = malloc(tokens * OUT * sizeof *out);
     assert_non_null(out);
@@ -218,12 +218,12 @@ static void where_memory_is_a_cards_own_the_weights_are_there_during_runs_alone(
 static int attempt_open(struct error *error)
 {
     struct vit *attempted;
-    int status = vit_open(&attempted, fixture.kernels, fixture.checkpoint, false, error);
-    if (status == 0)
+    int code = vit_open(&attempted, fixture.kernels, fixture.checkpoint, false, error);
+    if (code == 0)
         vit_close(attempted);
     else
         assert_null(attempted);
-    return status;
+    return code;
 }
 
 static int attempt_run(struct error *error)
@@ -231,12 +231,12 @@ static int attempt_run(struct error *error)
     static const uint8_t pixels[2 * 28 * 28 * 3];
     float tokens[OUT]; /* never written: no step is taken */
     struct vit_pass *pass;
-    int status = vit_begin(&pass, vit, pixels, (struct vit_grid){1, 2, 2}, (act *)tokens, error);
-    if (status == 0)
+    int code = vit_begin(&pass, vit, pixels, (struct vit_grid){1, 2, 2}, (act *)tokens, error);
+    if (code == 0)
         vit_pass_close(pass);
     else
         assert_null(pass);
-    return status;
+    return code;
 }
 
 /* With weights of its own. */
@@ -246,13 +246,13 @@ static int attempt_to_bring(struct error *error)
     float tokens[OUT];
     struct vit *brought;
     struct vit_pass *pass;
-    int status = vit_open(&brought, fixture.kernels, fixture.checkpoint, false, error);
-    if (status == 0)
-        status = vit_begin(&pass, brought, pixels, (struct vit_grid){1, 2, 2}, (act *)tokens, error);
-    if (status == 0)
+    int code = vit_open(&brought, fixture.kernels, fixture.checkpoint, false, error);
+    if (code == 0)
+        code = vit_begin(&pass, brought, pixels, (struct vit_grid){1, 2, 2}, (act *)tokens, error);
+    if (code == 0)
         vit_pass_close(pass);
     vit_close(brought);
-    return status;
+    return code;
 }
 
 static void running_out_of_memory_is_reported_and_leaks_nothing(void **state)

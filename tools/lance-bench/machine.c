@@ -201,7 +201,7 @@ double machine_read_gbs(int threads, double seconds, size_t set_bytes)
     const bool cached = bytes > 0 && bytes < beyond_caches_bytes;
     bytes = cached ? bytes : beyond_caches_bytes;
     char *buffer = aligned_alloc(64, bytes * (size_t)threads);
-    if (buffer == NULL)
+    if (!buffer)
         return 0.0;
     memset(buffer, 1, bytes * (size_t)threads);
     for (int i = 0; i < threads; i++)

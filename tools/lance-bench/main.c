@@ -173,9 +173,9 @@ struct bench {
     double work;   /* operations or bytes of one run */
 };
 
-static void check(int status, const struct error *error)
+static void check(int code, const struct error *error)
 {
-    if (!status)
+    if (!code)
         return;
     fprintf(stderr, "lance-bench: %s\n", error->text);
     exit(1);
@@ -598,10 +598,10 @@ int main(int argc, char **argv)
     struct kernels *k = NULL;
     struct error error;
     check(backend_open(&k, &o.backend, NULL, &error), &error);
-    int status = o.tasks ? tasks_run(k, &o.task) : run_all(k, &o);
+    int code = o.tasks ? tasks_run(k, &o.task) : run_all(k, &o);
     fflush(stdout); /* or the notice would stand in the middle of JSON where both go into one file */
     if (k->notice[0])
         fprintf(stderr, "%s: %s\n", k->name, k->notice);
     k->close(k);
-    return status;
+    return code;
 }

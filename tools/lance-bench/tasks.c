@@ -84,19 +84,19 @@ static int run_once(struct lance_model *model, const struct lance_request *reque
     struct lance_progress progress;
     struct lance_result result;
     const double start = clock_seconds();
-    int status = lance_job_start(&job, model, request, error);
-    if (!status)
+    int code = lance_job_start(&job, model, request, error);
+    if (!code)
         do
-            status = lance_job_step(job, &progress, error);
-        while (status == LANCE_STEP_MORE);
-    if (!status)
-        status = lance_job_result(job, &result, error);
-    if (!status) {
+            code = lance_job_step(job, &progress, error);
+        while (code == LANCE_STEP_MORE);
+    if (!code)
+        code = lance_job_result(job, &result, error);
+    if (!code) {
         *run = (struct run){.seconds = clock_seconds() - start};
         note_result(run, &result);
     }
     lance_job_close(job);
-    return status;
+    return code;
 }
 
 static int run_task(struct lance_model *model, struct task *task, int runs, struct error *error)
@@ -105,9 +105,9 @@ static int run_task(struct lance_model *model, struct task *task, int runs, stru
     task->same = true;
     task->runs = runs;
     for (int i = 0; i < runs; i++) {
-        const int status = run_once(model, &task->request, &task->last, error);
-        if (status)
-            return status;
+        const int code = run_once(model, &task->request, &task->last, error);
+        if (code)
+            return code;
         if (i == 0) {
             task->first_seconds = task->last.seconds;
             memcpy(first_hash, task->last.hash, sizeof first_hash);
@@ -290,8 +290,8 @@ static int run_tasks(struct kernels *k, struct lance_model *model, const struct 
         if (!wanted(o, all[i]))
             continue;
         describe(&task, o, &source, resolution);
-        const int status = run_task(model, &task, o->runs, error);
-        if (status) {
+        const int code = run_task(model, &task, o->runs, error);
+        if (code) {
             cJSON_Delete(tasks);
             return error_prefix(error, "%s", lance_task_name(all[i]));
         }
@@ -318,14 +318,14 @@ int tasks_run(struct kernels *k, const struct tasks_options *o)
     struct lance_model *model = NULL;
     struct error error;
     uint8_t *pixels = draw(o->picture[0], o->picture[1]);
-    int status =
+    int code =
         pixels ? lance_model_open(&model, k, &options, &error)
                : error_set(&error, ERROR_NO_MEMORY, "no memory for a picture of %d x %d", o->picture[0], o->picture[1]);
-    if (!status)
-        status = run_tasks(k, model, o, pixels, &error);
+    if (!code)
+        code = run_tasks(k, model, o, pixels, &error);
     lance_model_close(model);
     free(pixels);
-    if (status < 0)
+    if (code < 0)
         fprintf(stderr, "lance-bench: %s\n", error.text);
-    return status ? 1 : 0;
+    return code ? 1 : 0;
 }

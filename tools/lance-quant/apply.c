@@ -85,15 +85,15 @@ static int copy_tensor(struct work *work, const struct tensor_view *tensor, stru
 
 static int copy_others(struct work *work, struct error *error)
 {
-    int status = 0;
-    for (size_t i = 0; i < source_count(work->source) && status == 0; i++) {
+    int code = 0;
+    for (size_t i = 0; i < source_count(work->source) && code == 0; i++) {
         const struct tensor_view *tensor = source_at(work->source, i);
         if (!layout_is_copied(tensor))
             continue;
-        status = copy_tensor(work, tensor, error);
+        code = copy_tensor(work, tensor, error);
         mapped_file_let_go(tensor->data, tensor->bytes);
     }
-    return status;
+    return code;
 }
 
 static int do_part(struct work *work, int number, struct error *error)
@@ -103,47 +103,47 @@ static int do_part(struct work *work, int number, struct error *error)
                                    options->threads, work->output,     work->found};
     const int layer = number / PARTS_PER_LAYER, index = number % PARTS_PER_LAYER;
     struct part part;
-    int status = layout_part(work->source, layer, index, &part, error);
-    if (status == 0 && options->recipe.kind == RECIPE_BEST)
-        status = best_part_quantise(&best, layer, index, &part, error);
-    else if (status == 0)
-        status = part_quantise(&part, work->statistics, &options->recipe.form, options->threads, work->output, error);
+    int code = layout_part(work->source, layer, index, &part, error);
+    if (code == 0 && options->recipe.kind == RECIPE_BEST)
+        code = best_part_quantise(&best, layer, index, &part, error);
+    else if (code == 0)
+        code = part_quantise(&part, work->statistics, &options->recipe.form, options->threads, work->output, error);
     for (int l = 0; l < part.count; l++)
         mapped_file_let_go(part.matrices[l].tensor->data, part.matrices[l].tensor->bytes);
-    return status;
+    return code;
 }
 
 static int do_works(struct work *work, const volatile int *interrupted, struct error *error)
 {
     const int works = work->layers * PARTS_PER_LAYER + 1;
-    int status = 0;
+    int code = 0;
     work->before = output_done_count(work->output);
     work->started = clock_seconds();
     if (work->before > 0)
         fprintf(stderr, "going on where an earlier run was cut off\n");
-    for (int number = 0; number < works && status == 0; number++) {
+    for (int number = 0; number < works && code == 0; number++) {
         if (output_is_done(work->output, number))
             continue;
         if (*interrupted)
             return error_set(error, ERROR_CANCELLED, "interrupted; call it again to go on");
-        status = number < works - 1 ? do_part(work, number, error) : copy_others(work, error);
-        if (status == 0)
-            status = output_done(work->output, number, error);
-        if (status == 0 && (isatty(2) || number % PARTS_PER_LAYER == PARTS_PER_LAYER - 1))
+        code = number < works - 1 ? do_part(work, number, error) : copy_others(work, error);
+        if (code == 0)
+            code = output_done(work->output, number, error);
+        if (code == 0 && (isatty(2) || number % PARTS_PER_LAYER == PARTS_PER_LAYER - 1))
             report(work, output_done_count(work->output), works);
     }
-    return status;
+    return code;
 }
 
 static int write_meta(struct work *work, struct error *error)
 {
     char *text;
-    int status = meta_text(&text, work->source, work->layers, work->statistics, &work->recipe, error);
-    if (status == 0) {
-        status = output_text(work->output, layout_meta_file(&work->recipe), text, error);
+    int code = meta_text(&text, work->source, work->layers, work->statistics, &work->recipe, error);
+    if (code == 0) {
+        code = output_text(work->output, layout_meta_file(&work->recipe), text, error);
         free(text);
     }
-    return status;
+    return code;
 }
 
 /* "self_attn.q_proj" of "language_model.model.layers.0.self_attn.q_proj". */
@@ -151,8 +151,8 @@ static const char *kind_of(const char *layer)
 {
     static const char before[] = ".layers.";
     const char *number = strstr(layer, before);
-    const char *rest = number != NULL ? strchr(number + strlen(before), '.') : NULL;
-    return rest != NULL ? rest + 1 : layer;
+    const char *rest = number ? strchr(number + strlen(before), '.') : NULL;
+    return rest ? rest + 1 : layer;
 }
 
 /* The model's layers of which nothing was counted: how many, and of which kinds. */
@@ -197,45 +197,45 @@ static int choose_mix(struct work *work, struct error *error)
 {
     const struct mix_options options = {work->source, work->statistics, work->layers, work->options->recipe.budget,
                                         work->options->threads};
-    const int status = mix_choose(&work->mix, &options, error);
+    const int code = mix_choose(&work->mix, &options, error);
     work->recipe.mix = &work->mix;
-    if (status == 0)
+    if (code == 0)
         fprintf(stderr, "chosen: %.3f bits a weight\n", work->mix.bits);
-    return status;
+    return code;
 }
 
 int apply(const struct apply_options *options, const volatile int *interrupted, struct error *error)
 {
     struct work work = {.options = options, .recipe = options->recipe};
     char line[160];
-    int status = source_open(&work.source, options->model, error);
-    if (status == 0)
-        status = statistics_open(&work.statistics, options->statistics, error);
-    if (status == 0)
-        status = layout_layers(work.source, &work.layers, error);
-    if (status == 0 && options->recipe.budget > 0)
-        status = choose_mix(&work, error);
-    if (status == 0)
-        status = layout_tensors(work.source, &work.recipe, &work.tensors, &work.count, error);
-    if (status == 0) {
+    int code = source_open(&work.source, options->model, error);
+    if (code == 0)
+        code = statistics_open(&work.statistics, options->statistics, error);
+    if (code == 0)
+        code = layout_layers(work.source, &work.layers, error);
+    if (code == 0 && options->recipe.budget > 0)
+        code = choose_mix(&work, error);
+    if (code == 0)
+        code = layout_tensors(work.source, &work.recipe, &work.tensors, &work.count, error);
+    if (code == 0) {
         warn_of_statistics(&work);
         identity(&work, line);
-        status = output_open(&work.output, options->output, layout_weights_file(&work.recipe), line,
-                             work.tensors, work.count, error);
+        code = output_open(&work.output, options->output, layout_weights_file(&work.recipe), line,
+                           work.tensors, work.count, error);
     }
-    if (status == 0)
-        status = do_works(&work, interrupted, error);
-    if (status == 0)
-        status = write_meta(&work, error);
-    if (status == 0)
-        status = output_finish(work.output, error);
+    if (code == 0)
+        code = do_works(&work, interrupted, error);
+    if (code == 0)
+        code = write_meta(&work, error);
+    if (code == 0)
+        code = output_finish(work.output, error);
     output_close(work.output);
     for (int index = 0; index < PARTS_PER_LAYER; index++)
         free(work.found[index].scale);
-    if (work.tensors != NULL)
+    if (work.tensors)
         layout_free(work.tensors, work.count);
     mix_close(&work.mix);
     statistics_close(work.statistics);
     source_close(work.source);
-    return status;
+    return code;
 }

@@ -94,7 +94,7 @@ static const char *take(struct words *words, int option)
 static const char *complete(struct words *words, bool nothing_else)
 {
     struct apply_options *options = &words->options;
-    if (!nothing_else || options->model == NULL || options->statistics == NULL || options->output == NULL ||
+    if (!nothing_else || !options->model || !options->statistics || !options->output ||
         !words->has_form)
         return "apply needs --model, --stats, --form and -o, and nothing else";
     if (words->budget != 0 && !words->mixed)
@@ -102,7 +102,7 @@ static const char *complete(struct words *words, bool nothing_else)
     if (words->mixed)
         options->recipe.budget = words->budget != 0 ? words->budget : default_budget;
     const char *wrong = wrong_recipe(&options->recipe, words->has_group);
-    if (wrong == NULL && words->has_group)
+    if (!wrong && words->has_group)
         options->recipe.form.group = words->group;
     return wrong;
 }
@@ -125,16 +125,16 @@ int apply_command(int argc, char **argv)
     struct words words = {.options = {.threads = command_processors(), .recipe.ingredients = WITH_ALL}};
     struct error error;
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
-        if (strchr("msfgbrwSto", c) == NULL) {
+        if (!strchr("msfgbrwSto", c)) {
             command_complain(&error);
             return EXIT_WRONG_COMMAND_LINE;
         }
         const char *wrong = take(&words, c);
-        if (wrong != NULL)
+        if (wrong)
             return command_wrong(wrong);
     }
     const char *wrong = complete(&words, optind == argc);
-    if (wrong != NULL)
+    if (wrong)
         return command_wrong(wrong);
     if (apply(&words.options, &command_interrupted, &error) != 0)
         return command_complain(&error);

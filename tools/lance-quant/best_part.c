@@ -23,18 +23,18 @@ int part_moments(const struct part *part, const struct statistics *statistics, f
 {
     const int width = part->matrices[0].in_features;
     float *mean = malloc(sizeof *mean * (size_t)width);
-    int status = mean == NULL ? no_memory(part->names[0], error) : 0;
+    int code = !mean ? no_memory(part->names[0], error) : 0;
     bool found = false, squares = false;
     *seen = false;
-    for (int l = 0; l < part->count && status == 0 && !*seen; l++)
-        status = statistics_mean_moments(statistics, part->names[l], width, moments, seen, error);
-    for (int l = 0; l < part->count && status == 0 && !*seen && !found; l++) {
-        status = statistics_mean_squares(statistics, part->names[l], width, mean, &squares, error);
-        if (status == 0 && !squares)
-            status = statistics_mean_abs(statistics, part->names[l], width, mean, &found, error);
+    for (int l = 0; l < part->count && code == 0 && !*seen; l++)
+        code = statistics_mean_moments(statistics, part->names[l], width, moments, seen, error);
+    for (int l = 0; l < part->count && code == 0 && !*seen && !found; l++) {
+        code = statistics_mean_squares(statistics, part->names[l], width, mean, &squares, error);
+        if (code == 0 && !squares)
+            code = statistics_mean_abs(statistics, part->names[l], width, mean, &found, error);
         found |= squares;
     }
-    if (status == 0 && !*seen) {
+    if (code == 0 && !*seen) {
         memset(moments, 0, sizeof *moments * (size_t)statistics_blocks(width) * STATISTICS_BLOCK * STATISTICS_BLOCK);
         for (int i = 0; i < width; i++)
             moments[(size_t)i * STATISTICS_BLOCK + (size_t)(i % STATISTICS_BLOCK)] =
@@ -42,7 +42,7 @@ int part_moments(const struct part *part, const struct statistics *statistics, f
         *seen = found;
     }
     free(mean);
-    return status;
+    return code;
 }
 
 float *part_allocate_moments(int width)
@@ -54,7 +54,7 @@ float *part_allocate_moments(int width)
 static bool is_scaled(const struct best_work *work, const struct part *part, int index)
 {
     const unsigned with = work->recipe->ingredients;
-    return part->norm != NULL ? (with & WITH_SCALING) != 0
+    return part->norm ? (with & WITH_SCALING) != 0
                               : layout_is_behind_rows(index) && (with & WITH_DOWN_THROUGH_UP) != 0;
 }
 
@@ -65,20 +65,20 @@ static int find_scale(const struct best_work *work, const struct part *part, int
     const int width = part->matrices[0].in_features;
     const struct best_found *found = &work->found[index];
     bool seen;
-    int status = part_moments(part, work->statistics, moments, &seen, error);
-    if (status == 0 && found->is_there && found->layer == layer) {
+    int code = part_moments(part, work->statistics, moments, &seen, error);
+    if (code == 0 && found->is_there && found->layer == layer) {
         memcpy(scale, found->scale, sizeof *scale * (size_t)width);
         *scaled = found->scaled;
         return 0;
     }
-    *scaled = status == 0 && seen && is_scaled(work, part, index);
+    *scaled = code == 0 && seen && is_scaled(work, part, index);
     for (int i = 0; i < width; i++)
         scale[i] = 1;
     if (*scaled) {
         const struct best_scale search = {part->matrices, part->count, moments, work->recipe, work->threads};
-        status = best_scale_find(&search, scale, error);
+        code = best_scale_find(&search, scale, error);
     }
-    return status;
+    return code;
 }
 
 /* Keep a scale for when its part's turn comes; without memory it is found again. */
@@ -87,7 +87,7 @@ static void keep_scale(const struct best_work *work, int layer, int index, const
     struct best_found *found = &work->found[index];
     float *room = realloc(found->scale, sizeof *room * (size_t)width);
     found->is_there = room != NULL;
-    if (room == NULL)
+    if (!room)
         return;
     found->scale = memcpy(room, scale, sizeof *room * (size_t)width);
     found->scaled = scaled;
@@ -104,23 +104,23 @@ static int find_row_divisor(const struct best_work *work, int layer, int index, 
     *divisor = NULL;
     if (behind_index < 0)
         return 0;
-    int status = layout_part(work->source, layer, behind_index, &behind, error);
-    if (status != 0 || behind.count == 0)
-        return status;
+    int code = layout_part(work->source, layer, behind_index, &behind, error);
+    if (code != 0 || behind.count == 0)
+        return code;
     const int width = behind.matrices[0].in_features;
     float *moments = part_allocate_moments(width);
     *divisor = malloc(sizeof **divisor * (size_t)width);
-    status = moments == NULL || *divisor == NULL ? no_memory(behind.names[0], error) : 0;
-    if (status == 0)
-        status = find_scale(work, &behind, layer, behind_index, moments, *divisor, &scaled, error);
-    if (status == 0)
+    code = !moments || !*divisor ? no_memory(behind.names[0], error) : 0;
+    if (code == 0)
+        code = find_scale(work, &behind, layer, behind_index, moments, *divisor, &scaled, error);
+    if (code == 0)
         keep_scale(work, layer, behind_index, *divisor, scaled, width);
     free(moments);
-    if (status != 0 || !scaled) {
+    if (code != 0 || !scaled) {
         free(*divisor);
         *divisor = NULL;
     }
-    return status;
+    return code;
 }
 
 /* --- Codes --------------------------------------------------------------------------------------------- */
@@ -138,7 +138,7 @@ static void scaled_row(const struct encoding *e, int r, float *row)
 {
     matrix_row(e->matrix, r, row);
     for (int i = 0; i < e->matrix->in_features; i++)
-        row[i] *= e->divisor != NULL ? e->scale[i] / e->divisor[r] : e->scale[i];
+        row[i] *= e->divisor ? e->scale[i] / e->divisor[r] : e->scale[i];
 }
 
 static int encode_block(void *context, int item)
@@ -152,7 +152,7 @@ static int encode_block(void *context, int item)
     for (int r = item * BLOCK_ROWS; r < (item + 1) * BLOCK_ROWS && r < e->matrix->out_features; r++) {
         const size_t at = (size_t)r;
         const struct code_row out = {e->codes + at * weight_bytes(e->rounding.form.format, width),
-                                     e->scales + at * groups, e->second == NULL ? NULL : e->second + at * groups};
+                                     e->scales + at * groups, !e->second ? NULL : e->second + at * groups};
         scaled_row(e, r, room.row);
         if (e->rounding.form.format == WEIGHT_BF16) {
             for (size_t i = 0; i < width; i++)
@@ -180,17 +180,17 @@ static int write_matrix(const struct best_work *work, const struct encoding *e, 
     const enum weight_format format = e->rounding.form.format;
     const bool nvfp4 = format == WEIGHT_NVFP4;
     const bool dense = format == WEIGHT_BF16;
-    int status = write_named(work->output, name, dense ? "weight" : PART_CODES, e->codes,
-                             weight_bytes(format, elements), error);
+    int code = write_named(work->output, name, dense ? "weight" : PART_CODES, e->codes,
+                           weight_bytes(format, elements), error);
     if (dense)
-        return status;
-    if (status == 0 && !work->recipe->slim)
-        status = write_named(work->output, name, nvfp4 ? PART_SCALES_BF16 : PART_SCALES, e->scales, 2 * groups, error);
-    if (status == 0 && e->second != NULL)
-        status = write_named(work->output, name, nvfp4 ? PART_SCALES_FP8 : PART_ZEROS, e->second, groups, error);
-    if (status == 0 && nvfp4)
-        status = write_named(work->output, name, PART_TENSOR_SCALE, &e->rounding.tensor_scale, sizeof(float), error);
-    return status;
+        return code;
+    if (code == 0 && !work->recipe->slim)
+        code = write_named(work->output, name, nvfp4 ? PART_SCALES_BF16 : PART_SCALES, e->scales, 2 * groups, error);
+    if (code == 0 && e->second)
+        code = write_named(work->output, name, nvfp4 ? PART_SCALES_FP8 : PART_ZEROS, e->second, groups, error);
+    if (code == 0 && nvfp4)
+        code = write_named(work->output, name, PART_TENSOR_SCALE, &e->rounding.tensor_scale, sizeof(float), error);
+    return code;
 }
 
 static int encode_matrix(const struct best_work *work, struct encoding *e, const char *name, struct error *error)
@@ -202,24 +202,24 @@ static int encode_matrix(const struct best_work *work, struct encoding *e, const
     e->codes = calloc(elements, format == WEIGHT_BF16 ? sizeof(uint16_t) : 1);
     e->second = has_second ? malloc(groups) : NULL;
     e->scales = malloc(2 * groups);
-    int status =
-        e->codes == NULL || (has_second && e->second == NULL) || e->scales == NULL ? no_memory(name, error) : 0;
-    if (status == 0 &&
+    int code =
+        !e->codes || (has_second && !e->second) || !e->scales ? no_memory(name, error) : 0;
+    if (code == 0 &&
         parallel_run((e->matrix->out_features + BLOCK_ROWS - 1) / BLOCK_ROWS, work->threads, encode_block, e) != 0)
-        status = no_memory(name, error);
-    if (status == 0)
-        status = write_matrix(work, e, name, error);
+        code = no_memory(name, error);
+    if (code == 0)
+        code = write_matrix(work, e, name, error);
     free(e->codes);
     free(e->second);
     free(e->scales);
-    return status;
+    return code;
 }
 
 static int largest_of(struct encoding *e, float *largest, struct error *error)
 {
     const int width = e->matrix->in_features;
     float *row = malloc(sizeof *row * (size_t)width);
-    if (row == NULL)
+    if (!row)
         return no_memory(e->matrix->tensor->name, error);
     for (int r = 0; r < e->matrix->out_features; r++) {
         scaled_row(e, r, row);
@@ -236,20 +236,20 @@ static int encode_all(const struct best_work *work, const struct part *part, con
 {
     struct encoding encodings[PART_MOST_LINEARS];
     float largest = 0;
-    int status = 0;
-    for (int l = 0; l < part->count && status == 0; l++) {
+    int code = 0;
+    for (int l = 0; l < part->count && code == 0; l++) {
         encodings[l] = (struct encoding){.matrix = &part->matrices[l], .scale = scale,
                                          .divisor = l == part->count - 1 ? divisor : NULL};
         if (work->recipe->form.format == WEIGHT_NVFP4)
-            status = largest_of(&encodings[l], &largest, error);
+            code = largest_of(&encodings[l], &largest, error);
     }
-    for (int l = 0; l < part->count && status == 0; l++) {
+    for (int l = 0; l < part->count && code == 0; l++) {
         encodings[l].rounding =
             (struct row_rounding){layout_recipe_form(work->recipe, &part->matrices[l]), work->recipe->ingredients, q,
                                   row_codes_tensor_scale(largest)};
-        status = encode_matrix(work, &encodings[l], part->names[l], error);
+        code = encode_matrix(work, &encodings[l], part->names[l], error);
     }
-    return status;
+    return code;
 }
 
 /* --- The part ------------------------------------------------------------------------------------------ */
@@ -259,15 +259,15 @@ static int write_norm(const struct best_work *work, const struct tensor_view *no
 {
     const size_t n = (size_t)tensor_elements(norm);
     float *values = malloc(sizeof *values * n);
-    int status = values == NULL ? no_memory(norm->name, error) : tensor_to_float(norm, values, error);
-    for (size_t i = 0; i < n && status == 0; i++) {
+    int code = !values ? no_memory(norm->name, error) : tensor_to_float(norm, values, error);
+    for (size_t i = 0; i < n && code == 0; i++) {
         const float before = bf16_to_float(float_to_bf16(values[i]));
         const float after = bf16_to_float(float_to_bf16(before / scale[i]));
         if (after != 0)
             scale[i] = before / after;
     }
     free(values);
-    return status != 0 ? status : output_write_bf16(work->output, norm, scale, error);
+    return code != 0 ? code : output_write_bf16(work->output, norm, scale, error);
 }
 
 static int quantise(const struct best_work *work, int layer, int index, const struct part *part, float *moments,
@@ -276,31 +276,31 @@ static int quantise(const struct best_work *work, int layer, int index, const st
     struct quadratic q = {0};
     float *divisor = NULL;
     bool scaled = false;
-    int status = find_scale(work, part, layer, index, moments, scale, &scaled, error);
-    if (status == 0)
-        status = find_row_divisor(work, layer, index, &divisor, error);
-    if (status == 0 && part->norm != NULL)
-        status = scaled ? write_norm(work, part->norm, scale, error)
+    int code = find_scale(work, part, layer, index, moments, scale, &scaled, error);
+    if (code == 0)
+        code = find_row_divisor(work, layer, index, &divisor, error);
+    if (code == 0 && part->norm)
+        code = scaled ? write_norm(work, part->norm, scale, error)
                         : output_write_bf16(work->output, part->norm, NULL, error);
-    if (status == 0)
-        status = quadratic_open(&q, moments, scale, part->matrices[0].in_features, work->threads, error);
-    if (status == 0)
-        status = encode_all(work, part, scale, divisor, &q, error);
+    if (code == 0)
+        code = quadratic_open(&q, moments, scale, part->matrices[0].in_features, work->threads, error);
+    if (code == 0)
+        code = encode_all(work, part, scale, divisor, &q, error);
     quadratic_close(&q);
     free(divisor);
-    return status;
+    return code;
 }
 
 int best_part_quantise(const struct best_work *work, int layer, int index, const struct part *part,
                        struct error *error)
 {
     if (part->count == 0)
-        return part->norm != NULL ? output_write_bf16(work->output, part->norm, NULL, error) : 0;
+        return part->norm ? output_write_bf16(work->output, part->norm, NULL, error) : 0;
     const int width = part->matrices[0].in_features;
     float *moments = part_allocate_moments(width), *scale = malloc(sizeof *scale * (size_t)width);
-    int status = moments == NULL || scale == NULL ? no_memory(part->names[0], error)
+    int code = !moments || !scale ? no_memory(part->names[0], error)
                                                   : quantise(work, layer, index, part, moments, scale, error);
     free(moments);
     free(scale);
-    return status;
+    return code;
 }

@@ -75,12 +75,12 @@ static void column_sizes(const struct best_scale *search, int rows, float *row, 
     for (int item = 0; item <= rows; item++) {
         const struct matrix *matrix = item < rows ? sampled_row(search, item, row) : NULL;
         if (matrix != of)
-            for (int i = 0; i < width && of != NULL; i++) {
+            for (int i = 0; i < width && of; i++) {
                 sizes[i] += fmaxf(largest[i], smallest) / (float)search->count;
                 largest[i] = 0;
             }
         of = matrix;
-        for (int i = 0; i < width && matrix != NULL; i++)
+        for (int i = 0; i < width && matrix; i++)
             largest[i] = fmaxf(largest[i], fabsf(row[i]));
     }
 }
@@ -115,19 +115,19 @@ static int try_scale(struct trial *trial, const float *sizes, int rows, double *
     const struct best_scale *search = trial->search;
     const int width = search->matrices[0].in_features;
     struct quadratic q;
-    int status = quadratic_open(&q, search->moments, trial->scale, width, search->threads, error);
-    if (status != 0)
-        return status;
+    int code = quadratic_open(&q, search->moments, trial->scale, width, search->threads, error);
+    if (code != 0)
+        return code;
     trial->rounding =
         (struct row_rounding){.ingredients = search->recipe->ingredients, .q = &q,
                               .tensor_scale = row_codes_tensor_scale(largest_of(search, sizes, trial->scale))};
     *cost = 0;
     if (parallel_run(rows, search->threads, try_row, trial) != 0)
-        status = error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for a search of %d columns", width);
+        code = error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for a search of %d columns", width);
     for (int r = 0; r < rows; r++)
         *cost += trial->costs[r];
     quadratic_close(&q);
-    return status;
+    return code;
 }
 
 int best_scale_find(const struct best_scale *search, float *scale, struct error *error)
@@ -135,28 +135,28 @@ int best_scale_find(const struct best_scale *search, float *scale, struct error 
     const size_t width = (size_t)search->matrices[0].in_features;
     struct trial *trial = calloc(1, sizeof *trial);
     float *sizes = malloc(3 * sizeof *sizes * width);
-    int status = trial == NULL || sizes == NULL ? ERROR_NO_MEMORY : 0, rows = 0, best = 0;
+    int code = !trial || !sizes ? ERROR_NO_MEMORY : 0, rows = 0, best = 0;
     double cost, least = 0;
     for (int m = 0; m < search->count; m++)
         rows += rows_of(&search->matrices[m]);
-    if (status == 0) {
+    if (code == 0) {
         column_sizes(search, rows, sizes + width, sizes);
         trial->search = search;
         trial->scale = scale;
     } else {
-        error_set(error, status, "lance-quant: no memory for a search of %zu columns", width);
+        error_set(error, code, "lance-quant: no memory for a search of %zu columns", width);
     }
-    for (int number = 0; number < TRIES && status == 0; number++) {
+    for (int number = 0; number < TRIES && code == 0; number++) {
         scale_of(search, sizes, number, scale);
-        status = try_scale(trial, sizes, rows, &cost, error);
+        code = try_scale(trial, sizes, rows, &cost, error);
         if (number == 0 || cost < least) {
             least = cost;
             best = number;
         }
     }
-    if (status == 0)
+    if (code == 0)
         scale_of(search, sizes, best, scale);
     free(trial);
     free(sizes);
-    return status;
+    return code;
 }

@@ -62,15 +62,15 @@ static int take_up(struct calibration *c, struct error *error)
     if (!there)
         return statistics_new(&c->statistics, error);
     char hex[65] = "";
-    int status = statistics_open(&c->statistics, c->partial, error);
-    const char *note = status == 0 ? statistics_note(c->statistics) : NULL;
-    if (status == 0 && (note == NULL || sscanf(note, "%64s %d", hex, &c->done) != 2 || strcmp(hex, c->identity) != 0 ||
-                        c->done < 0 || c->done > c->options->samples->count))
-        status = error_set(error, ERROR_BAD_REQUEST, "%s is of another model, other samples or sizes; take it away to "
-                           "begin anew", c->partial);
-    if (status == 0)
+    int code = statistics_open(&c->statistics, c->partial, error);
+    const char *note = code == 0 ? statistics_note(c->statistics) : NULL;
+    if (code == 0 && (!note || sscanf(note, "%64s %d", hex, &c->done) != 2 || strcmp(hex, c->identity) != 0 ||
+                      c->done < 0 || c->done > c->options->samples->count))
+        code = error_set(error, ERROR_BAD_REQUEST, "%s is of another model, other samples or sizes; take it away to "
+                         "begin anew", c->partial);
+    if (code == 0)
         fprintf(stderr, "going on after %d of %d samples\n", c->done, c->options->samples->count);
-    return status;
+    return code;
 }
 
 /* That the folder of the result can be written, which is told before hours of work. */
@@ -78,7 +78,7 @@ static int check_folder(const char *output, struct error *error)
 {
     const char *slash = strrchr(output, '/');
     char folder[PATH_MAX];
-    if (slash == NULL)
+    if (!slash)
         snprintf(folder, sizeof folder, ".");
     else
         snprintf(folder, sizeof folder, "%.*s", (int)(slash - output) + 1, output);
@@ -112,54 +112,54 @@ static int run_job(struct calibration *c, const struct lance_request *request, s
 {
     struct lance_job *job;
     struct lance_progress progress;
-    int status = lance_job_start(&job, c->model, request, error);
-    if (status != 0)
-        return status;
-    while ((status = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE && *c->interrupted < 2)
+    int code = lance_job_start(&job, c->model, request, error);
+    if (code != 0)
+        return code;
+    while ((code = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE && *c->interrupted < 2)
         ;
     lance_job_close(job);
-    if (status == LANCE_STEP_MORE)
+    if (code == LANCE_STEP_MORE)
         return error_set(error, ERROR_CANCELLED, "interrupted; --resume goes on");
-    return status < 0 ? status : gather_check(c->gather, error);
+    return code < 0 ? code : gather_check(c->gather, error);
 }
 
 static int run_sample(struct calibration *c, int index, struct error *error)
 {
     struct sample_request sample;
     const char *task = lance_task_name(c->options->samples->list[index].task);
-    int status = sample_open(&sample, c->options->samples, index, &c->options->jobs->sizes, error);
+    int code = sample_open(&sample, c->options->samples, index, &c->options->jobs->sizes, error);
     sample.request.decode = false;
     if (isatty(2))
         report(c, task);
-    if (status == 0)
-        status = run_job(c, &sample.request, error);
-    if (status == 0)
-        status = statistics_add_task(c->statistics, task, error);
+    if (code == 0)
+        code = run_job(c, &sample.request, error);
+    if (code == 0)
+        code = statistics_add_task(c->statistics, task, error);
     sample_close(&sample);
-    if (status != 0 && status != ERROR_CANCELLED)
+    if (code != 0 && code != ERROR_CANCELLED)
         error_prefix(error, "sample %d (%s)", index + 1, task);
-    return status;
+    return code;
 }
 
 static int run_samples(struct calibration *c, struct error *error)
 {
     const int all = c->options->samples->count;
-    int status = 0;
+    int code = 0;
     c->before = c->done;
     c->started = c->written = clock_seconds();
-    while (c->done < all && status == 0 && !*c->interrupted) {
-        status = run_sample(c, c->done, error);
-        if (status != 0)
-            return status;
+    while (c->done < all && code == 0 && !*c->interrupted) {
+        code = run_sample(c, c->done, error);
+        if (code != 0)
+            return code;
         c->done++;
         report(c, "");
         if (c->done < all && clock_seconds() - c->written > seconds_between_writes)
-            status = write_partial(c, error);
+            code = write_partial(c, error);
     }
-    if (status != 0 || c->done == all)
-        return status;
-    status = write_partial(c, error);
-    return status != 0 ? status
+    if (code != 0 || c->done == all)
+        return code;
+    code = write_partial(c, error);
+    return code != 0 ? code
                        : error_set(error, ERROR_CANCELLED, "interrupted after %d of %d samples; --resume goes on",
                                    c->done, all);
 }
@@ -167,10 +167,10 @@ static int run_samples(struct calibration *c, struct error *error)
 static int open_model(struct calibration *c, struct error *error)
 {
     const struct job_options *jobs = c->options->jobs;
-    int status = job_model_open(&c->kernels, &c->model, jobs, jobs->model, error);
-    if (status == 0 && *lance_model_warnings(c->model))
+    int code = job_model_open(&c->kernels, &c->model, jobs, jobs->model, error);
+    if (code == 0 && *lance_model_warnings(c->model))
         fprintf(stderr, "lance-quant: %s\n", lance_model_warnings(c->model));
-    return status;
+    return code;
 }
 
 int calibrate(const struct calibrate_options *options, const volatile int *interrupted, struct error *error)
@@ -178,28 +178,28 @@ int calibrate(const struct calibrate_options *options, const volatile int *inter
     struct calibration c = {.options = options, .interrupted = interrupted};
     if (snprintf(c.partial, sizeof c.partial, "%s.partial.safetensors", options->output) >= (int)sizeof c.partial)
         return error_set(error, ERROR_IO, "%s: the path is too long", options->output);
-    int status = check_folder(options->output, error);
-    if (status == 0)
-        status = open_model(&c, error);
-    if (status == 0) {
+    int code = check_folder(options->output, error);
+    if (code == 0)
+        code = open_model(&c, error);
+    if (code == 0) {
         identify(&c);
-        status = take_up(&c, error);
+        code = take_up(&c, error);
     }
-    if (status == 0)
-        status = gather_open(&c.gather, c.statistics, options->moments ? add_products : NULL, options->jobs->threads,
-                             error);
-    if (status == 0)
-        status = lance_tap_open(c.model, gather_watch, c.gather, error);
-    if (status == 0)
-        status = run_samples(&c, error);
-    if (status == 0)
-        status = statistics_write(c.statistics, options->output, NULL, error);
-    if (status == 0 && unlink(c.partial) != 0 && errno != ENOENT)
-        status = error_set(error, ERROR_IO, "%s: %s", c.partial, strerror(errno));
+    if (code == 0)
+        code = gather_open(&c.gather, c.statistics, options->moments ? add_products : NULL, options->jobs->threads,
+                           error);
+    if (code == 0)
+        code = lance_tap_open(c.model, gather_watch, c.gather, error);
+    if (code == 0)
+        code = run_samples(&c, error);
+    if (code == 0)
+        code = statistics_write(c.statistics, options->output, NULL, error);
+    if (code == 0 && unlink(c.partial) != 0 && errno != ENOENT)
+        code = error_set(error, ERROR_IO, "%s: %s", c.partial, strerror(errno));
     lance_model_close(c.model);
     gather_close(c.gather);
     statistics_close(c.statistics);
-    if (c.kernels != NULL)
+    if (c.kernels)
         c.kernels->close(c.kernels);
-    return status;
+    return code;
 }

@@ -39,7 +39,7 @@ int calibrate_command(int argc, char **argv)
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
         bool known;
         const char *complaint = job_option(&jobs, c, &known);
-        if (complaint != NULL)
+        if (complaint)
             return command_wrong(complaint);
         if (c == OPTION_RESUME)
             options.resume = true;
@@ -52,13 +52,13 @@ int calibrate_command(int argc, char **argv)
             return EXIT_WRONG_COMMAND_LINE;
         }
     }
-    const size_t length = options.output != NULL ? strlen(options.output) : 0;
+    const size_t length = options.output ? strlen(options.output) : 0;
     if (optind < argc || length <= 12 || strcmp(options.output + length - 12, ".safetensors") != 0)
         return command_wrong("calibrate needs -o with a name that ends in .safetensors, and nothing but options");
     if (access(options.output, F_OK) == 0)
         return command_wrong("-o: that file exists");
     const char *complaint = job_samples(&jobs, &samples, &error);
-    const int status = complaint != NULL   ? command_wrong(complaint)
+    const int status = complaint   ? command_wrong(complaint)
                        : error.code != 0 ? command_complain(&error)
                                          : run(&options);
     samples_free(&samples);

@@ -72,11 +72,11 @@ static bool ends_with(const char *name, const char *suffix)
 /* Where a tensor counts. */
 static enum section section_of(const char *name)
 {
-    if (strstr(name, "embed_tokens") != NULL || strstr(name, "lm_head") != NULL)
+    if (strstr(name, "embed_tokens") || strstr(name, "lm_head"))
         return WORDS;
     if (strncmp(name, "language_model.model.layers.", 28) != 0)
         return THE_REST;
-    return strstr(name, "_moe_gen") != NULL ? GENERATION : UNDERSTANDING;
+    return strstr(name, "_moe_gen") ? GENERATION : UNDERSTANDING;
 }
 
 /* --- Scales and zero points ---------------------------------------------------------------------------- */
@@ -150,11 +150,11 @@ static void check_linear(struct report *report, const char *linear)
     const struct tensor_view *fp8 = part_of(report, linear, PART_SCALES_FP8),
                              *zeros = part_of(report, linear, PART_ZEROS);
     report->linears++;
-    if (scales != NULL && scales->dtype == DTYPE_BF16)
+    if (scales && scales->dtype == DTYPE_BF16)
         check_scales(report, linear, scales);
-    if (fp8 != NULL)
+    if (fp8)
         check_fp8(report, linear, fp8);
-    if (zeros != NULL)
+    if (zeros)
         check_zeros(report, linear, zeros);
 }
 
@@ -171,12 +171,12 @@ static int read_meta(struct report *report, const char *name, struct error *erro
         problem(report, "there is no %s", name);
         return 0;
     }
-    int status = mapped_file_open(&text, path, error);
-    if (status != 0)
-        return status;
-    status = json_parse(&report->meta, (const char *)text.data, (size_t)text.bytes, &limits, path, error);
+    int code = mapped_file_open(&text, path, error);
+    if (code != 0)
+        return code;
+    code = json_parse(&report->meta, (const char *)text.data, (size_t)text.bytes, &limits, path, error);
     mapped_file_close(&text);
-    return status;
+    return code;
 }
 
 static uint64_t codes_per_byte(const struct tensor_view *codes)
@@ -191,14 +191,14 @@ static void check_entry(struct report *report, const char *linear, const struct 
     snprintf(name, sizeof name, "%s.weight", linear);
     const cJSON *entries = cJSON_GetObjectItemCaseSensitive(report->meta, "per_weight");
     const cJSON *entry = cJSON_GetObjectItemCaseSensitive(entries, name);
-    if (entry == NULL) {
+    if (!entry) {
         problem(report, "%s: the meta file does not name it", linear);
         return;
     }
     const struct tensor_view *scales = part_of(report, linear, scales_of(report));
     const cJSON *group = cJSON_GetObjectItemCaseSensitive(
         entry, report->form->is_nvfp4 ? "block_size" : "group_size");
-    if (scales != NULL &&
+    if (scales &&
         cJSON_GetNumberValue(group) * (double)scales->shape[1] != (double)(codes->shape[1] * codes_per_byte(codes)))
         problem(report, "%s: the meta file's groups are not those of the scales", linear);
 }
@@ -229,7 +229,7 @@ static void count_tensor(struct report *report, const struct tensor_view *tensor
     report->weights[section] += tensor->bytes * codes_per_byte(tensor);
     snprintf(linear, sizeof linear, "%.*s", (int)(strlen(tensor->name) - strlen("." PART_CODES)), tensor->name);
     check_linear(report, linear);
-    if (report->meta != NULL && tensor->dimensions == 2)
+    if (report->meta && tensor->dimensions == 2)
         check_entry(report, linear, tensor);
 }
 
@@ -272,14 +272,14 @@ static int check_values(struct report *report, struct error *error)
     const char *file = report->form->weights;
     if (snprintf(path, sizeof path, "%s/%s", report->directory, file) >= (int)sizeof path)
         return error_set(error, ERROR_IO, "%s: the path is too long", report->directory);
-    int status = safetensors_open(&report->file, path, error);
-    if (status == 0)
-        status = read_meta(report, report->form->meta, error);
-    if (status != 0)
-        return status;
+    int code = safetensors_open(&report->file, path, error);
+    if (code == 0)
+        code = read_meta(report, report->form->meta, error);
+    if (code != 0)
+        return code;
     for (size_t i = 0; i < safetensors_count(report->file); i++)
         count_tensor(report, safetensors_at(report->file, i));
-    if (report->meta != NULL)
+    if (report->meta)
         check_meta(report);
     print_totals(report);
     return 0;
@@ -298,16 +298,16 @@ int check(const char *directory, int *problems, struct error *error)
     const struct checkpoint_options options = {.model_dir = directory};
     struct checkpoint *checkpoint;
     struct report report = {.directory = directory, .smallest = INFINITY};
-    int status = checkpoint_open(&checkpoint, &options, error);
-    if (status != 0)
-        return status;
+    int code = checkpoint_open(&checkpoint, &options, error);
+    if (code != 0)
+        return code;
     const char *kind = checkpoint_kind(checkpoint);
     printf("%s: %s\n", directory, kind);
     if (*checkpoint_warnings(checkpoint))
         printf("  warning: %s\n", checkpoint_warnings(checkpoint));
-    if ((report.form = form_of_kind(kind)) != NULL)
-        status = check_values(&report, error);
-    if (status == 0)
+    if ((report.form = form_of_kind(kind)))
+        code = check_values(&report, error);
+    if (code == 0)
         print_tasks(checkpoint);
     if (report.problems > MOST_SHOWN)
         printf("  ... %d problems in all\n", report.problems);
@@ -315,5 +315,5 @@ int check(const char *directory, int *problems, struct error *error)
     cJSON_Delete(report.meta);
     safetensors_close(report.file);
     checkpoint_close(checkpoint);
-    return status;
+    return code;
 }

@@ -36,7 +36,7 @@ struct comparison {
 static int put_file(const char *folder, const char *name, const char *text, struct error *error)
 {
     char path[PATH_MAX];
-    if (text == NULL)
+    if (!text)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the report");
     if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return error_set(error, ERROR_IO, "%s: the path is too long", folder);
@@ -50,7 +50,7 @@ static int write_sheet(const char *folder, const struct outcome *ours, const str
     const struct outcome *rows[MOST_SHEET_ROWS][2];
     int row_count = 0, width = 0, height = 0;
     for (int i = 0; i < count && row_count < MOST_SHEET_ROWS; i++)
-        if (ours[i].pixels != NULL) {
+        if (ours[i].pixels) {
             rows[row_count][0] = &theirs[i];
             rows[row_count++][1] = &ours[i];
             width = 2 * ours[i].width > width ? 2 * ours[i].width : width;
@@ -60,7 +60,7 @@ static int write_sheet(const char *folder, const struct outcome *ours, const str
         return 0;
     char path[PATH_MAX];
     uint8_t *sheet = calloc((size_t)width * (size_t)height, 3), *at = sheet;
-    if (sheet == NULL)
+    if (!sheet)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the sheet");
     for (int r = 0; r < row_count; r++)
         for (int y = 0; y < rows[r][0]->height; y++, at += 3 * width)
@@ -70,9 +70,9 @@ static int write_sheet(const char *folder, const struct outcome *ours, const str
                 memcpy(at + (size_t)side * line, o->pixels + (size_t)y * line, line);
             }
     snprintf(path, sizeof path, "%s/sheet.png", folder);
-    const int status = picture_write(path, sheet, width, height, NULL, error);
+    const int code = picture_write(path, sheet, width, height, NULL, error);
     free(sheet);
-    return status;
+    return code;
 }
 
 /* report.json and report.md of models, which are printed. */
@@ -80,15 +80,15 @@ static int write_report(const struct compare_options *options, const char *folde
                         const cJSON *models, struct error *error)
 {
     char *json = json_print(whole);
-    char *text = json == NULL ? NULL : comparison_report_text(options->reference, models);
-    int status = put_file(folder, "report.json", json, error);
-    if (status == 0)
-        status = put_file(folder, "report.md", text, error);
-    if (status == 0)
+    char *text = !json ? NULL : comparison_report_text(options->reference, models);
+    int code = put_file(folder, "report.json", json, error);
+    if (code == 0)
+        code = put_file(folder, "report.md", text, error);
+    if (code == 0)
         fputs(text, stdout);
     cJSON_free(json);
     free(text);
-    return status;
+    return code;
 }
 
 /* What report.json says of a model. */
@@ -99,16 +99,16 @@ static int fill_report(const struct comparison *c, cJSON *report, const char *mo
     json_add_text(report, "reference", options->reference);
     cJSON *tasks = json_add_array(report, "tasks"), *list = json_add_array(report, "samples");
     cJSON *layers = json_add_array(report, "layers");
-    int status = scores_add(tasks, list, options->samples, ours, c->theirs, error);
-    if (status == 0 && c->looks_at_layers)
-        status = layer_losses(layers, model, options->reference, options->statistics, options->jobs->threads, error);
-    if (options->text != NULL) {
+    int code = scores_add(tasks, list, options->samples, ours, c->theirs, error);
+    if (code == 0 && c->looks_at_layers)
+        code = layer_losses(layers, model, options->reference, options->statistics, options->jobs->threads, error);
+    if (options->text) {
         cJSON *text = json_add_object(report, "text");
         json_add_number(text, "tokens", loss->tokens);
         json_add_number(text, "perplexity", loss->perplexity);
         json_add_number(text, "reference_perplexity", c->their_loss.perplexity);
     }
-    return status;
+    return code;
 }
 
 /* Run a model, put its sheet into the folder, and what was seen of it, called `name`, into `reports`. */
@@ -123,14 +123,14 @@ static int compare_model(const struct comparison *c, const char *model, const ch
     cJSON *report = json_object();
     json_append(reports, report);
     json_add_text(report, "model", name);
-    int status = ours == NULL ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
+    int code = !ours ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
                               : outcomes_run(ours, &loss, &run, c->interrupted, error);
-    if (status == 0)
-        status = fill_report(c, report, model, ours, &loss, error);
-    if (status == 0)
-        status = write_sheet(folder, ours, c->theirs, count, error);
+    if (code == 0)
+        code = fill_report(c, report, model, ours, &loss, error);
+    if (code == 0)
+        code = write_sheet(folder, ours, c->theirs, count, error);
     outcomes_free(ours, count);
-    return status;
+    return code;
 }
 
 /* --- Models of recipes ------------------------------------------------------------------------------------ */
@@ -152,12 +152,12 @@ static int join(char path[PATH_MAX], const char *folder, const char *name, struc
 static int link_one(const char *folder, const char *name, const char *model, struct error *error)
 {
     char from[PATH_MAX], to[PATH_MAX];
-    int status = join(from, folder, name, error);
-    if (status == 0)
-        status = join(to, model, name, error);
-    if (status == 0 && access(from, F_OK) == 0 && symlink(from, to) != 0 && errno != EEXIST)
-        status = error_set(error, ERROR_IO, "%s: %s", to, strerror(errno));
-    return status;
+    int code = join(from, folder, name, error);
+    if (code == 0)
+        code = join(to, model, name, error);
+    if (code == 0 && access(from, F_OK) == 0 && symlink(from, to) != 0 && errno != EEXIST)
+        code = error_set(error, ERROR_IO, "%s: %s", to, strerror(errno));
+    return code;
 }
 
 /* What a model needs beside its weights: all that the reference has in its folder but weights, and in the one above. */
@@ -165,27 +165,27 @@ static int link_rest(const char *reference, const char *model, struct error *err
 {
     static const char *const above[] = {"Qwen2.5-VL-ViT", "Wan2.2_VAE.pth", "Wan2.2_VAE.safetensors"};
     char folder[PATH_MAX], parent[PATH_MAX];
-    DIR *directory = realpath(reference, folder) != NULL ? opendir(folder) : NULL;
-    if (directory == NULL)
+    DIR *directory = realpath(reference, folder) ? opendir(folder) : NULL;
+    if (!directory)
         return error_set(error, ERROR_IO, "%s: %s", reference, strerror(errno));
-    int status = 0;
-    for (const struct dirent *entry; status == 0 && (entry = readdir(directory)) != NULL;)
+    int code = 0;
+    for (const struct dirent *entry; code == 0 && (entry = readdir(directory));)
         if (entry->d_name[0] != '.' && strncmp(entry->d_name, "model", 5) != 0)
-            status = link_one(folder, entry->d_name, model, error);
+            code = link_one(folder, entry->d_name, model, error);
     closedir(directory);
-    if (status == 0)
-        status = join(parent, folder, "..", error);
-    for (size_t i = 0; status == 0 && i < sizeof above / sizeof *above; i++)
-        status = link_one(parent, above[i], model, error);
-    return status;
+    if (code == 0)
+        code = join(parent, folder, "..", error);
+    for (size_t i = 0; code == 0 && i < sizeof above / sizeof *above; i++)
+        code = link_one(parent, above[i], model, error);
+    return code;
 }
 
 static int make_model(const struct comparison *c, const struct recipe *recipe, const char *model, struct error *error)
 {
     const struct compare_options *options = c->options;
     const struct apply_options work = {options->reference, options->statistics, model, *recipe, options->jobs->threads};
-    const int status = apply(&work, c->interrupted, error);
-    return status != 0 ? status : link_rest(options->reference, model, error);
+    const int code = apply(&work, c->interrupted, error);
+    return code != 0 ? code : link_rest(options->reference, model, error);
 }
 
 static const char *name_of(const struct recipe *recipe)
@@ -196,34 +196,34 @@ static const char *name_of(const struct recipe *recipe)
 /* Make all models, into OUTPUT/RECIPE/model. */
 static int make_models(const struct comparison *c, struct error *error)
 {
-    int status = 0;
-    for (int i = 0; i < c->options->recipe_count && status == 0; i++) {
+    int code = 0;
+    for (int i = 0; i < c->options->recipe_count && code == 0; i++) {
         const struct recipe *recipe = &c->options->recipes[i];
         char folder[PATH_MAX], model[PATH_MAX];
-        status = join(folder, c->options->output, name_of(recipe), error);
-        if (status == 0)
-            status = make_folder(folder, error);
-        if (status == 0)
-            status = join(model, folder, "model", error);
-        if (status == 0)
-            status = make_model(c, recipe, model, error);
+        code = join(folder, c->options->output, name_of(recipe), error);
+        if (code == 0)
+            code = make_folder(folder, error);
+        if (code == 0)
+            code = join(model, folder, "model", error);
+        if (code == 0)
+            code = make_model(c, recipe, model, error);
     }
-    return status;
+    return code;
 }
 
 static int compare_recipes(const struct comparison *c, cJSON *reports, struct error *error)
 {
-    int status = 0;
-    for (int i = 0; i < c->options->recipe_count && status == 0; i++) {
+    int code = 0;
+    for (int i = 0; i < c->options->recipe_count && code == 0; i++) {
         const char *name = name_of(&c->options->recipes[i]);
         char folder[PATH_MAX], model[PATH_MAX];
-        status = join(folder, c->options->output, name, error);
-        if (status == 0)
-            status = join(model, folder, "model", error);
-        if (status == 0)
-            status = compare_model(c, model, name, folder, reports, error);
+        code = join(folder, c->options->output, name, error);
+        if (code == 0)
+            code = join(model, folder, "model", error);
+        if (code == 0)
+            code = compare_model(c, model, name, folder, reports, error);
     }
-    return status;
+    return code;
 }
 
 /* --- All of it --------------------------------------------------------------------------------------------- */
@@ -232,13 +232,13 @@ static int compare_recipes(const struct comparison *c, cJSON *reports, struct er
 static int look_at_statistics(struct comparison *c, struct error *error)
 {
     struct statistics *statistics;
-    if (c->options->statistics == NULL)
+    if (!c->options->statistics)
         return 0;
-    const int status = statistics_open(&statistics, c->options->statistics, error);
-    c->looks_at_layers = status == 0 && statistics_have_moments(statistics);
+    const int code = statistics_open(&statistics, c->options->statistics, error);
+    c->looks_at_layers = code == 0 && statistics_have_moments(statistics);
     statistics_close(statistics);
-    return status != 0 || c->looks_at_layers || c->options->recipe_count > 0
-               ? status
+    return code != 0 || c->looks_at_layers || c->options->recipe_count > 0
+               ? code
                : error_set(error, ERROR_BAD_FILE, "%s: has no products of inputs, which tell what layers lose",
                            c->options->statistics);
 }
@@ -251,30 +251,30 @@ static int begin(struct comparison *c, struct error *error)
     struct checkpoint *checkpoint;
     const struct checkpoint_options model = {.model_dir = options->recipe_count > 0 ? options->reference : jobs->model,
                                              .vae_path = jobs->vae, .vit_path = jobs->vit};
-    int status = checkpoint_open(&checkpoint, &model, error);
-    if (status != 0)
-        return status;
+    int code = checkpoint_open(&checkpoint, &model, error);
+    if (code != 0)
+        return code;
     checkpoint_close(checkpoint);
-    status = look_at_statistics(c, error);
-    return status != 0 ? status : make_folder(options->output, error);
+    code = look_at_statistics(c, error);
+    return code != 0 ? code : make_folder(options->output, error);
 }
 
 static int run_all(struct comparison *c, cJSON *reports, struct error *error)
 {
     const struct compare_options *options = c->options;
     const struct outcomes_options run = {options->reference, options->jobs, options->samples, options->text, NULL};
-    int status = make_models(c, error);
-    if (status == 0)
-        status = outcomes_run(c->theirs, &c->their_loss, &run, c->interrupted, error);
-    if (status != 0)
-        return status;
+    int code = make_models(c, error);
+    if (code == 0)
+        code = outcomes_run(c->theirs, &c->their_loss, &run, c->interrupted, error);
+    if (code != 0)
+        return code;
     if (options->recipe_count == 0) {
         const char *model = options->jobs->model;
-        status = compare_model(c, model, model, options->output, reports, error);
-        return status != 0 ? status : write_report(options, options->output, reports->child, reports, error);
+        code = compare_model(c, model, model, options->output, reports, error);
+        return code != 0 ? code : write_report(options, options->output, reports->child, reports, error);
     }
-    status = compare_recipes(c, reports, error);
-    return status != 0 ? status : write_report(options, options->output, reports, reports, error);
+    code = compare_recipes(c, reports, error);
+    return code != 0 ? code : write_report(options, options->output, reports, reports, error);
 }
 
 int compare(const struct compare_options *options, const volatile int *interrupted, struct error *error)
@@ -282,12 +282,12 @@ int compare(const struct compare_options *options, const volatile int *interrupt
     const int count = options->samples->count;
     struct comparison c = {options, interrupted, calloc((size_t)count, sizeof *c.theirs), {0}, false};
     cJSON *reports = json_array();
-    const int begun = c.theirs == NULL || reports == NULL ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
+    const int begun = !c.theirs || !reports ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
                                                           : begin(&c, error);
-    const int status = begun != 0 ? begun : run_all(&c, reports, error);
-    if (begun == 0 && status != 0)
+    const int code = begun != 0 ? begun : run_all(&c, reports, error);
+    if (begun == 0 && code != 0)
         rmdir(options->output); /* where nothing is in it */
     cJSON_Delete(reports);
     outcomes_free(c.theirs, count);
-    return status;
+    return code;
 }

@@ -22,7 +22,7 @@ struct words {
 static const char *read_recipes(struct words *words, char *list)
 {
     struct compare_options *options = &words->options;
-    for (char *name = strtok(list, ","); name != NULL; name = strtok(NULL, ",")) {
+    for (char *name = strtok(list, ","); name; name = strtok(NULL, ",")) {
         struct recipe *recipe = &options->recipes[options->recipe_count];
         if (options->recipe_count == COMPARE_MOST_RECIPES || !recipe_kind_of(name, &recipe->kind) ||
             (options->recipe_count == 1 && recipe->kind == options->recipes[0].kind))
@@ -62,13 +62,13 @@ static const char *complete(struct words *words, bool nothing_else)
 {
     struct compare_options *options = &words->options;
     struct stat there;
-    if (!nothing_else || options->reference == NULL || options->output == NULL)
+    if (!nothing_else || !options->reference || !options->output)
         return "compare needs --reference and -o, and nothing but options";
     if (stat(options->output, &there) == 0)
         return "-o: that folder exists";
     if (options->recipe_count == 0)
         return words->has_form ? "--form: is for --recipes" : NULL;
-    if (!words->has_form || options->statistics == NULL || words->jobs.model != NULL)
+    if (!words->has_form || !options->statistics || words->jobs.model)
         return "--recipes: needs --form and --stats, and no --model: both are made of --reference";
     for (int i = 0; i < options->recipe_count; i++)
         options->recipes[i].form = words->form;
@@ -95,7 +95,7 @@ int compare_command(int argc, char **argv)
             known = true;
             complaint = take(&words, c, &known);
         }
-        if (complaint != NULL)
+        if (complaint)
             return command_wrong(complaint);
         if (!known) {
             command_complain(&error);
@@ -103,10 +103,10 @@ int compare_command(int argc, char **argv)
         }
     }
     const char *complaint = complete(&words, optind == argc);
-    if (complaint != NULL)
+    if (complaint)
         return command_wrong(complaint);
     complaint = job_samples(&words.jobs, &words.samples, &error);
-    int status = complaint != NULL ? command_wrong(complaint) : error.code != 0 ? command_complain(&error) : -1;
+    int status = complaint ? command_wrong(complaint) : error.code != 0 ? command_complain(&error) : -1;
     if (status < 0)
         status = compare(&words.options, &command_interrupted, &error) != 0 ? command_complain(&error) : EXIT_SUCCESS;
     samples_free(&words.samples);

@@ -15,9 +15,9 @@ struct column {
 /* The tasks that have the first column, a row each, of every model. */
 static void rows_of(FILE *out, const cJSON *reports, const struct column *columns, size_t count)
 {
-    for (const cJSON *report = reports->child; report != NULL; report = report->next)
-        for (const cJSON *t = cJSON_GetObjectItemCaseSensitive(report, "tasks")->child; t != NULL; t = t->next) {
-            if (cJSON_GetObjectItemCaseSensitive(t, columns->key) == NULL)
+    for (const cJSON *report = reports->child; report; report = report->next)
+        for (const cJSON *t = cJSON_GetObjectItemCaseSensitive(report, "tasks")->child; t; t = t->next) {
+            if (!cJSON_GetObjectItemCaseSensitive(t, columns->key))
                 continue;
             fprintf(out, "| %s | %s | %g |", json_text(report, "model"), json_text(t, "task"),
                     json_number(t, "samples"));
@@ -45,10 +45,10 @@ static void tasks_text(FILE *out, const cJSON *reports)
 
 static void reading_text(FILE *out, const cJSON *reports)
 {
-    if (cJSON_GetObjectItemCaseSensitive(reports->child, "text") == NULL)
+    if (!cJSON_GetObjectItemCaseSensitive(reports->child, "text"))
         return;
     fputs("\n| model | tokens of the text | perplexity | the reference's |\n| --- | --- | --- | --- |\n", out);
-    for (const cJSON *report = reports->child; report != NULL; report = report->next) {
+    for (const cJSON *report = reports->child; report; report = report->next) {
         const cJSON *text = cJSON_GetObjectItemCaseSensitive(report, "text");
         fprintf(out, "| %s | %g | %.4f | %.4f |\n", json_text(report, "model"), json_number(text, "tokens"),
                 json_number(text, "perplexity"), json_number(text, "reference_perplexity"));
@@ -62,13 +62,13 @@ static void layers_text(FILE *out, const char *model, const cJSON *layers)
     double deepest = 0;
     if (cJSON_GetArraySize(layers) == 0)
         return;
-    for (const cJSON *layer = layers->child; layer != NULL; layer = layer->next)
+    for (const cJSON *layer = layers->child; layer; layer = layer->next)
         deepest = fmax(deepest, json_number(layer, "layer"));
     fprintf(out, "\nWhat the outputs of each layer of %s lose, by the statistics' inputs; the middle third is in bold."
             "\n"
             "\n| expert | layer | q | k | v | o | gate | up | down |\n"
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", model);
-    for (const cJSON *layer = layers->child; layer != NULL; layer = layer->next) {
+    for (const cJSON *layer = layers->child; layer; layer = layer->next) {
         const double number = json_number(layer, "layer");
         const bool middle = 3 * number >= deepest + 1 && 3 * number < 2 * (deepest + 1);
         fprintf(out, middle ? "| %s | **%g** |" : "| %s | %g |", json_text(layer, "expert"), number);
@@ -83,12 +83,12 @@ char *comparison_report_text(const char *reference, const cJSON *reports)
     char *text = NULL;
     size_t bytes;
     FILE *out = open_memstream(&text, &bytes);
-    if (out == NULL)
+    if (!out)
         return NULL;
     fprintf(out, "# Against %s\n\nThe same jobs, seeds and noise; means over samples.\n", reference);
     tasks_text(out, reports);
     reading_text(out, reports);
-    for (const cJSON *report = reports->child; report != NULL; report = report->next)
+    for (const cJSON *report = reports->child; report; report = report->next)
         layers_text(out, json_text(report, "model"), cJSON_GetObjectItemCaseSensitive(report, "layers"));
     return fclose(out) == 0 ? text : NULL;
 }

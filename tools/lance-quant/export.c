@@ -34,7 +34,7 @@ static int add(struct work *work, const char *name, const char *part, enum dtype
 {
     struct tensor_view *tensor = &work->tensors[work->count];
     char *copy = malloc(strlen(name) + strlen(part) + 1);
-    if (copy == NULL)
+    if (!copy)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");
     sprintf(copy, "%s%s", name, part);
     *tensor = (struct tensor_view){.name = copy, .dtype = dtype, .dimensions = dimensions};
@@ -59,7 +59,7 @@ static void stem_of(const char *name, char stem[EXPORT_NAME_BYTES])
 static bool wants_zero_bias(const struct export_options *options, const char *name)
 {
     return options->form == EXPORT_HF_UND && !options->drops_head_norms &&
-           strstr(name, ".self_attn.o_proj.weight") != NULL;
+           strstr(name, ".self_attn.o_proj.weight");
 }
 
 static int list_tensor(struct work *work, const struct tensor_view *tensor, struct error *error)
@@ -69,9 +69,9 @@ static int list_tensor(struct work *work, const struct tensor_view *tensor, stru
         return 0;
     stem_of(name, stem);
     if (wants_zero_bias(work->options, name)) {
-        const int status = add(work, stem, ".bias", DTYPE_BF16, 1, tensor->shape, error);
-        if (status != 0)
-            return status;
+        const int code = add(work, stem, ".bias", DTYPE_BF16, 1, tensor->shape, error);
+        if (code != 0)
+            return code;
     }
     if (!export_is_quantised(work->options, tensor))
         return add(work, name, "", layout_is_floating(tensor->dtype) ? DTYPE_BF16 : tensor->dtype, tensor->dimensions,
@@ -79,26 +79,26 @@ static int list_tensor(struct work *work, const struct tensor_view *tensor, stru
     const uint64_t rows = tensor->shape[0], columns = tensor->shape[1];
     const uint64_t words[] = {rows, weight_bytes(format_of(work->options), columns) / WORD_BYTES};
     const uint64_t groups[] = {rows, columns / (uint64_t)work->options->group};
-    int status = add(work, stem, "." PART_CODES_MLX, DTYPE_U32, 2, words, error);
-    if (status == 0)
-        status = add(work, stem, "." PART_SCALES, DTYPE_BF16, 2, groups, error);
-    return status != 0 ? status : add(work, stem, "." PART_OFFSETS, DTYPE_BF16, 2, groups, error);
+    int code = add(work, stem, "." PART_CODES_MLX, DTYPE_U32, 2, words, error);
+    if (code == 0)
+        code = add(work, stem, "." PART_SCALES, DTYPE_BF16, 2, groups, error);
+    return code != 0 ? code : add(work, stem, "." PART_OFFSETS, DTYPE_BF16, 2, groups, error);
 }
 
 static int list(struct work *work, struct error *error)
 {
-    int status = 0;
+    int code = 0;
     if (source_count(work->source) > OUTPUT_MOST_WORKS)
         return error_set(error, ERROR_BAD_FILE, "%s: has %zu tensors, more than %d", work->options->model,
                          source_count(work->source), OUTPUT_MOST_WORKS);
     work->tensors = calloc(PARTS * source_count(work->source) + 1, sizeof *work->tensors);
-    if (work->tensors == NULL)
+    if (!work->tensors)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");
-    for (size_t i = 0; i < source_count(work->source) && status == 0; i++)
-        status = list_tensor(work, source_at(work->source, i), error);
-    if (status == 0 && work->count == 0)
-        status = error_set(error, ERROR_BAD_FILE, "%s: has no tensor of a Lance model", work->options->model);
-    return status;
+    for (size_t i = 0; i < source_count(work->source) && code == 0; i++)
+        code = list_tensor(work, source_at(work->source, i), error);
+    if (code == 0 && work->count == 0)
+        code = error_set(error, ERROR_BAD_FILE, "%s: has no tensor of a Lance model", work->options->model);
+    return code;
 }
 
 /* --- Codes ----------------------------------------------------------------------------------------------- */
@@ -139,7 +139,7 @@ static int encode_block(void *context, int item)
     const struct encoding *e = context;
     const size_t width = (size_t)e->matrix.in_features, groups = width / (size_t)e->group;
     float *row = malloc(sizeof *row * width);
-    if (row == NULL)
+    if (!row)
         return ERROR_NO_MEMORY;
     for (int r = item * BLOCK_ROWS; r < (item + 1) * BLOCK_ROWS && r < e->matrix.out_features; r++) {
         matrix_row(&e->matrix, r, row);
@@ -163,26 +163,26 @@ static int write_part(struct work *work, const char *name, const char *part, con
 static int write_codes(struct work *work, const struct tensor_view *tensor, const char *name, struct error *error)
 {
     struct encoding e = {.format = format_of(work->options), .group = work->options->group};
-    int status = matrix_open(&e.matrix, tensor, error);
-    if (status != 0)
-        return status;
+    int code = matrix_open(&e.matrix, tensor, error);
+    if (code != 0)
+        return code;
     const size_t elements = (size_t)tensor_elements(tensor), groups = elements / (size_t)e.group;
     e.codes = calloc(weight_bytes(e.format, elements), 1);
     e.scales = malloc(2 * groups);
     e.offsets = malloc(2 * groups);
-    if (e.codes == NULL || e.scales == NULL || e.offsets == NULL ||
+    if (!e.codes || !e.scales || !e.offsets ||
         parallel_run((e.matrix.out_features + BLOCK_ROWS - 1) / BLOCK_ROWS, work->options->threads, encode_block, &e))
-        status = error_set(error, ERROR_NO_MEMORY, "%s: no memory to quantise it", tensor->name);
-    if (status == 0)
-        status = write_part(work, name, PART_CODES_MLX, e.codes, weight_bytes(e.format, elements), error);
-    if (status == 0)
-        status = write_part(work, name, PART_SCALES, e.scales, 2 * groups, error);
-    if (status == 0)
-        status = write_part(work, name, PART_OFFSETS, e.offsets, 2 * groups, error);
+        code = error_set(error, ERROR_NO_MEMORY, "%s: no memory to quantise it", tensor->name);
+    if (code == 0)
+        code = write_part(work, name, PART_CODES_MLX, e.codes, weight_bytes(e.format, elements), error);
+    if (code == 0)
+        code = write_part(work, name, PART_SCALES, e.scales, 2 * groups, error);
+    if (code == 0)
+        code = write_part(work, name, PART_OFFSETS, e.offsets, 2 * groups, error);
     free(e.codes);
     free(e.scales);
     free(e.offsets);
-    return status;
+    return code;
 }
 
 static int write_tensor(struct work *work, const struct tensor_view *tensor, struct error *error)
@@ -194,12 +194,12 @@ static int write_tensor(struct work *work, const struct tensor_view *tensor, str
         return write_codes(work, tensor, name, error);
     if (wants_zero_bias(work->options, name)) {
         void *zeros = calloc((size_t)tensor->shape[0], 2);
-        const int status = zeros == NULL
+        const int code = !zeros
                                ? error_set(error, ERROR_NO_MEMORY, "%s: no memory for a bias", tensor->name)
                                : write_part(work, name, "bias", zeros, 2 * tensor->shape[0], error);
         free(zeros);
-        if (status != 0)
-            return status;
+        if (code != 0)
+            return code;
     }
     struct tensor_view named = *tensor;
     named.name = name;
@@ -216,34 +216,34 @@ static int copy_text(struct work *work, const char *name, struct error *error)
     struct mapped_file file;
     if (snprintf(path, sizeof path, "%s/%s", work->options->model, name) >= (int)sizeof path || access(path, F_OK) != 0)
         return 0;
-    int status = mapped_file_open(&file, path, error);
-    if (status != 0)
-        return status;
+    int code = mapped_file_open(&file, path, error);
+    if (code != 0)
+        return code;
     char *text = malloc((size_t)file.bytes + 1);
-    if (text == NULL) {
-        status = error_set(error, ERROR_NO_MEMORY, "%s: no memory to copy it", path);
+    if (!text) {
+        code = error_set(error, ERROR_NO_MEMORY, "%s: no memory to copy it", path);
     } else {
         memcpy(text, file.data, (size_t)file.bytes);
         text[file.bytes] = '\0';
-        status = output_text(work->output, name, text, error);
+        code = output_text(work->output, name, text, error);
     }
     free(text);
     mapped_file_close(&file);
-    return status;
+    return code;
 }
 
 static int write_texts(struct work *work, struct error *error)
 {
     static const char *const copied[] = {"vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"};
     char *text;
-    int status = export_config(work->options, &text, error);
-    if (status != 0)
-        return status;
-    status = output_text(work->output, "config.json", text, error);
+    int code = export_config(work->options, &text, error);
+    if (code != 0)
+        return code;
+    code = output_text(work->output, "config.json", text, error);
     free(text);
-    for (size_t i = 0; i < sizeof copied / sizeof *copied && status == 0; i++)
-        status = copy_text(work, copied[i], error);
-    return status;
+    for (size_t i = 0; i < sizeof copied / sizeof *copied && code == 0; i++)
+        code = copy_text(work, copied[i], error);
+    return code;
 }
 
 static int refuse_losses(const struct work *work, struct error *error)
@@ -270,19 +270,19 @@ static int open_output(struct work *work, struct error *error)
 
 static int write_all(struct work *work, const volatile int *interrupted, struct error *error)
 {
-    int status = 0;
-    for (size_t i = 0; i < source_count(work->source) && status == 0; i++) {
+    int code = 0;
+    for (size_t i = 0; i < source_count(work->source) && code == 0; i++) {
         const struct tensor_view *tensor = source_at(work->source, i);
         if (output_is_done(work->output, (int)i))
             continue;
         if (*interrupted)
             return error_set(error, ERROR_CANCELLED, "interrupted; call it again to go on");
-        status = write_tensor(work, tensor, error);
+        code = write_tensor(work, tensor, error);
         mapped_file_let_go(tensor->data, tensor->bytes);
-        if (status == 0)
-            status = output_done(work->output, (int)i, error);
+        if (code == 0)
+            code = output_done(work->output, (int)i, error);
     }
-    return status;
+    return code;
 }
 
 /* Of MLX's releases the ViT is a part, too. */
@@ -291,34 +291,34 @@ static int write_vit(const struct work *work, struct error *error)
     bool found;
     if (work->options->form != EXPORT_MLX)
         return 0;
-    const int status = export_vit(work->output, work->options->model, &found, error);
-    if (status == 0 && !found)
+    const int code = export_vit(work->output, work->options->model, &found, error);
+    if (code == 0 && !found)
         fprintf(stderr, "lance-quant: %s has no Qwen2.5-VL-ViT in it or beside it; questions and edits want "
                 "vit.safetensors in the new folder\n", work->options->model);
-    return status;
+    return code;
 }
 
 int export_release(const struct export_options *options, const volatile int *interrupted, struct error *error)
 {
     struct work work = {.options = options};
-    int status = refuse_losses(&work, error);
-    if (status == 0)
-        status = source_open(&work.source, options->model, error);
-    if (status == 0)
-        status = list(&work, error);
-    if (status == 0)
-        status = open_output(&work, error);
-    if (status == 0)
-        status = write_all(&work, interrupted, error);
-    if (status == 0)
-        status = write_texts(&work, error);
-    if (status == 0)
-        status = write_vit(&work, error);
-    if (status == 0)
-        status = output_finish(work.output, error);
+    int code = refuse_losses(&work, error);
+    if (code == 0)
+        code = source_open(&work.source, options->model, error);
+    if (code == 0)
+        code = list(&work, error);
+    if (code == 0)
+        code = open_output(&work, error);
+    if (code == 0)
+        code = write_all(&work, interrupted, error);
+    if (code == 0)
+        code = write_texts(&work, error);
+    if (code == 0)
+        code = write_vit(&work, error);
+    if (code == 0)
+        code = output_finish(work.output, error);
     output_close(work.output);
-    if (work.tensors != NULL)
+    if (work.tensors)
         layout_free(work.tensors, work.count);
     source_close(work.source);
-    return status;
+    return code;
 }

@@ -57,15 +57,15 @@ int export_command(int argc, char **argv)
     struct error error;
     bool has_form = false;
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
-        if (strchr("mfgbdto", c) == NULL) {
+        if (!strchr("mfgbdto", c)) {
             command_complain(&error);
             return EXIT_WRONG_COMMAND_LINE;
         }
         const char *wrong = take(&options, &has_form, c);
-        if (wrong != NULL)
+        if (wrong)
             return command_wrong(wrong);
     }
-    if (optind < argc || options.model == NULL || options.output == NULL || !has_form)
+    if (optind < argc || !options.model || !options.output || !has_form)
         return command_wrong("export needs --model, --form and -o, and nothing else");
     if (options.drops_head_norms && options.form == EXPORT_MLX)
         return command_wrong("--drop-qk-norm: is for mlx-und and hf-und");

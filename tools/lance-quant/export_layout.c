@@ -42,8 +42,8 @@ bool export_name(const struct export_options *options, const char *official, cha
 {
     if (options->form == EXPORT_MLX)
         return mlx_name(official, name);
-    const bool is_norm = strstr(official, ".q_norm.") != NULL || strstr(official, ".k_norm.") != NULL;
-    return strncmp(official, language_model, strlen(language_model)) == 0 && strstr(official, "_moe_gen") == NULL &&
+    const bool is_norm = strstr(official, ".q_norm.") || strstr(official, ".k_norm.");
+    return strncmp(official, language_model, strlen(language_model)) == 0 && !strstr(official, "_moe_gen") &&
            !(is_norm && options->drops_head_norms) && renamed(name, "", official, strlen(language_model));
 }
 
@@ -53,8 +53,8 @@ bool export_is_quantised(const struct export_options *options, const struct tens
     const size_t length = strlen(tensor->name), tail = strlen(suffix);
     return options->form != EXPORT_HF_UND && tensor->dimensions == 2 && length > tail &&
            strcmp(tensor->name + length - tail, suffix) == 0 &&
-           tensor->shape[1] % (uint64_t)options->group == 0 && strstr(tensor->name, "time_embedder") == NULL &&
-           strstr(tensor->name, "llm2vae") == NULL;
+           tensor->shape[1] % (uint64_t)options->group == 0 && !strstr(tensor->name, "time_embedder") &&
+           !strstr(tensor->name, "llm2vae");
 }
 
 static void set_text(cJSON *config, const char *key, const char *text)
@@ -80,7 +80,7 @@ static void describe_understanding(cJSON *config, const struct export_options *o
         json_add_bool(config, "attention_bias", true);
         const double hidden = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(config, "hidden_size"));
         const double heads = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(config, "num_attention_heads"));
-        if (cJSON_GetObjectItemCaseSensitive(config, "head_dim") == NULL && heads > 0)
+        if (!cJSON_GetObjectItemCaseSensitive(config, "head_dim") && heads > 0)
             json_add_number(config, "head_dim", hidden / heads);
     }
 }
@@ -93,13 +93,13 @@ int export_config(const struct export_options *options, char **text, struct erro
     cJSON *config = NULL;
     if (snprintf(path, sizeof path, "%s/llm_config.json", options->model) >= (int)sizeof path)
         return error_set(error, ERROR_IO, "%s: the path is too long", options->model);
-    int status = mapped_file_open(&file, path, error);
-    if (status != 0)
-        return status;
-    status = json_parse(&config, (const char *)file.data, (size_t)file.bytes, &limits, path, error);
+    int code = mapped_file_open(&file, path, error);
+    if (code != 0)
+        return code;
+    code = json_parse(&config, (const char *)file.data, (size_t)file.bytes, &limits, path, error);
     mapped_file_close(&file);
-    if (status != 0)
-        return status;
+    if (code != 0)
+        return code;
     if (options->form != EXPORT_MLX)
         describe_understanding(config, options);
     if (options->form != EXPORT_HF_UND) {

@@ -42,7 +42,7 @@ static int write_turned(FILE *out, const struct tensor_view *turned, const char 
     const size_t cells = outs * in > 0 ? (size_t)turned->bytes / element / (outs * in) : 0;
     const char *from = turned->data;
     char *values = malloc((size_t)turned->bytes + 1);
-    if (values == NULL)
+    if (!values)
         return no_memory(path, error);
     for (size_t o = 0; o < outs; o++)
         for (size_t i = 0; i < in; i++)
@@ -60,25 +60,25 @@ static int write_tensors(const char *to, const struct tensor_view *tensors, cons
     static const char *const keys[] = {"format"}, *const values[] = {"mlx"};
     void *header = NULL;
     uint64_t header_bytes;
-    int status = safetensors_header(&header, &header_bytes, tensors, count, keys, values, 1, error);
-    FILE *out = status == 0 ? fopen(to, "w") : NULL;
-    if (status == 0 && out == NULL)
-        status = error_set(error, ERROR_IO, "%s: %s", to, strerror(errno));
-    if (out == NULL) {
+    int code = safetensors_header(&header, &header_bytes, tensors, count, keys, values, 1, error);
+    FILE *out = code == 0 ? fopen(to, "w") : NULL;
+    if (code == 0 && !out)
+        code = error_set(error, ERROR_IO, "%s: %s", to, strerror(errno));
+    if (!out) {
         free(header);
-        return status;
+        return code;
     }
     fwrite(header, 1, (size_t)header_bytes, out);
     free(header);
-    for (size_t i = 0; i < count && status == 0; i++)
+    for (size_t i = 0; i < count && code == 0; i++)
         if (turned[i])
-            status = write_turned(out, &tensors[i], to, error);
+            code = write_turned(out, &tensors[i], to, error);
         else
             fwrite(tensors[i].data, 1, (size_t)tensors[i].bytes, out);
     const bool failed = fflush(out) != 0 || ferror(out) != 0 || fsync(fileno(out)) != 0;
-    if ((fclose(out) != 0 || failed) && status == 0)
-        status = error_set(error, ERROR_IO, "%s: %s", to, strerror(errno));
-    return status;
+    if ((fclose(out) != 0 || failed) && code == 0)
+        code = error_set(error, ERROR_IO, "%s: %s", to, strerror(errno));
+    return code;
 }
 
 int export_vit(const struct output *output, const char *release, bool *found, struct error *error)
@@ -88,24 +88,24 @@ int export_vit(const struct output *output, const char *release, bool *found, st
     *found = find(from, release);
     if (!*found)
         return 0;
-    int status = output_path(output, file_name, to, error);
-    if (status == 0)
-        status = safetensors_open(&file, from, error);
-    if (status != 0)
-        return status;
+    int code = output_path(output, file_name, to, error);
+    if (code == 0)
+        code = safetensors_open(&file, from, error);
+    if (code != 0)
+        return code;
     const size_t count = safetensors_count(file);
     struct tensor_view *tensors = calloc(count + 1, sizeof *tensors);
     bool *turned = calloc(count + 1, sizeof *turned);
-    if (tensors == NULL || turned == NULL)
-        status = no_memory(from, error);
-    for (size_t i = 0; i < count && status == 0; i++) {
+    if (!tensors || !turned)
+        code = no_memory(from, error);
+    for (size_t i = 0; i < count && code == 0; i++) {
         tensors[i] = *safetensors_at(file, i);
         turned[i] = turn_shape(&tensors[i]);
     }
-    if (status == 0)
-        status = write_tensors(to, tensors, turned, count, error);
+    if (code == 0)
+        code = write_tensors(to, tensors, turned, count, error);
     free(tensors);
     free(turned);
     safetensors_close(file);
-    return status;
+    return code;
 }

@@ -93,15 +93,15 @@ int job_model_open(struct kernels **kernels, struct lance_model **model, const s
         .model_dir = folder, .vae_path = options->vae, .vit_path = options->vit};
     *kernels = NULL;
     *model = NULL;
-    int status = backend_open(kernels, &options->backend, NULL, error);
-    return status != 0 ? status : lance_model_open(model, *kernels, &model_options, error);
+    int code = backend_open(kernels, &options->backend, NULL, error);
+    return code != 0 ? code : lance_model_open(model, *kernels, &model_options, error);
 }
 
 const char *job_samples(struct job_options *options, struct samples *samples, struct error *error)
 {
     *samples = (struct samples){0};
     error->code = 0;
-    if (options->model == NULL || options->file_count == 0)
+    if (!options->model || options->file_count == 0)
         return "needs --model and, for each --task, --examples or --prompts";
     if (options->bound < options->file_count)
         return "--task: which --examples or --prompts are for it?";
@@ -109,7 +109,7 @@ const char *job_samples(struct job_options *options, struct samples *samples, st
     for (int i = 0; i < options->file_count && error->code == 0; i++) {
         struct sample_files *files = &options->files[i];
         files->most = options->most;
-        if (files->prompts != NULL && task_has_source(files->task))
+        if (files->prompts && task_has_source(files->task))
             files->pictures = options->pictures;
         samples_add(samples, files, error);
     }

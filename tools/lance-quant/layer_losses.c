@@ -39,7 +39,7 @@ static int compare_rows(void *context, int item)
     const struct comparison *c = context;
     const int width = c->ours.in_features;
     float *row = malloc(2 * sizeof *row * (size_t)width), *wanted = row + width;
-    if (row == NULL)
+    if (!row)
         return ERROR_NO_MEMORY;
     for (int r = item * BLOCK_ROWS; r < (item + 1) * BLOCK_ROWS && r < c->ours.out_features; r++) {
         double products = 0, squares = 0;
@@ -50,8 +50,8 @@ static int compare_rows(void *context, int item)
             products += (double)row[i] * (double)wanted[i];
             squares += (double)wanted[i] * (double)wanted[i];
         }
-        const float factor = c->rows != NULL && products > 0 ? (float)(products / squares) : 1;
-        if (c->rows != NULL)
+        const float factor = c->rows && products > 0 ? (float)(products / squares) : 1;
+        if (c->rows)
             c->rows[r] = factor;
         c->whole[r] = quadratic_cost(c->q, wanted);
         for (int i = 0; i < width; i++)
@@ -66,23 +66,23 @@ static int add_matrix(struct looking *l, const char *name, const char *key, cons
                       bool takes_rows, cJSON *entry, struct error *error)
 {
     struct comparison c = {.q = q, .columns = l->column_factors, .rows = takes_rows ? l->row_factors : NULL};
-    int status = checkpoint_linear(l->model, name, rows, q->width, &c.ours, error);
-    if (status == 0)
-        status = checkpoint_linear(l->reference, name, rows, q->width, &c.theirs, error);
-    if (status != 0)
-        return status;
+    int code = checkpoint_linear(l->model, name, rows, q->width, &c.ours, error);
+    if (code == 0)
+        code = checkpoint_linear(l->reference, name, rows, q->width, &c.theirs, error);
+    if (code != 0)
+        return code;
     double lost = 0, whole = 0;
     c.lost = malloc(2 * sizeof *c.lost * (size_t)rows);
     c.whole = c.lost + rows;
-    if (c.lost == NULL || parallel_run((rows + BLOCK_ROWS - 1) / BLOCK_ROWS, l->threads, compare_rows, &c) != 0)
-        status = error_set(error, ERROR_NO_MEMORY, "%s: no memory to compare it", name);
-    for (int r = 0; r < rows && status == 0; r++) {
+    if (!c.lost || parallel_run((rows + BLOCK_ROWS - 1) / BLOCK_ROWS, l->threads, compare_rows, &c) != 0)
+        code = error_set(error, ERROR_NO_MEMORY, "%s: no memory to compare it", name);
+    for (int r = 0; r < rows && code == 0; r++) {
         lost += c.lost[r];
         whole += c.whole[r];
     }
     free(c.lost);
     json_add_number(entry, key, whole > 0 ? sqrt(fmax(lost, 0) / whole) : 0);
-    return status;
+    return code;
 }
 
 /* What the model's columns are to be multiplied by: its norm's over the reference's; behind up, its rows'. */
@@ -90,23 +90,23 @@ static int find_columns(struct looking *l, enum linear_place place, int layer, b
                         struct error *error)
 {
     char name[LINEAR_NAME_BYTES];
-    int status = 0;
+    int code = 0;
     for (int i = 0; i < width; i++)
         l->column_factors[i] = place == PLACE_DOWN ? l->row_factors[i] : 1;
-    if (norms[place] == NULL)
+    if (!norms[place])
         return 0;
     float *norm = malloc(2 * sizeof *norm * (size_t)width);
-    if (norm == NULL)
+    if (!norm)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for a norm");
     snprintf(name, sizeof name, "language_model.model.layers.%d.%s%s.weight", layer, norms[place],
              generation ? "_moe_gen" : "");
-    status = checkpoint_vector(l->model, name, width, norm, error);
-    if (status == 0)
-        status = checkpoint_vector(l->reference, name, width, norm + width, error);
-    for (int i = 0; i < width && status == 0; i++)
+    code = checkpoint_vector(l->model, name, width, norm, error);
+    if (code == 0)
+        code = checkpoint_vector(l->reference, name, width, norm + width, error);
+    for (int i = 0; i < width && code == 0; i++)
         l->column_factors[i] = norm[width + i] != 0 ? norm[i] / norm[width + i] : 1;
     free(norm);
-    return status;
+    return code;
 }
 
 static int rows_of(const struct lance_config *config, enum linear_place place, int index)
@@ -131,23 +131,23 @@ static int add_place(struct looking *l, enum linear_place place, int layer, bool
     char name[LINEAR_NAME_BYTES];
     bool seen;
     linear_input_name(name, place, layer, generation, 0);
-    int status = statistics_mean_moments(l->statistics, name, width, l->moments, &seen, error);
-    if (status == 0 && !seen)
-        status = error_set(error, ERROR_BAD_FILE, "%s: the statistics have no products of its inputs", name);
-    if (status == 0)
-        status = find_columns(l, place, layer, generation, width, error);
+    int code = statistics_mean_moments(l->statistics, name, width, l->moments, &seen, error);
+    if (code == 0 && !seen)
+        code = error_set(error, ERROR_BAD_FILE, "%s: the statistics have no products of its inputs", name);
+    if (code == 0)
+        code = find_columns(l, place, layer, generation, width, error);
     float *ones = malloc(sizeof *ones * (size_t)width);
-    for (int i = 0; i < width && ones != NULL; i++)
+    for (int i = 0; i < width && ones; i++)
         ones[i] = 1;
-    if (status == 0)
-        status = ones == NULL ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to compare it", name)
+    if (code == 0)
+        code = !ones ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to compare it", name)
                               : quadratic_open(&q, l->moments, ones, width, l->threads, error);
-    for (int m = 0; status == 0 && linear_input_name(name, place, layer, generation, m); m++)
-        status = add_matrix(l, name, keys[place][m], &q, rows_of(config, place, m), place == PLACE_GATE_UP && m == 1,
-                            entry, error);
+    for (int m = 0; code == 0 && linear_input_name(name, place, layer, generation, m); m++)
+        code = add_matrix(l, name, keys[place][m], &q, rows_of(config, place, m), place == PLACE_GATE_UP && m == 1,
+                          entry, error);
     quadratic_close(&q);
     free(ones);
-    return status;
+    return code;
 }
 
 static int look(struct looking *l, cJSON *list, struct error *error)
@@ -162,37 +162,37 @@ static int look(struct looking *l, cJSON *list, struct error *error)
     l->moments = malloc((size_t)statistics_blocks((int)widest) * STATISTICS_BLOCK * STATISTICS_BLOCK * sizeof(float));
     if (!l->column_factors || !l->row_factors || !l->moments)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory to compare layers");
-    int status = 0;
+    int code = 0;
     for (int expert = 0; expert < experts; expert++)
-        for (int layer = 0; layer < config->layers && status == 0; layer++) {
+        for (int layer = 0; layer < config->layers && code == 0; layer++) {
             cJSON *entry = json_object();
             json_add_number(entry, "layer", layer);
             json_add_text(entry, "expert", expert ? "gen" : "und");
-            for (int place = 0; place < LINEAR_PLACES && status == 0; place++)
-                status = add_place(l, (enum linear_place)place, layer, expert == 1, entry, error);
+            for (int place = 0; place < LINEAR_PLACES && code == 0; place++)
+                code = add_place(l, (enum linear_place)place, layer, expert == 1, entry, error);
             json_append(list, entry);
         }
-    return status;
+    return code;
 }
 
 int layer_losses(cJSON *list, const char *model, const char *reference, const char *statistics, int threads,
                  struct error *error)
 {
     struct looking l = {.threads = threads};
-    int status = statistics_open(&l.statistics, statistics, error);
-    if (status == 0)
-        status = checkpoint_open(&l.reference, &(struct checkpoint_options){.model_dir = reference}, error);
-    if (status == 0)
-        status = checkpoint_open(&l.model, &(struct checkpoint_options){.model_dir = model}, error);
-    if (status == 0)
-        status = look(&l, list, error);
+    int code = statistics_open(&l.statistics, statistics, error);
+    if (code == 0)
+        code = checkpoint_open(&l.reference, &(struct checkpoint_options){.model_dir = reference}, error);
+    if (code == 0)
+        code = checkpoint_open(&l.model, &(struct checkpoint_options){.model_dir = model}, error);
+    if (code == 0)
+        code = look(&l, list, error);
     free(l.column_factors);
     free(l.row_factors);
     free(l.moments);
-    if (l.model != NULL)
+    if (l.model)
         checkpoint_close(l.model);
-    if (l.reference != NULL)
+    if (l.reference)
         checkpoint_close(l.reference);
     statistics_close(l.statistics);
-    return status;
+    return code;
 }

@@ -55,30 +55,30 @@ int layout_part(const struct source *source, int layer, int index, struct part *
 {
     char name[LAYOUT_NAME_BYTES + sizeof weight_suffix];
     *part = (struct part){0};
-    if (parts[index].norm != NULL) {
+    if (parts[index].norm) {
         snprintf(name, sizeof name, "%s%d.%s%s", layers_prefix, layer, parts[index].norm, weight_suffix);
         part->norm = source_find(source, name);
     }
-    for (int l = 0; l < PART_MOST_LINEARS && parts[index].linears[l] != NULL; l++) {
+    for (int l = 0; l < PART_MOST_LINEARS && parts[index].linears[l]; l++) {
         char *linear = part->names[part->count];
         snprintf(linear, LAYOUT_NAME_BYTES, "%s%d.%s", layers_prefix, layer, parts[index].linears[l]);
         snprintf(name, sizeof name, "%s%s", linear, weight_suffix);
         const struct tensor_view *weight = source_find(source, name);
-        if (weight == NULL)
+        if (!weight)
             continue;
         struct matrix *matrix = &part->matrices[part->count];
-        const int status = matrix_open(matrix, weight, error);
-        if (status != 0)
-            return status;
+        const int code = matrix_open(matrix, weight, error);
+        if (code != 0)
+            return code;
         if (matrix->in_features % 2 != 0 || matrix->in_features != part->matrices[0].in_features)
             return error_set(error, ERROR_BAD_FILE, "%s has %d inputs, which is odd or not what its neighbours have",
                              name, matrix->in_features);
         part->count++;
     }
-    if (parts[index].norm != NULL && part->norm == NULL && part->count > 0)
+    if (parts[index].norm && !part->norm && part->count > 0)
         return error_set(error, ERROR_BAD_FILE, "%s%d has no %s in front of %s", layers_prefix, layer,
                          parts[index].norm, part->names[0]);
-    if (part->norm != NULL && part->count > 0 &&
+    if (part->norm && part->count > 0 &&
         (tensor_elements(part->norm) != (uint64_t)part->matrices[0].in_features || part->norm->dimensions != 1))
         return error_set(error, ERROR_BAD_FILE, "%s does not fit the layers behind it", part->norm->name);
     return 0;
@@ -105,7 +105,7 @@ struct code_form layout_form(const struct code_form *form, const struct matrix *
 struct code_form layout_recipe_form(const struct recipe *recipe, const struct matrix *matrix)
 {
     struct code_form form = recipe->form;
-    for (int i = 0; recipe->mix != NULL && i < recipe->mix->count; i++) {
+    for (int i = 0; recipe->mix && i < recipe->mix->count; i++) {
         const struct layer_form *layer = &recipe->mix->layers[i];
         const size_t length = strlen(layer->name);
         if (strncmp(matrix->tensor->name, layer->name, length) == 0 &&
@@ -136,7 +136,7 @@ static bool is_of_a_part(const char *name, bool norms)
         return false;
     for (int p = 0; p < PARTS_PER_LAYER; p++) {
         const char *const *stems = norms ? &parts[p].norm : parts[p].linears;
-        for (int s = 0; s < (norms ? 1 : PART_MOST_LINEARS) && stems[s] != NULL; s++)
+        for (int s = 0; s < (norms ? 1 : PART_MOST_LINEARS) && stems[s]; s++)
             if (strlen(stems[s]) == length - suffix && strncmp(stems[s], rest, length - suffix) == 0)
                 return true;
     }
@@ -165,7 +165,7 @@ static int add(struct list *list, const char *name, const char *part, enum dtype
 {
     struct tensor_view *tensor = &list->tensors[list->count];
     char *copy = malloc(strlen(name) + strlen(part) + 2);
-    if (copy == NULL)
+    if (!copy)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");
     sprintf(copy, *part ? "%s.%s" : "%s%s", name, part);
     *tensor = (struct tensor_view){.name = copy, .dtype = dtype, .dimensions = dimensions};
@@ -180,9 +180,9 @@ static int add_linear(struct list *list, const struct tensor_view *weight, const
 {
     struct matrix matrix;
     char name[LAYOUT_NAME_BYTES];
-    int status = matrix_open(&matrix, weight, error);
-    if (status != 0)
-        return status;
+    int code = matrix_open(&matrix, weight, error);
+    if (code != 0)
+        return code;
     snprintf(name, sizeof name, "%.*s", (int)(strlen(weight->name) - (sizeof weight_suffix - 1)), weight->name);
     const struct code_form form = layout_recipe_form(recipe, &matrix);
     const int group = form.group;
@@ -193,14 +193,14 @@ static int add_linear(struct list *list, const struct tensor_view *weight, const
     const uint64_t codes[] = {rows, weight_bytes(format, columns)}, groups[] = {rows, columns / (uint64_t)group},
                    one[] = {1};
     const bool nvfp4 = format == WEIGHT_NVFP4, bytes = format == WEIGHT_INT8;
-    status = add(list, name, PART_CODES, bytes ? DTYPE_I8 : DTYPE_U8, 2, codes, error);
-    if (status == 0 && !recipe->slim)
-        status = add(list, name, nvfp4 ? PART_SCALES_BF16 : PART_SCALES, DTYPE_BF16, 2, groups, error);
-    if (status == 0 && !bytes)
-        status = add(list, name, nvfp4 ? PART_SCALES_FP8 : PART_ZEROS, DTYPE_U8, 2, groups, error);
-    if (status == 0 && nvfp4 && recipe->kind == RECIPE_BEST)
-        status = add(list, name, PART_TENSOR_SCALE, DTYPE_F32, 1, one, error);
-    return status;
+    code = add(list, name, PART_CODES, bytes ? DTYPE_I8 : DTYPE_U8, 2, codes, error);
+    if (code == 0 && !recipe->slim)
+        code = add(list, name, nvfp4 ? PART_SCALES_BF16 : PART_SCALES, DTYPE_BF16, 2, groups, error);
+    if (code == 0 && !bytes)
+        code = add(list, name, nvfp4 ? PART_SCALES_FP8 : PART_ZEROS, DTYPE_U8, 2, groups, error);
+    if (code == 0 && nvfp4 && recipe->kind == RECIPE_BEST)
+        code = add(list, name, PART_TENSOR_SCALE, DTYPE_F32, 1, one, error);
+    return code;
 }
 
 static int in_published_order(const void *a, const void *b)
@@ -216,19 +216,19 @@ int layout_tensors(const struct source *source, const struct recipe *recipe, str
                    struct error *error)
 {
     struct list list = {calloc(4 * source_count(source) + 1, sizeof *list.tensors), 0};
-    int status =
-        list.tensors == NULL ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors") : 0;
-    for (size_t i = 0; i < source_count(source) && status == 0; i++) {
+    int code =
+        !list.tensors ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors") : 0;
+    for (size_t i = 0; i < source_count(source) && code == 0; i++) {
         const struct tensor_view *tensor = source_at(source, i);
         if (is_of_a_part(tensor->name, false))
-            status = add_linear(&list, tensor, recipe, error);
+            code = add_linear(&list, tensor, recipe, error);
         else
-            status = add(&list, tensor->name, "", layout_is_floating(tensor->dtype) ? DTYPE_BF16 : tensor->dtype,
-                         tensor->dimensions, tensor->shape, error);
+            code = add(&list, tensor->name, "", layout_is_floating(tensor->dtype) ? DTYPE_BF16 : tensor->dtype,
+                       tensor->dimensions, tensor->shape, error);
     }
-    if (status != 0) {
+    if (code != 0) {
         layout_free(list.tensors, list.count);
-        return status;
+        return code;
     }
     qsort(list.tensors, list.count, sizeof *list.tensors, in_published_order);
     *out = list.tensors;
@@ -238,7 +238,7 @@ int layout_tensors(const struct source *source, const struct recipe *recipe, str
 
 void layout_free(struct tensor_view *tensors, size_t count)
 {
-    for (size_t i = 0; tensors != NULL && i < count; i++)
+    for (size_t i = 0; tensors && i < count; i++)
         free((char *)(uintptr_t)tensors[i].name);
     free(tensors);
 }

@@ -77,7 +77,7 @@ int likeness_fine_energy(const uint8_t *rgb, int height, int width, double *ener
 {
     const size_t h = (size_t)height, w = (size_t)width, n = h * w;
     float *memory = malloc(sizeof *memory * (3 * n + h * h + w * w));
-    if (memory == NULL)
+    if (!memory)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory to transform a picture");
     float *picture = memory, *half = picture + n, *out = half + n, *columns = out + n, *rows = columns + h * h;
     for (size_t i = 0; i < n; i++)

@@ -81,22 +81,22 @@ static const char usage[] =
 static int merge(char **files, int count, const char *output, struct error *error)
 {
     struct statistics *sum, *other;
-    int status = statistics_open(&sum, files[0], error);
-    for (int i = 1; i < count && status == 0; i++) {
-        status = statistics_open(&other, files[i], error);
-        if (status != 0)
+    int code = statistics_open(&sum, files[0], error);
+    for (int i = 1; i < count && code == 0; i++) {
+        code = statistics_open(&other, files[i], error);
+        if (code != 0)
             break;
-        if ((status = statistics_add(sum, other, error)) != 0)
+        if ((code = statistics_add(sum, other, error)) != 0)
             error_prefix(error, "%s", files[i]);
         statistics_close(other);
     }
-    if (status == 0)
-        status = statistics_write(sum, output, NULL, error);
-    if (status == 0)
+    if (code == 0)
+        code = statistics_write(sum, output, NULL, error);
+    if (code == 0)
         printf("%s: %d layers, %d of them with tokens, %d tasks\n", output, statistics_layers(sum),
                statistics_layers_seen(sum), statistics_tasks(sum));
     statistics_close(sum);
-    return status;
+    return code;
 }
 
 static int command_merge(int argc, char **argv)
@@ -111,7 +111,7 @@ static int command_merge(int argc, char **argv)
         }
         output = optarg;
     }
-    if (optind >= argc || output == NULL)
+    if (optind >= argc || !output)
         return command_wrong("merge needs at least one file of statistics, and -o");
     const size_t length = strlen(output);
     if (length <= 12 || strcmp(output + length - 12, ".safetensors") != 0)

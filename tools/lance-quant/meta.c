@@ -24,7 +24,7 @@ static const char *scheme(const struct code_form *form, const struct part *part,
         return "sym_int8_grouped";
     if (scaled)
         return "asym_int4_grouped_awq";
-    return part->norm != NULL ? "asym_int4_grouped_no_awq" : "asym_int4_grouped_minmax";
+    return part->norm ? "asym_int4_grouped_no_awq" : "asym_int4_grouped_minmax";
 }
 
 static void add_matrix(cJSON *list, const struct part *part, int index, const struct code_form *form, bool scaled)
@@ -45,11 +45,11 @@ static int add_parts(cJSON *list, const struct source *source, int layers, const
     for (int number = 0; number < layers * PARTS_PER_LAYER; number++) {
         struct part part;
         bool scaled;
-        int status = layout_part(source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
-        if (status == 0)
-            status = part_is_scaled(&part, statistics, &scaled, error);
-        if (status != 0)
-            return status;
+        int code = layout_part(source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
+        if (code == 0)
+            code = part_is_scaled(&part, statistics, &scaled, error);
+        if (code != 0)
+            return code;
         for (int l = 0; l < part.count; l++) {
             const struct code_form form = layout_recipe_form(recipe, &part.matrices[l]);
             if (form.format == WEIGHT_BF16)
@@ -93,7 +93,7 @@ int meta_text(char **out, const struct source *source, int layers, const struct 
     json_add(meta, "per_weight", per_weight);
     *out = status == 0 ? json_print(meta) : NULL;
     cJSON_Delete(meta);
-    if (status == 0 && *out == NULL)
+    if (status == 0 && !*out)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the meta file");
     return status;
 }

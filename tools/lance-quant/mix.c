@@ -114,22 +114,22 @@ static int measure_part(struct choosing *choosing, const struct mix_options *opt
     float *moments = part_allocate_moments(width), *ones = malloc(sizeof *ones * (size_t)width);
     struct quadratic q = {0};
     bool seen;
-    int status = moments == NULL || ones == NULL
+    int code = !moments || !ones
                      ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to try forms", part->names[0])
                      : part_moments(part, options->statistics, moments, &seen, error);
-    for (int i = 0; i < width && status == 0; i++)
+    for (int i = 0; i < width && code == 0; i++)
         ones[i] = 1;
-    if (status == 0)
-        status = quadratic_open(&q, moments, ones, width, options->threads, error);
-    for (int l = 0; l < part->count && status == 0; l++) {
+    if (code == 0)
+        code = quadratic_open(&q, moments, ones, width, options->threads, error);
+    for (int l = 0; l < part->count && code == 0; l++) {
         struct layer_choice *layer = &choosing->layers[choosing->count++];
         snprintf(layer->name, sizeof layer->name, "%s", part->names[l]);
-        status = measure(layer, &part->matrices[l], &q, options->threads, error);
+        code = measure(layer, &part->matrices[l], &q, options->threads, error);
     }
     quadratic_close(&q);
     free(moments);
     free(ones);
-    return status;
+    return code;
 }
 
 /* --- The choice ------------------------------------------------------------------------------------------ */
@@ -152,7 +152,7 @@ static bool step_up(struct choosing *choosing, double *left)
             to = choice;
         }
     }
-    if (best == NULL)
+    if (!best)
         return false;
     *left -= (best->bits[to] - best->bits[best->chosen]) * best->weights;
     best->chosen = to;
@@ -177,7 +177,7 @@ static int choose(struct choosing *choosing, double budget, struct error *error)
 static int hand_over(const struct choosing *choosing, struct mix *out, struct error *error)
 {
     out->layers = calloc((size_t)choosing->count + 1, sizeof *out->layers);
-    if (out->layers == NULL)
+    if (!out->layers)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory to choose forms");
     for (int i = 0; i < choosing->count; i++) {
         memcpy(out->layers[i].name, choosing->layers[i].name, sizeof out->layers[i].name);
@@ -193,19 +193,19 @@ int mix_choose(struct mix *out, const struct mix_options *options, struct error 
     const size_t most = (size_t)options->layers * PARTS_PER_LAYER * PART_MOST_LINEARS;
     struct choosing choosing = {calloc(most + 1, sizeof *choosing.layers), 0};
     *out = (struct mix){0};
-    int status = choosing.layers == NULL
+    int code = !choosing.layers
                      ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory to choose forms")
                      : 0;
-    for (int number = 0; number < options->layers * PARTS_PER_LAYER && status == 0; number++) {
+    for (int number = 0; number < options->layers * PARTS_PER_LAYER && code == 0; number++) {
         struct part part;
-        status = layout_part(options->source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
-        if (status == 0 && part.count > 0)
-            status = measure_part(&choosing, options, &part, error);
+        code = layout_part(options->source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
+        if (code == 0 && part.count > 0)
+            code = measure_part(&choosing, options, &part, error);
     }
-    if (status == 0)
-        status = choose(&choosing, options->budget, error);
-    if (status == 0)
-        status = hand_over(&choosing, out, error);
+    if (code == 0)
+        code = choose(&choosing, options->budget, error);
+    if (code == 0)
+        code = hand_over(&choosing, out, error);
     free(choosing.layers);
-    return status;
+    return code;
 }

@@ -10,13 +10,13 @@
 
 static void *copy_of(const void *data, size_t bytes)
 {
-    void *copy = data != NULL ? malloc(bytes + 1) : NULL;
-    return copy != NULL ? memcpy(copy, data, bytes) : NULL;
+    void *copy = data ? malloc(bytes + 1) : NULL;
+    return copy ? memcpy(copy, data, bytes) : NULL;
 }
 
 static int take(struct outcome *out, const struct lance_result *r, struct error *error)
 {
-    out->latent_count = r->latents != NULL ? (size_t)r->batch * LATENT_CHANNELS * (size_t)r->latent_frames *
+    out->latent_count = r->latents ? (size_t)r->batch * LATENT_CHANNELS * (size_t)r->latent_frames *
                                                  (size_t)r->latent_height * (size_t)r->latent_width
                                            : 0;
     out->frames = r->frames;
@@ -25,7 +25,7 @@ static int take(struct outcome *out, const struct lance_result *r, struct error 
     out->tokens = r->tokens;
     out->latents = copy_of(r->latents, out->latent_count * sizeof(float));
     out->pixels = copy_of(r->pixels, 3 * (size_t)r->frames * (size_t)r->height * (size_t)r->width);
-    out->text = r->text != NULL ? strdup(r->text) : NULL;
+    out->text = r->text ? strdup(r->text) : NULL;
     out->token_ids = copy_of(r->token_ids, (size_t)r->tokens * sizeof(int32_t));
     if ((r->latents && !out->latents) || (r->pixels && !out->pixels) || (r->text && !out->text) ||
         (r->token_ids && !out->token_ids))
@@ -36,10 +36,10 @@ static int take(struct outcome *out, const struct lance_result *r, struct error 
 static int run_job(struct lance_job *job, const volatile int *interrupted, struct error *error)
 {
     struct lance_progress progress;
-    int status = 0;
-    while (status == 0 && (status = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE)
-        status = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted") : 0;
-    return status;
+    int code = 0;
+    while (code == 0 && (code = lance_job_step(job, &progress, error)) == LANCE_STEP_MORE)
+        code = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted") : 0;
+    return code;
 }
 
 /* How well the model expects an answer to the request. */
@@ -49,15 +49,15 @@ static int read_answer(double *lost, struct lance_model *model, struct lance_req
     struct expectation expectation = {answer->token_ids, answer->tokens, 0};
     struct lance_job *job;
     request->max_new_tokens = answer->tokens;
-    int status = lance_job_start(&job, model, request, error);
-    if (status != 0)
-        return status;
-    status = lance_job_say(job, answer->token_ids, answer->tokens, expectation_watch, &expectation, error);
-    if (status == 0)
-        status = run_job(job, interrupted, error);
+    int code = lance_job_start(&job, model, request, error);
+    if (code != 0)
+        return code;
+    code = lance_job_say(job, answer->token_ids, answer->tokens, expectation_watch, &expectation, error);
+    if (code == 0)
+        code = run_job(job, interrupted, error);
     *lost = expectation.lost;
     lance_job_close(job);
-    return status;
+    return code;
 }
 
 static int run_one(struct outcome *out, struct lance_model *model, const struct outcomes_options *options, int index,
@@ -66,21 +66,21 @@ static int run_one(struct outcome *out, struct lance_model *model, const struct 
     struct sample_request sample;
     struct lance_job *job = NULL;
     struct lance_result result;
-    int status = sample_open(&sample, options->samples, index, &options->jobs->sizes, error);
-    if (status == 0)
-        status = lance_job_start(&job, model, &sample.request, error);
-    if (status == 0)
-        status = run_job(job, interrupted, error);
-    if (status == 0)
-        status = lance_job_result(job, &result, error);
-    if (status == 0)
-        status = take(out, &result, error);
+    int code = sample_open(&sample, options->samples, index, &options->jobs->sizes, error);
+    if (code == 0)
+        code = lance_job_start(&job, model, &sample.request, error);
+    if (code == 0)
+        code = run_job(job, interrupted, error);
+    if (code == 0)
+        code = lance_job_result(job, &result, error);
+    if (code == 0)
+        code = take(out, &result, error);
     lance_job_close(job);
-    const struct outcome *answer = options->expected != NULL ? &options->expected[index] : out;
-    if (status == 0 && out->text != NULL && answer->tokens > 0)
-        status = read_answer(&out->lost, model, &sample.request, answer, interrupted, error);
+    const struct outcome *answer = options->expected ? &options->expected[index] : out;
+    if (code == 0 && out->text && answer->tokens > 0)
+        code = read_answer(&out->lost, model, &sample.request, answer, interrupted, error);
     sample_close(&sample);
-    return status;
+    return code;
 }
 
 int outcomes_run(struct outcome *outcomes, struct text_loss *loss, const struct outcomes_options *options,
@@ -88,26 +88,26 @@ int outcomes_run(struct outcome *outcomes, struct text_loss *loss, const struct 
 {
     struct kernels *kernels;
     struct lance_model *model;
-    int status = job_model_open(&kernels, &model, options->jobs, options->model, error);
-    for (int i = 0; i < options->samples->count && status == 0; i++) {
-        status = run_one(&outcomes[i], model, options, i, interrupted, error);
-        if (status != 0 && status != ERROR_CANCELLED)
+    int code = job_model_open(&kernels, &model, options->jobs, options->model, error);
+    for (int i = 0; i < options->samples->count && code == 0; i++) {
+        code = run_one(&outcomes[i], model, options, i, interrupted, error);
+        if (code != 0 && code != ERROR_CANCELLED)
             error_prefix(error, "sample %d", i + 1);
-        if (status == 0)
+        if (code == 0)
             fprintf(stderr, "%s%s: %d of %d samples%s", isatty(2) ? "\r" : "", options->model, i + 1,
                     options->samples->count, isatty(2) && i + 1 < options->samples->count ? "\033[K" : "\n");
     }
-    if (status == 0 && options->text != NULL)
-        status = perplexity_of_file(loss, model, options->text, interrupted, error);
+    if (code == 0 && options->text)
+        code = perplexity_of_file(loss, model, options->text, interrupted, error);
     lance_model_close(model);
-    if (kernels != NULL)
+    if (kernels)
         kernels->close(kernels);
-    return status;
+    return code;
 }
 
 void outcomes_free(struct outcome *outcomes, int count)
 {
-    for (int i = 0; outcomes != NULL && i < count; i++) {
+    for (int i = 0; outcomes && i < count; i++) {
         free(outcomes[i].latents);
         free(outcomes[i].pixels);
         free(outcomes[i].text);

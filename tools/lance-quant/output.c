@@ -55,12 +55,12 @@ static int system_failed(const char *path, struct error *error)
 static int place(struct output *output, struct error *error)
 {
     static const char *const keys[] = {"format"}, *const values[] = {"pt"};
-    const int status = safetensors_header(&output->header, &output->header_bytes, output->tensors, output->count, keys,
-                                          values, 1, error);
+    const int code = safetensors_header(&output->header, &output->header_bytes, output->tensors, output->count, keys,
+                                        values, 1, error);
     output->offsets = calloc(output->count + 1, sizeof *output->offsets);
     output->by_name = calloc(output->count + 1, sizeof *output->by_name);
-    if (status != 0 || output->offsets == NULL || output->by_name == NULL)
-        return status != 0 ? status
+    if (code != 0 || !output->offsets || !output->by_name)
+        return code != 0 ? code
                            : error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");
     output->bytes = output->header_bytes;
     for (size_t i = 0; i < output->count; i++) {
@@ -81,7 +81,7 @@ static int work_of(const char *line)
 {
     char *end = NULL;
     const long work = isdigit((unsigned char)line[0]) ? strtol(line, &end, 10) : -1;
-    return end != NULL && *end == '\n' && work < OUTPUT_MOST_WORKS ? (int)work : -1;
+    return end && *end == '\n' && work < OUTPUT_MOST_WORKS ? (int)work : -1;
 }
 
 /* Read what was done before, up to a line that is damaged. Returns how many bytes of the file count; 0: it is of other
@@ -90,16 +90,16 @@ static off_t read_progress(struct output *output, const char *path, const char *
 {
     FILE *file = fopen(path, "r");
     char line[IDENTITY_BYTES + 2];
-    const bool same = file != NULL && fgets(line, sizeof line, file) != NULL && strlen(line) == strlen(identity) + 1 &&
+    const bool same = file && fgets(line, sizeof line, file) && strlen(line) == strlen(identity) + 1 &&
                       strncmp(line, identity, strlen(identity)) == 0;
     off_t counts = same ? ftello(file) : 0;
     int work;
-    while (same && fgets(line, sizeof line, file) != NULL && (work = work_of(line)) >= 0) {
+    while (same && fgets(line, sizeof line, file) && (work = work_of(line)) >= 0) {
         output->done_count += !output->done[work];
         output->done[work] = true;
         counts = ftello(file);
     }
-    if (file != NULL)
+    if (file)
         fclose(file);
     return counts;
 }
@@ -146,11 +146,11 @@ static int write_at(int file, const char *path, const void *data, uint64_t bytes
 static int open_files(struct output *output, const char *file, const char *identity, struct error *error)
 {
     char weights[PATH_MAX], progress[PATH_MAX];
-    int status = path_in(weights, output->partial, file, error);
-    if (status == 0)
-        status = path_in(progress, output->partial, progress_name, error);
-    if (status != 0)
-        return status;
+    int code = path_in(weights, output->partial, file, error);
+    if (code == 0)
+        code = path_in(progress, output->partial, progress_name, error);
+    if (code != 0)
+        return code;
     /* The lock before anything is changed: another run may be at it. */
     output->progress = open(progress, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (output->progress < 0)
@@ -163,14 +163,14 @@ static int open_files(struct output *output, const char *file, const char *ident
     output->weights = open(weights, O_RDWR | O_CREAT | O_CLOEXEC | (goes_on ? 0 : O_TRUNC), 0666);
     if (output->weights < 0 || ftruncate(output->progress, counts) != 0)
         return system_failed(output->partial, error);
-    status = check_room(output, error);
-    if (status == 0 && ftruncate(output->weights, (off_t)output->bytes) != 0)
-        status = system_failed(weights, error);
-    if (status == 0)
-        status = write_at(output->weights, weights, output->header, output->header_bytes, 0, error);
-    if (status == 0 && !goes_on && dprintf(output->progress, "%s\n", identity) < 0)
-        status = system_failed(progress, error);
-    return status;
+    code = check_room(output, error);
+    if (code == 0 && ftruncate(output->weights, (off_t)output->bytes) != 0)
+        code = system_failed(weights, error);
+    if (code == 0)
+        code = write_at(output->weights, weights, output->header, output->header_bytes, 0, error);
+    if (code == 0 && !goes_on && dprintf(output->progress, "%s\n", identity) < 0)
+        code = system_failed(progress, error);
+    return code;
 }
 
 int output_open(struct output **out, const char *directory, const char *file, const char *identity,
@@ -178,27 +178,27 @@ int output_open(struct output **out, const char *directory, const char *file, co
 {
     *out = NULL;
     struct output *output = calloc(1, sizeof *output);
-    if (output == NULL)
+    if (!output)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory");
     *output =
         (struct output){.directory = directory, .tensors = tensors, .count = count, .weights = -1, .progress = -1};
     size_t length = strlen(directory);
     while (length > 1 && directory[length - 1] == '/')
         length--;
-    int status = snprintf(output->partial, PATH_MAX, "%.*s.partial", (int)length, directory) < PATH_MAX
+    int code = snprintf(output->partial, PATH_MAX, "%.*s.partial", (int)length, directory) < PATH_MAX
                      ? 0
                      : error_set(error, ERROR_IO, "%s: the path is too long", directory);
-    if (status == 0 && access(directory, F_OK) == 0)
-        status = error_set(error, ERROR_BAD_REQUEST, "%s exists; name a new folder", directory);
-    if (status == 0 && mkdir(output->partial, 0777) != 0 && errno != EEXIST)
-        status = system_failed(output->partial, error);
-    if (status == 0)
-        status = place(output, error);
-    if (status == 0)
-        status = open_files(output, file, identity, error);
-    if (status != 0) {
+    if (code == 0 && access(directory, F_OK) == 0)
+        code = error_set(error, ERROR_BAD_REQUEST, "%s exists; name a new folder", directory);
+    if (code == 0 && mkdir(output->partial, 0777) != 0 && errno != EEXIST)
+        code = system_failed(output->partial, error);
+    if (code == 0)
+        code = place(output, error);
+    if (code == 0)
+        code = open_files(output, file, identity, error);
+    if (code != 0) {
         output_close(output);
-        return status;
+        return code;
     }
     *out = output;
     return 0;
@@ -206,7 +206,7 @@ int output_open(struct output **out, const char *directory, const char *file, co
 
 void output_close(struct output *output)
 {
-    if (output == NULL)
+    if (!output)
         return;
     if (output->weights >= 0)
         close(output->weights);
@@ -223,7 +223,7 @@ int output_write(struct output *output, const char *name, const void *data, uint
     const struct tensor_view wanted = {.name = name}, *key = &wanted;
     const struct tensor_view **found =
         bsearch(&key, output->by_name, output->count, sizeof *output->by_name, tensor_compare_names_at);
-    if (found == NULL || (*found)->bytes != bytes)
+    if (!found || (*found)->bytes != bytes)
         return error_set(error, ERROR_INTERNAL, "%s: %llu bytes were made that have no place", name,
                          (unsigned long long)bytes);
     return write_at(output->weights, output->partial, data, bytes, output->offsets[*found - output->tensors], error);
@@ -232,24 +232,24 @@ int output_write(struct output *output, const char *name, const void *data, uint
 int output_write_bf16(struct output *output, const struct tensor_view *tensor, const float *divisor,
                       struct error *error)
 {
-    if (tensor->dtype == DTYPE_BF16 && divisor == NULL)
+    if (tensor->dtype == DTYPE_BF16 && !divisor)
         return output_write(output, tensor->name, tensor->data, tensor->bytes, error);
     const size_t n = (size_t)tensor_elements(tensor);
     float *values = malloc(sizeof *values * n + 1);
     uint16_t *rounded = malloc(sizeof *rounded * n + 1);
-    int status = values == NULL || rounded == NULL
+    int code = !values || !rounded
                      ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to write it", tensor->name)
                      : tensor_to_float(tensor, values, error);
-    for (size_t i = 0; i < n && status == 0; i++) {
+    for (size_t i = 0; i < n && code == 0; i++) {
         rounded[i] = float_to_bf16(values[i]);
-        if (divisor != NULL)
+        if (divisor)
             rounded[i] = float_to_bf16(bf16_to_float(rounded[i]) / divisor[i]);
     }
-    if (status == 0)
-        status = output_write(output, tensor->name, rounded, sizeof *rounded * n, error);
+    if (code == 0)
+        code = output_write(output, tensor->name, rounded, sizeof *rounded * n, error);
     free(values);
     free(rounded);
-    return status;
+    return code;
 }
 
 bool output_is_done(const struct output *output, int work)
@@ -279,25 +279,25 @@ int output_path(const struct output *output, const char *name, char path[PATH_MA
 int output_text(struct output *output, const char *name, const char *text, struct error *error)
 {
     char path[PATH_MAX];
-    int status = path_in(path, output->partial, name, error);
-    if (status != 0)
-        return status;
+    int code = path_in(path, output->partial, name, error);
+    if (code != 0)
+        return code;
     const int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file < 0)
         return system_failed(path, error);
-    status = write_at(file, path, text, strlen(text), 0, error);
-    if (status == 0 && fsync(file) != 0)
-        status = system_failed(path, error);
+    code = write_at(file, path, text, strlen(text), 0, error);
+    if (code == 0 && fsync(file) != 0)
+        code = system_failed(path, error);
     close(file);
-    return status;
+    return code;
 }
 
 int output_finish(struct output *output, struct error *error)
 {
     char progress[PATH_MAX];
-    const int status = path_in(progress, output->partial, progress_name, error);
-    if (status != 0)
-        return status;
+    const int code = path_in(progress, output->partial, progress_name, error);
+    if (code != 0)
+        return code;
     if (fsync(output->weights) != 0 || unlink(progress) != 0 || rename(output->partial, output->directory) != 0)
         return system_failed(output->partial, error);
     return 0;

@@ -21,11 +21,11 @@ static int mean_of_part(const struct part *part, const struct statistics *statis
 {
     const int width = part->matrices[0].in_features;
     float *one = malloc(sizeof *one * (size_t)width);
-    int status = one == NULL ? no_memory(part->names[0], error) : 0, counted = 0;
+    int code = !one ? no_memory(part->names[0], error) : 0, counted = 0;
     memset(mean, 0, sizeof *mean * (size_t)width);
-    for (int l = 0; l < part->count && status == 0; l++) {
+    for (int l = 0; l < part->count && code == 0; l++) {
         bool has = false;
-        status = statistics_mean_abs(statistics, part->names[l], width, one, &has, error);
+        code = statistics_mean_abs(statistics, part->names[l], width, one, &has, error);
         for (int i = 0; has && i < width; i++)
             mean[i] += one[i];
         counted += has;
@@ -34,19 +34,19 @@ static int mean_of_part(const struct part *part, const struct statistics *statis
         mean[i] /= (float)counted;
     *seen = counted > 0;
     free(one);
-    return status;
+    return code;
 }
 
 int part_is_scaled(const struct part *part, const struct statistics *statistics, bool *scaled, struct error *error)
 {
     *scaled = false;
-    if (part->norm == NULL || part->count == 0)
+    if (!part->norm || part->count == 0)
         return 0;
     float *mean = malloc(sizeof *mean * (size_t)part->matrices[0].in_features);
-    const int status =
-        mean == NULL ? no_memory(part->names[0], error) : mean_of_part(part, statistics, mean, scaled, error);
+    const int code =
+        !mean ? no_memory(part->names[0], error) : mean_of_part(part, statistics, mean, scaled, error);
     free(mean);
-    return status;
+    return code;
 }
 
 /* --- Codes ------------------------------------------------------------------------------------------- */
@@ -64,11 +64,11 @@ static int encode_block(void *context, int item)
     const struct encoding *e = context;
     const size_t width = (size_t)e->matrix->in_features, groups = width / (size_t)e->form.group;
     float *row = malloc(sizeof *row * width);
-    if (row == NULL)
+    if (!row)
         return ERROR_NO_MEMORY;
     for (int r = item * BLOCK_ROWS; r < (item + 1) * BLOCK_ROWS && r < e->matrix->out_features; r++) {
         matrix_row(e->matrix, r, row);
-        for (size_t i = 0; e->scale != NULL && i < width; i++)
+        for (size_t i = 0; e->scale && i < width; i++)
             row[i] *= e->scale[i];
         const size_t at = (size_t)r;
         const struct code_row out = {e->codes + at * width / CODES_PER_BYTE, e->scales + at * groups,
@@ -94,21 +94,21 @@ static int encode_matrix(const struct matrix *matrix, const char *name, const st
     const size_t elements = (size_t)matrix->out_features * (size_t)matrix->in_features,
                  groups = elements / (size_t)own.group;
     struct encoding e = {matrix, own, scale, calloc(elements, 1), malloc(groups), malloc(2 * groups)};
-    int status = e.codes == NULL || e.second == NULL || e.scales == NULL ? no_memory(name, error) : 0;
-    if (status == 0 &&
+    int code = !e.codes || !e.second || !e.scales ? no_memory(name, error) : 0;
+    if (code == 0 &&
         parallel_run((matrix->out_features + BLOCK_ROWS - 1) / BLOCK_ROWS, threads, encode_block, &e) != 0)
-        status = no_memory(name, error);
+        code = no_memory(name, error);
     const bool awq = form->format == WEIGHT_AWQ_INT4;
-    if (status == 0)
-        status = write_part_of(output, name, PART_CODES, e.codes, elements / CODES_PER_BYTE, error);
-    if (status == 0)
-        status = write_part_of(output, name, awq ? PART_SCALES : PART_SCALES_BF16, e.scales, 2 * groups, error);
-    if (status == 0)
-        status = write_part_of(output, name, awq ? PART_ZEROS : PART_SCALES_FP8, e.second, groups, error);
+    if (code == 0)
+        code = write_part_of(output, name, PART_CODES, e.codes, elements / CODES_PER_BYTE, error);
+    if (code == 0)
+        code = write_part_of(output, name, awq ? PART_SCALES : PART_SCALES_BF16, e.scales, 2 * groups, error);
+    if (code == 0)
+        code = write_part_of(output, name, awq ? PART_ZEROS : PART_SCALES_FP8, e.second, groups, error);
     free(e.codes);
     free(e.second);
     free(e.scales);
-    return status;
+    return code;
 }
 
 /* --- The part --------------------------------------------------------------------------------------------- */
@@ -117,23 +117,23 @@ int part_quantise(const struct part *part, const struct statistics *statistics, 
                   int threads, struct output *output, struct error *error)
 {
     if (part->count == 0)
-        return part->norm != NULL ? output_write_bf16(output, part->norm, NULL, error) : 0;
+        return part->norm ? output_write_bf16(output, part->norm, NULL, error) : 0;
     const size_t width = (size_t)part->matrices[0].in_features;
     float *mean = malloc(sizeof *mean * width), *scale = malloc(sizeof *scale * width);
     bool scaled = false;
-    int status = mean == NULL || scale == NULL ? no_memory(part->names[0], error) : 0;
-    if (status == 0 && part->norm != NULL)
-        status = mean_of_part(part, statistics, mean, &scaled, error);
-    if (status == 0 && scaled) {
+    int code = !mean || !scale ? no_memory(part->names[0], error) : 0;
+    if (code == 0 && part->norm)
+        code = mean_of_part(part, statistics, mean, &scaled, error);
+    if (code == 0 && scaled) {
         const struct search search = {part->matrices, part->count, mean, layout_form(form, &part->matrices[0]),
                                       threads};
-        status = search_scale(&search, scale, error);
+        code = search_scale(&search, scale, error);
     }
-    if (status == 0 && part->norm != NULL)
-        status = output_write_bf16(output, part->norm, scaled ? scale : NULL, error);
-    for (int l = 0; l < part->count && status == 0; l++)
-        status = encode_matrix(&part->matrices[l], part->names[l], form, scaled ? scale : NULL, threads, output, error);
+    if (code == 0 && part->norm)
+        code = output_write_bf16(output, part->norm, scaled ? scale : NULL, error);
+    for (int l = 0; l < part->count && code == 0; l++)
+        code = encode_matrix(&part->matrices[l], part->names[l], form, scaled ? scale : NULL, threads, output, error);
     free(mean);
     free(scale);
-    return status;
+    return code;
 }

@@ -26,9 +26,9 @@ void expectation_watch(void *context, int token, const float *logits, int vocabu
 static int read_text(char **text, const char *path, struct error *error)
 {
     struct mapped_file file;
-    const int status = mapped_file_open(&file, path, error);
-    if (status != 0)
-        return status;
+    const int code = mapped_file_open(&file, path, error);
+    if (code != 0)
+        return code;
     *text = strndup((const char *)file.data, file.bytes);
     mapped_file_close(&file);
     return *text != NULL ? 0 : error_set(error, ERROR_NO_MEMORY, "%s: no memory to read it", path);
@@ -42,21 +42,21 @@ int perplexity_of_file(struct text_loss *out, struct lance_model *model, const c
     char *text = NULL;
     double lost = 0;
     *out = (struct text_loss){0};
-    int status = read_text(&text, path, error);
-    if (status == 0 && (status = lance_text_tokens(model, text, &ids, &count, error)) != 0)
+    int code = read_text(&text, path, error);
+    if (code == 0 && (code = lance_text_tokens(model, text, &ids, &count, error)) != 0)
         error_prefix(error, "%s", path);
-    if (status == 0 && count < 2)
-        status = error_set(error, ERROR_BAD_FILE, "%s: has fewer than two tokens", path);
-    for (int first = 0; first + 1 < count && status == 0; first += WINDOW) {
+    if (code == 0 && count < 2)
+        code = error_set(error, ERROR_BAD_FILE, "%s: has fewer than two tokens", path);
+    for (int first = 0; first + 1 < count && code == 0; first += WINDOW) {
         struct expectation window = {ids + first, count - first < WINDOW ? count - first : WINDOW, 0};
-        status = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted")
+        code = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted")
                               : lance_read(model, window.ids, window.count, expectation_watch, &window, error);
         lost += window.lost;
         out->tokens += window.count - 1;
     }
-    if (status == 0)
+    if (code == 0)
         out->perplexity = exp(lost / out->tokens);
     free(ids);
     free(text);
-    return status;
+    return code;
 }

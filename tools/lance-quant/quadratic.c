@@ -90,7 +90,7 @@ int quadratic_open(struct quadratic *out, const float *moments, const float *sca
     const size_t size = (size_t)blocks * BLOCK * BLOCK;
     *out = (struct quadratic){width, blocks, calloc(size, sizeof(float)), calloc(size, sizeof(float)),
                               calloc((size_t)blocks, BLOCK)};
-    if (out->form == NULL || out->feedback == NULL || out->order == NULL) {
+    if (!out->form || !out->feedback || !out->order) {
         quadratic_close(out);
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the errors of %d columns", width);
     }

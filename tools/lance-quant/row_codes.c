@@ -301,7 +301,7 @@ void row_codes(const struct row_rounding *rounding, const float *row, struct row
         if (rounding->ingredients & WITH_REFINEMENT)
             refine_block(rounding, row, room, block);
     }
-    if (out == NULL)
+    if (!out)
         return;
     if (form.format == WEIGHT_INT8)
         memcpy(out->codes, room->codes, (size_t)width);
@@ -309,7 +309,7 @@ void row_codes(const struct row_rounding *rounding, const float *row, struct row
         code_put(out->codes, (size_t)i, room->codes[i]);
     for (int g = 0; g * form.group < width; g++) {
         out->scales[g] = float_to_bf16(room->scales[g]);
-        if (out->second != NULL)
+        if (out->second)
             out->second[g] = form.format == WEIGHT_AWQ_INT4
                                  ? (uint8_t)room->seconds[g]
                                  : float_to_e4m3(room->scales[g] / rounding->tensor_scale);

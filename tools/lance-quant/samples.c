@@ -24,15 +24,15 @@ static int add(struct samples *samples, enum lance_task task, const char *prompt
                const char *system, char *source, struct error *error)
 {
     struct sample *list = realloc(samples->list, sizeof *list * ((size_t)samples->count + 1));
-    if (list == NULL) {
+    if (!list) {
         free(source);
         return no_memory(error);
     }
     samples->list = list;
     struct sample *sample = &list[samples->count++];
-    *sample = (struct sample){task, strndup(prompt, prompt_bytes), system != NULL ? strdup(system) : NULL, source};
-    if (sample->prompt == NULL || (system != NULL && sample->system == NULL) ||
-        (task_has_source(task) && source == NULL))
+    *sample = (struct sample){task, strndup(prompt, prompt_bytes), system ? strdup(system) : NULL, source};
+    if (!sample->prompt || (system && !sample->system) ||
+        (task_has_source(task) && !source))
         return no_memory(error);
     return samples->count <= MOST_SAMPLES
                ? 0
@@ -42,24 +42,24 @@ static int add(struct samples *samples, enum lance_task task, const char *prompt
 static int add_examples(struct samples *samples, const struct sample_files *files, struct error *error)
 {
     cJSON *object;
-    int status = example_file_read(&object, files->examples, error), taken = 0;
-    const cJSON *entry = status == 0 ? object->child : NULL;
-    for (; entry != NULL && status == 0 && (files->most == 0 || taken < files->most); entry = entry->next, taken++) {
+    int code = example_file_read(&object, files->examples, error), taken = 0;
+    const cJSON *entry = code == 0 ? object->child : NULL;
+    for (; entry && code == 0 && (files->most == 0 || taken < files->most); entry = entry->next, taken++) {
         struct example_entry found;
-        status = example_entry_parse(&found, entry, lance_task_name(files->task), error);
-        if (status == 0 && task_has_source(files->task) != (found.source != NULL))
-            status = error_set(error, ERROR_BAD_FILE, "entry \"%s\" %s, and %s takes %s", entry->string,
-                               found.source ? "has a source" : "is a prompt alone", lance_task_name(files->task),
-                               found.source ? "none" : "a picture or video");
-        if (status == 0)
-            status = add(samples, files->task, found.prompt, strlen(found.prompt), found.system,
-                         found.source ? example_source_path(found.source, files->examples, NULL) : NULL, error);
-        if (status != 0)
+        code = example_entry_parse(&found, entry, lance_task_name(files->task), error);
+        if (code == 0 && task_has_source(files->task) != (found.source != NULL))
+            code = error_set(error, ERROR_BAD_FILE, "entry \"%s\" %s, and %s takes %s", entry->string,
+                             found.source ? "has a source" : "is a prompt alone", lance_task_name(files->task),
+                             found.source ? "none" : "a picture or video");
+        if (code == 0)
+            code = add(samples, files->task, found.prompt, strlen(found.prompt), found.system,
+                       found.source ? example_source_path(found.source, files->examples, NULL) : NULL, error);
+        if (code != 0)
             error_prefix(error, "%s", files->examples);
     }
-    if (object != NULL)
+    if (object)
         cJSON_Delete(object);
-    return status;
+    return code;
 }
 
 static int is_visible(const struct dirent *entry)
@@ -76,24 +76,24 @@ static int compare_names(const struct dirent **a, const struct dirent **b)
 static int add_lines(struct samples *samples, const struct sample_files *files, const char *text, const char *end,
                      struct dirent **pictures, int picture_count, struct error *error)
 {
-    int status = 0, taken = 0;
-    for (const char *line = text; line < end && status == 0 && (files->most == 0 || taken < files->most);) {
+    int code = 0, taken = 0;
+    for (const char *line = text; line < end && code == 0 && (files->most == 0 || taken < files->most);) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
-        const size_t length = (size_t)((stop != NULL ? stop : end) - line);
+        const size_t length = (size_t)((stop ? stop : end) - line);
         const size_t bytes = length - (length > 0 && line[length - 1] == '\r');
         if (bytes > 0) {
             char *source = NULL;
             if (picture_count > 0 &&
                 asprintf(&source, "%s/%s", files->pictures, pictures[taken % picture_count]->d_name) < 0)
                 source = NULL; /* which add calls no memory */
-            status = add(samples, files->task, line, bytes, NULL, source, error);
+            code = add(samples, files->task, line, bytes, NULL, source, error);
             taken++;
         }
         line += length + 1;
     }
-    if (status == 0 && taken == 0)
-        status = error_set(error, ERROR_BAD_FILE, "%s: has no prompt", files->prompts);
-    return status;
+    if (code == 0 && taken == 0)
+        code = error_set(error, ERROR_BAD_FILE, "%s: has no prompt", files->prompts);
+    return code;
 }
 
 static int add_prompts(struct samples *samples, const struct sample_files *files, struct error *error)
@@ -105,23 +105,23 @@ static int add_prompts(struct samples *samples, const struct sample_files *files
     if (task_has_source(files->task) != (files->pictures != NULL))
         return error_set(error, ERROR_BAD_FILE, "%s: %s takes %s", files->prompts, task,
                          files->pictures ? "no --pictures" : "--pictures, a folder of what it starts from");
-    if (files->pictures != NULL && (count = scandir(files->pictures, &pictures, is_visible, compare_names)) <= 0)
+    if (files->pictures && (count = scandir(files->pictures, &pictures, is_visible, compare_names)) <= 0)
         return error_set(error, ERROR_IO, "%s: has no pictures or cannot be read", files->pictures);
-    int status = mapped_file_open(&text, files->prompts, error);
-    if (status == 0) {
+    int code = mapped_file_open(&text, files->prompts, error);
+    if (code == 0) {
         const char *start = (const char *)text.data;
-        status = add_lines(samples, files, start, start + text.bytes, pictures, count, error);
+        code = add_lines(samples, files, start, start + text.bytes, pictures, count, error);
         mapped_file_close(&text);
     }
     for (int i = 0; i < count; i++)
         free(pictures[i]);
     free(pictures);
-    return status;
+    return code;
 }
 
 int samples_add(struct samples *samples, const struct sample_files *files, struct error *error)
 {
-    return files->examples != NULL ? add_examples(samples, files, error) : add_prompts(samples, files, error);
+    return files->examples ? add_examples(samples, files, error) : add_prompts(samples, files, error);
 }
 
 void samples_free(struct samples *samples)
@@ -137,7 +137,7 @@ void samples_free(struct samples *samples)
 
 static void digest_text(struct sha256 *digest, const char *text)
 {
-    sha256_add(digest, text != NULL ? text : "", text != NULL ? strlen(text) + 1 : 1);
+    sha256_add(digest, text ? text : "", text ? strlen(text) + 1 : 1);
 }
 
 void samples_digest(const struct samples *samples, struct sha256 *digest)
@@ -156,11 +156,11 @@ void samples_digest(const struct samples *samples, struct sha256 *digest)
 static int read_source(struct lance_media *media, const char *path, struct error *error)
 {
     struct clip clip = {0};
-    const int status = still_is_one(path) && !still_is_gif(path)
+    const int code = still_is_one(path) && !still_is_gif(path)
                            ? still_read_clip(&clip, path, false, MOST_SOURCE_BYTES, error)
                            : video_read(&clip, path, 0, MOST_SOURCE_BYTES, error);
     *media = (struct lance_media){clip.pixels, clip.frames, clip.height, clip.width, clip.fps};
-    return status;
+    return code;
 }
 
 int sample_open(struct sample_request *out, const struct samples *samples, int index, const struct sample_sizes *sizes,
@@ -169,22 +169,22 @@ int sample_open(struct sample_request *out, const struct samples *samples, int i
     const struct sample *sample = &samples->list[index];
     *out = (struct sample_request){0};
     lance_request_init(&out->request, sample->task);
-    const int status = sample->source != NULL ? read_source(&out->source, sample->source, error) : 0;
+    const int code = sample->source ? read_source(&out->source, sample->source, error) : 0;
     out->request.prompt = sample->prompt;
     out->request.system_prompt = sample->system;
-    out->request.source = sample->source != NULL ? &out->source : NULL;
+    out->request.source = sample->source ? &out->source : NULL;
     out->request.seed = sizes->seed + (uint64_t)index;
     if (sizes->steps > 0)
         out->request.num_inference_steps = sizes->steps;
-    if (sizes->width > 0 && sample->source == NULL) {
+    if (sizes->width > 0 && !sample->source) {
         out->request.width = sizes->width;
         out->request.height = sizes->height;
     }
     if (sizes->frames > 0 && (sample->task == LANCE_T2V || sample->task == LANCE_I2V))
         out->request.num_frames = sizes->frames;
-    if (sizes->resolution != NULL && sample->source != NULL)
+    if (sizes->resolution && sample->source)
         out->request.resolution = sizes->resolution;
-    return status;
+    return code;
 }
 
 void sample_close(struct sample_request *request)

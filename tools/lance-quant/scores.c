@@ -18,20 +18,20 @@ static int score_frames(const struct outcome *ours, const struct outcome *theirs
 {
     const size_t frame = 3 * (size_t)ours->height * (size_t)ours->width;
     double energy = 0, wanted = 0, one;
-    int status = 0;
+    int code = 0;
     score->latents = likeness_relative_error(ours->latents, theirs->latents, ours->latent_count);
     score->psnr = likeness_psnr(ours->pixels, theirs->pixels, (size_t)ours->frames * frame);
-    for (int f = 0; f < ours->frames && status == 0; f++) {
+    for (int f = 0; f < ours->frames && code == 0; f++) {
         const uint8_t *a = ours->pixels + (size_t)f * frame, *b = theirs->pixels + (size_t)f * frame;
         score->ssim += likeness_ssim(a, b, ours->height, ours->width) / ours->frames;
-        status = likeness_fine_energy(a, ours->height, ours->width, &one, error);
+        code = likeness_fine_energy(a, ours->height, ours->width, &one, error);
         energy += one;
-        if (status == 0)
-            status = likeness_fine_energy(b, ours->height, ours->width, &one, error);
+        if (code == 0)
+            code = likeness_fine_energy(b, ours->height, ours->width, &one, error);
         wanted += one;
     }
     score->fine = wanted > 0 ? energy / wanted : 1;
-    return status;
+    return code;
 }
 
 static void score_answer(const struct outcome *ours, const struct outcome *theirs, struct score *score)
@@ -53,12 +53,12 @@ static void score_answer(const struct outcome *ours, const struct outcome *their
 static int score_one(const struct outcome *ours, const struct outcome *theirs, struct score *score, struct error *error)
 {
     *score = (struct score){0};
-    if (ours->text != NULL && theirs->text != NULL) {
+    if (ours->text && theirs->text) {
         score_answer(ours, theirs, score);
         return 0;
     }
     if (ours->latent_count != theirs->latent_count || ours->frames != theirs->frames ||
-        ours->height != theirs->height || ours->width != theirs->width || ours->pixels == NULL)
+        ours->height != theirs->height || ours->width != theirs->width || !ours->pixels)
         return error_set(error, ERROR_INTERNAL, "the two models made results of different shapes");
     return score_frames(ours, theirs, score, error);
 }
@@ -105,9 +105,9 @@ int scores_add(cJSON *tasks, cJSON *list, const struct samples *samples, const s
         counts[samples->list[i].task]++;
     for (int i = 0; i < samples->count; i++) {
         const enum lance_task task = samples->list[i].task;
-        const int status = score_one(&ours[i], &theirs[i], &one, error);
-        if (status != 0)
-            return status;
+        const int code = score_one(&ours[i], &theirs[i], &one, error);
+        if (code != 0)
+            return code;
         add_score(&sums[task], &one, 1.0 / counts[task]);
         json_append(list, score_json(task, &one, 1));
     }

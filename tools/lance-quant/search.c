@@ -68,7 +68,7 @@ static int try_block(void *context, int item)
     const int rows = left < BLOCK_ROWS ? left : BLOCK_ROWS;
     const size_t change_size = (size_t)rows * (size_t)width, out_size = (size_t)SAMPLES * (size_t)rows;
     float *change = malloc((change_size + out_size + (size_t)width) * sizeof *change);
-    if (change == NULL)
+    if (!change)
         return ERROR_NO_MEMORY;
     float *out = change + change_size;
     double sum = 0;
@@ -170,7 +170,7 @@ int search_scale(const struct search *search, float *scale, struct error *error)
     const int width = search->matrices[0].in_features;
     const size_t columns = (size_t)width;
     struct trial trial = {.search = search, .scale = scale};
-    int status = 0, best = 0;
+    int code = 0, best = 0;
     for (int m = 0; m < search->count; m++)
         trial.blocks += blocks_of(&search->matrices[m]);
     trial.apart = trial.blocks / FEWEST_BLOCKS < 1 ? 1 : trial.blocks / FEWEST_BLOCKS;
@@ -178,19 +178,19 @@ int search_scale(const struct search *search, float *scale, struct error *error)
     float *sample = malloc(sizeof *sample * SAMPLES * columns), *sizes = malloc(3 * sizeof *sizes * columns);
     double *errors = malloc(sizeof *errors * TRIES * (size_t)trial.blocks);
     if (!sample || !sizes || !errors)
-        status = ERROR_NO_MEMORY;
-    if (status == 0) {
+        code = ERROR_NO_MEMORY;
+    if (code == 0) {
         noise_torch_cpu(SEED, sample, SAMPLES * columns);
         for (size_t i = 0; i < SAMPLES * columns; i++)
             sample[i] *= fmaxf(search->mean_abs[i % columns], smallest);
         column_sizes(search, sizes + columns, sizes);
         trial.sample = sample;
-        status = find_best(&trial, sizes, errors, &best);
+        code = find_best(&trial, sizes, errors, &best);
     }
-    if (status == 0)
+    if (code == 0)
         scale_of(search->mean_abs, sizes, width, (float)best / SEARCH_GRID, scale);
     free(sample);
     free(sizes);
     free(errors);
-    return status ? error_set(error, status, "lance-quant: no memory for a search of %d columns", width) : 0;
+    return code ? error_set(error, code, "lance-quant: no memory for a search of %d columns", width) : 0;
 }

@@ -28,7 +28,7 @@ static bool path_in(char out[PATH_MAX], const char *directory, const char *name)
 
 void source_close(struct source *source)
 {
-    if (source == NULL)
+    if (!source)
         return;
     for (int i = 0; i < source->file_count; i++)
         safetensors_close(source->files[i]);
@@ -38,23 +38,23 @@ void source_close(struct source *source)
 
 static int open_file(struct source *source, const char *path, struct error *error)
 {
-    const int status = safetensors_open(&source->files[source->file_count], path, error);
-    if (status == 0)
+    const int code = safetensors_open(&source->files[source->file_count], path, error);
+    if (code == 0)
         source->file_count++;
-    return status;
+    return code;
 }
 
 static int open_shards(struct source *source, const char *index, struct error *error)
 {
     int count = 0;
     char (*paths)[PATH_MAX] = malloc(CHECKPOINT_MAX_SHARDS * sizeof *paths);
-    if (paths == NULL)
+    if (!paths)
         return error_set(error, ERROR_NO_MEMORY, "%s: no memory to read it", index);
-    int status = checkpoint_shards_read(paths, &count, index, error);
-    for (int i = 0; i < count && status == 0; i++)
-        status = open_file(source, paths[i], error);
+    int code = checkpoint_shards_read(paths, &count, index, error);
+    for (int i = 0; i < count && code == 0; i++)
+        code = open_file(source, paths[i], error);
     free(paths);
-    return status;
+    return code;
 }
 
 static int explain_missing(const char *directory, struct error *error)
@@ -75,7 +75,7 @@ static int sort(struct source *source, const char *directory, struct error *erro
     for (int f = 0; f < source->file_count; f++)
         source->count += safetensors_count(source->files[f]);
     source->tensors = calloc(source->count + 1, sizeof *source->tensors);
-    if (source->tensors == NULL)
+    if (!source->tensors)
         return error_set(error, ERROR_NO_MEMORY, "%s: no memory for %zu tensors", directory, source->count);
     size_t at = 0;
     for (int f = 0; f < source->file_count; f++)
@@ -94,20 +94,20 @@ int source_open(struct source **out, const char *directory, struct error *error)
     *out = NULL;
     char path[PATH_MAX];
     struct source *source = calloc(1, sizeof *source);
-    if (source == NULL)
+    if (!source)
         return error_set(error, ERROR_NO_MEMORY, "%s: no memory", directory);
-    int status;
+    int code;
     if (path_in(path, directory, single))
-        status = open_file(source, path, error);
+        code = open_file(source, path, error);
     else if (path_in(path, directory, index_name))
-        status = open_shards(source, path, error);
+        code = open_shards(source, path, error);
     else
-        status = explain_missing(directory, error);
-    if (status == 0)
-        status = sort(source, directory, error);
-    if (status != 0) {
+        code = explain_missing(directory, error);
+    if (code == 0)
+        code = sort(source, directory, error);
+    if (code != 0) {
         source_close(source);
-        return status;
+        return code;
     }
     *out = source;
     return 0;
@@ -128,7 +128,7 @@ const struct tensor_view *source_find(const struct source *source, const char *n
     const struct tensor_view wanted = {.name = name}, *key = &wanted;
     const struct tensor_view **found =
         bsearch(&key, source->tensors, source->count, sizeof *source->tensors, tensor_compare_names_at);
-    return found != NULL ? *found : NULL;
+    return found ? *found : NULL;
 }
 
 void source_digest(const struct source *source, struct sha256 *digest)

@@ -68,11 +68,11 @@ static void look_at_lanced(struct doctor *doctor)
 {
     char path[4096], *out, *errors;
     program_find_lanced(path, sizeof path);
-    const int status = program_run((const char *const[]){path, "--check", NULL}, &out, &errors);
+    const int code = program_run((const char *const[]){path, "--check", NULL}, &out, &errors);
     static const struct json_limits limits = {1 << 20, 10000, ERROR_TOO_LARGE, ERROR_BAD_FILE};
     struct error error;
     cJSON *said = NULL;
-    if (status != 0 || !out || json_parse(&said, out, strlen(out), &limits, "what lanced --check says", &error)) {
+    if (code != 0 || !out || json_parse(&said, out, strlen(out), &limits, "what lanced --check says", &error)) {
         findings_add(&doctor->findings, FINDING_PROBLEM, EXIT_FAILED, "lanced", "%s does not start here: %s", path,
                      errors ? errors : "it says nothing");
     } else {
@@ -125,7 +125,7 @@ static void tell_no_daemon(struct doctor *doctor, int code, const struct error *
     struct stat info;
     const bool has_socket = !endpoint_resolve(&endpoint, doctor->arguments->endpoint, &unused) &&
                             *endpoint.path && stat(endpoint.path, &info) == 0;
-    const bool is_wanted = doctor->arguments->model_dir == NULL;
+    const bool is_wanted = !doctor->arguments->model_dir;
     if (code != ERROR_IO)
         findings_add(&doctor->findings, FINDING_PROBLEM, EXIT_REFUSED, "socket", "%s", error->text);
     else

@@ -27,7 +27,7 @@ int example_parse(struct example *out, const cJSON *entry, const char *task, str
         return code;
     const struct task_kind *kind = task_kind_of(found.task);
     *out = (struct example){kind, found.source, found.prompt, found.system};
-    if ((kind->source == SOURCE_NONE) == (found.source == NULL))
+    if ((kind->source == SOURCE_NONE) == (!found.source))
         return 0;
     error_set(error, ERROR_BAD_FILE, "%s, and %s takes %s", found.source ? "has a source" : "is a prompt alone",
               kind->name, found.source ? "none" : "a picture or video");

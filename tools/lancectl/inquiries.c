@@ -119,9 +119,9 @@ static void print_jobs(const cJSON *jobs)
     {
         say(stdout, "%-32s  %-10s  %-9s  %6.0f s  ", text_or(job, "job", "?"), text_or(job, "task", "?"),
             text_or(job, "state", "?"), json_number(job, "age_seconds"));
-        if (json_text(job, "priority") != NULL) /* of a daemon that has classes, and tokens with names */
+        if (json_text(job, "priority")) /* of a daemon that has classes, and tokens with names */
             say(stdout, "%-11s  ", text_or(job, "priority", ""));
-        if (json_text(job, "owner") != NULL)
+        if (json_text(job, "owner"))
             say(stdout, "%-12s  ", text_or(job, "owner", ""));
         say(stdout, "%-20s  %s\n", text_or(job, "client", "-"), text_or(job, "prompt", ""));
     }
@@ -264,7 +264,7 @@ static int add_other_jobs(struct session *session, cJSON *own, const struct argu
         cJSON *page = fields_of(answer), *others = cJSON_GetObjectItemCaseSensitive(page, "jobs");
         message_close(answer);
         has_more = cJSON_GetArraySize(others) > 0 && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(page, "more"));
-        while ((job = cJSON_DetachItemFromArray(others, 0)) != NULL)
+        while ((job = cJSON_DetachItemFromArray(others, 0)))
             json_append(jobs, job);
         cJSON_Delete(page);
     }

@@ -27,9 +27,9 @@ static void print_labels(const cJSON *labels, const char *le)
         putchar('"');
         before = ",";
     }
-    if (le != NULL)
+    if (le)
         printf("%sle=\"%s\"", before, le);
-    if (le != NULL || *before == ',')
+    if (le || *before == ',')
         putchar('}');
 }
 
@@ -62,14 +62,14 @@ void print_metrics(const cJSON *metrics)
     {
         const char *name = json_text(metric, "name"), *kind = json_text(metric, "kind");
         const char *help = json_text(metric, "help");
-        if (name == NULL || kind == NULL || help == NULL)
+        if (!name || !kind || !help)
             continue;
         printf("# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind);
         cJSON_ArrayForEach(sample, cJSON_GetObjectItemCaseSensitive(metric, "samples"))
         {
             const cJSON *labels = cJSON_GetObjectItemCaseSensitive(sample, "labels");
             const cJSON *histogram = cJSON_GetObjectItemCaseSensitive(sample, "histogram");
-            if (histogram != NULL) {
+            if (histogram) {
                 print_histogram(name, labels, histogram);
                 continue;
             }

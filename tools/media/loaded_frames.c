@@ -61,13 +61,13 @@ static int turns_of_exif(const char *path)
 
 static int open_stream(struct loader *loader, const char *path, struct error *error)
 {
-    int status = libav_input_open(&loader->file, path, LIBAV_INPUT_VIDEOS "," LIBAV_INPUT_PICTURES);
-    if (status == AVERROR(ENOMEM))
+    int code = libav_input_open(&loader->file, path, LIBAV_INPUT_VIDEOS "," LIBAV_INPUT_PICTURES);
+    if (code == AVERROR(ENOMEM))
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    if (status >= 0)
-        status = avformat_find_stream_info(loader->file, NULL);
-    if (status < 0)
-        return bad_file(error, "is no picture or video that can be read", status);
+    if (code >= 0)
+        code = avformat_find_stream_info(loader->file, NULL);
+    if (code < 0)
+        return bad_file(error, "is no picture or video that can be read", code);
     for (unsigned i = 0; i < loader->file->nb_streams; i++) {
         AVStream *stream = loader->file->streams[i];
         if (!loader->stream && stream->codecpar->codec_type == AVMEDIA_TYPE_VIDEO)
@@ -93,12 +93,12 @@ static int open_codec(struct loader *loader, struct error *error)
     loader->padded = av_frame_alloc();
     if (!loader->codec || !loader->packet || !loader->frame || !loader->padded)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    int status = avcodec_parameters_to_context(loader->codec, loader->stream->codecpar);
+    int code = avcodec_parameters_to_context(loader->codec, loader->stream->codecpar);
     loader->codec->max_pixels = (int64_t)CLIP_MAX_SIDE * CLIP_MAX_SIDE;
     loader->codec->thread_count = 0;
-    if (status >= 0)
-        status = avcodec_open2(loader->codec, decoder, NULL);
-    return status < 0 ? bad_file(error, "cannot be decoded", status) : 0;
+    if (code >= 0)
+        code = avcodec_open2(loader->codec, decoder, NULL);
+    return code < 0 ? bad_file(error, "cannot be decoded", code) : 0;
 }
 
 static void loader_close(struct loader *loader)

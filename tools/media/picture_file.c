@@ -161,10 +161,10 @@ int picture_read_receipt(char **receipt, const char *path, struct error *error)
     struct png_trouble trouble = {.text = "out of memory"};
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &trouble, on_png_error, on_png_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
-    int status = info ? decode_receipt(png, info, &trouble, file, receipt) : -1;
+    int code = info ? decode_receipt(png, info, &trouble, file, receipt) : -1;
     png_destroy_read_struct(&png, &info, NULL);
     fclose(file);
-    if (status)
+    if (code)
         return error_set(error, ERROR_BAD_FILE, "%s is not a readable PNG: %s", path, trouble.text);
     if (!*receipt)
         return error_set(error, ERROR_BAD_FILE, "%s has no receipt: it was not written by lancectl, or edited since",

@@ -64,7 +64,7 @@ static int check_y4m_header(const char *path, double fps, struct error *error)
     char *rest, *word = strtok_r(line, " \n", &rest);
     if (!word || strcmp(word, "YUV4MPEG2"))
         return 0; /* something else, or libav says what is wrong */
-    while ((word = strtok_r(NULL, " \n", &rest)) != NULL) {
+    while ((word = strtok_r(NULL, " \n", &rest))) {
         if (*word == 'W')
             width = strtoll(word + 1, NULL, 10);
         else if (*word == 'H')
@@ -79,17 +79,17 @@ static int check_y4m_header(const char *path, double fps, struct error *error)
 /* Open the file and find its video. */
 static int open_container(struct video_reader *reader, const char *path, struct error *error)
 {
-    int status = libav_input_open(&reader->file, path, LIBAV_INPUT_VIDEOS);
-    if (status == AVERROR(ENOMEM))
+    int code = libav_input_open(&reader->file, path, LIBAV_INPUT_VIDEOS);
+    if (code == AVERROR(ENOMEM))
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    if (status < 0)
-        return bad_video(error, "is no video that can be read", status);
-    status = avformat_find_stream_info(reader->file, NULL);
-    if (status >= 0)
-        status = av_find_best_stream(reader->file, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
-    if (status < 0)
-        return bad_video(error, "has no video in it that can be read", status);
-    reader->stream = reader->file->streams[status];
+    if (code < 0)
+        return bad_video(error, "is no video that can be read", code);
+    code = avformat_find_stream_info(reader->file, NULL);
+    if (code >= 0)
+        code = av_find_best_stream(reader->file, AVMEDIA_TYPE_VIDEO, -1, -1, NULL, 0);
+    if (code < 0)
+        return bad_video(error, "has no video in it that can be read", code);
+    reader->stream = reader->file->streams[code];
     if (reader->stream->disposition & AV_DISPOSITION_ATTACHED_PIC)
         return error_set(error, ERROR_BAD_FILE, "has no video in it, only a cover picture");
     return 0;

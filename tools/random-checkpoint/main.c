@@ -128,7 +128,7 @@ static int check_empty(const char *directory, struct error *error)
     if (!entries)
         return error_set(error, ERROR_IO, "%s: %s", directory, strerror(errno));
     bool is_empty = true;
-    for (const struct dirent *entry; is_empty && (entry = readdir(entries)) != NULL;)
+    for (const struct dirent *entry; is_empty && (entry = readdir(entries));)
         is_empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
     closedir(entries);
     return is_empty ? 0 : error_set(error, ERROR_IO, "%s exists and is not empty; name a new folder", directory);

@@ -129,10 +129,10 @@ int picture_bucket(const char *resolution, enum picture_use use, int height, int
                    struct error *error)
 {
     struct target target;
-    int status = find_target(resolution, use, height, width, &target, error);
-    if (status == 0)
+    int code = find_target(resolution, use, height, width, &target, error);
+    if (code == 0)
         *size = target.size;
-    return status;
+    return code;
 }
 
 /* The part of a height x width source that has the aspect of the bucket. A box of the source's area and the bucket's
@@ -160,9 +160,9 @@ int picture_prepare(const uint8_t *in, int height, int width, const char *resolu
                     uint8_t *out, struct error *error)
 {
     struct target target;
-    int status = find_target(resolution, use, height, width, &target, error);
-    if (status < 0)
-        return status;
+    int code = find_target(resolution, use, height, width, &target, error);
+    if (code < 0)
+        return code;
     struct picture_size bucket = target.bucket, size = target.size;
     struct picture_size crop = crop_to_aspect(height, width, bucket);
     size_t stride = 3 * (size_t)width;
@@ -174,8 +174,8 @@ int picture_prepare(const uint8_t *in, int height, int width, const char *resolu
     uint8_t *resized = malloc(bucket_stride * (size_t)bucket.height);
     if (!resized)
         return error_set(error, ERROR_NO_MEMORY, "out of memory for resizing a picture");
-    status = bicubic_resize(in, stride, crop.height, crop.width, resized, bucket.height, bucket.width, error);
-    if (status == 0) {
+    code = bicubic_resize(in, stride, crop.height, crop.width, resized, bucket.height, bucket.width, error);
+    if (code == 0) {
         size_t top = (size_t)rint((bucket.height - size.height) / 2.0);
         size_t left = (size_t)rint((bucket.width - size.width) / 2.0);
         for (size_t y = 0; y < (size_t)size.height; y++)
@@ -183,5 +183,5 @@ int picture_prepare(const uint8_t *in, int height, int width, const char *resolu
                    3 * (size_t)size.width);
     }
     free(resized);
-    return status;
+    return code;
 }

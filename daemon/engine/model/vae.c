@@ -33,16 +33,16 @@ int vae_open(struct vae **out, struct kernels *kernels, const struct checkpoint 
     vae->kernels = kernels;
     struct vae_loader loader = {.kernels = kernels, .checkpoint = checkpoint, .error = error};
     loader.network = &vae->decoder;
-    int status = vae_decoder_load(&loader, &vae->latent_channels);
-    if (status == 0 && vae->latent_channels != LATENT_CHANNELS)
-        status = error_set(error, ERROR_BAD_FILE, "vae: %d latent channels; only the Wan 2.2 VAE with %d is known",
-                           vae->latent_channels, LATENT_CHANNELS);
+    int code = vae_decoder_load(&loader, &vae->latent_channels);
+    if (code == 0 && vae->latent_channels != LATENT_CHANNELS)
+        code = error_set(error, ERROR_BAD_FILE, "vae: %d latent channels; only the Wan 2.2 VAE with %d is known",
+                         vae->latent_channels, LATENT_CHANNELS);
     loader.network = &vae->encoder;
-    if (status == 0)
-        status = vae_encoder_load(&loader, vae->latent_channels);
-    if (status < 0) {
+    if (code == 0)
+        code = vae_encoder_load(&loader, vae->latent_channels);
+    if (code < 0) {
         vae_close(vae);
-        return status;
+        return code;
     }
     *out = vae;
     return 0;
@@ -116,9 +116,9 @@ static int step(struct vae_pass *pass, struct error *error)
     const int blocks = blocks_of(pass, pass->frame);
     pass->due_end = pass->due + (blocks + steps_of(pass, pass->frame) - 1) / steps_of(pass, pass->frame);
     walk(pass);
-    int status = pass->kernels->sync(pass->kernels, error);
-    if (status < 0)
-        return status;
+    int code = pass->kernels->sync(pass->kernels, error);
+    if (code < 0)
+        return code;
     pass->due = pass->due_end;
     if (pass->due < blocks)
         return 1;
@@ -166,9 +166,9 @@ static int pass_cost(const struct vae *vae, const struct vae_network *network, i
                      int latent_width, struct vae_cost *cost, struct error *error)
 {
     struct vae_pass *pass;
-    int status = rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, error);
-    if (status < 0)
-        return status;
+    int code = rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, error);
+    if (code < 0)
+        return code;
     cost->device_bytes = (uint64_t)(pass->workspace.peak + pass->cache_elements) * vae->kernels->act_bytes;
     cost->host_bytes = host_bytes_of(pass);
     cost->steps = steps_of(pass, 0) + (latent_frames - 1) * steps_of(pass, 1);
@@ -196,21 +196,21 @@ static int begin(struct vae_pass **out, const struct vae *vae, const struct vae_
         return error_set(error, ERROR_INTERNAL, "vae: a pass over %d frames of %dx%d latent cells", latent_frames,
                          latent_height, latent_width);
     struct vae_pass *pass;
-    int status = rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, error);
-    if (status < 0)
-        return status;
+    int code = rehearse(&pass, vae, network, latent_frames, latent_height, latent_width, error);
+    if (code < 0)
+        return code;
     pass->host_latent = malloc((size_t)host_bytes_of(pass));
     if (!pass->host_latent)
-        status = error_set(error, ERROR_NO_MEMORY, "vae: out of memory");
+        code = error_set(error, ERROR_NO_MEMORY, "vae: out of memory");
     void *memory = NULL;
     struct kernels *k = vae->kernels;
-    if (status == 0 && (status = k->memory_alloc(k, &memory, pass->workspace.peak * k->act_bytes, error)) == 0)
+    if (code == 0 && (code = k->memory_alloc(k, &memory, pass->workspace.peak * k->act_bytes, error)) == 0)
         pass->memory = memory;
-    if (status == 0 && (status = k->memory_alloc(k, &memory, pass->cache_elements * k->act_bytes, error)) == 0)
+    if (code == 0 && (code = k->memory_alloc(k, &memory, pass->cache_elements * k->act_bytes, error)) == 0)
         pass->cache_memory = memory;
-    if (status < 0) {
+    if (code < 0) {
         vae_pass_close(pass);
-        return status;
+        return code;
     }
     *out = pass;
     return 0;
@@ -244,21 +244,21 @@ static int check_turn(const struct vae_pass *pass, const struct vae_network *net
 
 int vae_decode_step(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error)
 {
-    int status = check_turn(pass, &pass->vae->decoder, error);
-    if (status < 0)
-        return status;
+    int code = check_turn(pass, &pass->vae->decoder, error);
+    if (code < 0)
+        return code;
     size_t cells = (size_t)pass->latent_height * (size_t)pass->latent_width;
     if (pass->due == 0)
         memcpy(pass->host_latent, latent, cells * (size_t)pass->vae->latent_channels * sizeof(float));
     pass->pixels_out = pixels;
     pass->frames_out = 0;
-    status = step(pass, error);
-    if (status != 0)
-        return status;
+    code = step(pass, error);
+    if (code != 0)
+        return code;
     *frames = pass->frames_out;
-    status = finite_check(pixels, (size_t)(pass->pixels_out - pixels), "decode", error);
-    if (status < 0)
-        return status;
+    code = finite_check(pixels, (size_t)(pass->pixels_out - pixels), "decode", error);
+    if (code < 0)
+        return code;
     for (float *x = pixels; x < pass->pixels_out; x++)
         *x = clip(*x);
     return 0;
@@ -266,26 +266,26 @@ int vae_decode_step(struct vae_pass *pass, const float *latent, float *pixels, i
 
 int vae_decode_frame(struct vae_pass *pass, const float *latent, float *pixels, int *frames, struct error *error)
 {
-    int status;
+    int code;
     do
-        status = vae_decode_step(pass, latent, pixels, frames, error);
-    while (status > 0);
-    return status;
+        code = vae_decode_step(pass, latent, pixels, frames, error);
+    while (code > 0);
+    return code;
 }
 
 int vae_encode_step(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
                     struct error *error)
 {
-    int status = check_turn(pass, &pass->vae->encoder, error);
-    if (status < 0)
-        return status;
+    int code = check_turn(pass, &pass->vae->encoder, error);
+    if (code < 0)
+        return code;
     int expected = pass->frame ? VAE_TEMPORAL_STRIDE : 1;
     if (frames != expected)
         return error_set(error, ERROR_INTERNAL, "vae: %d frames to encode where %d are due", frames, expected);
     pass->pixels_in = pixels;
-    status = step(pass, error);
-    if (status != 0)
-        return status;
+    code = step(pass, error);
+    if (code != 0)
+        return code;
     size_t cells = (size_t)pass->latent_height * (size_t)pass->latent_width;
     size_t channels = (size_t)pass->vae->latent_channels;
     for (size_t i = 0; i < cells; i++) {
@@ -299,11 +299,11 @@ int vae_encode_step(struct vae_pass *pass, const float *pixels, int frames, floa
 int vae_encode_frames(struct vae_pass *pass, const float *pixels, int frames, float *mean, float *log_variance,
                       struct error *error)
 {
-    int status;
+    int code;
     do
-        status = vae_encode_step(pass, pixels, frames, mean, log_variance, error);
-    while (status > 0);
-    return status;
+        code = vae_encode_step(pass, pixels, frames, mean, log_variance, error);
+    while (code > 0);
+    return code;
 }
 
 void vae_pass_close(struct vae_pass *pass)

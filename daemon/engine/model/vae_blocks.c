@@ -34,9 +34,9 @@ int vae_load_conv(struct vae_loader *loader, struct vae_conv *conv, int in, int 
     va_end(arguments);
 
     struct conv_source source;
-    int status = checkpoint_conv(loader->checkpoint, name, &source, loader->error);
-    if (status < 0)
-        return status;
+    int code = checkpoint_conv(loader->checkpoint, name, &source, loader->error);
+    if (code < 0)
+        return code;
     if (source.in_channels != in || (out && source.out_channels != out) || source.kernel_t != size.t ||
         source.kernel_h != size.h || source.kernel_w != size.w)
         return error_set(loader->error, ERROR_BAD_FILE,
@@ -75,17 +75,17 @@ int vae_load_norm(struct vae_loader *loader, struct vae_norm *norm, int channels
     float *values = malloc(bytes);
     if (!values)
         return error_set(loader->error, ERROR_NO_MEMORY, "vae: out of memory for %s", name);
-    int status = checkpoint_vector(loader->checkpoint, name, channels, values, loader->error);
+    int code = checkpoint_vector(loader->checkpoint, name, channels, values, loader->error);
     void *memory = NULL;
-    if (status == 0)
-        status = loader->kernels->memory_alloc(loader->kernels, &memory, bytes, loader->error);
-    if (status == 0) {
+    if (code == 0)
+        code = loader->kernels->memory_alloc(loader->kernels, &memory, bytes, loader->error);
+    if (code == 0) {
         loader->kernels->param_upload(loader->kernels, memory, values, (size_t)channels);
         norm->gamma = memory;
         norm->channels = channels;
     }
     free(values);
-    return status;
+    return code;
 }
 
 static const struct vae_kernel_size cube = {3, 3, 3}, point = {1, 1, 1};
@@ -119,7 +119,7 @@ int vae_load_stage(struct vae_loader *loader, struct vae_stage *stage, int in, c
                    int index)
 {
     char name[96];
-    int status;
+    int code;
     stage->in = stage->out = in;
     for (int j = 0;; j++) {
         snprintf(name, sizeof name, "%s.%d.%s.%d", list, index, inner, j);
@@ -128,8 +128,8 @@ int vae_load_stage(struct vae_loader *loader, struct vae_stage *stage, int in, c
         if (j == VAE_MAX_RESIDUALS)
             return error_set(loader->error, ERROR_BAD_FILE, "vae.%s.%d has more than %d residual blocks", list, index,
                              VAE_MAX_RESIDUALS);
-        if ((status = vae_load_residual(loader, &stage->residual[j], stage->out, name)) < 0)
-            return status;
+        if ((code = vae_load_residual(loader, &stage->residual[j], stage->out, name)) < 0)
+            return code;
         stage->out = stage->residual[j].conv_in.out;
         stage->residuals++;
     }
@@ -137,12 +137,12 @@ int vae_load_stage(struct vae_loader *loader, struct vae_stage *stage, int in, c
         return error_set(loader->error, ERROR_BAD_FILE, "vae.%s.%d has no residual blocks", list, index);
     stage->has_resample = vae_has(loader, "%s.resample.1.weight", name);
     stage->has_time = stage->has_resample && vae_has(loader, "%s.time_conv.weight", name);
-    if (stage->has_resample && (status = vae_load_conv(loader, &stage->resample, stage->out, stage->out,
-                                                       (struct vae_kernel_size){1, 3, 3}, "%s.resample.1", name)) < 0)
-        return status;
-    if (stage->has_time && (status = vae_load_conv(loader, &stage->time, stage->out, 0,
-                                                   (struct vae_kernel_size){3, 1, 1}, "%s.time_conv", name)) < 0)
-        return status;
+    if (stage->has_resample && (code = vae_load_conv(loader, &stage->resample, stage->out, stage->out,
+                                                     (struct vae_kernel_size){1, 3, 3}, "%s.resample.1", name)) < 0)
+        return code;
+    if (stage->has_time && (code = vae_load_conv(loader, &stage->time, stage->out, 0,
+                                                 (struct vae_kernel_size){3, 1, 1}, "%s.time_conv", name)) < 0)
+        return code;
     return 0;
 }
 

@@ -12,23 +12,23 @@ int vae_decoder_load(struct vae_loader *loader, int *latent_channels)
     struct vae_network *network = loader->network;
     const struct lance_config *config = checkpoint_config(loader->checkpoint);
     const struct vae_kernel_size cube = {3, 3, 3}, point = {1, 1, 1};
-    int status, latent = config->vae.latent_channels;
+    int code, latent = config->vae.latent_channels;
     *latent_channels = latent;
-    if ((status = vae_load_conv(loader, &network->latent_conv, latent, latent, point, "conv2")) < 0 ||
-        (status = vae_load_conv(loader, &network->first, latent, 0, cube, "decoder.conv1")) < 0)
-        return status;
+    if ((code = vae_load_conv(loader, &network->latent_conv, latent, latent, point, "conv2")) < 0 ||
+        (code = vae_load_conv(loader, &network->first, latent, 0, cube, "decoder.conv1")) < 0)
+        return code;
     int width = network->first.out;
-    if ((status = vae_load_residual(loader, &network->middle_in, width, "decoder.middle.0")) < 0 ||
-        (status = vae_load_attention(loader, &network->middle_attention, width, "decoder.middle.1")) < 0 ||
-        (status = vae_load_residual(loader, &network->middle_out, width, "decoder.middle.2")) < 0)
-        return status;
+    if ((code = vae_load_residual(loader, &network->middle_in, width, "decoder.middle.0")) < 0 ||
+        (code = vae_load_attention(loader, &network->middle_attention, width, "decoder.middle.1")) < 0 ||
+        (code = vae_load_residual(loader, &network->middle_out, width, "decoder.middle.2")) < 0)
+        return code;
     int spatial = VAE_PATCH, temporal = 1;
     while (vae_has(loader, "decoder.upsamples.%d.upsamples.0.residual.0.gamma", network->stages)) {
         if (network->stages == VAE_MAX_STAGES)
             return error_set(loader->error, ERROR_BAD_FILE, "vae.decoder has more than %d stages", VAE_MAX_STAGES);
         struct vae_stage *stage = &network->stage[network->stages];
-        if ((status = vae_load_stage(loader, stage, width, "decoder.upsamples", "upsamples", network->stages)) < 0)
-            return status;
+        if ((code = vae_load_stage(loader, stage, width, "decoder.upsamples", "upsamples", network->stages)) < 0)
+            return code;
         network->stages++;
         width = stage->out;
         int factor = 4 * (stage->has_time ? 2 : 1);
@@ -44,8 +44,8 @@ int vae_decoder_load(struct vae_loader *loader, int *latent_channels)
         return error_set(loader->error, ERROR_BAD_FILE,
                          "vae.decoder enlarges %d times in space and %d times in time, expected %d and %d", spatial,
                          temporal, VAE_SPATIAL_STRIDE, VAE_TEMPORAL_STRIDE);
-    if ((status = vae_load_norm(loader, &network->head_norm, width, "decoder.head.0.gamma")) < 0)
-        return status;
+    if ((code = vae_load_norm(loader, &network->head_norm, width, "decoder.head.0.gamma")) < 0)
+        return code;
     return vae_load_conv(loader, &network->head, width, VAE_PATCH_CHANNELS, cube, "decoder.head.2");
 }
 

@@ -11,17 +11,17 @@ int vae_encoder_load(struct vae_loader *loader, int latent_channels)
 {
     struct vae_network *network = loader->network;
     const struct vae_kernel_size cube = {3, 3, 3}, point = {1, 1, 1};
-    int status;
-    if ((status = vae_load_conv(loader, &network->first, VAE_PATCH_CHANNELS, 0, cube, "encoder.conv1")) < 0)
-        return status;
+    int code;
+    if ((code = vae_load_conv(loader, &network->first, VAE_PATCH_CHANNELS, 0, cube, "encoder.conv1")) < 0)
+        return code;
     int width = network->first.out;
     int spatial = VAE_PATCH, temporal = 1;
     while (vae_has(loader, "encoder.downsamples.%d.downsamples.0.residual.0.gamma", network->stages)) {
         if (network->stages == VAE_MAX_STAGES)
             return error_set(loader->error, ERROR_BAD_FILE, "vae.encoder has more than %d stages", VAE_MAX_STAGES);
         struct vae_stage *stage = &network->stage[network->stages];
-        if ((status = vae_load_stage(loader, stage, width, "encoder.downsamples", "downsamples", network->stages)) < 0)
-            return status;
+        if ((code = vae_load_stage(loader, stage, width, "encoder.downsamples", "downsamples", network->stages)) < 0)
+            return code;
         network->stages++;
         width = stage->out;
         int factor = (stage->has_resample ? 4 : 1) * (stage->has_time ? 2 : 1);
@@ -36,12 +36,12 @@ int vae_encoder_load(struct vae_loader *loader, int latent_channels)
         return error_set(loader->error, ERROR_BAD_FILE,
                          "vae.encoder shrinks %d times in space and %d times in time, expected %d and %d", spatial,
                          temporal, VAE_SPATIAL_STRIDE, VAE_TEMPORAL_STRIDE);
-    if ((status = vae_load_residual(loader, &network->middle_in, width, "encoder.middle.0")) < 0 ||
-        (status = vae_load_attention(loader, &network->middle_attention, width, "encoder.middle.1")) < 0 ||
-        (status = vae_load_residual(loader, &network->middle_out, width, "encoder.middle.2")) < 0 ||
-        (status = vae_load_norm(loader, &network->head_norm, width, "encoder.head.0.gamma")) < 0 ||
-        (status = vae_load_conv(loader, &network->head, width, 2 * latent_channels, cube, "encoder.head.2")) < 0)
-        return status;
+    if ((code = vae_load_residual(loader, &network->middle_in, width, "encoder.middle.0")) < 0 ||
+        (code = vae_load_attention(loader, &network->middle_attention, width, "encoder.middle.1")) < 0 ||
+        (code = vae_load_residual(loader, &network->middle_out, width, "encoder.middle.2")) < 0 ||
+        (code = vae_load_norm(loader, &network->head_norm, width, "encoder.head.0.gamma")) < 0 ||
+        (code = vae_load_conv(loader, &network->head, width, 2 * latent_channels, cube, "encoder.head.2")) < 0)
+        return code;
     return vae_load_conv(loader, &network->latent_conv, 2 * latent_channels, 2 * latent_channels, point, "conv1");
 }
 

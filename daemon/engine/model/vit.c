@@ -90,16 +90,16 @@ static int load_norm(const struct vit *vit, param **out, struct error *error,
     float *values = malloc(bytes);
     if (!values)
         return error_set(error, ERROR_NO_MEMORY, "vit: out of memory for %s", name);
-    int status = checkpoint_vector(vit->checkpoint, name, vit->hidden_size, values, error);
+    int code = checkpoint_vector(vit->checkpoint, name, vit->hidden_size, values, error);
     void *memory = NULL;
-    if (status == 0)
-        status = vit->kernels->memory_alloc(vit->kernels, &memory, bytes, error);
-    if (status == 0) {
+    if (code == 0)
+        code = vit->kernels->memory_alloc(vit->kernels, &memory, bytes, error);
+    if (code == 0) {
         vit->kernels->param_upload(vit->kernels, memory, values, (size_t)vit->hidden_size);
         *out = memory;
     }
     free(values);
-    return status;
+    return code;
 }
 
 static int load_linear(const struct vit *vit, struct linear **out, int out_features,
@@ -114,8 +114,8 @@ static int load_linear(const struct vit *vit, struct linear **out, int out_featu
     vsnprintf(name, sizeof name, format, arguments);
     va_end(arguments);
     struct linear_source source;
-    int status = checkpoint_linear(vit->checkpoint, name, out_features, in_features, &source, error);
-    return status < 0 ? status : vit->kernels->linear_open(vit->kernels, out, &source, error);
+    int code = checkpoint_linear(vit->checkpoint, name, out_features, in_features, &source, error);
+    return code < 0 ? code : vit->kernels->linear_open(vit->kernels, out, &source, error);
 }
 
 /* The patch embedding is stored as a convolution whose stride is its size: a matrix over whole patches. */
@@ -123,9 +123,9 @@ static int load_patch_embed(const struct vit *vit, struct linear **out, struct e
 {
     const char *name = "vit_model.patch_embed.proj";
     struct conv_source conv;
-    int status = checkpoint_conv(vit->checkpoint, name, &conv, error);
-    if (status < 0)
-        return status;
+    int code = checkpoint_conv(vit->checkpoint, name, &conv, error);
+    if (code < 0)
+        return code;
     if (conv.out_channels != vit->hidden_size || conv.in_channels != vit->channels ||
         conv.kernel_t != vit->temporal_patch_size || conv.kernel_h != vit->patch_size ||
         conv.kernel_w != vit->patch_size)
@@ -191,15 +191,15 @@ static int weights_open(const struct vit *vit, struct weights *weights, struct e
     *weights = (struct weights){.blocks = calloc((size_t)vit->depth, sizeof *weights->blocks)};
     if (!weights->blocks)
         return error_set(error, ERROR_NO_MEMORY, "vit: out of memory");
-    int status = load_patch_embed(vit, &weights->patch_embed, error);
-    for (int i = 0; i < vit->depth && status == 0; i++)
-        status = load_block(vit, &weights->blocks[i], i, error);
-    if (status < 0)
-        return status;
+    int code = load_patch_embed(vit, &weights->patch_embed, error);
+    for (int i = 0; i < vit->depth && code == 0; i++)
+        code = load_block(vit, &weights->blocks[i], i, error);
+    if (code < 0)
+        return code;
     int cell_width = vit->merge * vit->merge * vit->hidden_size;
-    if ((status = load_norm(vit, &weights->merger_norm, error, "vit_model.merger.ln_q.weight")) < 0 ||
-        (status = load_linear(vit, &weights->merger_in, cell_width, cell_width, error, "vit_model.merger.mlp.0")) < 0)
-        return status;
+    if ((code = load_norm(vit, &weights->merger_norm, error, "vit_model.merger.ln_q.weight")) < 0 ||
+        (code = load_linear(vit, &weights->merger_in, cell_width, cell_width, error, "vit_model.merger.mlp.0")) < 0)
+        return code;
     return load_linear(vit, &weights->merger_out, vit->out_hidden_size, cell_width, error, "vit_model.merger.mlp.2");
 }
 
@@ -253,12 +253,12 @@ int vit_open(struct vit **out, struct kernels *kernels, const struct checkpoint 
     vit->round_tables = round_tables;
     vit->resident = kernels->host_memory;
     const uint64_t before = kernels->memory_in_use(kernels);
-    int status = read_shape(vit, error);
-    if (status == 0)
-        status = weights_open(vit, &vit->weights, error);
-    if (status < 0) {
+    int code = read_shape(vit, error);
+    if (code == 0)
+        code = weights_open(vit, &vit->weights, error);
+    if (code < 0) {
         vit_close(vit);
-        return status;
+        return code;
     }
     if (!vit->resident) {
         vit->weight_bytes = kernels->memory_in_use(kernels) - before;
@@ -455,22 +455,22 @@ int vit_begin(struct vit_pass **out, struct vit *vit, const uint8_t *pixels, str
     size_t bytes[5] = {pass->plan.hidden * k->act_bytes, pass->plan.narrow * k->act_bytes,
                        pass->plan.wide * k->act_bytes, pass->plan.table * sizeof(float),
                        pass->plan.table * sizeof(float)};
-    int status = 0;
-    for (int i = 0; i < 5 && status == 0; i++)
-        status = k->memory_alloc(k, &memory[i], bytes[i], error);
+    int code = 0;
+    for (int i = 0; i < 5 && code == 0; i++)
+        code = k->memory_alloc(k, &memory[i], bytes[i], error);
     pass->hidden = memory[0];
     pass->narrow = memory[1];
     pass->wide = memory[2];
     pass->cosines = memory[3];
     pass->sines = memory[4];
-    if (status == 0 && !vit->resident)
-        status = weights_open(vit, &pass->weights, error);
+    if (code == 0 && !vit->resident)
+        code = weights_open(vit, &pass->weights, error);
     else
         pass->weights = vit->weights;
-    if (status < 0 || (status = make_windows(pass, error)) < 0 || (status = make_tables(pass, error)) < 0 ||
-        (status = embed_patches(pass, pixels, error)) < 0) {
+    if (code < 0 || (code = make_windows(pass, error)) < 0 || (code = make_tables(pass, error)) < 0 ||
+        (code = embed_patches(pass, pixels, error)) < 0) {
         vit_pass_close(pass);
-        return status;
+        return code;
     }
     if (!vit->resident)
         checkpoint_let_go(vit->checkpoint, "vit_model.");
@@ -580,9 +580,9 @@ int vit_step(struct vit_pass *pass, int *done_blocks, int *blocks, struct error 
         if (last)
             merge(pass, x, frames, act_at(k, pass->tokens, row / 4 * (size_t)vit->out_hidden_size));
     }
-    int status = k->sync(k, error);
-    if (status < 0)
-        return status;
+    int code = k->sync(k, error);
+    if (code < 0)
+        return code;
     *done_blocks = ++pass->done;
     *blocks = vit->depth;
     return last ? 0 : 1;

@@ -107,11 +107,11 @@ struct lance_job *check_run(const struct check *c, const struct lance_request *r
     struct lance_progress progress;
     if (lance_job_start(&job, c->model, request, error))
         return NULL;
-    int status;
+    int code;
     do
-        status = lance_job_step(job, &progress, error);
-    while (status == LANCE_STEP_MORE);
-    if (!status && !lance_job_result(job, result, error))
+        code = lance_job_step(job, &progress, error);
+    while (code == LANCE_STEP_MORE);
+    if (!code && !lance_job_result(job, result, error))
         return job;
     lance_job_close(job);
     return NULL;

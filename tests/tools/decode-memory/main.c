@@ -99,10 +99,10 @@ static void run_job(struct lance_model *model, const struct lance_request *r)
     struct lance_job *job;
     struct lance_progress progress;
     struct error error;
-    int status = lance_job_start(&job, model, r, &error);
-    while (status >= 0 && (status = lance_job_step(job, &progress, &error)) > 0)
+    int code = lance_job_start(&job, model, r, &error);
+    while (code >= 0 && (code = lance_job_step(job, &progress, &error)) > 0)
         ;
-    if (status < 0)
+    if (code < 0)
         fail(error.text);
     lance_job_close(job);
 }

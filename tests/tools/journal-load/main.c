@@ -54,7 +54,7 @@ static struct blob *make_bytes(unsigned salt)
 {
     const uint64_t bytes = (uint64_t)(rand() % LARGEST) + 1;
     uint8_t *data = malloc(bytes);
-    if (data == NULL)
+    if (!data)
         abort();
     for (uint64_t i = 0; i < bytes; i++)
         data[i] = (uint8_t)((i * 2654435761u) >> 13 ^ salt);
@@ -80,20 +80,20 @@ static int pass_job(struct journal *journal, uint64_t number, struct error *erro
                                     .payload_count = number % 3 != 0};
     const struct journal_end end = {.state = "done", .receipt = "{}", .result = result};
     atomic_fetch_add(&under_way, 1);
-    int status = journal_accept(journal, &job, on_written, on_accepted, NULL, error);
-    while (status == 0 && atomic_load(&last_written) < number)
+    int code = journal_accept(journal, &job, on_written, on_accepted, NULL, error);
+    while (code == 0 && atomic_load(&last_written) < number)
         usleep(10);
-    if (status == 0)
-        status = journal_start(journal, number, error);
-    if (status == 0 && number % 2 == 0)
+    if (code == 0)
+        code = journal_start(journal, number, error);
+    if (code == 0 && number % 2 == 0)
         journal_save(journal, number, 3, blob_share(payload));
-    if (status == 0)
-        status = journal_end(journal, number, &end, on_ended, NULL, error);
+    if (code == 0)
+        code = journal_end(journal, number, &end, on_ended, NULL, error);
     blob_close(payload);
     blob_close(result);
     while (atomic_load(&under_way) >= AT_ONCE)
         usleep(100);
-    return status;
+    return code;
 }
 
 int main(int argc, char **argv)
@@ -109,17 +109,17 @@ int main(int argc, char **argv)
     snprintf(path, sizeof path, "%s/acks", argv[1]);
     acks = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     snprintf(path, sizeof path, "%s/state", argv[1]);
-    int status = store_open(&store, path, &limits, NULL, &error);
-    if (status == 0)
-        status = journal_open(&journal, store, &error);
-    for (uint64_t number = 1; status == 0 && number <= (uint64_t)atoi(argv[2]); number++) {
-        status = pass_job(journal, number, &error);
+    int code = store_open(&store, path, &limits, NULL, &error);
+    if (code == 0)
+        code = journal_open(&journal, store, &error);
+    for (uint64_t number = 1; code == 0 && number <= (uint64_t)atoi(argv[2]); number++) {
+        code = pass_job(journal, number, &error);
         if (number > 10 && number % 4 == 0) {
             acknowledge("releasing", number - 10);
             journal_release(journal, number - 10);
         }
     }
-    if (status != 0) {
+    if (code != 0) {
         fprintf(stderr, "journal-load: %s\n", error.text);
         return 1;
     }

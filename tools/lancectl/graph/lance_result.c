@@ -210,7 +210,7 @@ static int sampled_latent(struct latent *out, const struct work *work, const str
         return code;
     out->receipt = receipt_of_picture(job_result_fields(result), 0);
     const size_t bytes = (size_t)from->shape[0] * sizeof *from->noise_places;
-    if (from->noise_places && (out->noise_places = malloc(bytes + 1)) != NULL)
+    if (from->noise_places && (out->noise_places = malloc(bytes + 1)))
         memcpy(out->noise_places, from->noise_places, bytes);
     return out->receipt && (!from->noise_places || out->noise_places)
                ? 0

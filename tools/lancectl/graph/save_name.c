@@ -126,7 +126,7 @@ int make_folders(const char *path, struct error *error)
     char *copy = strdup(path);
     if (!copy)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    for (char *slash = copy; (slash = strchr(slash + 1, '/')) != NULL; *slash = '/') {
+    for (char *slash = copy; (slash = strchr(slash + 1, '/')); *slash = '/') {
         *slash = '\0';
         mkdir(copy, 0777); /* the last one tells */
     }
@@ -143,7 +143,7 @@ static int next_counter(const char *folder, const char *name)
     DIR *directory = opendir(folder);
     const size_t length = strlen(name);
     long largest = 0;
-    for (struct dirent *entry; directory && (entry = readdir(directory)) != NULL;) {
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
         if (strncmp(entry->d_name, name, length) != 0 || entry->d_name[length] != '_')
             continue;
         char *end;
@@ -216,7 +216,7 @@ char *save_name_path(const struct save_name *name, int index, const char *ending
 {
     static const char batch_number[] = "%batch_num%";
     char *path = NULL, *stem = strdup(name->name), *at;
-    while (stem && (at = strstr(stem, batch_number)) != NULL) {
+    while (stem && (at = strstr(stem, batch_number))) {
         char *replaced;
         if (asprintf(&replaced, "%.*s%d%s", (int)(at - stem), stem, index, at + sizeof batch_number - 1) < 0)
             replaced = NULL;

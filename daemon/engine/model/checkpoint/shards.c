@@ -33,21 +33,21 @@ static int add(char (*paths)[PATH_MAX], int *count, const char *index, int folde
 int checkpoint_shards_read(char (*paths)[PATH_MAX], int *count, const char *index, struct error *error)
 {
     const char *slash = strrchr(index, '/');
-    const int folder = slash != NULL ? (int)(slash - index) + 1 : 0;
+    const int folder = slash ? (int)(slash - index) + 1 : 0;
     cJSON *json;
     *count = 0;
-    int status = model_file_json(&json, index, error);
-    if (status != 0)
-        return status;
+    int code = model_file_json(&json, index, error);
+    if (code != 0)
+        return code;
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(json, "weight_map");
-    for (const cJSON *item = map != NULL ? map->child : NULL; item != NULL && status == 0; item = item->next)
-        if (!cJSON_IsObject(map) || !cJSON_IsString(item) || strchr(item->valuestring, '/') != NULL)
-            status = error_set(error, ERROR_BAD_FILE, "%s: \"weight_map\" must name files of its own folder", index);
+    for (const cJSON *item = map ? map->child : NULL; item && code == 0; item = item->next)
+        if (!cJSON_IsObject(map) || !cJSON_IsString(item) || strchr(item->valuestring, '/'))
+            code = error_set(error, ERROR_BAD_FILE, "%s: \"weight_map\" must name files of its own folder", index);
         else
-            status = add(paths, count, index, folder, item->valuestring, error);
-    if (status == 0 && *count == 0)
-        status = error_set(error, ERROR_BAD_FILE, "%s: \"weight_map\" names no file", index);
+            code = add(paths, count, index, folder, item->valuestring, error);
+    if (code == 0 && *count == 0)
+        code = error_set(error, ERROR_BAD_FILE, "%s: \"weight_map\" names no file", index);
     qsort(paths, (size_t)*count, sizeof *paths, compare_paths);
     cJSON_Delete(json);
-    return status;
+    return code;
 }
