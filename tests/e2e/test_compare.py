@@ -52,7 +52,7 @@ def test_a_model_expects_what_its_reference_says_about_as_well_as_that(
 
 
 def test_recipes_are_made_and_compared_in_one_run(jobs: dict[str, list[str | Path]], tmp_path: Path) -> None:
-    words = ["--form", "awq-int4", "--group", "64", "--stats", STATISTICS]
+    words: list[str | Path] = ["--form", "awq-int4", "--group", "64", "--stats", STATISTICS]
     said = quant(
         "compare", "--recipes", "published,best", *words, "--reference", DEMO_MODEL, *jobs["t2i"], "-o", tmp_path / "ab"
     )
@@ -109,7 +109,7 @@ def test_a_texts_perplexity_is_what_numpy_computes(jobs: dict[str, list[str | Pa
     ids = [vocabulary[word if i == 0 else f"Ġ{word}"] for i, word in enumerate(words)]
     (tmp_path / "text.txt").write_text(" ".join(words))
     report = tmp_path / "report"
-    read = ["--text", tmp_path / "text.txt", "--samples", "1", "-o", report]
+    read: list[str | Path] = ["--text", tmp_path / "text.txt", "--samples", "1", "-o", report]
     quant("compare", "--model", DEMO_MODEL, "--reference", DEMO_MODEL, *jobs["x2t_image"], *read)
     text = told(report)["text"]
     assert text["tokens"] == len(ids) - 1

@@ -137,7 +137,7 @@ def test_killed_at_twenty_random_moments_it_gives_the_same_bytes(form: str, tmp_
     takes = time.monotonic() - began
     weights = f"{form.split('-')[0]}_state_dict.safetensors"
     whole, output = (tmp_path / "whole" / weights).read_bytes(), tmp_path / "made"
-    words = ["apply", "--model", MODEL, "--stats", STATISTICS, "--form", form, "-o", output]
+    words: list[str | Path] = ["apply", "--model", MODEL, "--stats", STATISTICS, "--form", form, "-o", output]
     chance, kills = random.Random(form), 0
     while kills < 20:
         process = subprocess.Popen([str(word) for word in (QUANT, *words)], stderr=subprocess.DEVNULL,

@@ -162,7 +162,9 @@ def test_a_job_whose_files_were_edited_is_refused_in_one_line(
 ) -> None:
     job = prepared(tmp_path, "--seeds", "1..2")
     (job / name).write_text(text)
-    for command in (["status"], ["collect", "-o", tmp_path / "out"], ["worker", "--model", tmp_path]):
+    output = tmp_path / "out"
+    commands: list[list[str | Path]] = [["status"], ["collect", "-o", output], ["worker", "--model", tmp_path]]
+    for command in commands:
         done = farm(command[0], job.folder, *command[1:])
         assert (done.returncode, words in done.stdout + done.stderr) == (2, True), done.stdout + done.stderr
         assert (done.stdout + done.stderr).count("\n") == 1

@@ -14,7 +14,7 @@ from tools.cuda_model import (  # noqa: E402
     blocks_held,
     bodies,
     kernel_name,
-    longest_loop,
+    main_loop,
     threads_of,
     usages,
 )
@@ -39,7 +39,12 @@ SASS = """
         /*0020*/                   IADD3 R2, R2, 0x1, RZ ;
         /*0030*/                   ISETP.GE.AND P0, PT, R2, R3, PT ;
         /*0040*/              @!P0 BRA 0x20 ;
-        /*0050*/                   BRA 0x50;
+        /*0050*/                   HMMA.16816.F32.BF16 R8, R4, R2, R8 ;
+        /*0060*/                   IADD3 R5, R5, 0x1, RZ ;
+        /*0070*/              @!P1 BRA 0x50 ;
+        /*0080*/                   ISETP.GE.AND P2, PT, R5, R6, PT ;
+        /*0090*/              @!P2 BRA 0x10 ;
+        /*00a0*/                   BRA 0xa0;
 """
 
 
@@ -60,11 +65,13 @@ def test_the_threads_of_a_block_are_read_from_the_ptx() -> None:
     assert threads_of(text) == {"combine_kernel": 128}
 
 
-def test_the_longest_loop_is_counted_and_a_trap_at_the_end_is_none() -> None:
+def test_the_shortest_loop_that_holds_the_products_is_counted_and_a_trap_at_the_end_is_none() -> None:
     ((name, body),) = bodies(SASS)
     assert name == "product_kernel<(layout)1, 2>"
-    assert len(body) == 6
-    assert longest_loop(body) == 3
+    assert len(body) == 11
+    assert main_loop(body) == 3
+    elsewhere = [(address, "HMMA.16816.F32.BF16 R8, R4, R2, R8" if address == 0x80 else code) for address, code in body]
+    assert main_loop([*elsewhere[:5], (0x50, "MOV R2, RZ"), *elsewhere[6:]]) == 9
 
 
 def test_a_multiprocessor_holds_what_registers_threads_and_shared_memory_leave_room_for() -> None:
