@@ -6,10 +6,12 @@
 
 struct cuda_state;
 
+void cuda_memory_fill(struct kernels *k);      /* cuda.cu: memory, transfers, copies, sync */
+void cuda_memory_end(struct kernels *k);       /* gives back the scratch memory */
 void cuda_elementwise_fill(struct kernels *k); /* elementwise.cu: swiglu, silu, gelu, add, add_row */
 void cuda_embed_fill(struct kernels *k);       /* embed.cu */
 void cuda_guided_step_fill(struct kernels *k); /* guided_step.cu */
-void cuda_largest_fill(struct kernels *k);      /* largest.cu */
+void cuda_largest_fill(struct kernels *k);     /* largest.cu */
 void cuda_norm_fill(struct kernels *k);        /* norm.cu: rms_norm, channel_norm */
 void cuda_rope_fill(struct kernels *k);        /* rope.cu: head_norm_rope */
 void cuda_conv_fill(struct kernels *k);        /* conv.cu */

@@ -298,7 +298,7 @@ static void a_file_written_by_torch_is_read(void **state)
     (void)state;
     struct error error = {0};
     struct mapped_file file;
-    struct pth *pth;
+    struct pth *pth = NULL;
     if (mapped_file_open(&file, "demo/lance-demo/Wan2.2_VAE.pth", &error) ||
         pth_parse(&pth, file.data, file.bytes, "FILE", &error))
         fail_msg("%s", error.text);
