@@ -515,7 +515,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
 
 /* How a problem is taken; problems that are alike share a launch. */
 struct shape {
-    int dim;        /* head_dim rounded up to what there is a kernel for */
+    int dim;        /* head_dim rounded up to what there is a kernel for; not aligned: WIDEST */
     int block_rows; /* 16, 64 or 128 */
     bool aligned;
 };
@@ -528,10 +528,12 @@ template <int DIM, int WARPS, int PIECES, bool ALIGNED> void launch(struct cuda_
            dim3(WARPS * 32), shared_bytes, state, b);
 }
 
+/* Rows that are not aligned, which no real model has, share one kernel for all head_dim: columns of zeros change no
+ * sum. */
 template <int DIM> void launch_dim(struct cuda_state *state, const struct shape &shape, const struct batch &b)
 {
     if (!shape.aligned)
-        launch<DIM, 4, 1, false>(state, b);
+        launch<WIDEST, 4, 1, false>(state, b);
     else if (shape.block_rows == 16)
         launch<DIM, 1, 1, true>(state, b);
     else if (shape.block_rows == 64)
@@ -580,7 +582,7 @@ void flush(struct cuda_state *state, const struct shape &shape, struct batch *b,
         launch_dim<80>(state, shape, *b);
         break;
     default:
-        launch_dim<128>(state, shape, *b);
+        launch_dim<WIDEST>(state, shape, *b);
     }
     b->count = 0;
 }
@@ -625,8 +627,8 @@ bool is_aligned(const struct attention_problem *p)
 struct shape shape_of(const struct attention_problem *p, bool large_blocks_fill)
 {
     struct shape shape;
-    shape.dim = p->head_dim <= 32 ? 32 : p->head_dim <= 64 ? 64 : p->head_dim <= 80 ? 80 : 128;
     shape.aligned = is_aligned(p);
+    shape.dim = !shape.aligned || p->head_dim > 80 ? WIDEST : p->head_dim <= 32 ? 32 : p->head_dim <= 64 ? 64 : 80;
     shape.block_rows = !shape.aligned ? 64 : p->rows <= 16 ? 16 : p->rows > 64 && large_blocks_fill ? 128 : 64;
     return shape;
 }

@@ -313,12 +313,23 @@ __device__ inline void multiply_tiles(float (&sum)[PIECES][4], struct weight_rea
         x.from[j] += COUNT * stride * TILE_COLUMNS;
 }
 
+/* Tiles whose loads a warp starts together: fewer than AHEAD where a card would keep registers in memory otherwise, as
+ * tools/cuda_model.py tells; AWQ has two of each group. (With AWQ's 4 groups and 16 rows no number leaves registers for
+ * two blocks on every card. With AHEAD / 2 the compiler would have them, and puts the rest into memory.) */
+template <enum matrix_layout LAYOUT, int GROUPS, int PIECES> __host__ __device__ constexpr int tiles_at_once()
+{
+    if (LAYOUT == MATRIX_AWQ && GROUPS == 4 && PIECES == 1)
+        return AHEAD / 2;
+    bool fewer = LAYOUT == MATRIX_AWQ ? GROUPS == 2 * PIECES : LAYOUT == MATRIX_MLX && GROUPS == 1 && PIECES == 2;
+    return fewer ? AHEAD - 1 : AHEAD;
+}
+
 /* PIECES: groups of 8 rows of x. GROUPS: groups in a column tile. WHOLE: see row_reader; only then rows are normed. */
 template <enum matrix_layout LAYOUT, int GROUPS, int PIECES, bool WHOLE>
 __global__ void __launch_bounds__(WARPS_MAX * 32)
     four_bit_kernel(const __grid_constant__ struct few_rows_group group, const bf16 *x, int rows, bool add)
 {
-    constexpr int at_once = LAYOUT == MATRIX_AWQ && GROUPS == 4 ? AHEAD / 2 : AHEAD; /* registers: two of each group */
+    constexpr int at_once = tiles_at_once<LAYOUT, GROUPS, PIECES>();
     const struct warp_place at = place_of_warp(group);
     const struct matrix &w = group.part[at.part].w;
     int lane = (int)threadIdx.x % 32, tiles = w.columns / TILE_COLUMNS, tile = at.warp, stride = w.in_features;
