@@ -521,14 +521,14 @@ static void check_normed_group(struct kernels *k, enum weight_format format, int
     float *x = random_bf16(x_values, 3.0f), *weight = random_floats((size_t)width, 1.0f);
     float *zeros = calloc(x_values + values, sizeof *zeros);
     struct linear *opened[2];
+    struct matrix m[2]; /* the CPU reads them where they are */
     act *together[2], *alone[2], *h = act_with(k, zeros, x_values), *on_device = act_with(k, x, x_values);
     param *norm = param_with(k, weight, (size_t)width);
     for (int i = 0; i < 2; i++) {
-        struct matrix m = make_matrix(format, OUT, width, format == WEIGHT_NVFP4 ? 16 : 64, false, WEIGHT_BF16, i == 0);
+        m[i] = make_matrix(format, OUT, width, format == WEIGHT_NVFP4 ? 16 : 64, false, WEIGHT_BF16, i == 0);
         struct error error = {0};
-        if (k->linear_open(k, &opened[i], &m.source, &error))
+        if (k->linear_open(k, &opened[i], &m[i].source, &error))
             fail_msg("%s", error.text);
-        free_matrix(&m);
         together[i] = act_with(k, zeros, values);
         alone[i] = act_with(k, zeros, values);
     }
@@ -547,6 +547,7 @@ static void check_normed_group(struct kernels *k, enum weight_format format, int
     for (int i = 0; i < 2; i++) {
         k->memory_free(k, together[i]), k->memory_free(k, alone[i]);
         k->linear_close(k, opened[i]);
+        free_matrix(&m[i]);
     }
     k->memory_free(k, h), k->memory_free(k, on_device), k->memory_free(k, norm);
     free(x), free(weight), free(zeros);
