@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from lanced_client import (
     Started,
 )
 from lanced_client.digest import request_hash, result_digest
+from lanced_client.latent_shape import LEAST_SOURCE_SIDE
 from lanced_client.parameters import parameters
 from lanced_client.wire import decode
 from lanced_process import DEMO_AWQ, DEMO_MODEL, LONG_REQUEST, REQUEST, ROOT, Lanced
@@ -124,9 +124,7 @@ def test_sizes_batches_and_frames_go_as_far_as_the_table_says_and_no_further(cli
     assert not is_taken("t2i", **size, batch_size=largest["batch_size"] + 1)
     assert is_taken("t2v", **size, num_frames=largest["num_frames"])
     assert not is_taken("t2v", **size, num_frames=largest["num_frames"] + 1)
-    # A size of one's own is at least this in the nodes, which only import in ComfyUI.
-    inputs = (ROOT / "comfyui_nodes/inputs.py").read_text()
-    lowest = int(re.findall(r"^MIN_SOURCE_SIZE = (\d+)", inputs, re.MULTILINE)[0])
+    lowest = -(-LEAST_SOURCE_SIDE // step) * step
     assert is_taken("image_edit", source=source, resolution=f"{lowest}x{largest['width']}")
     assert not is_taken("image_edit", source=source, resolution=f"{lowest}x{lowest - step}")
 

@@ -53,7 +53,8 @@ class Kind:
 
 
 ALLOCATIONS = Kind("libfailing_memory", has_journal=False, codes=frozenset({"no_memory"}))
-CALLS = Kind("libfailing_calls", has_journal=True, codes=frozenset({"no_memory", "io", "bad_file"}))
+# busy: what SQLite makes of some calls that fail is "database is locked"; who asks again is served.
+CALLS = Kind("libfailing_calls", has_journal=True, codes=frozenset({"no_memory", "io", "bad_file", "busy"}))
 
 
 def actions() -> dict[str, Action]:
