@@ -62,7 +62,7 @@ def test_a_job_that_the_card_has_no_memory_for_is_refused_with_the_numbers(card:
             client.submit("t2v", **(REQUEST | {"width": 848, "height": 480, "num_frames": 121}))
 
 
-@pytest.mark.parametrize(("memory", "loads"), [(1 << 30, 2), (24 << 20, 4)])
+@pytest.mark.parametrize(("memory", "loads"), [(1 << 30, 2), (20 << 20, 4)])
 def test_two_models_share_a_card_where_it_has_room_and_have_the_bytes_of_each_alone(
     card: dict[str, str], memory: int, loads: int
 ) -> None:
