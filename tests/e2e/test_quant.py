@@ -130,8 +130,8 @@ def test_a_run_that_was_killed_goes_on_and_gives_the_same_bytes(tmp_path: Path) 
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("form", ["awq-int4", "nvfp4", "int8"])
-def test_killed_at_twenty_random_moments_it_gives_the_same_bytes(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("form", "most_kills"), [("awq-int4", 20), ("nvfp4", 4), ("int8", 4)])
+def test_killed_at_random_moments_it_gives_the_same_bytes(form: str, most_kills: int, tmp_path: Path) -> None:
     began = time.monotonic()
     assert apply(tmp_path / "whole", "--form", form).returncode == 0
     takes = time.monotonic() - began
@@ -139,7 +139,7 @@ def test_killed_at_twenty_random_moments_it_gives_the_same_bytes(form: str, tmp_
     whole, output = (tmp_path / "whole" / weights).read_bytes(), tmp_path / "made"
     words: list[str | Path] = ["apply", "--model", MODEL, "--stats", STATISTICS, "--form", form, "-o", output]
     chance, kills = random.Random(form), 0
-    while kills < 20:
+    while kills < most_kills:
         process = subprocess.Popen([str(word) for word in (QUANT, *words)], stderr=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL)
         with contextlib.suppress(subprocess.TimeoutExpired):
