@@ -52,7 +52,7 @@ static enum job_word have_it_wait(void *context, const struct job_change *change
 static void a_submit_is_answered_when_the_journal_has_written_it_down(void **state)
 {
     struct house *house = *state;
-    const struct job_observer journal = {.happened = have_it_wait};
+    static const struct job_observer journal = {.happened = have_it_wait}; /* the jobs have it until tear_down */
     const struct error none = {0};
     struct error full;
     struct visit first, again;
