@@ -266,11 +266,41 @@ static int sync_store(struct journal *journal, struct error *error)
     journal->stats.syncs++;
     pthread_mutex_unlock(&journal->lock);
     int code = store_sync(journal->store, error);
+    if (code != 0) {
+        pthread_mutex_lock(&journal->pen);
+        code = store_rescue(journal->store, error);
+        pthread_mutex_unlock(&journal->pen);
+    }
     pthread_mutex_lock(&journal->lock);
     if (code != 0)
         journal->sync_at = clock_seconds() + SWEEP_SECONDS;
     pthread_mutex_unlock(&journal->lock);
     return code;
+}
+
+/* End a batch whose records went as `code` and *error say. Returns what became of all of it. */
+static int end_batch(struct journal *journal, int code, struct error *error)
+{
+    struct error unused;
+    const int ended = store_end_batch(journal->store, code == 0 ? error : &unused);
+    return code != 0 ? code : ended;
+}
+
+static void tidy(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->pen);
+    store_tidy(journal->store);
+    pthread_mutex_unlock(&journal->pen);
+}
+
+/* Have all that was written last, and tidy behind it; the log says when that cannot be. */
+static void sync_and_tidy(struct journal *journal)
+{
+    struct error error;
+    if (sync_store(journal, &error) == 0)
+        tidy(journal);
+    else
+        log_warning(NULL, "%s", error.text);
 }
 
 /* Jobs that were written, and of which nobody knows whether they last, are none: their clients are told so. */
@@ -282,10 +312,9 @@ static void take_back(struct journal *journal, struct list *list)
     for (struct record *record = list->first; code == 0 && record; record = record->next)
         if (record->kind == KIND_ACCEPT || record->kind == KIND_ANSWER)
             code = store_release(journal->store, record->number, &error);
-    struct error unused;
-    const int ended = store_end_batch(journal->store, code == 0 ? &error : &unused);
+    code = end_batch(journal, code, &error);
     pthread_mutex_unlock(&journal->pen);
-    if (code == 0 && ended == 0)
+    if (code == 0)
         return;
     log_warning(NULL, "%s", error.text);
     for (struct record *record = list->first; record; record = record->next)
@@ -361,13 +390,6 @@ static void forget_written(struct journal *journal, const struct list *list)
     pthread_mutex_unlock(&journal->lock);
 }
 
-static void tidy(struct journal *journal)
-{
-    pthread_mutex_lock(&journal->pen);
-    store_tidy(journal->store);
-    pthread_mutex_unlock(&journal->pen);
-}
-
 static void write_list(struct journal *journal, struct list *list)
 {
     const double before = clock_seconds();
@@ -415,16 +437,10 @@ static void sweep(struct journal *journal)
     int code = store_begin_batch(journal->store, &error);
     if (code == 0)
         code = store_sweep(journal->store, &error);
-    struct error unused;
-    if (code == 0)
-        code = store_end_batch(journal->store, &error);
-    else
-        store_end_batch(journal->store, &unused);
+    code = end_batch(journal, code, &error);
     pthread_mutex_unlock(&journal->pen);
     if (code == 0)
-        code = sync_store(journal, &error);
-    if (code == 0)
-        tidy(journal);
+        sync_and_tidy(journal);
     else
         log_warning(NULL, "%s", error.text);
 }
@@ -442,16 +458,12 @@ static void wait_for_work(struct journal *journal)
 /* Have last what nobody waits for, when it is time. */
 static void settle(struct journal *journal)
 {
-    struct error error;
     pthread_mutex_lock(&journal->lock);
     const double sync_at = journal->sync_at;
     pthread_mutex_unlock(&journal->lock);
     if (sync_at <= 0 || sync_at > clock_seconds())
         return;
-    if (sync_store(journal, &error) == 0)
-        tidy(journal);
-    else
-        log_warning(NULL, "%s", error.text);
+    sync_and_tidy(journal);
 }
 
 static void *run(void *argument)
@@ -474,11 +486,7 @@ static void *run(void *argument)
         pthread_mutex_lock(&journal->lock);
     }
     try_again(journal);
-    struct error error;
-    if (sync_store(journal, &error) == 0)
-        tidy(journal);
-    else
-        log_warning(NULL, "%s", error.text);
+    sync_and_tidy(journal);
     return NULL;
 }
 

@@ -210,12 +210,22 @@ int store_end_batch(struct store *store, struct error *error)
 
 int store_sync(struct store *store, struct error *error)
 {
-    if (!store->is_doubtful && database_sync(store->database, error) == 0)
-        return 0;
-    store->is_doubtful = true;
-    int code = database_copy_log(store->database, true, error);
+    if (store->is_doubtful)
+        return error_set(error, ERROR_IO, "journal: an fsync of its log has failed");
+    const int code = database_sync(store->database, error);
     store->is_doubtful = code != 0;
     return code;
+}
+
+int store_rescue(struct store *store, struct error *error)
+{
+    struct error why;
+    store->is_doubtful = database_copy_log(store->database, true, &why) != 0;
+    if (!store->is_doubtful)
+        return 0;
+    error_prefix(&why, "%s; nor can the log be copied", error->text);
+    *error = why;
+    return error->code = ERROR_IO; /* whatever SQLite calls it */
 }
 
 void store_tidy(struct store *store)
@@ -274,7 +284,7 @@ static int write_content(struct store *store, const char *hash, const void *data
     memcpy(store->written[store->written_count++], hash, SHA256_HEX_BYTES);
     code = database_run(store->database, error, "DELETE FROM dropped WHERE hash = ?", "t", hash);
     return code != 0 ? code
-                       : database_run(store->database, error, "INSERT INTO contents (hash, bytes) VALUES (?, ?)", "ti",
+                     : database_run(store->database, error, "INSERT INTO contents (hash, bytes) VALUES (?, ?)", "ti",
                                       hash, (int64_t)bytes);
 }
 
@@ -294,7 +304,7 @@ static int hold(struct store *store, uint64_t number, const char *kind, const ch
     if (code == 0 && !known)
         code = write_content(store, found, data, bytes, error);
     return code != 0 ? code
-                       : database_run(store->database, error, "INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", "itt",
+                     : database_run(store->database, error, "INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", "itt",
                                       (int64_t)number, kind, found);
 }
 
@@ -396,7 +406,7 @@ static int put_into_cache(struct store *store, const char *digest, const char *c
 {
     int code = database_run(store->database, error, "DELETE FROM cache WHERE digest = ?", "t", digest);
     return code != 0 ? code
-                       : database_run(store->database, error,
+                     : database_run(store->database, error,
                                       "INSERT INTO cache VALUES (?, ?, (SELECT coalesce(max(used), 0) + 1 FROM cache))",
                                       "tt", digest, content);
 }

@@ -40,6 +40,10 @@ int store_end_batch(struct store *store, struct error *error);
  * at a time, beside which another may be at a batch: this is what takes long. */
 int store_sync(struct store *store, struct error *error);
 
+/* After store_sync has failed with *error: have it last all the same, by a copy of all of the log. A change, outside a
+ * batch. ERROR_IO, with both reasons; store_sync fails until this has been done. */
+int store_rescue(struct store *store, struct error *error);
+
 /* What can be done behind everything else: files of contents that are gone are unlinked, and what was written goes into
  * its place. A change, after store_sync and outside a batch. */
 void store_tidy(struct store *store);

@@ -53,8 +53,7 @@ class Kind:
 
 
 ALLOCATIONS = Kind("libfailing_memory", has_journal=False, codes=frozenset({"no_memory"}))
-# busy: what SQLite makes of some calls that fail is "database is locked"; who asks again is served.
-CALLS = Kind("libfailing_calls", has_journal=True, codes=frozenset({"no_memory", "io", "bad_file", "busy"}))
+CALLS = Kind("libfailing_calls", has_journal=True, codes=frozenset({"no_memory", "io", "bad_file"}))
 
 
 def actions() -> dict[str, Action]:
