@@ -193,6 +193,8 @@ static void log_notice(const struct runner *runner, const struct run *run)
 
 /* --- A job's beginning -------------------------------------------------------------------- */
 
+_Static_assert((int)OFFERED_MAX_MODELS <= (int)JOBS_MOST_MODELS, "the table can know all models that are offered");
+
 /* Tell the table which models are in memory. */
 static void note_in_memory(struct runner *runner)
 {
@@ -208,7 +210,7 @@ static void note_in_memory(struct runner *runner)
 static int hold_model(struct runner *runner, struct run *run, struct lance_model **model, struct error *error)
 {
     int code = run->chosen >= 0 ? 0
-                                  : residency_choose(runner->residency, run->request->model, run->request->lance.task,
+                                : residency_choose(runner->residency, run->request->model, run->request->lance.task,
                                                      &run->chosen, error);
     if (code != 0)
         return code;
