@@ -53,7 +53,7 @@ int machine_report_print(const struct options *options, FILE *out, struct error 
         json_add_text(report, "advice", device.advice[0] != '\0' ? device.advice : NULL);
         json_add(report, "machine", machine_report_json(&device));
         json_add(report, "models", models_on_disk(options, budget));
-        char *text = json_is_complete(report) ? json_print(report) : NULL;
+        char *text = json_print(report);
         if (text)
             fprintf(out, "%s\n", text);
         else

@@ -53,7 +53,7 @@ enum exit_code findings_end(struct findings *findings, cJSON *details)
     if (findings->json) {
         json_add_number(details, "exit_code", exit_code);
         json_add(details, "findings", findings->list);
-        char *text = json_is_complete(details) ? json_print(details) : NULL;
+        char *text = json_print(details);
         if (text)
             say(stdout, "%s\n", text);
         else

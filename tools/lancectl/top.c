@@ -146,7 +146,7 @@ static enum exit_code print_once(const struct look *now, bool is_json)
     json_add(both, "jobs", cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(now->jobs, "jobs"), true));
     json_add_number(both, "steps_per_second", step_rate(now, &none));
     json_add_number(both, "busy", busy_share(now, &none));
-    char *text = json_is_complete(both) ? json_print(both) : NULL;
+    char *text = json_print(both);
     if (text)
         say(stdout, "%s\n", text);
     cJSON_free(text);
