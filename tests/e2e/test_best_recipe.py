@@ -5,34 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from lanced_process import BUILD
-from safetensors_file import Entry, read, write
+from quantised import quant
+from safetensors_file import Entry, numbers, read, write
+from safetensors_file import Numbers as Matrix
 
 QUANT = BUILD / "lance-quant"
 MODEL = Path(__file__).resolve().parents[2] / "demo/lance-demo"
 LAYERS = "language_model.model.layers."
-Matrix = np.ndarray[Any, np.dtype[np.float64]]
 LEVELS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
-
-
-def quant(*words: str | Path) -> str:
-    said = subprocess.run([str(word) for word in (QUANT, *words)], capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    return said.stdout
-
-
-def numbers(entry: Entry) -> Matrix:
-    kind, shape, data = entry
-    if kind == "BF16":
-        wide = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
-    else:
-        wide = np.frombuffer(data, {"F32": np.float32, "U8": np.uint8, "I64": np.int64}[kind])
-    return wide.reshape(shape).astype(np.float64)
 
 
 def e4m3(codes: Matrix) -> Matrix:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from safetensors_file import Entry, read
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
-
-
-def numbers(entry: Entry) -> Array:
-    kind, shape, data = entry
-    if kind == "BF16":
-        return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32).reshape(shape).astype(float)
-    assert kind == "F32"
-    return np.frombuffer(data, np.float32).reshape(shape).astype(float)
+from safetensors_file import Numbers as Array
+from safetensors_file import numbers, read
 
 
 class Qwen3:

@@ -7,7 +7,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 Entry = tuple[str, list[int], bytes]
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def read(path: Path) -> dict[str, Entry]:
@@ -36,3 +39,12 @@ def write(path: Path, tensors: dict[str, Entry], metadata: dict[str, str] | None
     text += b" " * (-len(text) % 8)
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
     return path
+
+
+def numbers(entry: Entry) -> Numbers:
+    kind, shape, data = entry
+    if kind == "BF16":
+        wide = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    else:
+        wide = np.frombuffer(data, {"F32": np.float32, "U8": np.uint8, "I64": np.int64}[kind])
+    return wide.reshape(shape).astype(np.float64)

@@ -78,8 +78,7 @@ static const char *take(struct words *words, int option)
         words->has_form = recipe_form(optarg, &options->recipe.form, &words->mixed);
         return words->has_form ? NULL : "--form: must be awq-int4, nvfp4, int8 or mixed";
     case 'g':
-        words->has_group =
-            command_number(optarg, 64, 128, &words->group) && (words->group == 64 || words->group == 128);
+        words->has_group = recipe_group(optarg, &words->group);
         return words->has_group ? NULL : "--group: must be 64 or 128";
     case 'b': return read_budget(optarg, &words->budget) ? NULL : "--budget: must be from 4.2 to 16";
     case 'r': return recipe_kind_of(optarg, &options->recipe.kind) ? NULL : "--recipe: must be best or published";

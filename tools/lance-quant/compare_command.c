@@ -49,7 +49,7 @@ static const char *take(struct words *words, int option, bool *known)
         words->has_form = recipe_form(optarg, &words->form, &mixed) && !mixed && words->form.format != WEIGHT_INT8;
         return words->has_form ? NULL : "--form: must be awq-int4 or nvfp4, which both recipes make";
     case 'g':
-        if (!command_number(optarg, 64, 128, &group) || (group != 64 && group != 128))
+        if (!recipe_group(optarg, &group))
             return "--group: must be 64 or 128";
         words->form.group = group;
         return words->has_form && words->form.format == WEIGHT_AWQ_INT4 ? NULL : "--group: is for --form awq-int4";

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "tools/lance-quant/command.h"
+
 enum { DEFAULT_GROUP = 128 };
 
 bool recipe_form(const char *text, struct code_form *form, bool *mixed)
@@ -19,6 +21,11 @@ bool recipe_form(const char *text, struct code_form *form, bool *mixed)
             return true;
         }
     return false;
+}
+
+bool recipe_group(const char *text, int *group)
+{
+    return command_number(text, 64, 128, group) && (*group == 64 || *group == 128);
 }
 
 bool recipe_kind_of(const char *text, enum recipe_kind *kind)

@@ -42,6 +42,9 @@ struct recipe {
 /* The form that a word names, in its default group; "mixed" begins as AWQ. False: there is none. */
 bool recipe_form(const char *text, struct code_form *form, bool *mixed);
 
+/* A group of AWQ: 64 or 128 columns. */
+bool recipe_group(const char *text, int *group);
+
 /* "best" or "published". */
 bool recipe_kind_of(const char *text, enum recipe_kind *kind);
 
