@@ -47,7 +47,7 @@ SIDE = 768
 CELLS = SIDE // 16
 FRAME_BYTES = SIDE * SIDE * 3
 TOO_MANY_FRAMES = 122  # encode takes 121
-TRIES = {"hello_ms": 500, "submit_wait_ms": 10, "up_gb_per_s": 40, "down_gb_per_s": 40}
+TRIES = {"hello_ms": 500, "submit_wait_ms": 200, "up_gb_per_s": 40, "down_gb_per_s": 40}
 PEERS: dict[str, Callable[[str], Peer]] = {"socket": SocketPeer, "pynng": PynngPeer}
 
 Try = dict[str, float]  # its seconds, the payload's bytes, and the processor's seconds so far
