@@ -32,7 +32,7 @@ int calibration_open(struct calibration **out, const char *path, double seconds,
     c->seconds = seconds;
     c->written_at = clock_seconds();
     int code = access(path, F_OK) == 0 ? statistics_open(&c->statistics, path, error)
-                                         : statistics_new(&c->statistics, error);
+                                       : statistics_new(&c->statistics, error);
     const char *note = code == 0 ? statistics_note(c->statistics) : NULL;
     if (code == 0 && note)
         snprintf(c->note, sizeof c->note, "%s", note);

@@ -616,7 +616,7 @@ int residency_estimate(struct residency *residency, int index, const struct lanc
         return error_set(error, ERROR_BUSY, "a model is being loaded or unloaded");
     const struct lance_model *model = residency->residents[index].model;
     int result = !model ? error_set(error, ERROR_NOT_FOUND, "the model is not in memory")
-                               : lance_estimate(model, request, memory, error);
+                        : lance_estimate(model, request, memory, error);
     if (result == 0)
         result = lance_request_check(model, request, error);
     pthread_rwlock_unlock(&residency->models_lock);

@@ -445,7 +445,7 @@ static int request_of(struct client *client, const char *request, cJSON *fields,
                       struct error *error)
 {
     int code = json_is_complete(fields) ? client_request(client, request, fields, NULL, 0, answer, error)
-                                          : error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
+                                        : error_set(error, ERROR_NO_MEMORY, "%s: out of memory", request);
     cJSON_Delete(fields);
     return code;
 }

@@ -156,7 +156,7 @@ static int put(struct transfer *transfer, const char *blob, const struct tensor_
         struct message *answer;
         cJSON *fields = put_fields(blob, tensor, 0);
         int code = json_is_complete(fields) ? client_request(transfer->client, "put", fields, NULL, 0, &answer, error)
-                                              : error_set(error, ERROR_NO_MEMORY, "put: out of memory");
+                                            : error_set(error, ERROR_NO_MEMORY, "put: out of memory");
         cJSON_Delete(fields);
         if (code != 0)
             return code;
@@ -263,7 +263,7 @@ int transfer_submit(struct client *client, const cJSON *fields, const struct ten
     cJSON *all = cJSON_Duplicate(fields, true);
     add_named(all, payloads);
     code = json_is_complete(all) ? submit(&transfer, all, payloads, error)
-                                   : error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
+                                 : error_set(error, ERROR_NO_MEMORY, "submit: out of memory");
     cJSON_Delete(all);
     free(payloads);
     return code;

@@ -269,7 +269,7 @@ static int read_tasks(struct statistics *statistics, const char *text, struct er
         return code;
     for (const cJSON *item = list->child; item && code == 0; item = item->next)
         code = cJSON_IsString(item) ? add_task(statistics, item->valuestring, strlen(item->valuestring), error)
-                                      : error_set(error, ERROR_BAD_FILE, "tasks: must be a list of names");
+                                    : error_set(error, ERROR_BAD_FILE, "tasks: must be a list of names");
     cJSON_Delete(list);
     return code;
 }

@@ -267,7 +267,7 @@ int handle_submit(struct call *call, const cJSON *request, struct error *error)
     int code = call_read_job(call, request, error);
     if (code == 0)
         code = recall(call) ? rights_check_id(&call->who, call->service->rooms.jobs, call->job, error)
-                              : rights_refuse_id(call->job, error);
+                            : rights_refuse_id(call->job, error);
     if (code == 0) {
         call->until = clock_seconds() + LONGEST_SUBMIT_SECONDS;
         code = submit(call, &job, &held, &parked, error);

@@ -270,7 +270,7 @@ int service_open(struct service **out, const struct options *options, const stru
     service->kind_count = REQUESTS;
     service->counts = calloc(REQUESTS, sizeof *service->counts);
     int code = service->counts ? failure_no_memory(&service->no_memory_answer, error)
-                                         : error_set(error, ERROR_NO_MEMORY, "service: out of memory");
+                               : error_set(error, ERROR_NO_MEMORY, "service: out of memory");
     if (code == 0)
         code = blobs_open(&service->blobs, &limits, error);
     if (code == 0)

@@ -40,7 +40,7 @@ static bool fails(uintptr_t caller, int why)
         static type(*_Atomic real) parameters;                                                                       \
         if (fails(FAILING_CALLER, why))                                                                              \
             return failed;                                                                                           \
-        if (!real)                                                                                            \
+        if (!real)                                                                                                   \
             real = (type(*) parameters)dlsym(RTLD_NEXT, #name);                                                      \
         return real arguments;                                                                                       \
     }
@@ -76,7 +76,7 @@ REPLACED(FILE *, fopen, (const char *path, const char *mode), (path, mode), NULL
         va_end(rest);                                                                                                \
         if (fails(FAILING_CALLER, EMFILE))                                                                           \
             return -1;                                                                                               \
-        if (!real)                                                                                            \
+        if (!real)                                                                                                   \
             real = (int(*) parameters)dlsym(RTLD_NEXT, #name);                                                       \
         return real arguments;                                                                                       \
     }

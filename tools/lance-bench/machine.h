@@ -14,5 +14,4 @@ double machine_gflops(int threads, double seconds, const char *backend);
  * the caches. Answers 0 when there is no memory to try. */
 double machine_read_gbs(int threads, double seconds, size_t set_bytes);
 
-
 #endif

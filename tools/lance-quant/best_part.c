@@ -55,7 +55,7 @@ static bool is_scaled(const struct best_work *work, const struct part *part, int
 {
     const unsigned with = work->recipe->ingredients;
     return part->norm ? (with & WITH_SCALING) != 0
-                              : layout_is_behind_rows(index) && (with & WITH_DOWN_THROUGH_UP) != 0;
+                      : layout_is_behind_rows(index) && (with & WITH_DOWN_THROUGH_UP) != 0;
 }
 
 /* The scale of the part's columns: ones, or the best; `moments` is filled on the way. */
@@ -281,7 +281,7 @@ static int quantise(const struct best_work *work, int layer, int index, const st
         code = find_row_divisor(work, layer, index, &divisor, error);
     if (code == 0 && part->norm)
         code = scaled ? write_norm(work, part->norm, scale, error)
-                        : output_write_bf16(work->output, part->norm, NULL, error);
+                      : output_write_bf16(work->output, part->norm, NULL, error);
     if (code == 0)
         code = quadratic_open(&q, moments, scale, part->matrices[0].in_features, work->threads, error);
     if (code == 0)
@@ -299,7 +299,7 @@ int best_part_quantise(const struct best_work *work, int layer, int index, const
     const int width = part->matrices[0].in_features;
     float *moments = part_allocate_moments(width), *scale = malloc(sizeof *scale * (size_t)width);
     int code = !moments || !scale ? no_memory(part->names[0], error)
-                                                  : quantise(work, layer, index, part, moments, scale, error);
+                                  : quantise(work, layer, index, part, moments, scale, error);
     free(moments);
     free(scale);
     return code;

@@ -160,7 +160,7 @@ static int run_samples(struct calibration *c, struct error *error)
         return code;
     code = write_partial(c, error);
     return code != 0 ? code
-                       : error_set(error, ERROR_CANCELLED, "interrupted after %d of %d samples; --resume goes on",
+                     : error_set(error, ERROR_CANCELLED, "interrupted after %d of %d samples; --resume goes on",
                                    c->done, all);
 }
 

@@ -124,7 +124,7 @@ static int compare_model(const struct comparison *c, const char *model, const ch
     json_append(reports, report);
     json_add_text(report, "model", name);
     int code = !ours ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
-                              : outcomes_run(ours, &loss, &run, c->interrupted, error);
+                     : outcomes_run(ours, &loss, &run, c->interrupted, error);
     if (code == 0)
         code = fill_report(c, report, model, ours, &loss, error);
     if (code == 0)
@@ -283,7 +283,7 @@ int compare(const struct compare_options *options, const volatile int *interrupt
     struct comparison c = {options, interrupted, calloc((size_t)count, sizeof *c.theirs), {0}, false};
     cJSON *reports = json_array();
     const int begun = !c.theirs || !reports ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory")
-                                                          : begin(&c, error);
+                                            : begin(&c, error);
     const int code = begun != 0 ? begun : run_all(&c, reports, error);
     if (begun == 0 && code != 0)
         rmdir(options->output); /* where nothing is in it */

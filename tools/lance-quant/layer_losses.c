@@ -141,7 +141,7 @@ static int add_place(struct looking *l, enum linear_place place, int layer, bool
         ones[i] = 1;
     if (code == 0)
         code = !ones ? error_set(error, ERROR_NO_MEMORY, "%s: no memory to compare it", name)
-                              : quadratic_open(&q, l->moments, ones, width, l->threads, error);
+                     : quadratic_open(&q, l->moments, ones, width, l->threads, error);
     for (int m = 0; code == 0 && linear_input_name(name, place, layer, generation, m); m++)
         code = add_matrix(l, name, keys[place][m], &q, rows_of(config, place, m), place == PLACE_GATE_UP && m == 1,
                           entry, error);

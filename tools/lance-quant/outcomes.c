@@ -18,7 +18,7 @@ static int take(struct outcome *out, const struct lance_result *r, struct error 
 {
     out->latent_count = r->latents ? (size_t)r->batch * LATENT_CHANNELS * (size_t)r->latent_frames *
                                                  (size_t)r->latent_height * (size_t)r->latent_width
-                                           : 0;
+                                   : 0;
     out->frames = r->frames;
     out->height = r->height;
     out->width = r->width;

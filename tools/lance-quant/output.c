@@ -61,7 +61,7 @@ static int place(struct output *output, struct error *error)
     output->by_name = calloc(output->count + 1, sizeof *output->by_name);
     if (code != 0 || !output->offsets || !output->by_name)
         return code != 0 ? code
-                           : error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");
+                         : error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory for the list of tensors");
     output->bytes = output->header_bytes;
     for (size_t i = 0; i < output->count; i++) {
         output->offsets[i] = output->bytes;

@@ -50,7 +50,7 @@ int perplexity_of_file(struct text_loss *out, struct lance_model *model, const c
     for (int first = 0; first + 1 < count && code == 0; first += WINDOW) {
         struct expectation window = {ids + first, count - first < WINDOW ? count - first : WINDOW, 0};
         code = *interrupted ? error_set(error, ERROR_CANCELLED, "interrupted")
-                              : lance_read(model, window.ids, window.count, expectation_watch, &window, error);
+                            : lance_read(model, window.ids, window.count, expectation_watch, &window, error);
         lost += window.lost;
         out->tokens += window.count - 1;
     }
