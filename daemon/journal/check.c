@@ -23,11 +23,11 @@ static int print_schema(const char *path, FILE *out, struct error *error)
     else if (stat(file, &info) != 0)
         fprintf(out, "schema: none yet; the next start makes schema %d\n", DATABASE_SCHEMA);
     else {
-        sqlite3 *database;
+        struct database *database;
         code = database_open(&database, file, true, error);
         if (code == 0) {
             code = database_number(database, "PRAGMA user_version", 0, &version, error);
-            sqlite3_close(database);
+            database_close(database);
         }
         if (code == 0)
             fprintf(out, "schema: %" PRId64 "; this lanced uses %d, %s\n", version, DATABASE_SCHEMA,
@@ -40,7 +40,7 @@ static int print_schema(const char *path, FILE *out, struct error *error)
 }
 
 /* SQLite's own check, and that every reference leads somewhere. */
-static int check_database(sqlite3 *reader, FILE *out, int *faults, struct error *error)
+static int check_database(struct database *reader, FILE *out, int *faults, struct error *error)
 {
     static const char *const checks[] = {"PRAGMA integrity_check", "PRAGMA foreign_key_check"};
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
@@ -55,7 +55,7 @@ static int check_database(sqlite3 *reader, FILE *out, int *faults, struct error 
             if (*faults > 100)
                 break;
         }
-        sqlite3_finalize(query);
+        database_done(query);
         if (status < 0)
             return status;
     }
@@ -65,7 +65,7 @@ static int check_database(sqlite3 *reader, FILE *out, int *faults, struct error 
 /* Every content has the bytes of its name. */
 static int check_contents(struct store *store, FILE *out, int *faults, struct error *error)
 {
-    sqlite3 *reader = store_borrow_reader(store);
+    struct database *reader = store_borrow_reader(store);
     sqlite3_stmt *query = database_query(reader, error, "SELECT hash FROM contents", "");
     int status = query ? database_next(query, error) : error->code, count = 0;
     char(*names)[SHA256_HEX_BYTES] = NULL;
@@ -78,7 +78,7 @@ static int check_contents(struct store *store, FILE *out, int *faults, struct er
         names = more;
         snprintf(names[count++], sizeof *names, "%s", column_text(query, 0));
     }
-    sqlite3_finalize(query);
+    database_done(query);
     store_return_reader(store);
     for (int i = 0; status == 0 && i < count; i++) {
         struct error why;

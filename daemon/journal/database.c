@@ -3,10 +3,21 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 enum { APPLICATION_ID = 0x4c6e6364, BUSY_MS = 5000 }; /* "Lncd": what `file` may show, and what tells it from others' */
+
+struct statement {
+    sqlite3_stmt *query;
+    struct statement *next;
+};
+
+struct database {
+    sqlite3 *connection;
+    struct statement *statements; /* all that were compiled */
+};
 
 /* What a job is, what it needs and what came of it. Times are seconds since 1970 as store.c counts them. Contents that
  * nothing holds any more delete themselves, and leave the names of their files in `dropped` until these are gone: the
@@ -70,10 +81,38 @@ static int failed(sqlite3 *database, int result, struct error *error)
                      of_the_system ? strerror(reason) : "");
 }
 
-static sqlite3_stmt *prepare(sqlite3 *database, struct error *error, const char *sql, const char *kinds, va_list values)
+/* --- Statements --------------------------------------------------------------------------- */
+
+/* A compiled one that is not in use. NULL: it cannot be compiled, or there is no memory. */
+static sqlite3_stmt *take_statement(struct database *database, const char *sql, struct error *error)
 {
-    sqlite3_stmt *query;
-    int result = sqlite3_prepare_v2(database, sql, -1, &query, NULL);
+    for (struct statement *kept = database->statements; kept; kept = kept->next)
+        if (!sqlite3_stmt_busy(kept->query) && strcmp(sqlite3_sql(kept->query), sql) == 0)
+            return kept->query;
+    struct statement *statement = calloc(1, sizeof *statement);
+    if (!statement) {
+        error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+        return NULL;
+    }
+    int result =
+        sqlite3_prepare_v3(database->connection, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement->query, NULL);
+    if (result != SQLITE_OK) {
+        failed(database->connection, result, error);
+        free(statement);
+        return NULL;
+    }
+    statement->next = database->statements;
+    database->statements = statement;
+    return statement->query;
+}
+
+static sqlite3_stmt *query_with(struct database *database, struct error *error, const char *sql, const char *kinds,
+                                va_list values)
+{
+    sqlite3_stmt *query = take_statement(database, sql, error);
+    if (!query)
+        return NULL;
+    int result = SQLITE_OK;
     for (int i = 0; result == SQLITE_OK && kinds[i] != '\0'; i++) {
         if (kinds[i] == 'i')
             result = sqlite3_bind_int64(query, i + 1, va_arg(values, int64_t));
@@ -88,16 +127,16 @@ static sqlite3_stmt *prepare(sqlite3 *database, struct error *error, const char 
     }
     if (result == SQLITE_OK)
         return query;
-    failed(database, result, error);
-    sqlite3_finalize(query);
+    failed(database->connection, result, error);
+    database_done(query);
     return NULL;
 }
 
-sqlite3_stmt *database_query(sqlite3 *database, struct error *error, const char *sql, const char *kinds, ...)
+sqlite3_stmt *database_query(struct database *database, struct error *error, const char *sql, const char *kinds, ...)
 {
     va_list values;
     va_start(values, kinds);
-    sqlite3_stmt *query = prepare(database, error, sql, kinds, values);
+    sqlite3_stmt *query = query_with(database, error, sql, kinds, values);
     va_end(values);
     return query;
 }
@@ -110,20 +149,27 @@ int database_next(sqlite3_stmt *query, struct error *error)
     return result == SQLITE_DONE ? 0 : failed(sqlite3_db_handle(query), result, error);
 }
 
-int database_run(sqlite3 *database, struct error *error, const char *sql, const char *kinds, ...)
+void database_done(sqlite3_stmt *query)
+{
+    sqlite3_reset(query);
+    if (query)
+        sqlite3_clear_bindings(query);
+}
+
+int database_run(struct database *database, struct error *error, const char *sql, const char *kinds, ...)
 {
     va_list values;
     va_start(values, kinds);
-    sqlite3_stmt *query = prepare(database, error, sql, kinds, values);
+    sqlite3_stmt *query = query_with(database, error, sql, kinds, values);
     va_end(values);
     if (!query)
         return error->code;
     int status = database_next(query, error);
-    sqlite3_finalize(query);
+    database_done(query);
     return status < 0 ? status : 0;
 }
 
-int database_number(sqlite3 *database, const char *sql, int64_t missing, int64_t *number, struct error *error)
+int database_number(struct database *database, const char *sql, int64_t missing, int64_t *number, struct error *error)
 {
     *number = missing;
     sqlite3_stmt *query = database_query(database, error, sql, "");
@@ -132,37 +178,41 @@ int database_number(sqlite3 *database, const char *sql, int64_t missing, int64_t
     int status = database_next(query, error);
     if (status == 1 && sqlite3_column_type(query, 0) != SQLITE_NULL)
         *number = sqlite3_column_int64(query, 0);
-    sqlite3_finalize(query);
+    database_done(query);
     return status < 0 ? status : 0;
 }
 
-int database_script(sqlite3 *database, const char *sql, struct error *error)
+int database_script(struct database *database, const char *sql, struct error *error)
 {
-    int result = sqlite3_exec(database, sql, NULL, NULL, NULL);
-    return result == SQLITE_OK ? 0 : failed(database, result, error);
+    int result = sqlite3_exec(database->connection, sql, NULL, NULL, NULL);
+    return result == SQLITE_OK ? 0 : failed(database->connection, result, error);
 }
 
-int database_sync(sqlite3 *database, struct error *error)
+/* --- The log ------------------------------------------------------------------------------ */
+
+int database_sync(struct database *database, struct error *error)
 {
     sqlite3_file *log = NULL;
-    int result = sqlite3_file_control(database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    int result = sqlite3_file_control(database->connection, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
     if (result == SQLITE_OK && log && log->pMethods)
         result = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
     if (result == SQLITE_OK)
         return 0;
     return error_set(error, ERROR_IO, "journal %s: its log cannot be synced: %s",
-                     sqlite3_db_filename(database, "main"), sqlite3_errstr(result));
+                     sqlite3_db_filename(database->connection, "main"), sqlite3_errstr(result));
 }
 
-int database_copy_log(sqlite3 *database, bool all, struct error *error)
+int database_copy_log(struct database *database, bool all, struct error *error)
 {
     const int mode = all ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
-    int result = sqlite3_wal_checkpoint_v2(database, "main", mode, NULL, NULL);
-    return result == SQLITE_OK || (result == SQLITE_BUSY && !all) ? 0 : failed(database, result, error);
+    int result = sqlite3_wal_checkpoint_v2(database->connection, "main", mode, NULL, NULL);
+    return result == SQLITE_OK || (result == SQLITE_BUSY && !all) ? 0 : failed(database->connection, result, error);
 }
 
+/* --- Opening ------------------------------------------------------------------------------ */
+
 /* All that has changed since `version`, or nothing of it. */
-static int change_schema(sqlite3 *database, int version, struct error *error)
+static int change_schema(struct database *database, int version, struct error *error)
 {
     char mark[60];
     int code = database_script(database, "BEGIN IMMEDIATE;", error);
@@ -173,7 +223,7 @@ static int change_schema(sqlite3 *database, int version, struct error *error)
 }
 
 /* A new file gets its schema, an older one what it lacks. */
-static int judge_schema(sqlite3 *database, const char *path, bool read_only, struct error *error)
+static int judge_schema(struct database *database, const char *path, bool read_only, struct error *error)
 {
     int64_t version, application, tables;
     int code = database_number(database, "PRAGMA user_version", 0, &version, error);
@@ -200,26 +250,52 @@ static int judge_schema(sqlite3 *database, const char *path, bool read_only, str
     return database_script(database, script, error);
 }
 
-int database_open(sqlite3 **out, const char *path, bool read_only, struct error *error)
+static int open_connection(struct database *database, const char *path, bool read_only, struct error *error)
 {
-    *out = NULL;
-    sqlite3 *database;
     const int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE | (read_only ? 0 : SQLITE_OPEN_CREATE);
-    int result = sqlite3_open_v2(path, &database, flags, NULL);
-    int code = result == SQLITE_OK ? 0 : failed(database, result, error);
-    if (code == 0)
-        sqlite3_busy_timeout(database, BUSY_MS);
-    if (code == 0)
-        code = database_script(
-            database, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;", error);
+    int result = sqlite3_open_v2(path, &database->connection, flags, NULL);
+    if (result != SQLITE_OK)
+        return failed(database->connection, result, error);
+    sqlite3_busy_timeout(database->connection, BUSY_MS);
+    /* What would undo a record stays in memory, and no prompt in /var/tmp. */
+    int code = database_script(database,
+                               "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; "
+                               "PRAGMA foreign_keys = ON;",
+                               error);
     if (code == 0 && read_only)
         code = database_script(database, "PRAGMA query_only = ON;", error);
-    if (code == 0)
-        code = judge_schema(database, path, read_only, error);
+    return code != 0 ? code : judge_schema(database, path, read_only, error);
+}
+
+int database_open(struct database **out, const char *path, bool read_only, struct error *error)
+{
+    *out = NULL;
+    struct database *database = calloc(1, sizeof *database);
+    if (!database)
+        return error_set(error, ERROR_NO_MEMORY, "journal: out of memory");
+    int code = open_connection(database, path, read_only, error);
     if (code != 0) {
-        sqlite3_close(database);
+        database_close(database);
         return code;
     }
     *out = database;
     return 0;
+}
+
+void database_close(struct database *database)
+{
+    if (!database)
+        return;
+    for (struct statement *statement = database->statements, *next; statement; statement = next) {
+        next = statement->next;
+        sqlite3_finalize(statement->query);
+        free(statement);
+    }
+    sqlite3_close(database->connection);
+    free(database);
+}
+
+sqlite3 *database_connection(const struct database *database)
+{
+    return database->connection;
 }

@@ -113,7 +113,7 @@ int history_read(struct store *store, const struct history_query *query, cJSON *
     if (query->prompt && !pattern)
         return error_set(error, ERROR_NO_MEMORY, "history: out of memory");
     const int64_t before = query->before < INT64_MAX ? (int64_t)query->before : INT64_MAX;
-    sqlite3 *reader = store_borrow_reader(store);
+    struct database *reader = store_borrow_reader(store);
     sqlite3_stmt *statement =
         database_query(reader, error, history_sql, "iittrrttttii", before, before, query->owner, query->owner,
                        query->since, query->since, task, task,
@@ -122,7 +122,7 @@ int history_read(struct store *store, const struct history_query *query, cJSON *
     *jobs = json_array();
     if (status == 0)
         status = read_all(statement, query->receipts, *jobs, more, error);
-    sqlite3_finalize(statement);
+    database_done(statement);
     store_return_reader(store);
     free(pattern);
     if (status == 0 && !json_is_complete(*jobs))

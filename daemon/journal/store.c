@@ -36,7 +36,7 @@ struct store {
     struct state_folder *folder;
     struct contents *contents;
     struct journal_limits limits;
-    sqlite3 *database;                            /* for changes */
+    struct database *database;                    /* for changes */
     int log_pages;
     bool is_doubtful; /* an fsync of the log has failed: it may have lost what was written before */
     double opened_at, opened_clock;               /* the time at the start, and the clock that counts on from there */
@@ -44,7 +44,7 @@ struct store {
     int written_count;
 
     pthread_mutex_t lock; /* guards the reader */
-    sqlite3 *reader;
+    struct database *reader;
 };
 
 static double wall_seconds(void)
@@ -119,8 +119,8 @@ static int remove_dropped(struct store *store, struct error *error)
         contents_remove(store->contents, column_text(query, 0));
         count++;
     }
-    sqlite3_finalize(query);
-    return status != 0 || count == 0 ? status : database_script(store->database, "DELETE FROM dropped", error);
+    database_done(query);
+    return status != 0 || count == 0 ? status : database_run(store->database, error, "DELETE FROM dropped", "");
 }
 
 static int remove_if_unknown(void *context, const char *hash, uint64_t bytes)
@@ -134,7 +134,7 @@ static int remove_if_unknown(void *context, const char *hash, uint64_t bytes)
         return 0;
     if (database_next(query, &error) == 0)
         contents_remove(store->contents, hash);
-    sqlite3_finalize(query);
+    database_done(query);
     return 0;
 }
 
@@ -171,7 +171,8 @@ int store_open(struct store **out, const char *path, const struct journal_limits
         store_close(store);
         return code;
     }
-    sqlite3_wal_hook(store->database, note_log, store); /* in place of SQLite's own, which copies within a commit */
+    /* In place of SQLite's own, which copies within a commit. */
+    sqlite3_wal_hook(database_connection(store->database), note_log, store);
     *out = store;
     return 0;
 }
@@ -180,8 +181,8 @@ void store_close(struct store *store)
 {
     if (!store)
         return;
-    sqlite3_close(store->reader);
-    sqlite3_close(store->database);
+    database_close(store->reader);
+    database_close(store->database);
     contents_close(store->contents);
     state_folder_close(store->folder);
     pthread_mutex_destroy(&store->lock);
@@ -190,9 +191,14 @@ void store_close(struct store *store)
 
 /* --- Batches and records --------------------------------------------------------------- */
 
+static bool is_in_batch(const struct store *store)
+{
+    return sqlite3_get_autocommit(database_connection(store->database)) == 0;
+}
+
 int store_begin_batch(struct store *store, struct error *error)
 {
-    return database_script(store->database, "BEGIN IMMEDIATE", error);
+    return database_run(store->database, error, "BEGIN IMMEDIATE", "");
 }
 
 int store_end_batch(struct store *store, struct error *error)
@@ -200,8 +206,8 @@ int store_end_batch(struct store *store, struct error *error)
     struct error unused;
     int code = contents_sync(store->contents, error);
     if (code == 0)
-        code = database_script(store->database, "COMMIT", error);
-    if (code != 0 && sqlite3_get_autocommit(store->database) == 0)
+        code = database_run(store->database, error, "COMMIT", "");
+    if (code != 0 && is_in_batch(store))
         database_script(store->database, "ROLLBACK", &unused);
     if (code != 0) /* what was written takes room that may be what was missing */
         contents_each(store->contents, remove_if_unknown, store, &unused);
@@ -243,19 +249,19 @@ void store_tidy(struct store *store)
 static int begin_record(struct store *store, struct error *error)
 {
     store->written_count = 0;
-    if (sqlite3_get_autocommit(store->database) != 0)
+    if (!is_in_batch(store))
         return error_set(error, ERROR_IO, "journal: the database has undone what was being written with this");
-    return database_script(store->database, "SAVEPOINT record", error);
+    return database_run(store->database, error, "SAVEPOINT record", "");
 }
 
 static int end_record(struct store *store, int code, struct error *error)
 {
     struct error unused;
     if (code == 0)
-        return database_script(store->database, "RELEASE record", error);
+        return database_run(store->database, error, "RELEASE record", "");
     for (int i = 0; i < store->written_count; i++)
         contents_remove(store->contents, store->written[i]);
-    if (sqlite3_get_autocommit(store->database) == 0) /* else SQLite has rolled back all there was */
+    if (is_in_batch(store)) /* else SQLite has rolled back all there was */
         database_script(store->database, "ROLLBACK TO record; RELEASE record", &unused);
     return code;
 }
@@ -266,7 +272,7 @@ static int is_known(struct store *store, const char *hash, bool *known, struct e
     if (!query)
         return error->code;
     int status = database_next(query, error);
-    sqlite3_finalize(query);
+    database_done(query);
     *known = status == 1;
     return status < 0 ? status : 0;
 }
@@ -375,7 +381,7 @@ int store_pause(struct store *store, uint64_t number, struct error *error)
         database_run(store->database, error,
                      "UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE number = ? AND state = 'running'",
                      "i", (int64_t)number);
-    if (code == 0 && sqlite3_changes(store->database) > 0) /* else it has ended meanwhile */
+    if (code == 0 && sqlite3_changes(database_connection(store->database)) > 0) /* else it has ended meanwhile */
         code = add_milestone(store, number, "paused", 0, error);
     return end_record(store, code, error);
 }
@@ -487,7 +493,7 @@ static int next_to_expire(struct store *store, int64_t *number, struct error *er
         return error->code;
     int status = database_next(query, error);
     *number = status == 1 ? sqlite3_column_int64(query, 0) : 0;
-    sqlite3_finalize(query);
+    database_done(query);
     return status < 0 ? status : 0;
 }
 
@@ -595,7 +601,7 @@ int store_find(struct store *store, const char *id, struct store_found *found, s
         status = error_set(error, ERROR_NOT_FOUND, "job %.64s: is not in the journal", id);
     else if (status == 1)
         status = read_found(query, found, error);
-    sqlite3_finalize(query);
+    database_done(query);
     pthread_mutex_unlock(&store->lock);
     return status;
 }
@@ -620,7 +626,7 @@ int store_unfinished(struct store *store, int (*each)(void *context, const struc
         if (status != 0)
             break;
     }
-    sqlite3_finalize(query);
+    database_done(query);
     return status;
 }
 
@@ -664,7 +670,7 @@ static int read_by(struct store *store, const char *sql, const char *kinds, cons
     sqlite3_stmt *query = database_query(store->reader, error, sql, kinds, name, (int64_t)number);
     char hash[SHA256_HEX_BYTES];
     int code = read_row(query, what, hash, data, bytes, error);
-    sqlite3_finalize(query);
+    database_done(query);
     pthread_mutex_unlock(&store->lock);
     return code == 0 && !*data ? contents_read(store->contents, hash, *bytes, data, error) : code;
 }
@@ -699,7 +705,7 @@ int store_attempts(struct store *store, uint64_t number, uint64_t *attempts, str
         *attempts = (uint64_t)sqlite3_column_int64(query, 0);
     else if (status == 0)
         status = error_set(error, ERROR_NOT_FOUND, "journal: job number %llu is not known", (unsigned long long)number);
-    sqlite3_finalize(query);
+    database_done(query);
     pthread_mutex_unlock(&store->lock);
     return status < 0 ? status : 0;
 }
@@ -717,7 +723,7 @@ int store_cached(struct store *store, const char *digest, void **data, uint64_t 
                    "t", digest, "the result", 0, data, bytes, error);
 }
 
-struct sqlite3 *store_borrow_reader(struct store *store)
+struct database *store_borrow_reader(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
     return store->reader;

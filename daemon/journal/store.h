@@ -22,6 +22,7 @@
 #include "daemon/journal/limits.h"
 
 struct store;
+struct database;
 
 /* Open the state folder and what is in it. `wall_clock` is for tests; NULL: the machine's. Errors: those of
  * state_folder_open and database_open. */
@@ -140,7 +141,7 @@ int store_cached(struct store *store, const char *digest, void **data, uint64_t 
 int store_touch_cached(struct store *store, const char *digest, struct error *error);
 
 /* The connection for looking things up, locked until it is given back: for history.c. */
-struct sqlite3 *store_borrow_reader(struct store *store);
+struct database *store_borrow_reader(struct store *store);
 void store_return_reader(struct store *store);
 
 /* What is kept, for stats and --check. */
