@@ -61,6 +61,33 @@ def test_chunks_are_done_with_one_load_and_the_token_is_not_shown(environment: d
     assert not is_there(workers(job)[0]["daemon"])
 
 
+def test_a_session_takes_the_daemons_options_of_submit_and_what_it_refuses_stands_in_status(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    job = prepared(tmp_path, "--seeds", "1..2")
+    wish: list[str | Path] = ["--to", "openjd", "--model", DEMO_MODEL, "--daemon-option=--isa=portable"]
+    assert farm("submit", job.folder, *wish, "--daemon-option=--threads=1", **environment).returncode == 0
+    wait_until(lambda: done([job]) == 2)
+    assert json.loads((job / "identity.json").read_text())["facts"]["backend"] == "cpu-portable"
+    for options, words in (
+        ("--isa=auto", "this node computes with cpu-"),
+        ("--none", "--none: is no option of lanced"),
+    ):
+        assert openjd(environment, *run_command(job), "-p", f"DaemonOptions={options}").returncode != 0
+        assert any(words in line for line in status_of(job)["problems"]), status_of(job)["problems"]
+
+
+def test_a_copy_of_a_job_without_its_empty_folders_is_done_as_of_job_attachments(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    job = prepared(tmp_path, "--seeds", "1..2")
+    for folder in (path for path in job.folder.iterdir() if path.is_dir() and not any(path.iterdir())):
+        folder.rmdir()
+    ran = openjd(environment, *run_command(job))
+    assert ran.returncode == 0, ran.stdout
+    assert status_of(job)["done"] == 2
+
+
 def test_a_task_whose_daemon_dies_is_tried_again_in_its_session(environment: dict[str, str], tmp_path: Path) -> None:
     workflow = write_workflow(tmp_path, width=256, height=256, steps=60)
     job = prepared(tmp_path, "--seeds", "1..2", "--chunk", "2", workflow=workflow)

@@ -54,6 +54,19 @@ def test_cancel_ends_slurms_job_and_its_workers(cluster: Cluster, tmp_path: Path
     assert status_of(job)["waiting"] == 4
 
 
+def test_a_site_that_hands_on_no_environment_and_a_folder_with_slurms_marks_in_its_name(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    home = tmp_path / "100 %j"
+    home.mkdir()
+    job = prepared(home, "--seeds", "1..2")
+    wish: list[str | Path] = ["--to", "slurm", "--model", DEMO_MODEL, "--", "--export=NONE"]
+    assert farm("submit", job.folder, *wish, **cluster.environment).returncode == 0
+    wait_until(lambda: status_of(job)["done"] == 2 and not status_of(job)["workers"]["alive"])
+    wait_until(lambda: cluster.ask("squeue", "-h") == "")
+    assert len(list((job / "log").glob("slurm-*.out"))) == 1
+
+
 def test_what_sbatch_refuses_is_said_and_starts_nothing(cluster: Cluster, tmp_path: Path) -> None:
     job = prepared(tmp_path, "--seeds", "1..2")
     wish: list[str | Path] = ["--to", "slurm", "--model", DEMO_MODEL, "--", "--partition=none"]

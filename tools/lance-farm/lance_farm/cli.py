@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import signal
 import sys
 import time
@@ -145,12 +146,20 @@ def _add_comfyui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--comfyui-option", action="append", default=[], metavar="OPTION", help="such as --cpu")
 
 
+def _words(text: str) -> list[str]:
+    """Words that are quoted as for a shell."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+
+
 def _tasks(arguments: argparse.Namespace) -> int:
     return run_tasks(Job(Path(arguments.job)), arguments.tasks, Path(arguments.session))
 
 
 def _daemon_start(arguments: argparse.Namespace) -> int:
-    daemon_start(Path(arguments.job), arguments.model, arguments.daemon_option, Path(arguments.session))
+    daemon_start(Path(arguments.job), arguments.model, arguments.daemon_options, Path(arguments.session))
     return EXIT_DONE
 
 
@@ -160,7 +169,7 @@ def _daemon_stop(arguments: argparse.Namespace) -> int:
 
 
 def _hold(arguments: argparse.Namespace) -> int:
-    return hold_daemon(Path(arguments.model), arguments.daemon_option, Path(arguments.session), arguments.parent)
+    return hold_daemon(Path(arguments.model), arguments.daemon_options, Path(arguments.session), arguments.parent)
 
 
 def _add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -188,8 +197,9 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--cards", default="", metavar="0,1", help="local: cards of the workers, in turn")
     parser.add_argument("--lease", type=_seconds, default=LEASE_SECONDS, metavar="SECONDS",
                         help="a worker that is silent for so long is gone")  # fmt: skip
-    parser.add_argument("--endpoint", default="", metavar="URL", help="ask this daemon what the results come from")
-    parser.add_argument("--first-worker", action="store_true", help="or have the first worker's daemon say it")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--endpoint", default="", metavar="URL", help="ask this daemon what the results come from")
+    source.add_argument("--first-worker", action="store_true", help="or have the first worker's daemon say it")
     parser.add_argument("--daemon-option", action="append", default=[], metavar="OPTION", help="for lanced, repeated")
     parser.add_argument("--wait", action="store_true", help="until the job is over")
     _add_comfyui(parser)
@@ -216,7 +226,7 @@ def _add_openjd(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parser.add_argument("job")
         parser.add_argument("--model", required=True)
         parser.add_argument("--session", required=True)
-        parser.add_argument("--daemon-option", action="append", default=[])
+        parser.add_argument("--daemon-options", type=_words, default=[], help="quoted as for a shell")
         parser.add_argument("--parent", type=int, default=0)
         parser.set_defaults(run=run)
     parser = commands.add_parser("daemon-stop", help="OpenJobDescription: end it")
@@ -270,6 +280,10 @@ def main(words: list[str] | None = None) -> int:
     except FarmError as error:
         print(f"lance-farm: {redacted(str(error))}", file=sys.stderr)
         return error.exit_code
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 20) : error.end + 20]
+        print(f"lance-farm: a name or a text is not UTF-8: {near!r}", file=sys.stderr)
+        return FarmError.exit_code
     except OSError as error:
         print(f"lance-farm: {error.filename or 'the job'}: {error.strerror}", file=sys.stderr)
         return FarmError.exit_code

@@ -82,6 +82,12 @@ class Job:
     def _is_damaged(self, name: str) -> FarmError:
         return FarmError(f"{self / name} is not what prepare wrote: prepare anew")
 
+    def make_folders(self) -> None:
+        """Those that a copy of the job came without: storage that keeps files alone (job attachments, git) drops empty
+        ones. OSError."""
+        for name in FOLDERS:
+            (self / name).mkdir(exist_ok=True)
+
     @property
     def client(self) -> str:
         """Its name among a daemon's clients."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shlex
 import signal
 import subprocess
 import time
@@ -59,13 +60,24 @@ def _agent() -> int:
 
 
 def daemon_start(job_folder: Path, model: str, options: Sequence[str], session: Path) -> None:
-    """Return when the daemon has loaded. NodeError when it cannot, or makes other bytes than the job's."""
+    """Return when the daemon has loaded. NodeError, which `status` tells too, when it cannot, or makes other bytes than
+    the job's."""
     job = Job(job_folder)
+    job.make_folders()
+    try:
+        _start_daemon(job, model, options, session)
+    except NodeError as error:
+        beat = Beat(job / "workers", name_of_worker(), LEASE_SECONDS, host=os.uname().nodename)
+        beat.close(reason=str(error), exit_code=error.exit_code)
+        raise
+
+
+def _start_daemon(job: Job, model: str, options: Sequence[str], session: Path) -> None:
     token = secrets.token_hex(16)
     say("redacted_env", f"LANCED_TOKEN={token}")
     say("status", f"loading {Path(model).name}")
     command = [*this_program(), "daemon-hold", str(job.folder), "--model", model]
-    command += ["--session", str(session), "--parent", str(_agent()), *(f"--daemon-option={one}" for one in options)]
+    command += ["--session", str(session), "--parent", str(_agent()), f"--daemon-options={shlex.join(options)}"]
     with (session / "lance-farm-daemon.log").open("wb") as log:
         holder = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                   start_new_session=True,
@@ -247,6 +259,7 @@ def run_tasks(job: Job, text: str, session: Path) -> int:
     identity = job.identity
     if identity is None:
         raise FarmError("the job has no identity: daemon-start comes first")
+    job.make_folders()
     numbers = list(numbers_of(text, len(job.tasks)))
     failed = []
     busy = session / "lance-farm-busy"

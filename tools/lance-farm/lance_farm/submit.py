@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,44 @@ def submit(job: Job, wish: Wish) -> str:
         raise FarmError(
             f"the job was prepared with --runner {job.runner}: --comfyui DIR goes with comfyui, and not to openjd"
         )
+    _refuse_what_does_not_go_together(wish)
+    job.make_folders()
     before = job.identity
     if not wish.first_worker or before:
         _settle(job, wish)
     (job / "cancelled").unlink(missing_ok=True)
-    missing = len(job.tasks) - len(Results(job.folder).numbers())
+    missing = job.tasks.keys() - Results(job.folder).numbers()
     if not missing:
         return f"all {len(job.tasks)} tasks have their results; nothing to start"
+    if not _has_work(job, missing) and wish.to != "openjd":  # whose chunks try failed tasks again
+        raise FarmError(f"all that is left has failed ({len(missing)} tasks): lance-farm retry JOB --failed --submit")
     how = {"slurm": _to_slurm, "local": _to_local, "openjd": _to_openjd}[wish.to]
     told = how(job, wish)
     submitted = {"t": time.time(), "wish": asdict(wish), "again": before is not None} | told
     write_json(job / "submits" / f"{time.time_ns()}-{uuid.uuid4().hex[:4]}.json", submitted)
     again = " once more (the same results count, no task is done twice)" if before else ""
-    return f"submitted{again}: {missing} tasks, {told['words']}"
+    return f"submitted{again}: {len(missing)} tasks, {told['words']}"
+
+
+def _refuse_what_does_not_go_together(wish: Wish) -> None:
+    """Options that would do nothing. FarmError."""
+    if wish.to == "local" and wish.options:
+        raise FarmError("--to local has no scheduler that options after -- could be for")
+    if wish.to != "local" and wish.cards:
+        raise FarmError(f"--cards goes with --to local; with {wish.to} the scheduler gives cards")
+    if wish.to == "openjd" and wish.workers > 1:
+        raise FarmError("--workers does not go with --to openjd, which itself decides on its sessions")
+
+
+def _has_work(job: Job, missing: Set[int]) -> bool:
+    """Whether a worker would find something to do. Tasks whose results somebody has taken away, so that they are
+    nowhere, wait again."""
+    claims = Claims(job.folder)
+    if claims.waiting() or claims.running():
+        return True
+    lost = missing - set(claims.failed_numbers())
+    claims.add(lost)
+    return bool(lost)
 
 
 def _settle(job: Job, wish: Wish) -> None:
@@ -87,15 +112,13 @@ def _worker_options(wish: Wish) -> list[str]:
 def _to_slurm(job: Job, wish: Wish) -> dict[str, Any]:
     if not shutil.which("sbatch"):
         raise FarmError("sbatch is not in PATH: is this a login node of Slurm?")
-    environment = os.environ | its_environment() | {
-        "LANCE_FARM": shlex.join(this_program()),
-        "LANCE_FARM_JOB": str(job.folder),
-        "LANCE_FARM_OPTIONS": shlex.join(_worker_options(wish)),
-    }  # fmt: skip
-    command = ["sbatch", "--parsable", f"--array=1-{wish.workers}", f"--output={job / 'log'}/slurm-%A_%a.out"]
-    done = subprocess.run(
-        [*command, *wish.options, str(job / "slurm.sh")], env=environment, capture_output=True, text=True
-    )
+    log = str(job / "log").replace("%", "%%")
+    command = ["sbatch", "--parsable", f"--array=1-{wish.workers}", f"--output={log}/slurm-%A_%a.out", *wish.options]
+    # As words, not as the environment, of which a site may hand on nothing (--export=NONE).
+    told = its_environment() | {name: os.environ[name] for name in ("LANCE_FARM_BIN",) if name in os.environ}
+    program = ["env", *(f"{name}={value}" for name, value in told.items()), *this_program()]
+    worker = [*program, "worker", str(job.folder), *_worker_options(wish)]
+    done = subprocess.run([*command, str(job / "slurm.sh"), *worker], capture_output=True, text=True)
     if done.returncode != 0:
         raise FarmError(f"sbatch refused: {done.stderr.strip()}")
     number = done.stdout.strip().partition(";")[0]
@@ -114,7 +137,7 @@ def _to_local(job: Job, wish: Wish) -> dict[str, Any]:
 def _to_openjd(job: Job, wish: Wish) -> dict[str, Any]:
     """OpenJobDescription has no one queue: job/openjd becomes a bundle for those that there are, and where its own
     command line is installed, that runs the job on this machine."""
-    parameters = {"JobFolder": str(job.folder), "Model": wish.model}
+    parameters = {"JobFolder": str(job.folder), "Model": wish.model, "DaemonOptions": shlex.join(wish.daemon_options)}
     values = [{"name": name, "value": value} for name, value in parameters.items()]
     write_json(job / "openjd" / "parameter_values.json", {"parameterValues": values})
     if not shutil.which("openjd"):
@@ -158,6 +181,7 @@ def cancel(job: Job) -> str:
 def retry(job: Job, damaged: bool) -> str:
     """Failed tasks wait again, and with `damaged` those whose results are not what their receipts say."""
     claims, results = Claims(job.folder), Results(job.folder)
+    job.make_folders()
     (job / "cancelled").unlink(missing_ok=True)
     numbers = claims.failed_numbers()
     identity = job.identity

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 
 def slurm_script() -> str:
-    """An element of an array is one worker for its allocation. submit exports the variables."""
-    return r"""#!/bin/sh
+    """An element of an array is one worker for its allocation. submit gives the worker's command as arguments."""
+    return """#!/bin/sh
 #SBATCH --job-name=lance-farm
 #SBATCH --requeue
-# lance-farm submit runs this with: sbatch --array=1-WORKERS JOB/slurm.sh
-# "exec": Slurm's signals reach the worker itself; "eval": the variables hold words that are quoted for a shell.
-eval "exec ${LANCE_FARM:-lance-farm} worker \"\$LANCE_FARM_JOB\" ${LANCE_FARM_OPTIONS:-}"
+# lance-farm submit runs this with: sbatch --array=1-WORKERS JOB/slurm.sh lance-farm worker JOB --model DIR
+# "exec": Slurm's signals reach the worker itself.
+exec "$@"
 """
 
 
@@ -26,7 +27,8 @@ def openjd_template(name: str, tasks: int, chunk: int) -> str:
         "script": {
             "actions": {
                 "onEnter": _action("daemon-start", "{{Param.JobFolder}}", "--model", "{{Param.Model}}",
-                                   "--session", "{{Session.WorkingDirectory}}", timeout=3600),
+                                   "--session", "{{Session.WorkingDirectory}}",
+                                   "--daemon-options={{Param.DaemonOptions}}", timeout=3600),
                 "onExit": _action("daemon-stop", "--session", "{{Session.WorkingDirectory}}", timeout=120),
             }
         },
@@ -54,11 +56,14 @@ def openjd_template(name: str, tasks: int, chunk: int) -> str:
     template = {
         "specificationVersion": "jobtemplate-2023-09",
         "extensions": ["TASK_CHUNKING", "REDACTED_ENV_VARS"],
-        "name": name[:100],
+        # Without what a name may not have, or what would stand for a parameter's value.
+        "name": re.sub(r"[\x00-\x1f\x7f-\x9f{}]", "-", name)[:100],
         "parameterDefinitions": [
             {"name": "JobFolder", "type": "PATH", "objectType": "DIRECTORY", "dataFlow": "INOUT",
              "description": "The folder that lance-farm prepare made"},
             {"name": "Model", "type": "STRING", "description": "The model's folder on each node"},
+            {"name": "DaemonOptions", "type": "STRING", "default": "",
+             "description": "More options for lanced, quoted as for a shell, such as --isa=avx2"},
         ],
         "steps": [step],
     }  # fmt: skip

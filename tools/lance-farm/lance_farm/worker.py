@@ -54,6 +54,7 @@ class Worker:
         settled = self._job.identity
         lease = settled.lease_seconds if settled else LEASE_SECONDS
         try:
+            self._job.make_folders()
             self._scratch = scratch_folder()
             self._log = Log(self._job / "log", self.name)
             self._beat = Beat(self._job / "workers", self.name, lease, host=socket.gethostname(), **_allocation())
