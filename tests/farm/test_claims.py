@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,9 @@ def test_of_two_results_one_is_kept_whole(folder: Path) -> None:
     for worker in ("a", "b"):
         work = results.begin(f"000001.1.{worker}")
         (work / "out.txt").write_text(worker)
-        assert results.publish(work, 1, {"digest": "d"}) == (worker == "a")
+        told: dict[str, Any] = {"digest": "d", "worker": worker, "attempt": 1, "seconds": 0.5}
+        told |= {"outputs": {}, "receipts": []}
+        assert results.publish(work, 1, told) == (worker == "a")
     assert (results.folder_of(1) / "out.txt").read_text() == "a"
     assert list((folder / "work").iterdir()) == []
     assert results.problem(1, "d") == ""

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,32 @@ def test_collect_names_files_from_the_table_and_makes_sheets_a_clip_a_csv_and_a_
     assert page.count("<tr data-state=") == 6
     assert "http" not in page
     assert farm("collect", done_job.folder, "-o", tmp_path / "out").returncode == 2
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"files": None},
+    {"files": [3]},
+    {"files": [{"name": "x.png"}]},
+    {"receipts": 7},
+    {"receipts": [{}]},
+    {"outputs": {"3": []}},
+    {"seconds": "long"},
+    {"worker": None},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_receipt_that_was_changed_is_told_and_its_task_done_again(
+    done_job: Job, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    shutil.copytree(done_job.folder, tmp_path / "job")
+    receipt = tmp_path / "job/results/000002/receipt.json"
+    receipt.write_text(json.dumps(json.loads(receipt.read_text()) | change))
+    done = farm("collect", tmp_path / "job", "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "task 2: its receipt was changed; lance-farm retry --damaged" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "1 tasks wait again" in farm("retry", tmp_path / "job", "--damaged").stdout
 
 
 @pytest.mark.deep
@@ -212,6 +239,46 @@ def test_cancel_stops_the_running_task_and_retry_takes_the_job_up_again(tmp_path
     assert (status["waiting"], status["running"], status["cancelled"]) == (2, 0, True)
     assert farm("retry", job.folder, "--failed").returncode == 0
     assert not status_of(job)["cancelled"]
+
+
+def test_a_job_that_storage_took_the_empty_folders_of_is_done(tmp_path: Path) -> None:
+    job = prepared(tmp_path, "--seeds", "1..2")
+    for folder in (path for path in job.folder.iterdir() if path.is_dir() and not any(path.iterdir())):
+        folder.rmdir()
+    assert not (job / "running").exists()
+    assert "0 of 2 done" in farm("status", job.folder).stdout
+    assert run_worker(job).returncode == 0
+    assert status_of(job)["done"] == 2
+
+
+def test_a_submit_has_a_result_that_was_taken_away_made_anew_and_leaves_alone_what_has_failed(tmp_path: Path) -> None:
+    job = prepared(tmp_path, "--seeds", "1..3")
+    assert submitted(job).returncode == 0
+    shutil.rmtree(job / "results/000002")
+    shutil.rmtree(job / "results/000003")
+    write_json(job / "failed/000003", {"reason": "it was so", "tries": 3, "worker": "w"})
+    assert submitted(job).returncode == 1
+    status = status_of(job)
+    assert (status["done"], status["failed"]) == (2, 1)
+    again = submitted(job)
+    assert (again.returncode, "all that is left has failed (1 tasks): lance-farm retry" in again.stderr) == (2, True)
+    assert len(list((job / "submits").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--to", "local", "--", "--partition=gpu"], "no scheduler"),
+        (["--to", "slurm", "--cards", "0,1"], "--cards goes with --to local"),
+        (["--to", "openjd", "--workers", "2"], "--workers does not go with --to openjd"),
+        (["--to", "local", "--first-worker", "--endpoint", "ipc:///x"], "not allowed with"),
+    ],
+)
+def test_options_of_submit_that_would_do_nothing_are_refused(tmp_path: Path, arguments: list[str], words: str) -> None:
+    job = prepared(tmp_path)
+    done = farm("submit", job.folder, "--model", DEMO_MODEL, *arguments)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert list((job / "submits").iterdir()) == []
 
 
 def test_a_node_with_another_model_or_none_is_refused_in_words(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from farm_jobs import farm, prepared, write_workflow
 from lance_farm.collect import shortened, slug
 from lance_farm.job import request_of
 from lance_farm.table import read_table
-from lance_farm.templates import slurm_script
+from lance_farm.templates import openjd_template, slurm_script
 from lance_farm.workflow import FILE_INPUTS
 from lanced_client.digest import result_digest
 from lanced_process import ROOT
@@ -102,11 +102,15 @@ def test_a_table_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path, 
         (["--seeds", "1..99999999"], "is no range"),
         (["--set", "3.images=x"], "comes from another node"),
         (["--chunk", "0"], "0 is no whole number from 1 on"),
+        (["--set", "2.prompt=a\rb"], "new-line character"),
+        (["--set", "2.prompt=f\udcfcr"], "a name or a text is not UTF-8"),
+        (["--seeds", f"1..{'9' * 5000}"], "is no whole number"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_refused(tmp_path: Path, arguments: list[str], words: str) -> None:
     done = farm("prepare", write_workflow(tmp_path), *arguments, "-o", tmp_path / "job")
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_name_that_several_nodes_have_is_refused_with_the_choices(tmp_path: Path) -> None:
@@ -121,6 +125,7 @@ def test_workflows_that_cannot_run_are_refused(tmp_path: Path) -> None:
         ("none", "[]", "is no workflow"),
         ("deep", "[" * 100_000, "nested deeper"),
         ("inputs", '{"1": {"class_type": "LancedModel", "inputs": null}}', '"inputs" of node 1 is no object'),
+        ("half", json.dumps(support.WORKFLOW | {"8": {"class_type": "\ud83d"}}), "half a character (\\ud83d alone)"),
         ("foreign", json.dumps(support.WORKFLOW | {"9": {"class_type": "KSampler", "inputs": {}}}), "KSampler"),
     ]:
         (tmp_path / f"{name}.json").write_text(text)
@@ -183,16 +188,19 @@ def test_what_an_edited_folder_says_of_tasks_that_the_job_does_not_have_counts_f
     assert told["failures"] == []
 
 
-def test_slurms_script_runs_words_that_are_quoted_for_a_shell(tmp_path: Path) -> None:
-    job = tmp_path / 'a "job" of $HOME'
-    environment = {
-        "LANCE_FARM": shlex.join([sys.executable, "-c", "import sys; print(sys.argv[1:])", "it's"]),
-        "LANCE_FARM_JOB": str(job),
-        "LANCE_FARM_OPTIONS": shlex.join(["--model", "/my models/$x `y`"]),
-    }
+def test_slurms_script_runs_the_words_that_it_is_given_without_an_environment(tmp_path: Path) -> None:
+    words = ["worker", 'a "job" of $HOME', "--model", "/my models/$x `y`", ""]
+    program = [sys.executable, "-c", "import sys; print(sys.argv[1:])"]
     (tmp_path / "slurm.sh").write_text(slurm_script())
-    done = subprocess.run(["sh", tmp_path / "slurm.sh"], env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == str(["it's", "worker", str(job), "--model", "/my models/$x `y`"]), done.stderr
+    done = subprocess.run(["sh", tmp_path / "slurm.sh", *program, *words], env={}, capture_output=True, text=True)
+    assert done.stdout.strip() == str(words), done.stderr
+
+
+@pytest.mark.parametrize("name", ["a\nb\tc", "{{Param.Model}}", "größe 🦊 " * 12, "}"])
+def test_a_jobs_template_has_a_name_that_a_template_may_have(name: str) -> None:
+    given = json.loads(openjd_template(name, 2, 1))["name"]
+    assert 1 <= len(given) <= 128
+    assert not any(ord(character) < 32 or character in "{}" for character in given)
 
 
 def test_a_missing_picture_is_refused_and_others_are_kept_by_their_content(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def _node(folder: Path, name: str) -> None:
         task = job.tasks[claim.number]
         work = results.begin(claim.name)
         (work / "answer.txt").write_text(f"task {claim.number}")
-        receipt = {"digest": identity.digest(task.request), "seconds": 1.0, "worker": name, "attempt": claim.attempt}
+        receipt = {"digest": identity.digest(task.request), "seconds": 1.0, "worker": name, "attempt": claim.attempt,
+                   "outputs": {}, "receipts": []}  # fmt: skip
         is_first = results.publish(work, claim.number, receipt)
         claims.end(claim)
         log.write("done" if is_first else "found", task=claim.number, attempt=claim.attempt)

@@ -73,6 +73,8 @@ class Results:
             return "it has no receipt"
         if receipt.get("digest") != digest:
             return "it is of another model, backend or build"
+        if not _is_whole(receipt):
+            return "its receipt was changed"
         for file in receipt["files"]:
             path = self.folder_of(number) / file["name"]
             if not path.is_file():
@@ -87,6 +89,18 @@ class Results:
     def set_aside(self, number: int) -> None:
         """Take a result away that is not valid; it stays in work/."""
         self.folder_of(number).rename(self._work / f"damaged-{task_name(number)}-{uuid.uuid4().hex[:6]}")
+
+
+def _is_whole(receipt: dict[str, Any]) -> bool:
+    """Whether all is in a receipt that others read of it, as `publish` wrote it."""
+    kinds = {"files": list, "receipts": list, "outputs": dict, "worker": str, "attempt": int, "seconds": int | float}
+    if not all(isinstance(receipt.get(name), kind) for name, kind in kinds.items()):
+        return False
+    listed = [*receipt["files"], *receipt["receipts"], *receipt["outputs"].values()]
+    if not all(isinstance(one, dict) for one in listed):
+        return False
+    named = all(isinstance(file.get(name), str) for file in receipt["files"] for name in ("name", "sha256"))
+    return named and all(isinstance(job.get("params"), dict) for job in receipt["receipts"])
 
 
 def files_named_by(outputs: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -90,12 +90,15 @@ def _sweep(graph: Graph, text: str) -> tuple[str, list[Any]]:
     if not equals:
         raise FarmError(f"--set {text}: is not NODE.INPUT=VALUES, such as 3.steps=10..12 or 3.width=256,512")
     target = ".".join(find_input(graph, name))
-    if found := re.fullmatch(r"(\d+)\.\.(\d+)", listed):
+    if found := re.fullmatch(r"(\d{1,20})\.\.(\d{1,20})", listed):
         first, last = int(found[1]), int(found[2])
         if last < first or last - first >= MOST_TASKS:
             raise FarmError(f"--set {text}: {listed} is no range from low to high of up to {MOST_TASKS} numbers")
         return target, list(range(first, last + 1))
-    values = next(csv.reader([listed], skipinitialspace=True), [])
+    try:
+        values = next(csv.reader([listed], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise FarmError(f"--set {text}: {error}") from None
     if not values or "" in values:
         raise FarmError(f"--set {text}: there is an empty value")
     return target, [_typed(graph, target, value) for value in values]

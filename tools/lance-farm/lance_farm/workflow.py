@@ -30,6 +30,10 @@ def read_workflow(path: Path) -> Graph:
         raise FarmError(f"{path} is no JSON: {error}") from None
     except RecursionError:
         raise FarmError(f"{path} is nested deeper than any workflow is") from None
+    try:
+        json.dumps(graph, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise FarmError(f"{path} has half a character (\\u{ord(error.object[error.start]):x} alone)") from None
     if isinstance(graph, dict) and isinstance(graph.get("prompt"), dict):
         graph = graph["prompt"]  # what POST /prompt takes
     if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
