@@ -164,6 +164,7 @@ WRONG: list[tuple[str, Any, str, int]] = [
     ("the drawn form", {"nodes": [], "links": []}, "Export (API)", 6),
     ("inputs that are a list", {"1": {"class_type": "SaveImage", "inputs": []}}, "are no object", 6),
     ("another pack's node", PICTURE | {"7": node("KSampler")}, "KSampler (node 7) is no node that lancectl can run", 2),
+    ("what to do with it", PICTURE | {"7": node("KSampler")}, "lance-farm prepare --runner comfyui", 2),
     ("a circle", changed(n2_prompt=["4", 0]) | CIRCLE_OF_LINKS, "in a circle", 2),
     ("a link to nowhere", changed(n3_images=["8", 0]), 'linked to node "8", which is not there', 2),
     ("a number for a node's id", changed(n3_images=[2, 0]), 'node 2, which is no text, as ids of nodes are: "2"', 2),

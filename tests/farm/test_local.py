@@ -87,7 +87,7 @@ def test_a_job_makes_what_one_lancectl_makes_with_one_load_per_worker(done_job: 
 def test_collect_names_files_from_the_table_and_makes_sheets_a_clip_a_csv_and_a_page(
     done_job: Job, tmp_path: Path
 ) -> None:
-    done = farm("collect", done_job.folder, "-o", tmp_path / "out", "--name", "{shot}_{seed}", "--clip")
+    done = farm("collect", done_job.folder, "-o", tmp_path / "out", "--name=-{shot}_{seed}", "--clip")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out/files").iterdir()) == [
         f"A{shot}_{seed}.png" for shot in (1, 2, 3) for seed in (1, 2)

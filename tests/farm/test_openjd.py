@@ -24,6 +24,12 @@ OPENJD = shutil.which("openjd", path=f"{ROOT / 'build/openjd/bin'}:{os.environ['
 pytestmark = [pytest.mark.deep, pytest.mark.skipif(not OPENJD, reason="openjd-cli is not installed (make test-farm)")]
 
 
+def child_of(pid: int, words: str) -> int:
+    """The process that a process started, by words of its command line; 0: there is none."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return next((int(line.split()[0]) for line in listed.splitlines() if words in line), 0)
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """With lance-farm and openjd as commands."""
@@ -99,6 +105,20 @@ def test_a_task_whose_daemon_dies_is_tried_again_in_its_session(environment: dic
     assert json.loads((job / "results/000001/receipt.json").read_text())["attempt"] == 2
     assert set(done_counts(job).values()) == {1}
     wait_until(lambda: not any(is_there(worker["daemon"]) for worker in workers(job)))
+
+
+def test_a_task_whose_lancectl_dies_is_tried_again_with_the_daemon_that_goes_on(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    job = prepared(tmp_path, workflow=write_workflow(tmp_path, width=256, height=256, steps=60))
+    assert farm("submit", job.folder, "--to", "openjd", "--model", DEMO_MODEL, **environment).returncode == 0
+    wait_until(lambda: bool(list((job / "work").glob("000001.1.*"))))
+    (worker,) = workers(job)
+    os.kill(child_of(worker["pid"], "lancectl graphs"), signal.SIGKILL)
+    wait_until(lambda: done([job]) == 1)
+    assert json.loads((job / "results/000001/receipt.json").read_text())["attempt"] == 2
+    assert {one["daemon"] for one in workers(job)} == {worker["daemon"]}
+    wait_until(lambda: not is_there(worker["daemon"]))
 
 
 def test_a_task_that_cannot_work_is_reported_and_others_of_its_chunk_are_done(

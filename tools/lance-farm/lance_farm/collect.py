@@ -82,7 +82,7 @@ class _Names:
             stem = stem.replace("/", "-")
         else:
             stem = "-".join([f"{number:06}", *filter(None, map(slug, labels.values()))])[:_SLUG_CHARACTERS]
-        stem = shortened(stem, _STEM_BYTES).strip(".") or f"{number:06}"
+        stem = shortened(stem, _STEM_BYTES).strip(".-") or f"{number:06}"
         stem += f"-{index + 1}" if count > 1 else ""
         name, again = f"{stem}{ending}", 1
         while name.lower() in self._taken:  # also where a disk does not tell A from a

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .beats import Beat, Watch
+from .beats import Beat, Watch, is_gone_here, machine_id
 from .claims import Claim, Claims
 from .errors import EXIT_DONE, EXIT_TASKS_FAILED, FarmError, NodeError
 from .files import read_json, write_json
@@ -36,6 +36,7 @@ from .worker import name_of_worker
 IDLE_SECONDS = 1800.0  # the longest that a daemon waits for a session's next sign of life
 POLL_SECONDS = 0.5
 RESTART_SECONDS = 120.0
+GOING_SECONDS = 2.0  # for a daemon that ends to be seen to
 
 
 def say(kind: str, text: object) -> None:
@@ -92,19 +93,24 @@ def _start_daemon(job: Job, model: str, options: Sequence[str], session: Path) -
 
 
 def _await_daemon(session: Path, before: str, seconds: float, holder: subprocess.Popen[bytes] | None) -> dict[str, Any]:
-    """What the holder tells of a daemon that is at another place than `before`. NodeError."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """What the holder tells of a daemon that is at another place than `before`, or of that one, if it goes on (what
+    ended was the lancectl that asked it). NodeError."""
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < seconds:
         told = read_json(_session_file(session))
         reason = told.get("reason") or ("its holder ended" if holder and holder.poll() is not None else "")
         if reason:
             say("fail", reason)
             raise NodeError(reason)
-        if told.get("endpoint") and told["endpoint"] != before:
+        if told.get("endpoint") and (told["endpoint"] != before or (waited > GOING_SECONDS and _goes_on(told))):
             return told
         time.sleep(POLL_SECONDS / 10)
     say("fail", "the session's daemon does not answer")
     raise NodeError("the session's daemon does not answer")
+
+
+def _goes_on(told: dict[str, Any]) -> bool:
+    return not is_gone_here({"pid": told["daemon"], "machine": machine_id()})
 
 
 def hold_daemon(model: Path, options: Sequence[str], session: Path, agent: int) -> int:
@@ -195,7 +201,7 @@ class Chunk:
         self._log.close()
 
     def _connect(self) -> None:
-        """To the session's daemon, another one than before."""
+        """To the session's daemon."""
         if self._graphs:
             self._graphs.close()
         told = _await_daemon(self._session, self._endpoint, RESTART_SECONDS, None)

@@ -144,5 +144,4 @@ def _check(tasks: list[Task], graphs: list[Graph], inputs: Path, scratch: Path) 
             line = f" (line {tasks[place].line})" if tasks[place].line else ""
             told.setdefault(words, f"task {tasks[place].number}{line}")
         shown = "; ".join(f"{where}: {words}" for words, where in list(told.items())[:_SHOWN])
-        hint = " (prepare --runner comfyui)" if "ComfyUI" in shown else ""
-        raise FarmError(f"{len(problems)} of {len(tasks)} tasks cannot be run: {shown}{hint}")
+        raise FarmError(f"{len(problems)} of {len(tasks)} tasks cannot be run: {shown}")

@@ -38,7 +38,8 @@ static void tell_unknown(const struct graph *graph, struct problems *problems)
     }
     if (told)
         problem(problems, "lancectl graph runs Lance nodes and those of ComfyUI's core that go with them "
-                          "(docs/lancectl.md lists them); others need a ComfyUI");
+                          "(docs/lancectl.md lists them); others need a ComfyUI: lance-farm prepare "
+                          "--runner comfyui");
 }
 
 static int list_nodes(struct graph *graph, struct error *error)
