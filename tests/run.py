@@ -9,7 +9,7 @@ Stages of `make test`, which is everything that a user could miss:
 Stages of `make test-deep`, which look at the same code more closely and take several times as long:
   clang   every C file once more through clang, warnings as errors
   nvcc    the CUDA backend through nvcc, for every kind of card; skipped where nvcc is missing
-  card    the unit tests of the CUDA backend, whose kernels are emulated on the CPU
+  card    whole jobs on the CUDA backend, whose kernels are emulated on the CPU; the rest of its unit tests in asan
   emulated  a few recorded results through those kernels
   asan    all unit tests, built with the address and undefined-behaviour sanitizers
   tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's
@@ -51,7 +51,9 @@ SINGLE_THREADED_TESTS = (
     "test_tokenizer", "test_video_colours",
 )
 # Minutes under the thread sanitizer, and their only threads are those of the kernels, as test_job's are.
-ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache")
+ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache", "test_resume", "test_stages")
+# Whole jobs on the emulated card: minutes with a sanitizer, and each kernel has tests of its own.
+CUDA_JOBS = ("test_cuda_stages", "test_cuda_tap")
 # Of the emulated card's tests, those whose kernels share no memory between threads, or whose kernels others test.
 CUDA_TESTS_WITHOUT_RACES = ("test_cuda_elementwise", "test_cuda_graph", "test_cuda_lost", "test_cuda_memory",
                             "test_cuda_model", "test_cuda_plugin")
@@ -161,15 +163,15 @@ def unit(jobs: int) -> Count:
 
 
 def card(jobs: int) -> Count:
-    return unit_tests(jobs, [name for name in names_of_unit_tests() if is_cuda_test(name)])
+    return unit_tests(jobs, list(CUDA_JOBS))
 
 
 def asan(jobs: int) -> Count:
-    return unit_tests(jobs, names_of_unit_tests(), "address,undefined")
+    return unit_tests(jobs, [name for name in names_of_unit_tests() if name not in CUDA_JOBS], "address,undefined")
 
 
 def tsan(jobs: int) -> Count:
-    left_out = SINGLE_THREADED_TESTS + ENGINE_TESTS_LIKE_TEST_JOB + CUDA_TESTS_WITHOUT_RACES
+    left_out = SINGLE_THREADED_TESTS + ENGINE_TESTS_LIKE_TEST_JOB + CUDA_TESTS_WITHOUT_RACES + CUDA_JOBS
     return unit_tests(jobs, [name for name in names_of_unit_tests() if name not in left_out], "thread")
 
 
@@ -181,7 +183,9 @@ def lint(jobs: int) -> Count:
 
 
 def clang(jobs: int) -> Count:
-    return one_check("clang", ["make", "--no-print-directory", f"-j{jobs}", "objects", "CC=clang", "BUILD=build-clang"])
+    # Its warnings need no optimisation, which takes most of the time.
+    command = ["make", "--no-print-directory", f"-j{jobs}", "objects", "CC=clang", "CFLAGS=-O0", "BUILD=build-clang"]
+    return one_check("clang", command)
 
 
 def nvcc(jobs: int) -> Count:
