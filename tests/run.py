@@ -50,8 +50,9 @@ SINGLE_THREADED_TESTS = (
     "test_animation", "test_assemble", "test_damaged_media", "test_media", "test_picture", "test_pth", "test_releases",
     "test_tokenizer", "test_video_colours",
 )
-# Minutes under the thread sanitizer, and their only threads are those of the kernels, as test_job's are.
-ENGINE_TESTS_LIKE_TEST_JOB = ("test_latents", "test_prefix_cache", "test_resume", "test_stages")
+# Minutes under the thread sanitizer, and their only threads are those of the kernels, which test_kernels_*, test_vae,
+# test_vit and test_sampler run as well.
+TESTS_OF_WHOLE_JOBS = ("test_job", "test_latents", "test_prefix_cache", "test_resume", "test_stages")
 # Whole jobs on the emulated card: minutes with a sanitizer, and each kernel has tests of its own.
 CUDA_JOBS = ("test_cuda_stages", "test_cuda_tap")
 # Of the emulated card's tests, those whose kernels share no memory between threads, or whose kernels others test.
@@ -171,7 +172,7 @@ def asan(jobs: int) -> Count:
 
 
 def tsan(jobs: int) -> Count:
-    left_out = SINGLE_THREADED_TESTS + ENGINE_TESTS_LIKE_TEST_JOB + CUDA_TESTS_WITHOUT_RACES + CUDA_JOBS
+    left_out = SINGLE_THREADED_TESTS + TESTS_OF_WHOLE_JOBS + CUDA_TESTS_WITHOUT_RACES + CUDA_JOBS
     return unit_tests(jobs, [name for name in names_of_unit_tests() if name not in left_out], "thread")
 
 
