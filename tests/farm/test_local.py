@@ -241,6 +241,21 @@ def test_cancel_stops_the_running_task_and_retry_takes_the_job_up_again(tmp_path
     assert not status_of(job)["cancelled"]
 
 
+def test_a_worker_that_a_damaged_job_ends_gives_its_task_back(tmp_path: Path) -> None:
+    job = prepared(tmp_path, "--seeds", "1..2")
+    workflow = (job / "workflow.json").read_text()
+    (job / "workflow.json").unlink()
+    for _ in range(3):
+        done = run_worker(job)
+        assert (done.returncode, "workflow.json: No such file" in done.stdout) == (2, True), done.stdout
+        status = status_of(job)
+        assert (status["waiting"], status["running"], status["failed"]) == (2, 0, 0)
+    assert any("workflow.json: No such file" in line for line in status["problems"])
+    (job / "workflow.json").write_text(workflow)
+    assert run_worker(job).returncode == 0
+    assert status_of(job)["done"] == 2
+
+
 def test_a_job_that_storage_took_the_empty_folders_of_is_done(tmp_path: Path) -> None:
     job = prepared(tmp_path, "--seeds", "1..2")
     for folder in (path for path in job.folder.iterdir() if path.is_dir() and not any(path.iterdir())):

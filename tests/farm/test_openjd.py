@@ -121,6 +121,22 @@ def test_a_task_whose_lancectl_dies_is_tried_again_with_the_daemon_that_goes_on(
     wait_until(lambda: not is_there(worker["daemon"]))
 
 
+def test_a_job_that_is_cancelled_elsewhere_stops_its_sessions_and_has_no_failed_tasks(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    workflow = write_workflow(tmp_path, width=256, height=256, steps=1000)
+    job = prepared(tmp_path, "--seeds", "1..3", "--chunk", "3", workflow=workflow)
+    with subprocess.Popen(["openjd", *run_command(job)], env=ENVIRONMENT | environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True) as session:  # fmt: skip
+        wait_until(lambda: bool(list((job / "work").glob("000001.1.*"))))
+        (job / "cancelled").touch()  # as the command does on another machine, which can send no signal
+        said, _ = session.communicate(timeout=LANCECTL_SECONDS)
+    assert "openjd_fail: the job was cancelled" in said and "code: 4" in said
+    status = status_of(job)
+    assert (status["waiting"], status["running"], status["failed"]) == (3, 0, 0)
+    assert "3 waiting" in farm("status", job.folder).stdout and not list((job / "todo").glob("*.[23]"))
+
+
 def test_a_task_that_cannot_work_is_reported_and_others_of_its_chunk_are_done(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

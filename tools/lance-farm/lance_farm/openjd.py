@@ -23,7 +23,7 @@ from typing import Any
 
 from .beats import Beat, Watch, is_gone_here, machine_id
 from .claims import Claim, Claims
-from .errors import EXIT_DONE, EXIT_TASKS_FAILED, FarmError, NodeError
+from .errors import EXIT_CANCELLED, EXIT_DONE, EXIT_SIGNALLED, EXIT_TASKS_FAILED, FarmError, NodeError
 from .files import read_json, write_json
 from .job import LEASE_SECONDS, Identity, Job, difference
 from .log import Log
@@ -200,6 +200,12 @@ class Chunk:
         self._beat.close()
         self._log.close()
 
+    def why_stopped(self) -> int:
+        """The exit code of a chunk that is to end before its time; else 0. Its tasks are given back."""
+        if self._is_ended:
+            return EXIT_SIGNALLED + self._is_ended[0]
+        return EXIT_CANCELLED if self._job.is_cancelled else 0
+
     def _connect(self) -> None:
         """To the session's daemon."""
         if self._graphs:
@@ -219,7 +225,7 @@ class Chunk:
             return "" if is_done else "somebody else does it"
         while claim:
             reason, waits = self._try(claim)
-            claim = self._claims.take_this(number) if waits and not self._is_ended else None
+            claim = self._claims.take_this(number) if waits and not self.why_stopped() else None
         return reason
 
     def _digest(self, number: int) -> str:
@@ -238,10 +244,10 @@ class Chunk:
         try:
             self._beat.tell(task=claim.number)
             self._log.write("began", task=claim.number, attempt=claim.attempt)
-            done = self._run.run(claim, self._graphs, lambda: bool(self._is_ended) or self._job.is_cancelled)
+            done = self._run.run(claim, self._graphs, lambda: bool(self.why_stopped()))
         except TaskFailed as error:
             reason = str(error)
-            if self._is_ended:
+            if self.why_stopped():
                 self._claims.give_back(claim)
                 return "stopped", True
             waits = self._claims.try_again(claim, reason, error.may_work)
@@ -261,7 +267,8 @@ class Chunk:
 
 
 def run_tasks(job: Job, text: str, session: Path) -> int:
-    """Do the tasks with the session's daemon; the exit code. Every task is tried, whatever becomes of others."""
+    """Do the tasks with the session's daemon; the exit code. Every task is tried, whatever becomes of others, unless
+    the session or the job is stopped."""
     identity = job.identity
     if identity is None:
         raise FarmError("the job has no identity: daemon-start comes first")
@@ -274,6 +281,8 @@ def run_tasks(job: Job, text: str, session: Path) -> int:
         chunk = Chunk(job, identity, session, scratch)
         try:
             for place, number in enumerate(numbers):
+                if chunk.why_stopped():
+                    break
                 say("status", f"task {number}")
                 if reason := chunk.do(number):
                     failed.append(f"task {number}: {reason}")
@@ -281,6 +290,9 @@ def run_tasks(job: Job, text: str, session: Path) -> int:
         finally:
             chunk.close()
             busy.unlink(missing_ok=True)
+    if code := chunk.why_stopped():
+        say("fail", "the job was cancelled" if code == EXIT_CANCELLED else "stopped by a signal")
+        return code
     if failed:
         say("fail", "; ".join(failed))
     return EXIT_TASKS_FAILED if failed else EXIT_DONE

@@ -159,11 +159,11 @@ class Worker:
             self._beat.tell(task=claim.number)
             self._log.write("began", task=claim.number, attempt=claim.attempt)
             done = task_run.run(claim, self._graphs, self._is_unwanted)
-        except (DiskError, OSError):
-            self._claims.give_back(claim)
-            raise
         except TaskFailed as error:
             return self._after_failure(claim, error, task_run)
+        except (FarmError, OSError):
+            self._claims.give_back(claim)
+            raise
         self._claims.end(claim)
         facts = {"seconds": round(done.seconds, 4), "job_seconds": done.receipt.get("job_seconds")}
         self._log.write("found" if done.was_there else "done", task=claim.number, attempt=claim.attempt, **facts)
