@@ -47,12 +47,15 @@ LOOPS_OF = "sm_90"  # whose instructions are counted
 
 AWQ, MLX, NVFP4 = "(matrix_layout)1", "(matrix_layout)2", "(matrix_layout)3"
 # The kernels of the real model that take its time, with what they do, and the bytes of dynamic shared memory that they
-# are started with (attention.cu, product.cu, conv_product.cu).
+# are started with (attention.cu, product.cu, conv_product.cu, linear_some_rows.cu).
 KERNELS = {
     f"four_bit_kernel<{NVFP4}, 4, 1, true>": ("product of 1 to 8 rows, NVFP4 (norm and SwiGLU in it)", 0),
     f"four_bit_kernel<{AWQ}, 1, 1, true>": ("the same, AWQ", 0),
     f"four_bit_kernel<{MLX}, 1, 1, true>": ("the same, MLX", 0),
     f"four_bit_kernel<{NVFP4}, 4, 2, true>": ("product of 9 to 16 rows, NVFP4", 0),
+    f"some_rows_kernel<{NVFP4}, 4>": ("product of 17 to 128 rows, NVFP4", 4 * (64 * 128 + 2048 + 512 + 128)),
+    f"some_rows_kernel<{AWQ}, 1>": ("the same, AWQ", 4 * (64 * 128 + 2048 + 2 * 128)),
+    f"some_rows_kernel<{MLX}, 1>": ("the same, MLX", 4 * (64 * 128 + 2048 + 2 * 128)),
     "bf16_kernel<1>": ("product of 1 to 8 rows, bf16", 0),
     f"dequantise_kernel<{NVFP4}>": ("weights for products of more rows, NVFP4", 0),
     f"dequantise_kernel<{AWQ}>": ("the same, AWQ", 0),
@@ -84,6 +87,9 @@ COUNTS = (
     Count(f"four_bit_kernel<{NVFP4}, 4, 1, true>", "a tile of 16 x 64 weights", 4, 125),
     Count(f"four_bit_kernel<{AWQ}, 1, 1, true>", "a tile of 16 x 64 weights", 4, 125),
     Count(f"four_bit_kernel<{MLX}, 1, 1, true>", "a tile of 16 x 64 weights", 4, 140),
+    Count(f"some_rows_kernel<{NVFP4}, 4>", "32 products of 16 x 8 x 16 of a warp", 1, 380),
+    Count(f"some_rows_kernel<{AWQ}, 1>", "32 products of 16 x 8 x 16 of a warp", 1, 300),
+    Count(f"some_rows_kernel<{MLX}, 1>", "32 products of 16 x 8 x 16 of a warp", 1, 250),
     Count(f"dequantise_kernel<{NVFP4}>", "the whole kernel", 0, 450),
     Count(f"dequantise_kernel<{AWQ}>", "the whole kernel", 0, 450),
     Count("attention_kernel<128, 1, 1, true>", "64 keys of a warp, within a segment", 1, 650),

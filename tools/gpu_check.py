@@ -444,6 +444,9 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
         bench.append(measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention"))
         one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
         bench.append(one_stream | {"backend": f"{bench[0]['backend']}, weights decoded between products"})
+        # at every number of rows: codes straight to the tensor cores, and decoded first
+        bench += [measure(programs, environment | {"LANCED_CUDA_SOME_ROWS": rows}, False, "some-")
+                  for rows in ("100000", "16")]
         save(report)
     if "operators" in sections:
         print("operators", flush=True)

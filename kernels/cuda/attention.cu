@@ -9,6 +9,7 @@
  *
  * Problems of many rows go to cuDNN where it is there (attention_library.cu). */
 #include "kernels/cuda/attention_parts.cuh"
+#include "kernels/cuda/last_part.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/operators.cuh"
@@ -401,22 +402,6 @@ __device__ __forceinline__ void join_parts(const struct batch &b, const struct a
         join_rows<DIM, ALIGNED>(b, p, mine, block_rows, first);
 }
 
-/* Whether all other parts of the block's keys are done, so that this block joins them. All threads take part. */
-__device__ inline bool is_last_part(const struct batch &b)
-{
-    __shared__ bool is_last;
-    __threadfence();
-    __syncthreads(); /* what all threads of the block stored is there for all blocks */
-    if (threadIdx.x == 0) {
-        is_last = atomicAdd(&b.arrived[blockIdx.x], 1u) + 1 == (unsigned)b.splits;
-        if (is_last)
-            b.arrived[blockIdx.x] = 0; /* for the next launch: no other block comes */
-    }
-    __syncthreads();
-    __threadfence();
-    return is_last;
-}
-
 /* Steps from some step on whose keys lie in one segment and are all seen: how many, and where the values of the first
  * begin and the keys of the second. */
 struct run {
@@ -507,7 +492,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
     copy_async_commit(); /* nothing may be under way at the end: the queries, when there was no step */
     copy_async_wait<0>();
     store_rows<DIM, PIECES, ALIGNED>(batch, p, mine, ROWS, warp_row, state);
-    if (batch.partial && is_last_part(batch))
+    if (batch.partial && is_last_part(&batch.arrived[blockIdx.x], batch.splits))
         join_parts<DIM, WARPS, ALIGNED>(batch, p, mine, ROWS);
 }
 
@@ -569,7 +554,7 @@ void flush(struct cuda_state *state, const struct shape &shape, struct batch *b,
             return;
         }
         b->statistics = b->partial + rows * (size_t)shape.dim;
-        b->arrived = state->attention_arrived;
+        b->arrived = state->arrived;
     }
     switch (shape.dim) {
     case 32:
@@ -701,13 +686,9 @@ void cuda_attention_fill(struct kernels *k)
     struct cuda_state *state = cuda_of(k);
     cuda_scratch(state, SCRATCH_PARTIALS,
                  (size_t)state->multiprocessors * BLOCK_ROWS_MAX * (WIDEST + 2) * sizeof(float));
-    const size_t bytes = (size_t)state->multiprocessors * sizeof *state->attention_arrived;
-    if (cuda_check(state, cudaMalloc((void **)&state->attention_arrived, bytes), "counters of attention"))
-        cuda_check(state, cudaMemsetAsync(state->attention_arrived, 0, bytes, state->compute), "counters of attention");
 }
 
 void cuda_attention_end(struct kernels *k)
 {
     attention_library_close(cuda_of(k));
-    cudaFree(cuda_of(k)->attention_arrived);
 }

@@ -18,6 +18,7 @@ static void cuda_close(struct kernels *k)
     cuda_linear_end(k);
     cuda_attention_end(k);
     cuda_memory_end(k);
+    cudaFree(state->arrived);
     for (auto &piece : state->staging) {
         if (piece.free)
             cudaEventDestroy(piece.free);
@@ -88,6 +89,9 @@ static int set_up(struct cuda_state *state, struct error *error)
     if (!state->failure)
         cuda_check(state, cudaMemPoolSetAttribute(state->pool, cudaMemPoolAttrReleaseThreshold, &keep),
                    "opening a pool");
+    const size_t bytes = (size_t)LINEAR_GROUP * (size_t)state->multiprocessors * sizeof *state->arrived;
+    if (cuda_check(state, cudaMalloc((void **)&state->arrived, bytes), "opening counters"))
+        cuda_check(state, cudaMemsetAsync(state->arrived, 0, bytes, state->compute), "opening counters");
     return cuda_finish(state, error);
 }
 

@@ -1,6 +1,7 @@
 /* linear.cu: matrices on the device: opening (see matrix.cuh for how they lie there) and products.
  *
- * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu). More rows are a matter of arithmetic:
+ * Up to FEW_ROWS rows the weights are read once as they are (linear_few_rows.cu), 4-bit ones up to SOME_ROWS
+ * (linear_some_rows.cu; state->some_rows for those who measure). More rows are a matter of arithmetic:
  * a bf16 matrix is multiplied as it is, a quantised one is decoded, a bounded slab of its rows at a time, into scratch
  * memory and multiplied from there (dequantise.cu, product.cu). The scratch memory has three slots, and a matrix that
  * is still in one is not decoded again: the MLP takes many rows in pieces, each through the same three matrices. The
@@ -17,6 +18,7 @@
 #include "kernels/cuda/product.cuh"
 #include "kernels/formats/linear_source.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +29,7 @@ enum {
     SLAB_PART = 64,        /* and not more than this part of the card's memory */
     SLAB_ROWS = 128,       /* slabs are multiples of these */
     PIECE_ALIGNMENT = 256,
+    SOME_ROWS = 128,
 };
 
 int round_up(int n, int multiple)
@@ -362,6 +365,24 @@ void run_few_rows(struct cuda_state *state, const struct linear *const *linears,
     linear_few_rows(state, &group, values_of(x), rows, add);
 }
 
+/* Whether 4-bit codes go straight to the tensor cores. */
+bool takes_some_rows(const struct cuda_state *state, const struct matrix *w, const act *x, int rows)
+{
+    return rows > FEW_ROWS && rows <= state->some_rows && some_rows_fits(w, values_of(x));
+}
+
+void run_some_rows(struct cuda_state *state, const struct linear *const *linears, int count, const act *x, int rows,
+                   act *const *y, bool add)
+{
+    struct some_rows_part parts[LINEAR_GROUP];
+    memset(parts, 0, sizeof parts);
+    for (int i = 0; i < count; i++) {
+        parts[i].w = linears[i]->matrix;
+        parts[i].y = values_of(y[i]);
+    }
+    linear_some_rows(state, parts, count, values_of(x), rows, add);
+}
+
 void run_linear(struct kernels *k, const struct linear *linear, const act *x, int rows, act *y, bool add)
 {
     struct cuda_state *state = cuda_of(k);
@@ -370,6 +391,10 @@ void run_linear(struct kernels *k, const struct linear *linear, const act *x, in
         return;
     if (rows <= FEW_ROWS) {
         run_few_rows(state, &linear, 1, x, rows, &y, add, {});
+        return;
+    }
+    if (takes_some_rows(state, w, x, rows)) {
+        run_some_rows(state, &linear, 1, x, rows, &y, add);
         return;
     }
     if (w->layout == MATRIX_BF16) {
@@ -428,6 +453,10 @@ void run_linear_group(struct kernels *k, const struct linear *const *linears, in
         run_few_rows(state, linears, count, rows, x->rows, y, false, beside);
         return;
     }
+    if (alike && takes_some_rows(state, &linears[0]->matrix, rows, x->rows)) {
+        run_some_rows(state, linears, count, rows, x->rows, y, false);
+        return;
+    }
     for (int i = 0; i < count; i++)
         run_linear(k, linears[i], rows, x->rows, y[i], false);
 }
@@ -479,6 +508,12 @@ void cuda_linear_fill(struct kernels *k)
     }
     const char *wish = getenv("LANCED_CUDA_OVERLAP"); /* "off": to see what it brings */
     state->decoded.ahead = !wish || strcmp(wish, "off") != 0;
+    wish = getenv("LANCED_CUDA_SOME_ROWS"); /* to see from which number of rows decoding first is faster */
+    state->some_rows = wish ? atoi(wish) : SOME_ROWS;
+    if (state->some_rows != SOME_ROWS) { /* other sums: other bytes */
+        const size_t length = strlen(state->name);
+        snprintf(state->name + length, sizeof state->name - length, ", decoding past %d rows", state->some_rows);
+    }
 #ifdef CUDA_EMULATION /* which has no card that a real library could use */
     if (!getenv("LANCED_CUBLASLT"))
         return;

@@ -37,20 +37,6 @@ __device__ inline uint32_t bits_of(bf16 value)
     return bits;
 }
 
-/* The left fragment of one step of 16 columns. scale and second: of the step's group, rows g and g + 8. */
-template <enum matrix_layout LAYOUT>
-__device__ inline void decode_step(uint32_t (&a)[4], uint32_t word, uint32_t scale, uint32_t second)
-{
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        uint32_t of_row = i % 2 ? both_high(second) : both_low(second);
-        __nv_bfloat162 numbers = numbers_of<LAYOUT>(word >> (4 * i), of_row);
-        if (LAYOUT == MATRIX_MLX)
-            numbers = __hfma2(numbers, as_pair(i % 2 ? both_high(scale) : both_low(scale)), as_pair(of_row));
-        a[i] = as_bits(numbers);
-    }
-}
-
 /* Four elements of row `row` of x, whose rows are `stride` apart, from `column` on; zeros outside [rows, width].
  * `aligned`: a load of 8 bytes may be used. */
 __device__ inline void load_four(uint32_t (&b)[2], const bf16 *x, int row, int rows, int column, int width,
@@ -194,7 +180,7 @@ template <int GROUPS> struct weight_reader {
     const uint4 *codes;              /* of the warp's next tile; its tiles are `stride` tiles apart */
     const uint32_t *scales, *seconds; /* of the lane's rows, at the row tile's first span */
     int stride;
-    uint32_t span_of_tile; /* see few_rows_group */
+    uint32_t span_of_tile; /* span_factor */
 
     __device__ inline weight_reader(const struct matrix &w, uint32_t span_of_tile_, int row_tile, int lane, int warp,
                                     int warps)
@@ -219,7 +205,7 @@ __device__ inline void load_tile(struct weight_tile<GROUPS> &to, const struct we
                                  int tile)
 {
     to.codes = load_once(from.codes + (size_t)ahead * (size_t)from.stride * 32);
-    int span = GROUPS > 1 || !from.span_of_tile ? tile : (int)((uint64_t)tile * from.span_of_tile >> 32);
+    int span = GROUPS > 1 ? tile : span_by(from.span_of_tile, tile);
     load_groups(to.scale, from.scales + span * 8 * GROUPS);
     if (LAYOUT != MATRIX_NVFP4)
         load_groups(to.second, from.seconds + span * 8 * GROUPS);
@@ -548,8 +534,7 @@ template <int PIECES> void with_layout(const struct call &c)
 void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, const bf16 *x, int rows, bool add)
 {
     const struct matrix *w = &group->part[0].w;
-    uint32_t tiles_per_span = w->layout == MATRIX_BF16 ? 1 : (uint32_t)w->group_size / TILE_COLUMNS;
-    group->span_of_tile = tiles_per_span > 1 ? (uint32_t)(((UINT64_C(1) << 32) - 1) / tiles_per_span) + 1 : 0;
+    group->span_of_tile = w->layout == MATRIX_BF16 ? 0 : span_factor(*w);
     int blocks = 0;
     for (int i = 0; i < (group->swiglu ? 1 : group->count); i++) {
         group->part[i].first_block = blocks;

@@ -1,4 +1,4 @@
-/* linear_parts.cuh: what linear.cu is made of: packing, the product of few rows, and
+/* linear_parts.cuh: what linear.cu is made of: packing, the products of few and of some rows, and
  * decoding for the product of many. */
 #ifndef LANCE_CUDA_LINEAR_PARTS_CUH
 #define LANCE_CUDA_LINEAR_PARTS_CUH
@@ -22,9 +22,7 @@ struct few_rows_group {
     bool swiglu;              /* two matrices of the same size, one result: part[0].y = silu(first) * second */
     const float *norm_weight; /* not NULL: the products are of x normed (rms_norm); see few_rows_norm_fits */
     float norm_eps;
-    /* Set by linear_few_rows: a tile's number times this, 2^32nds of it, is the tile's span (span_of) without dividing;
-     * right for all tiles of a matrix of fewer than 2^22 columns. 0: the tile is its own span. */
-    uint32_t span_of_tile;
+    uint32_t span_of_tile;    /* set by linear_few_rows: span_factor */
     struct {
         struct matrix w;
         bf16 *y;
@@ -40,6 +38,22 @@ void linear_few_rows(struct cuda_state *state, struct few_rows_group *group, con
  * by one. */
 bool few_rows_norm_fits(const struct matrix *w, const bf16 *x, const float *weight, int rows);
 bool few_rows_swiglu_fits(const struct matrix *w);
+
+/* One of the products of the same x with 4-bit matrices of the same layout, columns and group_size. */
+struct some_rows_part {
+    struct matrix w;
+    bf16 *y;
+    /* Set by linear_some_rows: its first block of the launch, and its first counter; how many blocks share the columns
+     * of each tile. */
+    int first_block, first_tile, splits;
+};
+
+/* y [rows, out_features] = x [rows, in_features] W^T + bias, or y += that, for any rows, and for each of `count` parts,
+ * in one launch: the codes are decoded on their way to the tensor cores. Only where some_rows_fits. A part's bytes are
+ * those of it alone. linear_some_rows.cu */
+void linear_some_rows(struct cuda_state *state, const struct some_rows_part *parts, int count, const bf16 *x, int rows,
+                      bool add);
+bool some_rows_fits(const struct matrix *w, const bf16 *x);
 
 /* Rows first .. first + rows - 1 of a quantised matrix as bf16 [rows, w->columns]; `first` is a multiple of 16.
  * dequantise.cu `to` has room for the rows rounded up to 16. Enqueued on `stream`. */

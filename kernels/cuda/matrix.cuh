@@ -69,6 +69,18 @@ __host__ __device__ inline int spans(const struct matrix &w)
     return span_of(w, w.columns / TILE_COLUMNS - 1) + 1;
 }
 
+/* A tile's number times this, 2^32nds of it, is the tile's span (span_of) without dividing; right for all tiles of a
+ * 4-bit matrix of fewer than 2^22 columns. 0: the tile is its own span. */
+__host__ __device__ inline uint32_t span_factor(const struct matrix &w)
+{
+    uint32_t tiles_per_span = (uint32_t)w.group_size / TILE_COLUMNS;
+    return tiles_per_span > 1 ? (uint32_t)(((UINT64_C(1) << 32) - 1) / tiles_per_span) + 1 : 0;
+}
+__device__ inline int span_by(uint32_t factor, int column_tile)
+{
+    return factor ? (int)((uint64_t)column_tile * factor >> 32) : column_tile;
+}
+
 /* Index of a group's pair of rows in `scales` and `seconds`. */
 __device__ inline size_t pair_index(const struct matrix &w, int row_tile, int column_tile, int g, int group_of_tile)
 {

@@ -83,10 +83,11 @@ struct cuda_state {
     char failure_text[400];
 
     struct attention_library *attention_library; /* attention_library.cu's, or NULL */
-    unsigned *attention_arrived;                 /* attention.cu's: [multiprocessors], 0 but while a kernel runs */
+    unsigned *arrived; /* last_part.cuh: [LINEAR_GROUP x multiprocessors], 0 but while a kernel runs */
 
     /* linear.cu's: */
     void *library; /* a matrix product of a library, or NULL */
+    int some_rows; /* up to so many rows 4-bit matrices are decoded on the way to the tensor cores, past that first */
     struct {
         size_t slot_bytes;                              /* SCRATCH_WEIGHTS is CUDA_DECODED_SLOTS slots of this */
         const struct linear *matrix[CUDA_DECODED_SLOTS]; /* which matrix is decoded in each, or NULL */

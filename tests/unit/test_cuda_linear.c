@@ -1,12 +1,12 @@
 /* Matrices of the CUDA backend beside the CPU's.
  *
  * What the CPU multiplies with is what the card is documented to: the checkpoint's exact weights where a card's are
- * exact (few rows of AWQ and NVFP4), the weights rounded to bf16 where it decodes or keeps them so. Then only the order
- * of the float32 sums and the rounding of the result differ. */
+ * exact (few and some rows of AWQ and NVFP4), the weights rounded to bf16 where it decodes or keeps them so. Then only
+ * the order of the float32 sums and the rounding of the result differ. */
 #include "tests/unit/cuda_fixture.h"
 #include "tests/unit/matrix_fixture.h"
 
-enum { FEW_ROWS = 16 };
+enum { FEW_ROWS = 16, SOME_ROWS = 128 };
 
 /* One rounding of the result, and float32 sums in another order. */
 #define LIMIT (1.02 * BF16_ROUNDING)
@@ -35,6 +35,42 @@ struct product_shape {
     bool fp8;
 };
 
+/* Up to so many rows 4-bit codes are not decoded first. */
+static int codes_up_to = SOME_ROWS;
+
+/* A second backend, on a card of so many bytes (NULL: as many as the first), that decodes matrices for all but few rows;
+ * until close_decoding. */
+static struct pair open_decoding(const struct pair *p, const char *memory_bytes)
+{
+    struct pair own = *p;
+    struct error error = {0};
+    codes_up_to = FEW_ROWS;
+    assert_int_equal(setenv("LANCED_CUDA_SOME_ROWS", "16", 1), 0);
+    if (memory_bytes)
+        assert_int_equal(setenv("LANCED_EMULATION_MEMORY", memory_bytes, 1), 0);
+    if (kernels_cuda_load(&own.cuda, 0, &error))
+        fail_msg("%s", error.text);
+    assert_int_equal(unsetenv("LANCED_EMULATION_MEMORY"), 0);
+    assert_int_equal(unsetenv("LANCED_CUDA_SOME_ROWS"), 0);
+    return own;
+}
+
+static void close_decoding(struct pair *own)
+{
+    own->cuda->close(own->cuda);
+    codes_up_to = SOME_ROWS;
+}
+
+/* Whether a card multiplies with the checkpoint's exact weights. */
+static bool is_exact(const struct product_shape *s, int rows, size_t skip)
+{
+    const bool nvfp4 = s->format == WEIGHT_NVFP4, awq = s->format == WEIGHT_AWQ_INT4;
+    if (rows <= FEW_ROWS)
+        return (nvfp4 && s->group == 16) || (awq && (s->group % 64 == 0 || s->group == 32 || s->group == 16));
+    return rows <= codes_up_to && s->in % 8 == 0 && skip % 8 == 0 &&
+           ((nvfp4 && s->group == 16) || (awq && s->group % 64 == 0));
+}
+
 /* `skip` elements lie before x and y, so that rows begin anywhere. */
 static void check_product(struct pair *p, const struct product_shape *s, int rows, bool with_bias, bool add,
                           size_t skip)
@@ -44,8 +80,7 @@ static void check_product(struct pair *p, const struct product_shape *s, int row
     size_t weights = (size_t)s->out * (size_t)s->in, x_values = (size_t)rows * (size_t)s->in + skip;
     size_t y_values = (size_t)rows * (size_t)s->out + skip;
     uint16_t *values = checked_alloc(weights * sizeof *values);
-    bool tiles = s->group == 16 || (s->format != WEIGHT_NVFP4 && (s->group % 64 == 0 || s->group == 32));
-    bool exact = rows <= FEW_ROWS && tiles && (s->format == WEIGHT_AWQ_INT4 || s->format == WEIGHT_NVFP4);
+    const bool exact = is_exact(s, rows, skip);
     struct linear_source source[2] = {m.source, exact ? m.source : rounded(&m, values)};
     float *x = random_bf16(x_values, 1.0f), *y = checked_alloc(y_values * sizeof *y);
     for (size_t i = 0; i < y_values; i++)
@@ -128,7 +163,9 @@ static void every_code_with_every_scale_is_decoded_as_the_reference_does(void **
         act *y = act_with(k, got, IN * out);
         struct linear *w = NULL;
         assert_int_equal(k->linear_open(k, &w, &m.source, NULL), 0);
-        for (int at_once = 8; at_once <= IN; at_once += IN - 8) { /* straight from the codes, and decoded first */
+        static const int rows[] = {8, 64, IN}; /* straight from the codes by two kernels, and decoded first */
+        for (size_t way = 0; way < sizeof rows / sizeof *rows; way++) {
+            const int at_once = rows[way];
             for (int row = 0; row < IN; row += at_once)
                 k->linear(k, w, act_at(k, x, (size_t)row * IN), at_once, act_at(k, y, (size_t)row * out), false);
             k->download(k, got, y, IN * out);
@@ -193,6 +230,25 @@ static void four_bit_matrices_of_unusual_groups_work_too(void **state)
     CHECK_ALL(*state, shapes, rows);
 }
 
+/* More and fewer than half a block's rows, whole blocks and one row more; matrices of one tile of columns, of some, and
+ * of a part of one; shared between blocks and not; groups of one slice, of two and of three; x with a last piece that is
+ * not whole, and one whose rows begin anywhere. Past 128 rows weights are decoded first. */
+static void some_rows_are_multiplied_with_the_exact_weights(void **state)
+{
+    static const struct product_shape shapes[] = {
+        {WEIGHT_NVFP4, 80, 1040, 16, true},      {WEIGHT_NVFP4, 7, 64, 16, false},
+        {WEIGHT_AWQ_INT4, 130, 512, 64, false},  {WEIGHT_AWQ_INT4, 64, 2048, 128, false},
+        {WEIGHT_AWQ_INT4, 18, 384, 192, false},  {WEIGHT_MLX_INT4, 130, 1024, 64, false},
+        {WEIGHT_MLX_INT4, 65, 256, 128, false},  {WEIGHT_NVFP4, 33, 2048, 16, true},
+    };
+    static const int rows[] = {17, 32, 33, 64, 65, 128, 129};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t r = s % 2; r < sizeof rows / sizeof *rows; r += s < 2 ? 1 : 2)
+            check_product(*state, &shapes[s], rows[r], r % 2, (s + r) % 3 == 0, s == 1 ? 8 : 0);
+    check_product(*state, &(struct product_shape){WEIGHT_NVFP4, 48, 128, 16, true}, 40, true, true, 4);
+    check_product(*state, &(struct product_shape){WEIGHT_AWQ_INT4, 48, 140, 70, false}, 40, true, false, 0);
+}
+
 /* Zeros that do not fit in four bits: no quantiser makes them, the format allows them. */
 static void awq_zeros_over_15_are_taken_as_they_are(void **state)
 {
@@ -255,20 +311,14 @@ static void large_products_agree_with_the_cpu(void **state)
 /* A small card has little scratch memory: weights are read, and decoded for many rows, in pieces. */
 static void a_matrix_larger_than_the_scratch_memory_is_taken_in_slabs(void **state)
 {
-    struct pair *p = *state;
-    struct pair small = *p;
-    struct error error = {0};
-    assert_int_equal(setenv("LANCED_EMULATION_MEMORY", "16000000", 1), 0);
-    if (kernels_cuda_load(&small.cuda, 0, &error))
-        fail_msg("%s", error.text);
-    assert_int_equal(unsetenv("LANCED_EMULATION_MEMORY"), 0);
+    struct pair small = open_decoding(*state, "16000000");
     static const struct product_shape shapes[] = {
         {WEIGHT_AWQ_INT4, 600, 640, 128, false}, {WEIGHT_NVFP4, 523, 640, 16, true}, {WEIGHT_F32, 300, 640, 0, false},
         {WEIGHT_INT8, 523, 640, 128, false},
     };
     static const int rows[] = {3, 20};
     CHECK_ALL(&small, shapes, rows);
-    small.cuda->close(small.cuda);
+    close_decoding(&small);
 }
 
 static void the_same_product_gives_the_same_bytes(void **state)
@@ -303,7 +353,7 @@ static void the_same_product_gives_the_same_bytes(void **state)
  * done the next time. */
 static void matrices_taken_in_turns_are_not_mixed_up(void **state)
 {
-    struct pair *p = *state;
+    struct pair own = open_decoding(*state, NULL), *p = &own;
     enum { MATRICES = 4, WIDTH = 128, ROWS = 20 };
     struct matrix m[MATRICES];
     struct linear *w[2][MATRICES] = {{NULL}};
@@ -347,6 +397,7 @@ static void matrices_taken_in_turns_are_not_mixed_up(void **state)
         free_matrix(&m[j]);
     }
     free(x);
+    close_decoding(&own);
 }
 
 /* Products of many rows one after another, nothing waited for in between: as they are in a layer, through matrices that
@@ -404,8 +455,10 @@ static void weights_decoded_beside_other_products_give_the_same_bytes(void **sta
         struct error error = {0};
         assert_int_equal(setenv("LANCED_EMULATION_MEMORY", "8000000", 1), 0); /* slabs of 128 rows */
         assert_int_equal(setenv("LANCED_CUDA_OVERLAP", ways[way].overlap, 1), 0);
+        assert_int_equal(setenv("LANCED_CUDA_SOME_ROWS", "16", 1), 0);
         if (kernels_cuda_load(&k, 0, &error))
             fail_msg("%s", error.text);
+        assert_int_equal(unsetenv("LANCED_CUDA_SOME_ROWS"), 0);
         assert_int_equal(unsetenv("LANCED_CUDA_OVERLAP"), 0);
         assert_int_equal(unsetenv("LANCED_EMULATION_MEMORY"), 0);
         assert_int_equal(setenv("LANCED_EMULATION_STREAMS", ways[way].streams, 1), 0);
@@ -581,6 +634,7 @@ int main(void)
         cmocka_unit_test(products_of_bytes_agree_with_the_cpu),
         cmocka_unit_test(nvfp4_products_agree_with_the_cpu_with_either_scale),
         cmocka_unit_test(four_bit_matrices_of_unusual_groups_work_too),
+        cmocka_unit_test(some_rows_are_multiplied_with_the_exact_weights),
         cmocka_unit_test(awq_zeros_over_15_are_taken_as_they_are),
         cmocka_unit_test(rows_may_begin_at_any_element),
         cmocka_unit_test(large_products_agree_with_the_cpu),
