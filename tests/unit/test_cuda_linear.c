@@ -38,8 +38,8 @@ struct product_shape {
 /* Up to so many rows 4-bit codes are not decoded first. */
 static int codes_up_to = SOME_ROWS;
 
-/* A second backend, on a card of so many bytes (NULL: as many as the first), that decodes matrices for all but few rows;
- * until close_decoding. */
+/* A second backend, on a card of so many bytes (NULL: as many as the first), that decodes matrices for all but few
+ * rows; until close_decoding. */
 static struct pair open_decoding(const struct pair *p, const char *memory_bytes)
 {
     struct pair own = *p;
@@ -231,8 +231,8 @@ static void four_bit_matrices_of_unusual_groups_work_too(void **state)
 }
 
 /* More and fewer than half a block's rows, whole blocks and one row more; matrices of one tile of columns, of some, and
- * of a part of one; shared between blocks and not; groups of one slice, of two and of three; x with a last piece that is
- * not whole, and one whose rows begin anywhere. Past 128 rows weights are decoded first. */
+ * of a part of one; shared between blocks and not; groups of one slice, of two and of three; x with a last piece that
+ * is not whole, and one whose rows begin anywhere. Past 128 rows weights are decoded first. */
 static void some_rows_are_multiplied_with_the_exact_weights(void **state)
 {
     static const struct product_shape shapes[] = {
