@@ -337,18 +337,17 @@ void recorder_release(struct recorder *recorder, const char *id, const char *own
 static int start(void *context, uint64_t number, void **state, size_t *bytes, int *attempt, struct error *error)
 {
     struct recorder *recorder = context;
-    uint64_t length = 0, attempts = 0;
+    uint64_t length = 0;
+    struct store_attempt begun;
     struct error why;
-    int status = journal_start(recorder->journal, number, error);
-    if (status == 0)
-        status = store_attempts(recorder->store, number, &attempts, error);
+    int status = journal_start(recorder->journal, number, &begun, error);
     if (status != 0)
         return status;
-    *attempt = (int)attempts;
+    *attempt = begun.number;
     if (!state)
         return 0;
     *state = NULL;
-    if (store_read(recorder->store, number, "state", state, &length, &why) != 0 && why.code != ERROR_NOT_FOUND)
+    if (begun.has_state && store_read(recorder->store, number, "state", state, &length, &why) != 0)
         log_warning(NULL, "a job is begun anew: %s", why.text);
     *bytes = length;
     return 0;

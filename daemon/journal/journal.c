@@ -46,6 +46,7 @@ struct record {
     struct journal_payload *payloads;
     size_t payload_count;
     struct blob *bytes; /* a state or a result */
+    struct store_attempt *attempt; /* where a start tells of it, or NULL */
     journal_written *written;
     journal_done *done;
     void *context;
@@ -70,6 +71,7 @@ struct journal {
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
     struct list waiting;
+    double write_at;              /* when what waits is to be written */
     const struct record *written; /* the first of those that are being written */
     double sync_at;               /* when what was written and nobody waits for is to be synced; 0: all is */
     bool stopping;
@@ -223,7 +225,7 @@ static int write_record(struct journal *journal, struct record *record)
     switch (record->kind) {
     case KIND_ACCEPT: return write_accept(journal, record, error);
     case KIND_ANSWER: return write_answer(journal, record, error);
-    case KIND_START: return store_start(journal->store, record->number, error);
+    case KIND_START: return store_start(journal->store, record->number, record->attempt, error);
     case KIND_SAVE:
         return store_save(journal->store, record->number, record->step, record->bytes->data, record->bytes->bytes,
                           error);
@@ -445,14 +447,33 @@ static void sweep(struct journal *journal)
         log_warning(NULL, "%s", error.text);
 }
 
+/* When there is something to write, or to sync. With the lock held. */
+static double next_work(const struct journal *journal)
+{
+    const double write_at = journal->waiting.first ? journal->write_at : INFINITY;
+    return journal->sync_at > 0 ? fmin(write_at, journal->sync_at) : write_at;
+}
+
 /* Until there is something to write, or to sync, or to sweep. With the lock held. */
 static void wait_for_work(struct journal *journal)
 {
-    const double sweep_at = clock_seconds() + SWEEP_SECONDS;
-    const double until = journal->sync_at > 0 && journal->sync_at < sweep_at ? journal->sync_at : sweep_at;
+    const double now = clock_seconds(), until = fmin(next_work(journal), now + SWEEP_SECONDS);
     const struct timespec deadline = {(time_t)until, (long)((until - floor(until)) * 1e9)};
-    if (!journal->waiting.first && !journal->stopping)
+    if (until > now && !journal->stopping)
         pthread_cond_timedwait(&journal->changed, &journal->lock, &deadline);
+}
+
+/* Take what is to be written now: all that waits, with what could wait longer, or nothing. With the lock held. */
+static struct list take_waiting(struct journal *journal)
+{
+    struct list list;
+    list_clear(&list);
+    if (next_work(journal) > clock_seconds() && !journal->stopping)
+        return list;
+    list = journal->waiting;
+    journal->written = list.first;
+    list_clear(&journal->waiting);
+    return list;
 }
 
 /* Have last what nobody waits for, when it is time. */
@@ -472,9 +493,7 @@ static void *run(void *argument)
     pthread_mutex_lock(&journal->lock);
     for (;;) {
         wait_for_work(journal);
-        struct list list = journal->waiting;
-        journal->written = list.first;
-        list_clear(&journal->waiting);
+        struct list list = take_waiting(journal);
         const bool is_last = journal->stopping && !list.first;
         pthread_mutex_unlock(&journal->lock);
         if (is_last)
@@ -536,9 +555,18 @@ void journal_close(struct journal *journal)
 
 /* --- Handing over ------------------------------------------------------------------------ */
 
+/* Nobody waits for it, and no job needs it to go on. */
+static bool may_wait(const struct record *record)
+{
+    return record->kind == KIND_RELEASE || record->kind == KIND_TOUCH;
+}
+
 /* With the lock held. */
 static void add(struct journal *journal, struct record *record)
 {
+    const double at = record->handed_over_at + (may_wait(record) ? JOURNAL_SYNC_MS / 1e3 : 0);
+    if (!journal->waiting.first || at < journal->write_at)
+        journal->write_at = at;
     list_add(&journal->waiting, record);
     journal->stats.waiting++;
     pthread_cond_signal(&journal->changed);
@@ -627,9 +655,10 @@ int journal_answer(struct journal *journal, const struct journal_job *job, const
 }
 
 /* Write a record of no texts here and now. Returns what became of it. */
-static int write_now(struct journal *journal, enum kind kind, uint64_t number, struct error *error)
+static int write_now(struct journal *journal, enum kind kind, uint64_t number, struct store_attempt *attempt,
+                     struct error *error)
 {
-    struct record record = {.kind = kind, .number = number, .handed_over_at = clock_seconds()};
+    struct record record = {.kind = kind, .number = number, .attempt = attempt, .handed_over_at = clock_seconds()};
     struct list list;
     list_clear(&list);
     list_add(&list, &record);
@@ -643,9 +672,9 @@ static int write_now(struct journal *journal, enum kind kind, uint64_t number, s
     return record.failure.code;
 }
 
-int journal_start(struct journal *journal, uint64_t number, struct error *error)
+int journal_start(struct journal *journal, uint64_t number, struct store_attempt *attempt, struct error *error)
 {
-    return write_now(journal, KIND_START, number, error);
+    return write_now(journal, KIND_START, number, attempt, error);
 }
 
 void journal_save(struct journal *journal, uint64_t number, int step, struct blob *state)
@@ -676,7 +705,7 @@ void journal_save(struct journal *journal, uint64_t number, int step, struct blo
 void journal_pause(struct journal *journal, uint64_t number)
 {
     struct error error;
-    if (write_now(journal, KIND_PAUSE, number, &error) != 0)
+    if (write_now(journal, KIND_PAUSE, number, NULL, &error) != 0)
         hand_over_quietly(journal, record_make(KIND_PAUSE, number, NULL, NULL), true);
 }
 

@@ -5,7 +5,8 @@
  * one transaction. What nobody asks for is not counted in memory: payloads and results are shared (blob.h).
  *
  * A record is written first, from when on it outlives the process, and then fsynced, from when on it outlives the
- * machine: it lasts. Acceptances and ends are fsynced at once; the rest with these, or JOURNAL_SYNC_MS later.
+ * machine: it lasts. Acceptances and ends are fsynced at once; the rest with these, or JOURNAL_SYNC_MS later. What
+ * nobody waits for at all, as a release, is written with what comes next, or JOURNAL_SYNC_MS later.
  *
  * Any thread may call anything here, and under any lock what does not say that it waits. Functions given are called
  * from the journal's thread, and must not wait for the journal; where a function returns an error they are not called.
@@ -22,6 +23,7 @@
 
 struct journal;
 struct store;
+struct store_attempt;
 
 enum {
     JOURNAL_MOST_WAITING = 4096, /* jobs to be accepted that are not written yet; a further one is refused */
@@ -74,8 +76,9 @@ int journal_answer(struct journal *journal, const struct journal_job *job, const
                    journal_done *done, void *context, struct error *error);
 
 /* It is about to be stepped: returns when that is written, since an attempt counts before anything can go wrong in it.
- * Waits while others write, but for no fsync. After its `written`, one thread's with journal_pause. */
-int journal_start(struct journal *journal, uint64_t number, struct error *error);
+ * Waits while others write, but for no fsync. After its `written`, one thread's with journal_pause. *attempt: see
+ * store.h. */
+int journal_start(struct journal *journal, uint64_t number, struct store_attempt *attempt, struct error *error);
 
 /* A state that it can be gone on with from; takes one reference. One that is not written yet is replaced. */
 void journal_save(struct journal *journal, uint64_t number, int step, struct blob *state);

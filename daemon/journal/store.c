@@ -38,6 +38,7 @@ struct store {
     struct journal_limits limits;
     struct database *database;                    /* for changes */
     int log_pages;
+    bool has_dropped; /* files whose rows are gone are still there */
     bool is_doubtful; /* an fsync of the log has failed: it may have lost what was written before */
     double opened_at, opened_clock;               /* the time at the start, and the clock that counts on from there */
     char written[MOST_WRITTEN][SHA256_HEX_BYTES]; /* files of the record that is being written, for when it fails */
@@ -120,7 +121,10 @@ static int remove_dropped(struct store *store, struct error *error)
         count++;
     }
     database_done(query);
-    return status != 0 || count == 0 ? status : database_run(store->database, error, "DELETE FROM dropped", "");
+    if (status == 0 && count > 0)
+        status = database_run(store->database, error, "DELETE FROM dropped", "");
+    store->has_dropped = status != 0;
+    return status;
 }
 
 static int remove_if_unknown(void *context, const char *hash, uint64_t bytes)
@@ -201,10 +205,21 @@ int store_begin_batch(struct store *store, struct error *error)
     return database_run(store->database, error, "BEGIN IMMEDIATE", "");
 }
 
+/* Looked up within the batch, where that takes no lock of its own. */
+static int note_dropped(struct store *store, struct error *error)
+{
+    int64_t count;
+    int code = database_number(store->database, "SELECT EXISTS (SELECT 1 FROM dropped)", 0, &count, error);
+    store->has_dropped = store->has_dropped || count != 0;
+    return code;
+}
+
 int store_end_batch(struct store *store, struct error *error)
 {
     struct error unused;
     int code = contents_sync(store->contents, error);
+    if (code == 0)
+        code = note_dropped(store, error);
     if (code == 0)
         code = database_run(store->database, error, "COMMIT", "");
     if (code != 0 && is_in_batch(store))
@@ -237,7 +252,7 @@ int store_rescue(struct store *store, struct error *error)
 void store_tidy(struct store *store)
 {
     struct error error;
-    int code = remove_dropped(store, &error); /* else the next one, or the next start, does it */
+    int code = store->has_dropped ? remove_dropped(store, &error) : 0; /* else the next one, or the next start, does it */
     if (code == 0 && store->log_pages >= LOG_PAGES)
         code = database_copy_log(store->database, false, &error);
     if (code != 0)
@@ -360,16 +375,36 @@ static int add_milestone(struct store *store, uint64_t number, const char *what,
                         now(store), what, (int64_t)step);
 }
 
-int store_start(struct store *store, uint64_t number, struct error *error)
+/* As it is written by now, in this batch too. */
+static int read_attempt(struct store *store, uint64_t number, struct store_attempt *attempt, struct error *error)
 {
-    int code = begin_record(store, error);
-    if (code != 0)
-        return code;
-    code = database_run(
+    sqlite3_stmt *query = database_query(
+        store->database, error, "SELECT attempts, saved_step IS NOT NULL FROM jobs WHERE number = ?", "i",
+        (int64_t)number);
+    int status = query ? database_next(query, error) : error->code;
+    if (status == 1)
+        *attempt = (struct store_attempt){sqlite3_column_int(query, 0), sqlite3_column_int(query, 1) != 0};
+    else if (status == 0)
+        status = error_set(error, ERROR_NOT_FOUND, "journal: job number %llu is not known", (unsigned long long)number);
+    database_done(query);
+    return status < 0 ? status : 0;
+}
+
+static int start(struct store *store, uint64_t number, struct store_attempt *attempt, struct error *error)
+{
+    int code = database_run(
         store->database, error,
         "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = coalesce(started, ?) WHERE number = ?",
         "ri", now(store), (int64_t)number);
-    return end_record(store, code != 0 ? code : add_milestone(store, number, "started", 0, error), error);
+    if (code == 0)
+        code = read_attempt(store, number, attempt, error);
+    return code != 0 ? code : add_milestone(store, number, "started", 0, error);
+}
+
+int store_start(struct store *store, uint64_t number, struct store_attempt *attempt, struct error *error)
+{
+    int code = begin_record(store, error);
+    return code != 0 ? code : end_record(store, start(store, number, attempt, error), error);
 }
 
 int store_pause(struct store *store, uint64_t number, struct error *error)
@@ -693,21 +728,6 @@ int store_read(struct store *store, uint64_t number, const char *kind, void **da
     text[*bytes] = '\0';
     *data = text;
     return 0;
-}
-
-int store_attempts(struct store *store, uint64_t number, uint64_t *attempts, struct error *error)
-{
-    pthread_mutex_lock(&store->lock);
-    sqlite3_stmt *query =
-        database_query(store->reader, error, "SELECT attempts FROM jobs WHERE number = ?", "i", (int64_t)number);
-    int status = query ? database_next(query, error) : error->code;
-    if (status == 1)
-        *attempts = (uint64_t)sqlite3_column_int64(query, 0);
-    else if (status == 0)
-        status = error_set(error, ERROR_NOT_FOUND, "journal: job number %llu is not known", (unsigned long long)number);
-    database_done(query);
-    pthread_mutex_unlock(&store->lock);
-    return status < 0 ? status : 0;
 }
 
 int store_read_content(struct store *store, const char *sha256, void **data, uint64_t *bytes, struct error *error)

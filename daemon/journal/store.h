@@ -81,8 +81,13 @@ int store_accept(struct store *store, const struct store_job *job, struct error 
 /* A job that has ended as it is accepted; of its request and payloads nothing is kept. */
 int store_answer(struct store *store, const struct store_job *job, const struct store_end *end, struct error *error);
 
-/* It is about to be stepped: one attempt more, counted before anything of it can go wrong. */
-int store_start(struct store *store, uint64_t number, struct error *error);
+struct store_attempt {
+    int number;     /* 1 the first time */
+    bool has_state; /* that it can be gone on with from */
+};
+
+/* It is about to be stepped: one attempt more, counted before anything of it can go wrong. ERROR_NOT_FOUND. */
+int store_start(struct store *store, uint64_t number, struct store_attempt *attempt, struct error *error);
 
 /* It is laid aside between two steps, by a daemon that ends in order: the attempt does not count. */
 int store_pause(struct store *store, uint64_t number, struct error *error);
@@ -127,9 +132,6 @@ int store_last_number(struct store *store, uint64_t *number, struct error *error
  * kind. ERROR_BAD_FILE, ERROR_IO, ERROR_NO_MEMORY. */
 int store_read(struct store *store, uint64_t number, const char *kind, void **data, uint64_t *bytes,
                struct error *error);
-
-/* How often a job was begun. ERROR_NOT_FOUND. */
-int store_attempts(struct store *store, uint64_t number, uint64_t *attempts, struct error *error);
 
 /* A payload of a job by its hash, malloc'ed. Likewise. */
 int store_read_content(struct store *store, const char *sha256, void **data, uint64_t *bytes, struct error *error);

@@ -147,12 +147,15 @@ static void all_that_is_handed_over_lasts_and_is_told_in_order(void **state)
 static void what_is_told_to_have_begun_counts_as_an_attempt(void **state)
 {
     struct outcome outcome;
+    struct store_attempt attempt;
     struct store_found found;
     (void)state;
     accept(1, &outcome, false);
     assert_int_equal(wait_for(&outcome), 0);
     assert_int_equal(atomic_load(&last_written), 1);
-    assert_int_equal(journal_start(journal, 1, &error), 0);
+    assert_int_equal(journal_start(journal, 1, &attempt, &error), 0);
+    assert_int_equal(attempt.number, 1);
+    assert_false(attempt.has_state);
     assert_int_equal(store_find(store, "job-1", &found, &error), 0);
     assert_int_equal(found.attempts, 1);
     assert_string_equal(found.state, "running");
@@ -179,16 +182,43 @@ static void what_nobody_waits_for_is_synced_a_little_later(void **state)
 {
     struct outcome outcome;
     struct journal_stats before, after;
+    struct store_attempt attempt;
     (void)state;
     accept(1, &outcome, false);
     assert_int_equal(wait_for(&outcome), 0);
     journal_stats(journal, &before);
-    assert_int_equal(journal_start(journal, 1, &error), 0);
+    assert_int_equal(journal_start(journal, 1, &attempt, &error), 0);
     do {
         usleep(1000);
         journal_stats(journal, &after);
     } while (after.syncs == before.syncs);
     assert_int_equal(after.transactions, before.transactions + 1);
+}
+
+static void a_release_is_written_with_what_comes_next_or_a_little_later(void **state)
+{
+    enum { PAIRS = 20 };
+    struct outcome outcome;
+    struct journal_stats before, after;
+    struct store_found found;
+    (void)state;
+    accept(1, &outcome, false);
+    assert_int_equal(wait_for(&outcome), 0);
+    journal_stats(journal, &before);
+    for (uint64_t i = 1; i <= PAIRS; i++) {
+        journal_release(journal, i);
+        assert_true(journal_releases(journal, i));
+        usleep(5000);
+        accept(i + 1, &outcome, false);
+        assert_int_equal(wait_for(&outcome), 0);
+    }
+    journal_stats(journal, &after);
+    assert_int_equal(after.records, before.records + 2 * PAIRS);
+    assert_true(after.transactions < before.transactions + PAIRS * 3 / 2); /* all, were the machine never busy */
+    journal_release(journal, PAIRS + 1);
+    while (journal_releases(journal, PAIRS + 1))
+        usleep(1000);
+    assert_int_equal(store_find(store, "job-21", &found, &error), ERROR_NOT_FOUND);
 }
 
 static void a_job_that_may_not_last_is_told_so_and_its_id_may_be_taken_again(void **state)
@@ -289,6 +319,7 @@ int main(void)
         TEST(what_is_told_to_have_begun_counts_as_an_attempt),
         TEST(closing_writes_what_was_handed_over),
         TEST(what_nobody_waits_for_is_synced_a_little_later),
+        TEST(a_release_is_written_with_what_comes_next_or_a_little_later),
         TEST(a_job_that_may_not_last_is_told_so_and_its_id_may_be_taken_again),
         TEST(an_end_that_may_not_last_is_told_so_and_lasts_when_the_disk_is_well),
         TEST(a_result_that_has_no_room_leaves_the_end_of_its_job),

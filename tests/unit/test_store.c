@@ -136,14 +136,20 @@ static int unfinished(struct store *store)
 static void what_was_accepted_and_has_not_ended_is_there_after_a_restart(void **state)
 {
     (void)state;
+    struct store_attempt attempt;
     struct store *store = open_store();
     accept(store, 1, "ended");
     accept(store, 2, "waits");
     accept(store, 3, "began");
-    CHANGE(store, store_start(store, 1, &error));
+    CHANGE(store, store_start(store, 1, &attempt, &error));
     finish(store, 1, "result", 6, NULL);
-    CHANGE(store, store_start(store, 3, &error));
+    CHANGE(store, store_start(store, 3, &attempt, &error));
+    assert_false(attempt.has_state);
     CHANGE(store, store_save(store, 3, 7, large, sizeof large, &error));
+    CHANGE(store, store_pause(store, 3, &error));
+    CHANGE(store, store_start(store, 3, &attempt, &error));
+    assert_int_equal(attempt.number, 1);
+    assert_true(attempt.has_state);
     store_close(store);
 
     store = open_store();
@@ -177,12 +183,14 @@ static void what_was_accepted_and_has_not_ended_is_there_after_a_restart(void **
 static void an_attempt_counts_unless_the_daemon_ended_in_order(void **state)
 {
     (void)state;
+    struct store_attempt attempt;
     struct store *store = open_store();
     accept(store, 1, "a");
     for (int i = 1; i <= 3; i++) {
-        CHANGE(store, store_start(store, 1, &error));
+        CHANGE(store, store_start(store, 1, &attempt, &error));
         CHANGE(store, store_pause(store, 1, &error));
-        CHANGE(store, store_start(store, 1, &error));
+        CHANGE(store, store_start(store, 1, &attempt, &error));
+        assert_int_equal(attempt.number, i);
         store_close(store);
         store = open_store();
         assert_int_equal(unfinished(store), 1);

@@ -79,12 +79,13 @@ static int pass_job(struct journal *journal, uint64_t number, struct error *erro
                                     .payloads = &held,
                                     .payload_count = number % 3 != 0};
     const struct journal_end end = {.state = "done", .receipt = "{}", .result = result};
+    struct store_attempt attempt;
     atomic_fetch_add(&under_way, 1);
     int code = journal_accept(journal, &job, on_written, on_accepted, NULL, error);
     while (code == 0 && atomic_load(&last_written) < number)
         usleep(10);
     if (code == 0)
-        code = journal_start(journal, number, error);
+        code = journal_start(journal, number, &attempt, error);
     if (code == 0 && number % 2 == 0)
         journal_save(journal, number, 3, blob_share(payload));
     if (code == 0)
