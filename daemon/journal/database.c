@@ -21,7 +21,25 @@ struct database {
 
 /* What a job is, what it needs and what came of it. Times are seconds since 1970 as store.c counts them. Contents that
  * nothing holds any more delete themselves, and leave the names of their files in `dropped` until these are gone: the
- * count of references is a query, and stands here alone. */
+ * count of references is a query, and stands here alone.
+ *
+ * Contents have a row's number, so that the index of their hashes is small: to compare keys in a table that is itself
+ * the index, SQLite reads their data as well. */
+#define CONTENTS "(hash TEXT PRIMARY KEY NOT NULL, bytes INTEGER NOT NULL, data BLOB);" /* no data: a file */
+#define MILESTONES                                                                                                     \
+    "CREATE TABLE milestones ("                                                                                        \
+    "  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, at REAL NOT NULL, what TEXT NOT NULL, step INTEGER,"    \
+    "  PRIMARY KEY (job, at, what)) WITHOUT ROWID;"
+#define TRIGGERS                                                                                                       \
+    "CREATE TRIGGER holds_gone AFTER DELETE ON holds BEGIN"                                                            \
+    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)" \
+    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"                                       \
+    "CREATE TRIGGER cache_gone AFTER DELETE ON cache BEGIN"                                                            \
+    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)" \
+    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"                                       \
+    "CREATE TRIGGER contents_gone AFTER DELETE ON contents WHEN OLD.data IS NULL BEGIN"                                \
+    "  INSERT OR IGNORE INTO dropped VALUES (OLD.hash); END;"
+
 static const char schema[] =
     "CREATE TABLE jobs ("
     "  number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, digest TEXT NOT NULL, task TEXT NOT NULL, client "
@@ -31,12 +49,11 @@ static const char schema[] =
     "  lives INTEGER NOT NULL DEFAULT 0,"    /* ends of the daemon that it has seen */
     "  attempts INTEGER NOT NULL DEFAULT 0," /* times that it was begun, or gone on with, and did not end */
     "  saved_step INTEGER, code TEXT, message TEXT, receipt TEXT, released INTEGER NOT NULL DEFAULT 0,"
-    "  owner TEXT);" /* the name of the token that it was submitted with */
+    "  owner TEXT,"    /* the name of the token that it was submitted with */
+    "  request TEXT);" /* until it ends; a long one is a content that it holds */
     "CREATE UNIQUE INDEX jobs_id ON jobs (id) WHERE released = 0;"
-    "CREATE INDEX jobs_unfinished ON jobs (state) WHERE state IN ('queued', 'running');"
     "CREATE INDEX jobs_ended ON jobs (ended);"
-    "CREATE TABLE contents (hash TEXT PRIMARY KEY, bytes INTEGER NOT NULL, data BLOB) WITHOUT ROWID;" /* no data: a file
-                                                                                                       */
+    "CREATE TABLE contents " CONTENTS
     "CREATE TABLE holds ("
     "  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,"
     "  kind TEXT NOT NULL CHECK (kind IN ('request', 'payload', 'state', 'result')),"
@@ -44,23 +61,18 @@ static const char schema[] =
     "CREATE INDEX holds_content ON holds (content);"
     "CREATE TABLE cache (digest TEXT PRIMARY KEY, content TEXT NOT NULL REFERENCES contents, used INTEGER NOT NULL) "
     "WITHOUT ROWID;"
-    "CREATE INDEX cache_content ON cache (content);"
-    "CREATE INDEX cache_used ON cache (used);"
-    "CREATE TABLE milestones ("
-    "  job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, at REAL NOT NULL, what TEXT NOT NULL, step INTEGER);"
-    "CREATE INDEX milestones_job ON milestones (job);"
-    "CREATE TABLE dropped (hash TEXT PRIMARY KEY) WITHOUT ROWID;"
-    "CREATE TRIGGER holds_gone AFTER DELETE ON holds BEGIN"
-    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)"
-    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"
-    "CREATE TRIGGER cache_gone AFTER DELETE ON cache BEGIN"
-    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)"
-    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"
-    "CREATE TRIGGER contents_gone AFTER DELETE ON contents WHEN OLD.data IS NULL BEGIN"
-    "  INSERT OR IGNORE INTO dropped VALUES (OLD.hash); END;";
+    "CREATE INDEX cache_content ON cache (content);" MILESTONES
+    "CREATE TABLE dropped (hash TEXT PRIMARY KEY) WITHOUT ROWID;" TRIGGERS;
 
-/* From each schema to the next one, the first of them from 1 to 2. */
-static const char *const changes[DATABASE_SCHEMA - 1] = {"ALTER TABLE jobs ADD COLUMN owner TEXT;"};
+/* From each schema to the next one, the first of them from 1 to 2; references are not enforced meanwhile. */
+static const char *const changes[DATABASE_SCHEMA - 1] = {
+    "ALTER TABLE jobs ADD COLUMN owner TEXT;",
+    "ALTER TABLE jobs ADD COLUMN request TEXT; DROP INDEX jobs_unfinished; DROP INDEX cache_used;"
+    "DROP TRIGGER holds_gone; DROP TRIGGER cache_gone; CREATE TABLE moved " CONTENTS
+    "INSERT INTO moved SELECT hash, bytes, data FROM contents; DROP TABLE contents;"
+    "ALTER TABLE moved RENAME TO contents; DROP INDEX milestones_job; ALTER TABLE milestones RENAME TO moved;" MILESTONES
+    "INSERT OR IGNORE INTO milestones SELECT job, at, what, step FROM moved; DROP TABLE moved;" TRIGGERS,
+};
 
 /* The system's reason where SQLite has one, else its own. */
 static int failed(sqlite3 *database, int result, struct error *error)
@@ -259,12 +271,13 @@ static int open_connection(struct database *database, const char *path, bool rea
     sqlite3_busy_timeout(database->connection, BUSY_MS);
     /* What would undo a record stays in memory, and no prompt in /var/tmp. */
     int code = database_script(database,
-                               "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; "
-                               "PRAGMA foreign_keys = ON;",
+                               "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
                                error);
     if (code == 0 && read_only)
         code = database_script(database, "PRAGMA query_only = ON;", error);
-    return code != 0 ? code : judge_schema(database, path, read_only, error);
+    if (code == 0)
+        code = judge_schema(database, path, read_only, error);
+    return code != 0 ? code : database_script(database, "PRAGMA foreign_keys = ON;", error);
 }
 
 int database_open(struct database **out, const char *path, bool read_only, struct error *error)

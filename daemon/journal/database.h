@@ -16,7 +16,7 @@
 
 struct database;
 
-enum { DATABASE_SCHEMA = 2 }; /* the version this lanced writes; PRAGMA user_version has the file's */
+enum { DATABASE_SCHEMA = 3 }; /* the version this lanced writes; PRAGMA user_version has the file's */
 
 /* Open `path`. A new file gets the schema, unless `read_only`. Errors: ERROR_UNSUPPORTED (of a newer lanced),
  * ERROR_BAD_FILE (no database, damaged, another program's), ERROR_IO, ERROR_NO_MEMORY. */

@@ -26,6 +26,7 @@
 
 enum {
     IN_ROW_BYTES = 256 << 10, /* contents up to here lie in rows */
+    SHORT_REQUEST_BYTES = 4 << 10, /* requests up to here lie in the rows of their jobs, which are written thrice */
     MOST_WRITTEN = 80,       /* contents of one record: the tensors of a message and the rest */
     HISTORY_JOBS = 100000,   /* ended jobs that are remembered */
     LOG_PAGES = 1000,        /* of SQLite's log, which is copied into the database then */
@@ -38,6 +39,7 @@ struct store {
     struct journal_limits limits;
     struct database *database;                    /* for changes */
     int log_pages;
+    int64_t last_use; /* of a cached result; they are numbered */
     bool has_dropped; /* files whose rows are gone are still there */
     bool is_doubtful; /* an fsync of the log has failed: it may have lost what was written before */
     double opened_at, opened_clock;               /* the time at the start, and the clock that counts on from there */
@@ -168,6 +170,8 @@ int store_open(struct store **out, const char *path, const struct journal_limits
     if (code == 0)
         code = set_time(store, wall_clock, error);
     if (code == 0)
+        code = database_number(store->database, "SELECT max(used) FROM cache", 0, &store->last_use, error);
+    if (code == 0)
         code = remove_dropped(store, error);
     if (code == 0)
         code = contents_each(store->contents, remove_if_unknown, store, error);
@@ -295,7 +299,7 @@ static int is_known(struct store *store, const char *hash, bool *known, struct e
 static int write_content(struct store *store, const char *hash, const void *data, uint64_t bytes, struct error *error)
 {
     if (bytes <= IN_ROW_BYTES)
-        return database_run(store->database, error, "INSERT INTO contents VALUES (?, ?, ?)", "tib", hash,
+        return database_run(store->database, error, "INSERT INTO contents (hash, bytes, data) VALUES (?, ?, ?)", "tib", hash,
                             (int64_t)bytes, bytes > 0 ? data : "", bytes);
     if (store->written_count == MOST_WRITTEN)
         return error_set(error, ERROR_TOO_LARGE, "journal: a job has more than %d payloads", MOST_WRITTEN);
@@ -338,25 +342,28 @@ static int let_go(struct store *store, uint64_t number, const char *kinds, struc
 
 /* --- Changes ------------------------------------------------------------------------- */
 
-static int add_job(struct store *store, const struct store_job *job, struct error *error)
+/* `request`: where it is short; NULL otherwise. */
+static int add_job(struct store *store, const struct store_job *job, const char *request, struct error *error)
 {
     return database_run(store->database, error,
-                        "INSERT INTO jobs (number, id, digest, task, owner, client, prompt, state, submitted) "
-                        "VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
-                        "ittttttr", (int64_t)job->number, job->id, job->digest, job->task, job->owner, job->client,
-                        job->prompt, now(store));
+                        "INSERT INTO jobs (number, id, digest, task, owner, client, prompt, state, submitted, request) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
+                        "ittttttrt", (int64_t)job->number, job->id, job->digest, job->task, job->owner, job->client,
+                        job->prompt, now(store), request);
 }
 
 static int accept(struct store *store, const struct store_job *job, struct error *error)
 {
-    uint64_t bytes = strlen(job->request);
+    const uint64_t request_bytes = strlen(job->request);
+    const bool is_short = request_bytes <= SHORT_REQUEST_BYTES;
+    uint64_t bytes = request_bytes;
     for (size_t i = 0; i < job->payload_count; i++)
         bytes += job->payloads[i].bytes;
     int code = state_folder_check(store->folder, bytes, error);
     if (code == 0)
-        code = add_job(store, job, error);
-    if (code == 0)
-        code = hold(store, job->number, "request", NULL, job->request, strlen(job->request), NULL, error);
+        code = add_job(store, job, is_short ? job->request : NULL, error);
+    if (code == 0 && !is_short)
+        code = hold(store, job->number, "request", NULL, job->request, request_bytes, NULL, error);
     for (size_t i = 0; code == 0 && i < job->payload_count; i++)
         code = hold(store, job->number, "payload", job->payloads[i].sha256, job->payloads[i].data,
                     job->payloads[i].bytes, NULL, error);
@@ -447,9 +454,8 @@ static int put_into_cache(struct store *store, const char *digest, const char *c
 {
     int code = database_run(store->database, error, "DELETE FROM cache WHERE digest = ?", "t", digest);
     return code != 0 ? code
-                     : database_run(store->database, error,
-                                      "INSERT INTO cache VALUES (?, ?, (SELECT coalesce(max(used), 0) + 1 FROM cache))",
-                                      "tt", digest, content);
+                     : database_run(store->database, error, "INSERT INTO cache VALUES (?, ?, ?)", "tti", digest, content,
+                                    ++store->last_use);
 }
 
 static int end(struct store *store, uint64_t number, const struct store_end *end, struct error *error)
@@ -457,8 +463,8 @@ static int end(struct store *store, uint64_t number, const struct store_end *end
     char hash[SHA256_HEX_BYTES];
     int status =
         database_run(store->database, error,
-                     "UPDATE jobs SET state = ?, ended = ?, code = ?, message = ?, receipt = ?, saved_step = NULL "
-                     "WHERE number = ?",
+                     "UPDATE jobs SET state = ?, ended = ?, code = ?, message = ?, receipt = ?, saved_step = NULL, "
+                     "request = NULL WHERE number = ?",
                      "trttti", end->state, now(store), end->code, end->message, end->receipt, (int64_t)number);
     if (status == 0 && end->result)
         status = hold(store, number, "result", NULL, end->result, end->result_bytes, hash, error);
@@ -488,14 +494,14 @@ int store_answer(struct store *store, const struct store_job *job, const struct 
         return code;
     code = state_folder_check(store->folder, what->result_bytes, error);
     if (code == 0)
-        code = add_job(store, job, error);
+        code = add_job(store, job, NULL, error);
     return end_record(store, code != 0 ? code : end(store, job->number, what, error), error);
 }
 
 static int release(struct store *store, uint64_t number, struct error *error)
 {
     int code = database_run(store->database, error,
-                            "UPDATE jobs SET released = 1, ended = coalesce(ended, ?), "
+                            "UPDATE jobs SET released = 1, request = NULL, ended = coalesce(ended, ?), "
                             "state = CASE WHEN ended IS NULL THEN 'cancelled' ELSE state END WHERE number = ?",
                             "ri", now(store), (int64_t)number);
     return code != 0 ? code : let_go(store, number, "'request', 'payload', 'state', 'result'", error);
@@ -509,8 +515,7 @@ int store_release(struct store *store, uint64_t number, struct error *error)
 
 int store_touch_cached(struct store *store, const char *digest, struct error *error)
 {
-    return database_run(store->database, error,
-                        "UPDATE cache SET used = (SELECT coalesce(max(used), 0) + 1 FROM cache) WHERE digest = ?", "t",
+    return database_run(store->database, error, "UPDATE cache SET used = ? WHERE digest = ?", "it", ++store->last_use,
                         digest);
 }
 
@@ -645,10 +650,10 @@ int store_unfinished(struct store *store, int (*each)(void *context, const struc
                      struct error *error)
 {
     char sql[sizeof found_columns + 80];
-    snprintf(sql, sizeof sql, "%s WHERE state IN ('queued', 'running') AND released = 0 ORDER BY number",
+    snprintf(sql, sizeof sql, "%s WHERE ended IS NULL AND released = 0 ORDER BY number",
              found_columns);
     int status = database_script(store->database,
-                                 "UPDATE jobs SET lives = lives + 1 WHERE state IN ('queued', 'running')", error);
+                                 "UPDATE jobs SET lives = lives + 1 WHERE ended IS NULL", error);
     sqlite3_stmt *query = status == 0 ? database_query(store->database, error, sql, "") : NULL;
     if (!query)
         return error->code;
@@ -715,7 +720,9 @@ int store_read(struct store *store, uint64_t number, const char *kind, void **da
 {
     int code = read_by(
         store,
-        "SELECT hash, bytes, data FROM contents WHERE hash = (SELECT content FROM holds WHERE kind = ? AND job = ?)",
+        "SELECT '', length(CAST(request AS BLOB)), CAST(request AS BLOB) FROM jobs"
+        " WHERE ?1 = 'request' AND number = ?2 AND request IS NOT NULL UNION ALL "
+        "SELECT hash, bytes, data FROM contents WHERE hash = (SELECT content FROM holds WHERE kind = ?1 AND job = ?2)",
         "ti", kind, kind, number, data, bytes, error);
     if (code != 0 || strcmp(kind, "request") != 0)
         return code;
@@ -761,7 +768,7 @@ int store_sizes(struct store *store, struct store_sizes *sizes, struct error *er
         uint64_t *out;
     } numbers[] = {
         {"SELECT count(*) FROM jobs", &sizes->jobs},
-        {"SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND released = 0", &sizes->unfinished},
+        {"SELECT count(*) FROM jobs WHERE ended IS NULL AND released = 0", &sizes->unfinished},
         {"SELECT count(*) FROM contents", &sizes->contents},
         {"SELECT sum(bytes) FROM contents", &sizes->content_bytes},
         {"SELECT count(*) FROM holds WHERE kind = 'result'", &sizes->results},

@@ -512,29 +512,139 @@ static void a_journal_of_a_newer_lanced_is_left_alone(void **state)
     assert_non_null(strstr(error.text, "newer lanced"));
 }
 
-/* As schema 1 had it: without whose a job is. */
+/* What lanced made before schema 3, but for `owner`, which schema 1 had not. */
+static const char older_schema[] =
+    "CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, digest TEXT NOT NULL,"
+    "  task TEXT NOT NULL, client TEXT, prompt TEXT, state TEXT NOT NULL, submitted REAL NOT NULL, started REAL,"
+    "  ended REAL, lives INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, saved_step INTEGER,"
+    "  code TEXT, message TEXT, receipt TEXT, released INTEGER NOT NULL DEFAULT 0);"
+    "CREATE UNIQUE INDEX jobs_id ON jobs (id) WHERE released = 0;"
+    "CREATE INDEX jobs_unfinished ON jobs (state) WHERE state IN ('queued', 'running');"
+    "CREATE INDEX jobs_ended ON jobs (ended);"
+    "CREATE TABLE contents (hash TEXT PRIMARY KEY, bytes INTEGER NOT NULL, data BLOB) WITHOUT ROWID;"
+    "CREATE TABLE holds (job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, kind TEXT NOT NULL,"
+    "  content TEXT NOT NULL REFERENCES contents, PRIMARY KEY (job, kind, content)) WITHOUT ROWID;"
+    "CREATE INDEX holds_content ON holds (content);"
+    "CREATE TABLE cache (digest TEXT PRIMARY KEY, content TEXT NOT NULL REFERENCES contents, used INTEGER NOT NULL)"
+    "  WITHOUT ROWID;"
+    "CREATE INDEX cache_content ON cache (content); CREATE INDEX cache_used ON cache (used);"
+    "CREATE TABLE milestones (job INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE, at REAL NOT NULL,"
+    "  what TEXT NOT NULL, step INTEGER); CREATE INDEX milestones_job ON milestones (job);"
+    "CREATE TABLE dropped (hash TEXT PRIMARY KEY) WITHOUT ROWID;"
+    "CREATE TRIGGER holds_gone AFTER DELETE ON holds BEGIN"
+    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)"
+    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"
+    "CREATE TRIGGER cache_gone AFTER DELETE ON cache BEGIN"
+    "  DELETE FROM contents WHERE hash = OLD.content AND NOT EXISTS (SELECT 1 FROM holds WHERE content = OLD.content)"
+    "    AND NOT EXISTS (SELECT 1 FROM cache WHERE content = OLD.content); END;"
+    "CREATE TRIGGER contents_gone AFTER DELETE ON contents WHEN OLD.data IS NULL BEGIN"
+    "  INSERT OR IGNORE INTO dropped VALUES (OLD.hash); END; PRAGMA application_id = 1282302820;";
+
+/* A job that waits, and one whose result is kept in both ways. Hashes are of "{}" and of "result". */
+static const char older_jobs[] =
+    "INSERT INTO jobs (number, id, digest, task, state, submitted) VALUES (1, 'a', 'd', 't2i', 'queued', 1);"
+    "INSERT INTO jobs (number, id, digest, task, state, submitted, ended)"
+    "  VALUES (2, 'b', 'd', 't2i', 'done', 2000000000, 2000000000);"
+    "INSERT INTO contents VALUES ('44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a', 2, x'7b7d'),"
+    "  ('f6a214f7a5fcda0c2cee9660b7fc29f5649e3c68aad48e20e950137c98913a68', 6, x'726573756c74');"
+    "INSERT INTO holds SELECT 1, 'request', hash FROM contents WHERE bytes = 2;"
+    "INSERT INTO holds SELECT 2, 'result', hash FROM contents WHERE bytes = 6;"
+    "INSERT INTO cache SELECT 'the digest', hash, 7 FROM contents WHERE bytes = 6;"
+    "INSERT INTO milestones VALUES (1, 3.0, 'started', 0), (1, 3.0, 'started', 0), (1, 4.0, 'paused', 0);";
+
+static void make_older_journal(int version)
+{
+    sqlite3 *database;
+    char file[sizeof path + 16];
+    store_close(open_store());
+    snprintf(file, sizeof file, "%s/journal.db", path);
+    unlink(file);
+    assert_int_equal(sqlite3_open(file, &database), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(database, older_schema, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(database, older_jobs, NULL, NULL, NULL), SQLITE_OK);
+    if (version == 2)
+        assert_int_equal(
+            sqlite3_exec(database, "ALTER TABLE jobs ADD COLUMN owner TEXT; UPDATE jobs SET owner = 'bob'", NULL, NULL,
+                         NULL),
+            SQLITE_OK);
+    sqlite3_close(database);
+    set_version(version);
+}
+
+static void assert_kept(struct store *store, uint64_t number, const char *kind, const char *wanted)
+{
+    void *data;
+    uint64_t bytes;
+    if (store_read(store, number, kind, &data, &bytes, &error) != 0)
+        fail_msg("%s", error.text);
+    assert_int_equal(bytes, strlen(wanted));
+    assert_memory_equal(data, wanted, bytes);
+    free(data);
+}
+
+static void go_on_with_a_journal_of(int version)
+{
+    struct store_found found;
+    void *data;
+    uint64_t bytes;
+    make_older_journal(version);
+    struct store *store = open_store();
+    assert_int_equal(store_find(store, "a", &found, &error), 0);
+    if (version == 1)
+        assert_null(found.owner);
+    else
+        assert_string_equal(found.owner, "bob");
+    store_found_clear(&found);
+    assert_int_equal(unfinished(store), 1);
+    assert_kept(store, 1, "request", "{}");
+    assert_kept(store, 2, "result", "result");
+    accept(store, 3, "c");
+    assert_int_equal(store_find(store, "c", &found, &error), 0);
+    assert_string_equal(found.owner, "alice");
+    store_found_clear(&found);
+    finish(store, 1, "other", 5, "another digest");
+    assert_kept(store, 1, "result", "other");
+    CHANGE(store, store_release(store, 2, &error));
+    assert_int_equal(store_cached(store, "the digest", &data, &bytes, &error), 0);
+    assert_memory_equal(data, "result", 6);
+    free(data);
+    store_close(store);
+    FILE *out = fopen("/dev/null", "w");
+    if (journal_check(path, &usual, out, &error) != 0)
+        fail_msg("%s", error.text);
+    fclose(out);
+}
+
 static void a_journal_of_an_older_lanced_is_gone_on_with(void **state)
 {
     (void)state;
-    sqlite3 *database;
-    char file[sizeof path + 16];
+    go_on_with_a_journal_of(1);
+    assert_int_equal(remove_folder(state), 0);
+    make_folder(state);
+    go_on_with_a_journal_of(2);
+}
+
+static void requests_are_kept_whole_whether_short_or_long(void **state)
+{
+    (void)state;
     struct store *store = open_store();
-    struct store_found found;
-    accept(store, 1, "a");
-    store_close(store);
-    snprintf(file, sizeof file, "%s/journal.db", path);
-    assert_int_equal(sqlite3_open(file, &database), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(database, "ALTER TABLE jobs DROP COLUMN owner", NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(database);
-    set_version(1);
-    store = open_store();
-    assert_int_equal(store_find(store, "a", &found, &error), 0);
-    assert_null(found.owner);
-    store_found_clear(&found);
-    accept(store, 2, "b");
-    assert_int_equal(store_find(store, "b", &found, &error), 0);
-    assert_string_equal(found.owner, "alice");
-    store_found_clear(&found);
+    char *longer = calloc(1, LONG_TEXT + 1);
+    memset(longer, 'r', LONG_TEXT);
+    const char *const requests[] = {"{}", "{\"prompt\": \"Füchse\"}", longer};
+    for (uint64_t i = 0; i < 3; i++) {
+        const char id[2] = {(char)('a' + i), '\0'};
+        const struct store_job job = {
+            .number = i + 1, .id = id, .digest = "d", .task = "t2i", .request = requests[i]};
+        CHANGE(store, store_accept(store, &job, &error));
+    }
+    for (uint64_t i = 0; i < 3; i++) {
+        void *data;
+        uint64_t bytes;
+        assert_kept(store, i + 1, "request", requests[i]);
+        finish(store, i + 1, "result", 6, NULL);
+        assert_int_equal(store_read(store, i + 1, "request", &data, &bytes, &error), ERROR_NOT_FOUND);
+    }
+    free(longer);
     store_close(store);
 }
 
@@ -579,6 +689,7 @@ int main(void)
         TEST(a_folder_is_one_daemons_and_its_owners_alone),
         TEST(a_journal_of_a_newer_lanced_is_left_alone),
         TEST(a_journal_of_an_older_lanced_is_gone_on_with),
+        TEST(requests_are_kept_whole_whether_short_or_long),
         TEST(the_check_finds_a_file_that_is_missing_and_one_that_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
