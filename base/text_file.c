@@ -9,17 +9,25 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int check_mode(int file, const char *path, const char *what, struct error *error)
+enum kind { KIND_TEXT, KIND_SECRET, KIND_KEPT_SECRET };
+
+static int check_kind(int file, enum kind kind, const char *path, const char *what, struct error *error)
 {
     struct stat info;
     if (fstat(file, &info) != 0)
         return error_set(error, ERROR_IO, "%s %s: %s", what, path, strerror(errno));
-    if (!S_ISREG(info.st_mode) || (info.st_mode & 077) == 0)
-        return 0;
-    return error_set(error, ERROR_IO,
-                     "%s %s: others than its owner can use it (mode %03o), so that it is no "
-                     "secret; chmod 600 it, and take a new one if they could read it",
-                     what, path, (unsigned)info.st_mode & 0777);
+    const bool is_regular = S_ISREG(info.st_mode);
+    if (!is_regular && kind == KIND_KEPT_SECRET)
+        return error_set(error, ERROR_BAD_FILE, "%s %s: is not a regular file, and is to be read more than once", what,
+                         path);
+    if (is_regular && kind != KIND_TEXT && (info.st_mode & 077) != 0)
+        return error_set(error, ERROR_IO,
+                         "%s %s: others than its owner can use it (mode %03o), so that it is no "
+                         "secret; chmod 600 it, and take a new one if they could read it",
+                         what, path, (unsigned)info.st_mode & 0777);
+    if (fcntl(file, F_SETFL, 0) != 0) /* what is in a pipe is waited for */
+        return error_set(error, ERROR_IO, "%s %s: %s", what, path, strerror(errno));
+    return 0;
 }
 
 /* Up to the end of the file, a byte over `most` at the most. */
@@ -41,13 +49,13 @@ static int read_all(char *text, int file, size_t most, const char *path, const c
     return 0;
 }
 
-static int read_file(char **text, const char *path, size_t most, const char *what, bool is_secret, struct error *error)
+static int read_file(char **text, const char *path, size_t most, const char *what, enum kind kind, struct error *error)
 {
     *text = NULL;
-    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* to open a pipe must not hang */
     if (file < 0)
         return error_set(error, ERROR_IO, "%s %s: %s", what, path, strerror(errno));
-    int code = is_secret ? check_mode(file, path, what, error) : 0;
+    int code = check_kind(file, kind, path, what, error);
     if (code == 0 && !(*text = malloc(most + 2)))
         code = error_set(error, ERROR_NO_MEMORY, "%s %s: out of memory", what, path);
     if (code == 0)
@@ -62,10 +70,15 @@ static int read_file(char **text, const char *path, size_t most, const char *wha
 
 int text_file_read(char **text, const char *path, size_t most, const char *what, struct error *error)
 {
-    return read_file(text, path, most, what, false, error);
+    return read_file(text, path, most, what, KIND_TEXT, error);
 }
 
 int secret_file_read(char **text, const char *path, size_t most, const char *what, struct error *error)
 {
-    return read_file(text, path, most, what, true, error);
+    return read_file(text, path, most, what, KIND_SECRET, error);
+}
+
+int kept_secret_file_read(char **text, const char *path, size_t most, const char *what, struct error *error)
+{
+    return read_file(text, path, most, what, KIND_KEPT_SECRET, error);
 }

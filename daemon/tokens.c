@@ -91,7 +91,7 @@ int tokens_reread(struct tokens *tokens, struct error *error)
 {
     char *text;
     int count = 0;
-    int code = secret_file_read(&text, tokens->path, TOKENS_FILE_MAX_BYTES, "--tokens", error);
+    int code = kept_secret_file_read(&text, tokens->path, TOKENS_FILE_MAX_BYTES, "--tokens", error);
     if (code != 0)
         return code;
     struct token *list = calloc(TOKENS_MOST, sizeof *list);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/tokens.h"
+#include "protocol/token.h"
 
 static char path[] = "/tmp/lanced-tokens-XXXXXX";
 
@@ -110,7 +112,7 @@ static void a_file_that_others_can_use_is_refused_and_so_is_one_that_is_none(voi
     }
     assert_int_equal(chmod(path, 0600), 0);
     assert_int_equal(tokens_open(&tokens, "/nonexistent/tokens", NULL, &error), ERROR_IO);
-    assert_int_equal(tokens_open(&tokens, "/", NULL, &error), ERROR_IO);
+    assert_int_equal(tokens_open(&tokens, "/", NULL, &error), ERROR_BAD_FILE);
     write_file("a 0123456789abc\0ef\n", 19);
     assert_int_equal(tokens_open(&tokens, path, NULL, &error), ERROR_BAD_FILE);
     char *large = calloc(1, TOKENS_FILE_MAX_BYTES + 1);
@@ -118,6 +120,40 @@ static void a_file_that_others_can_use_is_refused_and_so_is_one_that_is_none(voi
     write_file(large, TOKENS_FILE_MAX_BYTES + 1);
     free(large);
     assert_int_equal(tokens_open(&tokens, path, NULL, &error), ERROR_BAD_FILE);
+}
+
+/* To open it would wait for somebody who writes. */
+static void a_pipe_is_refused_and_does_not_keep_the_daemon_waiting(void **state)
+{
+    struct tokens *tokens;
+    struct error error;
+    (void)state;
+    write_file("a 0123456789abcdef\n", 19);
+    assert_int_equal(tokens_open(&tokens, path, NULL, &error), 0);
+    assert_int_equal(unlink(path) || mkfifo(path, 0600), 0);
+    assert_int_equal(tokens_reread(tokens, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "is not a regular file"));
+    struct identity who;
+    assert_true(tokens_find(tokens, "0123456789abcdef", &who)); /* as before */
+    tokens_close(tokens);
+    unlink(path);
+    close(open(path, O_WRONLY | O_CREAT, 0600));
+}
+
+static void an_only_token_may_come_from_a_pipe_that_has_a_writer_as_shells_make_them(void **state)
+{
+    char token[TOKEN_MAX_BYTES + 1], name[40];
+    struct error error;
+    int ends[2];
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    snprintf(name, sizeof name, "/dev/fd/%d", ends[0]);
+    assert_int_equal(write(ends[1], "0123456789abcdef\n", 17), 17);
+    close(ends[1]);
+    assert_int_equal(token_read_file(token, name, "--token-file", &error), 0);
+    assert_string_equal(token, "0123456789abcdef");
+    assert_int_equal(token_read_file(token, name, "--token-file", &error), ERROR_BAD_REQUEST); /* nobody writes */
+    close(ends[0]);
 }
 
 static void as_many_tokens_as_there_may_be_are_taken_and_one_more_is_not(void **state)
@@ -151,6 +187,8 @@ int main(void)
         cmocka_unit_test(an_only_token_is_an_admin_s_without_a_name_and_none_is_not_asked_for),
         cmocka_unit_test(what_is_wrong_with_a_file_is_told_with_its_line),
         cmocka_unit_test(a_file_that_others_can_use_is_refused_and_so_is_one_that_is_none),
+        cmocka_unit_test(a_pipe_is_refused_and_does_not_keep_the_daemon_waiting),
+        cmocka_unit_test(an_only_token_may_come_from_a_pipe_that_has_a_writer_as_shells_make_them),
         cmocka_unit_test(as_many_tokens_as_there_may_be_are_taken_and_one_more_is_not),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
