@@ -46,6 +46,13 @@ struct call {
     bool finished; /* that operation is over; guarded by the client's lock */
 };
 
+/* A connection with TLS that is being made. */
+struct handshake {
+    struct client *client;
+    nng_dialer dialer;
+    int result; /* nng's, once it is over */
+};
+
 /* One wait for answers. */
 struct patience {
     uint64_t began_ms; /* when an answer was due: after the time that the request itself asked for */
@@ -75,6 +82,7 @@ struct client {
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
     bool is_connected;
+    bool handshake_is_over;
     bool pipe_has_ended;        /* of the newest one */
     unsigned ended_connections; /* since the start */
     uint64_t disconnected_since_ms;
@@ -207,13 +215,15 @@ static bool take_finished(struct call *call)
 
 static bool is_any_finished(const struct client *client)
 {
+    if (client->handshake_is_over)
+        return true;
     for (int i = 0; i < CLIENT_IN_FLIGHT; i++)
         if (client->calls[i].finished)
             return true;
     return false;
 }
 
-/* Sleep until an operation is over, or a tick. */
+/* Sleep until an operation or a handshake is over, or a tick. */
 static void wait_a_tick(struct client *client)
 {
     struct timespec until;
@@ -465,16 +475,63 @@ static int say_hello(struct client *client, struct message **answer, struct erro
     return request_of(client, "hello", fields, answer, error);
 }
 
+/* A thread of its own: nng waits for as long as who listens keeps silent. */
+static void *shake_hands(void *argument)
+{
+    struct handshake *handshake = argument;
+    struct client *client = handshake->client;
+    const int result = nng_dialer_start(handshake->dialer, 0);
+    pthread_mutex_lock(&client->lock);
+    handshake->result = result;
+    client->handshake_is_over = true;
+    pthread_cond_signal(&client->changed);
+    pthread_mutex_unlock(&client->lock);
+    return NULL;
+}
+
+static bool take_handshake(struct client *client)
+{
+    pthread_mutex_lock(&client->lock);
+    const bool is_over = client->handshake_is_over;
+    client->handshake_is_over = false;
+    pthread_mutex_unlock(&client->lock);
+    return is_over;
+}
+
+/* As patiently as for an answer. */
+static int wait_for_handshake(struct handshake *handshake, struct error *error)
+{
+    struct client *client = handshake->client;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, shake_hands, handshake) != 0)
+        return error_set(error, ERROR_NO_MEMORY, "client: cannot start a thread");
+    int code = 0;
+    start_patience(client, 0);
+    while (code == 0 && !take_handshake(client)) {
+        wait_a_tick(client);
+        code = check_patience(client, error);
+    }
+    if (code != 0)
+        nng_dialer_close(handshake->dialer);
+    pthread_join(thread, NULL);
+    take_handshake(client);
+    return code;
+}
+
 /* Connect with TLS, and return when it is known whom to: nng would try for ever where the daemon's certificate is not
  * trusted. */
 static int dial_tls(struct client *client, struct error *error)
 {
-    nng_dialer dialer;
-    int result = nng_dialer_create(&dialer, client->socket, client->endpoint.url);
+    struct handshake handshake = {.client = client};
+    int result = nng_dialer_create(&handshake.dialer, client->socket, client->endpoint.url);
     if (result == 0)
-        result = nng_dialer_set_ptr(dialer, NNG_OPT_TLS_CONFIG, client->tls);
-    if (result == 0)
-        result = nng_dialer_start(dialer, 0);
+        result = nng_dialer_set_ptr(handshake.dialer, NNG_OPT_TLS_CONFIG, client->tls);
+    if (result == 0) {
+        int code = wait_for_handshake(&handshake, error);
+        if (code != 0)
+            return code;
+        result = handshake.result;
+    }
     if (result == NNG_EPEERAUTH || result == NNG_ECRYPTO)
         return error_set(error, ERROR_FORBIDDEN,
                          "lanced at %s is not trusted: its certificate is not of the CA in %s, or not for this host, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
 import ssl
@@ -128,6 +129,16 @@ def test_an_expired_certificate_is_not_trusted(authority: Path, peer_factory: Ca
         python, c = refusals(daemon.endpoint, authority / "ca.pem", peer_factory)
     assert "expired" in python
     assert "is not trusted" in c
+
+
+def test_who_listens_and_says_nothing_is_given_up_after_the_silence_that_was_asked_for(authority: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait in its queue
+        endpoint = f"tls+tcp://127.0.0.1:{silent.getsockname()[1]}"
+        done = subprocess.run([str(LANCECTL), "status", "--endpoint", endpoint, "--ca", str(authority / "ca.pem")],
+                              env=os.environ | {"LANCED_SILENCE_SECONDS": "1"}, capture_output=True, text=True,
+                              timeout=ANSWER_SECONDS)  # fmt: skip
+    assert done.returncode == 3
+    assert "somebody listens there, but has not answered for 1 seconds" in done.stderr
 
 
 def test_plain_clients_at_a_tls_endpoint_learn_nothing_and_disturb_nobody(
