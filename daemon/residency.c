@@ -257,17 +257,30 @@ static int oldest_but(const struct residency *residency, int index)
     return oldest;
 }
 
-/* Unload models until there is room for this one. */
-static int make_room(struct residency *residency, int index, struct error *error)
+/* Unload models until there is memory for this one. One that is merely too many stays until this one is there: a load
+ * that fails leaves it. *gone: the name of one that had to go, or what it was. */
+static int make_room(struct residency *residency, int index, const char **gone, struct error *error)
 {
     while (!residency_has_room(residency, index)) {
         const int oldest = oldest_but(residency, index);
         if (oldest < 0)
             return error_set(error, ERROR_BUSY, "models: the %d that are in memory are in use; try again later",
                              count_models(residency));
+        if (has_memory(residency, index))
+            return 0;
+        *gone = residency->options->models[oldest].name;
         unload(residency, oldest);
     }
     return 0;
+}
+
+/* Unload what is too many beside a model that was loaded; make_room has seen that it can be. */
+static void keep_to_number(struct residency *residency, int index)
+{
+    int oldest;
+    while (count_models(residency) > residency->options->models_resident &&
+           (oldest = oldest_but(residency, index)) >= 0)
+        unload(residency, oldest);
 }
 
 /* Open a model, with its memory limit: what the command line says, or what the machine has left beside the weights. */
@@ -301,6 +314,23 @@ static int open_model(struct residency *residency, int index, struct lance_model
     if (code != 0) {
         lance_model_close(*model);
         *model = NULL;
+    }
+    return code;
+}
+
+/* Memory that was counted on may not have been there: then others make room all the same. */
+static int open_in_room(struct residency *residency, int index, const char **gone, struct lance_model **model,
+                        uint64_t *memory_limit_bytes, struct error *error)
+{
+    const struct model_choice *choice = &residency->options->models[index];
+    int code = make_room(residency, index, gone, error), oldest;
+    if (code != 0)
+        return code;
+    log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
+    while ((code = open_model(residency, index, model, memory_limit_bytes, error)) == ERROR_NO_MEMORY &&
+           (oldest = oldest_but(residency, index)) >= 0) {
+        *gone = residency->options->models[oldest].name;
+        unload(residency, oldest);
     }
     return code;
 }
@@ -344,21 +374,25 @@ static void note_failed(struct residency *residency, int index, const struct err
     pthread_mutex_unlock(&residency->lock);
 }
 
+static void say_gone(struct error *error, const char *gone)
+{
+    const struct error why = *error;
+    error_set(error, why.code, "%s; model %s made room for it, and is loaded again by the next job for it", why.text,
+              gone);
+}
+
 int residency_load(struct residency *residency, int index, struct error *error)
 {
     if (residency->residents[index].model)
         return 0;
     const struct model_choice *choice = &residency->options->models[index];
+    const char *gone = NULL;
     struct lance_model *model = NULL;
     struct lance_model_info info = {0};
     uint64_t memory_limit_bytes = 0;
-    int code = make_room(residency, index, error);
+    int code = open_in_room(residency, index, &gone, &model, &memory_limit_bytes, error);
     if (code == ERROR_BUSY) /* nothing was tried */
         return code;
-    if (code == 0) {
-        log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
-        code = open_model(residency, index, &model, &memory_limit_bytes, error);
-    }
     if (code == 0 && (code = residency_check_files(residency, index, error)) != 0)
         lance_model_close(model);
     if (code == 0) {
@@ -367,7 +401,10 @@ int residency_load(struct residency *residency, int index, struct error *error)
         put_model(residency, index, model);
         say_loaded(model, &info, memory_limit_bytes);
         note_loaded(residency, index, &info, memory_limit_bytes);
+        keep_to_number(residency, index);
     } else {
+        if (gone)
+            say_gone(error, gone);
         log_error(NULL, "model %s: %s", choice->name, error->text);
         note_failed(residency, index, error);
     }

@@ -200,6 +200,35 @@ static void a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving
     assert_in_memory(fixture, "a");
 }
 
+static void a_load_that_fails_leaves_the_one_model_that_may_be_in_memory(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    fixture->options.models_resident = 1;
+    load(fixture, A);
+    assert_int_equal(residency_load(fixture->residency, BROKEN, &error), ERROR_BAD_FILE);
+    assert_null(strstr(error.text, "made room"));
+    assert_in_memory(fixture, "a");
+    assert_int_equal(latest_of(fixture), A);
+    load(fixture, B);
+    assert_in_memory(fixture, "b");
+}
+
+static void a_load_that_fails_says_which_model_had_to_make_room(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    int next;
+    fixture->options.models_resident = 1;
+    fixture->options.memory_limit_bytes = UINT64_C(1) << 60; /* what jobs are to have beside the weights */
+    load(fixture, A);
+    assert_int_equal(residency_load(fixture->residency, BROKEN, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "; model a made room for it, and is loaded again by the next job for it"));
+    assert_in_memory(fixture, "");
+    assert_int_equal(residency_find(fixture->residency, NULL, &next, &error), 0);
+    assert_int_equal(next, A);
+}
+
 static void files_that_change_concern_their_model_alone(void **state)
 {
     struct fixture *fixture = *state;
@@ -248,6 +277,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(jobs_of_a_model_may_take_what_those_of_others_have_left, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_load_is_remembered_for_who_asked_and_leaves_a_model_serving, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_load_that_fails_leaves_the_one_model_that_may_be_in_memory, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_load_that_fails_says_which_model_had_to_make_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(files_that_change_concern_their_model_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(each_model_is_unloaded_when_it_has_been_idle_for_long_enough, set_up,
                                         tear_down),
