@@ -1,6 +1,6 @@
 /* text_file.h: small files of text, read whole. Those that hold secrets only where nobody but their owner can use them,
- * as ssh does with keys. A pipe that nobody has open to write to it is not waited for: it is empty. Plain functions; any
- * thread.
+ * as ssh does with keys. A pipe that nobody has open to write to it is not waited for: it is empty. Plain functions;
+ * any thread.
  */
 #ifndef LANCE_TEXT_FILE_H
 #define LANCE_TEXT_FILE_H

@@ -34,10 +34,10 @@ void residency_on_load(struct residency *residency, void (*on_load)(void *contex
 
 /* --- For the worker's thread -------------------------------------------------------------- */
 
-/* Have a model in memory. Where there is no memory for it beside those that are there, those that nobody holds go first,
- * least recently used first; where there are as many as the options allow, one goes when it is loaded. Errors: what the
- * load failed of, which leaves those that are still there, and says which had to go; ERROR_BUSY when all that are there
- * are held. */
+/* Have a model in memory. Where there is no memory for it beside those that are there, those that nobody holds go
+ * first, least recently used first; where there are as many as the options allow, one goes when it is loaded. Errors:
+ * what the load failed of, which leaves those that are still there, and says which had to go; ERROR_BUSY when all that
+ * are there are held. */
 int residency_load(struct residency *residency, int index, struct error *error);
 
 /* Whether it is in memory, or has room beside all that are. */

@@ -70,7 +70,8 @@ static const char *const changes[DATABASE_SCHEMA - 1] = {
     "ALTER TABLE jobs ADD COLUMN request TEXT; DROP INDEX jobs_unfinished; DROP INDEX cache_used;"
     "DROP TRIGGER holds_gone; DROP TRIGGER cache_gone; CREATE TABLE moved " CONTENTS
     "INSERT INTO moved SELECT hash, bytes, data FROM contents; DROP TABLE contents;"
-    "ALTER TABLE moved RENAME TO contents; DROP INDEX milestones_job; ALTER TABLE milestones RENAME TO moved;" MILESTONES
+    "ALTER TABLE moved RENAME TO contents;"
+    "DROP INDEX milestones_job; ALTER TABLE milestones RENAME TO moved;" MILESTONES
     "INSERT OR IGNORE INTO milestones SELECT job, at, what, step FROM moved; DROP TABLE moved;" TRIGGERS,
 };
 

@@ -256,7 +256,8 @@ int store_rescue(struct store *store, struct error *error)
 void store_tidy(struct store *store)
 {
     struct error error;
-    int code = store->has_dropped ? remove_dropped(store, &error) : 0; /* else the next one, or the next start, does it */
+    /* What fails here the next one, or the next start, does. */
+    int code = store->has_dropped ? remove_dropped(store, &error) : 0;
     if (code == 0 && store->log_pages >= LOG_PAGES)
         code = database_copy_log(store->database, false, &error);
     if (code != 0)
@@ -299,8 +300,8 @@ static int is_known(struct store *store, const char *hash, bool *known, struct e
 static int write_content(struct store *store, const char *hash, const void *data, uint64_t bytes, struct error *error)
 {
     if (bytes <= IN_ROW_BYTES)
-        return database_run(store->database, error, "INSERT INTO contents (hash, bytes, data) VALUES (?, ?, ?)", "tib", hash,
-                            (int64_t)bytes, bytes > 0 ? data : "", bytes);
+        return database_run(store->database, error, "INSERT INTO contents (hash, bytes, data) VALUES (?, ?, ?)", "tib",
+                            hash, (int64_t)bytes, bytes > 0 ? data : "", bytes);
     if (store->written_count == MOST_WRITTEN)
         return error_set(error, ERROR_TOO_LARGE, "journal: a job has more than %d payloads", MOST_WRITTEN);
     int code = contents_write(store->contents, hash, data, bytes, error);
@@ -454,8 +455,8 @@ static int put_into_cache(struct store *store, const char *digest, const char *c
 {
     int code = database_run(store->database, error, "DELETE FROM cache WHERE digest = ?", "t", digest);
     return code != 0 ? code
-                     : database_run(store->database, error, "INSERT INTO cache VALUES (?, ?, ?)", "tti", digest, content,
-                                    ++store->last_use);
+                     : database_run(store->database, error, "INSERT INTO cache VALUES (?, ?, ?)", "tti", digest,
+                                    content, ++store->last_use);
 }
 
 static int end(struct store *store, uint64_t number, const struct store_end *end, struct error *error)
