@@ -270,9 +270,12 @@ static int open_connection(struct database *database, const char *path, bool rea
     if (result != SQLITE_OK)
         return failed(database->connection, result, error);
     sqlite3_busy_timeout(database->connection, BUSY_MS);
-    /* What would undo a record stays in memory, and no prompt in /var/tmp. */
+    /* What would undo a record stays in memory, and no prompt in /var/tmp. Of pages SQLite would keep 2 MB for each
+     * connection, most of them of contents that are read once; what a transaction has changed stays until its end all
+     * the same: it is then that a disk may say no. */
     int code = database_script(database,
-                               "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;",
+                               "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; "
+                               "PRAGMA cache_size = -256; PRAGMA cache_spill = OFF;",
                                error);
     if (code == 0 && read_only)
         code = database_script(database, "PRAGMA query_only = ON;", error);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -429,6 +430,26 @@ static void limit_files(rlim_t bytes)
     setrlimit(RLIMIT_FSIZE, &limit);
 }
 
+static void what_has_gone_through_the_journal_does_not_stay_in_memory(void **state)
+{
+    enum { JOBS = 40, IN_THE_DATABASE = 200000, MOST_KEPT = 1000000 };
+    char id[24];
+    (void)state;
+    struct store *store = open_store();
+    for (uint64_t number = 1; number <= JOBS; number++) {
+        void *bytes;
+        uint64_t count;
+        memcpy(large, &number, sizeof number);
+        snprintf(id, sizeof id, "job-%d", (int)number);
+        assert_int_equal(accept_with(store, number, id, large, IN_THE_DATABASE), 0);
+        assert_int_equal(store_read(store, number, "request", &bytes, &count, &error), 0);
+        free(bytes);
+    }
+    assert_int_equal(count_files(), 0);
+    assert_in_range(sqlite3_memory_used(), 1, MOST_KEPT);
+    store_close(store);
+}
+
 static void a_disk_that_takes_no_more_refuses_the_job_and_keeps_the_others(void **state)
 {
     (void)state;
@@ -683,6 +704,7 @@ int main(void)
         TEST(a_clock_that_starts_years_ahead_takes_results_that_are_too_old_by_it_and_no_job_that_waits),
         TEST(history_finds_jobs_that_were_released_by_task_prompt_and_failure),
         TEST(a_page_of_history_fits_into_a_message_whatever_the_jobs_say),
+        TEST(what_has_gone_through_the_journal_does_not_stay_in_memory),
         TEST(a_disk_that_takes_no_more_refuses_the_job_and_keeps_the_others),
         TEST(a_folder_that_is_gone_is_told),
         TEST(a_job_that_does_not_fit_is_refused_with_the_numbers),
