@@ -354,7 +354,7 @@ $(FUZZERS): %: %.o $(filter %.o,$(FUZZ_DRIVER)) $(TEST_LIBRARIES)
 MINUTES ?= 10
 # No target multiplies anything, and clang takes minutes to optimise the kernels with sanitizers.
 fuzz:
-	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g" KERNEL_FLAGS=-O0 \
+	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g -DBLOBS_PIECE_BITS=12" KERNEL_FLAGS=-O0 \
 	    SAN=fuzzer-no-link,address,undefined BUILD=build-fuzz FUZZ_DRIVER=-fsanitize=fuzzer fuzz-programs
 	@python3 tests/fuzz/run.py --minutes $(MINUTES) $(FUZZ)
 

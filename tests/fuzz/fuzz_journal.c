@@ -29,15 +29,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static FILE *nowhere;
     const struct journal_limits limits = {.result_bytes = 1 << 20, .result_seconds = 60.0, .cache_bytes = 1 << 20};
-    char folder[256], path[PATH_MAX], command[320];
+    char folder[256], path[PATH_MAX];
     struct store *store = NULL;
     struct error error = {0};
     if (!nowhere)
         nowhere = fopen("/dev/null", "w");
     snprintf(folder, sizeof folder, "%s/state", scratch());
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    if (access(folder, F_OK) == 0 && system(command) != 0)
-        abort();
+    scratch_remove_folder(folder);
     if (mkdir(folder, 0700) != 0)
         abort();
     if (bytes > 0)

@@ -13,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-enum { KINDS = 5, ROOM_BYTES = 4 << 20 };
+enum { KINDS = 5, ROOM_BYTES = 4 * BLOBS_PIECE_BYTES };
 static const uint64_t sizes[KINDS] = {1, 1000, BLOBS_PIECE_BYTES, BLOBS_PIECE_BYTES + 1, 3 * BLOBS_PIECE_BYTES - 5};
 
 /* Every blob is the beginning of these bytes, with its kind as the first one. */

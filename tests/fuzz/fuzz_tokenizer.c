@@ -9,12 +9,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json"};
 
-/* The demo model's files, for those that are not the input. */
+/* The small tokenizer beside this file, for what is not the input: 256 bytes, 8 merges and 4 added tokens are read in
+ * a fraction of the time of a model's. */
 static void put_in_place(const char *name)
 {
     char from[PATH_MAX], to[PATH_MAX];
     snprintf(to, sizeof to, "%s/%s", scratch(), name);
-    if (!realpath("demo/lance-demo", from)) {
+    if (!realpath("tests/fuzz/tokenizer", from)) {
         fputs("run this in the repository's folder\n", stderr);
         exit(1);
     }

@@ -160,7 +160,7 @@ static int read_merge_lines(struct tokenizer *tokenizer, const char *text, size_
 static int read_merges(struct tokenizer *tokenizer, const char *text, size_t length, struct error *error)
 {
     const struct vocabulary *vocabulary = tokenizer->vocabulary;
-    bool *is_made = calloc(VOCABULARY_MAX_IDS, sizeof *is_made);
+    bool *is_made = calloc((size_t)vocabulary_id_limit(vocabulary), sizeof *is_made);
     if (!is_made)
         return error_set(error, ERROR_NO_MEMORY, "no memory to read the merges");
     int code = read_merge_lines(tokenizer, text, length, is_made, error);

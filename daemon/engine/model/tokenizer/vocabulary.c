@@ -131,6 +131,11 @@ int vocabulary_count(const struct vocabulary *vocabulary)
     return vocabulary->count;
 }
 
+int32_t vocabulary_id_limit(const struct vocabulary *vocabulary)
+{
+    return (int32_t)vocabulary->capacity;
+}
+
 int32_t vocabulary_find(const struct vocabulary *vocabulary, const char *bytes, size_t length)
 {
     return vocabulary->slots[slot_of(vocabulary, bytes, length)];

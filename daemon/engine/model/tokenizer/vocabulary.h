@@ -23,6 +23,9 @@ int vocabulary_add(struct vocabulary *vocabulary, int64_t id, const char *bytes,
 
 int vocabulary_count(const struct vocabulary *vocabulary);
 
+/* Every id is below this. */
+int32_t vocabulary_id_limit(const struct vocabulary *vocabulary);
+
 /* The id of a token, or -1. */
 int32_t vocabulary_find(const struct vocabulary *vocabulary, const char *bytes, size_t length);
 
