@@ -109,15 +109,32 @@ static int take_name(struct listener *listener, const char *own, struct error *e
     return 0;
 }
 
+static void hang_up_probe(struct door *door)
+{
+    if (door->probe_fd >= 0)
+        close(door->probe_fd);
+    door->probe_fd = -1;
+}
+
+/* nng 1.5 never frees a listener that is closed while a connection that it took is open (eight blocks, 4 KB), so that
+ * ours goes first. */
 static void shut_door(struct door *door)
 {
+    hang_up_probe(door);
     if (door->is_open)
         nng_listener_close(door->listener);
     door->is_open = false;
     atomic_store(&door->id, 0);
-    if (door->probe_fd >= 0)
-        close(door->probe_fd);
-    door->probe_fd = -1;
+}
+
+/* A spare door that nobody needs any more: the probe hangs up at one check, the door is shut at the next, when nng has
+ * seen that. */
+static void retire_spare(struct listener *listener)
+{
+    if (listener->spare.probe_fd >= 0)
+        hang_up_probe(&listener->spare);
+    else
+        shut_door(&listener->spare);
 }
 
 /* Have nng listen, beside the endpoint's name. */
@@ -242,8 +259,7 @@ static bool has_name(struct listener *listener)
 
 static void probe(struct door *door, const char *path)
 {
-    if (door->probe_fd >= 0)
-        close(door->probe_fd);
+    hang_up_probe(door);
     door->pipes_before_probe = atomic_load(&door->pipes);
     door->probe_fd = connect_to(path);
 }
@@ -259,6 +275,8 @@ static void doubt_door(struct listener *listener)
 {
     struct door *spare = &listener->spare;
     struct error error;
+    if (spare->is_open && spare->probe_fd < 0) /* it was to be shut, or could not be connected to */
+        shut_door(spare);
     if (!spare->is_open) {
         listener->spare_taken = 0;
         if (open_door(spare, listener, &error) == 0)
@@ -286,7 +304,7 @@ bool listener_check(struct listener *listener)
     if (listener->is_probed && !was_taken)
         doubt_door(listener);
     else
-        shut_door(&listener->spare);
+        retire_spare(listener);
     if (!listener->is_probed || was_taken)
         probe(&listener->door, listener->endpoint->path);
     listener->is_probed = true;
