@@ -22,6 +22,7 @@ from PIL import Image
 
 from demo.examples import GENERATION_TASKS, QUESTION_TASKS, TASKS, Example, examples, is_clip, shoot
 from demo.shapes import Pixels
+from tools.quant_plots import draw
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "demo/lance-demo"
@@ -172,26 +173,6 @@ def row_text(row: dict[str, Any], tasks: Sequence[str]) -> str:
     return f"| {row['name']} | {' | '.join(cells)} |"
 
 
-def draw_plots(report: Report) -> None:
-    """Losses of layers over depth, when matplotlib is there; without it the report has no plots."""
-    try:
-        from matplotlib import pyplot  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        print("no plots: matplotlib is not installed", flush=True)
-        return
-    figure, places = pyplot.subplots(1, 2, figsize=(12, 4), sharey=True)
-    for axes, expert in zip(places, ("und", "gen"), strict=True):
-        for row in report.rows:
-            depth = [layer for layer in row["layers"] or [] if layer["expert"] == expert]
-            keys = ("q", "k", "v", "o", "gate", "up", "down")
-            means = [sum(layer[key] for key in keys) / len(keys) for layer in depth]
-            axes.plot([layer["layer"] for layer in depth], means, label=row["name"], marker="o")
-        axes.set_title(f"what outputs lose, expert {expert}")
-        axes.set_xlabel("layer")
-    places[0].legend(fontsize=7)
-    figure.savefig(report.folder / "layers.svg")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Makes and compares every quantised form of the demo model.")
     parser.add_argument("--forms", default=",".join(FORMS), help="comma-separated: " + ", ".join(FORMS))
@@ -215,7 +196,8 @@ def main() -> None:
                 model = report.make(f"{name} without {without}", (*form.words, "--without", without), stats)
                 report.compare(model.name, model, stats)
         report.write()
-    draw_plots(report)
+    if not draw(report.rows, report.folder / "layers.svg"):
+        print("no plots: matplotlib is not installed", flush=True)
     print(f"{report.folder / 'report.md'}")
 
 

@@ -10,95 +10,12 @@ import numpy as np
 import pytest
 
 from lanced_process import BUILD
+from layer_losses import calibrated, e4m3, losses, with_outliers
 from quantised import quant
-from safetensors_file import Entry, numbers, read, write
-from safetensors_file import Numbers as Matrix
+from safetensors_file import numbers, read
 
 QUANT = BUILD / "lance-quant"
 MODEL = Path(__file__).resolve().parents[2] / "demo/lance-demo"
-LAYERS = "language_model.model.layers."
-LEVELS = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
-
-
-def e4m3(codes: Matrix) -> Matrix:
-    exponent, mantissa = codes // 8, codes % 8
-    return np.where(exponent > 0, (1 + mantissa / 8) * 2.0 ** (exponent - 7), mantissa / 8 * 2.0**-6)
-
-
-def weights(tensors: dict[str, Entry], name: str) -> Matrix:
-    """A matrix as what is in the file is worth."""
-    packed = numbers(tensors[f"{name}.qweight"]).astype(np.uint8)
-    codes = np.stack([packed & 15, packed >> 4], -1).reshape(len(packed), -1).astype(np.int64)
-    if f"{name}.zeros" in tensors:
-        scales, zeros = numbers(tensors[f"{name}.scales"]), numbers(tensors[f"{name}.zeros"])
-        group = codes.shape[1] // scales.shape[1]
-        return (codes - zeros.repeat(group, 1)) * scales.repeat(group, 1)
-    return np.asarray(LEVELS[codes] * numbers(tensors[f"{name}.scales_bf16"]).repeat(16, 1))
-
-
-def moments(statistics: dict[str, Entry], name: str) -> Matrix:
-    upper = numbers(statistics[f"{name}.moments"])
-    return np.asarray(upper + np.triu(upper, 1).transpose(0, 2, 1))
-
-
-def share_lost(change: Matrix, whole: Matrix, products: Matrix) -> float:
-    """E|change x|^2 / E|whole x|^2, as far as the products of inputs are known."""
-
-    def energy(matrix: Matrix) -> float:
-        blocks = matrix.reshape(len(matrix), -1, 128).transpose(1, 0, 2)
-        return float(np.einsum("bri,bij,brj->", blocks, products, blocks))
-
-    return energy(change) / energy(whole)
-
-
-def losses(folder: Path, model: Path, statistics: dict[str, Entry], file: str) -> dict[str, float]:
-    """Of every layer. What a norm or the rows of up were divided by is taken out of the columns behind."""
-    made, source = read(folder / file), read(model / "model.safetensors")
-    result = {}
-    for name in (entry.removesuffix(".qweight") for entry in made if entry.endswith(".qweight")):
-        before, after = numbers(source[f"{name}.weight"]), weights(made, name)
-        layer, suffix = name.split(".")[3], "_moe_gen" if "_moe_gen" in name else ""
-        kind = name.split(".")[-1].removesuffix("_moe_gen")
-        products = f"{LAYERS}{layer}.mlp{suffix}.gate_proj" if kind == "up_proj" else name
-        if kind in ("k_proj", "v_proj"):
-            products = name.replace(kind, "q_proj")
-        if kind == "up_proj":
-            after *= ((before * before).sum(1) / (before * after).sum(1))[:, None]
-        if kind == "down_proj":
-            up = name.replace("down", "up")
-            wanted, there = numbers(source[f"{up}.weight"]), weights(made, up)
-            norm = f"{LAYERS}{layer}.post_attention_layernorm{suffix}.weight"
-            there *= (numbers(made[norm]) / numbers(source[norm]))[None, :]
-            after *= (wanted * there).sum(1) / (wanted * wanted).sum(1)
-        elif kind != "o_proj":
-            norm = f"{LAYERS}{layer}.{'post_attention' if 'mlp' in name else 'input'}_layernorm{suffix}.weight"
-            after *= (numbers(made[norm]) / numbers(source[norm]))[None, :]
-            if kind == "up_proj":
-                after *= ((before * before).sum(1) / (before * after).sum(1))[:, None]
-        result[name] = share_lost(after - before, before, moments(statistics, products))
-    return result
-
-
-def with_outliers(model: Path, to: Path) -> Path:
-    """The same model, with channels that are 24 times as large behind each norm, and columns as much smaller."""
-    to.mkdir()
-    tensors = read(model / "model.safetensors")
-    for name, (kind, shape, data) in tensors.items():
-        values = numbers((kind, shape, data)) if kind == "BF16" else None
-        if values is None or not name.startswith(LAYERS):
-            continue
-        if "layernorm" in name:
-            values[[3, 77]] *= 24
-        elif any(part in name for part in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")) and len(shape) == 2:
-            values[:, [3, 77]] /= 24
-        bits = values.astype(np.float32).view(np.uint32)
-        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-        tensors[name] = (kind, shape, rounded.tobytes())
-    for file in model.iterdir():
-        if file.name != "model.safetensors":
-            (to / file.name).symlink_to(file)
-    write(to / "model.safetensors", tensors)
-    return to
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +23,6 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
     prompts = tmp_path_factory.mktemp("jobs") / "prompts.txt"
     prompts.write_text("a red circle\na large blue square on the left\na green triangle at the top\n")
     return ["--task", "t2i", "--prompts", prompts, "--size", "64x64", "--steps", "6"]
-
-
-def calibrated(model: Path, jobs: list[str | Path], folder: Path) -> Path:
-    quant("calibrate", "--model", model, *jobs, "-o", folder / "stats.safetensors")
-    return folder / "stats.safetensors"
 
 
 @pytest.mark.parametrize(("form", "planted"), [("awq-int4", False), ("awq-int4", True), ("nvfp4", True)])

@@ -164,26 +164,56 @@ def has_transformers() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def expected_by_the_engine(model: Path, words: list[str | Path], folder: Path) -> dict[Path, float]:
+    """The ten texts, as files, and the perplexity of each."""
+    folder.mkdir(exist_ok=True)
+    told = {}
+    for number, text in enumerate(TEN_TEXTS):
+        file, report = folder / f"{number}.txt", folder / f"report-{number}"
+        file.write_text(text)
+        words_of_text = [*words, "--samples", "1", "--text", file]
+        quant("compare", "--model", model, "--reference", MODEL, *words_of_text, "-o", report)
+        told[file] = json.loads((report / "report.json").read_text())["text"]["perplexity"]
+    return told
+
+
+def expected_by_transformers(folder: Path, texts: list[Path], *words: str | Path) -> list[float]:
+    script = Path(__file__).resolve().parents[1] / "support/read_with_transformers.py"
+    command = [TRANSFORMERS_PYTHON, script, folder, *texts, *words]
+    said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    return list(json.loads(said.stdout))
+
+
 @pytest.mark.deep
-def test_transformers_expects_ten_texts_as_the_engine_does(
-    jobs: dict[str, list[str | Path]], tmp_path: Path
-) -> None:
+def test_transformers_expects_ten_texts_as_the_engine_does(jobs: dict[str, list[str | Path]], tmp_path: Path) -> None:
     if not has_transformers():
         pytest.skip("no torch and transformers: TRANSFORMERS_PYTHON names an interpreter that has them")
     model = export("hf-und", tmp_path / "und", vae=False)
-    texts, ours = [], []
-    for number, text in enumerate(TEN_TEXTS):
-        texts.append(tmp_path / f"{number}.txt")
-        texts[-1].write_text(text)
-        words = [*jobs["x2t_image"], "--samples", "1", "--text", texts[-1]]
-        quant("compare", "--model", MODEL, "--reference", MODEL, *words, "-o", tmp_path / f"report-{number}")
-        report = json.loads((tmp_path / f"report-{number}/report.json").read_text())
-        ours.append(report["text"]["perplexity"])
-    script = Path(__file__).resolve().parents[1] / "support/read_with_transformers.py"
-    command = [TRANSFORMERS_PYTHON, script, model, *texts]
-    said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    assert ours == pytest.approx(json.loads(said.stdout), rel=1e-4)
+    ours = expected_by_the_engine(MODEL, jobs["x2t_image"], tmp_path)
+    assert list(ours.values()) == pytest.approx(expected_by_transformers(model, list(ours)), rel=1e-4)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("form", ["awq-int4", "nvfp4"])
+def test_the_published_toolkits_runtime_expects_ten_texts_as_the_engine_does(
+    form: str, jobs: dict[str, list[str | Path]], tmp_path: Path
+) -> None:
+    if not has_transformers() or "LANCE_QUANT" not in os.environ:
+        pytest.skip("LANCE_QUANT names no checkout of lance-quant, or TRANSFORMERS_PYTHON no torch and transformers")
+    runtime = Path(os.environ["LANCE_QUANT"]) / "scripts/run_quant_eval.py"
+    stats, model = tmp_path / "stats.safetensors", tmp_path / "made"
+    quant("calibrate", "--model", MODEL, *jobs["x2t_image"], "-o", stats)
+    quant("apply", "--model", MODEL, "--stats", stats, "--form", form, "-o", model)
+    for file in MODEL.iterdir():
+        if file.name != "model.safetensors":
+            (model / file.name).symlink_to(file)
+    ours = expected_by_the_engine(model, jobs["x2t_image"], tmp_path)
+    unquantised = expected_by_the_engine(MODEL, jobs["x2t_image"], tmp_path / "unquantised")
+    und = export("hf-und", tmp_path / "und", vae=False)
+    theirs = expected_by_transformers(und, list(ours), "--quantised", model, "--runtime", runtime)
+    assert list(ours.values()) == pytest.approx(theirs, rel=1e-4)
+    assert list(unquantised.values()) != pytest.approx(theirs, rel=1e-4)
 
 
 @pytest.mark.parametrize(
