@@ -172,9 +172,10 @@ def test_pieces_that_drip_take_no_room_and_no_time_of_others(
 ) -> None:
     before = resident_bytes(remote)
     with contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(encrypted(remote, authority)) for _ in range(50)]
-        for line in lines:
-            line.sendall(GREETING + struct.pack(">Q", 4 << 20))
+        lines = []
+        for _ in range(50):
+            lines.append(stack.enter_context(encrypted(remote, authority)))
+            lines[-1].sendall(GREETING + struct.pack(">Q", 4 << 20))  # at once: who does not greet is hung up on
         for _ in range(3):
             for line in lines:
                 line.sendall(bytes(100))
