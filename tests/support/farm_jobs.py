@@ -41,7 +41,7 @@ def farm(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=LANCECTL_SECONDS,
+        timeout=5 * LANCECTL_SECONDS,  # a whole job, maybe, on a machine that is busy
     )
 
 
