@@ -23,12 +23,12 @@ from farm_jobs import (
     workers,
     write_workflow,
 )
+from lance_farm.comfyui import START_SECONDS
 from lance_farm.job import Job
 from lance_farm.status import status_of
 from lance_farm.submit import may_come
 from lanced_process import ROOT
 
-START_SECONDS = 600  # of a ComfyUI on a busy machine
 COMFYUI = os.environ.get("COMFYUI", "")
 pytestmark = [pytest.mark.deep, pytest.mark.skipif(not COMFYUI, reason="no COMFYUI given")]
 
@@ -66,12 +66,15 @@ def test_comfyui_ends_with_a_worker_that_is_killed(tmp_path: Path) -> None:
     workflow = write_workflow(tmp_path, width=256, height=256, steps=1000)
     job = prepared(tmp_path, "--runner", "comfyui", workflow=workflow)
     assert submitted(job, *comfyui_options(tmp_path), wait=False).returncode == 0
-    wait_until(lambda: bool(workers(job)) and bool(workers(job)[0].get("task")), START_SECONDS)
-    (worker,) = workers(job)
-    marker = f"--input-directory {job / 'inputs'}"
-    assert marker in processes()
-    os.kill(worker["pid"], signal.SIGKILL)
-    wait_until(lambda: marker not in processes() and not is_there(worker["daemon"]))
+    try:
+        wait_until(lambda: bool(workers(job)) and bool(workers(job)[0].get("task")), START_SECONDS)
+        (worker,) = workers(job)
+        marker = f"--input-directory {job / 'inputs'}"
+        assert marker in processes()
+        os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: marker not in processes() and not is_there(worker["daemon"]))
+    finally:
+        farm("cancel", job.folder)
 
 
 def processes() -> str:
