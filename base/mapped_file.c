@@ -160,16 +160,18 @@ int mapped_file_open(struct mapped_file *mapped, const char *path, struct error 
                                (long long)status.st_size, strerror(errno));
         else
             *mapped = (struct mapped_file){.data = data, .bytes = (uint64_t)status.st_size};
+    } else {
+        mapped->data = (const uint8_t *)""; /* not NULL, to which C adds not even nothing */
     }
     close(fd);
-    if (mapped->data)
+    if (mapped->bytes > 0)
         note(mapped, path, &status);
     return result;
 }
 
 void mapped_file_close(struct mapped_file *mapped)
 {
-    if (mapped->data) {
+    if (mapped->bytes > 0) {
         forget(mapped);
         munmap((void *)(uintptr_t)mapped->data, (size_t)mapped->bytes);
     }

@@ -13,7 +13,7 @@
 #include "base/error.h"
 
 struct mapped_file {
-    const uint8_t *data; /* NULL for an empty or unmapped file */
+    const uint8_t *data; /* NULL for an unmapped file, not for an empty one */
     uint64_t bytes;
 };
 
