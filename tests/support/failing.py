@@ -230,6 +230,8 @@ class Trial:
         self.restarts += 1
         self.daemon.stop()
         self.daemon.start()
+        with self.daemon.client() as client:
+            client.load()  # what fails during a start's own load ends lanced, as it should
 
     def _end(self) -> None:
         """In order, with status 0: LeakSanitizer has another one for it."""
