@@ -120,9 +120,10 @@ def mean_loss(model: Path, statistics: Path, words: list[str], folder: Path) -> 
     return float(np.mean(np.sqrt(list(losses(folder, model, read(statistics), file).values()))))
 
 
-def ablation() -> list[tuple[str, list[str]]]:
+def ablation(form: str) -> list[tuple[str, list[str]]]:
     """Names of recipes, and the words that make them."""
-    without = [(f"best without {name}", ["--without", name]) for name in INGREDIENTS]
+    known = [name for name in INGREDIENTS if name != "four-or-six" or form == "nvfp4"]
+    without = [(f"best without {name}", ["--without", name]) for name in known]
     nothing = ("none of them", ["--without", ",".join(INGREDIENTS)])
     return [("published", ["--recipe", "published"]), ("best", []), *without, nothing]
 
@@ -142,7 +143,7 @@ def main() -> None:
             model = with_outliers(source, folder / f"{source.name}-outliers")
             statistics = calibrated(model, jobs, model)
             for form in args.forms:
-                for number, (name, words) in enumerate(ablation()):
+                for number, (name, words) in enumerate(ablation(form)):
                     to = folder / f"{model.name}-{form}-{number}"
                     lost = mean_loss(model, statistics, [*FORMS[form], *words], to)
                     print(f"| {model.name} | {form} | {name} | {lost:.4f} |", flush=True)
