@@ -211,7 +211,7 @@ static int hold_model(struct runner *runner, struct run *run, struct lance_model
 {
     int code = run->chosen >= 0 ? 0
                                 : residency_choose(runner->residency, run->request->model, run->request->lance.task,
-                                                     &run->chosen, error);
+                                                   &run->chosen, error);
     if (code != 0)
         return code;
     const int index = run->chosen;

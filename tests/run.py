@@ -11,7 +11,7 @@ Stages of `make test-deep`, which look at the same code more closely and take se
   nvcc    the CUDA backend through nvcc, for every kind of card; skipped where nvcc is missing
   card    whole jobs on the CUDA backend, whose kernels are emulated on the CPU; the rest of its unit tests in asan
   emulated  a few recorded results through those kernels
-  asan    all unit tests, built with the address and undefined-behaviour sanitizers
+  asan    all other unit tests, built with the address and undefined-behaviour sanitizers
   tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's
   python-deep  the tests of tests/e2e and tests/farm that are marked "deep", and the long forms of those marked
           "long_form"

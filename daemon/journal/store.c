@@ -311,7 +311,7 @@ static int write_content(struct store *store, const char *hash, const void *data
     code = database_run(store->database, error, "DELETE FROM dropped WHERE hash = ?", "t", hash);
     return code != 0 ? code
                      : database_run(store->database, error, "INSERT INTO contents (hash, bytes) VALUES (?, ?)", "ti",
-                                      hash, (int64_t)bytes);
+                                    hash, (int64_t)bytes);
 }
 
 /* Have a job hold a content, which is written if it is not there. `hash` NULL: it is not known yet; `out` gets it. */
@@ -331,7 +331,7 @@ static int hold(struct store *store, uint64_t number, const char *kind, const ch
         code = write_content(store, found, data, bytes, error);
     return code != 0 ? code
                      : database_run(store->database, error, "INSERT OR IGNORE INTO holds VALUES (?, ?, ?)", "itt",
-                                      (int64_t)number, kind, found);
+                                    (int64_t)number, kind, found);
 }
 
 static int let_go(struct store *store, uint64_t number, const char *kinds, struct error *error)

@@ -58,7 +58,7 @@ template <enum matrix_layout LAYOUT, int GROUPS> struct stage {
 /* What a block makes. */
 struct place {
     const struct some_rows_part *part;
-    int index, tile, split;       /* of the part; of the part's tiles; of the blocks that share it */
+    int tile, split;               /* of the part's; of the blocks that share it */
     int first_row_tile, first_row; /* of W and of x */
     int first_slice, end_slice;
 };
@@ -66,11 +66,10 @@ struct place {
 __device__ inline struct place place_of_block(const struct call &call)
 {
     struct place at;
-    int block = (int)blockIdx.x;
-    at.index = 0;
-    while (at.index + 1 < call.count && call.part[at.index + 1].first_block <= block)
-        at.index++;
-    at.part = &call.part[at.index];
+    int block = (int)blockIdx.x, index = 0;
+    while (index + 1 < call.count && call.part[index + 1].first_block <= block)
+        index++;
+    at.part = &call.part[index];
     block -= at.part->first_block;
     at.tile = block / at.part->splits;
     at.split = block % at.part->splits;

@@ -161,7 +161,7 @@ static int run_samples(struct calibration *c, struct error *error)
     code = write_partial(c, error);
     return code != 0 ? code
                      : error_set(error, ERROR_CANCELLED, "interrupted after %d of %d samples; --resume goes on",
-                                   c->done, all);
+                                 c->done, all);
 }
 
 static int open_model(struct calibration *c, struct error *error)
