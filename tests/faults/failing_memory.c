@@ -13,7 +13,8 @@
 
 #include "tests/faults/failing.h"
 
-enum { OWN_FRAMES = 3 /* of these files, on top */, NNG_FRAMES = 16, NEAR_FRAMES = OWN_FRAMES + 4 };
+enum { OWN_FRAMES = 3 /* of these files, on top of is_watched's */, NNG_FRAMES = 16 };
+enum { NEAR_FRAMES = 1 + OWN_FRAMES + 4 /* of is_for_sanitizer's */ };
 
 static void *(*real_malloc)(size_t), *(*real_calloc)(size_t, size_t), *(*real_realloc)(void *, size_t);
 static void *(*real_aligned_alloc)(size_t, size_t);
