@@ -257,10 +257,52 @@ static int oldest_but(const struct residency *residency, int index)
     return oldest;
 }
 
-/* Unload models until there is memory for this one. One that is merely too many stays until this one is there: a load
- * that fails leaves it. *gone: the name of one that had to go, or what it was. */
-static int make_room(struct residency *residency, int index, const char **gone, struct error *error)
+static struct lance_model_options options_of(const struct residency *residency, int index, const char *cache_folder)
 {
+    return (struct lance_model_options){
+        .model_dir = residency->options->models[index].directory,
+        .vae_path = residency->options->vae_path,
+        .vit_path = residency->options->vit_path,
+        .cache_folder = cache_folder,
+        .prefix_cache_bytes = residency->options->prefix_cache_bytes,
+    };
+}
+
+/* Whether a model's weights would fit if no other were in memory. What cannot be known before is let pass: a device
+ * rounds float32 to half its bytes, and on a machine whose memory is the device's weights are pages of files. */
+static int check_size(const struct residency *residency, int index, struct error *error)
+{
+    struct kernels *kernels = residency->kernels;
+    const bool is_known = residency->residents[index].kind[0] != '\0';
+    uint64_t least = weights_of(residency, index), there;
+    struct machine_memory machine;
+    if (kernels->host_memory) {
+        if (machine_memory_read(&machine, "", error) != 0)
+            return error->code;
+        there = machine.total_bytes;
+    } else {
+        least = is_known ? least : least / 2;
+        there = kernels->memory_available(kernels) + held_by_all(residency).weight_bytes;
+    }
+    if (there == 0 || least <= there)
+        return 0;
+    return error_set(error, ERROR_NO_MEMORY, "its weights take %.1f MB, and with no other model in memory there are %.1f",
+                     (double)least / 1e6, (double)there / 1e6);
+}
+
+/* All that can be known of a model while others serve, before one of them goes for it. */
+static int check_before(const struct residency *residency, int index, struct error *error)
+{
+    const struct lance_model_options options = options_of(residency, index, NULL);
+    const int code = lance_model_check(&options, error);
+    return code != 0 ? code : check_size(residency, index, error);
+}
+
+/* Unload models until there is memory for this one, which is checked before. One that is merely too many stays until
+ * this one is there: a load that fails leaves it. gone: those that had to go. */
+static int make_room(struct residency *residency, int index, bool gone[OFFERED_MAX_MODELS], struct error *error)
+{
+    bool is_checked = false;
     while (!residency_has_room(residency, index)) {
         const int oldest = oldest_but(residency, index);
         if (oldest < 0)
@@ -268,7 +310,10 @@ static int make_room(struct residency *residency, int index, const char **gone, 
                              count_models(residency));
         if (has_memory(residency, index))
             return 0;
-        *gone = residency->options->models[oldest].name;
+        if (!is_checked && check_before(residency, index, error) != 0)
+            return error->code;
+        is_checked = true;
+        gone[oldest] = true;
         unload(residency, oldest);
     }
     return 0;
@@ -287,22 +332,16 @@ static void keep_to_number(struct residency *residency, int index)
 static int open_model(struct residency *residency, int index, struct lance_model **model, uint64_t *memory_limit_bytes,
                       struct error *error)
 {
-    const struct options *options = residency->options;
     struct machine_memory machine;
     int code = machine_memory_read(&machine, "", error); /* before the weights are there */
     if (code != 0)
         return code;
     char cache_folder[CACHE_FOLDER_BYTES];
     cache_folder_make(cache_folder, sizeof cache_folder);
-    const struct lance_model_options model_options = {
-        .model_dir = options->models[index].directory,
-        .vae_path = options->vae_path,
-        .vit_path = options->vit_path,
-        .cache_folder = cache_folder[0] != '\0' ? cache_folder : NULL,
-        .prefix_cache_bytes = options->prefix_cache_bytes,
-    };
+    const struct lance_model_options options =
+        options_of(residency, index, cache_folder[0] != '\0' ? cache_folder : NULL);
     const void *before = mapped_files_belong_to(&residency->residents[index]);
-    code = lance_model_open(model, residency->kernels, &model_options, error);
+    code = lance_model_open(model, residency->kernels, &options, error);
     mapped_files_belong_to(before);
     if (code != 0)
         return code;
@@ -318,33 +357,13 @@ static int open_model(struct residency *residency, int index, struct lance_model
     return code;
 }
 
-/* Memory that was counted on may not have been there: then others make room all the same. */
-static int open_in_room(struct residency *residency, int index, const char **gone, struct lance_model **model,
-                        uint64_t *memory_limit_bytes, struct error *error)
-{
-    const struct model_choice *choice = &residency->options->models[index];
-    int code = make_room(residency, index, gone, error), oldest;
-    if (code != 0)
-        return code;
-    log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
-    while ((code = open_model(residency, index, model, memory_limit_bytes, error)) == ERROR_NO_MEMORY &&
-           (oldest = oldest_but(residency, index)) >= 0) {
-        *gone = residency->options->models[oldest].name;
-        unload(residency, oldest);
-    }
-    return code;
-}
-
-static void say_loaded(const struct lance_model *model, const struct lance_model_info *info,
-                       uint64_t memory_limit_bytes)
+static void say_loaded(const struct lance_model *model, const struct lance_model_info *info)
 {
     log_info(NULL, "model %s loaded in %.2f s: %s, %d layers of %d, %.1f MB of weights, hash %.12s", info->name,
              info->load_seconds, info->kind, info->layers, info->hidden_size, (double)info->weight_bytes / 1e6,
              info->hash);
     if (*lance_model_warnings(model))
         log_warning(NULL, "model %s: %s", info->name, lance_model_warnings(model));
-    if (memory_limit_bytes != 0)
-        log_info(NULL, "jobs may take %.1f MB of memory beside the weights", (double)memory_limit_bytes / 1e6);
 }
 
 static void note_loaded(struct residency *residency, int index, const struct lance_model_info *info,
@@ -374,38 +393,88 @@ static void note_failed(struct residency *residency, int index, const struct err
     pthread_mutex_unlock(&residency->lock);
 }
 
-static void say_gone(struct error *error, const char *gone)
+/* Open a model in the room that there is, and put it in its place. */
+static int open_in_place(struct residency *residency, int index, struct error *error)
 {
-    const struct error why = *error;
-    error_set(error, why.code, "%s; model %s made room for it, and is loaded again by the next job for it", why.text,
-              gone);
+    const struct model_choice *choice = &residency->options->models[index];
+    struct lance_model *model = NULL;
+    struct lance_model_info info = {0};
+    uint64_t memory_limit_bytes = 0;
+    log_info(NULL, "loading model %s from %s", choice->name, choice->directory);
+    int code = open_model(residency, index, &model, &memory_limit_bytes, error);
+    if (code == 0 && (code = residency_check_files(residency, index, error)) != 0)
+        lance_model_close(model);
+    if (code != 0)
+        return code;
+    lance_model_info(model, &info);
+    snprintf(info.name, sizeof info.name, "%s", choice->name); /* the name clients know it by */
+    put_model(residency, index, model);
+    say_loaded(model, &info);
+    note_loaded(residency, index, &info, memory_limit_bytes);
+    return 0;
+}
+
+/* Memory that was counted on may not have been there: then others make room all the same. */
+static int open_in_room(struct residency *residency, int index, bool gone[OFFERED_MAX_MODELS], struct error *error)
+{
+    int code, oldest;
+    while ((code = open_in_place(residency, index, error)) == ERROR_NO_MEMORY &&
+           (oldest = oldest_but(residency, index)) >= 0) {
+        gone[oldest] = true;
+        unload(residency, oldest);
+    }
+    return code;
+}
+
+/* The model of those that are gone that was used last, or -1. */
+static int latest_gone(const struct residency *residency, const bool gone[OFFERED_MAX_MODELS])
+{
+    int latest = -1;
+    for (int i = 0; i < residency->options->model_count; i++)
+        if (gone[i] && (latest < 0 || residency->residents[i].used_at > residency->residents[latest].used_at))
+            latest = i;
+    return latest;
+}
+
+/* Load again what went for a model that could not be loaded, as far as there is room, and say so in `error`. */
+static void bring_back(struct residency *residency, bool gone[OFFERED_MAX_MODELS], struct error *error)
+{
+    for (int i; (i = latest_gone(residency, gone)) >= 0; gone[i] = false) {
+        const struct error failure = *error;
+        const char *name = residency->options->models[i].name;
+        struct error why;
+        if (!residency_has_room(residency, i))
+            continue;
+        if (open_in_place(residency, i, &why) == 0) {
+            error_set(error, failure.code, "%s; model %s, which had made room for it, is loaded again", failure.text,
+                      name);
+            continue;
+        }
+        log_error(NULL, "model %s: %s", name, why.text);
+        note_failed(residency, i, &why);
+        error_set(error, failure.code, "%s; model %s had made room for it, and cannot be loaded again: %s",
+                  failure.text, name, why.text);
+    }
 }
 
 int residency_load(struct residency *residency, int index, struct error *error)
 {
+    bool gone[OFFERED_MAX_MODELS] = {false};
     if (residency->residents[index].model)
         return 0;
-    const struct model_choice *choice = &residency->options->models[index];
-    const char *gone = NULL;
-    struct lance_model *model = NULL;
-    struct lance_model_info info = {0};
-    uint64_t memory_limit_bytes = 0;
-    int code = open_in_room(residency, index, &gone, &model, &memory_limit_bytes, error);
+    int code = make_room(residency, index, gone, error);
     if (code == ERROR_BUSY) /* nothing was tried */
         return code;
-    if (code == 0 && (code = residency_check_files(residency, index, error)) != 0)
-        lance_model_close(model);
+    if (code == 0)
+        code = open_in_room(residency, index, gone, error);
     if (code == 0) {
-        lance_model_info(model, &info);
-        snprintf(info.name, sizeof info.name, "%s", choice->name); /* the name clients know it by */
-        put_model(residency, index, model);
-        say_loaded(model, &info, memory_limit_bytes);
-        note_loaded(residency, index, &info, memory_limit_bytes);
         keep_to_number(residency, index);
+        if (residency->memory_limit_bytes != 0)
+            log_info(NULL, "jobs may take %.1f MB of memory beside the weights",
+                     (double)residency->memory_limit_bytes / 1e6);
     } else {
-        if (gone)
-            say_gone(error, gone);
-        log_error(NULL, "model %s: %s", choice->name, error->text);
+        log_error(NULL, "model %s: %s", residency->options->models[index].name, error->text);
+        bring_back(residency, gone, error);
         note_failed(residency, index, error);
     }
     if (residency->on_load)

@@ -35,9 +35,9 @@ void residency_on_load(struct residency *residency, void (*on_load)(void *contex
 /* --- For the worker's thread -------------------------------------------------------------- */
 
 /* Have a model in memory. Where there is no memory for it beside those that are there, those that nobody holds go
- * first, least recently used first; where there are as many as the options allow, one goes when it is loaded. Errors:
- * what the load failed of, which leaves those that are still there, and says which had to go; ERROR_BUSY when all that
- * are there are held. */
+ * first, least recently used first, but not before all that can be known of it was looked at; where there are as many
+ * as the options allow, one goes when it is loaded. Errors: what the load failed of; those that had gone for it are
+ * loaded again, which it says. ERROR_BUSY when all that are there are held. */
 int residency_load(struct residency *residency, int index, struct error *error);
 
 /* Whether it is in memory, or has room beside all that are. */

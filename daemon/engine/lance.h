@@ -65,6 +65,11 @@ struct lance_model;
 int lance_model_open(struct lance_model **out, struct kernels *kernels, const struct lance_model_options *options,
                      struct error *error);
 void lance_model_close(struct lance_model *model);
+
+/* Whether a checkpoint would open, as far as its files' names, headers, shapes and texts tell: no weight is read, and
+ * nothing stays in memory. Errors: those of lance_model_open. */
+int lance_model_check(const struct lance_model_options *options, struct error *error);
+
 void lance_model_info(const struct lance_model *model, struct lance_model_info *info);
 
 /* What is odd about the checkpoint, and the tasks that are off with what they lack; "" if nothing. Belongs to the

@@ -101,6 +101,20 @@ void lance_model_close(struct lance_model *m)
     free(m);
 }
 
+int lance_model_check(const struct lance_model_options *options, struct error *error)
+{
+    const struct checkpoint_options files = {
+        .model_dir = options->model_dir, .vae_path = options->vae_path, .vit_path = options->vit_path};
+    struct checkpoint *checkpoint = NULL;
+    struct tokenizer *tokenizer = NULL;
+    int code = checkpoint_open(&checkpoint, &files, error);
+    if (!code)
+        code = tokenizer_open(&tokenizer, checkpoint_directory(checkpoint), error);
+    tokenizer_close(tokenizer);
+    checkpoint_close(checkpoint);
+    return code;
+}
+
 static unsigned tasks_of(const struct lance_model *m)
 {
     unsigned tasks = 0;

@@ -68,17 +68,21 @@ def test_a_model_is_loaded_beside_one_that_works_and_a_question_of_it_is_answere
         assert client.stats()["loads"] == 2
 
 
-def test_a_load_that_fails_leaves_the_model_that_serves(alone: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [TWO, ("--memory", str(1 << 50))], ids=["for two", "for one"])
+def test_a_load_that_fails_leaves_the_model_that_serves(
+    alone: dict[str, bytes], tmp_path: Path, room: tuple[str, str]
+) -> None:
     broken = Path(shutil.copytree(DEMO_NVFP4, tmp_path / "broken"))
     for file in broken.glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:1000])
-    with Lanced(*TWO, models=(DEMO_MODEL, broken)) as daemon, daemon.client() as client:
+    with Lanced(*room, models=(DEMO_MODEL, broken)) as daemon, daemon.client() as client:
         client.load()
         with pytest.raises(BadFile):
             client.load("broken")
         assert in_memory(client) == {DEMO_MODEL.name}
         assert picture(client, DEMO_MODEL) == alone[DEMO_MODEL.name]
-        assert client.stats()["loads"] == 1
+        stats = client.stats()
+        assert (stats["loads"], stats["unloads"]) == (1, 0)
 
 
 def test_a_model_whose_files_have_changed_is_loaded_again_and_the_other_stays(

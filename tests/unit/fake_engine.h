@@ -8,7 +8,8 @@
  *   "stubborn"  there is no memory for its state
  *   "large"     it has the memory for itself: two such jobs cannot be open at once
  * A model folder that holds a file "slow" takes half a second to load; one that holds a file "broken"
- * does not load. A file "weights" is kept mapped as long as the model is open.
+ * does not load, nor one that holds a file "rotten", which nobody sees before; of one that holds a file "huge" the
+ * weights take more than any machine has. A file "weights" is kept mapped as long as the model is open.
  */
 #ifndef TESTS_FAKE_ENGINE_H
 #define TESTS_FAKE_ENGINE_H
@@ -61,14 +62,23 @@ static bool fake_has_file(const char *folder, const char *name)
     return access(path, F_OK) == 0;
 }
 
+int lance_model_check(const struct lance_model_options *options, struct error *error)
+{
+    if (fake_has_file(options->model_dir, "broken"))
+        return error_set(error, ERROR_BAD_FILE, "model.safetensors: missing in %s", options->model_dir);
+    return 0;
+}
+
 int lance_model_open(struct lance_model **out, struct kernels *kernels, const struct lance_model_options *options,
                      struct error *error)
 {
     (void)kernels;
     if (fake_has_file(options->model_dir, "slow"))
         fake_sleep(500);
-    if (fake_has_file(options->model_dir, "broken"))
-        return error_set(error, ERROR_BAD_FILE, "model.safetensors: missing in %s", options->model_dir);
+    if (lance_model_check(options, error) != 0)
+        return error->code;
+    if (fake_has_file(options->model_dir, "rotten"))
+        return error_set(error, ERROR_BAD_FILE, "model.safetensors: cannot be read in %s", options->model_dir);
     *out = calloc(1, sizeof **out);
     if (!*out)
         return error_set(error, ERROR_NO_MEMORY, "fake model");
@@ -80,7 +90,7 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
     snprintf(info->kind, sizeof info->kind, "fake");
     snprintf(info->hash, sizeof info->hash, "%064d", 7);
     info->tasks = 1u << LANCE_T2I | 1u << LANCE_X2T_IMAGE;
-    info->weight_bytes = 1000;
+    info->weight_bytes = fake_has_file(options->model_dir, "huge") ? UINT64_C(1) << 60 : 1000;
     info->hidden_size = 8;
     info->layers = 2;
     info->latent_channels = 48;

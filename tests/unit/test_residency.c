@@ -24,14 +24,19 @@ struct fixture {
     int loads; /* that on_load was called for */
 };
 
-static void write_weights(struct fixture *fixture, int index, const char *text)
+static void write_file(struct fixture *fixture, int index, const char *name, const char *text)
 {
     char path[120];
-    snprintf(path, sizeof path, "%s/weights", fixture->folders[index]);
+    snprintf(path, sizeof path, "%s/%s", fixture->folders[index], name);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     assert_true(fputs(text, file) >= 0);
     assert_int_equal(fclose(file), 0);
+}
+
+static void write_weights(struct fixture *fixture, int index, const char *text)
+{
+    write_file(fixture, index, "weights", text);
 }
 
 static void on_load(void *context)
@@ -214,16 +219,74 @@ static void a_load_that_fails_leaves_the_one_model_that_may_be_in_memory(void **
     assert_in_memory(fixture, "b");
 }
 
-static void a_load_that_fails_says_which_model_had_to_make_room(void **state)
+/* One model has room at a time: jobs are to have more than there is beside the weights. */
+static void have_room_for_one(struct fixture *fixture)
+{
+    fixture->options.models_resident = 1;
+    fixture->options.memory_limit_bytes = UINT64_C(1) << 60;
+}
+
+static uint64_t count_unloads(struct fixture *fixture)
+{
+    struct residency_status status;
+    residency_status(fixture->residency, &status);
+    return status.unloads;
+}
+
+static void a_model_that_can_be_seen_to_be_broken_takes_nobodys_place(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    have_room_for_one(fixture);
+    load(fixture, A);
+    assert_int_equal(residency_load(fixture->residency, BROKEN, &error), ERROR_BAD_FILE);
+    assert_null(strstr(error.text, "made room"));
+    assert_in_memory(fixture, "a");
+    assert_int_equal(count_unloads(fixture), 0);
+    assert_true(residency_has_failed(fixture->residency, BROKEN, 0, &error));
+}
+
+static void a_model_that_is_known_to_be_too_large_takes_nobodys_place(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    write_file(fixture, B, "huge", "");
+    load(fixture, B);
+    residency_unload(fixture->residency);
+    load(fixture, A);
+    assert_int_equal(residency_load(fixture->residency, B, &error), ERROR_NO_MEMORY);
+    assert_non_null(strstr(error.text, "its weights take 1152921504606.8 MB, and with no other model in memory"));
+    assert_in_memory(fixture, "a");
+    assert_int_equal(count_unloads(fixture), 1);
+}
+
+static void what_made_room_for_a_load_that_fails_is_loaded_again(void **state)
+{
+    struct fixture *fixture = *state;
+    struct error error;
+    have_room_for_one(fixture);
+    write_file(fixture, B, "rotten", "");
+    load(fixture, A);
+    assert_int_equal(residency_load(fixture->residency, B, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "cannot be read in"));
+    assert_non_null(strstr(error.text, "; model a, which had made room for it, is loaded again"));
+    assert_in_memory(fixture, "a");
+    assert_int_equal(latest_of(fixture), A);
+    assert_int_equal(count_unloads(fixture), 1);
+    assert_true(residency_has_failed(fixture->residency, B, 0, &error));
+}
+
+static void what_cannot_be_loaded_again_after_a_load_that_failed_is_named(void **state)
 {
     struct fixture *fixture = *state;
     struct error error;
     int next;
-    fixture->options.models_resident = 1;
-    fixture->options.memory_limit_bytes = UINT64_C(1) << 60; /* what jobs are to have beside the weights */
+    have_room_for_one(fixture);
+    write_file(fixture, B, "rotten", "");
     load(fixture, A);
-    assert_int_equal(residency_load(fixture->residency, BROKEN, &error), ERROR_BAD_FILE);
-    assert_non_null(strstr(error.text, "; model a made room for it, and is loaded again by the next job for it"));
+    write_file(fixture, A, "rotten", "");
+    assert_int_equal(residency_load(fixture->residency, B, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "; model a had made room for it, and cannot be loaded again: model.safetensors"));
     assert_in_memory(fixture, "");
     assert_int_equal(residency_find(fixture->residency, NULL, &next, &error), 0);
     assert_int_equal(next, A);
@@ -279,7 +342,11 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_load_that_fails_leaves_the_one_model_that_may_be_in_memory, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(a_load_that_fails_says_which_model_had_to_make_room, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_model_that_can_be_seen_to_be_broken_takes_nobodys_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_model_that_is_known_to_be_too_large_takes_nobodys_place, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_made_room_for_a_load_that_fails_is_loaded_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_cannot_be_loaded_again_after_a_load_that_failed_is_named, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(files_that_change_concern_their_model_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(each_model_is_unloaded_when_it_has_been_idle_for_long_enough, set_up,
                                         tear_down),
