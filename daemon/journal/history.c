@@ -14,6 +14,10 @@ static const char history_sql[] =
     " AND (? IS NULL OR task = ?) AND (? IS NULL OR prompt LIKE ? ESCAPE '\\')"
     " AND (? = 0 OR state = 'failed') ORDER BY number DESC LIMIT ?";
 
+static const char milestones_sql[] =
+    "SELECT at, what, step FROM (SELECT * FROM milestones WHERE job = ? ORDER BY at DESC, what LIMIT ?)"
+    " ORDER BY at, what DESC";
+
 static void add_text(cJSON *entry, const char *name, sqlite3_stmt *query, int column)
 {
     json_add_text(entry, name, column_text(query, column));
@@ -44,7 +48,29 @@ static void add_owner(cJSON *entry, const char *owner)
     json_add_text(entry, "owner", owner && owner[0] != '\0' ? owner : NULL);
 }
 
-static cJSON *read_job(sqlite3_stmt *query, bool receipts)
+/* The last ones, the oldest first: when it was begun or gone on with, put aside, and saved last, with the step. */
+static int add_milestones(cJSON *entry, struct database *reader, int64_t number, struct error *error)
+{
+    int status = 1;
+    cJSON *all = json_array();
+    sqlite3_stmt *query =
+        database_query(reader, error, milestones_sql, "ii", number, (int64_t)HISTORY_MOST_MILESTONES);
+    if (!query)
+        status = error->code;
+    while (status == 1 && (status = database_next(query, error)) == 1) {
+        cJSON *milestone = json_object();
+        add_number(milestone, "at", query, 0);
+        add_text(milestone, "what", query, 1);
+        if (sqlite3_column_int(query, 2) > 0)
+            add_number(milestone, "step", query, 2);
+        json_append(all, milestone);
+    }
+    database_done(query);
+    json_add(entry, "milestones", all);
+    return status;
+}
+
+static cJSON *read_job(sqlite3_stmt *query)
 {
     cJSON *entry = json_object();
     add_number(entry, "number", query, 0);
@@ -61,8 +87,6 @@ static cJSON *read_job(sqlite3_stmt *query, bool receipts)
     add_text(entry, "code", query, 10);
     add_text(entry, "message", query, 11);
     json_add_bool(entry, "result", sqlite3_column_int(query, 13) != 0);
-    if (receipts)
-        add_receipt(entry, column_text(query, 14));
     return entry;
 }
 
@@ -89,7 +113,8 @@ static uint64_t text_bytes(sqlite3_stmt *query, bool receipts)
            (receipts ? (uint64_t)sqlite3_column_bytes(query, 14) : 0);
 }
 
-static int read_all(sqlite3_stmt *query, bool receipts, cJSON *jobs, bool *more, struct error *error)
+static int read_all(struct database *reader, sqlite3_stmt *query, bool receipts, cJSON *jobs, bool *more,
+                    struct error *error)
 {
     const int most = receipts ? HISTORY_MOST_RECEIPTS : HISTORY_MOST;
     uint64_t bytes = 0;
@@ -99,7 +124,14 @@ static int read_all(sqlite3_stmt *query, bool receipts, cJSON *jobs, bool *more,
         *more = count == most || (count > 0 && bytes > HISTORY_TEXT_BYTES);
         if (*more)
             return 0;
-        json_append(jobs, read_job(query, receipts));
+        cJSON *entry = read_job(query);
+        if (receipts) {
+            add_receipt(entry, column_text(query, 14));
+            code = add_milestones(entry, reader, sqlite3_column_int64(query, 0), error);
+        }
+        json_append(jobs, entry);
+        if (receipts && code != 0)
+            return code;
     }
     return code;
 }
@@ -121,7 +153,7 @@ int history_read(struct store *store, const struct history_query *query, cJSON *
     int status = statement ? 0 : error->code;
     *jobs = json_array();
     if (status == 0)
-        status = read_all(statement, query->receipts, *jobs, more, error);
+        status = read_all(reader, statement, query->receipts, *jobs, more, error);
     database_done(statement);
     store_return_reader(store);
     free(pattern);

@@ -7,7 +7,7 @@
 struct store;
 
 /* Jobs in one answer, without receipts and with them: what these hold counts too (MESSAGE_MAX_ENVELOPE_VALUES). */
-enum { HISTORY_MOST = 1024, HISTORY_MOST_RECEIPTS = 256 };
+enum { HISTORY_MOST = 1024, HISTORY_MOST_RECEIPTS = 256, HISTORY_MOST_MILESTONES = 8 /* of a job, the last ones */ };
 
 /* Their prompts, messages and receipts together, but for a single job: even escaped twice they are within a message. */
 enum { HISTORY_TEXT_BYTES = 512 << 10 };
@@ -22,7 +22,7 @@ struct history_query {
     const char *task;
     const char *prompt; /* a part of it, large and small letters of ASCII alike */
     bool failed;        /* those that failed alone */
-    bool receipts;      /* with what stands in the receipt */
+    bool receipts;      /* with what stands in the receipt, and its milestones */
 };
 
 /* The newest first: an array, which the caller frees. *more: there are others with smaller numbers. Any thread. Errors:

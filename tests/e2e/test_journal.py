@@ -381,6 +381,8 @@ def test_lancectl_finds_jobs_of_before_a_restart_and_fetches_what_is_kept(state:
         assert [job["code"] for job in history("--failed")] == ["bad_request"]
         (fox,) = history("--prompt", "a fox", "--task", "t2i")
         assert (fox["state"], fox["result"], fox["receipt"]["params"]["seed"]) == ("done", False, 3)
+        (started,) = fox["milestones"]
+        assert started["what"] == "started" and fox["submitted"] <= started["at"] <= fox["ended"]
         picture = tmp_path / "kept.png"
         assert daemon.lancectl("fetch", kept.id, "-o", str(picture)).returncode == 0
         assert picture.exists()

@@ -376,6 +376,54 @@ static void history_finds_jobs_that_were_released_by_task_prompt_and_failure(voi
     store_close(store);
 }
 
+/* When a job was begun, put aside, saved last and gone on with, such as "started paused started saved@9". */
+static void assert_milestones(struct store *store, const char *expected)
+{
+    const struct history_query query = {.since = -1, .receipts = true};
+    char told[200] = "";
+    bool more;
+    cJSON *jobs, *milestone;
+    double before = 0;
+    assert_int_equal(history_read(store, &query, &jobs, &more, &error), 0);
+    const cJSON *job = cJSON_GetArrayItem(jobs, 0), *submitted = cJSON_GetObjectItem(job, "submitted");
+    before = submitted->valuedouble;
+    cJSON_ArrayForEach(milestone, cJSON_GetObjectItem(job, "milestones"))
+    {
+        const cJSON *step = cJSON_GetObjectItem(milestone, "step"), *at = cJSON_GetObjectItem(milestone, "at");
+        const size_t length = strlen(told);
+        assert_true(at->valuedouble >= before);
+        before = at->valuedouble;
+        snprintf(told + length, sizeof told - length, "%s%s", length > 0 ? " " : "",
+                 cJSON_GetObjectItem(milestone, "what")->valuestring);
+        if (step)
+            snprintf(told + strlen(told), sizeof told - strlen(told), "@%d", step->valueint);
+    }
+    assert_string_equal(told, expected);
+    cJSON_Delete(jobs);
+}
+
+static void history_knows_when_a_job_was_begun_put_aside_and_saved_last(void **state)
+{
+    (void)state;
+    struct store *store = open_store();
+    struct store_attempt attempt;
+    accept(store, 1, "a");
+    assert_milestones(store, "");
+    CHANGE(store, store_start(store, 1, &attempt, &error));
+    CHANGE(store, store_save(store, 1, 4, "state", 5, &error));
+    CHANGE(store, store_pause(store, 1, &error));
+    assert_milestones(store, "started saved@4 paused");
+    CHANGE(store, store_start(store, 1, &attempt, &error));
+    CHANGE(store, store_save(store, 1, 9, "state", 5, &error));
+    assert_milestones(store, "started paused started saved@9");
+    for (int i = 0; i < 20; i++) {
+        CHANGE(store, store_pause(store, 1, &error));
+        CHANGE(store, store_start(store, 1, &attempt, &error));
+    }
+    assert_milestones(store, "paused started paused started paused started paused started");
+    store_close(store);
+}
+
 /* Every job is in one of the pages, the newest first; returns how many pages there are. */
 static int read_pages(struct store *store, bool receipts, int count)
 {
@@ -703,6 +751,7 @@ int main(void)
         TEST(a_clock_that_goes_back_ten_years_changes_no_order),
         TEST(a_clock_that_starts_years_ahead_takes_results_that_are_too_old_by_it_and_no_job_that_waits),
         TEST(history_finds_jobs_that_were_released_by_task_prompt_and_failure),
+        TEST(history_knows_when_a_job_was_begun_put_aside_and_saved_last),
         TEST(a_page_of_history_fits_into_a_message_whatever_the_jobs_say),
         TEST(what_has_gone_through_the_journal_does_not_stay_in_memory),
         TEST(a_disk_that_takes_no_more_refuses_the_job_and_keeps_the_others),
