@@ -2,6 +2,8 @@
 #include "base/descriptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What is asked of the system at once: far below what it takes, so that a signal is heard. */
@@ -37,4 +39,20 @@ bool descriptor_read(int file, void *data, uint64_t bytes)
         bytes -= (uint64_t)count;
     }
     return true;
+}
+
+FILE *regular_file_open(const char *path)
+{
+    const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0)
+        return NULL;
+    struct stat info;
+    int why = fstat(file, &info) != 0 ? errno : S_ISREG(info.st_mode) ? 0 : EINVAL;
+    FILE *stream = why == 0 ? fdopen(file, "rb") : NULL;
+    if (stream)
+        return stream;
+    why = why != 0 ? why : errno;
+    close(file);
+    errno = why;
+    return NULL;
 }

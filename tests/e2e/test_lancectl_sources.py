@@ -132,6 +132,25 @@ def test_sources_come_through_pipes(lanced: Lanced, tmp_path: Path) -> None:
         assert (substituted.returncode, substituted.stdout) == (0, plain.stdout), substituted.stderr
 
 
+def test_a_pipe_that_nobody_writes_into_keeps_nobody_waiting_where_a_file_is_wanted(
+    lanced: Lanced, tmp_path: Path
+) -> None:
+    pipe, folder = tmp_path / "pipe.png", tmp_path / "frames"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    drawn().save(folder / "1.png")
+    os.mkfifo(folder / "fps.txt")
+    commands = (
+        ["clip", pipe, "-o", tmp_path / "x.mp4"],
+        ["show", pipe],
+        ["video-edit", folder, "blue", "-o", tmp_path / "x.mp4"],
+    )
+    for command in commands:
+        done = run(lanced, *command)
+        assert done.returncode == 6, done.stderr
+        assert str(command[1]) in done.stderr.decode()
+
+
 @pytest.mark.parametrize(
     ("sent", "said"),
     [

@@ -18,6 +18,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
 #include "kernels/formats/numbers.h"
 
 enum { IDENTITY_BYTES = 256 };
@@ -88,7 +89,7 @@ static int work_of(const char *line)
  * work, or not readable. */
 static off_t read_progress(struct output *output, const char *path, const char *identity)
 {
-    FILE *file = fopen(path, "r");
+    FILE *file = regular_file_open(path);
     char line[IDENTITY_BYTES + 2];
     const bool same = file && fgets(line, sizeof line, file) && strlen(line) == strlen(identity) + 1 &&
                       strncmp(line, identity, strlen(identity)) == 0;

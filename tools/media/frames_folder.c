@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/descriptor.h"
 #include "base/whole_file.h"
 #include "tools/media/frame_rate.h"
 #include "tools/media/picture_file.h"
@@ -34,7 +35,7 @@ static int read_fps(const char *folder, double *fps, struct error *error)
     char *path, text[128];
     if (asprintf(&path, "%s/fps.txt", folder) < 0)
         return error_set(error, ERROR_NO_MEMORY, "no memory");
-    FILE *file = fopen(path, "rbe");
+    FILE *file = regular_file_open(path);
     free(path);
     if (!file)
         return error_set(error, ERROR_BAD_FILE, "has no fps.txt with its frames per second; give --fps");

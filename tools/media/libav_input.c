@@ -5,12 +5,17 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 int libav_input_open(AVFormatContext **file, const char *path, const char *kinds)
 {
     av_log_set_level(AV_LOG_QUIET);
     char *url;
+    struct stat info;
     *file = NULL;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) /* who opens a pipe waits for its
+                                                                                      * writer */
+        return AVERROR(EINVAL);
     if (asprintf(&url, "file:%s", path) < 0)
         return AVERROR(ENOMEM);
     AVDictionary *options = NULL;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/descriptor.h"
 #include "base/whole_file.h"
 
 /* libpng reports through a function that must not return; the message waits in here. */
@@ -148,9 +149,10 @@ static int decode_receipt(png_structp png, png_infop info, struct png_trouble *t
 int picture_read_receipt(char **receipt, const char *path, struct error *error)
 {
     *receipt = NULL;
-    FILE *file = fopen(path, "rb");
+    FILE *file = regular_file_open(path);
     if (!file)
-        return error_set(error, ERROR_IO, "cannot read %s: %s", path, strerror(errno));
+        return error_set(error, ERROR_IO, "cannot read %s: %s", path,
+                         errno == EINVAL ? "it is no regular file" : strerror(errno));
     uint8_t signature[8];
     if (fread(signature, 1, sizeof signature, file) != sizeof signature ||
         png_sig_cmp(signature, 0, sizeof signature)) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/descriptor.h"
 #include "base/mapped_file.h"
 #include "tools/media/exif.h"
 #include "tools/media/gif.h"
@@ -81,7 +82,7 @@ int still_read_clip(struct clip *clip, const char *path, bool upright, uint64_t 
 static decoder *decoder_of_file(const char *path)
 {
     uint8_t magic[MAGIC_BYTES];
-    FILE *file = fopen(path, "rbe");
+    FILE *file = regular_file_open(path);
     size_t bytes = file ? fread(magic, 1, sizeof magic, file) : 0;
     if (file)
         fclose(file);

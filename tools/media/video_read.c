@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/descriptor.h"
 #include "tools/media/frame_rate.h"
 #include "tools/media/libav_input.h"
 #include "tools/media/libav_reason.h"
@@ -54,7 +55,7 @@ static void reader_close(struct video_reader *reader)
 static int check_y4m_header(const char *path, double fps, struct error *error)
 {
     char line[256] = "";
-    FILE *file = fopen(path, "rbe");
+    FILE *file = regular_file_open(path);
     if (file && !fgets(line, sizeof line, file))
         *line = '\0';
     if (file)
