@@ -139,6 +139,36 @@ void job_start(struct job *job)
     job_tell(job, EVENT_STARTED, json_object(), NULL);
 }
 
+void job_note_written(struct job *job)
+{
+    job->is_written = true;
+}
+
+void job_settle(struct job *job, const struct error *failure)
+{
+    job->is_pending = false;
+    if (failure->code != 0)
+        job_refuse(job, failure);
+    else if (job->is_answered)
+        job_tell_end(job);
+    waiter_wake_all(&job->waiters);
+}
+
+void job_note_asked(struct job *job)
+{
+    job->asked_at = clock_seconds();
+}
+
+void job_note_model(struct job *job, const char *name)
+{
+    snprintf(job->model, sizeof job->model, "%s", name);
+}
+
+void job_note_over(struct job *job)
+{
+    job->is_over = true;
+}
+
 void job_answer(struct job *job, const struct job_order *order)
 {
     job->is_answered = job->is_ending = true;
@@ -169,6 +199,20 @@ void job_want_cancel(struct job *job)
     tell_observer(job, (struct job_change){.what = JOB_CANCELLING, .is_released = job->released});
     if (job->on_cancel)
         job->on_cancel(job->on_cancel_context);
+}
+
+void job_on_cancel(struct job *job, void (*on_cancel)(void *context), void *context)
+{
+    job->on_cancel = on_cancel;
+    job->on_cancel_context = context;
+    if (job->cancel_wanted && on_cancel)
+        on_cancel(context);
+}
+
+void job_release(struct job *job)
+{
+    job->released = true;
+    waiter_wake_all(&job->waiters);
 }
 
 static enum job_event last_event(const struct job *job)
@@ -224,6 +268,14 @@ void job_tell_end(struct job *job)
                                                         : JOB_FAILED;
     job->has_last_event = events_add(&job->events, last_event(job), last_fields(job), NULL) != NULL;
     waiter_wake_all(&job->waiters);
+}
+
+void job_recall(struct job *job, struct blob *result, const struct error *failure)
+{
+    job->result = result;
+    if (!result)
+        job->failure = *failure;
+    job_tell_end(job);
 }
 
 void job_note_fetched(struct job *job, uint64_t bytes, uint64_t all)

@@ -1,7 +1,9 @@
 /* job.h: one job: what it is to do, where it is, what it has told, and what came of it.
  *
  * For the files of daemon/jobs/ alone: everyone else has jobs.h. The table's lock is held wherever a job is looked at
- * or changed. Every change goes through a function of job.c, which tells it to the table's observer (observer.h).
+ * or changed. Every change goes through a function of job.c, which tells it to the table's observer (observer.h), but
+ * for whose turn it is: `next`, `round`, `priority` and `device_seconds` are the table's, the schedule's and the
+ * queue's.
  */
 #ifndef LANCE_JOB_H
 #define LANCE_JOB_H
@@ -79,6 +81,20 @@ void job_move_to(struct job *job, int position);
 
 void job_start(struct job *job);
 
+/* That it was accepted lasts: it may begin. Or it was found out whether that is so (`failure` has code 0, or why not):
+ * who waits for this is woken. */
+void job_note_written(struct job *job);
+void job_settle(struct job *job, const struct error *failure);
+
+/* A client has shown just now that it wants the job. */
+void job_note_asked(struct job *job);
+
+/* The model that it has. */
+void job_note_model(struct job *job, const char *name);
+
+/* Its last step is done. */
+void job_note_over(struct job *job);
+
 /* Give a job that was just opened the answer of its order, which owns it from now on: it is_ending then. */
 void job_answer(struct job *job, const struct job_order *order);
 
@@ -93,6 +109,12 @@ void job_tell(struct job *job, enum job_event event, cJSON *fields, const struct
 /* Note that its end is wanted, and tell whoever runs it. */
 void job_want_cancel(struct job *job);
 
+/* Whoever runs it is told by on_cancel(context) that its end is wanted, at once if it is already; NULL: no more. */
+void job_on_cancel(struct job *job, void (*on_cancel)(void *context), void *context);
+
+/* A client lets go of it, and nobody sees it any more; who waits for it is woken. */
+void job_release(struct job *job);
+
 /* It could not be written down: it is no job any more, and those who submitted it can ask why. One that runs is
  * stopped, and its end (job_end) is told to nobody. */
 void job_refuse(struct job *job, const struct error *why);
@@ -103,6 +125,10 @@ void job_end(struct job *job, struct blob *result, const struct error *failure);
 
 /* Tell the end that it was given. */
 void job_tell_end(struct job *job);
+
+/* Give a job that was just opened the end that it had in a former life: its result (owned from here on), or what it
+ * failed of. */
+void job_recall(struct job *job, struct blob *result, const struct error *failure);
 
 /* So many bytes of its result, which has `all`, went to a client. */
 void job_note_fetched(struct job *job, uint64_t bytes, uint64_t all);

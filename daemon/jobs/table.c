@@ -207,7 +207,7 @@ static int repeat(struct job *job, const struct job_order *order, struct job_sta
                          "job %s: is known with another request; a repetition must be the same request, and "
                          "another request needs an id of its own",
                          job->id);
-    job->asked_at = clock_seconds();
+    job_note_asked(job);
     *status = (struct job_status){job->state, job->events.position};
     return 0;
 }
@@ -332,7 +332,7 @@ int jobs_news(struct jobs *jobs, const char *id, uint64_t after, struct waiter *
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_for_client(jobs, id, error);
     if (job)
-        job->asked_at = clock_seconds();
+        job_note_asked(job);
     if (!job)
         code = ERROR_NOT_FOUND;
     else if (waiter && after >= events_count(&job->events) && !job_has_ended(job)) {
@@ -417,13 +417,11 @@ void jobs_release(struct jobs *jobs, const char *id, const char *owner)
     if (job && !is_of(job, owner))
         job = NULL;
     if (job)
-        job->released = true;
+        job_release(job);
     if (job && job_has_ended(job))
         forget(jobs, job);
-    else if (job) {
-        waiter_wake_all(&job->waiters);
+    else if (job)
         cancel(jobs, job);
-    }
     pthread_mutex_unlock(&jobs->lock);
 }
 
@@ -494,7 +492,7 @@ void jobs_poke(struct jobs *jobs)
 void jobs_note_model(struct jobs *jobs, struct job *job, const char *name, double load_seconds)
 {
     pthread_mutex_lock(&jobs->lock);
-    snprintf(job->model, sizeof job->model, "%s", name);
+    job_note_model(job, name);
     if (load_seconds >= 0) {
         jobs->device_used_at = clock_seconds();
         jobs->model_stays_until = jobs->device_used_at + JOBS_MODEL_STAYS * load_seconds;
@@ -564,17 +562,14 @@ bool jobs_cancel_wanted(struct jobs *jobs, const struct job *job)
 void jobs_on_cancel(struct jobs *jobs, struct job *job, void (*on_cancel)(void *context), void *context)
 {
     pthread_mutex_lock(&jobs->lock);
-    job->on_cancel = on_cancel;
-    job->on_cancel_context = context;
-    if (job->cancel_wanted && on_cancel)
-        on_cancel(context);
+    job_on_cancel(job, on_cancel, context);
     pthread_mutex_unlock(&jobs->lock);
 }
 
 void jobs_note_over(struct jobs *jobs, struct job *job)
 {
     pthread_mutex_lock(&jobs->lock);
-    job->is_over = true;
+    job_note_over(job);
     pthread_mutex_unlock(&jobs->lock);
 }
 
@@ -630,10 +625,7 @@ int jobs_recall(struct jobs *jobs, const char *id, const struct job_order *order
     struct job *job = !find(jobs, id) ? job_open(id, order->number, order, jobs->observer) : NULL;
     if (job) {
         insert(jobs, job);
-        job->result = result;
-        if (!result)
-            job->failure = *failure;
-        job_tell_end(job);
+        job_recall(job, result, failure);
         sweep(jobs);
     } else {
         blob_close(result);
@@ -658,7 +650,7 @@ void jobs_settle_written(struct jobs *jobs, uint64_t number)
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_number(jobs, number);
     if (job && job->is_pending) {
-        job->is_written = true;
+        job_note_written(job);
         pthread_cond_signal(&jobs->work);
     }
     pthread_mutex_unlock(&jobs->lock);
@@ -669,14 +661,9 @@ void jobs_settle_accepted(struct jobs *jobs, uint64_t number, const struct error
     pthread_mutex_lock(&jobs->lock);
     struct job *job = find_number(jobs, number);
     if (job && job->is_pending) {
-        job->is_pending = false;
         jobs->submitted += failure->code == 0;
         jobs->refused += failure->code != 0;
-        if (failure->code != 0)
-            job_refuse(job, failure);
-        else if (job->is_answered)
-            job_tell_end(job);
-        waiter_wake_all(&job->waiters);
+        job_settle(job, failure);
         queue_tell_positions(&jobs->schedule, jobs->first);
         pthread_cond_signal(&jobs->work);
         if (job->is_answered && !job->is_refused)
