@@ -369,7 +369,7 @@ test test-deep:
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python tests/run.py --jobs $(JOBS) $(TEST_RUN)
 
 # Where memory, threads or processes are short, and where allocations or calls fail: every level, every call site and
-# every call, some 20 minutes.
+# every call, some 10 minutes.
 faults:
 	@sh tools/setup.sh test
 	@$(MAKE) -s --no-print-directory $(PARALLEL) all

@@ -140,7 +140,7 @@ def test_a_pipe_that_nobody_writes_into_keeps_nobody_waiting_where_a_file_is_wan
     folder.mkdir()
     drawn().save(folder / "1.png")
     os.mkfifo(folder / "fps.txt")
-    commands = (
+    commands: tuple[list[str | Path], ...] = (
         ["clip", pipe, "-o", tmp_path / "x.mp4"],
         ["show", pipe],
         ["video-edit", folder, "blue", "-o", tmp_path / "x.mp4"],

@@ -4,8 +4,10 @@ request of the protocol.
 Whatever fails: there is success with the bytes of a good run, or an error that says so; never a death, a hang, a job
 that is done with other bytes, or memory that nothing points to when it ends (LeakSanitizer, which is linked into
 build/tests/leak-telling-lanced). tests/e2e/test_failing_memory.py and test_failing_calls.py try some tens; as a
-program (`make faults`) this fails every call site of an allocation once, and allocations here and there until they are
-2,000; then each open, read, write, sync, rename and so on of a daemon with a journal, one by one along every action:
+program (`make faults`) this fails, of a daemon with a journal, every call site of an allocation once, and allocations
+here and there until they are 2,000; or each open, read, write, sync, rename and so on, one by one along every action.
+Several daemons are at it at once, each with a journal of its own: most of the time is spent waiting for what is written
+behind an answer.
 
     PYTHONPATH=protocol/python:tests/support .venv/bin/python -m failing [--what calls]
 """
@@ -20,17 +22,23 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from lanced_client import Client, ConnectionFailed, LanceError
 from lanced_process import BUILD, DEMO_AWQ, LANCED, SLOWER, Lanced
 from small_jobs import digest, small_jobs
 
 POINTS = 2000
+AT_ONCE = 6  # daemons
 MOST_SITES = 16384
 CONTROL_BYTES = 8 * (6 + 8 + MOST_SITES)  # struct control of tests/faults/failing.c
 WATCH, COUNTED, FAIL_AT, FAIL_SITE, FAILED, SITE_COUNT = range(0, 48, 8)
@@ -41,6 +49,7 @@ LEAK_TELLING_LANCED = BUILD / "tests/leak-telling-lanced"
 END_SECONDS = 30 * SLOWER
 
 Action = Callable[[Client], str]  # returns a digest of all that it got
+Task = TypeVar("Task")
 
 
 @dataclass(frozen=True)
@@ -145,10 +154,9 @@ class Trial:
         }
         self.good: dict[str, str] = {}
         self.counts: dict[str, int] = {}
-        self.tried = 0
         self.wrong: list[str] = []
         self.told: Counter[str] = Counter()  # words of errors
-        self.restarts = 0  # of daemons that did not end in order, so that their leaks are not known
+        self.restarts = 0  # of daemons that were killed, so that their leaks are not known
 
     def __enter__(self) -> Trial:
         self.daemon.start()
@@ -227,11 +235,15 @@ class Trial:
                     self._note(name, f"the next {check} has another result")
         except (LanceError, OSError) as error:
             self._note(name, f"the next {check} failed: {error}")
-        self.restarts += 1
+        self.restarts += self.daemon.is_alive()
         self.daemon.stop()
+        self._start()
+
+    def _start(self) -> None:
+        """With its model: it answers before it has that, on a busy machine long before."""
         self.daemon.start()
         with self.daemon.client() as client:
-            client.load()  # what fails during a start's own load ends lanced, as it should
+            client.load()
 
     def _end(self) -> None:
         """In order, with status 0: LeakSanitizer has another one for it."""
@@ -263,48 +275,51 @@ class Trial:
             self._note("the end", f"{len(left)} contents are left")
         self.daemon.start()
 
-    def try_all(self) -> int:
-        """Fail each call of each action in turn; returns how many did."""
-        return sum(self.try_once(name, at) for name, count in self.counts.items() for at in range(1, count + 1))
-
-    def try_starts(self, most: int = MOST_SITES) -> int:
-        """Fail each call site of a start once: it serves, or ends with status 1 and words. Returns how many failed."""
+    def _end_and_crash(self) -> None:
+        """The next start has something to recover, and what leaked until now is known."""
+        if self.daemon.is_alive():
+            self._end()
+        self._start()
+        self._see_that_it_serves("start")
         self.daemon.stop()
+
+    def find_start_sites(self) -> list[int]:
+        self._end_and_crash()
         self.daemon.arm(WATCH_SITES)
-        self.daemon.start()
-        with self.daemon.client() as client:
-            client.load()  # it answers before it has its model, on a busy machine long before
+        self._start()
         self.daemon.disarm()
-        sites = self.daemon.sites()[:most]
-        return sum(self._try_start(site) for site in sites)
+        return self.daemon.sites()
 
-    def _try_start(self, site: int) -> bool:
-        self.daemon.stop()
+    def try_start(self, site: int) -> bool:
+        """A start during which this site fails once: it serves, or ends with status 1 and words. Returns whether one
+        failed."""
+        self._end_and_crash()
         self.daemon.arm(WATCH_SITES, fail_site=site)
         said_before = self.daemon.log.stat().st_size
         try:
-            self.daemon.start()
-            with self.daemon.client() as client:
-                client.load()  # it ends when its model cannot be loaded
-        except (RuntimeError, LanceError):
+            self._start()  # it ends when its model cannot be loaded
+        except (RuntimeError, LanceError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.daemon.process.wait(2)
             status, words = self.daemon.process.poll(), self.daemon.log.read_text()[said_before:]
-            if status not in (None, 1) or not re.search("lanced: | error ", words):
+            is_told = isinstance(error, LanceError) and error.code in self.kind.codes
+            if status not in (None, 1) or not (is_told or re.search("lanced: | error ", words)):
                 self._note("start", f"status {status}: {words[-200:]}")
         self.daemon.disarm()
         self._see_that_it_serves("start")
         return self.daemon.get(FAILED) > 0
 
-    def sample(self, points: int, seed: int = 1) -> int:
-        """Fail calls here and there in every action; returns how many failed."""
+    def counted_calls(self) -> list[tuple[str, int]]:
+        """Each call of each action."""
+        return [(name, at) for name, count in self.counts.items() for at in range(1, count + 1)]
+
+    def some_calls(self, points: int, seed: int = 1) -> list[tuple[str, int]]:
+        """Calls here and there in every action."""
         chance = random.Random(seed)
         names = sorted(self.actions)
-        failed = 0
-        for point in range(points):
-            name = names[point % len(names)]
-            failed += self.try_once(name, fail_at=chance.randint(1, self.counts[name]))
-        return failed
+        return [
+            (name, chance.randint(1, self.counts[name])) for name in (names[i % len(names)] for i in range(points))
+        ]
 
 
 def names_of(addresses: str) -> str:
@@ -316,67 +331,92 @@ def names_of(addresses: str) -> str:
     return " < ".join(lines.split("\n")[0:-1:2])
 
 
-def fail_sites(trial: Trial) -> int:
-    """Every call site once; returns how many failed."""
+def share(trials: list[Trial], tasks: Iterable[Task], attempt: Callable[[Trial, Task], bool]) -> tuple[int, int]:
+    """Each trial takes the next task when it is done with its last. Returns how many there were, and succeeded."""
+    lock, waiting, tried = threading.Lock(), iter(tasks), 0
+
+    def work(trial: Trial) -> int:
+        nonlocal tried
+        done = 0
+        while True:
+            with lock:
+                try:
+                    task = next(waiting)
+                except StopIteration:
+                    return done
+                tried += 1
+            done += attempt(trial, task)
+
+    with ThreadPoolExecutor(len(trials)) as pool:
+        done = sum(pool.map(work, trials))
+    return tried, done
+
+
+def fail_all(
+    what: str, trials: list[Trial], tasks: Iterable[Task], attempt: Callable[[Trial, Task], bool]
+) -> tuple[int, int]:
     started = time.monotonic()
-    sites = trial.find_sites()
-    failed = sum(trial.try_once(name, fail_site=site) for site, name in sites.items())
-    print(f"{len(sites)} call sites, {failed} failed, {time.monotonic() - started:.0f} s", flush=True)
-    trial.tried += len(sites)
+    tried, failed = share(trials, tasks, attempt)
+    print(f"{tried} {what}: {failed} were met and failed, {time.monotonic() - started:.0f} s", flush=True)
+    return tried, failed
+
+
+def report(trials: list[Trial]) -> None:
+    told = Counter[str]()
+    for trial in trials:
+        for words, count in trial.told.items():
+            told[re.sub(r"\b[0-9a-f]{32}\b|lanced-\w+|\d+", "N", words)] += count
+    for words, count in sorted(told.items()):
+        print(f"  {count} times {words}")
+    for what in (what for trial in trials for what in trial.wrong):
+        where = what.rsplit("(failed at ", 1)[1].rstrip(")")
+        print(f"failed: {what.rsplit(' (failed at', 1)[0]}\n    {names_of(where)}")
+
+
+def fail_one_by_one(kind: Kind, trials: list[Trial], points: int, seed: int, only_sites: bool) -> int:
+    """All that there is of a kind; returns how many failed."""
+    print(f"{kind.library}:", ", ".join(f"{name} {count}" for name, count in trials[0].counts.items()), flush=True)
+
+    def try_site(trial: Trial, task: tuple[int, str]) -> bool:
+        return trial.try_once(task[1], fail_site=task[0])
+
+    def try_call(trial: Trial, task: tuple[str, int]) -> bool:
+        return trial.try_once(task[0], fail_at=task[1])
+
+    tried, failed = fail_all("call sites of jobs and requests", trials, trials[0].find_sites().items(), try_site)
+    if not only_sites:
+        calls = trials[0].some_calls(max(0, points - tried), seed) if points else trials[0].counted_calls()
+        failed += fail_all("calls of jobs and requests", trials, calls, try_call)[1]
+    if not points:
+        failed += fail_all("call sites of a start", trials, trials[0].find_start_sites(), Trial.try_start)[1]
+    for trial in trials:
+        trial.see_that_it_ends()
     return failed
-
-
-def fail_counts(trial: Trial, points: int, seed: int) -> None:
-    started = time.monotonic()
-    failed = trial.sample(points, seed)
-    print(f"{points} sampled counts, {failed} failed, {time.monotonic() - started:.0f} s", flush=True)
-    trial.tried += points
-
-
-def fail_calls(trial: Trial) -> None:
-    started = time.monotonic()
-    failed = trial.try_all()
-    print(f"{failed} calls of jobs and requests failed one by one, {time.monotonic() - started:.0f} s", flush=True)
-    trial.tried += sum(trial.counts.values())
-
-
-def fail_starts(trial: Trial) -> None:
-    started = time.monotonic()
-    starts = trial.try_starts()
-    print(f"{starts} call sites of a start failed, {time.monotonic() - started:.0f} s", flush=True)
-    trial.see_that_it_ends()
-    trial.tried += starts
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", choices=("allocations", "calls"), default="allocations")
-    parser.add_argument("--points", type=int, default=POINTS, help="allocations that fail, sites included")
+    parser.add_argument("--points", type=int, default=POINTS, help="allocations that are tried, sites included")
     parser.add_argument("--only", action="append", help="an action")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only-sites", action="store_true", help="each call site once and no more")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help="daemons")
     options = parser.parse_args()
-    with Trial(CALLS if options.what == "calls" else ALLOCATIONS, options.only) as trial:
-        print(f"{options.what}:", ", ".join(f"{name} {count}" for name, count in trial.counts.items()), flush=True)
-        failed = fail_sites(trial)
-        if options.what == "allocations" and not options.only_sites:
-            fail_counts(trial, max(0, options.points - failed), options.seed)
-        elif not options.only_sites:
-            fail_calls(trial)
-        trial.see_that_nothing_leaked()
-        if options.what == "calls":
-            fail_starts(trial)
-        told = Counter[str]()
-        for words, count in trial.told.items():
-            told[re.sub(r"\b[0-9a-f]{32}\b|\d+", "N", words)] += count
-        for words, count in sorted(told.items()):
-            print(f"  {count} times {words}")
-        for what in trial.wrong:
-            where = what.rsplit("(failed at ", 1)[1].rstrip(")")
-            print(f"failed: {what.rsplit(' (failed at', 1)[0]}\n    {names_of(where)}")
-        print(f"leaks: {trial.leaks()} places, {trial.restarts} daemons that were killed could not tell")
-    print(f"{trial.tried - len(trial.wrong)} passed, {len(trial.wrong)} failed")
-    return 1 if trial.wrong else 0
+    if Path("/dev/shm").is_dir():
+        tempfile.tempdir = "/dev/shm"  # where an fsync costs nothing: what fails is said by the library
+    are_calls = options.what == "calls"
+    kind = CALLS if are_calls else replace(ALLOCATIONS, has_journal=True)
+    with contextlib.ExitStack() as stack:
+        trials = [stack.enter_context(Trial(kind, options.only)) for _ in range(options.at_once)]
+        failed = fail_one_by_one(kind, trials, 0 if are_calls else options.points, options.seed, options.only_sites)
+        report(trials)
+        wrong = [what for trial in trials for what in trial.wrong]
+        deaths, bytes_wrong = (sum(words in what for what in wrong) for words in ("lanced died", "another result"))
+        leaks, killed = sum(trial.leaks() for trial in trials), sum(trial.restarts for trial in trials)
+    print(f"{failed} failed one by one: {deaths} deaths, {leaks} leaks, {bytes_wrong} wrong bytes;"
+          f" {len(wrong)} wrong in all; {killed} lanced were killed, whose leaks are not known")  # fmt: skip
+    return 1 if wrong or leaks else 0
 
 
 if __name__ == "__main__":

@@ -286,7 +286,8 @@ static void what_cannot_be_loaded_again_after_a_load_that_failed_is_named(void *
     load(fixture, A);
     write_file(fixture, A, "rotten", "");
     assert_int_equal(residency_load(fixture->residency, B, &error), ERROR_BAD_FILE);
-    assert_non_null(strstr(error.text, "; model a had made room for it, and cannot be loaded again: model.safetensors"));
+    assert_non_null(
+        strstr(error.text, "; model a had made room for it, and cannot be loaded again: model.safetensors"));
     assert_in_memory(fixture, "");
     assert_int_equal(residency_find(fixture->residency, NULL, &next, &error), 0);
     assert_int_equal(next, A);
