@@ -268,26 +268,27 @@ static struct lance_model_options options_of(const struct residency *residency, 
     };
 }
 
-/* Whether a model's weights would fit if no other were in memory. What cannot be known before is let pass: a device
- * rounds float32 to half its bytes, and on a machine whose memory is the device's weights are pages of files. */
+/* Whether a model's weights would fit if no other were in memory. What cannot be known before is let pass: a device has
+ * neither all that its files have nor as many bytes of it, and where memory is the machine's, weights are pages of
+ * files. */
 static int check_size(const struct residency *residency, int index, struct error *error)
 {
     struct kernels *kernels = residency->kernels;
-    const bool is_known = residency->residents[index].kind[0] != '\0';
-    uint64_t least = weights_of(residency, index), there;
+    const uint64_t weights = weights_of(residency, index);
+    uint64_t there;
     struct machine_memory machine;
     if (kernels->host_memory) {
         if (machine_memory_read(&machine, "", error) != 0)
             return error->code;
         there = machine.total_bytes;
-    } else {
-        least = is_known ? least : least / 2;
+    } else if (residency->residents[index].kind[0] != '\0') { /* it was loaded before */
         there = kernels->memory_available(kernels) + held_by_all(residency).weight_bytes;
-    }
-    if (there == 0 || least <= there)
+    } else
+        return 0;
+    if (there == 0 || weights <= there)
         return 0;
     return error_set(error, ERROR_NO_MEMORY,
-                     "its weights take %.1f MB, and with no other model in memory there are %.1f", (double)least / 1e6,
+                     "its weights take %.1f MB, and with no other model in memory there are %.1f", (double)weights / 1e6,
                      (double)there / 1e6);
 }
 
