@@ -317,9 +317,7 @@ class Trial:
         """Calls here and there in every action."""
         chance = random.Random(seed)
         names = sorted(self.actions)
-        return [
-            (name, chance.randint(1, self.counts[name])) for name in (names[i % len(names)] for i in range(points))
-        ]
+        return [(name, chance.randint(1, self.counts[name])) for name in (names[i % len(names)] for i in range(points))]
 
 
 def names_of(addresses: str) -> str:
