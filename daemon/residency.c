@@ -288,8 +288,8 @@ static int check_size(const struct residency *residency, int index, struct error
     if (there == 0 || weights <= there)
         return 0;
     return error_set(error, ERROR_NO_MEMORY,
-                     "its weights take %.1f MB, and with no other model in memory there are %.1f", (double)weights / 1e6,
-                     (double)there / 1e6);
+                     "its weights take %.1f MB, and with no other model in memory there are %.1f",
+                     (double)weights / 1e6, (double)there / 1e6);
 }
 
 /* All that can be known of a model while others serve, before one of them goes for it. */
