@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from lanced_process import BUILD
-from layer_losses import calibrated, e4m3, losses, with_outliers
+from layer_losses import LAYERS, beside, calibrated, e4m3, losses, moments, with_outliers
 from quantised import quant
-from safetensors_file import numbers, read
+from safetensors_file import bf16, numbers, read
 
 QUANT = BUILD / "lance-quant"
 MODEL = Path(__file__).resolve().parents[2] / "demo/lance-demo"
+NORM = "2.post_attention_layernorm_moe_gen"
+GATE, UP = "2.mlp_moe_gen.gate_proj", "2.mlp_moe_gen.up_proj"
+UP_OF_DOWN, DOWN = "1.mlp_moe_gen.up_proj", "1.mlp_moe_gen.down_proj"
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,30 @@ def test_compare_tells_how_far_a_model_is_from_its_reference(jobs: list[str | Pa
     for name, lost in losses(awq, MODEL, read(stats), "awq_state_dict.safetensors").items():
         entry = told["gen" if "_moe_gen" in name else "und", int(name.split(".")[3])]
         assert entry[name.split(".")[-1].split("_")[0]] == pytest.approx(np.sqrt(lost), rel=1e-3), name
+
+
+def test_compare_finds_the_exponents_that_columns_were_scaled_by(jobs: list[str | Path], tmp_path: Path) -> None:
+    stats, tensors = calibrated(MODEL, jobs, tmp_path), read(MODEL / "model.safetensors")
+    weight = {name: numbers(tensors[f"{LAYERS}{name}.weight"]) for name in (NORM, GATE, UP, DOWN, UP_OF_DOWN)}
+    products = {name: moments(read(stats), f"{LAYERS}{name}") for name in (GATE, DOWN)}
+    inputs = {name: np.sqrt(np.diagonal(blocks, axis1=1, axis2=2).ravel()) for name, blocks in products.items()}
+    scale = inputs[GATE] ** 0.6 / ((np.abs(weight[GATE]).max(0) + np.abs(weight[UP]).max(0)) / 2) ** 0.4
+    behind = inputs[DOWN] ** 0.3
+    scaled = {NORM: weight[NORM] / scale, GATE: weight[GATE] * scale, UP: weight[UP] * scale}
+    scaled |= {UP_OF_DOWN: weight[UP_OF_DOWN] / behind[:, None], DOWN: weight[DOWN] * behind}
+    tensors |= {f"{LAYERS}{name}.weight": bf16(values) for name, values in scaled.items()}
+    (tmp_path / "model").mkdir()
+    model, report = beside(MODEL, tensors, tmp_path / "model"), tmp_path / "report"
+    words = ("--stats", stats, *jobs, "--samples", "1")
+    said = quant("compare", "--model", model, "--reference", MODEL, *words, "-o", report)
+    for entry in json.loads((report / "report.json").read_text())["layers"]:
+        for place, exponents in entry["scales"].items():
+            expected = {("gen", 2, "gate_up"): (0.6, 0.4), ("gen", 1, "down"): (0.3, 0)}
+            alpha, beta = expected.get((entry["expert"], entry["layer"], place), (0, 0))
+            assert exponents["alpha"] == pytest.approx(alpha, abs=0.01), (entry["expert"], entry["layer"], place)
+            assert exponents["beta"] == pytest.approx(beta, abs=0.01), (entry["expert"], entry["layer"], place)
+    assert "| gen | gate, up | 3 | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |" in said
+    assert "| gen | down | 3 | 0 | 0 | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in said
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import numpy as np
 
 from lanced_process import BUILD, DEMO_MODEL
 from quantised import quant
-from safetensors_file import Entry, numbers, read, write
+from safetensors_file import Entry, bf16, numbers, read, write
 from safetensors_file import Numbers as Matrix
 
 LAYERS = "language_model.model.layers."
@@ -98,9 +98,12 @@ def with_outliers(model: Path, to: Path) -> Path:
             values[[3, 77]] *= 24
         elif any(part in name for part in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")) and len(shape) == 2:
             values[:, [3, 77]] /= 24
-        bits = values.astype(np.float32).view(np.uint32)
-        rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-        tensors[name] = (kind, shape, rounded.tobytes())
+        tensors[name] = bf16(values)
+    return beside(model, tensors, to)
+
+
+def beside(model: Path, tensors: dict[str, Entry], to: Path) -> Path:
+    """Other weights with the rest of a model."""
     for file in model.iterdir():
         if file.name != "model.safetensors":
             (to / file.name).symlink_to(file)

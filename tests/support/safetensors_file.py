@@ -48,3 +48,10 @@ def numbers(entry: Entry) -> Numbers:
     else:
         wide = np.frombuffer(data, {"F32": np.float32, "U8": np.uint8, "I64": np.int64}[kind])
     return wide.reshape(shape).astype(np.float64)
+
+
+def bf16(values: Numbers) -> Entry:
+    """The nearest ones, the even one of two that are as near."""
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return "BF16", list(values.shape), rounded.tobytes()

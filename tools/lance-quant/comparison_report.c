@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct column {
     const char *key;
@@ -55,6 +56,48 @@ static void reading_text(FILE *out, const cJSON *reports)
     }
 }
 
+static const struct {
+    const char *key, *text;
+} scales[] = {{"qkv", "q, k, v"}, {"gate_up", "gate, up"}, {"down", "down"}};
+
+enum { SCALES = sizeof scales / sizeof *scales, ALPHA_STEPS = 10 };
+
+static double alpha_of(const cJSON *layer, int scale)
+{
+    const cJSON *all = cJSON_GetObjectItemCaseSensitive(layer, "scales");
+    return json_number(cJSON_GetObjectItemCaseSensitive(all, scales[scale].key), "alpha");
+}
+
+/* How many of an expert's layers have which alpha. */
+static void alphas_text(FILE *out, const cJSON *layers)
+{
+    static const char *const experts[] = {"und", "gen"};
+    fputs("\nColumns are multiplied by (size of the input)^alpha / (largest weight)^beta. So many layers have an alpha "
+          "that is next to:\n\n| expert | scale of |", out);
+    for (int step = 0; step <= ALPHA_STEPS; step++)
+        fprintf(out, " %.1f |", (double)step / ALPHA_STEPS);
+    fputs("\n| --- | --- |", out);
+    for (int step = 0; step <= ALPHA_STEPS; step++)
+        fputs(" --- |", out);
+    fputc('\n', out);
+    for (int row = 0; row < 2 * SCALES; row++) {
+        const char *expert = experts[row / SCALES];
+        int counts[ALPHA_STEPS + 1] = {0}, all = 0;
+        for (const cJSON *layer = layers->child; layer; layer = layer->next) {
+            if (strcmp(json_text(layer, "expert"), expert) != 0)
+                continue;
+            counts[(int)fmin(fmax(rint(alpha_of(layer, row % SCALES) * ALPHA_STEPS), 0), ALPHA_STEPS)]++;
+            all++;
+        }
+        if (all == 0)
+            continue;
+        fprintf(out, "| %s | %s |", expert, scales[row % SCALES].text);
+        for (int step = 0; step <= ALPHA_STEPS; step++)
+            fprintf(out, " %d |", counts[step]);
+        fputc('\n', out);
+    }
+}
+
 /* The layers over depth. Those in the middle third have their numbers in bold. */
 static void layers_text(FILE *out, const char *model, const cJSON *layers)
 {
@@ -66,16 +109,19 @@ static void layers_text(FILE *out, const char *model, const cJSON *layers)
         deepest = fmax(deepest, json_number(layer, "layer"));
     fprintf(out, "\nWhat the outputs of each layer of %s lose, by the statistics' inputs; the middle third is in bold."
             "\n"
-            "\n| expert | layer | q | k | v | o | gate | up | down |\n"
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", model);
+            "\n| expert | layer | q | k | v | o | gate | up | down | alpha of q, k, v | of gate, up | of down |\n"
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n", model);
     for (const cJSON *layer = layers->child; layer; layer = layer->next) {
         const double number = json_number(layer, "layer");
         const bool middle = 3 * number >= deepest + 1 && 3 * number < 2 * (deepest + 1);
         fprintf(out, middle ? "| %s | **%g** |" : "| %s | %g |", json_text(layer, "expert"), number);
         for (size_t m = 0; m < sizeof matrices / sizeof *matrices; m++)
             fprintf(out, " %.4f |", json_number(layer, matrices[m]));
+        for (int scale = 0; scale < SCALES; scale++)
+            fprintf(out, " %.2f |", alpha_of(layer, scale));
         fputc('\n', out);
     }
+    alphas_text(out, layers);
 }
 
 char *comparison_report_text(const char *reference, const cJSON *reports)

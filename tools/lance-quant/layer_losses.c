@@ -11,10 +11,12 @@
 #include "daemon/engine/tap.h"
 #include "kernels/formats/linear_source.h"
 #include "tools/lance-quant/quadratic.h"
+#include "tools/lance-quant/scale_fit.h"
 
 enum { PLACE_MATRICES = 3, BLOCK_ROWS = 32 };
 
 static const char *const keys[LINEAR_PLACES][PLACE_MATRICES] = {{"q", "k", "v"}, {"o"}, {"gate", "up"}, {"down"}};
+static const char *const scales[LINEAR_PLACES] = {"qkv", NULL, "gate_up", "down"}; /* whose columns have one */
 static const char *const norms[LINEAR_PLACES] = {"input_layernorm", NULL, "post_attention_layernorm", NULL};
 
 struct looking {
@@ -23,6 +25,7 @@ struct looking {
     int threads;
     float *column_factors; /* [widest]: the model's columns, times this, stand for the reference's */
     float *row_factors;    /* [intermediate]: of up's rows */
+    float *column_sizes;   /* [widest]: the reference's largest weights, averaged over the matrices of a place */
     float *moments;
 };
 
@@ -122,6 +125,56 @@ static int width_of(const struct lance_config *config, enum linear_place place)
                                : place == PLACE_O ? config->heads * config->head_dim : config->hidden_size;
 }
 
+/* One more matrix of a place. */
+static int add_column_sizes(struct looking *l, const char *name, int rows, int width, int matrices, struct error *error)
+{
+    struct linear_source theirs;
+    int code = checkpoint_linear(l->reference, name, rows, width, &theirs, error);
+    if (code != 0)
+        return code;
+    float *row = calloc(2 * (size_t)width, sizeof *row);
+    if (!row)
+        return error_set(error, ERROR_NO_MEMORY, "%s: no memory to look at it", name);
+    float *largest = row + width;
+    for (int r = 0; r < rows; r++) {
+        linear_source_decode(&theirs, r, 0, width, row);
+        for (int i = 0; i < width; i++)
+            largest[i] = fmaxf(largest[i], fabsf(row[i]));
+    }
+    for (int i = 0; i < width; i++)
+        l->column_sizes[i] += largest[i] / (float)matrices;
+    free(row);
+    return 0;
+}
+
+/* The exponents of the scale of a place's columns. */
+static int add_scale(struct looking *l, enum linear_place place, int layer, bool generation, int width, cJSON *entry,
+                     struct error *error)
+{
+    const struct lance_config *config = checkpoint_config(l->reference);
+    char name[LINEAR_NAME_BYTES];
+    int matrices = 0, code = 0;
+    while (linear_input_name(name, place, layer, generation, matrices))
+        matrices++;
+    memset(l->column_sizes, 0, sizeof *l->column_sizes * (size_t)width);
+    for (int m = 0; m < matrices && code == 0; m++) {
+        linear_input_name(name, place, layer, generation, m);
+        code = add_column_sizes(l, name, rows_of(config, place, m), width, matrices, error);
+    }
+    if (code != 0)
+        return code;
+    for (int i = 0; i < width; i++) {
+        const float square = l->moments[(size_t)i * STATISTICS_BLOCK + (size_t)(i % STATISTICS_BLOCK)];
+        l->column_factors[i] = l->column_factors[i] > 0 ? 1 / l->column_factors[i] : 0;
+        l->moments[i] = sqrtf(fmaxf(square, 0)); /* in the place of what is read by now */
+    }
+    const struct scale_fit fit = scale_fit(l->column_factors, l->moments, l->column_sizes, width);
+    cJSON *scale = json_add_object(cJSON_GetObjectItemCaseSensitive(entry, "scales"), scales[place]);
+    json_add_number(scale, "alpha", fit.alpha);
+    json_add_number(scale, "beta", fit.beta);
+    return 0;
+}
+
 static int add_place(struct looking *l, enum linear_place place, int layer, bool generation, cJSON *entry,
                      struct error *error)
 {
@@ -145,6 +198,8 @@ static int add_place(struct looking *l, enum linear_place place, int layer, bool
     for (int m = 0; code == 0 && linear_input_name(name, place, layer, generation, m); m++)
         code = add_matrix(l, name, keys[place][m], &q, rows_of(config, place, m), place == PLACE_GATE_UP && m == 1,
                           entry, error);
+    if (code == 0 && scales[place])
+        code = add_scale(l, place, layer, generation, width, entry, error);
     quadratic_close(&q);
     free(ones);
     return code;
@@ -159,8 +214,9 @@ static int look(struct looking *l, cJSON *list, struct error *error)
     const int experts = checkpoint_can_generate(l->reference) && checkpoint_can_generate(l->model) ? 2 : 1;
     l->column_factors = malloc(widest * sizeof(float));
     l->row_factors = malloc(widest * sizeof(float));
+    l->column_sizes = malloc(widest * sizeof(float));
     l->moments = malloc((size_t)statistics_blocks((int)widest) * STATISTICS_BLOCK * STATISTICS_BLOCK * sizeof(float));
-    if (!l->column_factors || !l->row_factors || !l->moments)
+    if (!l->column_factors || !l->row_factors || !l->column_sizes || !l->moments)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory to compare layers");
     int code = 0;
     for (int expert = 0; expert < experts; expert++)
@@ -168,6 +224,7 @@ static int look(struct looking *l, cJSON *list, struct error *error)
             cJSON *entry = json_object();
             json_add_number(entry, "layer", layer);
             json_add_text(entry, "expert", expert ? "gen" : "und");
+            json_add_object(entry, "scales");
             for (int place = 0; place < LINEAR_PLACES && code == 0; place++)
                 code = add_place(l, (enum linear_place)place, layer, expert == 1, entry, error);
             json_append(list, entry);
@@ -188,6 +245,7 @@ int layer_losses(cJSON *list, const char *model, const char *reference, const ch
         code = look(&l, list, error);
     free(l.column_factors);
     free(l.row_factors);
+    free(l.column_sizes);
     free(l.moments);
     if (l.model)
         checkpoint_close(l.model);
