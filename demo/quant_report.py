@@ -35,6 +35,7 @@ INGREDIENTS = ("scaling", "down-through-up", "clipping", "four-or-six", "feedbac
 class Form:
     words: tuple[str, ...]  # of lance-quant apply
     published: str = ""  # the folder that the published scripts made
+    by_results: bool = False  # layers get their bits by what results lose with each alone in 4 bits
 
 
 FORMS = {
@@ -43,6 +44,7 @@ FORMS = {
     "nvfp4": Form(("--form", "nvfp4"), "lance-demo-nvfp4"),
     "int8": Form(("--form", "int8")),
     "mixed-5": Form(("--form", "mixed", "--budget", "5")),
+    "mixed-5 by results": Form(("--form", "mixed", "--budget", "5"), by_results=True),
 }
 
 
@@ -120,6 +122,17 @@ class Report:
         self.run("merge", *parts, "-o", stats)
         return stats
 
+    def sensitivities(self, stats: Path) -> Path:
+        """Of each layer, by pictures that calibration has seen."""
+        file = self.folder / "sensitivities.json"
+        if not file.exists():
+            print("drawing with each layer alone in 4 bits", flush=True)
+            command: list[str | Path] = [sys.executable, ROOT / "tools/layer_sensitivities.py", "--model", MODEL]
+            command += ["--stats", stats, "--quant", self.quant, "-o", file, "--samples", "8"]
+            seen = jobs("t2i", self.folder / f"t2i-{CALIBRATION_SEED}.json")
+            subprocess.run([str(word) for word in (*command, *seen)], check=True, stdout=subprocess.DEVNULL)
+        return file
+
     def make(self, name: str, words: Sequence[str], stats: Path) -> Path:
         model = self.folder / name
         shutil.rmtree(model, ignore_errors=True)
@@ -190,10 +203,11 @@ def main() -> None:
         form = FORMS[name]
         if form.published:
             report.compare(f"{name}, published", MODEL.parent / form.published, stats)
-        report.compare(name, report.make(name, form.words, stats), stats)
+        words = (*form.words, "--sensitivities", str(report.sensitivities(stats))) if form.by_results else form.words
+        report.compare(name, report.make(name, words, stats), stats)
         for without in INGREDIENTS if args.ablation else ():
             if without != "four-or-six" or name == "nvfp4":
-                model = report.make(f"{name} without {without}", (*form.words, "--without", without), stats)
+                model = report.make(f"{name} without {without}", (*words, "--without", without), stats)
                 report.compare(model.name, model, stats)
         report.write()
     if not draw(report.rows, report.folder / "layers.svg"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 
 from lanced_process import DEMO_MODEL as MODEL
+from layer_losses import LAYERS, weights
 from quantised import QUANT, quant, two_of_each
 from safetensors_file import Entry, read, write
 
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
+TOOL = Path(__file__).resolve().parents[2] / "tools/layer_sensitivities.py"
+EARLY, OTHER = f"{LAYERS}0.mlp_moe_gen.up_proj", f"{LAYERS}1.self_attn.v_proj"
 
 
 def bf16(values: Matrix) -> np.ndarray[Any, np.dtype[np.uint16]]:
@@ -77,9 +81,7 @@ def compared(model: Path, reference: Path, jobs: list[str | Path], report: Path)
 
 
 @pytest.mark.parametrize("group", [64, 128])
-def test_five_bit_weights_compute_as_those_they_stand_for(
-    group: int, jobs: list[str | Path], tmp_path: Path
-) -> None:
+def test_five_bit_weights_compute_as_those_they_stand_for(group: int, jobs: list[str | Path], tmp_path: Path) -> None:
     model, twin = tmp_path / "model", tmp_path / "twin"
     model.mkdir()
     twin.mkdir()
@@ -144,6 +146,64 @@ def test_a_mixed_folder_keeps_its_budget_and_comes_nearer_the_more_bits_it_has(
         assert budget - 0.5 < bits <= budget + 0.05
         errors[budget] = compared(model, MODEL, jobs, tmp_path / f"report-{budget}")[0]["latent_error"]
     assert errors[6.5] < 0.8 * errors[4.5]
+
+
+def test_a_mix_gives_its_bits_where_results_are_said_to_suffer(jobs: list[str | Path], tmp_path: Path) -> None:
+    stats, file = tmp_path / "stats.safetensors", tmp_path / "file.json"
+    quant("calibrate", "--model", MODEL, *jobs[: jobs.index("x2t_image") - 1], "--steps", "2", "-o", stats)
+    layers = [name.removesuffix(".weight") for name in read(MODEL / "model.safetensors") if "_proj" in name]
+    layers = sorted(name for name in layers if not name.endswith(".bias"))
+    said = {layer: 0.02 if "down_proj" in layer else 1e-5 for layer in layers}
+    words = ("--model", MODEL, "--stats", stats, "--form", "mixed", "--sensitivities", file)
+    file.write_text(json.dumps(said))
+    quant("apply", *words, "-o", tmp_path / "made")
+    made = read(tmp_path / "made/mixed_state_dict.safetensors")
+    larger = {layer for layer in layers if made[f"{layer}.qweight"][0] == "I8"}
+    assert larger
+    assert all("down_proj" in layer for layer in larger)
+    first = f"{LAYERS}0.self_attn.q_proj"
+    for text, why in (
+        (json.dumps(said | {first: -1}), f"no number from 0 on for {first}"),
+        (json.dumps({layer: 1 for layer in layers if layer != first}), f"no number from 0 on for {first}"),
+        ("{", "file.json"),
+    ):
+        file.write_text(text)
+        command = [str(word) for word in (QUANT, "apply", *words, "-o", tmp_path / "wrong")]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (refused.returncode, why in refused.stderr) == (1, True), refused.stderr
+    awq = ["--form", "awq-int4", "--sensitivities", file, "-o", tmp_path / "wrong"]
+    command = [str(word) for word in (QUANT, "apply", "--model", MODEL, "--stats", stats, *awq)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "--sensitivities: is for mixed" in refused.stderr) == (2, True)
+
+
+def test_the_sensitivity_of_a_layer_is_what_results_are_off_by_with_it_alone_in_4_bits(
+    jobs: list[str | Path], tmp_path: Path
+) -> None:
+    stats = tmp_path / "stats.safetensors"
+    quant("calibrate", "--model", MODEL, *jobs, "-o", stats)
+    drawn: list[str | Path] = [*jobs[: jobs.index("x2t_image") - 1], "--samples", "1", "--steps", "2"]
+    to = tmp_path / "found.json"
+    command = [sys.executable, TOOL, "--model", MODEL, "--stats", stats, "--quant", QUANT, "-o", to, *drawn]
+    work = to.with_suffix(".partial")
+    work.mkdir()
+    layers = [name.removesuffix(".weight") for name in read(MODEL / "model.safetensors") if "_proj" in name]
+    known = {name: 0.125 for name in layers if not name.endswith(".bias") and name not in (EARLY, OTHER)}
+    (work / "known.json").write_text(json.dumps(known))  # of an earlier run, which was cut off
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    found = json.loads(to.read_text())
+    assert {name: off for name, off in found.items() if name not in (EARLY, OTHER)} == known
+    assert not work.exists()
+    tensors, awq = read(MODEL / "model.safetensors"), tmp_path / "awq"
+    plain = ("--form", "awq-int4", "--without", "scaling,down-through-up")
+    quant("apply", "--model", MODEL, "--stats", stats, *plain, "-o", awq)
+    values = weights(read(awq / "awq_state_dict.safetensors"), EARLY).astype(np.float32)
+    tensors[f"{EARLY}.weight"] = ("BF16", list(values.shape), bf16(values).tobytes())
+    (tmp_path / "alone").mkdir()
+    write(tmp_path / "alone/model.safetensors", tensors)
+    beside(tmp_path / "alone", "model.safetensors")
+    assert found[EARLY] == compared(tmp_path / "alone", MODEL, drawn, tmp_path / "report")[0]["latent_error"]
+    assert found[EARLY] > found[OTHER] > 0
 
 
 def test_the_published_recipe_has_no_int8(tmp_path: Path) -> None:

@@ -195,8 +195,9 @@ static void warn_of_statistics(const struct work *work)
 
 static int choose_mix(struct work *work, struct error *error)
 {
-    const struct mix_options options = {work->source, work->statistics, work->layers, work->options->recipe.budget,
-                                        work->options->threads};
+    const struct mix_options options = {
+        work->source, work->statistics, work->options->sensitivities, work->layers, work->options->recipe.budget,
+        work->options->threads};
     const int code = mix_choose(&work->mix, &options, error);
     work->recipe.mix = &work->mix;
     if (code == 0)

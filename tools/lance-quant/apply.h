@@ -10,6 +10,7 @@ struct apply_options {
     const char *model;      /* folder of the release */
     const char *statistics; /* file */
     const char *output;     /* folder that is to be */
+    const char *sensitivities; /* file that a mix is chosen by (mix.h), or NULL */
     struct recipe recipe;
     int threads;
 };

@@ -73,6 +73,7 @@ static const char *take(struct words *words, int option)
     case 'm': options->model = optarg; return NULL;
     case 's': options->statistics = optarg; return NULL;
     case 'o': options->output = optarg; return NULL;
+    case 'e': options->sensitivities = optarg; return NULL;
     case 'S': options->recipe.slim = true; return NULL;
     case 'f':
         words->has_form = recipe_form(optarg, &options->recipe.form, &words->mixed);
@@ -96,8 +97,8 @@ static const char *complete(struct words *words, bool nothing_else)
     if (!nothing_else || !options->model || !options->statistics || !options->output ||
         !words->has_form)
         return "apply needs --model, --stats, --form and -o, and nothing else";
-    if (words->budget != 0 && !words->mixed)
-        return "--budget: is for mixed";
+    if ((words->budget != 0 || options->sensitivities) && !words->mixed)
+        return words->budget != 0 ? "--budget: is for mixed" : "--sensitivities: is for mixed";
     if (words->mixed)
         options->recipe.budget = words->budget != 0 ? words->budget : default_budget;
     const char *wrong = wrong_recipe(&options->recipe, words->has_group);
@@ -114,6 +115,7 @@ int apply_command(int argc, char **argv)
         {"form", required_argument, NULL, 'f'},
         {"group", required_argument, NULL, 'g'},
         {"budget", required_argument, NULL, 'b'},
+        {"sensitivities", required_argument, NULL, 'e'},
         {"recipe", required_argument, NULL, 'r'},
         {"without", required_argument, NULL, 'w'},
         {"slim", no_argument, NULL, 'S'},
@@ -124,7 +126,7 @@ int apply_command(int argc, char **argv)
     struct words words = {.options = {.threads = command_processors(), .recipe.ingredients = WITH_ALL}};
     struct error error;
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
-        if (!strchr("msfgbrwSto", c)) {
+        if (!strchr("msfgberwSto", c)) {
             command_complain(&error);
             return EXIT_WRONG_COMMAND_LINE;
         }

@@ -183,7 +183,9 @@ static int link_rest(const char *reference, const char *model, struct error *err
 static int make_model(const struct comparison *c, const struct recipe *recipe, const char *model, struct error *error)
 {
     const struct compare_options *options = c->options;
-    const struct apply_options work = {options->reference, options->statistics, model, *recipe, options->jobs->threads};
+    const struct apply_options work = {
+        .model = options->reference, .statistics = options->statistics, .output = model, .recipe = *recipe,
+        .threads = options->jobs->threads};
     const int code = apply(&work, c->interrupted, error);
     return code != 0 ? code : link_rest(options->reference, model, error);
 }

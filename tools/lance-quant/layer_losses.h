@@ -9,8 +9,8 @@
 #include "base/json.h"
 
 /* Append to `list`, for each layer and expert, {"layer", "expert": "und" | "gen", "q", "k", "v", "o", "gate", "up",
- * "down", "scales": {"qkv" | "gate_up" | "down": {"alpha", "beta"}}}, the latter as scale_fit.h sees it. Errors: those of checkpoint.h and statistics.h; ERROR_BAD_FILE for models of different shapes, or statistics
- * without products. */
+ * "down", "scales": {"qkv" | "gate_up" | "down": {"alpha", "beta"}}}, the latter as scale_fit.h sees it. Errors: those
+ * of checkpoint.h and statistics.h; ERROR_BAD_FILE for models of different shapes, or statistics without products. */
 int layer_losses(cJSON *list, const char *model, const char *reference, const char *statistics, int threads,
                  struct error *error);
 

@@ -49,6 +49,8 @@ static const char usage[] =
     "      --form FORM    awq-int4 or nvfp4, in the published layout; int8, which is near bf16;\n"
     "                     mixed: of each layer what is worth its bits\n"
     "      --budget BITS  mixed: bits a weight of the linear layers, from 4.2 to 16 [5]\n"
+    "      --sensitivities FILE  mixed: by what results lose with each layer alone in 4 bits, as\n"
+    "                     tools/layer_sensitivities.py measures it, rather than by what outputs of layers lose\n"
     "      --group N      awq-int4: columns that share a scale, 64 or 128 [128]\n"
     "      --recipe NAME  best, or published: the rounding of the published scripts [best]\n"
     "      --without LIST best without some of scaling,down-through-up,clipping,four-or-six,feedback,refinement\n"

@@ -10,11 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/parallel.h"
+#include "base/text_file.h"
 #include "tools/lance-quant/best_part.h"
 #include "tools/lance-quant/row_codes.h"
 
-enum { SAMPLED_ROWS = 32, CHOICES = 4 };
+enum { SAMPLED_ROWS = 32, CHOICES = 4, MOST_BYTES = 1 << 22, MOST_VALUES = 1 << 15 };
 
 /* By their bits. */
 static const struct code_form choices[CHOICES] = {
@@ -31,6 +33,7 @@ struct layer_choice {
 struct choosing {
     struct layer_choice *layers;
     int count;
+    cJSON *sensitivities; /* or NULL */
 };
 
 void mix_close(struct mix *mix)
@@ -107,6 +110,33 @@ static int measure(struct layer_choice *layer, const struct matrix *matrix, cons
     return 0;
 }
 
+/* --- What that makes of results -------------------------------------------------------------------------- */
+
+static int read_sensitivities(struct choosing *choosing, const char *path, struct error *error)
+{
+    static const struct json_limits limits = {MOST_BYTES, MOST_VALUES, ERROR_BAD_FILE, ERROR_BAD_FILE};
+    char *text = NULL;
+    int code = text_file_read(&text, path, MOST_BYTES, path, error);
+    if (code == 0)
+        code = json_parse(&choosing->sensitivities, text, strlen(text), &limits, path, error);
+    free(text);
+    return code;
+}
+
+/* A layer's losses become shares of what results are off by: the square of its sensitivity in the smallest form, and in
+ * another as much less as its outputs lose less. */
+static int weigh(const struct choosing *choosing, struct layer_choice *layer, const char *path, struct error *error)
+{
+    const cJSON *off = cJSON_GetObjectItemCaseSensitive(choosing->sensitivities, layer->name);
+    if (!cJSON_IsNumber(off) || !(off->valuedouble >= 0) || !(off->valuedouble <= 1e6))
+        return error_set(error, ERROR_BAD_FILE, "%s: has no number from 0 on for %s: it is of another model", path,
+                         layer->name);
+    const double factor = layer->losses[0] > 0 ? off->valuedouble * off->valuedouble / layer->losses[0] : 0;
+    for (int choice = 0; choice < CHOICES; choice++)
+        layer->losses[choice] *= factor;
+    return 0;
+}
+
 static int measure_part(struct choosing *choosing, const struct mix_options *options, const struct part *part,
                         struct error *error)
 {
@@ -125,6 +155,8 @@ static int measure_part(struct choosing *choosing, const struct mix_options *opt
         struct layer_choice *layer = &choosing->layers[choosing->count++];
         snprintf(layer->name, sizeof layer->name, "%s", part->names[l]);
         code = measure(layer, &part->matrices[l], &q, options->threads, error);
+        if (code == 0 && choosing->sensitivities)
+            code = weigh(choosing, layer, options->sensitivities, error);
     }
     quadratic_close(&q);
     free(moments);
@@ -191,11 +223,13 @@ static int hand_over(const struct choosing *choosing, struct mix *out, struct er
 int mix_choose(struct mix *out, const struct mix_options *options, struct error *error)
 {
     const size_t most = (size_t)options->layers * PARTS_PER_LAYER * PART_MOST_LINEARS;
-    struct choosing choosing = {calloc(most + 1, sizeof *choosing.layers), 0};
+    struct choosing choosing = {.layers = calloc(most + 1, sizeof *choosing.layers)};
     *out = (struct mix){0};
     int code = !choosing.layers
                      ? error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory to choose forms")
                      : 0;
+    if (code == 0 && options->sensitivities)
+        code = read_sensitivities(&choosing, options->sensitivities, error);
     for (int number = 0; number < options->layers * PARTS_PER_LAYER && code == 0; number++) {
         struct part part;
         code = layout_part(options->source, number / PARTS_PER_LAYER, number % PARTS_PER_LAYER, &part, error);
@@ -206,6 +240,7 @@ int mix_choose(struct mix *out, const struct mix_options *options, struct error 
         code = choose(&choosing, options->budget, error);
     if (code == 0)
         code = hand_over(&choosing, out, error);
+    cJSON_Delete(choosing.sensitivities);
     free(choosing.layers);
     return code;
 }
