@@ -1,5 +1,6 @@
 /* fuzz_checkpoint.c: the small files of a checkpoint's folder: one of them is the input without its first byte, which
- * says which one; the others are the demo model's. It opens or is refused with words. */
+ * says which one; the others are the demo model's. It opens or is refused with words. FUZZ_MODELS: the folder where
+ * another demo model lies, as make fuzz makes one of a single layer. */
 #include <stdbool.h>
 #include <sys/stat.h>
 
@@ -12,12 +13,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 static const struct {
     const char *folder, *of, *name;
 } files[] = {
-    {"llm", "demo/lance-demo", "llm_config.json"},
-    {"vit", "demo/lance-demo", "Qwen2.5-VL-ViT/config.json"},
-    {"tokens", "demo/lance-demo", "tokenizer_config.json"},
-    {"awq", "demo/lance-demo-awq", "awq_meta.json"},
-    {"nvfp4", "demo/lance-demo-nvfp4", "nvfp4_meta.json"},
-    {"shards", "demo/lance-demo", "model.safetensors.index.json"},
+    {"llm", "lance-demo", "llm_config.json"},
+    {"vit", "lance-demo", "Qwen2.5-VL-ViT/config.json"},
+    {"tokens", "lance-demo", "tokenizer_config.json"},
+    {"awq", "lance-demo-awq", "awq_meta.json"},
+    {"nvfp4", "lance-demo-nvfp4", "nvfp4_meta.json"},
+    {"shards", "lance-demo", "model.safetensors.index.json"},
 };
 enum { FILES = sizeof files / sizeof *files };
 
@@ -26,10 +27,11 @@ enum { FILES = sizeof files / sizeof *files };
 static void make_folders(void)
 {
     static bool made;
+    const char *models = getenv("FUZZ_MODELS");
     for (int i = 0; !made && i < FILES; i++) {
         char command[PATH_MAX];
-        snprintf(command, sizeof command, "cp -rs \"$PWD/%s\" %s/%s && rm %s/%s/Wan2.2_VAE.pth", files[i].of, scratch(),
-                 files[i].folder, scratch(), files[i].folder);
+        snprintf(command, sizeof command, "cp -rs \"$(realpath '%s/%s')\" %s/%s && rm -f %s/%s/Wan2.2_VAE.pth",
+                 models ? models : "demo", files[i].of, scratch(), files[i].folder, scratch(), files[i].folder);
         if (system(command) != 0) {
             fputs("run this in the repository's folder\n", stderr);
             exit(1);

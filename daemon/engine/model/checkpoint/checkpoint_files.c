@@ -224,10 +224,21 @@ static int find_vae(struct checkpoint_files *files, const char *given, struct er
     return 0;
 }
 
+/* Of each path only the first byte: together they have a quarter of a megabyte, and somebody asks for every model. */
+static void clear(struct checkpoint_files *files)
+{
+    char *const paths[] = {files->directory,           files->weights[0],  files->meta,       files->llm_config,
+                           files->tokenizer_directory, files->vit_weights, files->vit_config, files->vae};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        paths[i][0] = '\0';
+    files->weights_count = 0;
+    files->meta_expected = false;
+}
+
 int checkpoint_files_find(struct checkpoint_files *files, const struct checkpoint_options *options,
                           struct notes *missing, struct notes *warnings, struct error *error)
 {
-    memset(files, 0, sizeof *files);
+    clear(files);
     if (!realpath(options->model_dir, files->directory))
         return error_set(error, ERROR_BAD_FILE, "%s: %s", options->model_dir, strerror(errno));
     if (!is_directory(files->directory))

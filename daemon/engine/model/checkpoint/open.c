@@ -593,7 +593,7 @@ int checkpoint_open(struct checkpoint **out, const struct checkpoint_options *op
 {
     *out = NULL;
     struct checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
-    struct checkpoint_files *files = calloc(1, sizeof *files);
+    struct checkpoint_files *files = malloc(sizeof *files);
     int result = checkpoint && files
                      ? open_all(checkpoint, options, files, error)
                      : error_set(error, ERROR_NO_MEMORY, "%s: no memory to open it", options->model_dir);
