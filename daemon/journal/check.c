@@ -48,9 +48,9 @@ static int check_database(struct database *reader, FILE *out, int *faults, struc
         int status = query ? 0 : error->code;
         while (status == 0 && (status = database_next(query, error)) == 1) {
             status = 0;
-            if (i == 0 && strcmp(column_text(query, 0), "ok") == 0)
+            if (i == 0 && strcmp(column_text_or_empty(query, 0), "ok") == 0)
                 continue;
-            fprintf(out, "damaged: the database: %s\n", column_text(query, 0));
+            fprintf(out, "damaged: the database: %s\n", column_text_or_empty(query, 0));
             ++*faults;
             if (*faults > 100)
                 break;
@@ -76,7 +76,7 @@ static int check_contents(struct store *store, FILE *out, int *faults, struct er
             break;
         }
         names = more;
-        snprintf(names[count++], sizeof *names, "%s", column_text(query, 0));
+        snprintf(names[count++], sizeof *names, "%s", column_text_or_empty(query, 0));
     }
     database_done(query);
     store_return_reader(store);

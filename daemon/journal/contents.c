@@ -84,13 +84,18 @@ int contents_sync(struct contents *contents, struct error *error)
 
 void contents_remove(struct contents *contents, const char *hash)
 {
-    unlinkat(contents->folder, hash, 0);
+    if (sha256_is_hex(hash)) /* a damaged database may say anything, and that would be another file */
+        unlinkat(contents->folder, hash, 0);
 }
 
 /* Open a file that has so many bytes. */
 static int open_file(struct contents *contents, const char *hash, uint64_t bytes, int *file, struct error *error)
 {
     struct stat info;
+    *file = -1;
+    if (!sha256_is_hex(hash))
+        return error_set(error, ERROR_BAD_FILE, "state folder: a content is called \"%.64s\", which is no SHA-256",
+                         hash);
     *file = openat(contents->folder, hash, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (*file < 0 && errno == ENOENT)
         return error_set(error, ERROR_BAD_FILE, "state folder: contents/%.64s is missing", hash);

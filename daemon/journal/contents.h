@@ -24,10 +24,10 @@ int contents_write(struct contents *contents, const char *hash, const void *data
 /* Have the names of the files that were written last, if there are any. ERROR_IO. */
 int contents_sync(struct contents *contents, struct error *error);
 
-/* Take a file away; one that is not there is no error. */
+/* Take a file away; one that is not there, or cannot be called so, is no error. */
 void contents_remove(struct contents *contents, const char *hash);
 
-/* All bytes of a file, malloc'ed. ERROR_BAD_FILE: missing or of another size; ERROR_IO, ERROR_NO_MEMORY. */
+/* All bytes of a file, malloc'ed. ERROR_BAD_FILE: missing, of another size or no hash; ERROR_IO, ERROR_NO_MEMORY. */
 int contents_read(struct contents *contents, const char *hash, uint64_t bytes, void **data, struct error *error);
 
 /* Call each(context, hash, bytes) for every file. ERROR_IO, or what `each` returned other than 0. */

@@ -59,4 +59,11 @@ static inline const char *column_text(sqlite3_stmt *query, int column)
     return (const char *)sqlite3_column_text(query, column);
 }
 
+/* The same, empty for null: a damaged database has that also where its schema forbids it. */
+static inline const char *column_text_or_empty(sqlite3_stmt *query, int column)
+{
+    const char *text = column_text(query, column);
+    return text ? text : "";
+}
+
 #endif

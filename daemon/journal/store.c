@@ -690,7 +690,7 @@ static int read_row(sqlite3_stmt *query, const char *what, char hash[SHA256_HEX_
         return error_set(error, ERROR_NOT_FOUND, "journal: %s is not kept", what);
     if (status < 0)
         return status;
-    snprintf(hash, SHA256_HEX_BYTES, "%s", column_text(query, 0));
+    snprintf(hash, SHA256_HEX_BYTES, "%s", column_text_or_empty(query, 0));
     *bytes = (uint64_t)sqlite3_column_int64(query, 1);
     if (sqlite3_column_type(query, 2) == SQLITE_NULL)
         return 0;

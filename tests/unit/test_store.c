@@ -717,6 +717,37 @@ static void requests_are_kept_whole_whether_short_or_long(void **state)
     store_close(store);
 }
 
+static void change_database(const char *sql)
+{
+    sqlite3 *database;
+    char file[sizeof path + 16];
+    snprintf(file, sizeof file, "%s/journal.db", path);
+    assert_int_equal(sqlite3_open(file, &database), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(database, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(database);
+}
+
+static void a_damaged_journal_names_no_file_but_contents(void **state)
+{
+    char beside[sizeof path + 16];
+    void *data = NULL;
+    uint64_t bytes;
+    (void)state;
+    store_close(open_store());
+    snprintf(beside, sizeof beside, "%s/beside", path);
+    FILE *file = fopen(beside, "w");
+    assert_non_null(file);
+    fputs("12345", file);
+    fclose(file);
+    change_database("INSERT INTO dropped VALUES ('../beside'), ('');"
+                    "INSERT INTO contents VALUES ('../beside', 5, NULL);");
+    struct store *store = open_store();
+    assert_int_equal(access(beside, F_OK), 0);
+    assert_int_equal(store_read_content(store, "../beside", &data, &bytes, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "no SHA-256"));
+    store_close(store);
+}
+
 static void the_check_finds_a_file_that_is_missing_and_one_that_is_damaged(void **state)
 {
     (void)state;
@@ -761,6 +792,7 @@ int main(void)
         TEST(a_journal_of_a_newer_lanced_is_left_alone),
         TEST(a_journal_of_an_older_lanced_is_gone_on_with),
         TEST(requests_are_kept_whole_whether_short_or_long),
+        TEST(a_damaged_journal_names_no_file_but_contents),
         TEST(the_check_finds_a_file_that_is_missing_and_one_that_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
