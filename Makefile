@@ -31,6 +31,7 @@
 #   make parameters     the engine's table of parameters to what is kept of it in protocol/: parameters.json,
 #                       known_parameters.c, PROTOCOL.md
 #   make version        protocol/version.h to the files that cannot read it
+#   make arm64-digests  the CPU's operators for 64-bit ARM, by a cross compiler, for tests (build/arm64)
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
 #   make cuda-model     what the CUDA backend's machine code tells without a card, into docs/cuda.md
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
@@ -61,7 +62,7 @@ PREFIX ?= /usr/local
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 CFLAGS ?= -O2 -g
-BASE_FLAGS = -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP \
+BASE_FLAGS = -std=c11 -ffp-contract=off -D_GNU_SOURCE -I. -Wall -Wextra -Werror -pthread -MMD -MP \
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 KERNEL_FLAGS = -O3 -fno-math-errno -fno-trapping-math
 MEDIA_LIBS = -lavformat -lavcodec -lswscale -lavutil -ljpeg -lwebpdemux -lwebp -ltiff -lavif -lheif
@@ -142,6 +143,9 @@ $(BUILD)/%_avx512.o: BASE_FLAGS += -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mav
 $(BUILD)/%_amx.o: BASE_FLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512bf16 -mamx-tile -mamx-bf16
 $(BUILD)/%/bf16_avx512.o: BASE_FLAGS += -mavx512bf16
 endif
+ifneq ($(filter aarch64% arm64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+$(BUILD)/%_neon_dot.o: BASE_FLAGS += -march=armv8.2-a+dotprod
+endif
 $(BUILD)/kernels/%.o: BASE_FLAGS += $(KERNEL_FLAGS)
 # Loops over every pixel.
 $(BUILD)/daemon/engine/model/finite.o: BASE_FLAGS += $(KERNEL_FLAGS)
@@ -197,6 +201,24 @@ $(BUILD)/lancectl $(BUILD)/lance-quant $(UNIT_TESTS): LIBS += $(MEDIA_LIBS)
 $(BUILD)/lance-quant: LIBS += -lopenblas
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_LIBRARIES) | $(RECORDED_TOKENIZER)
 	$(CC) $(CFLAGS) $(BASE_FLAGS) $^ -o $@ -lcmocka $(LIBS)
+
+# ---- 64-bit ARM ----
+# The CPU's operators for ARM, by Debian's cross compiler, to be run under qemu-user where no such processor is:
+# tests/e2e/test_neon.py compares their bytes with x86's.
+ARM64_CC ?= aarch64-linux-gnu-gcc
+ARM64 = $(BUILD)/arm64
+ARM64_DIGESTS = $(ARM64)/operator-digests
+ARM64_OBJECTS = $(patsubst %.c,$(ARM64)/%.o,$(wildcard kernels/cpu/*.c tests/tools/operator-digests/*.c) \
+                    base/error.c base/sha256.c tests/arm64/utf8_line.c)
+arm64-digests: $(ARM64_DIGESTS)
+
+$(ARM64_DIGESTS): $(ARM64_OBJECTS)
+	$(ARM64_CC) -static -pthread $^ -o $@ -lm
+
+$(ARM64)/%_neon_dot.o: ARM64_FLAGS = -march=armv8.2-a+dotprod
+$(ARM64)/%.o: %.c
+	@mkdir -p $(@D)
+	$(ARM64_CC) -O2 $(filter-out -fsanitize% -m%,$(BASE_FLAGS)) $(KERNEL_FLAGS) $(ARM64_FLAGS) -c $< -o $@
 
 # ---- the table of parameters ----
 # What clients and documents have of daemon/engine/parameters.c; tests/e2e/test_parameters.py compares.
@@ -523,7 +545,7 @@ clean:
 	rm -rf build build-* demo/out $(RECORDED_TOKENIZER)
 
 FORCE:
-.PHONY: FORCE all parameters version cuda cuda-model gpu-bundle gpu-check unit unit-programs objects \
+.PHONY: FORCE all parameters version arm64-digests cuda cuda-model gpu-bundle gpu-check unit unit-programs objects \
         check-golden compare fidelity fuzz fuzz-programs test test-deep faults valgrind \
         soak chaos who-waits journal-cost \
         test-comfyui test-farm farm-report demo demo-scores bench bench-peers bench-wire man install uninstall clean \

@@ -136,8 +136,9 @@ struct guided_step {
 };
 
 struct kernels {
-    const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt": all that a
-                         * result's bytes depend on; it changes when an operator has to go another way from now on */
+    const char *name;   /* "cpu-avx512", "cpu-avx2", "cpu-neon", "cpu-portable", "cuda:NVIDIA H200 with cuBLASLt":
+                         * all that a result's bytes depend on; it changes when an operator has to go another way
+                         * from now on */
     size_t act_bytes;   /* size of one activation element */
     bool rounds;        /* products round their factors to 16 bits: results are near those of float32, not the same */
     bool rows_alone;    /* from two rows on, a row of a product has the same bytes whatever rows are beside it */
@@ -251,8 +252,9 @@ static inline param *param_at(const param *base, size_t element)
 }
 
 /* The forms of the CPU backend, each with its own name. AUTO is the best in float32 that the processor has. CPU_AVX512
- * gives the same bytes as CPU_AVX2. The bf16 forms round the factors of products, attention and convolutions to bf16
- * and sum in float32; emulated, they give the bytes of those instructions on any processor, slowly, for tests. */
+ * gives the same bytes as CPU_AVX2, which on 64-bit ARM is NEON, with the same bytes too. The bf16 forms round the
+ * factors of products, attention and convolutions to bf16 and sum in float32; emulated, they give the bytes of those
+ * instructions on any processor, slowly, for tests. */
 enum cpu_level {
     CPU_AUTO,
     CPU_PORTABLE, CPU_AVX2, CPU_AVX512,

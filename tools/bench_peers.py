@@ -179,7 +179,10 @@ def main() -> None:
     forms = {"avx2": has_flag("avx2"), "avx512": has_flag("avx512_vnni"), "bf16": has_flag("avx512_bf16")}
     columns: dict[str, Times] = {name: {} for name, there in forms.items() if there}
     limits: dict[str, dict[str, float]] = {name: {} for name in columns}
-    torch = {"torch-float32-avx2": (AVX2, "float32"), "torch-float32": ({}, "float32"), "torch-bf16": ({}, "bf16")}
+    torch: dict[str, tuple[dict[str, str], str]] = {"torch-float32-avx2": (AVX2, "float32")}
+    torch["torch-float32"] = ({}, "float32")
+    if forms["bf16"]:  # elsewhere PyTorch computes it in scalars, for minutes a product
+        torch["torch-bf16"] = ({}, "bf16")
     columns |= {name: {} for name in torch} | ({"llama.cpp": {}} if ggml else {})
     for number in range(args.rounds):
         print(f"round {number + 1} of {args.rounds}", file=sys.stderr, flush=True)

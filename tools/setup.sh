@@ -18,7 +18,7 @@ media_packages="libjpeg-dev libwebp-dev libtiff-dev libavif-dev libheif-dev liba
 libavutil-dev libswscale-dev"
 python_packages="python3 python3-venv"
 test_packages="libcmocka-dev"
-deep_packages="g++ clang"
+deep_packages="g++ clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
 farm_packages="slurm-wlm munge"
 browser_packages="chromium chromium-driver fonts-dejavu-core"
 

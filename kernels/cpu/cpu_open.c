@@ -66,7 +66,7 @@ static const struct micro *micro_of(enum cpu_level level, struct error *error)
     switch (level) {
     case CPU_PORTABLE: return micro_portable();
     case CPU_AVX2:
-        if (!(micro = micro_avx2()))
+        if (!(micro = micro_avx2()) && !(micro = micro_neon()))
             error_set(error, ERROR_UNSUPPORTED, "this processor has no AVX2, FMA and F16C");
         return micro;
     case CPU_AVX512:
@@ -75,8 +75,8 @@ static const struct micro *micro_of(enum cpu_level level, struct error *error)
         return micro;
     default: break;
     }
-    if (!(micro = micro_avx512()))
-        micro = micro_avx2();
+    if (!(micro = micro_avx512()) && !(micro = micro_avx2()))
+        micro = micro_neon();
     return micro ? micro : micro_portable();
 }
 

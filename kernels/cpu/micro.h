@@ -2,8 +2,9 @@
  *
  * Everything above this table is plain C and the same everywhere; everything in it runs
  * on one thread, on data in cache. micro_portable.c fills it with C that any machine
- * runs, micro_avx2.c with AVX2, FMA and F16C, micro_avx512.c with AVX-512 (chosen at run time, see cpu.c). The last two
- * give the same bytes: every sum runs in the same order, whatever the width of the vectors.
+ * runs, micro_avx2.c with AVX2, FMA and F16C, micro_avx512.c with AVX-512, micro_neon.c with ARM's NEON (chosen at run
+ * time, see cpu_open.c). The last three give the same bytes: every sum runs in the same order, whatever the width of
+ * the vectors.
  *
  * The two packed layouts of the blocked product (product.h):
  *   panel  16 columns of the right factor,     [depth][16]
@@ -79,5 +80,7 @@ const struct micro *micro_portable(void);
 const struct micro *micro_avx2(void);
 /* NULL when this processor or this build has no AVX-512 (F, BW, DQ, VL and VNNI) beside those. */
 const struct micro *micro_avx512(void);
+/* NULL when this build is not for 64-bit ARM. */
+const struct micro *micro_neon(void);
 
 #endif

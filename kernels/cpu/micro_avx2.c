@@ -212,70 +212,15 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
 
 size_t avx2_gemv_prepared_floats(const struct linear_source *w)
 {
-    if (!gemv_of_codes(w))
-        return body_gemv_prepared_floats(w);
-    size_t pieces = (size_t)(w->in_features / gemv_piece(w->format, w->group_size));
-    return (size_t)(w->in_features / CODES) * BLOCK_FLOATS + pieces * 9;
-}
-
-/* Even and odd columns apart, 16 at a time, as gemv_wide takes pairs of bf16 weights apart. */
-static void prepare_pairs(const struct linear_source *w, const float *x, float *out)
-{
-    int paired = w->in_features / PAIRS * PAIRS;
-    for (int k = 0; k < paired; k++)
-        out[k / PAIRS * PAIRS + k % 2 * 8 + k % PAIRS / 2] = x[k];
-    memcpy(out + paired, x + paired, (size_t)(w->in_features - paired) * sizeof *x);
-}
-
-/* 64 columns as digits; adds them to the lanes' sums. A factor of 0 stands for columns that are zero or no numbers, and
- * makes zeros of both. */
-static void prepare_block(const float *x, float factor, int8_t *digits, float *sums)
-{
-    for (int lane = 0; lane < 8; lane++) {
-        int sum = 0;
-        for (int i = 0; i < 8; i++) {
-            const float scaled = factor != 0.0f ? x[8 * lane + i] * factor : 0.0f;
-            int value = _mm_cvtss_si32(_mm_set_ss(scaled)); /* rounds to nearest */
-            sum += value;
-            for (int d = 0; d < DIGITS; d++) {
-                int8_t digit = (int8_t)(uint8_t)value;
-                digits[(2 * d + i % 2) * 32 + 4 * lane + i / 2] = digit;
-                value = (value - digit) / 256;
-            }
-        }
-        sums[lane] += (float)sum;
-    }
-}
-
-static void prepare_digits(const struct linear_source *w, const float *x, float *out)
-{
-    const float largest_value = 127 * 65536 + 127 * 256; /* three digits hold 127 more: room for rounding */
-    int in = w->in_features, piece = gemv_piece(w->format, w->group_size), pieces = in / piece;
-    int8_t *digits = (int8_t *)out;
-    float *sums = out + in / CODES * BLOCK_FLOATS, *scales = sums + 8 * pieces;
-    memset(sums, 0, (size_t)pieces * 8 * sizeof *sums);
-    for (int p = 0; p < pieces; p++, x += piece, sums += 8) {
-        vec largest = {0}, total = {0};
-        for (int k = 0; k < piece; k += WIDTH) {
-            vec v = v_load(x + k), size = v_max(v, -v);
-            largest = v_max(largest, size);
-            total += size;
-        }
-        float top = body_max((const float *)&largest, WIDTH);
-        bool finite = isfinite(v_sum(total)); /* otherwise the result is no number either */
-        scales[p] = finite ? top / largest_value : NAN;
-        float factor = finite && top > 1e-30f ? largest_value / top : 0.0f;
-        for (int k = 0; k < piece; k += CODES, digits += BLOCK_FLOATS * sizeof(float))
-            prepare_block(x + k, factor, digits, sums);
-    }
+    return gemv_of_codes(w) ? digits_floats(w) : body_gemv_prepared_floats(w);
 }
 
 void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out)
 {
     if (gemv_of_codes(w))
-        prepare_digits(w, x, out);
+        digits_prepare(w, x, out);
     else if (w->format == WEIGHT_BF16)
-        prepare_pairs(w, x, out);
+        pairs_prepare(w, x, out);
     else
         body_gemv_prepare(w, x, out);
 }
@@ -338,9 +283,8 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f;
     const __m256i nibble = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), byte = _mm256_set1_epi16(256);
     const __m256i table = _mm256_broadcastsi128_si256(nvfp4_bytes());
-    int lanes[8]; /* which of a piece's scales belongs to a lane */
-    for (int lane = 0; lane < 8; lane++)
-        lanes[lane] = group < CODES ? lane * 8 / group : 0;
+    int lanes[LANES];
+    lanes_of_groups(group, lanes);
     const __m256i spread = _mm256_loadu_si256((const __m256i *)lanes);
 
     for (int column = first_column; column < first_column + columns; column++) {

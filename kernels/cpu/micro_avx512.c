@@ -226,7 +226,7 @@ static void avx512_decode_panel(const struct linear_source *w, int row, int coun
         body_decode_panel(w, row, count, first + done, depth - done, out + (size_t)done * TILE_COLUMNS, avx512_pack);
 }
 
-/* One row (gemv), as micro_avx2.h says; a vector holds two of the matrix's rows (columns of y), one in each half. */
+/* One row (gemv), as digits.h says; a vector holds two of the matrix's rows (columns of y), one in each half. */
 enum { COLUMNS = 4 }; /* of y at a time: each vector of digits is loaded once for all of them */
 
 static inline __m512 both_halves(__m256 a, __m256 b)
@@ -355,9 +355,8 @@ static inline __attribute__((always_inline)) void gemv_codes(const enum weight_f
     const int in = w->in_features, groups = in / group, piece = gemv_piece(format, group), pieces = in / piece;
     const float *x_sums = g->x + (size_t)(in / CODES) * BLOCK_FLOATS, *x_scales = x_sums + (size_t)pieces * 8;
     const float factor = format == WEIGHT_NVFP4 ? 0.5f * w->tensor_scale : 1.0f; /* NVFP4's bytes are twice the level */
-    int lanes[8]; /* which of a piece's scales belongs to a lane */
-    for (int lane = 0; lane < 8; lane++)
-        lanes[lane] = group < CODES ? lane * 8 / group : 0;
+    int lanes[LANES];
+    lanes_of_groups(group, lanes);
     const __m256i spread = _mm256_loadu_si256((const __m256i *)lanes);
 
     for (int column = first_column; column < first_column + columns; column += COLUMNS) {

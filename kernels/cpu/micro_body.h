@@ -8,7 +8,8 @@
  *   v_muladd(a, b, c), v_max, v_min        a*b + c (fused where that is one instruction), larger, smaller
  *
  * Sums run in 4 (dot) or 2 (exp_sum) rows of SUM_WIDTH floats that are added at the end, in vectors of any width that
- * divides a pair of rows: so AVX-512, whose vectors hold two rows of AVX2's, gives the same bytes as AVX2.
+ * divides a pair of rows: so AVX-512, whose vectors hold two rows of AVX2's, and NEON, whose vectors hold half a row,
+ * give the same bytes as AVX2.
  */
 #include <math.h>
 #include <string.h>
@@ -96,15 +97,17 @@ static inline float sum_row(float part[SUM_WIDTH])
 static inline __attribute__((always_inline)) float dot(const float *x, const float *y, size_t n)
 {
     enum { ROWS_OF_SUMS = 4, CHAINS = ROWS_OF_SUMS * SUM_WIDTH / WIDTH };
+    enum { VECTORS_OF_A_ROW = WIDTH < SUM_WIDTH ? SUM_WIDTH / WIDTH : 1 };
     vec sum[CHAINS] = {{0}};
     size_t i = 0;
     for (; i + CHAINS * WIDTH <= n; i += CHAINS * WIDTH)
         for (int c = 0; c < CHAINS; c++)
             sum[c] = v_muladd(v_load(x + i + c * WIDTH), v_load(y + i + c * WIDTH), sum[c]);
-    for (; i < n; i += SUM_WIDTH) {
-        size_t count = n - i < SUM_WIDTH ? n - i : SUM_WIDTH;
-        sum[0] = v_muladd(v_load_first(x + i, count, 0.0f), v_load_first(y + i, count, 0.0f), sum[0]);
-    }
+    for (; i < n; i += SUM_WIDTH) /* what is left, to the first row of sums */
+        for (size_t c = 0; c < VECTORS_OF_A_ROW && i + c * WIDTH < n; c++) {
+            const size_t at = i + c * WIDTH, rest = n - at, count = rest < SUM_WIDTH ? rest : SUM_WIDTH;
+            sum[c] = v_muladd(v_load_first(x + at, count, 0.0f), v_load_first(y + at, count, 0.0f), sum[c]);
+        }
     float part[ROWS_OF_SUMS][SUM_WIDTH];
     memcpy(part, sum, sizeof part);
     for (int j = 0; j < SUM_WIDTH; j++)
