@@ -1,5 +1,5 @@
-/* gemv_neon_dot.h: products of one row with 4-bit weights by ARM's dot-product instruction, for micro_neon.c, which asks
- * first whether the processor has it. */
+/* gemv_neon_dot.h: products of one row with 4-bit weights by ARM's dot-product instruction, for micro_neon.c, which
+ * asks first whether the processor has it. */
 #ifndef LANCE_CPU_GEMV_NEON_DOT_H
 #define LANCE_CPU_GEMV_NEON_DOT_H
 

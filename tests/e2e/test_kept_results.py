@@ -48,6 +48,7 @@ def assert_same(one: Result, other: Result) -> None:
 def test_the_same_request_is_answered_ahead_of_the_queue_also_after_a_release(client: Client) -> None:
     made = client.generate("t2i", **REQUEST)  # and released
     film = client.submit("t2i", **LONG_REQUEST)
+    next(event for event in film.events() if event.event == "progress")
     waiting = client.submit("t2i", **REQUEST, cache=False)
     answer, _ = client.call("submit", job="again", task="t2i", params=REQUEST)
     assert answer["state"] == "done"
