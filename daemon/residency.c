@@ -200,13 +200,14 @@ void residency_unload(struct residency *residency)
             unload(residency, i);
 }
 
-/* What a model's weights will take: what they took, or what its files have. */
+/* What a model's weights will take: what they took, without a ViT that stayed for there was much room, or what its
+ * files have. */
 static uint64_t weights_of(const struct residency *residency, int index)
 {
     const struct resident *resident = &residency->residents[index];
     struct model_facts facts;
     if (resident->kind[0] != '\0')
-        return resident->info.weight_bytes;
+        return resident->info.weight_bytes - (resident->info.vit_stays ? resident->info.vit_bytes : 0);
     model_facts_read(&facts, residency->options, index, residency->budget_bytes);
     return facts.file_bytes;
 }
@@ -366,6 +367,9 @@ static void say_loaded(const struct lance_model *model, const struct lance_model
              info->hash);
     if (*lance_model_warnings(model))
         log_warning(NULL, "model %s: %s", info->name, lance_model_warnings(model));
+    if (info->vit_bytes != 0)
+        log_info(NULL, "the vision transformer's weights, %.1f MB, %s", (double)info->vit_bytes / 1e6,
+                 info->vit_stays ? "stay on the card" : "are on the card only while a picture is looked at");
 }
 
 static void note_loaded(struct residency *residency, int index, const struct lance_model_info *info,

@@ -52,6 +52,8 @@ struct lance_model_info {
     char hash[65];           /* SHA-256 (hex) over every byte of its files: checkpoint/identity.h */
     unsigned tasks;          /* bit (1 << task) for every task this checkpoint can do */
     uint64_t weight_bytes;   /* resident size of the weights */
+    uint64_t vit_bytes;      /* on a card, of the vision transformer's, which are among them if they stay; 0: none */
+    bool vit_stays;          /* on the card, rather than being brought for each picture */
     int hidden_size, layers;
     int latent_channels;     /* 48 */
     int spatial_stride;      /* 16: width and height are multiples of it */

@@ -139,6 +139,8 @@ void lance_model_info(const struct lance_model *m, struct lance_model_info *info
         .spatial_stride = VAE_SPATIAL_STRIDE,
         .load_seconds = m->load_seconds,
     };
+    if (m->vit && !m->kernels->host_memory)
+        info->vit_stays = vit_stays(m->vit, &info->vit_bytes);
     snprintf(info->name, sizeof info->name, "%s", m->name);
     snprintf(info->kind, sizeof info->kind, "%s", checkpoint_kind(m->checkpoint));
     snprintf(info->hash, sizeof info->hash, "%s", checkpoint_hash(m->checkpoint));

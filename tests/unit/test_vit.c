@@ -179,11 +179,59 @@ static void a_run_takes_exactly_the_memory_that_was_promised(void **state)
     }
 }
 
-static void where_memory_is_a_cards_own_the_weights_are_there_during_runs_alone(void **state)
+static uint64_t available_bytes;
+
+static uint64_t as_much_as_is_said(struct kernels *k)
+{
+    (void)k;
+    return available_bytes;
+}
+
+/* The fixture's kernels, as if their memory was a card's own, of which `available` bytes are free. */
+static void become_a_card(uint64_t available)
+{
+    available_bytes = available;
+    fixture.kernels->host_memory = false;
+    fixture.kernels->memory_available = as_much_as_is_said;
+}
+
+static void on_a_card_with_much_room_the_weights_stay_and_the_tokens_are_the_same(void **state)
 {
     (void)state;
     struct error error = {0};
-    struct kernels *k = fixture.kernels;
+    struct kernels *k = fixture.kernels, as_it_was = *k;
+    const struct vit_grid grid = {1, GRID_H, GRID_W};
+    uint8_t *pixels = calloc(2, FRAME);
+    assert_non_null(pixels);
+    float *expected = run(vit, pixels, 1);
+    const uint64_t before = k->memory_in_use(k), resident_run = vit_bytes(vit, grid);
+    uint64_t weight_bytes;
+    struct vit *stays, *goes;
+    become_a_card(UINT64_MAX);
+    ASSERT_OK(vit_open(&stays, k, fixture.checkpoint, false, &error), error);
+    assert_true(vit_stays(stays, &weight_bytes));
+    assert_int_equal(k->memory_in_use(k) - before, weight_bytes);
+    assert_int_equal(vit_bytes(stays, grid), resident_run);
+    available_bytes = 8 * weight_bytes - 1;
+    ASSERT_OK(vit_open(&goes, k, fixture.checkpoint, false, &error), error);
+    assert_false(vit_stays(goes, &weight_bytes));
+    vit_close(goes);
+    assert_int_equal(k->memory_in_use(k) - before, weight_bytes);
+    float *tokens = run(stays, pixels, 1);
+    assert_memory_equal(tokens, expected, TOKENS * OUT * sizeof *tokens);
+    vit_close(stays);
+    *k = as_it_was;
+    assert_int_equal(k->memory_in_use(k), before);
+    free(tokens);
+    free(expected);
+    free(pixels);
+}
+
+static void on_a_card_with_little_room_the_weights_are_there_during_runs_alone(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct kernels *k = fixture.kernels, as_it_was = *k;
     const struct vit_grid grid = {1, GRID_H, GRID_W};
     uint8_t *pixels = calloc(2, FRAME);
     assert_non_null(pixels);
@@ -191,7 +239,7 @@ static void where_memory_is_a_cards_own_the_weights_are_there_during_runs_alone(
     const uint64_t before = k->memory_in_use(k), resident_run = vit_bytes(vit, grid);
     struct vit *brought;
     struct vit_pass *first, *second;
-    k->host_memory = false;
+    become_a_card(0);
     ASSERT_OK(vit_open(&brought, k, fixture.checkpoint, false, &error), error);
     assert_int_equal(k->memory_in_use(k), before);
     assert_true(vit_bytes(brought, grid) > resident_run);
@@ -208,7 +256,7 @@ static void where_memory_is_a_cards_own_the_weights_are_there_during_runs_alone(
     float *tokens = run(brought, pixels, 1);
     assert_memory_equal(tokens, expected, TOKENS * OUT * sizeof *tokens);
     vit_close(brought);
-    k->host_memory = true;
+    *k = as_it_was;
     assert_int_equal(k->memory_in_use(k), before);
     free(tokens);
     free(expected);
@@ -273,7 +321,8 @@ int main(void)
         cmocka_unit_test(every_frame_pair_of_a_clip_is_seen_alone),
         cmocka_unit_test(rounded_tables_change_the_result_a_little),
         cmocka_unit_test(a_run_takes_exactly_the_memory_that_was_promised),
-        cmocka_unit_test(where_memory_is_a_cards_own_the_weights_are_there_during_runs_alone),
+        cmocka_unit_test(on_a_card_with_much_room_the_weights_stay_and_the_tokens_are_the_same),
+        cmocka_unit_test(on_a_card_with_little_room_the_weights_are_there_during_runs_alone),
         cmocka_unit_test(running_out_of_memory_is_reported_and_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, open_vit, close_vit);

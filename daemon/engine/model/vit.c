@@ -5,9 +5,10 @@
  * one pair of frames to another, so every block works on a group of frame pairs at a time
  * and only the hidden state exists for all of them.
  *
- * Where device memory is the host's, the weights are used where the files are mapped. On a card they are there only
- * while a run lasts: more than a gigabyte that pictures from text do not need. Source of the mathematics: Qwen2.5-VL's
- * vision tower as used by the official modeling/vit (LANCE.md section 5).
+ * Where device memory is the host's, the weights are used where the files are mapped. On a card they stay where there
+ * is much room (ROOM_BESIDE), and otherwise are there only while a run lasts: more than a gigabyte that pictures from
+ * text do not need. Results are the same bytes. Source of the mathematics: Qwen2.5-VL's vision tower as used by the
+ * official modeling/vit (LANCE.md section 5).
  */
 #include "daemon/engine/model/vit.h"
 #include "kernels/formats/numbers.h"
@@ -25,6 +26,10 @@ static const float pixel_std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 /* A group takes as many frame pairs as keep it under this number of rows (at least one pair): enough rows to keep a
  * device busy, few enough for the widest temporaries to stay small. */
 enum { GROUP_ROWS = 4096 };
+
+/* The weights stay on a card that then still has so many times as much free: of the released model 10 GB, more than the
+ * largest picture takes. */
+enum { ROOM_BESIDE = 8 };
 
 struct vit_block {
     param *norm1, *norm2;
@@ -50,7 +55,7 @@ struct vit {
     bool *full_attention; /* [depth] */
     bool resident;        /* the weights stay; otherwise every run brings its own */
     struct weights weights;
-    uint64_t weight_bytes; /* that a run brings; 0 if resident */
+    uint64_t weight_bytes; /* on the device; of the host's, where the files are mapped, not counted */
 };
 
 /* Sizes of a run, in elements. */
@@ -251,7 +256,6 @@ int vit_open(struct vit **out, struct kernels *kernels, const struct checkpoint 
     vit->kernels = kernels;
     vit->checkpoint = checkpoint;
     vit->round_tables = round_tables;
-    vit->resident = kernels->host_memory;
     const uint64_t before = kernels->memory_in_use(kernels);
     int code = read_shape(vit, error);
     if (code == 0)
@@ -260,10 +264,10 @@ int vit_open(struct vit **out, struct kernels *kernels, const struct checkpoint 
         vit_close(vit);
         return code;
     }
-    if (!vit->resident) {
-        vit->weight_bytes = kernels->memory_in_use(kernels) - before;
+    vit->weight_bytes = kernels->memory_in_use(kernels) - before;
+    vit->resident = kernels->host_memory || kernels->memory_available(kernels) / ROOM_BESIDE >= vit->weight_bytes;
+    if (!vit->resident)
         weights_close(vit, &vit->weights);
-    }
     *out = vit;
     return 0;
 }
@@ -302,7 +306,13 @@ uint64_t vit_bytes(const struct vit *vit, struct vit_grid grid)
 {
     struct plan plan = make_plan(vit, grid);
     return (uint64_t)(plan.hidden + plan.narrow + plan.wide) * vit->kernels->act_bytes +
-           (uint64_t)plan.table * 2 * sizeof(float) + vit->weight_bytes;
+           (uint64_t)plan.table * 2 * sizeof(float) + (vit->resident ? 0 : vit->weight_bytes);
+}
+
+bool vit_stays(const struct vit *vit, uint64_t *bytes)
+{
+    *bytes = vit->weight_bytes;
+    return vit->resident;
 }
 
 /* Windows of one frame. */

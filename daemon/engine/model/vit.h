@@ -7,6 +7,7 @@
 #ifndef LANCE_VIT_H
 #define LANCE_VIT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -16,11 +17,14 @@
 struct vit;
 
 /* `round_tables`: round the rotary frequencies to bf16 as the official script does. The checkpoint must outlive the
- * ViT. On a device with memory of its own every run brings its own copy of the weights, and opening only tries that
- * once. */
+ * ViT. On a device with memory of its own the weights stay if that leaves it much room; otherwise every run brings its
+ * own copy of them, and opening only tries that once. */
 int vit_open(struct vit **out, struct kernels *kernels, const struct checkpoint *checkpoint, bool round_tables,
              struct error *error);
 void vit_close(struct vit *vit);
+
+/* Whether the weights stay on the device, and how much of its memory they take. */
+bool vit_stays(const struct vit *vit, uint64_t *bytes);
 
 /* Grid of a prepared input: frames/2 x height/14 x width/14 patches; tokens = grid_t*grid_h*grid_w/4. */
 struct vit_grid { int t, h, w; };
