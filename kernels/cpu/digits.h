@@ -1,5 +1,5 @@
-/* digits.h: a row brought into the order that products of one row with 4-bit weights want, the same for every
- * instruction set; for micro_*.c.
+/* digits.h: a row brought into the order that products of one row want, the same for every instruction set but plain C;
+ * for micro_*.c.
  *
  * Against 4-bit weights the sums of one row (gemv) run in integers, which takes half the instructions of floats and is
  * exact: x is brought to 24-bit fixed point, in three signed digits of 8 bits, with a scale for each piece of 64 or 128
@@ -113,6 +113,22 @@ static inline void pairs_prepare(const struct linear_source *w, const float *x, 
     for (int k = 0; k < paired; k++)
         out[k / PAIRS * PAIRS + k % 2 * (PAIRS / 2) + k % PAIRS / 2] = x[k];
     memcpy(out + paired, x + paired, (size_t)(w->in_features - paired) * sizeof *x);
+}
+
+/* What struct micro has as gemv_prepared_floats and gemv_prepare. */
+static inline size_t row_floats(const struct linear_source *w)
+{
+    return gemv_of_codes(w) ? digits_floats(w) : (size_t)w->in_features;
+}
+
+static inline void row_prepare(const struct linear_source *w, const float *x, float *out)
+{
+    if (gemv_of_codes(w))
+        digits_prepare(w, x, out);
+    else if (w->format == WEIGHT_BF16)
+        pairs_prepare(w, x, out);
+    else
+        memcpy(out, x, (size_t)w->in_features * sizeof *x);
 }
 
 #endif

@@ -210,21 +210,6 @@ static void avx2_decode_panel(const struct linear_source *w, int row, int count,
         body_decode_panel(w, row, count, first + done, depth - done, out + (size_t)done * TILE_COLUMNS, avx2_pack);
 }
 
-size_t avx2_gemv_prepared_floats(const struct linear_source *w)
-{
-    return gemv_of_codes(w) ? digits_floats(w) : body_gemv_prepared_floats(w);
-}
-
-void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out)
-{
-    if (gemv_of_codes(w))
-        digits_prepare(w, x, out);
-    else if (w->format == WEIGHT_BF16)
-        pairs_prepare(w, x, out);
-    else
-        body_gemv_prepare(w, x, out);
-}
-
 /* One byte for each group of a block. */
 static inline __attribute__((always_inline)) __m128i load_bytes(const uint8_t *from, int group)
 {
@@ -415,8 +400,8 @@ const struct micro *micro_avx2(void)
         .pack = avx2_pack,
         .decode_panel = avx2_decode_panel,
         .multiply_codes = avx2_multiply_codes,
-        .gemv_prepared_floats = avx2_gemv_prepared_floats,
-        .gemv_prepare = avx2_gemv_prepare,
+        .gemv_prepared_floats = row_floats,
+        .gemv_prepare = row_prepare,
         .gemv = avx2_gemv,
         BODY_LOOPS,
     };

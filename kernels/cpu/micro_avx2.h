@@ -1,5 +1,4 @@
-/* micro_avx2.h: what micro_avx512.c takes from micro_avx2.c: a row brought into the order that products with one row
- * want (digits.h). */
+/* micro_avx2.h: what micro_avx2.c and micro_avx512.c share beside digits.h. */
 #ifndef LANCE_CPU_MICRO_AVX2_H
 #define LANCE_CPU_MICRO_AVX2_H
 
@@ -12,8 +11,5 @@ static inline __m128i nvfp4_bytes(void)
 {
     return _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
 }
-
-size_t avx2_gemv_prepared_floats(const struct linear_source *w);
-void avx2_gemv_prepare(const struct linear_source *w, const float *x, float *out);
 
 #endif

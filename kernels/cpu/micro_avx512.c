@@ -482,8 +482,8 @@ const struct micro *micro_avx512(void)
         .tile = avx512_tile,
         .pack = avx512_pack,
         .decode_panel = avx512_decode_panel,
-        .gemv_prepared_floats = avx2_gemv_prepared_floats,
-        .gemv_prepare = avx2_gemv_prepare,
+        .gemv_prepared_floats = row_floats,
+        .gemv_prepare = row_prepare,
         .gemv = avx512_gemv,
         BODY_LOOPS,
     };

@@ -130,21 +130,6 @@ static void neon_decode_panel(const struct linear_source *w, int row, int count,
     body_decode_panel(w, row, count, first, depth, out, neon_pack);
 }
 
-static size_t neon_gemv_prepared_floats(const struct linear_source *w)
-{
-    return gemv_of_codes(w) ? digits_floats(w) : body_gemv_prepared_floats(w);
-}
-
-static void neon_gemv_prepare(const struct linear_source *w, const float *x, float *out)
-{
-    if (gemv_of_codes(w))
-        digits_prepare(w, x, out);
-    else if (w->format == WEIGHT_BF16)
-        pairs_prepare(w, x, out);
-    else
-        body_gemv_prepare(w, x, out);
-}
-
 /* Sixteen weights as float32: v[0..1] the first eight lanes, v[2..3] the other eight; of bf16 the even and the odd
  * columns, as pairs_prepare() has x. */
 static inline void load_wide(enum weight_format format, const char *data, int k, float32x4_t v[4])
@@ -216,8 +201,8 @@ static bool has_dot_products(void)
 #define NEON_TABLE(its_gemv)                                                                                           \
     {                                                                                                                  \
         .name = "cpu-neon", .tile_rows = ROWS, .tile_panels = 1, .tile = neon_tile, .pack = neon_pack,                 \
-        .decode_panel = neon_decode_panel, .gemv_prepared_floats = neon_gemv_prepared_floats,                          \
-        .gemv_prepare = neon_gemv_prepare, .gemv = its_gemv, BODY_LOOPS,                                               \
+        .decode_panel = neon_decode_panel, .gemv_prepared_floats = row_floats,                          \
+        .gemv_prepare = row_prepare, .gemv = its_gemv, BODY_LOOPS,                                               \
     }
 
 const struct micro *micro_neon(void)

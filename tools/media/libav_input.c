@@ -13,8 +13,8 @@ int libav_input_open(AVFormatContext **file, const char *path, const char *kinds
     char *url;
     struct stat info;
     *file = NULL;
-    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) /* who opens a pipe waits for its
-                                                                                      * writer */
+    /* Who opens a pipe waits for its writer. */
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
         return AVERROR(EINVAL);
     if (asprintf(&url, "file:%s", path) < 0)
         return AVERROR(ENOMEM);
