@@ -235,7 +235,8 @@ static int take_up(void *context, const struct store_found *found)
         .task = found->task,
         .owner = found->owner,
         .client = found->client,
-        .model = is_automatic ? NULL : request->model, /* it is chosen when the job begins */
+        .model = is_automatic ? NULL /* it is chosen when the job begins */
+                 : request->model ? request->model : request->bound_model,
         .priority = request->priority,
         .prompt = found->prompt,
         .number = found->number,

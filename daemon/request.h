@@ -16,14 +16,15 @@
  */
 extern const struct parameter server_parameters[];
 
-/* One job's request. Immutable once opened and hashed. */
+/* One job's request. Immutable once opened, bound to a model and hashed. */
 struct job_request {
     struct message *message;  /* owns the strings that `lance` points to, */
     struct payloads payloads; /* and these the pixels and numbers */
     struct lance_request lance;
     struct lance_media source;
     struct lance_latents latents, state, mask;
-    const char *model; /* name asked for, or NULL */
+    const char *model;       /* name asked for, or NULL */
+    const char *bound_model; /* of a request that names none: what it stood for when it was submitted, or NULL */
     enum job_class priority;
     char hash[SHA256_HEX_BYTES]; /* job_request_hash, before the request is shared (request_digest.h) */
     bool no_cache;     /* it is to be made, whatever is kept */

@@ -31,6 +31,8 @@ char *request_record_write(const struct job_request *request)
     for (size_t i = 0; i < request->payloads.count; i++)
         json_add(tensors, request->payloads.list[i].tensor.name, payload_json(&request->payloads.list[i]));
     json_add(kept, "tensors", tensors);
+    if (request->bound_model)
+        json_add_text(kept, "bound_model", request->bound_model);
     char *text = json_print(kept);
     cJSON_Delete(kept);
     return text;
@@ -85,5 +87,7 @@ int request_record_read(struct job_request **out, const char *text,
     payloads_close(&payloads);
     if (code != 0)
         message_close(message);
+    else
+        (*out)->bound_model = json_text(message_envelope(message), "bound_model");
     return code;
 }

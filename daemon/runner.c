@@ -206,12 +206,19 @@ static void note_in_memory(struct runner *runner)
     jobs_note_in_memory(runner->jobs, names, count);
 }
 
+/* Which model makes a job. What its request was bound to may not be offered by a daemon that was started again. */
+static int choose_model(struct runner *runner, const struct job_request *request, int *index, struct error *error)
+{
+    struct error gone;
+    if (request->bound_model && residency_find(runner->residency, request->bound_model, index, &gone) == 0)
+        return 0;
+    return residency_choose(runner->residency, request->model, request->lance.task, index, error);
+}
+
 /* Have the job's model in memory, and hold it; says so in the job's events when it was not there. */
 static int hold_model(struct runner *runner, struct run *run, struct lance_model **model, struct error *error)
 {
-    int code = run->chosen >= 0 ? 0
-                                : residency_choose(runner->residency, run->request->model, run->request->lance.task,
-                                                   &run->chosen, error);
+    int code = run->chosen >= 0 ? 0 : choose_model(runner, run->request, &run->chosen, error);
     if (code != 0)
         return code;
     const int index = run->chosen;

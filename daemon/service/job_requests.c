@@ -83,6 +83,19 @@ static int open_request(struct call *call, struct job_request **request, struct 
     return code;
 }
 
+/* The model that a request will take, as far as that is known: a job of the VAE alone takes whichever is there. */
+static const char *model_of(const struct service *service, const struct job_request *request)
+{
+    int model;
+    struct error unused;
+    const enum lance_task task = request->lance.task;
+    const bool is_named = request->model && strcmp(request->model, MODEL_AUTOMATIC) != 0;
+    if ((task_is_of_vae(task) && !is_named) ||
+        residency_choose(service->rooms.residency, request->model, task, &model, &unused) != 0)
+        return NULL;
+    return service->options->models[model].name;
+}
+
 /* Give a request its hash, and its record where there is a journal. Reads the tensors: not before it is worth it. */
 static int name_request(struct call *call, struct job_request *request, struct error *error)
 {
@@ -93,6 +106,8 @@ static int name_request(struct call *call, struct job_request *request, struct e
             blobs_hash(call->service->blobs, &name, payload->held);
     }
     job_request_hash(request);
+    if (!request->model) /* whatever others have loaded by the time it begins */
+        request->bound_model = model_of(call->service, request);
     if (!call->service->rooms.recorder || (request->record = request_record_write(request)))
         return 0;
     return error_set(error, ERROR_NO_MEMORY, "job %s: out of memory", call->job);
@@ -180,18 +195,6 @@ static struct blob *find_answer(struct call *call, const struct job_request *req
     }
     blob_close(kept);
     return answer;
-}
-
-/* The model that a request will take, as far as that is known: a job of the VAE alone takes whichever is there. */
-static const char *model_of(const struct service *service, const struct job_request *request)
-{
-    int model;
-    struct error unused;
-    const enum lance_task task = request->lance.task;
-    if (!request->model || (task_is_of_vae(task) && strcmp(request->model, MODEL_AUTOMATIC) == 0) ||
-        residency_choose(service->rooms.residency, request->model, task, &model, &unused) != 0)
-        return NULL;
-    return service->options->models[model].name;
 }
 
 /* Give a request to the table. *parked: nobody may touch the call any more. */

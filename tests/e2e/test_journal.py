@@ -33,7 +33,7 @@ from lanced_client import (
     Text,
 )
 from lanced_client.client import Job
-from lanced_process import LANCED, REQUEST, ROOT, Lanced
+from lanced_process import DEMO_AWQ, DEMO_MODEL, LANCED, REQUEST, ROOT, Lanced
 
 # Some 2 s of work, in steps of milliseconds.
 FILM: dict[str, Any] = REQUEST | {"width": 128, "height": 128, "num_inference_steps": 400}
@@ -175,6 +175,22 @@ def test_jobs_wait_for_a_daemon_that_finds_its_model(state: Path, tmp_path: Path
         assert "1 were accepted" in check(state)
         daemon.start()
         pixels_of(job)
+
+
+def test_a_job_that_named_no_model_keeps_the_one_it_was_submitted_for_while_that_is_offered(
+    state: Path, quiet_film: np.ndarray[Any, Any]
+) -> None:
+    kept = ("--state", str(state))
+    with Lanced(*kept, models=(DEMO_MODEL, DEMO_AWQ)) as daemon, daemon.client() as client:
+        jobs = [client.submit("t2i", **FILM), client.submit("t2i", **FILM, cache=False)]
+        follow_to_step(jobs[0], 3)
+        assert stop(daemon) == 0
+        with Lanced(*kept, models=(DEMO_AWQ, DEMO_MODEL), endpoint=daemon.endpoint) as other:
+            result = jobs[0].result()
+            assert same(result, quiet_film) and result.receipt["model"]["name"] == DEMO_MODEL.name
+            assert stop(other) == 0
+        with Lanced(*kept, models=(DEMO_AWQ,), endpoint=daemon.endpoint):
+            assert jobs[1].result().receipt["model"]["name"] == DEMO_AWQ.name
 
 
 def test_payloads_and_results_outlive_the_daemon_and_a_release_takes_them_away(

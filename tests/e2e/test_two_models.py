@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lanced_client import BadFile, Client, TooLarge
-from lanced_process import DEMO_AWQ, DEMO_MODEL, DEMO_NVFP4, REQUEST, Lanced, memory_of
+from lanced_client import BadFile, Client, Progress, TooLarge
+from lanced_process import DEMO_AWQ, DEMO_MODEL, DEMO_NVFP4, LONG_REQUEST, REQUEST, Lanced, memory_of
 
 TWO = ("--models-resident", "2")
 FILM: dict[str, Any] = REQUEST | {"width": 96, "height": 96, "num_frames": 9, "num_inference_steps": 60}
@@ -66,6 +66,19 @@ def test_a_model_is_loaded_beside_one_that_works_and_a_question_of_it_is_answere
             result = film.result()
         assert result.pixels is not None and alone is not None and result.pixels.tobytes() == alone.tobytes()
         assert client.stats()["loads"] == 2
+
+
+def test_a_job_that_names_no_model_has_the_one_that_was_loaded_when_it_was_submitted(alone: dict[str, bytes]) -> None:
+    with Lanced(*TWO, models=(DEMO_MODEL, DEMO_AWQ)) as daemon, daemon.client() as client, daemon.client() as other:
+        client.load()
+        with client.submit("t2i", **LONG_REQUEST) as before:
+            job = client.submit("t2i", **REQUEST)
+            other.load(DEMO_AWQ.name)
+            assert not any(isinstance(event, Progress) for event in job.poll(0))
+            before.cancel()
+        pixels = job.result().pixels
+        assert pixels is not None and pixels.tobytes() == alone[DEMO_MODEL.name]
+        assert picture(client, DEMO_AWQ) == alone[DEMO_AWQ.name]
 
 
 @pytest.mark.parametrize("room", [TWO, ("--memory", str(1 << 50))], ids=["for two", "for one"])
