@@ -26,6 +26,8 @@ static const char usage[] =
     "  --list-models                   write the names of the models that would be offered, as JSON, and end\n"
     "  --vae FILE                      the VAE (Wan2.2_VAE.pth), when it is not in or beside DIR\n"
     "  --vit DIR                       the vision encoder's folder, when it is not in or beside DIR\n"
+    "  --head exact|int8               what gives the logits of an answer's tokens: as the file has it (default), or\n"
+    "                                  8 bits a weight, which is half as much to read for each token\n"
     "  --load-at-start                 load the default model before anyone asks (default); --lazy: at the first job\n"
     "  --models-resident N             how many models may be in memory at once, where there is room (default 1); the\n"
     "                                  one that was not used for longest makes room for another\n"
@@ -98,7 +100,7 @@ static const char usage[] =
 
 enum option_code {
     OPTION_MODEL = 1000, OPTION_MODELS, OPTION_LIST_MODELS,
-    OPTION_VAE, OPTION_VIT, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_MODELS_RESIDENT,
+    OPTION_VAE, OPTION_VIT, OPTION_HEAD, OPTION_LOAD_AT_START, OPTION_LAZY, OPTION_IDLE_UNLOAD, OPTION_MODELS_RESIDENT,
     OPTION_BACKEND,
     OPTION_ISA, OPTION_PRECISION, OPTION_THREADS, OPTION_MEMORY, OPTION_PREFIX_CACHE,
     OPTION_ENDPOINT, OPTION_TOKEN_FILE, OPTION_TOKENS, OPTION_CERT, OPTION_KEY, OPTION_QUEUE,
@@ -116,6 +118,7 @@ static const struct option long_options[] = {
     {"list-models", no_argument, NULL, OPTION_LIST_MODELS},
     {"vae", required_argument, NULL, OPTION_VAE},
     {"vit", required_argument, NULL, OPTION_VIT},
+    {"head", required_argument, NULL, OPTION_HEAD},
     {"load-at-start", no_argument, NULL, OPTION_LOAD_AT_START},
     {"lazy", no_argument, NULL, OPTION_LAZY},
     {"idle-unload", required_argument, NULL, OPTION_IDLE_UNLOAD},
@@ -224,6 +227,14 @@ static int read_backend_option(struct backend_options *backend, int code, const 
         backend->precision = (enum precision)precision_of(value);
     }
     return 0;
+}
+
+static int read_head(struct options *options, const char *value, struct error *error)
+{
+    options->byte_head = strcmp(value, "int8") == 0;
+    if (options->byte_head || strcmp(value, "exact") == 0)
+        return 0;
+    return error_set(error, ERROR_BAD_REQUEST, "--head: must be exact or int8, not \"%.40s\"", value);
 }
 
 static int read_on_term(struct options *options, const char *value, struct error *error)
@@ -381,6 +392,8 @@ static int read_model_option(struct options *options, int code, const char *valu
     case OPTION_VIT:
         options->vit_path = value;
         return 0;
+    case OPTION_HEAD:
+        return read_head(options, value, error);
     case OPTION_LOAD_AT_START:
     case OPTION_LAZY:
         options->lazy = code == OPTION_LAZY;

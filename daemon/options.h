@@ -23,6 +23,7 @@ struct options {
     int model_folder_count;
     bool list_models;                /* write their names instead of serving */
     const char *vae_path, *vit_path; /* for every model; NULL: in or beside its directory */
+    bool byte_head;                  /* their heads in 8 bits a weight */
     struct endpoint endpoints[OPTIONS_MAX_ENDPOINTS]; /* at all of which it answers; one at least */
     int endpoint_count;
     char token[TOKEN_MAX_BYTES + 1]; /* that everybody must show; "": none */

@@ -264,6 +264,7 @@ static struct lance_model_options options_of(const struct residency *residency, 
         .model_dir = residency->options->models[index].directory,
         .vae_path = residency->options->vae_path,
         .vit_path = residency->options->vit_path,
+        .head = residency->options->byte_head ? LANCE_HEAD_INT8 : LANCE_HEAD_EXACT,
         .cache_folder = cache_folder,
         .prefix_cache_bytes = residency->options->prefix_cache_bytes,
     };
@@ -367,6 +368,8 @@ static void say_loaded(const struct lance_model *model, const struct lance_model
              info->hash);
     if (*lance_model_warnings(model))
         log_warning(NULL, "model %s: %s", info->name, lance_model_warnings(model));
+    if (info->byte_head)
+        log_info(NULL, "model %s: what gives an answer's tokens has 8 bits a weight (--head)", info->name);
     if (info->vit_bytes != 0)
         log_info(NULL, "the vision transformer's weights, %.1f MB, %s", (double)info->vit_bytes / 1e6,
                  info->vit_stays ? "stay on the card" : "are on the card only while a picture is looked at");

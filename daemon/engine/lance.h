@@ -34,11 +34,16 @@ struct kernels;
  * takes BF16, as the official script does, when the key is absent. */
 enum lance_position_tables { LANCE_TABLES_AUTO, LANCE_TABLES_BF16, LANCE_TABLES_F32 };
 
+/* The matrix that gives a token's logits: as the file has it, or 8 bits a weight, where the file's is not quantised:
+ * half as much to read for every token, answers nearly always the same. Pictures do not depend on it. */
+enum lance_head { LANCE_HEAD_EXACT, LANCE_HEAD_INT8 };
+
 struct lance_model_options {
     const char *model_dir;  /* directory of the checkpoint */
     const char *vae_path;   /* NULL: found in or beside model_dir */
     const char *vit_path;   /* NULL: found in or beside model_dir */
     enum lance_position_tables position_tables;
+    enum lance_head head;
     uint64_t memory_limit_bytes; /* memory jobs may take beside the weights (see struct lance_memory); 0: all there
                                   * is */
     const char *cache_folder;    /* where hashes of large files are kept; NULL: nowhere */
@@ -49,11 +54,13 @@ struct lance_model_options {
 struct lance_model_info {
     char name[128];          /* the directory's last component */
     char kind[32];           /* "bf16", "f32", "awq-int4-g128", "nvfp4", ... */
-    char hash[65];           /* SHA-256 (hex) over every byte of its files: checkpoint/identity.h */
+    char hash[65];           /* SHA-256 (hex) over every byte of its files: checkpoint/identity.h; over that and a word
+                              * with a head in 8 bits */
     unsigned tasks;          /* bit (1 << task) for every task this checkpoint can do */
     uint64_t weight_bytes;   /* resident size of the weights */
     uint64_t vit_bytes;      /* on a card, of the vision transformer's, which are among them if they stay; 0: none */
     bool vit_stays;          /* on the card, rather than being brought for each picture */
+    bool byte_head;          /* the head was rounded to 8 bits a weight */
     int hidden_size, layers;
     int latent_channels;     /* 48 */
     int spatial_stride;      /* 16: width and height are multiples of it */

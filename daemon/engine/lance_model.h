@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "base/sha256.h"
 #include "daemon/engine/lance.h"
 
 struct checkpoint;
@@ -31,6 +32,7 @@ struct lance_model {
     struct vae *vae;
     struct vit *vit; /* NULL without a ViT */
     char name[128];
+    char hash[SHA256_HEX_BYTES];
     double load_seconds;
     uint64_t weight_bytes;
     struct prefix_cache *prefix_cache;

@@ -1,5 +1,6 @@
 /* load.c: models: what lance.h says about opening, closing and describing one. */
 #include "base/clock.h"
+#include "base/sha256.h"
 #include "daemon/engine/lance_model.h"
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "daemon/engine/model/decoder.h"
@@ -39,10 +40,11 @@ static int open_parts(struct lance_model *m, const struct lance_model_options *o
     const bool rounded = options->position_tables == LANCE_TABLES_AUTO
                              ? !checkpoint_config(m->checkpoint)->tables_float32
                              : options->position_tables == LANCE_TABLES_BF16;
+    const struct decoder_options parts = {rounded, options->head == LANCE_HEAD_INT8};
     m->round_tables = rounded;
     code = tokenizer_open(&m->tokenizer, checkpoint_directory(m->checkpoint), error);
     if (!code)
-        code = decoder_open(&m->decoder, m->kernels, m->checkpoint, rounded, error);
+        code = decoder_open(&m->decoder, m->kernels, m->checkpoint, &parts, error);
     if (!code)
         code = prefix_cache_open(&m->prefix_cache, m->decoder, options->prefix_cache_bytes, error);
     if (!code && checkpoint_can_generate(m->checkpoint)) {
@@ -54,6 +56,18 @@ static int open_parts(struct lance_model *m, const struct lance_model_options *o
     if (!code && checkpoint_can_see(m->checkpoint))
         code = vit_open(&m->vit, m->kernels, m->checkpoint, rounded, error);
     return code;
+}
+
+/* Name what computes: the files, and what was made of them that changes results. */
+static void name_model(struct lance_model *m)
+{
+    if (decoder_byte_head_bytes(m->decoder) == 0) {
+        snprintf(m->hash, sizeof m->hash, "%s", checkpoint_hash(m->checkpoint));
+        return;
+    }
+    char text[sizeof m->hash + 16];
+    const int length = snprintf(text, sizeof text, "%s int8 head", checkpoint_hash(m->checkpoint));
+    sha256_of(text, (size_t)length, m->hash);
 }
 
 int lance_model_open(struct lance_model **out, struct kernels *kernels, const struct lance_model_options *options,
@@ -78,10 +92,13 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
         return code;
     }
     checkpoint_let_go(m->checkpoint, kernels->host_memory ? "vae." : ""); /* convolutions are always copied */
+    if (decoder_byte_head_bytes(m->decoder) > 0)
+        checkpoint_let_go(m->checkpoint, "language_model.lm_head.");
     m->weight_bytes = kernels->memory_in_use(kernels) - before;
     if (kernels->host_memory && m->weight_bytes < checkpoint_bytes(m->checkpoint)) /* most is used where the files are
                                                                                     * mapped */
-        m->weight_bytes = checkpoint_bytes(m->checkpoint);
+        m->weight_bytes = checkpoint_bytes(m->checkpoint) + decoder_byte_head_bytes(m->decoder);
+    name_model(m);
     m->load_seconds = clock_seconds() - start;
     *out = m;
     return 0;
@@ -139,11 +156,12 @@ void lance_model_info(const struct lance_model *m, struct lance_model_info *info
         .spatial_stride = VAE_SPATIAL_STRIDE,
         .load_seconds = m->load_seconds,
     };
+    info->byte_head = decoder_byte_head_bytes(m->decoder) > 0;
     if (m->vit && !m->kernels->host_memory)
         info->vit_stays = vit_stays(m->vit, &info->vit_bytes);
     snprintf(info->name, sizeof info->name, "%s", m->name);
     snprintf(info->kind, sizeof info->kind, "%s", checkpoint_kind(m->checkpoint));
-    snprintf(info->hash, sizeof info->hash, "%s", checkpoint_hash(m->checkpoint));
+    snprintf(info->hash, sizeof info->hash, "%s", m->hash);
 }
 
 const char *lance_model_warnings(const struct lance_model *m)

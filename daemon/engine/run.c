@@ -215,7 +215,7 @@ static struct lance_job *job_new(struct lance_model *model, const struct lance_r
         return NULL;
     job->job = (struct job){.model = model, .kernels = model->kernels, .request = *request, .plan = *plan};
     job->identity = (struct state_identity){.build = lance_build(), .backend = model->kernels->name};
-    snprintf(job->identity.model, sizeof job->identity.model, "%s%s", checkpoint_hash(model->checkpoint),
+    snprintf(job->identity.model, sizeof job->identity.model, "%s%s", model->hash,
              model->round_tables ? " bf16 tables" : "");
     request_hash(request, job->identity.request);
     job_memory_plan(&job->job, &job->memory);

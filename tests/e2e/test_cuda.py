@@ -44,6 +44,19 @@ def test_a_picture_made_on_the_card_is_the_cpus_but_for_bf16_and_the_same_every_
     assert psnr(first, wanted) > 40
 
 
+def test_a_head_in_bytes_answers_on_the_card_as_on_the_cpu(card: dict[str, str]) -> None:
+    with Lanced("--backend", "cpu", "--head", "int8") as daemon, daemon.client() as client:
+        picture = client.generate("t2i", **QUICK).pixels
+        assert picture is not None
+        question: dict[str, Any] = {"prompt": "what shape is it?", "source": picture[0], "max_new_tokens": 4}
+        wanted = client.generate("x2t_image", **question)
+    with Lanced("--backend", "cuda", "--head", "int8", environment=card) as daemon, daemon.client() as client:
+        answer = client.generate("x2t_image", **question)
+        assert "has 8 bits a weight" in daemon.log.read_text()
+    assert answer.text == wanted.text != ""
+    assert answer.receipt["model"]["hash"] == wanted.receipt["model"]["hash"]
+
+
 def test_auto_takes_the_card_and_without_one_says_why_it_does_not(card: dict[str, str]) -> None:
     with Lanced("--lazy", environment=card) as daemon:
         assert "backend cuda:emulated card 0" in daemon.log.read_text()

@@ -457,7 +457,8 @@ static struct opened open_decoder(void)
     assert_non_null(mkdtemp(o.folder));
     assert_int_equal(assemble_checkpoint("tests/golden/data", NULL, o.folder, &error), 0);
     assert_int_equal(checkpoint_open(&o.checkpoint, &(struct checkpoint_options){.model_dir = o.folder}, &error), 0);
-    assert_int_equal(decoder_open(&o.decoder, kernels[GRAPHS], o.checkpoint, true, &error), 0);
+    const struct decoder_options options = {.round_tables = true};
+    assert_int_equal(decoder_open(&o.decoder, kernels[GRAPHS], o.checkpoint, &options, &error), 0);
     assert_int_equal(decoder_hidden_size(o.decoder), HIDDEN);
     return o;
 }

@@ -178,7 +178,7 @@ static void run_decoder(const char *model_dir, float *hidden, float *logits)
         steps[i] = i;
     }
     const int32_t *const positions[3] = {steps, steps, steps};
-    ASSERT_OK(decoder_open(&decoder, kernels, checkpoint, false, &error));
+    ASSERT_OK(decoder_open(&decoder, kernels, checkpoint, &(struct decoder_options){0}, &error));
     ASSERT_OK(kv_cache_open(&cache, decoder, NULL, TOKENS, &error));
     ASSERT_OK(decoder_workspace_open(&workspace, decoder, TOKENS, TOKENS, &error));
     ASSERT_OK(decoder_set_positions(decoder, workspace, 0, positions, TOKENS, &error));

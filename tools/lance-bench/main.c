@@ -3,8 +3,8 @@
  *   lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds S]
  *               [--filter NAME] [--tiny] [--json]
  *   lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]
- *               [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]
- *               [--threads N] [--json]
+ *               [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--head exact|int8]
+ *               [--backend ...] [--threads N] [--json]
  *
  * Every case runs for S seconds (0.5) at least twice and its best time counts: on a shared machine
  * the rest is other people's work. Beside the operator's rate stands what the machine did just before. On the CPU, in a
@@ -472,8 +472,8 @@ static int usage(void)
         "usage: lance-bench [--backend cpu|cuda] [--isa NAME] [--precision float32|bf16|auto] [--threads N] [--seconds "
         "S] [--filter NAME] [--tiny] [--json]\n"
         "       lance-bench --tasks --model DIR [--vae FILE] [--vit DIR] [--task t2i,t2v,x2t_image] [--image WxH]\n"
-        "                   [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N] [--backend ...]\n"
-        "                   [--threads N] [--json]\n",
+        "                   [--video WxHxFRAMES] [--picture WxH] [--steps N] [--tokens N] [--runs N]\n"
+        "                   [--head exact|int8] [--backend ...] [--threads N] [--json]\n",
         stderr);
     return 2;
 }
@@ -563,9 +563,15 @@ static bool read_sizes(const char *text, int *sizes, int count)
     return true;
 }
 
+static bool read_head(const char *text, bool *in_bytes)
+{
+    *in_bytes = strcmp(text, "int8") == 0;
+    return *in_bytes || strcmp(text, "exact") == 0;
+}
+
 int main(int argc, char **argv)
 {
-    enum { TASKS = 256, MODEL, VAE, VIT, TASK, IMAGE, VIDEO, PICTURE, STEPS, TOKENS, RUNS };
+    enum { TASKS = 256, MODEL, VAE, VIT, TASK, IMAGE, VIDEO, PICTURE, STEPS, TOKENS, RUNS, HEAD };
     static const struct option names[] = {
         {"backend", required_argument, NULL, 'b'},   {"threads", required_argument, NULL, 't'},
         {"isa", required_argument, NULL, 'i'},       {"precision", required_argument, NULL, 'p'},
@@ -576,7 +582,8 @@ int main(int argc, char **argv)
         {"task", required_argument, NULL, TASK},     {"image", required_argument, NULL, IMAGE},
         {"video", required_argument, NULL, VIDEO},   {"picture", required_argument, NULL, PICTURE},
         {"steps", required_argument, NULL, STEPS},   {"tokens", required_argument, NULL, TOKENS},
-        {"runs", required_argument, NULL, RUNS},     {0},
+        {"runs", required_argument, NULL, RUNS},     {"head", required_argument, NULL, HEAD},
+        {0},
     };
     struct options o = {.backend = {.backend = BACKEND_CPU}, .seconds = 0.5, .task = tasks_defaults()};
     bool understood = true;
@@ -600,6 +607,7 @@ int main(int argc, char **argv)
         case PICTURE: understood &= read_sizes(optarg, o.task.picture, 2); break;
         case STEPS: understood &= read_sizes(optarg, &o.task.steps, 1); break;
         case TOKENS: understood &= read_sizes(optarg, &o.task.tokens, 1); break;
+        case HEAD: understood &= read_head(optarg, &o.task.byte_head); break;
         case RUNS: understood &= read_sizes(optarg, &o.task.runs, 1); break;
         default: return usage();
         }

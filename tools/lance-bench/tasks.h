@@ -15,6 +15,7 @@ struct tasks_options {
     int picture[2];                /* that is asked about: width, height */
     int steps, tokens;
     int runs;                      /* of every task: the last counts, and all must have the same result */
+    bool byte_head;                /* as lanced's --head int8 */
     bool json;
 };
 

@@ -1,5 +1,7 @@
 /* decoder.c: see decoder.h. */
 #include "daemon/engine/model/decoder.h"
+
+#include "daemon/engine/model/byte_matrix.h"
 #include "kernels/formats/numbers.h"
 
 #include <math.h>
@@ -17,6 +19,7 @@ enum {
 };
 
 static const char *const expert_suffix[EXPERTS] = {"", "_moe_gen"};
+static const char embedding_name[] = "language_model.model.embed_tokens";
 
 struct expert {
     struct linear *q, *k, *v, *o, *gate, *up, *down;
@@ -29,6 +32,7 @@ struct decoder {
     int experts; /* 1: an understanding-only checkpoint */
     float eps;
     struct linear *embedding, *lm_head; /* may be the same */
+    struct byte_matrix head;            /* what lm_head is, where it was rounded */
     struct expert (*layers)[EXPERTS];
     param *final_norm[EXPERTS];
     param *vectors;          /* all norm weights, one allocation */
@@ -173,29 +177,48 @@ static int make_frequencies(struct decoder *d, const struct lance_config *config
     return 0;
 }
 
-static int open_parts(struct decoder *d, const struct checkpoint *checkpoint, bool round_tables, struct error *error)
+/* The embedding is open. */
+static int open_head(struct decoder *d, const struct checkpoint *checkpoint, bool in_bytes, struct error *error)
+{
+    const bool is_tied = checkpoint_config(checkpoint)->has_tied_head;
+    const char *const name = is_tied ? embedding_name : "language_model.lm_head";
+    struct linear_source source;
+    int code = checkpoint_linear(checkpoint, name, d->vocab, d->hidden, &source, error);
+    if (code)
+        return code;
+    in_bytes = in_bytes && !weight_is_quantised(source.format);
+    if (is_tied && !in_bytes) {
+        d->lm_head = d->embedding;
+        return 0;
+    }
+    if (in_bytes && !(code = byte_matrix_open(&d->head, &source, error)))
+        source = d->head.source;
+    if (!code)
+        code = d->kernels->linear_open(d->kernels, &d->lm_head, &source, error);
+    if (code)
+        error_prefix(error, "%s", name);
+    return code;
+}
+
+static int open_parts(struct decoder *d, const struct checkpoint *checkpoint, const struct decoder_options *options,
+                      struct error *error)
 {
     d->layers = calloc((size_t)d->layer_count, sizeof *d->layers);
     if (!d->layers)
         return error_set(error, ERROR_NO_MEMORY, "decoder: no memory for %d layers", d->layer_count);
-    int code = make_frequencies(d, checkpoint_config(checkpoint), round_tables, error);
+    int code = make_frequencies(d, checkpoint_config(checkpoint), options->round_tables, error);
     if (!code)
         code = open_vectors(d, checkpoint, error);
     for (int layer = 0; !code && layer < d->layer_count; layer++)
         for (int e = 0; !code && e < d->experts; e++)
             code = open_expert(d, checkpoint, layer, e, error);
     if (!code)
-        code =
-            open_linear(d, &d->embedding, checkpoint, "language_model.model.embed_tokens", d->vocab, d->hidden, error);
-    if (!code && checkpoint_config(checkpoint)->has_tied_head)
-        d->lm_head = d->embedding;
-    else if (!code)
-        code = open_linear(d, &d->lm_head, checkpoint, "language_model.lm_head", d->vocab, d->hidden, error);
-    return code;
+        code = open_linear(d, &d->embedding, checkpoint, embedding_name, d->vocab, d->hidden, error);
+    return code ? code : open_head(d, checkpoint, options->byte_head, error);
 }
 
-int decoder_open(struct decoder **out, struct kernels *kernels, const struct checkpoint *checkpoint, bool round_tables,
-                 struct error *error)
+int decoder_open(struct decoder **out, struct kernels *kernels, const struct checkpoint *checkpoint,
+                 const struct decoder_options *options, struct error *error)
 {
     *out = NULL;
     const struct lance_config *config = checkpoint_config(checkpoint);
@@ -214,7 +237,7 @@ int decoder_open(struct decoder **out, struct kernels *kernels, const struct che
         .experts = checkpoint_can_generate(checkpoint) ? 2 : 1,
         .eps = config->rms_norm_eps,
     };
-    int code = open_parts(d, checkpoint, round_tables, error);
+    int code = open_parts(d, checkpoint, options, error);
     if (code)
         decoder_close(d);
     else
@@ -237,6 +260,7 @@ void decoder_close(struct decoder *d)
         }
     if (d->lm_head && d->lm_head != d->embedding)
         k->linear_close(k, d->lm_head);
+    byte_matrix_close(&d->head);
     if (d->embedding)
         k->linear_close(k, d->embedding);
     k->memory_free(k, d->vectors);
@@ -248,6 +272,11 @@ void decoder_close(struct decoder *d)
 }
 
 int decoder_hidden_size(const struct decoder *d) { return d->hidden; }
+uint64_t decoder_byte_head_bytes(const struct decoder *d)
+{
+    return d->head.bytes;
+}
+
 int decoder_vocab_size(const struct decoder *d) { return d->vocab; }
 
 void decoder_watch_until(struct decoder *d, const atomic_bool *cancelled)

@@ -30,13 +30,18 @@ struct decoder;
 
 enum { DECODER_MAX_SEQUENCES = 64 }; /* of one pass */
 
-/* Open the weights of a checkpoint, which must outlive the object. `round_tables`: rotary frequencies rounded to bf16,
- * as the official script has them. */
-int decoder_open(struct decoder **out, struct kernels *kernels, const struct checkpoint *checkpoint, bool round_tables,
-                 struct error *error);
+struct decoder_options {
+    bool round_tables; /* rotary frequencies rounded to bf16, as the official script has them */
+    bool byte_head;    /* what gives logits in 8 bits a weight (byte_matrix.h), unless the file's is quantised */
+};
+
+/* Open the weights of a checkpoint, which must outlive the object. */
+int decoder_open(struct decoder **out, struct kernels *kernels, const struct checkpoint *checkpoint,
+                 const struct decoder_options *options, struct error *error);
 void decoder_close(struct decoder *decoder); /* NULL is allowed */
 int decoder_hidden_size(const struct decoder *decoder);
 int decoder_vocab_size(const struct decoder *decoder);
+uint64_t decoder_byte_head_bytes(const struct decoder *decoder); /* of the host's memory; 0: the head is the file's */
 
 /* Keys and values of `capacity` tokens after those of `parent` (or NULL). Errors: ERROR_NO_MEMORY. */
 struct kv_cache;
