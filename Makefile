@@ -33,7 +33,7 @@
 #   make version        protocol/version.h to the files that cannot read it
 #   make arm64-digests  the CPU's operators for 64-bit ARM, by a cross compiler, for tests (build/arm64)
 #   make cuda           the CUDA backend, liblanced_cuda.so, which lanced loads when there is a card (needs nvcc)
-#   make cuda-model     what the CUDA backend's machine code tells without a card, into docs/cuda.md
+#   make cuda-model     what the CUDA backend's machine code and its accesses tell without a card, into docs/cuda.md
 #   make gpu-check      checks and measures the CUDA backend on this machine's card: docs/gpu-results
 #   make gpu-bundle     what gpu-check runs, in build/gpu, for a machine with a driver and Python alone
 #   make clean          remove what was built (.venv stays)
@@ -276,9 +276,10 @@ CXX = $(if $(findstring clang,$(CC)),clang++,g++)
 EMULATED_FLAGS = -O2 -g -std=c++17 -fPIC -fvisibility=hidden -fno-strict-aliasing -DCUDA_EMULATION \
                  -Itests/cuda_emulation $(filter-out -std=c11,$(BASE_FLAGS)) -Wno-unknown-pragmas
 
+# For the thread sanitizer, accesses stay as wide as the source has them: no structure is taken apart, nothing joined.
 $(BUILD)/emulated/%.cu.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
-	$(CXX) $(EMULATED_FLAGS) -x c++ -c $< -o $@
+	$(CXX) $(EMULATED_FLAGS) $(if $(findstring thread,$(SAN)),-fno-tree-sra -fno-tree-vectorize) -x c++ -c $< -o $@
 
 # The thread sanitizer is to see what kernels do, not what the emulation does for them (tests/cuda_emulation/races.h).
 EMULATION_FLAGS = $(if $(findstring thread,$(SAN)),\
@@ -295,6 +296,17 @@ $(BUILD)/emulated/%.c.o: kernels/cuda/%.c
 $(EMULATED_PLUGIN): $(EMULATED_OBJECTS)
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED_FLAGS) -shared $^ -o $@ -ldl
+
+# With SAN=thread: the same kernels, whose every access calls a function, and a recorder in the sanitizer's place.
+ACCESSES_PLUGIN = $(BUILD)/tests/liblanced_cuda_accesses.so
+ACCESSES_FLAGS = $(filter-out -fsanitize=%,$(EMULATED_FLAGS)) -DEMULATION_RECORDS_ACCESSES
+$(BUILD)/accesses/%.cpp.o: tests/cuda_emulation/%.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(ACCESSES_FLAGS) -c $< -o $@
+
+$(ACCESSES_PLUGIN): $(patsubst $(BUILD)/emulated/%.cpp.o,$(BUILD)/accesses/%.cpp.o,$(EMULATED_OBJECTS))
+	@mkdir -p $(@D)
+	$(CXX) $(ACCESSES_FLAGS) -shared $^ -o $@ -ldl
 
 # A library for the emulated card to find, with the files that the real one has beside it.
 EMULATED_CUDNN = $(BUILD)/tests/cudnn/libcudnn.so.9
@@ -331,8 +343,10 @@ gpu-bundle: $(GPU_PROGRAMS) $(CUDA_PLUGIN)
 	ldd $(GPU_PROGRAMS) | awk '$$2 == "=>" && $$3 ~ /^\// { print $$3 }' | sort -u | \
 	    grep -Ev '/(libc|libm|libdl|libpthread|librt)\.so' | xargs cp -t build/gpu/lib
 
-cuda-model: $(CUDA_PLUGIN)
+cuda-model: $(CUDA_PLUGIN) $(BUILD)/lance-bench $(BUILD)/random-checkpoint
 	@python3 tools/cuda_model.py --install
+	@$(MAKE) -s --no-print-directory $(PARALLEL) SAN=thread build-thread/tests/liblanced_cuda_accesses.so
+	@python3 tools/cuda_accesses.py
 
 # Everything checked and measured on this machine's card; GPU_CHECK="--golden DIR" for more recorded results.
 gpu-check:

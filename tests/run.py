@@ -12,7 +12,8 @@ Stages of `make test-deep`, which look at the same code more closely and take se
   card    whole jobs on the CUDA backend, whose kernels are emulated on the CPU; the rest of its unit tests in asan
   emulated  a few recorded results through those kernels
   asan    all other unit tests, built with the address and undefined-behaviour sanitizers
-  tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's
+  tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's, and what its
+          kernels ask of memory
   python-deep  the tests of tests/e2e and tests/farm that are marked "deep", and the long forms of those marked
           "long_form"
 
@@ -173,7 +174,14 @@ def asan(jobs: int) -> Count:
 
 def tsan(jobs: int) -> Count:
     left_out = SINGLE_THREADED_TESTS + TESTS_OF_WHOLE_JOBS + CUDA_TESTS_WITHOUT_RACES + CUDA_JOBS
-    return unit_tests(jobs, [name for name in names_of_unit_tests() if name not in left_out], "thread")
+    count = unit_tests(jobs, [name for name in names_of_unit_tests() if name not in left_out], "thread")
+    # The same kernels' objects once more, with a recorder of their accesses in the sanitizer's place.
+    plugin = "build-thread/tests/liblanced_cuda_accesses.so"
+    count.add(one_check("tsan: the plugin that records accesses",
+                        ["make", "--no-print-directory", f"-j{jobs}", "SAN=thread", plugin]))
+    count.add(one_check("tsan: conflicts in shared memory (tools/cuda_accesses.py)",
+                        [sys.executable, "tools/cuda_accesses.py", "--check", "--plugin", plugin]))
+    return count
 
 
 def lint(jobs: int) -> Count:

@@ -63,7 +63,7 @@ KERNELS = {
     "attention_kernel<128, 4, 1, true>": ("attention of up to 64 rows", (64 + 2 * 64) * 136 * 2),
     "attention_kernel<128, 4, 2, true>": ("attention of many rows", (128 + 2 * 64) * 136 * 2),
     "attention_kernel<80, 4, 2, true>": ("attention of the ViT", (128 + 2 * 64) * 88 * 2),
-    "product_kernel<128, 128, 64, 32, 8>": ("product of many rows", 4 * 256 * 40 * 2),
+    "product_kernel<128, 128, 64, 32, 8>": ("product of many rows", 4 * 256 * 32 * 2),
     "conv_product<128, 8>": ("convolutions", 3 * 256 * 32 * 2),
     "norm_kernel<8, true>": ("rms norm of the language model", 0),
     "norm_kernel<1, true>": ("channel norm of the VAE", 0),

@@ -3,14 +3,15 @@
     python3 tools/gpu_check.py [--quick] [--sections NAME,...] [--golden DIR]... [--programs DIR] [--plugin FILE]
                                [--models DIR] [--lance-source DIR] [--python FILE] [--out DIR]
 
-Sections, all but the last two by default:
-  bench      lance-bench --backend cuda, with and without cuBLASLt and cuDNN
+Sections, in this order, so that the first minutes on a card answer the most; all but the last two by default:
+  bench      lance-bench --backend cuda: products of few rows and attention of one row, which are what a token
+             takes; then everything, with and without cuBLASLt and cuDNN
+  tasks      a picture and an answer at the size of Lance-3B, random NVFP4 weights (lance-bench --tasks)
+  tasks-no-graphs  the same with kernels launched one by one (LANCED_CUDA_GRAPHS=off)
   operators  every operator beside the CPU backend (the programs test_cuda_*; attention and products also
              without these libraries)
   goldens    the recorded results of the official code (check-golden --backend cuda)
   sanitizer  the operators once more under compute-sanitizer, where that is installed
-  tasks      a picture and an answer at the size of Lance-3B, random NVFP4 weights (lance-bench --tasks)
-  tasks-no-graphs  the same with kernels launched one by one (LANCED_CUDA_GRAPHS=off)
   tasks-bf16   the same with bf16 weights
   tasks-video  a video, NVFP4 weights; minutes, so only when it is asked for
   peer       the official PyTorch pipeline (peer_pytorch.py, --lance-source) and lance-bench --tasks, the same
@@ -51,8 +52,11 @@ EMULATION_ALONE = ("test_cuda_cublas", "test_cuda_cudnn", "test_cuda_lost", "tes
 QUICK_TESTS = ("test_cuda_elementwise", "test_cuda_guided_step")
 SANITIZED_TESTS = tuple(f"test_cuda_{family}" for family in ("elementwise", "norm", "rope", "guided_step", "embed",
                                                              "linear", "attention", "conv", "resample"))
-SECTIONS = ("bench", "operators", "goldens", "sanitizer", "tasks", "tasks-no-graphs", "tasks-bf16", "tasks-video",
+SECTIONS = ("bench", "tasks", "tasks-no-graphs", "operators", "goldens", "sanitizer", "tasks-bf16", "tasks-video",
             "peer")
+FIRST_TASKS = ("tasks", "tasks-no-graphs")
+# Of lance-bench's cases, what a token takes.
+FIRST_CASES = ("few-", "gemv-", "attention-decode")
 DEFAULT_SECTIONS = SECTIONS[:-2]
 # What a library does when it is found, and our own kernels otherwise: program, variable that says "without", name.
 LIBRARIES = (("test_cuda_linear", "LANCED_CUBLASLT", "cuBLASLt"), ("test_cuda_attention", "LANCED_CUDNN", "cuDNN"))
@@ -423,7 +427,7 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
     environment = environment_for(programs, plugin)
     sections = read_sections(arguments)
     print("benchmark", flush=True)
-    bench = [measure(programs, environment, arguments.quick or "bench" not in sections)]
+    bench = [measure(programs, environment, arguments.quick or "bench" not in sections, FIRST_CASES[0])]
     if "backend" not in bench[0]:
         raise Unusable(f"the CUDA backend cannot be used: lance-bench ended with status "
                        f"{bench[0]['status']}: {bench[0]['output'].strip()}")
@@ -440,6 +444,9 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
         report["bench"] = bench
         save(report)
     if "bench" in sections and not arguments.quick:
+        for cases in (*FIRST_CASES[1:], ""):
+            bench.append(measure(programs, environment, False, cases))
+            save(report)
         bench.append(measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False))
         bench.append(measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention"))
         one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
@@ -448,6 +455,12 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
         bench += [measure(programs, environment | {"LANCED_CUDA_SOME_ROWS": rows}, False, "some-")
                   for rows in ("100000", "16")]
         save(report)
+    def measure_whole_tasks(wanted: list[str]) -> None:
+        for entry in measure_task_sections(wanted, programs, environment, arguments) if wanted else ():
+            report["tasks"].append(entry)
+            save(report)
+
+    measure_whole_tasks([section for section in sections if section in FIRST_TASKS])
     if "operators" in sections:
         print("operators", flush=True)
         report["operators"] = check_operators(programs, environment, arguments.quick)
@@ -464,10 +477,7 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
         else:
             report["sanitizer"] = check_sanitized(sanitizer, programs, environment)
         save(report)
-    tasks = [section for section in sections if section in TASK_SECTIONS]
-    for entry in measure_task_sections(tasks, programs, environment, arguments) if tasks else ():
-        report["tasks"].append(entry)
-        save(report)
+    measure_whole_tasks([section for section in sections if section in TASK_SECTIONS and section not in FIRST_TASKS])
     report["finished"] = True
     save(report)
     return report

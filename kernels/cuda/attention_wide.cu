@@ -14,7 +14,8 @@
 
 namespace {
 
-enum { ROWS = 16, KEYS = 32, SLICE = 128, WARPS_MAX = 8, PITCH = KEYS + 2 };
+enum { ROWS = 16, KEYS = 32, SLICE = 128, WARPS_MAX = 8 };
+enum { PITCH = KEYS + 8 }; /* of scores: the pairs of half a warp go to 32 banks */
 
 /* Eight elements of a row from `column` on, zeros from `width` on. */
 __device__ inline uint4 load_eight(const bf16 *row, int column, int width, bool aligned)
@@ -87,8 +88,8 @@ __device__ __forceinline__ void store_part(float (&part)[ROWS][PITCH], const uin
             mma_16x8x16(dot, {low.z, high.z, low.w, high.w}, {key.z, key.w});
         }
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-            part[l.g + e / 2 * 8][8 * j + 2 * l.t + e % 2] = dot[e];
+        for (int half = 0; half < 2; half++)
+            *(float2 *)&part[l.g + 8 * half][8 * j + 2 * l.t] = make_float2(dot[2 * half], dot[2 * half + 1]);
     }
 }
 
@@ -193,7 +194,7 @@ __device__ __forceinline__ void store_result(const struct attention_problem &p, 
 __global__ void __launch_bounds__(WARPS_MAX * 32)
     attention_wide_kernel(const __grid_constant__ struct attention_problem p, bool aligned)
 {
-    __shared__ float part[WARPS_MAX][ROWS][PITCH];
+    __shared__ __align__(8) float part[WARPS_MAX][ROWS][PITCH];
     __shared__ __align__(8) float score[ROWS][PITCH];
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, first_row = (int)blockIdx.x * ROWS;
     const struct part_of_lane l = {(int)blockIdx.y, first_row, p.rows - first_row < ROWS ? p.rows - first_row : ROWS,

@@ -15,7 +15,7 @@
 
 namespace {
 
-enum { THREADS = 256, WARPS = THREADS / 32, ROWS = 128, DEPTH = 32, STAGES = 3 };
+enum { THREADS = 256, WARPS = THREADS / 32, ROWS = 128, DEPTH = TILE_DEPTH, STAGES = 3 };
 
 /* How the warps share a tile: warps_across of them lie along the columns. */
 template <int COLUMNS> struct layout {
@@ -25,12 +25,6 @@ template <int COLUMNS> struct layout {
     static constexpr int row_tiles = warp_rows / 16; /* of one mma */
     static constexpr int column_tiles = warp_columns / 8;
 };
-
-/* Element `k` of row `row` in a shared tile [rows, DEPTH], its 16-byte pieces permuted. */
-__device__ inline int place(int row, int k)
-{
-    return row * DEPTH + (((k / 8) ^ (row / 2 % 4)) * 8) + k % 8;
-}
 
 template <int CHUNK> __device__ inline void copy_chunk(bf16 *to, const bf16 *from, bool valid)
 {
@@ -100,14 +94,14 @@ __device__ __forceinline__ void copy_tiles(const conv_problem &p, copier<CHUNK> 
 #pragma unroll
     for (int i = 0; i < c.rounds; i++) {
         bool valid = inside && c.under[i];
-        copy_chunk<CHUNK>(left + place(c.row + i * c.row_step, c.k), valid ? c.under[i] + c.channel : p.x, valid);
+        copy_chunk<CHUNK>(left + tile_place(c.row + i * c.row_step, c.k), valid ? c.under[i] + c.channel : p.x, valid);
     }
 #pragma unroll
     for (int i = 0; i < column_rounds; i++) {
         int row = c.row + i * c.row_step, column = first_column + row;
         bool valid = inside && column < p.out_channels;
         if (row < COLUMNS)
-            copy_chunk<CHUNK>(right + place(row, c.k),
+            copy_chunk<CHUNK>(right + tile_place(row, c.k),
                               valid ? p.weight + (long long)column * c.depth_end + c.depth : p.weight, valid);
     }
     c.depth += DEPTH;
@@ -127,10 +121,11 @@ __device__ __forceinline__ void multiply(float (&sum)[ROW_TILES][COLUMN_TILES][4
         uint32_t a[ROW_TILES][4], b[COLUMN_TILES / 2][4];
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++) /* matrices: rows 0-7, rows 8-15, then the same 8 deeper */
-            load_matrices(a[i], left + place(warp_row + i * 16 + lane % 16, k + lane / 16 * 8));
+            load_matrices(a[i], left + tile_place(warp_row + i * 16 + lane % 16, k + lane / 16 * 8));
 #pragma unroll
         for (int j = 0; j < COLUMN_TILES / 2; j++) /* columns 0-7 in both halves of the depth, then columns 8-15 */
-            load_matrices(b[j], right + place(warp_column + j * 16 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8));
+            load_matrices(b[j],
+                          right + tile_place(warp_column + j * 16 + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8));
 #pragma unroll
         for (int i = 0; i < ROW_TILES; i++)
 #pragma unroll

@@ -112,7 +112,7 @@ __device__ inline const bf16 *norm_rows(const struct few_rows_group &group, cons
 }
 
 template <int PIECES> struct partial_sums {
-    float of[WARPS_MAX][PIECES * 8][TILE_ROWS + 1];
+    float of[WARPS_MAX][PIECES * 8][TILE_ROWS + 4]; /* so that a warp's 32 sums go to 32 banks */
 
     /* One value of a product, over the warps that made it. */
     __device__ inline float total(int first_warp, int warps, int row, int within, const struct matrix &w, int out) const

@@ -1,9 +1,8 @@
 /* product.cu: a bf16 matrix product on tensor cores, for machines without cuBLASLt (and its oracle where there is one).
  *
  * A block makes one tile of `out`. Slices of both factors, DEPTH deep, pass through STAGES buffers in shared memory,
- * filled by asynchronous copies that run ahead of the arithmetic. Rows in shared memory are padded by 16 bytes, so that
- * the eight rows that one ldmatrix phase reads lie in different banks. Every element is summed in the order of depth,
- * whatever the tile: the same bytes each time. */
+ * filled by asynchronous copies that run ahead of the arithmetic and lie there as tile_place says. Every element is
+ * summed in the order of depth, whatever the tile: the same bytes each time. */
 #include "kernels/cuda/product.cuh"
 
 #include "kernels/cuda/act.cuh"
@@ -16,11 +15,11 @@
 
 namespace {
 
-enum { DEPTH = 32, STRIDE = DEPTH + 8, STAGES = 4, SWEEP_ROWS = 8 };
+enum { DEPTH = TILE_DEPTH, STAGES = 4, SWEEP_ROWS = 8 };
 
 template <int TILE_ROWS, int TILE_COLUMNS> constexpr size_t shared_bytes()
 {
-    return (size_t)STAGES * (TILE_ROWS + TILE_COLUMNS) * STRIDE * sizeof(bf16);
+    return (size_t)STAGES * (TILE_ROWS + TILE_COLUMNS) * DEPTH * sizeof(bf16);
 }
 
 /* Copy a slice [TILE, DEPTH] of a matrix to shared memory, zeros outside of it. VECTOR elements at a time: every row
@@ -34,7 +33,7 @@ __device__ inline void load_slice(bf16 *shared, const bf16 *matrix, int stride, 
         int row = i / pieces, column = i % pieces * VECTOR;
         bool valid = first_row + row < rows && first + column < depth;
         const bf16 *from = valid ? matrix + (size_t)(first_row + row) * (size_t)stride + first + column : matrix;
-        bf16 *to = shared + row * STRIDE + column;
+        bf16 *to = shared + tile_place(row, column);
         if (VECTOR == 8)
             copy_async_16(to, from, valid);
         else if (VECTOR == 4)
@@ -58,7 +57,8 @@ __device__ __forceinline__ struct corner tile_of_block(int row_tiles, int column
     return {(sweep * SWEEP_ROWS + within % sweep_rows) * TILE_ROWS, within / sweep_rows * TILE_COLUMNS};
 }
 
-/* sum += left right^T, a warp's part of a slice: left and right point at the first of its rows of each. */
+/* sum += left right^T, a warp's part of a slice: left and right point at the first of its rows of each, a multiple of
+ * 8. */
 template <int ROW_PIECES, int COLUMN_PIECES>
 __device__ __forceinline__ void multiply_slice(float (&sum)[ROW_PIECES][COLUMN_PIECES][4], const bf16 *left,
                                                const bf16 *right)
@@ -69,11 +69,11 @@ __device__ __forceinline__ void multiply_slice(float (&sum)[ROW_PIECES][COLUMN_P
         uint32_t a[ROW_PIECES][4], b[COLUMN_PIECES][2];
 #pragma unroll
         for (int i = 0; i < ROW_PIECES; i++)
-            load_matrices(a[i], left + (16 * i + lane % 16) * STRIDE + k + lane / 16 * 8);
+            load_matrices(a[i], left + tile_place(16 * i + lane % 16, k + lane / 16 * 8));
 #pragma unroll
         for (int j = 0; j < COLUMN_PIECES; j += 2) {
             uint32_t two[4];
-            load_matrices(two, right + (8 * j + lane % 8 + lane / 16 * 8) * STRIDE + k + lane / 8 % 2 * 8);
+            load_matrices(two, right + tile_place(8 * j + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
             b[j][0] = two[0], b[j][1] = two[1], b[j + 1][0] = two[2], b[j + 1][1] = two[3];
         }
 #pragma unroll
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_C
     constexpr int warps_across = TILE_COLUMNS / WARP_COLUMNS;
     constexpr int threads = TILE_ROWS / WARP_ROWS * warps_across * 32;
     DYNAMIC_SHARED(bf16, shared);
-    bf16 *left = shared, *right = shared + STAGES * TILE_ROWS * STRIDE;
+    bf16 *left = shared, *right = shared + STAGES * TILE_ROWS * DEPTH;
 
     struct corner tile = tile_of_block<TILE_ROWS, TILE_COLUMNS>(row_tiles, column_tiles);
     int warp = (int)threadIdx.x / 32;
@@ -145,9 +145,9 @@ __global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_C
     auto load = [&](int slice) {
         if (slice < slices) {
             int stage = slice % STAGES;
-            load_slice<TILE_ROWS, threads, VECTOR>(left + stage * TILE_ROWS * STRIDE, p.left, p.left_stride, tile.row,
+            load_slice<TILE_ROWS, threads, VECTOR>(left + stage * TILE_ROWS * DEPTH, p.left, p.left_stride, tile.row,
                                                    p.rows, slice * DEPTH, p.depth);
-            load_slice<TILE_COLUMNS, threads, 8>(right + stage * TILE_COLUMNS * STRIDE, p.right, p.right_stride,
+            load_slice<TILE_COLUMNS, threads, 8>(right + stage * TILE_COLUMNS * DEPTH, p.right, p.right_stride,
                                                  tile.column, p.columns, slice * DEPTH, p.right_stride);
         }
         copy_async_commit(); /* empty past the end, so that the count of groups stays right */
@@ -159,8 +159,8 @@ __global__ void __launch_bounds__(TILE_ROWS / WARP_ROWS * (TILE_COLUMNS / WARP_C
         __syncthreads(); /* this slice has arrived for all, and all have left the buffer filled next */
         load(slice + STAGES - 1);
         int stage = slice % STAGES;
-        multiply_slice(sum, left + (stage * TILE_ROWS + warp_row) * STRIDE,
-                       right + (stage * TILE_COLUMNS + warp_column) * STRIDE);
+        multiply_slice(sum, left + (stage * TILE_ROWS + warp_row) * DEPTH,
+                       right + (stage * TILE_COLUMNS + warp_column) * DEPTH);
     }
     store_sums(p, sum, {tile.row + warp_row, tile.column + warp_column});
 }

@@ -4,9 +4,11 @@
  * memory that is freed or changed too early, and a missing wait between two streams, show in the results
  * or in the address sanitizer. */
 #include <stdio.h>
+#include <sys/mman.h>
 
 #include <map>
 
+#include "accesses.h"
 #include "streams.h"
 #include "threads.h"
 
@@ -68,7 +70,7 @@ void emulated_put(cudaStream_t stream, work_kind kind, emulated_work work, const
     }
     if (kind == WORK_KERNEL)
         emulated_count_kernel(name);
-    if (emulated_is_dry() && (kind == WORK_KERNEL || kind == WORK_COPY))
+    if (emulated_is_dry() && (kind == WORK_COPY || (kind == WORK_KERNEL && !accesses_recorded())))
         return;
     stream->waiting.push_back({kind, std::move(work)});
     stream->put++;
@@ -252,25 +254,35 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t, cudaEvent_t)
 
 /* ---- memory ---- */
 
-/* Each block has its size in front, and 0xff (NaN as bf16 and as float32) until it is written. In a dry run all is 0:
- * blocks of DRY_FRESH_BYTES come so from the system. */
-enum { BLOCK_HEAD = 256, DRY_FRESH_BYTES = 64 << 20 };
+/* Each block has its size in front, and 0xff (NaN as bf16 and as float32) until it is written. In a dry run it comes
+ * from the system, all 0, and takes none of the host's memory where nothing is written. */
+enum { BLOCK_HEAD = 256 };
+
+static void *new_block(size_t bytes)
+{
+    void *block = nullptr;
+    if (emulated_is_dry()) {
+        block = mmap(nullptr, BLOCK_HEAD + bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        return block == MAP_FAILED ? nullptr : block;
+    }
+    if (posix_memalign(&block, BLOCK_HEAD, BLOCK_HEAD + bytes))
+        return nullptr;
+    return memset(block, 0xff, BLOCK_HEAD + bytes);
+}
 
 static cudaError_t allocate(void **memory, size_t bytes)
 {
     *memory = nullptr;
-    void *block = nullptr;
     if (health != cudaSuccess)
         return fail(health);
-    if (memory_in_use + bytes > memory_of_card() || posix_memalign(&block, BLOCK_HEAD, BLOCK_HEAD + bytes))
+    void *block = memory_in_use + bytes > memory_of_card() ? nullptr : new_block(bytes);
+    if (!block)
         return fail(cudaErrorMemoryAllocation);
     memory_in_use += bytes;
     memcpy(block, &bytes, sizeof bytes);
     *memory = static_cast<char *>(block) + BLOCK_HEAD;
-    if (!emulated_is_dry()) /* then it must take no room of the host's */
-        memset(*memory, 0xff, bytes);
-    else if (bytes < DRY_FRESH_BYTES)
-        memset(*memory, 0, bytes);
+    accesses_memory(*memory, bytes);
     return cudaSuccess;
 }
 
@@ -282,7 +294,11 @@ static void release(void *memory)
     size_t bytes;
     memcpy(&bytes, block, sizeof bytes);
     memory_in_use -= bytes;
-    free(block);
+    accesses_memory_gone(memory);
+    if (emulated_is_dry())
+        munmap(block, BLOCK_HEAD + bytes);
+    else
+        free(block);
 }
 
 cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool, const cudaMemPoolProps *properties)
@@ -414,10 +430,13 @@ cudaError_t emulated_kernel_work(const void *kernel, dim3 grid, dim3 block, void
             health = cudaErrorIllegalAddress;
             return;
         }
+        unsigned long number = 0;
+        accesses_launch(kernel, name, grid, block, shared_bytes);
         for (unsigned z = 0; z < grid.z; z++)
             for (unsigned y = 0; y < grid.y; y++)
                 for (unsigned x = 0; x < grid.x; x++)
-                    emulated_run_block(name, grid, block, uint3{x, y, z}, shared_bytes, body);
+                    if (accesses_wanted(number++))
+                        emulated_run_block(name, grid, block, uint3{x, y, z}, shared_bytes, body);
     };
     return cudaSuccess;
 }

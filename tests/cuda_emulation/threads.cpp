@@ -9,6 +9,7 @@
  * emulation itself is compiled without the sanitizer (races.h) and so stays out of its sight. */
 #include "threads.h"
 
+#include "accesses.h"
 #include "races.h"
 
 #include <stdio.h>
@@ -199,6 +200,7 @@ void start_fiber(Fiber &fiber)
 void resume(unsigned thread)
 {
     block.current = thread;
+    accesses_thread(thread);
     threadIdx = block.fibers[thread].index;
     switch_context(block.scheduler, block.fibers[thread].context, false);
 }
@@ -228,6 +230,7 @@ void release_block_barrier()
     block.block_vote_result = block.block_votes;
     block.block_votes = 0;
     block.barriers++;
+    accesses_block_met();
 }
 
 bool warp_complete(unsigned warp, unsigned lanes)
@@ -298,6 +301,7 @@ void wait_for_warp(unsigned lanes, const void *showing, size_t bytes, bool order
         release_warp(thread / WARP, lanes);
     else
         yield();
+    accesses_warp_met(thread);
     if (meeting)
         races_leave(meeting);
 }
@@ -337,6 +341,7 @@ void emulated_run_block(const char *kernel, dim3 grid, dim3 size, uint3 number, 
         block.fibers[i].index = uint3{i % size.x, i / size.x % size.y, i / (size.x * size.y)};
         start_fiber(block.fibers[i]);
     }
+    accesses_block(block.dynamic_shared, shared_bytes);
     block.scheduler.racer = races_this_thread();
     races_arrive(&block.begin);
     for (unsigned ended = 0; ended < block.threads;) {
@@ -362,6 +367,7 @@ void emulated_run_block(const char *kernel, dim3 grid, dim3 size, uint3 number, 
         release_block_barrier();
     }
     races_leave(&block.end);
+    accesses_block_ends();
 }
 
 void *emulated_dynamic_shared()
@@ -418,6 +424,7 @@ void emulated_copy_async(void *to, const void *from, size_t bytes, bool valid)
 {
     if (reinterpret_cast<uintptr_t>(to) % bytes || reinterpret_cast<uintptr_t>(from) % bytes)
         give_up("an asynchronous copy is not aligned to its size");
+    accesses_copy(to, from, bytes, valid, __builtin_return_address(0));
     Fiber &fiber = block.fibers[block.current];
     fiber.copies.push_back(Copy{to, from, bytes, valid, fiber.copy_group});
 }

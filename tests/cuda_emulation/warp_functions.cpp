@@ -1,5 +1,6 @@
 /* warp_functions.cpp: votes, byte permutation and the tensor core's instructions; see
  * cuda_runtime.h and emulated_mma.h. */
+#include "accesses.h"
 #include "cuda_bf16.h"
 #include "emulated_mma.h"
 #include "races.h"
@@ -88,6 +89,7 @@ static const unsigned char *matrix_row(const unsigned char *shown, unsigned matr
 
 void load_matrices(uint32_t (&r)[4], const void *shared_row)
 {
+    accesses_matrix_row(shared_row, __builtin_return_address(0));
     const unsigned char *shown = emulated_exchange(0xffffffffu, &shared_row, sizeof shared_row);
     const unsigned lane = emulated_lane();
     for (unsigned m = 0; m < 4; m++) {
@@ -100,6 +102,7 @@ void load_matrices(uint32_t (&r)[4], const void *shared_row)
 
 void load_matrices_transposed(uint32_t (&r)[4], const void *shared_row)
 {
+    accesses_matrix_row(shared_row, __builtin_return_address(0));
     const unsigned char *shown = emulated_exchange(0xffffffffu, &shared_row, sizeof shared_row);
     const unsigned lane = emulated_lane();
     for (unsigned m = 0; m < 4; m++) {

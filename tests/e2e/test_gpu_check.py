@@ -114,6 +114,15 @@ def test_a_check_that_is_cut_off_leaves_what_it_had_and_does_not_look_finished(p
     assert "**Not finished**" in table
 
 
+def test_what_answers_most_is_tried_first(programs: Path, tmp_path: Path) -> None:
+    cut_off = "kill -TERM $PPID; exec sleep 60"
+    folder = replace_program(programs, tmp_path / "programs", "test_cuda_elementwise", cut_off)
+    done = gpu_check(folder, tmp_path / "out", "--sections", "goldens,operators,tasks,bench")
+    assert done.returncode == 143, done.stdout + done.stderr
+    report, _ = read_report(tmp_path / "out")
+    assert report["bench"] and report["tasks"] and not report["goldens"]
+
+
 def test_a_notice_beside_the_numbers_does_not_hide_them(programs: Path, tmp_path: Path) -> None:
     script = f"echo 'a library {{of version 9}} is odd' >&2; exec {programs / 'lance-bench'} \"$@\""
     folder = replace_program(programs, tmp_path / "programs", "lance-bench", script)

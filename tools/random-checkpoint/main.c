@@ -1,7 +1,8 @@
 /* random-checkpoint: a Lance checkpoint of full size with random weights, to measure with where
  * the real one is not at hand.
  *
- *   random-checkpoint [--form FORM,...] [--config lance-3b|tiny] [--seed N] [--threads N] [--hollow] -o DIR
+ *   random-checkpoint [--form FORM,...] [--config lance-3b|tiny] [--layers N] [--seed N] [--threads N] [--hollow]
+ *                     -o DIR
  *
  * FORM is bf16, awq-128, awq-64 or nvfp4 (nvfp4 alone if none is named). DIR, which must be new or empty, becomes a
  * folder of published releases: Lance_3B with configuration and tokenizer, and the weights if bf16 is among the forms;
@@ -10,7 +11,8 @@
  *
  * The same seed gives the same weights in every form, exactly. Pictures and answers made with them mean nothing, but
  * activations have ordinary sizes, and no answer ends before its limit of tokens. With --hollow the large tensors are
- * zeros that take no room on the disk, for what counts work without doing it (tests/cuda_emulation).
+ * zeros that take no room on the disk, for what counts work without doing it (tests/cuda_emulation); --layers N is for
+ * what looks at one of the decoder's layers, all alike.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -37,7 +39,7 @@ static const struct {
     [FORM_NVFP4] = {"nvfp4", "Lance-3B-NVFP4", "nvfp4_state_dict.safetensors", "nvfp4_meta.json"},
 };
 
-enum { MAX_THREADS = 64 };
+enum { MAX_THREADS = 64, MAX_LAYERS = 256 };
 
 struct options {
     const char *directory;
@@ -50,8 +52,8 @@ struct options {
 
 static int usage(void)
 {
-    fputs("usage: random-checkpoint [--form bf16,awq-128,awq-64,nvfp4] [--config lance-3b|tiny] [--seed N] [--threads "
-          "N] [--hollow] -o DIR\n",
+    fputs("usage: random-checkpoint [--form bf16,awq-128,awq-64,nvfp4] [--config lance-3b|tiny] [--layers N] [--seed "
+          "N] [--threads N] [--hollow] -o DIR\n",
           stderr);
     return 2;
 }
@@ -223,6 +225,7 @@ int main(int argc, char **argv)
         {"form", required_argument, NULL, 'f'},   {"config", required_argument, NULL, 'c'},
         {"seed", required_argument, NULL, 's'},   {"threads", required_argument, NULL, 't'},
         {"output", required_argument, NULL, 'o'}, {"hollow", no_argument, NULL, 'h'},
+        {"layers", required_argument, NULL, 'l'},
         {0},
     };
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -230,7 +233,7 @@ int main(int argc, char **argv)
                         .threads = online < 1             ? 1
                                    : online < MAX_THREADS ? (int)online
                                                           : MAX_THREADS};
-    uint64_t threads = (uint64_t)o.threads;
+    uint64_t threads = (uint64_t)o.threads, layers = 0;
     bool understood = true;
     for (int c; (c = getopt_long(argc, argv, "o:", names, NULL)) != -1;) {
         switch (c) {
@@ -238,6 +241,7 @@ int main(int argc, char **argv)
         case 'c': understood &= (o.sizes = sizes_of(optarg)) != NULL; break;
         case 's': understood &= read_number(optarg, 0, UINT64_MAX, &o.seed); break;
         case 't': understood &= read_number(optarg, 1, MAX_THREADS, &threads); break;
+        case 'l': understood &= read_number(optarg, 1, MAX_LAYERS, &layers); break;
         case 'h': o.hollow = true; break;
         case 'o': o.directory = optarg; break;
         default: understood = false;
@@ -246,6 +250,10 @@ int main(int argc, char **argv)
     if (!understood || optind < argc || !o.directory || !*o.directory)
         return usage();
     o.threads = (int)threads;
+    struct sizes sizes = *o.sizes;
+    if (layers)
+        sizes.layers = (int)layers;
+    o.sizes = &sizes;
     if (!o.form[FORM_BF16] && !o.form[FORM_AWQ_128] && !o.form[FORM_AWQ_64])
         o.form[FORM_NVFP4] = true;
     struct lists lists = {0};
