@@ -419,6 +419,22 @@ def read_sections(arguments: argparse.Namespace) -> list[str]:
     return sections
 
 
+def measure_more(programs: Path, environment: dict[str, str], bench: list[dict[str, Any]],
+                 save: Callable[[], None]) -> None:
+    """What follows the first cases of the benchmark."""
+    for cases in (*FIRST_CASES[1:], ""):
+        bench.append(measure(programs, environment, False, cases))
+        save()
+    bench.append(measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False))
+    bench.append(measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention"))
+    one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
+    bench.append(one_stream | {"backend": f"{bench[0]['backend']}, weights decoded between products"})
+    # at every number of rows: codes straight to the tensor cores, and decoded first
+    bench += [measure(programs, environment | {"LANCED_CUDA_SOME_ROWS": rows}, False, "some-")
+              for rows in ("100000", "16")]
+    save()
+
+
 def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Everything that was asked for. `save` is called with the report so far whenever a part of it is done."""
     programs, plugin = Path(arguments.programs).resolve(), Path(arguments.plugin).resolve()
@@ -444,17 +460,8 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
         report["bench"] = bench
         save(report)
     if "bench" in sections and not arguments.quick:
-        for cases in (*FIRST_CASES[1:], ""):
-            bench.append(measure(programs, environment, False, cases))
-            save(report)
-        bench.append(measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False))
-        bench.append(measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention"))
-        one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
-        bench.append(one_stream | {"backend": f"{bench[0]['backend']}, weights decoded between products"})
-        # at every number of rows: codes straight to the tensor cores, and decoded first
-        bench += [measure(programs, environment | {"LANCED_CUDA_SOME_ROWS": rows}, False, "some-")
-                  for rows in ("100000", "16")]
-        save(report)
+        measure_more(programs, environment, bench, lambda: save(report))
+
     def measure_whole_tasks(wanted: list[str]) -> None:
         for entry in measure_task_sections(wanted, programs, environment, arguments) if wanted else ():
             report["tasks"].append(entry)
