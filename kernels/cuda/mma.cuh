@@ -107,7 +107,8 @@ __device__ inline void prefetch(const void *from)
 #endif
 
 /* Where element `k` of row `row` lies in a tile of shared memory that load_matrices reads: rows of TILE_DEPTH bf16,
- * their 16-byte pieces permuted. Neither copies of whole rows, 16 bytes a lane, nor eight rows of a matrix meet in a bank. */
+ * their 16-byte pieces permuted. Neither copies of whole rows, 16 bytes a lane, nor eight rows of a matrix meet in a
+ * bank. */
 enum { TILE_DEPTH = 32 };
 __device__ inline int tile_place(int row, int k)
 {

@@ -2,8 +2,8 @@
  *
  * Lanes of a warp that come to the same instruction, as often since they last met, are one request. Of a request to the
  * card's memory the sectors of 32 bytes are counted; of one to shared memory the turns that its 32 banks of 4 bytes
- * take: accesses of 8 and of 16 bytes are made in two and four parts of neighbouring lanes, each matrix of ldmatrix in one.
- * Beside each stands the least that would do. What is neither, the threads' own stacks, say, is not counted.
+ * take: accesses of 8 and of 16 bytes are made in two and four parts of neighbouring lanes, each matrix of ldmatrix in
+ * one. Beside each stands the least that would do. What is neither, the threads' own stacks, say, is not counted.
  *
  * LANCED_EMULATION_ACCESSES=FILE: the counts are written there as JSON when the program ends. Of each kernel and grid,
  * the blocks of the first launch are looked at: all up to ALL_BLOCKS, otherwise the first, the middle and the last. */
