@@ -172,15 +172,23 @@ def asan(jobs: int) -> Count:
     return unit_tests(jobs, [name for name in names_of_unit_tests() if name not in CUDA_JOBS], "address,undefined")
 
 
+def accesses(plugin: str) -> Count:
+    return one_check("tsan: conflicts in shared memory (tools/cuda_accesses.py)",
+                     [sys.executable, "tools/cuda_accesses.py", "--check", "--plugin", plugin])
+
+
 def tsan(jobs: int) -> Count:
     left_out = SINGLE_THREADED_TESTS + TESTS_OF_WHOLE_JOBS + CUDA_TESTS_WITHOUT_RACES + CUDA_JOBS
-    count = unit_tests(jobs, [name for name in names_of_unit_tests() if name not in left_out], "thread")
-    # The same kernels' objects once more, with a recorder of their accesses in the sanitizer's place.
+    # The same kernels' objects once more, with a recorder of their accesses in the sanitizer's place; one thread's work
+    # for half a minute, beside the tests.
     plugin = "build-thread/tests/liblanced_cuda_accesses.so"
-    count.add(one_check("tsan: the plugin that records accesses",
-                        ["make", "--no-print-directory", f"-j{jobs}", "SAN=thread", plugin]))
-    count.add(one_check("tsan: conflicts in shared memory (tools/cuda_accesses.py)",
-                        [sys.executable, "tools/cuda_accesses.py", "--check", "--plugin", plugin]))
+    count = one_check("tsan: the plugin that records accesses",
+                      ["make", "--no-print-directory", f"-j{jobs}", "SAN=thread", plugin])
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        recorded = None if count.failed else beside.submit(accesses, plugin)
+        count.add(unit_tests(jobs, [name for name in names_of_unit_tests() if name not in left_out], "thread"))
+        if recorded:
+            count.add(recorded.result())
     return count
 
 
