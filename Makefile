@@ -392,7 +392,8 @@ MINUTES ?= 10
 # nothing from them.
 ifneq ($(findstring fuzzer,$(SAN)),)
 $(addprefix $(BUILD)/base/,json.o json_print.o utf8.o sha256.o) \
-$(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/model/tokenizer/*.c)): \
+$(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/model/tokenizer/*.c)) \
+$(BUILD)/daemon/engine/model/checkpoint/zip.o: \
     BASE_FLAGS += -fno-sanitize-coverage=trace-cmp
 endif
 # No target multiplies anything, and clang takes minutes to optimise the kernels with sanitizers.

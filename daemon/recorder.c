@@ -221,6 +221,12 @@ static int take_up(void *context, const struct store_found *found)
                   "job %s: was being stepped at three ends of the daemon, and is not tried again", found->id);
         return fail(recovery, found, &error);
     }
+    if (!job_id_is_valid(found->id)) {
+        error_set(&error, ERROR_BAD_FILE,
+                  "job number %llu: its row in the journal is damaged: what stands there in place of its id is none",
+                  (unsigned long long)found->number);
+        return fail(recovery, found, &error);
+    }
     if (read_request(recorder, found->number, &request, &error) != 0) {
         error_prefix(&error, "job %s: cannot be taken up again", found->id);
         return fail(recovery, found, &error);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/utf8.h"
+
 enum { APPLICATION_ID = 0x4c6e6364, BUSY_MS = 5000 }; /* "Lncd": what `file` may show, and what tells it from others' */
 
 struct statement {
@@ -199,6 +201,15 @@ int database_script(struct database *database, const char *sql, struct error *er
 {
     int result = sqlite3_exec(database->connection, sql, NULL, NULL, NULL);
     return result == SQLITE_OK ? 0 : failed(database->connection, result, error);
+}
+
+char *column_copy(sqlite3_stmt *query, int column)
+{
+    const char *text = column_text(query, column);
+    char *copy = text ? strdup(text) : NULL;
+    if (copy && !utf8_is_valid(copy, strlen(copy)))
+        utf8_make_line(copy);
+    return copy;
 }
 
 /* --- The log ------------------------------------------------------------------------------ */

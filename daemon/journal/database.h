@@ -59,7 +59,11 @@ static inline const char *column_text(sqlite3_stmt *query, int column)
     return (const char *)sqlite3_column_text(query, column);
 }
 
-/* The same, empty for null: a damaged database has that also where its schema forbids it. */
+/* A copy of it, malloc'ed: where a damaged database has bytes that are no UTF-8, one line with '?' for them. NULL for
+ * null, and when memory ran out. */
+char *column_copy(sqlite3_stmt *query, int column);
+
+/* The text, empty for null: a damaged database has that also where its schema forbids it. */
 static inline const char *column_text_or_empty(sqlite3_stmt *query, int column)
 {
     const char *text = column_text(query, column);

@@ -20,7 +20,10 @@ static const char milestones_sql[] =
 
 static void add_text(cJSON *entry, const char *name, sqlite3_stmt *query, int column)
 {
-    json_add_text(entry, name, column_text(query, column));
+    char *text = column_copy(query, column);
+    const bool is_copied = text || sqlite3_column_type(query, column) == SQLITE_NULL;
+    json_add(entry, name, is_copied ? json_from_text(text) : NULL);
+    free(text);
 }
 
 static void add_number(cJSON *entry, const char *name, sqlite3_stmt *query, int column)
@@ -43,9 +46,12 @@ static void add_receipt(cJSON *entry, const char *text)
         json_add_null(entry, "receipt");
 }
 
-static void add_owner(cJSON *entry, const char *owner)
+static void add_owner(cJSON *entry, sqlite3_stmt *query, int column)
 {
-    json_add_text(entry, "owner", owner && owner[0] != '\0' ? owner : NULL);
+    if (column_text_or_empty(query, column)[0] != '\0')
+        add_text(entry, "owner", query, column);
+    else
+        json_add_null(entry, "owner");
 }
 
 /* The last ones, the oldest first: when it was begun or gone on with, put aside, and saved last, with the step. */
@@ -77,7 +83,7 @@ static cJSON *read_job(sqlite3_stmt *query)
     add_text(entry, "job", query, 1);
     add_text(entry, "task", query, 2);
     add_text(entry, "state", query, 3);
-    add_owner(entry, column_text(query, 15));
+    add_owner(entry, query, 15);
     add_text(entry, "client", query, 4);
     add_text(entry, "prompt", query, 5);
     add_number(entry, "submitted", query, 6);

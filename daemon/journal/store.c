@@ -586,9 +586,17 @@ static const char found_columns[] = "SELECT number, lives, attempts, saved_step,
 
 static char *copy(sqlite3_stmt *query, int column, bool *complete)
 {
-    const char *text = column_text(query, column);
-    char *copied = text ? strdup(text) : NULL;
-    *complete &= (text != NULL) == (copied != NULL);
+    char *copied = column_copy(query, column);
+    *complete &= copied || sqlite3_column_type(query, column) == SQLITE_NULL;
+    return copied;
+}
+
+/* What every job has: empty where a damaged database has null all the same. */
+static char *copy_or_empty(sqlite3_stmt *query, int column, bool *complete)
+{
+    char *copied = copy(query, column, complete);
+    if (!copied && *complete)
+        *complete = (copied = strdup("")) != NULL;
     return copied;
 }
 
@@ -602,10 +610,10 @@ static int read_found(sqlite3_stmt *query, struct store_found *found, struct err
         .saved_step = sqlite3_column_type(query, 3) == SQLITE_NULL ? -1 : sqlite3_column_int(query, 3),
         .submitted = sqlite3_column_double(query, 4),
         .ended = sqlite3_column_double(query, 5),
-        .id = copy(query, 6, &complete),
-        .digest = copy(query, 7, &complete),
-        .task = copy(query, 8, &complete),
-        .state = copy(query, 9, &complete),
+        .id = copy_or_empty(query, 6, &complete),
+        .digest = copy_or_empty(query, 7, &complete),
+        .task = copy_or_empty(query, 8, &complete),
+        .state = copy_or_empty(query, 9, &complete),
         .owner = copy(query, 16, &complete),
         .client = copy(query, 10, &complete),
         .prompt = copy(query, 11, &complete),

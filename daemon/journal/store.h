@@ -112,7 +112,7 @@ struct store_found {
     double submitted, ended;
     uint64_t result_bytes; /* 0: no result is kept */
     char result[SHA256_HEX_BYTES];
-    char *id, *digest, *task, *state;
+    char *id, *digest, *task, *state; /* all texts are UTF-8, and nothing more is sure of a damaged database's */
     char *owner, *client, *prompt, *code, *message; /* or NULL */
 };
 void store_found_clear(struct store_found *found);

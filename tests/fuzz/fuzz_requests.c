@@ -1,9 +1,8 @@
 /* fuzz_requests.c: requests as a client sends them, to the service of a daemon with a made-up engine (fake_engine.h).
  *
- * The input is a message as it would come from a socket; or, when it begins with '{', lines: each one is an envelope in
- * JSON, to which the protocol's number is added. A member "tensor_here" of it, [name, dtype, shape], is taken out and
- * becomes a tensor of the message. Every request is answered, with "ok" or with an error in words, at the latest when
- * its time is over.
+ * The input is a message as it would come from a socket; or, when it begins with '{', lines: each one is made a message
+ * (made_message.h). Every request is answered, with "ok" or with an error in words, at the latest when its time is
+ * over.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,17 +12,20 @@
 #include "daemon/options.h"
 #include "daemon/service/service.h"
 #include "daemon/worker.h"
+#include "tests/fuzz/made_message.h"
 #include "tests/unit/fake_engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-enum { CLIENT = 1, MOST_REQUESTS = 32, MOST_TENSOR_BYTES = 1 << 20 };
+/* The table of parameters alone is a long answer: what makes several of them is no better for it. */
+enum { CLIENT = 1, MOST_REQUESTS = 12, MOST_ANSWER_BYTES = 16 << 10 };
 
 static struct {
     struct options options;
     struct jobs *jobs;
     struct worker *worker;
     struct service *service;
+    uint64_t answer_bytes; /* to this input so far */
 } house;
 
 static void on_shutdown(void *context, bool cancel)
@@ -48,12 +50,15 @@ static void open_house(void)
     snprintf(options->models[0].name, sizeof options->models[0].name, "fake");
     options->models[0].directory = "/nonexistent/fake";
     options->model_count = 1;
-    options->blob_bytes = 4 << 20;
+    options->blob_bytes = 2 * MADE_TENSOR_BYTES;
     options->lazy = true;
     options->backend.backend = BACKEND_CPU;
     options->backend.threads = 1;
-    options->jobs = (struct jobs_limits){
-        .queue = 8, .queue_bytes = 1 << 20, .results = 4, .result_bytes = 1 << 20, .result_seconds = 1000};
+    options->jobs = (struct jobs_limits){.queue = 4,
+                                         .queue_bytes = 2 * MADE_TENSOR_BYTES,
+                                         .results = 4,
+                                         .result_bytes = 1 << 20,
+                                         .result_seconds = 1000};
     if (jobs_open(&house.jobs, &options->jobs, &error) ||
         worker_open(&house.worker, options, house.jobs, NULL, on_fatal, NULL, &error) ||
         service_open(&house.service, options, worker_rooms(house.worker), on_shutdown, NULL, &error))
@@ -81,6 +86,7 @@ static void check_answer(const struct call *call)
     if (!cJSON_IsBool(ok) || (cJSON_IsFalse(ok) && (!cJSON_IsString(words) || words->valuestring[0] == '\0')))
         abort();
     message_close(answer);
+    house.answer_bytes += call->answer->bytes;
 }
 
 /* One request; when it is parked, its time is over at once. */
@@ -97,55 +103,12 @@ static void handle(const void *data, uint64_t bytes, void *owner)
     call_clear(&call);
 }
 
-/* [name, dtype, shape] as a tensor full of a pattern; false: it is no such thing, or too large. */
-static bool read_tensor(struct tensor_view *tensor, const cJSON *json)
-{
-    static char pattern[MOST_TENSOR_BYTES];
-    const cJSON *name = cJSON_GetArrayItem(json, 0), *dtype = cJSON_GetArrayItem(json, 1);
-    const cJSON *shape = cJSON_GetArrayItem(json, 2);
-    *tensor = (struct tensor_view){.data = pattern};
-    if (!cJSON_IsString(name) || strlen(name->valuestring) > 64 || !cJSON_IsString(dtype) ||
-        cJSON_GetArraySize(shape) > (int)(sizeof tensor->shape / sizeof *tensor->shape))
-        return false;
-    tensor->name = name->valuestring;
-    if (!dtype_of_name(dtype->valuestring, &tensor->dtype))
-        return false;
-    uint64_t bytes = dtype_bytes(tensor->dtype);
-    for (int i = 0; i < cJSON_GetArraySize(shape); i++) {
-        const cJSON *size = cJSON_GetArrayItem(shape, i);
-        if (!cJSON_IsNumber(size) || size->valuedouble < 0 || size->valuedouble > MOST_TENSOR_BYTES)
-            return false;
-        tensor->shape[tensor->dimensions++] = (uint64_t)size->valuedouble;
-        bytes *= (uint64_t)size->valuedouble;
-        if (bytes > MOST_TENSOR_BYTES)
-            return false;
-    }
-    tensor->bytes = bytes;
-    return true;
-}
-
 static void handle_line(const char *line)
 {
-    static const struct json_limits limits = {MESSAGE_MAX_ENVELOPE_BYTES, MESSAGE_MAX_ENVELOPE_VALUES,
-                                              ERROR_BAD_REQUEST, ERROR_BAD_REQUEST};
-    cJSON *envelope = NULL;
-    struct error unread;
-    if (json_parse(&envelope, line, strlen(line), &limits, "line", &unread) != 0 || !cJSON_IsObject(envelope)) {
-        cJSON_Delete(envelope);
-        return;
-    }
-    if (!cJSON_HasObjectItem(envelope, "protocol"))
-        json_add_number(envelope, "protocol", PROTOCOL_VERSION);
-    cJSON *tensor_json = cJSON_DetachItemFromObject(envelope, "tensor_here");
-    struct tensor_view tensor;
     void *data;
     uint64_t bytes;
-    struct error error;
-    const bool has_tensor = tensor_json && read_tensor(&tensor, tensor_json);
-    if (message_encode(&data, &bytes, envelope, &tensor, has_tensor, &error) == 0)
+    if (made_message(&data, &bytes, line))
         handle(data, bytes, data);
-    cJSON_Delete(tensor_json);
-    cJSON_Delete(envelope);
 }
 
 /* So that an input finds none of another one's. */
@@ -167,11 +130,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     char *copy = malloc(bytes + 1);
     memcpy(copy, data, bytes);
     copy[bytes] = '\0';
+    house.answer_bytes = 0;
     if (bytes == 0 || data[0] != '{') {
         handle(copy, bytes, copy);
     } else {
         char *rest = copy;
-        for (int i = 0; i < MOST_REQUESTS && rest; i++)
+        for (int i = 0; i < MOST_REQUESTS && rest && house.answer_bytes < MOST_ANSWER_BYTES; i++)
             handle_line(strsep(&rest, "\n"));
         free(copy);
     }

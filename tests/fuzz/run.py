@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ BEGIN, END = "<!-- counts: begin -->\n", "<!-- counts: end -->\n"
 MODELS = BUILT / "models"
 # What a target's code is made for: the largest input worth making up, in bytes. Twice as long an input often takes
 # twice as long, and says no more.
-LARGEST_INPUT = {"journal": 20480, "pieces": 128, "picture": 2048, "pth": 3072, "requests": 1536}
-LARGEST_INPUT |= {"safetensors": 1024, "state": 1024}
+LARGEST_INPUT = {"journal": 20480, "message": 1024, "pieces": 128, "picture": 2048, "pth": 3072, "requests": 1024}
+LARGEST_INPUT |= {"rows": 512, "safetensors": 1024, "state": 1024}
 DEMO = ROOT / "demo"
 # An input allocates and frees thousands of times: traces of each, and much that is freed but kept, would be a fifth of
 # the time. Run alone, without these options, an input that ends a target says more.
@@ -93,8 +94,14 @@ def seeds(name: str, folder: Path, models: Path = DEMO) -> None:
         files = ("llm_config.json", "Qwen2.5-VL-ViT/config.json", "tokenizer_config.json", *beside)
         made += [bytes([i]) + (models / beside.get(f, "lance-demo") / f).read_bytes() for i, f in enumerate(files)]
         made.append(b'\x05{"metadata": {}, "weight_map": {"language_model.model.norm.weight": "model.safetensors"}}')
-    if name == "requests":
+    if name in ("requests", "message"):
         made += [path.read_bytes() for path in sorted((FUZZ / "seeds/safetensors").glob("*"))]
+    if name == "message":
+        lines = [line for path in (FUZZ / "seeds/requests").glob("*") for line in path.read_bytes().splitlines()]
+        made += sorted(line for line in lines if b'"task"' in line)
+    if name == "rows":  # of each table its right values; then all of them together
+        rows = [bytes([table] + [0] * columns) for table, columns in enumerate((19, 3, 3, 3, 4, 1))]
+        made += [*rows, b"".join(rows)]
     if name == "pieces":
         made += [bytes([4, kind, piece, 0] * 3 + [1, kind, 0, 0]) for kind in range(5) for piece in range(3)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +115,7 @@ def fuzz(name: str, seconds: int) -> tuple[int, bool]:
     corpus.mkdir(parents=True, exist_ok=True)
     found.mkdir(parents=True, exist_ok=True)
     seeds(name, given, MODELS)
-    dictionary = FUZZ / "dictionaries" / f"{name}.txt"
+    dictionary = FUZZ / "dictionaries" / f"{'requests' if name == 'message' else name}.txt"
     command = [str(BUILT / f"tests/fuzz/fuzz_{name}"), f"-max_total_time={seconds}", "-print_final_stats=1",
                "-timeout=20", "-rss_limit_mb=3000", f"-max_len={LARGEST_INPUT.get(name, 4096)}",
                f"-artifact_prefix={found}/{name}-"]
@@ -143,11 +150,14 @@ def main() -> int:
     failed = []
     small_models()
     for name in chosen:
+        begun = time.monotonic()
         inputs, is_well = fuzz(name, seconds)
+        minutes = (time.monotonic() - begun) / 60
         before = counts.get(name, {"inputs": 0, "minutes": 0.0})
-        counts[name] = {"inputs": before["inputs"] + inputs, "minutes": round(before["minutes"] + seconds / 60, 2),
+        counts[name] = {"inputs": before["inputs"] + inputs, "minutes": round(before["minutes"] + minutes, 2),
                         "last": date.today().isoformat()}
-        print(f"fuzz_{name}: {inputs:,} inputs in {seconds} s, {'taken well' if is_well else 'FAILED'}", flush=True)
+        how = "taken well" if is_well else "FAILED"
+        print(f"fuzz_{name}: {inputs:,} inputs in {minutes:.1f} minutes, {how}", flush=True)
         failed += [] if is_well else [name]
     COUNTS.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n")
     write_page(counts)

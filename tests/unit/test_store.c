@@ -748,6 +748,34 @@ static void a_damaged_journal_names_no_file_but_contents(void **state)
     store_close(store);
 }
 
+/* The schema forbids null, but a damaged file may hold it. */
+static void texts_of_a_damaged_journal_are_there_and_are_text(void **state)
+{
+    struct store_found found;
+    const struct history_query query = {.since = -1};
+    cJSON *jobs;
+    bool more;
+    (void)state;
+    struct store *store = open_store();
+    accept(store, 1, "a");
+    finish(store, 1, "result", 6, NULL);
+    store_close(store);
+    change_database("PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '');"
+                    "PRAGMA writable_schema = RESET; PRAGMA ignore_check_constraints = ON;"
+                    "UPDATE jobs SET state = NULL, task = NULL, digest = NULL, client = CAST(x'61ff62' AS TEXT);");
+    store = open_store();
+    assert_int_equal(store_find(store, "a", &found, &error), 0);
+    assert_string_equal(found.state, "");
+    assert_string_equal(found.task, "");
+    assert_string_equal(found.digest, "");
+    assert_string_equal(found.client, "a?b");
+    store_found_clear(&found);
+    assert_int_equal(history_read(store, &query, &jobs, &more, &error), 0);
+    assert_string_equal(json_text(cJSON_GetArrayItem(jobs, 0), "client"), "a?b");
+    cJSON_Delete(jobs);
+    store_close(store);
+}
+
 static void the_check_finds_a_file_that_is_missing_and_one_that_is_damaged(void **state)
 {
     (void)state;
@@ -793,6 +821,7 @@ int main(void)
         TEST(a_journal_of_an_older_lanced_is_gone_on_with),
         TEST(requests_are_kept_whole_whether_short_or_long),
         TEST(a_damaged_journal_names_no_file_but_contents),
+        TEST(texts_of_a_damaged_journal_are_there_and_are_text),
         TEST(the_check_finds_a_file_that_is_missing_and_one_that_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

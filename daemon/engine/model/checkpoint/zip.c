@@ -13,6 +13,7 @@ enum {
     LOCAL_BYTES = 30,         /* local file header */
     MAX_COMMENT_BYTES = 65535,
     EXTRA_ZIP64 = 1,
+    END_SIGNATURE = 0x06054b50, /* "PK\5\6" */
     FLAG_ENCRYPTED = 1
 };
 
@@ -46,7 +47,7 @@ static int64_t find_end(const uint8_t *data, uint64_t bytes)
 {
     for (uint64_t comment = 0; comment <= MAX_COMMENT_BYTES && comment + END_BYTES <= bytes; comment++) {
         const uint8_t *record = data + (bytes - END_BYTES - comment);
-        if (!memcmp(record, "PK\5\6", 4) && u16(record + 20) == comment)
+        if (u32(record) == END_SIGNATURE && u16(record + 20) == comment)
             return record - data;
     }
     return -1;
