@@ -13,6 +13,7 @@
 #include "kernels/formats/linear_source.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static size_t conv_depth(const struct conv *c)
 {
@@ -35,24 +36,34 @@ struct repack {
     const struct conv_source *source;
 };
 
+/* A panel, channel by channel: all taps of a channel lie together in the file, and far apart in the panel. */
+static void repack_panel(const struct conv *c, const struct conv_source *source, size_t panel)
+{
+    enum { TAPS_AT_ONCE = 27 };
+    const size_t in = (size_t)c->in_channels, taps = conv_depth(c) / in, row = panel * TILE_COLUMNS,
+                 rows = (size_t)c->out_channels - row < TILE_COLUMNS ? (size_t)c->out_channels - row : TILE_COLUMNS;
+    float *const to = c->panels + panel * taps * in * TILE_COLUMNS;
+    for (size_t channel = 0; channel < in; channel++)
+        for (size_t first = 0; first < taps; first += TAPS_AT_ONCE) {
+            const size_t count = taps - first < TAPS_AT_ONCE ? taps - first : TAPS_AT_ONCE;
+            float lines[TAPS_AT_ONCE][TILE_COLUMNS] = {{0}};
+            for (size_t j = 0; j < rows; j++)
+                for (size_t tap = 0; tap < count; tap++)
+                    lines[tap][j] = element_at(source->format, source->weight,
+                                               ((row + j) * in + channel) * taps + first + tap);
+            for (size_t tap = 0; tap < count; tap++)
+                memcpy(to + ((first + tap) * in + channel) * TILE_COLUMNS, lines[tap], sizeof lines[tap]);
+        }
+}
+
 static void repack_panels(const void *context, size_t first, size_t count)
 {
     const struct repack *r = context;
-    const struct conv *c = r->conv;
-    size_t depth = conv_depth(c), taps = depth / (size_t)c->in_channels, in = (size_t)c->in_channels;
-    for (size_t panel = first; panel < first + count && c->rounded; panel++)
-        conv_bf16_repack(c, r->source, panel);
-    for (size_t panel = first; panel < first + count && c->panels; panel++)
-        for (size_t tap = 0; tap < taps; tap++)
-            for (size_t channel = 0; channel < in; channel++) {
-                float *to = c->panels + ((panel * taps + tap) * in + channel) * TILE_COLUMNS;
-                for (size_t j = 0; j < TILE_COLUMNS; j++) {
-                    size_t row = panel * TILE_COLUMNS + j;
-                    to[j] = row < (size_t)c->out_channels ? element_at(r->source->format, r->source->weight,
-                                                                       (row * in + channel) * taps + tap)
-                                                          : 0.0f;
-                }
-            }
+    for (size_t panel = first; panel < first + count; panel++)
+        if (r->conv->rounded)
+            conv_bf16_repack(r->conv, r->source, panel);
+        else
+            repack_panel(r->conv, r->source, panel);
 }
 
 static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv_source *s, struct error *error)
