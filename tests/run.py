@@ -10,7 +10,7 @@ Stages of `make test-deep`, which look at the same code more closely and take se
   clang   every C file once more through clang, warnings as errors
   nvcc    the CUDA backend through nvcc, for every kind of card; skipped where nvcc is missing
   card    whole jobs on the CUDA backend, whose kernels are emulated on the CPU; the rest of its unit tests in asan
-  emulated  a few recorded results through those kernels
+  emulated  a few recorded results through those kernels, and how many of them a step and a token take
   asan    all other unit tests, built with the address and undefined-behaviour sanitizers
   tsan    those with threads of their own, built with the thread sanitizer; also the emulated card's, and what its
           kernels ask of memory
@@ -249,10 +249,13 @@ def golden(jobs: int) -> Count:
 
 def emulated(jobs: int) -> Count:
     plugin = "build/tests/liblanced_cuda_emulated.so"
-    status, output = run(["make", "--no-print-directory", f"-j{jobs}", "build/tests/check-golden", plugin])
+    counting = ("build/lance-bench", "build/random-checkpoint", "build/tests/cudnn/libcudnn.so.9",
+                "build/tests/cublaslt/libcublasLt.so.12")
+    status, output = run(["make", "--no-print-directory", f"-j{jobs}", "build/tests/check-golden", plugin, *counting])
     if status != 0:
         print(output)
         return Count(failed=["emulated: make ended with an error"])
+
     def check(case: str) -> Count:
         return count_golden(f"emulated-{case}",
                             *run(["build/tests/check-golden", str(GOLDEN_DATA), "--only", case, "--backend", "cuda"],
@@ -260,8 +263,11 @@ def emulated(jobs: int) -> Count:
 
     count = Count()
     with ThreadPoolExecutor(max_workers=jobs) as pool:  # one thread of the machine each
-        for one in pool.map(check, EMULATED_CASES):
-            count.add(one)
+        cases = [pool.submit(check, case) for case in EMULATED_CASES]
+        counts = pool.submit(one_check, "emulated: kernels of a step or a token over a ceiling (tools/cuda_counts.py)",
+                             [sys.executable, "tools/cuda_counts.py", "--check"])
+        for one in (*cases, counts):
+            count.add(one.result())
     return count
 
 

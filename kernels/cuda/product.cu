@@ -29,6 +29,8 @@ __device__ inline void load_slice(bf16 *shared, const bf16 *matrix, int stride, 
                                   int first, int depth)
 {
     constexpr int pieces = DEPTH / VECTOR;
+    /* all at once, but for single elements, which would take more registers than there are */
+#pragma unroll(VECTOR == 1 ? 4 : TILE * pieces / THREADS)
     for (int i = (int)threadIdx.x; i < TILE * pieces; i += THREADS) {
         int row = i / pieces, column = i % pieces * VECTOR;
         bool valid = first_row + row < rows && first + column < depth;

@@ -177,7 +177,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     if (stream->capture)
         return emulated_spoil(stream, cudaErrorStreamCaptureUnsupported);
-    emulated_counts.syncs++;
+    emulated_count_wait();
     run_until(stream, stream->put);
     return answer();
 }

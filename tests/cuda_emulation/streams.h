@@ -60,6 +60,7 @@ struct emulated_counts {
 };
 extern "C" __attribute__((visibility("default"))) struct emulated_counts emulated_counts;
 void emulated_count_kernel(const char *name);
+void emulated_count_wait();
 
 /* LANCED_EMULATION_DRY=1: nothing is computed and nothing sent, so that work of any size can be counted. What the host
  * is given are the numbers 0 and 1 in turn: finite, and no difference (0) of something (1) to who compares. */

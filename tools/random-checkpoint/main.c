@@ -1,8 +1,8 @@
 /* random-checkpoint: a Lance checkpoint of full size with random weights, to measure with where
  * the real one is not at hand.
  *
- *   random-checkpoint [--form FORM,...] [--config lance-3b|tiny] [--layers N] [--seed N] [--threads N] [--hollow]
- *                     -o DIR
+ *   random-checkpoint [--form FORM,...] [--config lance-3b|tiny|lance-3b-decoder] [--layers N] [--seed N]
+ *                     [--threads N] [--hollow] -o DIR
  *
  * FORM is bf16, awq-128, awq-64 or nvfp4 (nvfp4 alone if none is named). DIR, which must be new or empty, becomes a
  * folder of published releases: Lance_3B with configuration and tokenizer, and the weights if bf16 is among the forms;
@@ -12,7 +12,7 @@
  * The same seed gives the same weights in every form, exactly. Pictures and answers made with them mean nothing, but
  * activations have ordinary sizes, and no answer ends before its limit of tokens. With --hollow the large tensors are
  * zeros that take no room on the disk, for what counts work without doing it (tests/cuda_emulation); --layers N is for
- * what looks at one of the decoder's layers, all alike.
+ * what looks at one of the decoder's layers, all alike, and lance-3b-decoder for what looks at no other part.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -52,8 +52,8 @@ struct options {
 
 static int usage(void)
 {
-    fputs("usage: random-checkpoint [--form bf16,awq-128,awq-64,nvfp4] [--config lance-3b|tiny] [--layers N] [--seed "
-          "N] [--threads N] [--hollow] -o DIR\n",
+    fputs("usage: random-checkpoint [--form bf16,awq-128,awq-64,nvfp4] [--config lance-3b|tiny|lance-3b-decoder]\n"
+          "                         [--layers N] [--seed N] [--threads N] [--hollow] -o DIR\n",
           stderr);
     return 2;
 }

@@ -24,7 +24,7 @@ enum {
     TIME_FREQUENCIES = 256
 };
 
-/* "lance-3b" or "tiny"; NULL for any other name. */
+/* "lance-3b", "tiny" or "lance-3b-decoder"; NULL for any other name. */
 const struct sizes *sizes_of(const char *name);
 
 #endif
