@@ -4,6 +4,8 @@ The peers come from PyPI into an environment of their own (build/peers, or --env
 llama-cpp-python, whose ggml alone is compiled (by cmake); --no-llama leaves that out. Rounds are interleaved: in each,
 every form of lance-bench runs all its cases once, then every peer does, so that what else the machine does meets all of
 them. The table has the medians of the rounds, and how fast ours is beside them.
+
+--busy asks another question, of some operators: what a program that is busy on every core costs ours, and PyTorch.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ GGML_SHAPES = {
     "linear-awq-g128": (512, 2048, 11008, "q4_0"),
     "linear-awq-down": (512, 11008, 2048, "q4_0"),
 }
+BUSY_CASES = ("linear-f32", "linear-awq-g128", "attention-image", "conv-3x3x3-1024")  # of many turns on a core each
 Times = dict[str, list[float]]  # milliseconds of each round, by case
 
 
@@ -107,8 +110,10 @@ def run_ours(arguments: list[str], seconds: float, times: Times, limits: dict[st
         limits[case["name"]] = case.get("gflops", case.get("gbs", 0.0)) * case["ms"]  # work: millions of it
 
 
-def run_torch(python: Path, environment: dict[str, str], precision: str, threads: int, times: Times) -> None:
-    command = [str(python), str(ROOT / "tools/peers/operators.py"), precision, str(threads)]
+def run_torch(
+    python: Path, environment: dict[str, str], precision: str, threads: int, times: Times, cases: tuple[str, ...] = ()
+) -> None:
+    command = [str(python), str(ROOT / "tools/peers/operators.py"), precision, str(threads), *cases]
     answer = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment).stdout
     for name, milliseconds in json.loads(answer).items():
         note(times, name, milliseconds)
@@ -166,6 +171,37 @@ def print_table(columns: dict[str, Times], limits: dict[str, dict[str, float]]) 
         print(f"| {name} | " + " | ".join(row) + " | " + ", ".join(shown) + " |")
 
 
+def compare_when_busy(python: Path, rounds: int, seconds: float, threads: int) -> None:
+    """In each round both alone, then both beside the busy loops."""
+    alone: dict[str, Times] = {"ours": {}, "torch": {}}
+    beside: dict[str, Times] = {"ours": {}, "torch": {}}
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        for columns, loops in ((alone, 0), (beside, os.cpu_count() or 1)):
+            others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+            try:
+                for case in BUSY_CASES:
+                    arguments = [*OURS["avx2"], "--threads", str(threads), "--filter", case]
+                    run_ours(arguments, seconds, columns["ours"], {})
+                run_torch(python, AVX2, "float32", threads, columns["torch"], BUSY_CASES)
+            finally:
+                for other in others:
+                    other.kill()
+                    other.wait()
+    print(f"{processor()}, {threads} threads, a busy loop for each core; medians of {rounds} interleaved rounds.\n")
+    print("| operator | ours ms | beside | torch ms | beside | slower: ours | torch | ours / torch |")
+    print("|---|" + "---|" * 7)
+    for case in BUSY_CASES:
+        ours, ours_beside, torch, torch_beside = (
+            statistics.median(columns[who][case]) for who in ("ours", "torch") for columns in (alone, beside)
+        )
+        lost, torch_lost = ours_beside / ours, torch_beside / torch
+        print(
+            f"| {case} | {ours:.1f} | {ours_beside:.1f} | {torch:.1f} | {torch_beside:.1f} | "
+            f"{lost:.2f} | {torch_lost:.2f} | {lost / torch_lost:.2f} |"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environment", type=Path, default=ROOT / "build/peers", help="where the peers are installed")
@@ -173,9 +209,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="for each of our cases in each round")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-llama", action="store_true")
+    parser.add_argument("--busy", action="store_true", help="what busy loops on every core cost ours and PyTorch")
     args = parser.parse_args()
-    python, ggml = prepare(args.environment, not args.no_llama)
+    python, ggml = prepare(args.environment, not (args.no_llama or args.busy))
     threads = args.threads
+    if args.busy:
+        compare_when_busy(python, args.rounds, args.seconds, threads)
+        return
     forms = {"avx2": has_flag("avx2"), "avx512": has_flag("avx512_vnni"), "bf16": has_flag("avx512_bf16")}
     columns: dict[str, Times] = {name: {} for name, there in forms.items() if there}
     limits: dict[str, dict[str, float]] = {name: {} for name in columns}

@@ -1,6 +1,6 @@
 """Times PyTorch's operators at the shapes of lance-bench's cases; tools/bench_peers.py runs it where there is torch.
 
-usage: operators.py float32|bf16 THREADS; prints the best milliseconds of each case as JSON.
+usage: operators.py float32|bf16 THREADS [CASE...]; prints the best milliseconds of each case, or of these, as JSON.
 """
 
 from __future__ import annotations
@@ -49,15 +49,22 @@ def main() -> None:
     kind = torch.bfloat16 if sys.argv[1] == "bf16" else torch.float32
     torch.set_num_threads(int(sys.argv[2]))
     times: dict[str, float] = {}
+    wanted = set(sys.argv[3:] or (*LINEAR, *ATTENTION, *CONV))
     with torch.inference_mode():
         for name, (rows, inputs, outputs) in LINEAR.items():
+            if name not in wanted:
+                continue
             x, weight = torch.randn(rows, inputs, dtype=kind), torch.randn(outputs, inputs, dtype=kind)
             times[name] = best(lambda x=x, weight=weight: functional.linear(x, weight))  # type: ignore[misc]
         for name, (heads, rows, keys, width) in ATTENTION.items():
+            if name not in wanted:
+                continue
             q = torch.randn(1, heads, rows, width, dtype=kind)
             k, v = (torch.randn(1, heads, keys, width, dtype=kind) for _ in range(2))
             times[name] = best(lambda q=q, k=k, v=v: attend(q, k, v))  # type: ignore[misc]
         for name, (inputs, outputs, frames, height, width) in CONV.items():
+            if name not in wanted:
+                continue
             x = torch.randn(1, inputs, frames, height, width, dtype=kind)
             weight = torch.randn(outputs, inputs, 3, 3, 3, dtype=kind)
             times[name] = best(lambda x=x, weight=weight: functional.conv3d(x, weight))  # type: ignore[misc]
