@@ -39,10 +39,12 @@ static int print_schema(const char *path, FILE *out, struct error *error)
     return code;
 }
 
-/* SQLite's own check, and that every reference leads somewhere. */
+/* SQLite's own check, that every reference leads somewhere, and that jobs are numbered from 1 on. */
 static int check_database(struct database *reader, FILE *out, int *faults, struct error *error)
 {
-    static const char *const checks[] = {"PRAGMA integrity_check", "PRAGMA foreign_key_check"};
+    static const char *const checks[] = {
+        "PRAGMA integrity_check", "PRAGMA foreign_key_check",
+        "SELECT 'a job has the number ' || number FROM jobs WHERE number < 1"};
     for (size_t i = 0; i < sizeof checks / sizeof checks[0]; i++) {
         sqlite3_stmt *query = database_query(reader, error, checks[i], "");
         int status = query ? 0 : error->code;

@@ -33,6 +33,8 @@ enum {
     ODD_SECONDS = 60         /* that a clock may be behind without a word */
 };
 
+static const int64_t MOST_NUMBER = INT64_C(1) << 53; /* of a job: JSON's numbers are exact up to here */
+
 struct store {
     struct state_folder *folder;
     struct contents *contents;
@@ -526,7 +528,7 @@ static int next_to_expire(struct store *store, int64_t *number, struct error *er
 {
     sqlite3_stmt *query = database_query(
         store->database, error,
-        "SELECT number FROM jobs WHERE released = 0 AND ended IS NOT NULL AND (ended < ? OR (number IN "
+        "SELECT number FROM jobs WHERE number > 0 AND released = 0 AND ended IS NOT NULL AND (ended < ? OR (number IN "
         "  (SELECT job FROM holds WHERE kind = 'result') AND ? < (SELECT sum(bytes) FROM contents WHERE hash IN "
         "  (SELECT content FROM holds WHERE kind = 'result')))) ORDER BY ended LIMIT 1",
         "ri", now(store) - store->limits.result_seconds, (int64_t)store->limits.result_bytes);
@@ -578,6 +580,7 @@ int store_sweep(struct store *store, struct error *error)
 
 /* --- Looking up ---------------------------------------------------------------------- */
 
+/* Where a damaged database has a number below 1, that is no job: numbers begin with 1. */
 static const char found_columns[] = "SELECT number, lives, attempts, saved_step, submitted, ended, id, digest, task, "
                                     "state, client, prompt, code, message,"
                                     " (SELECT content FROM holds WHERE job = number AND kind = 'result'),"
@@ -642,7 +645,7 @@ int store_find(struct store *store, const char *id, struct store_found *found, s
 {
     char sql[sizeof found_columns + 60];
     *found = (struct store_found){.saved_step = -1};
-    snprintf(sql, sizeof sql, "%s WHERE id = ? AND released = 0", found_columns);
+    snprintf(sql, sizeof sql, "%s WHERE id = ? AND number > 0 AND released = 0", found_columns);
     pthread_mutex_lock(&store->lock);
     sqlite3_stmt *query = database_query(store->reader, error, sql, "t", id);
     int status = query ? database_next(query, error) : error->code;
@@ -659,7 +662,7 @@ int store_unfinished(struct store *store, int (*each)(void *context, const struc
                      struct error *error)
 {
     char sql[sizeof found_columns + 80];
-    snprintf(sql, sizeof sql, "%s WHERE ended IS NULL AND released = 0 ORDER BY number",
+    snprintf(sql, sizeof sql, "%s WHERE number > 0 AND ended IS NULL AND released = 0 ORDER BY number",
              found_columns);
     int status = database_script(store->database,
                                  "UPDATE jobs SET lives = lives + 1 WHERE ended IS NULL", error);
@@ -685,6 +688,10 @@ int store_last_number(struct store *store, uint64_t *number, struct error *error
     int code =
         database_number(store->database, "SELECT seq FROM sqlite_sequence WHERE name = 'jobs'", 0, &last, error);
     *number = (uint64_t)last;
+    if (code == 0 && (last < 0 || last > MOST_NUMBER))
+        return error_set(error, ERROR_BAD_FILE,
+                         "journal: is damaged: its last job has the number %lld; numbers go from 1 to %lld",
+                         (long long)last, (long long)MOST_NUMBER);
     return code;
 }
 

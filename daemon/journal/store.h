@@ -125,7 +125,7 @@ int store_find(struct store *store, const char *id, struct store_found *found, s
 int store_unfinished(struct store *store, int (*each)(void *context, const struct store_found *found), void *context,
                      struct error *error);
 
-/* The highest number that was ever given to a job. */
+/* The highest number that was ever given to a job. ERROR_BAD_FILE: it is none that a job can have. */
 int store_last_number(struct store *store, uint64_t *number, struct error *error);
 
 /* What a job holds, malloc'ed: "request" (with a zero behind it), "state", "result". ERROR_NOT_FOUND: nothing of that

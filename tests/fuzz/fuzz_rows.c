@@ -1,201 +1,32 @@
-/* fuzz_rows.c: a journal whose rows say anything: what the store reads, makes requests of, sweeps and lists.
- *
- * The input is a series of rows: which table (a byte), then a value for each of its columns. A value is one byte of a
- * kind, and what that kind needs: the column's own right value, null, a number, a word that has a meaning somewhere, or
- * any text or bytes. The tables have no NOT NULL and no checks, since a damaged file may hold what the schema forbids.
- * The store stays open; a second connection puts the rows in place of those of the last input.
+/* fuzz_rows.c: a journal whose rows say anything (rows.h): what the store reads, makes requests of, sweeps and lists.
+ * The store stays open.
  */
 #include <stdbool.h>
 #include <sys/stat.h>
 
-#include "daemon/journal/database.h"
 #include "daemon/journal/store.h"
 #include "daemon/log.h"
-#include "tests/fuzz/memory_files.h"
 #include "tests/fuzz/read_journal.h"
+#include "tests/fuzz/rows.h"
 #include "tests/fuzz/scratch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-enum { MOST_COLUMNS = 19, MOST_ROWS = 12, TABLES = 6 };
-
-static const char request[] =
-    "{\"job\":\"a\",\"task\":\"t2i\",\"params\":{\"prompt\":\"a\"},\"client\":\"a\",\"tensors\":{}}";
-#define OF_NOTHING "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" /* SHA-256 of no bytes */
-#define OF_ONE "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"     /* and of "a" */
-
-/* What columns hold when all is well; a number as its digits, which SQLite makes a number of. NULL: null. */
-static const struct {
-    const char *name;
-    const char *right[MOST_COLUMNS];
-    int columns;
-} tables[TABLES] = {
-    {"jobs",
-     {"1", "a", "a", "t2i", "a", "a", "queued", "1", NULL, NULL, "0", "0", NULL, NULL, NULL, "{}", "0", "a", request},
-     19},
-    {"holds", {"1", "result", OF_ONE}, 3},
-    {"contents", {OF_ONE, "1", "a"}, 3},
-    {"cache", {"a", OF_ONE, "1"}, 3},
-    {"milestones", {"1", "2", "saved", "3"}, 4},
-    {"dropped", {OF_NOTHING}, 1},
-};
-
-/* Words that mean something in one column or another. */
-static const char *const words[] = {
-    "a", "b", "1", "0", "-1", "queued", "running", "done", "failed", "cancelled", "request", "payload", "state",
-    "result", OF_NOTHING, OF_ONE, "../journal.db", "lock", "9223372036854775807", "1e300", "t2i", "x2t_image", request,
-    "{\"task\":\"x2t_image\",\"params\":{\"prompt\":\"a\"},"
-    "\"tensors\":{\"source\":{\"blob\":\"" OF_ONE "\",\"dtype\":\"U8\",\"shape\":[1,1,1,3]}}}",
-    "{\"steps\":2}", "bad_file", "\xff", "started", "saved", ""};
-enum { WORDS = sizeof words / sizeof *words };
-
-static struct {
-    struct store *store;
-    sqlite3 *other;
-    sqlite3_stmt *begin, *commit, *clear[TABLES], *add[TABLES];
-} house;
-
-static void run(const char *sql)
-{
-    if (sqlite3_exec(house.other, sql, NULL, NULL, NULL) != SQLITE_OK) {
-        fprintf(stderr, "%s: %s\n", sql, sqlite3_errmsg(house.other));
-        exit(1);
-    }
-}
-
-static sqlite3_stmt *compile(const char *sql)
-{
-    sqlite3_stmt *statement = NULL;
-    if (sqlite3_prepare_v2(house.other, sql, -1, &statement, NULL) != SQLITE_OK)
-        run(sql);
-    return statement;
-}
-
-/* A store whose tables take anything. */
-static void open_house(void)
-{
-    static const struct journal_limits limits = {.result_bytes = 2, .result_seconds = 1e9, .cache_bytes = 2};
-    char folder[256], file[300], sql[200];
-    struct error error;
-    log_set_level(LOG_LEVEL_ERROR);
-    memory_files_begin();
-    snprintf(folder, sizeof folder, "%s/state", scratch());
-    snprintf(file, sizeof file, "%s/journal.db", folder);
-    memory_files_make_small(file);
-    if (store_open(&house.store, folder, &limits, NULL, &error) != 0)
-        abort();
-    store_close(house.store);
-    if (sqlite3_open(file, &house.other) != SQLITE_OK)
-        abort();
-    sqlite3_db_config(house.other, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-    run("PRAGMA temp_store = MEMORY; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA writable_schema = ON;"
-        "UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '');"
-        "DELETE FROM sqlite_master WHERE name = 'jobs_id'; PRAGMA writable_schema = RESET;"
-        "PRAGMA ignore_check_constraints = ON;");
-    if (store_open(&house.store, folder, &limits, NULL, &error) != 0)
-        abort();
-    house.begin = compile("BEGIN IMMEDIATE");
-    house.commit = compile("COMMIT");
-    for (int i = 0; i < TABLES; i++) {
-        snprintf(sql, sizeof sql, "DELETE FROM %s", tables[i].name);
-        house.clear[i] = compile(sql);
-        snprintf(sql, sizeof sql, "INSERT OR REPLACE INTO %s VALUES (%.*s?)", tables[i].name,
-                 2 * (tables[i].columns - 1), "?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,");
-        house.add[i] = compile(sql);
-    }
-}
-
-/* --- Rows ------------------------------------------------------------------------------- */
-
-struct input {
-    const uint8_t *data;
-    size_t bytes;
-};
-
-static uint8_t take(struct input *input)
-{
-    if (input->bytes == 0)
-        return 0;
-    input->bytes--;
-    return *input->data++;
-}
-
-static const void *take_bytes(struct input *input, size_t *bytes)
-{
-    const void *data = input->data;
-    *bytes = take(input);
-    data = input->data;
-    *bytes = *bytes < input->bytes ? *bytes : input->bytes;
-    input->data += *bytes;
-    input->bytes -= *bytes;
-    return data;
-}
-
-static int bind_text(sqlite3_stmt *statement, int column, const char *text)
-{
-    return text ? sqlite3_bind_text(statement, column, text, -1, SQLITE_STATIC) : sqlite3_bind_null(statement, column);
-}
-
-static void bind(struct input *input, sqlite3_stmt *statement, int column, const char *right)
-{
-    size_t bytes;
-    const void *data;
-    double real;
-    int64_t whole = 0;
-    switch (take(input) % 8) {
-    case 1: sqlite3_bind_null(statement, column); break;
-    case 2: bind_text(statement, column, words[take(input) % WORDS]); break;
-    case 3: sqlite3_bind_int64(statement, column, (int8_t)take(input)); break;
-    case 4:
-        for (int i = 0; i < 8; i++)
-            whole = (int64_t)((uint64_t)whole << 8 | take(input));
-        memcpy(&real, &whole, sizeof real);
-        if (whole & 1)
-            sqlite3_bind_double(statement, column, real);
-        else
-            sqlite3_bind_int64(statement, column, whole);
-        break;
-    case 5:
-        data = take_bytes(input, &bytes);
-        sqlite3_bind_text(statement, column, data, (int)bytes, SQLITE_TRANSIENT);
-        break;
-    case 6:
-        data = take_bytes(input, &bytes);
-        sqlite3_bind_blob(statement, column, data, (int)bytes, SQLITE_TRANSIENT);
-        break;
-    default: bind_text(statement, column, right); break;
-    }
-}
-
-/* What cannot be a row even so is none. */
-static void step(sqlite3_stmt *statement)
-{
-    sqlite3_step(statement);
-    sqlite3_reset(statement);
-}
-
-static void put_rows(struct input input)
-{
-    step(house.begin);
-    for (int i = 0; i < TABLES; i++)
-        step(house.clear[i]);
-    for (int row = 0; row < MOST_ROWS && input.bytes > 0; row++) {
-        const int table = take(&input) % TABLES;
-        for (int i = 0; i < tables[table].columns; i++)
-            bind(&input, house.add[table], i + 1, tables[table].right[i]);
-        step(house.add[table]);
-    }
-    step(house.commit);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    if (!house.store)
-        open_house();
-    put_rows((struct input){data, bytes});
-    if (!sqlite3_get_autocommit(house.other))
-        abort();
-    read_journal(house.store);
-    change_journal(house.store);
+    static const struct journal_limits limits = {.result_bytes = 2, .result_seconds = 1e9, .cache_bytes = 2};
+    static struct store *store;
+    char folder[256];
+    struct error error;
+    if (!store) {
+        log_set_level(LOG_LEVEL_ERROR);
+        snprintf(folder, sizeof folder, "%s/state", scratch());
+        rows_open(folder);
+        if (store_open(&store, folder, &limits, NULL, &error) != 0)
+            abort();
+    }
+    rows_put(data, bytes);
+    read_journal(store);
+    change_journal(store);
     return 0;
 }

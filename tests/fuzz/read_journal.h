@@ -3,6 +3,7 @@
 #ifndef TESTS_FUZZ_READ_JOURNAL_H
 #define TESTS_FUZZ_READ_JOURNAL_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -119,6 +119,28 @@ static void damaged_pictures_and_animations_give_words_or_pictures(void **state)
     assert_true(files >= 100);
 }
 
+/* libwebp alone would ask for 34 GB, or say that the file is damaged. */
+static void a_webp_that_claims_a_huge_canvas_is_too_large_before_memory_is_asked_for(void **state)
+{
+    enum { CANVAS_AT = 24, CANVAS_BYTES = 6 };
+    static const uint8_t huge[CANVAS_BYTES] = {0xff, 0xff, 0xff, 254, 0, 0}; /* less 1: 16777216 x 255 */
+    struct mapped_file file;
+    struct error error = {0};
+    struct clip clip;
+    struct still still;
+    (void)state;
+    assert_int_equal(mapped_file_open(&file, "tests/golden/data/media/moving.webp", &error), 0);
+    uint8_t *copy = malloc(file.bytes);
+    memcpy(copy, file.data, file.bytes);
+    memcpy(copy + CANVAS_AT, huge, CANVAS_BYTES);
+    write_damaged(copy, file.bytes);
+    assert_int_equal(still_read(&still, damaged_path, true, &error), ERROR_TOO_LARGE);
+    assert_non_null(strstr(error.text, "16777216 x 255"));
+    assert_int_equal(animation_read_webp(&clip, damaged_path, 12, NO_LIMIT, &error), ERROR_TOO_LARGE);
+    free(copy);
+    mapped_file_close(&file);
+}
+
 static void damaged_videos_give_words_or_frames(void **state)
 {
     (void)state;
@@ -154,6 +176,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(damaged_pictures_and_animations_give_words_or_pictures, make_path, remove_path),
+        cmocka_unit_test_setup_teardown(a_webp_that_claims_a_huge_canvas_is_too_large_before_memory_is_asked_for,
+                                        make_path, remove_path),
         cmocka_unit_test_setup_teardown(damaged_videos_give_words_or_frames, make_path, remove_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,9 +59,8 @@ static void a_job_whose_id_is_damaged_has_failed_and_the_others_go_on(void **sta
     list = jobs_list(jobs, 0, NULL, &more);
     assert_int_equal(cJSON_GetArraySize(list), 1);
     cJSON_Delete(list);
-    jobs_shut(jobs, true);
-    jobs_close(jobs);
     recorder_close(recorder);
+    jobs_close(jobs);
     jobs = open_table(&roomy);
     assert_int_equal(recorder_open(&recorder, path, &limits, jobs, &error), 0);
     assert_int_equal(recorder_history(recorder, &failed, &list, &more, &error), 0);

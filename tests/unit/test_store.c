@@ -776,6 +776,29 @@ static void texts_of_a_damaged_journal_are_there_and_are_text(void **state)
     store_close(store);
 }
 
+static void a_number_that_no_job_can_have_is_none_and_is_told(void **state)
+{
+    struct store_found found;
+    uint64_t last;
+    (void)state;
+    FILE *out = fopen("/dev/null", "w");
+    struct store *store = open_store();
+    accept(store, 1, "a");
+    store_close(store);
+    change_database("UPDATE jobs SET number = 0");
+    store = open_store();
+    assert_int_equal(unfinished(store), 0);
+    assert_int_equal(store_find(store, "a", &found, &error), ERROR_NOT_FOUND);
+    store_close(store);
+    assert_int_equal(journal_check(path, &usual, out, &error), ERROR_BAD_FILE);
+    fclose(out);
+    change_database("UPDATE sqlite_sequence SET seq = 9223372036854775807");
+    store = open_store();
+    assert_int_equal(store_last_number(store, &last, &error), ERROR_BAD_FILE);
+    assert_non_null(strstr(error.text, "damaged"));
+    store_close(store);
+}
+
 static void the_check_finds_a_file_that_is_missing_and_one_that_is_damaged(void **state)
 {
     (void)state;
@@ -822,6 +845,7 @@ int main(void)
         TEST(requests_are_kept_whole_whether_short_or_long),
         TEST(a_damaged_journal_names_no_file_but_contents),
         TEST(texts_of_a_damaged_journal_are_there_and_are_text),
+        TEST(a_number_that_no_job_can_have_is_none_and_is_told),
         TEST(the_check_finds_a_file_that_is_missing_and_one_that_is_damaged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

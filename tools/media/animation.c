@@ -126,9 +126,6 @@ static int read_webp(struct clip *clip, WebPAnimDecoder *decoder, double fps, ui
     WebPAnimInfo info;
     if (!WebPAnimDecoderGetInfo(decoder, &info) || info.frame_count < 1 || info.frame_count > INT32_MAX)
         return error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: it has no picture");
-    int code = clip_check_size(info.canvas_height, info.canvas_width, error);
-    if (code)
-        return code;
     const int count = (int)info.frame_count;
     if (fps <= 0)
         fps = webp_fps(WebPAnimDecoderGetDemuxer(decoder), count);
@@ -136,7 +133,7 @@ static int read_webp(struct clip *clip, WebPAnimDecoder *decoder, double fps, ui
     int wanted = clip_sample(count, fps, indices, error);
     if (wanted < 0)
         return wanted;
-    code = clip_open(clip, wanted, (int)info.canvas_height, (int)info.canvas_width, max_bytes, error);
+    int code = clip_open(clip, wanted, (int)info.canvas_height, (int)info.canvas_width, max_bytes, error);
     if (!code)
         code = keep_webp_pictures(clip, decoder, indices, wanted, error);
     clip->source_frames = count;
@@ -152,9 +149,10 @@ int animation_read_webp(struct clip *clip, const char *path, double fps, uint64_
     int code = mapped_file_open(&file, path, error);
     if (code)
         return code;
-    WebPAnimDecoder *decoder = WebPAnimDecoderNew(&(WebPData){file.data, file.bytes}, NULL);
-    code = decoder ? read_webp(clip, decoder, fps, max_bytes, error)
-                   : error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: the file is damaged or ends too early");
+    WebPAnimDecoder *decoder;
+    code = still_open_webp(&decoder, file.data, file.bytes, error);
+    if (!code)
+        code = read_webp(clip, decoder, fps, max_bytes, error);
     WebPAnimDecoderDelete(decoder);
     mapped_file_close(&file);
     if (!code)

@@ -6,6 +6,8 @@
 
 #include "tools/media/still_pixels.h"
 
+struct WebPAnimDecoder;
+
 /* Decode a whole file in memory. The message does not name the file. Errors as still_read. */
 int still_decode_png(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
 int still_decode_heif(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
@@ -15,5 +17,9 @@ int still_decode_bmp(struct still *still, const uint8_t *data, size_t bytes, str
 int still_decode_gif(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
 int still_decode_tiff(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
 int still_decode_webp(struct still *still, const uint8_t *data, size_t bytes, struct error *error);
+
+/* libwebp's decoder of a whole file in memory, which must outlive it. It asks for two canvases as soon as it is made:
+ * the size is looked at before. NULL is left on failure, as above. */
+int still_open_webp(struct WebPAnimDecoder **out, const uint8_t *data, size_t bytes, struct error *error);
 
 #endif

@@ -1,6 +1,7 @@
 /* still_webp.c: WebP through libwebp, by way of its animation decoder, as Pillow does. */
 #include <webp/demux.h>
 
+#include "tools/media/clip.h"
 #include "tools/media/exif.h"
 #include "tools/media/still_formats.h"
 
@@ -39,13 +40,30 @@ static int decode(struct still *still, WebPAnimDecoder *decoder, struct error *e
     return 0;
 }
 
+int still_open_webp(WebPAnimDecoder **out, const uint8_t *data, size_t bytes, struct error *error)
+{
+    const WebPData file = {data, bytes};
+    *out = NULL;
+    WebPDemuxer *demuxer = WebPDemux(&file);
+    if (demuxer) {
+        const int code = clip_check_size(WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_HEIGHT),
+                                         WebPDemuxGetI(demuxer, WEBP_FF_CANVAS_WIDTH), error);
+        WebPDemuxDelete(demuxer);
+        if (code)
+            return code;
+        *out = WebPAnimDecoderNew(&file, NULL);
+    }
+    if (*out)
+        return 0;
+    return error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: the file is damaged or ends too early");
+}
+
 int still_decode_webp(struct still *still, const uint8_t *data, size_t bytes, struct error *error)
 {
-    WebPData file = {data, bytes};
-    WebPAnimDecoder *decoder = WebPAnimDecoderNew(&file, NULL);
-    if (!decoder)
-        return error_set(error, ERROR_BAD_FILE, "cannot be read as WebP: the file is damaged or ends too early");
-    int code = decode(still, decoder, error);
+    WebPAnimDecoder *decoder;
+    int code = still_open_webp(&decoder, data, bytes, error);
+    if (!code)
+        code = decode(still, decoder, error);
     WebPAnimDecoderDelete(decoder);
     return code;
 }
