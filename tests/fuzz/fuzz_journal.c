@@ -25,6 +25,7 @@ static void open_folder(char folder[256], char file[PATH_MAX], FILE **nowhere)
     snprintf(file, PATH_MAX, "%s/journal.db", folder);
     *nowhere = fopen("/dev/null", "w");
     log_set_level(LOG_LEVEL_ERROR);
+    memory_files_unwatched();
     memory_files_begin();
     if (!*nowhere || store_open(&store, folder, &limits, NULL, &error) != 0)
         abort();

@@ -77,6 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     struct error error = {0};
     if (folder[0] == '\0') {
         log_set_level(LOG_LEVEL_ERROR);
+        memory_files_unwatched();
         snprintf(folder, sizeof folder, "%s/state", scratch());
         rows_open(folder);
     }
