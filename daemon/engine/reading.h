@@ -32,7 +32,7 @@ int lance_read(struct lance_model *model, const int32_t *ids, int count, lance_r
 
 /* Before the first step of a job that answers: its answer is to be these tokens, as many as its max_new_tokens, and
  * `watch` is shown what is expected before each. `ids` is borrowed until the job is closed. ERROR_BAD_REQUEST: a job of
- * another kind, or another number of tokens. */
+ * another kind, another number of tokens, or an id that the model does not have. */
 int lance_job_say(struct lance_job *job, const int32_t *ids, int count, lance_reading_watch *watch, void *context,
                   struct error *error);
 

@@ -496,6 +496,11 @@ int lance_job_say(struct lance_job *job, const int32_t *ids, int count, lance_re
     if (!task_answers(job->job.request.task) || count != job->job.request.max_new_tokens)
         return error_set(error, ERROR_BAD_REQUEST, "a job of %s, for %d tokens, was to say %d",
                          lance_task_name(job->job.request.task), job->job.request.max_new_tokens, count);
+    const int vocabulary = decoder_vocab_size(job->job.model->decoder);
+    for (int i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= vocabulary)
+            return error_set(error, ERROR_BAD_REQUEST, "token %d of the answer is %d, and this model has only %d: it "
+                             "is an answer of a model with another vocabulary", i + 1, ids[i], vocabulary);
     job->job.given_answer = (struct given_answer){ids, watch, context};
     return 0;
 }

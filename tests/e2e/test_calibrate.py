@@ -177,5 +177,6 @@ def test_what_cannot_be_counted_gets_words(jobs: list[str | Path], tmp_path: Pat
         assert made.returncode == code, made.stderr
         assert said in made.stderr
         assert not output.exists()
-    made = calibrate(jobs, tmp_path / "nowhere/stats.safetensors")
-    assert (made.returncode, "nowhere" in made.stderr, "samples" in made.stderr) == (1, True, False), made.stderr
+    for name, why in (("nowhere/stats.safetensors", "nowhere"), (f"{'long' * 60}.safetensors", "at most 255")):
+        made = calibrate(jobs, tmp_path / name)
+        assert (made.returncode, why in made.stderr, "samples" in made.stderr) == (1, True, False), made.stderr

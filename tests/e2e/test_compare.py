@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanced_process import DEMO_AWQ, DEMO_MODEL
+from lanced_process import BUILD, DEMO_AWQ, DEMO_MODEL
 from quantised import QUANT, quant, two_of_each
 from qwen3 import Qwen3
 
@@ -52,7 +52,7 @@ def test_a_model_expects_what_its_reference_says_about_as_well_as_that(
 
 
 def test_recipes_are_made_and_compared_in_one_run(jobs: dict[str, list[str | Path]], tmp_path: Path) -> None:
-    words: list[str | Path] = ["--form", "awq-int4", "--group", "64", "--stats", STATISTICS]
+    words: list[str | Path] = ["--group", "64", "--form", "awq-int4", "--stats", STATISTICS]
     said = quant(
         "compare", "--recipes", "published,best", *words, "--reference", DEMO_MODEL, *jobs["t2i"], "-o", tmp_path / "ab"
     )
@@ -91,6 +91,17 @@ def test_comparisons_that_cannot_be_made_are_refused_in_words(
     said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert (said.returncode, why in said.stderr) == (status, True), said.stderr
     assert not (tmp_path / "report/report.json").exists()
+
+
+def test_answers_of_a_model_with_more_words_are_refused_in_words(
+    jobs: dict[str, list[str | Path]], tmp_path: Path
+) -> None:
+    words = ["--config", "tiny", "--form", "bf16", "-o", str(tmp_path / "r")]
+    subprocess.run([BUILD / "random-checkpoint", *words], check=True, capture_output=True)
+    command = [QUANT, "compare", "--reference", tmp_path / "r/Lance_3B", "--model", DEMO_MODEL, *jobs["x2t_image"]]
+    command += ["--samples", "1", "-o", tmp_path / "report"]
+    said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert (said.returncode, "another vocabulary" in said.stderr) == (1, True), said.stderr
 
 
 def test_a_text_that_is_no_text_is_told_before_a_report(jobs: dict[str, list[str | Path]], tmp_path: Path) -> None:

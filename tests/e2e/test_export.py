@@ -222,6 +222,7 @@ def test_the_published_toolkits_runtime_expects_ten_texts_as_the_engine_does(
         (("--form", "gguf"), 2, "must be mlx, mlx-und or hf-und"),
         (("--form", "mlx", "--drop-qk-norm"), 2, "is for mlx-und and hf-und"),
         (("--form", "mlx", "--group", "96"), 2, "must be 32, 64 or 128"),
+        (("--form", "hf-und", "--bits", "8"), 2, "are for mlx and mlx-und"),
         (("--form", "mlx", "--model", str(MODEL.parent / "lance-demo-awq")), 1, "is quantised already"),
     ],
 )

@@ -387,12 +387,40 @@ def test_models_and_folders_that_cannot_be_used_get_words(tmp_path: Path) -> Non
         (apply(tmp_path / "nowhere/a"), 1, "nowhere"),
         (apply(tmp_path / "a", "--form", "int3"), 2, "awq-int4"),
         (apply(tmp_path / "a", "--form", "nvfp4", "--group", "64"), 2, "groups of 16"),
+        (apply(tmp_path / "a", *FORMS["nvfp4"][0], "--without", "clipping"), 2, "for the recipe best"),
         (quant("merge", "-o", "sum.safetensors"), 2, "at least one"),
         (quant("frobnicate"), 2, "no such command"),
     ):
         assert made.returncode == code, made.stderr
         assert words in made.stderr
     assert not (tmp_path / "a").exists()
+
+
+def test_a_name_that_the_folder_cannot_have_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "file").write_text("")
+    for name, words in (("link", "exists"), ("file/", "exists"), ("", "empty")):
+        for command in (("apply", "--stats", STATISTICS, "--form", "awq-int4"), ("export", "--form", "hf-und")):
+            made = quant(*command, "--model", MODEL, "-o", name, cwd=tmp_path)
+            assert (made.returncode, words in made.stderr) == (1, True), made.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_folder_whose_name_was_taken_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+    words: list[str | Path] = ["apply", "--model", MODEL, "--stats", STATISTICS, *FORMS["awq-128"][0]]
+    words += ["-o", tmp_path / "made"]
+    command = [str(word) for word in (QUANT, *words)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None and not (tmp_path / "made.partial/progress").exists():
+        time.sleep(0.001)
+    (tmp_path / "made").write_text("")
+    assert b"cannot be named" in process.communicate()[1]
+    assert process.returncode == 1
+    (tmp_path / "made").unlink()
+    again = quant(*words)
+    assert (again.returncode, "going on" in again.stderr, "layers," in again.stderr) == (0, True, False), again.stderr
+    names = sorted(path.name for path in (tmp_path / "made").iterdir())
+    assert names == ["awq_meta.json", "awq_state_dict.safetensors"]
 
 
 def test_a_disk_that_takes_no_more_is_said_and_the_run_can_go_on(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ static const char *wrong_recipe(const struct recipe *recipe, bool has_group)
         return "--group: is for awq-int4; nvfp4 has groups of 16, int8 of 128";
     if ((format == WEIGHT_INT8 || recipe->budget > 0) && recipe->kind != RECIPE_BEST)
         return "--recipe: published is of awq-int4 and nvfp4";
+    if (recipe->ingredients != WITH_ALL && recipe->kind != RECIPE_BEST)
+        return "--without: is for the recipe best";
     return NULL;
 }
 

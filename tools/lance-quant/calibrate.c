@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/whole_file.h"
 #include "daemon/engine/tap.h"
 
 enum { NOTE_BYTES = 128 };
@@ -71,20 +72,6 @@ static int take_up(struct calibration *c, struct error *error)
     if (code == 0)
         fprintf(stderr, "going on after %d of %d samples\n", c->done, c->options->samples->count);
     return code;
-}
-
-/* That the folder of the result can be written, which is told before hours of work. */
-static int check_folder(const char *output, struct error *error)
-{
-    const char *slash = strrchr(output, '/');
-    char folder[PATH_MAX];
-    if (!slash)
-        snprintf(folder, sizeof folder, ".");
-    else
-        snprintf(folder, sizeof folder, "%.*s", (int)(slash - output) + 1, output);
-    if (access(folder, W_OK | X_OK) != 0)
-        return error_set(error, ERROR_IO, "cannot write %s: %s", output, strerror(errno));
-    return 0;
 }
 
 static int write_partial(struct calibration *c, struct error *error)
@@ -178,7 +165,9 @@ int calibrate(const struct calibrate_options *options, const volatile int *inter
     struct calibration c = {.options = options, .interrupted = interrupted};
     if (snprintf(c.partial, sizeof c.partial, "%s.partial.safetensors", options->output) >= (int)sizeof c.partial)
         return error_set(error, ERROR_IO, "%s: the path is too long", options->output);
-    int code = check_folder(options->output, error);
+    int code = whole_file_check(options->output, error); /* told before hours of work */
+    if (code == 0)
+        code = whole_file_check(c.partial, error);
     if (code == 0)
         code = open_model(&c, error);
     if (code == 0) {

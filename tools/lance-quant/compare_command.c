@@ -16,6 +16,7 @@ struct words {
     struct job_options jobs;
     struct samples samples;
     struct code_form form; /* of --recipes */
+    int group;             /* 0: the form's own */
     bool has_form;
 };
 
@@ -38,7 +39,6 @@ static const char *take(struct words *words, int option, bool *known)
 {
     struct compare_options *options = &words->options;
     bool mixed;
-    int group;
     switch (option) {
     case 'R': options->reference = optarg; return NULL;
     case 'a': options->statistics = optarg; return NULL;
@@ -48,11 +48,7 @@ static const char *take(struct words *words, int option, bool *known)
     case 'F':
         words->has_form = recipe_form(optarg, &words->form, &mixed) && !mixed && words->form.format != WEIGHT_INT8;
         return words->has_form ? NULL : "--form: must be awq-int4 or nvfp4, which both recipes make";
-    case 'g':
-        if (!recipe_group(optarg, &group))
-            return "--group: must be 64 or 128";
-        words->form.group = group;
-        return words->has_form && words->form.format == WEIGHT_AWQ_INT4 ? NULL : "--group: is for --form awq-int4";
+    case 'g': return recipe_group(optarg, &words->group) ? NULL : "--group: must be 64 or 128";
     default: *known = false; return NULL;
     }
 }
@@ -66,6 +62,10 @@ static const char *complete(struct words *words, bool nothing_else)
         return "compare needs --reference and -o, and nothing but options";
     if (stat(options->output, &there) == 0)
         return "-o: that folder exists";
+    if (words->group != 0 && (!words->has_form || words->form.format != WEIGHT_AWQ_INT4))
+        return "--group: is for --form awq-int4";
+    if (words->group != 0)
+        words->form.group = words->group;
     if (options->recipe_count == 0)
         return words->has_form ? "--form: is for --recipes" : NULL;
     if (!words->has_form || !options->statistics || words->jobs.model)

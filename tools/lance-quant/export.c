@@ -25,6 +25,7 @@ struct work {
     struct output *output;
     struct tensor_view *tensors; /* to be written; names are malloc'ed */
     size_t count;
+    char *config; /* the text of config.json */
 };
 
 /* --- The list -------------------------------------------------------------------------------------------- */
@@ -235,12 +236,7 @@ static int copy_text(struct work *work, const char *name, struct error *error)
 static int write_texts(struct work *work, struct error *error)
 {
     static const char *const copied[] = {"vocab.json", "merges.txt", "tokenizer_config.json", "tokenizer.json"};
-    char *text;
-    int code = export_config(work->options, &text, error);
-    if (code != 0)
-        return code;
-    code = output_text(work->output, "config.json", text, error);
-    free(text);
+    int code = output_text(work->output, "config.json", work->config, error);
     for (size_t i = 0; i < sizeof copied / sizeof *copied && code == 0; i++)
         code = copy_text(work, copied[i], error);
     return code;
@@ -305,6 +301,8 @@ int export_release(const struct export_options *options, const volatile int *int
     if (code == 0)
         code = source_open(&work.source, options->model, error);
     if (code == 0)
+        code = export_config(options, &work.config, error);
+    if (code == 0)
         code = list(&work, error);
     if (code == 0)
         code = open_output(&work, error);
@@ -319,6 +317,7 @@ int export_release(const struct export_options *options, const volatile int *int
     output_close(work.output);
     if (work.tensors)
         layout_free(work.tensors, work.count);
+    free(work.config);
     source_close(work.source);
     return code;
 }

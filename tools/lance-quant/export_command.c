@@ -22,6 +22,8 @@ static bool read_form(const char *text, enum export_form *form)
     return false;
 }
 
+enum { DEFAULT_GROUP = 64, DEFAULT_BITS = 4 };
+
 /* Take one option. NULL, or what is wrong with it. */
 static const char *take(struct export_options *options, bool *has_form, int option)
 {
@@ -53,7 +55,7 @@ int export_command(int argc, char **argv)
         {"drop-qk-norm", no_argument, NULL, 'd'},  {"threads", required_argument, NULL, 't'},
         {"output", required_argument, NULL, 'o'},  {0},
     };
-    struct export_options options = {.group = 64, .bits = 4, .threads = command_processors()};
+    struct export_options options = {.threads = command_processors()};
     struct error error;
     bool has_form = false;
     for (int c; (c = command_line_next(argc, argv, ":o:", names, "lance-quant help", &error)) != -1;) {
@@ -69,6 +71,10 @@ int export_command(int argc, char **argv)
         return command_wrong("export needs --model, --form and -o, and nothing else");
     if (options.drops_head_norms && options.form == EXPORT_MLX)
         return command_wrong("--drop-qk-norm: is for mlx-und and hf-und");
+    if (options.form == EXPORT_HF_UND && (options.group != 0 || options.bits != 0))
+        return command_wrong("--group and --bits: are for mlx and mlx-und; hf-und is in bf16");
+    options.group = options.group != 0 ? options.group : DEFAULT_GROUP;
+    options.bits = options.bits != 0 ? options.bits : DEFAULT_BITS;
     if (export_release(&options, &command_interrupted, &error) != 0)
         return command_complain(&error);
     printf("%s\n", options.output);

@@ -24,8 +24,7 @@
 enum { IDENTITY_BYTES = 256 };
 
 struct output {
-    const char *directory;
-    char partial[PATH_MAX]; /* DIR.partial */
+    char directory[PATH_MAX], partial[PATH_MAX]; /* DIR and DIR.partial */
     const struct tensor_view *tensors;
     const struct tensor_view **by_name;
     uint64_t *offsets; /* of each tensor in the file */
@@ -174,6 +173,24 @@ static int open_files(struct output *output, const char *file, const char *ident
     return code;
 }
 
+/* The name of the folder without slashes at its end, and with .partial, where nothing is yet: a link that leads nowhere
+ * is something, too. */
+static int name_folders(struct output *output, const char *directory, struct error *error)
+{
+    size_t length = strlen(directory);
+    struct stat there;
+    while (length > 1 && directory[length - 1] == '/')
+        length--;
+    if (length == 0)
+        return error_set(error, ERROR_BAD_REQUEST, "the name of the new folder is empty");
+    if (snprintf(output->partial, PATH_MAX, "%.*s.partial", (int)length, directory) >= PATH_MAX)
+        return error_set(error, ERROR_IO, "%s: the path is too long", directory);
+    snprintf(output->directory, PATH_MAX, "%.*s", (int)length, directory);
+    if (lstat(output->directory, &there) == 0)
+        return error_set(error, ERROR_BAD_REQUEST, "%s exists; name a new folder", output->directory);
+    return 0;
+}
+
 int output_open(struct output **out, const char *directory, const char *file, const char *identity,
                 const struct tensor_view *tensors, size_t count, struct error *error)
 {
@@ -181,16 +198,8 @@ int output_open(struct output **out, const char *directory, const char *file, co
     struct output *output = calloc(1, sizeof *output);
     if (!output)
         return error_set(error, ERROR_NO_MEMORY, "lance-quant: no memory");
-    *output =
-        (struct output){.directory = directory, .tensors = tensors, .count = count, .weights = -1, .progress = -1};
-    size_t length = strlen(directory);
-    while (length > 1 && directory[length - 1] == '/')
-        length--;
-    int code = snprintf(output->partial, PATH_MAX, "%.*s.partial", (int)length, directory) < PATH_MAX
-                     ? 0
-                     : error_set(error, ERROR_IO, "%s: the path is too long", directory);
-    if (code == 0 && access(directory, F_OK) == 0)
-        code = error_set(error, ERROR_BAD_REQUEST, "%s exists; name a new folder", directory);
+    *output = (struct output){.tensors = tensors, .count = count, .weights = -1, .progress = -1};
+    int code = name_folders(output, directory, error);
     if (code == 0 && mkdir(output->partial, 0777) != 0 && errno != EEXIST)
         code = system_failed(output->partial, error);
     if (code == 0)
@@ -296,10 +305,14 @@ int output_text(struct output *output, const char *name, const char *text, struc
 int output_finish(struct output *output, struct error *error)
 {
     char progress[PATH_MAX];
-    const int code = path_in(progress, output->partial, progress_name, error);
+    const int code = path_in(progress, output->directory, progress_name, error);
     if (code != 0)
         return code;
-    if (fsync(output->weights) != 0 || unlink(progress) != 0 || rename(output->partial, output->directory) != 0)
+    if (fsync(output->weights) != 0)
         return system_failed(output->partial, error);
-    return 0;
+    /* First the name: if it is taken by now, what is done must go on counting. */
+    if (rename(output->partial, output->directory) != 0)
+        return error_set(error, ERROR_IO, "%s is whole, but cannot be named %s: %s", output->partial,
+                         output->directory, strerror(errno));
+    return unlink(progress) != 0 ? system_failed(progress, error) : 0;
 }

@@ -44,7 +44,7 @@ int output_path(const struct output *output, const char *name, char path[PATH_MA
 /* Put a small text file beside the tensors. */
 int output_text(struct output *output, const char *name, const char *text, struct error *error);
 
-/* Everything is there: give the folder its name. */
+/* Everything is there: give the folder its name. ERROR_IO: it cannot have it, and a later run can try again. */
 int output_finish(struct output *output, struct error *error);
 
 #endif
