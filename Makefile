@@ -343,10 +343,12 @@ gpu-bundle: $(GPU_PROGRAMS) $(CUDA_PLUGIN)
 	ldd $(GPU_PROGRAMS) | awk '$$2 == "=>" && $$3 ~ /^\// { print $$3 }' | sort -u | \
 	    grep -Ev '/(libc|libm|libdl|libpthread|librt)\.so' | xargs cp -t build/gpu/lib
 
-cuda-model: $(CUDA_PLUGIN) $(BUILD)/lance-bench $(BUILD)/random-checkpoint
+cuda-model: $(CUDA_PLUGIN) $(BUILD)/lance-bench $(BUILD)/random-checkpoint $(EMULATED_PLUGIN) $(EMULATED_CUDNN) \
+            $(EMULATED_CUBLASLT)
 	@python3 tools/cuda_model.py --install
 	@$(MAKE) -s --no-print-directory $(PARALLEL) SAN=thread build-thread/tests/liblanced_cuda_accesses.so
 	@python3 tools/cuda_accesses.py
+	@python3 tools/cuda_expected.py
 
 # Everything checked and measured on this machine's card; GPU_CHECK="--golden DIR" for more recorded results.
 gpu-check:

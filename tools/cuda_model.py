@@ -75,25 +75,27 @@ KERNELS = {
 @dataclasses.dataclass(frozen=True)
 class Count:
     """Instructions that matter: of a kernel's main loop, for one of the pieces of work in a turn of it; or, where
-    `pieces` is 0, of all of it."""
+    `pieces` is 0, of all of it. `before`: as counted before the kernels were rewritten by these counts, 0 where there
+    was none."""
 
     kernel: str
     of: str
     pieces: int
     most: int
+    before: int = 0
 
 
 COUNTS = (
-    Count(f"four_bit_kernel<{NVFP4}, 4, 1, true>", "a tile of 16 x 64 weights", 4, 125),
-    Count(f"four_bit_kernel<{AWQ}, 1, 1, true>", "a tile of 16 x 64 weights", 4, 125),
-    Count(f"four_bit_kernel<{MLX}, 1, 1, true>", "a tile of 16 x 64 weights", 4, 140),
+    Count(f"four_bit_kernel<{NVFP4}, 4, 1, true>", "a tile of 16 x 64 weights", 4, 125, 248),
+    Count(f"four_bit_kernel<{AWQ}, 1, 1, true>", "a tile of 16 x 64 weights", 4, 125, 255),
+    Count(f"four_bit_kernel<{MLX}, 1, 1, true>", "a tile of 16 x 64 weights", 4, 140, 208),
     Count(f"some_rows_kernel<{NVFP4}, 4>", "32 products of 16 x 8 x 16 of a warp", 1, 380),
     Count(f"some_rows_kernel<{AWQ}, 1>", "32 products of 16 x 8 x 16 of a warp", 1, 300),
     Count(f"some_rows_kernel<{MLX}, 1>", "32 products of 16 x 8 x 16 of a warp", 1, 250),
-    Count(f"dequantise_kernel<{NVFP4}>", "the whole kernel", 0, 450),
+    Count(f"dequantise_kernel<{NVFP4}>", "the whole kernel", 0, 450, 984),
     Count(f"dequantise_kernel<{AWQ}>", "the whole kernel", 0, 450),
-    Count("attention_kernel<128, 1, 1, true>", "64 keys of a warp, within a segment", 1, 650),
-    Count("attention_kernel<128, 4, 2, true>", "64 keys of a warp, with what only their last step does", 1, 1400),
+    Count("attention_kernel<128, 1, 1, true>", "64 keys of a warp, within a segment", 1, 650, 4250),
+    Count("attention_kernel<128, 4, 2, true>", "64 keys of a warp, with what only their last step does", 1, 1400, 1730),
 )
 
 
@@ -171,6 +173,15 @@ def main_loop(body: list[tuple[int, str]]) -> int:
     return min(loops, default=0)
 
 
+def instructions(count: Count, code: dict[str, list[tuple[int, str]]]) -> float:
+    body = code[count.kernel]
+    return main_loop(body) / count.pieces if count.pieces else len(body)
+
+
+def instructions_of(plugin: Path, cuobjdump: str, count: Count) -> float:
+    return instructions(count, dict(bodies(dump(cuobjdump, plugin, "-sass", "-arch", LOOPS_OF))))
+
+
 def blocks_held(card: Card, usage: Usage, threads: int, dynamic_bytes: int) -> int:
     warps = threads // 32
     registers_of_warp = -(-usage.registers * 32 // 256) * 256
@@ -209,10 +220,11 @@ def table(plugin: Path, cuobjdump: str) -> tuple[list[str], list[str]]:
             cells.append(f"{usage.registers}, {blocks} ({blocks * threads[kernel] // 32})")
         lines.append(f"| `{kernel}` | {what} | {threads[kernel]} | " + " | ".join(cells) + " |")
     lines += ["", f"Instructions ({LOOPS_OF}), with the ceilings that a test holds:", "",
-              "| kernel | instructions of | counted | at most |", "| --- | --- | --- | --- |"]  # fmt: skip
+              "| kernel | instructions of | before | counted | at most |",
+              "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for count in COUNTS:
-        counted = main_loop(code[count.kernel]) / count.pieces if count.pieces else len(code[count.kernel])
-        lines.append(f"| `{count.kernel}` | {count.of} | {counted:.0f} | {count.most} |")
+        counted = instructions(count, code)
+        lines.append(f"| `{count.kernel}` | {count.of} | {count.before or '-'} | {counted:.0f} | {count.most} |")
         if counted > count.most:
             faults.append(f"{count.kernel}: {counted:.0f} instructions for {count.of}, at most {count.most} are wanted")
     return lines, faults
