@@ -86,7 +86,10 @@ def test_five_bit_weights_compute_as_those_they_stand_for(group: int, jobs: list
     model.mkdir()
     twin.mkdir()
     five_bit(MODEL, group, model, twin)
-    assert f": awq-int5-g{group}\n" in quant("check", model)
+    checked = quant("check", model)
+    assert f": awq-int5-g{group}\n" in checked and "quantised layers: 56" in checked
+    bits = (786432 * (8 + 24 / group) + 2304 * 16) / 788736  # of the linear layers; of norms and biases
+    assert f"understanding              788736 weights, {bits:6.3f} bits each" in checked
     drawn, answered = compared(model, twin, jobs, tmp_path / "report")
     assert drawn["latent_error"] < 1e-4
     assert answered["token_agreement"] == 1

@@ -88,6 +88,21 @@ def test_an_mlx_export_opens_and_in_8_bits_is_near_the_release(
     assert compared(model, jobs["x2t_image"], tmp_path / "answered")["token_agreement"] == 1
 
 
+@pytest.mark.parametrize(("bits", "size"), [("4", "4.534 bits each"), ("8", "8.5")])
+def test_check_looks_at_every_scale_and_offset_of_an_mlx_export(bits: str, size: str, tmp_path: Path) -> None:
+    model = export("mlx", tmp_path / "mlx", "--bits", bits)
+    good = quant("check", model)
+    assert "quantised layers: 58" in good and f"788736 weights,  {size}" in good
+    for part in ("scales", "biases"):
+        tensors = read(model / "model.safetensors")
+        name = f"layers.1.mlp.up_proj.{part}"
+        kind, shape, data = tensors[name]
+        tensors[name] = (kind, shape, data[:-2] + b"\xc0\x7f")
+        write(model / "model.safetensors", tensors)
+        bad = ran("check", model)
+        assert (bad.returncode, f"{name}: 1 of 768 are no numbers" in bad.stdout) == (1, True), bad.stdout
+
+
 def test_an_mlx_export_has_the_vit_with_its_patches_in_mlx_order(tmp_path: Path) -> None:
     made = read(export("mlx", tmp_path / "mlx") / "vit.safetensors")
     source = read(MODEL / "Qwen2.5-VL-ViT/vit.safetensors")

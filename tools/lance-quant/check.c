@@ -19,6 +19,7 @@
 #include "daemon/engine/model/checkpoint/checkpoint.h"
 #include "kernels/formats/group.h"
 #include "kernels/formats/numbers.h"
+#include "tools/lance-quant/source.h"
 
 enum { NAME_BYTES = 1024, PART_BYTES = 16, MOST_META_BYTES = 64 << 20, MOST_META_VALUES = 1 << 20, MOST_SHOWN = 20 };
 
@@ -26,16 +27,22 @@ enum { NAME_BYTES = 1024, PART_BYTES = 16, MOST_META_BYTES = 64 << 20, MOST_META
 enum section { UNDERSTANDING, GENERATION, WORDS, THE_REST, SECTIONS };
 static const char *const section_names[SECTIONS] = {"understanding", "generation", "embedding and head", "the rest"};
 
-/* A form whose values are looked at: how its kind begins, and its files. */
+/* How a form's kind begins, and its files: one of weights and its meta file, or model.safetensors, in shards too. */
 struct form {
-    const char *kind, *weights, *meta;
+    const char *kind, *weights, *meta; /* NULL: model.safetensors */
     bool is_nvfp4;
+    unsigned codes; /* how many there are where zero points have their range, of U8 codes */
+    uint64_t codes_each; /* in an element: of U8 codes, or of MLX's U32 */
 };
 static const struct form forms[] = {
-    {"awq-int4", "awq_state_dict.safetensors", "awq_meta.json", false},
-    {"nvfp4", "nvfp4_state_dict.safetensors", "nvfp4_meta.json", true},
-    {"int8", "int8_state_dict.safetensors", "int8_meta.json", false},
-    {"mixed", "mixed_state_dict.safetensors", "mixed_meta.json", false},
+    {"awq-int4", "awq_state_dict.safetensors", "awq_meta.json", false, INT4_CODES, CODES_PER_BYTE},
+    {"awq-int5", "awq_state_dict.safetensors", "awq_meta.json", false, 2 * INT4_CODES, 1},
+    {"nvfp4", "nvfp4_state_dict.safetensors", "nvfp4_meta.json", true, 0, CODES_PER_BYTE},
+    {"int8", "int8_state_dict.safetensors", "int8_meta.json", false, 0, CODES_PER_BYTE},
+    {"mixed", "mixed_state_dict.safetensors", "mixed_meta.json", false, INT4_CODES, CODES_PER_BYTE},
+    {"mlx-int8", NULL, NULL, false, 0, sizeof(uint32_t)},
+    {"mlx-", NULL, NULL, false, 0, CODES_PER_WORD},
+    {"", NULL, NULL, false, 0, 1}, /* bf16, f32 */
 };
 
 /* What has been counted. */
@@ -47,7 +54,8 @@ struct report {
     int problems;
     uint64_t weights[SECTIONS], bytes[SECTIONS];
     int linears;
-    uint64_t groups, subnormal, zero_scales; /* of E4M3 scales, and of any scales */
+    uint64_t groups, zero_scales;            /* scales that are not E4M3 */
+    uint64_t fp8_groups, subnormal;          /* E4M3 scales */
     float smallest, largest;                 /* scale, other than 0 */
 };
 
@@ -74,7 +82,7 @@ static enum section section_of(const char *name)
 {
     if (strstr(name, "embed_tokens") || strstr(name, "lm_head"))
         return WORDS;
-    if (strncmp(name, "language_model.model.layers.", 28) != 0)
+    if (!strstr(name, "layers."))
         return THE_REST;
     return strstr(name, "_moe_gen") ? GENERATION : UNDERSTANDING;
 }
@@ -123,6 +131,7 @@ static void check_fp8(struct report *report, const char *linear, const struct te
         odd += size == 0x7f || (bytes[i] & 0x80) != 0;
         report->subnormal += size > 0 && size < 8;
     }
+    report->fp8_groups += n;
     if (odd > 0)
         problem(report, "%s: %llu of %llu FP8 scales are negative or no numbers", linear, (unsigned long long)odd,
                 (unsigned long long)n);
@@ -133,10 +142,10 @@ static void check_zeros(struct report *report, const char *linear, const struct 
     const uint8_t *bytes = zeros->data;
     uint64_t odd = 0;
     for (uint64_t i = 0; i < zeros->bytes; i++)
-        odd += bytes[i] >= INT4_CODES;
+        odd += bytes[i] >= report->form->codes;
     if (odd > 0)
-        problem(report, "%s: %llu of %llu zero points are over 15", linear, (unsigned long long)odd,
-                (unsigned long long)zeros->bytes);
+        problem(report, "%s: %llu of %llu zero points are over %u", linear, (unsigned long long)odd,
+                (unsigned long long)zeros->bytes, report->form->codes - 1);
 }
 
 static const char *scales_of(const struct report *report)
@@ -179,9 +188,9 @@ static int read_meta(struct report *report, const char *name, struct error *erro
     return code;
 }
 
-static uint64_t codes_per_byte(const struct tensor_view *codes)
+static uint64_t codes_each(const struct report *report, const struct tensor_view *codes)
 {
-    return codes->dtype == DTYPE_I8 ? 1 : CODES_PER_BYTE;
+    return codes->dtype == DTYPE_I8 ? 1 : report->form->codes_each;
 }
 
 /* Whether there is an entry of a weight, with the right groups. (The reader compares the shape.) */
@@ -199,7 +208,7 @@ static void check_entry(struct report *report, const char *linear, const struct 
     const cJSON *group = cJSON_GetObjectItemCaseSensitive(
         entry, report->form->is_nvfp4 ? "block_size" : "group_size");
     if (scales &&
-        cJSON_GetNumberValue(group) * (double)scales->shape[1] != (double)(codes->shape[1] * codes_per_byte(codes)))
+        cJSON_GetNumberValue(group) * (double)scales->shape[1] != (double)(codes->shape[1] * codes_each(report, codes)))
         problem(report, "%s: the meta file's groups are not those of the scales", linear);
 }
 
@@ -226,24 +235,55 @@ static void count_tensor(struct report *report, const struct tensor_view *tensor
             report->weights[section] += tensor_elements(tensor);
         return;
     }
-    report->weights[section] += tensor->bytes * codes_per_byte(tensor);
+    report->weights[section] += tensor->bytes * codes_each(report, tensor);
     snprintf(linear, sizeof linear, "%.*s", (int)(strlen(tensor->name) - strlen("." PART_CODES)), tensor->name);
     check_linear(report, linear);
     if (report->meta && tensor->dimensions == 2)
         check_entry(report, linear, tensor);
 }
 
+/* Of model.safetensors: MLX's scales, which may be negative, and offsets, each by itself; and what it all takes. */
+static void count_model_tensor(struct report *report, const struct tensor_view *tensor)
+{
+    const enum section section = section_of(tensor->name);
+    const bool is_scale = ends_with(tensor->name, "." PART_SCALES);
+    const uint64_t n = tensor_elements(tensor);
+    uint64_t odd = 0;
+    report->bytes[section] += tensor->bytes;
+    if (!is_scale && !ends_with(tensor->name, "." PART_OFFSETS)) {
+        report->linears += tensor->dtype == DTYPE_U32;
+        report->weights[section] += n * (tensor->dtype == DTYPE_U32 ? report->form->codes_each : 1);
+        return;
+    }
+    if (tensor->dtype == DTYPE_U8)
+        check_fp8(report, tensor->name, tensor);
+    if (tensor->dtype != DTYPE_BF16)
+        return;
+    for (uint64_t i = 0; i < n; i++) {
+        const float value = bf16_at(tensor->data, i);
+        if (is_scale)
+            count_scale(report, fabsf(value), &odd);
+        else
+            odd += !isfinite(value);
+    }
+    report->groups += is_scale ? n : 0;
+    if (odd > 0)
+        problem(report, "%s: %llu of %llu are no numbers", tensor->name, (unsigned long long)odd,
+                (unsigned long long)n);
+}
+
 static void print_totals(const struct report *report)
 {
     uint64_t weights = 0, bytes = 0;
-    printf("  quantised layers: %d\n", report->linears);
+    if (report->linears > 0)
+        printf("  quantised layers: %d\n", report->linears);
     if (report->groups > 0)
         printf("  scales: %llu, from %.3g to %.3g, %llu are 0\n", (unsigned long long)report->groups,
                (double)report->smallest, (double)report->largest, (unsigned long long)report->zero_scales);
-    if (report->form->is_nvfp4 && report->groups > 0)
+    if (report->fp8_groups > 0)
         printf("  FP8 scales: %llu of %llu (%.2f %%) are subnormal, with fewer digits\n",
-               (unsigned long long)report->subnormal, (unsigned long long)report->groups,
-               100.0 * (double)report->subnormal / (double)report->groups);
+               (unsigned long long)report->subnormal, (unsigned long long)report->fp8_groups,
+               100.0 * (double)report->subnormal / (double)report->fp8_groups);
     for (int section = 0; section < SECTIONS; section++) {
         weights += report->weights[section];
         bytes += report->bytes[section];
@@ -285,12 +325,25 @@ static int check_values(struct report *report, struct error *error)
     return 0;
 }
 
+static int check_model_files(struct report *report, struct error *error)
+{
+    struct source *source;
+    const int code = source_open(&source, report->directory, error);
+    if (code != 0)
+        return code;
+    for (size_t i = 0; i < source_count(source); i++)
+        count_model_tensor(report, source_at(source, i));
+    source_close(source);
+    print_totals(report);
+    return 0;
+}
+
 static const struct form *form_of_kind(const char *kind)
 {
-    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
-        if (strncmp(kind, forms[f].kind, strlen(forms[f].kind)) == 0)
-            return &forms[f];
-    return NULL;
+    const struct form *form = forms;
+    while (strncmp(kind, form->kind, strlen(form->kind)) != 0)
+        form++;
+    return form; /* at the latest the last, which is of any kind */
 }
 
 int check(const char *directory, int *problems, struct error *error)
@@ -305,8 +358,8 @@ int check(const char *directory, int *problems, struct error *error)
     printf("%s: %s\n", directory, kind);
     if (*checkpoint_warnings(checkpoint))
         printf("  warning: %s\n", checkpoint_warnings(checkpoint));
-    if ((report.form = form_of_kind(kind)))
-        code = check_values(&report, error);
+    report.form = form_of_kind(kind);
+    code = report.form->weights ? check_values(&report, error) : check_model_files(&report, error);
     if (code == 0)
         print_tasks(checkpoint);
     if (report.problems > MOST_SHOWN)

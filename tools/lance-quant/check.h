@@ -5,9 +5,9 @@
 
 #include "base/error.h"
 
-/* Prints a report to stdout; *problems is how many it names. Every value of every scale and zero point is looked at.
- * Errors: ERROR_BAD_FILE when the folder cannot be read as a checkpoint at all, with the reader's words; ERROR_IO,
- * ERROR_NO_MEMORY. */
+/* Prints a report to stdout; *problems is how many it names. Every value of every scale, offset and zero point is
+ * looked at. Errors: ERROR_BAD_FILE when the folder cannot be read as a checkpoint at all, with the reader's words;
+ * ERROR_IO, ERROR_NO_MEMORY. */
 int check(const char *directory, int *problems, struct error *error);
 
 #endif

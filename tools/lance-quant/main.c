@@ -76,7 +76,7 @@ static const char usage[] =
     "      --drop-qk-norm       as Qwen2, without the model's head norms; mlx-und is nothing else\n"
     "\n"
     "  lance-quant check DIR\n"
-    "      what a folder of 4-bit weights holds; exit status 1 when it does not hold together\n"
+    "      what a folder of weights, quantised or not, holds; exit status 1 when it does not hold together\n"
     "\n"
     "  lance-quant help, lance-quant --version\n";
 
