@@ -93,12 +93,38 @@ def test_comparisons_that_cannot_be_made_are_refused_in_words(
     assert not (tmp_path / "report/report.json").exists()
 
 
-def test_answers_of_a_model_with_more_words_are_refused_in_words(
-    jobs: dict[str, list[str | Path]], tmp_path: Path
-) -> None:
-    words = ["--config", "tiny", "--form", "bf16", "-o", str(tmp_path / "r")]
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of random weights, with more words and narrower layers."""
+    folder = tmp_path_factory.mktemp("random")
+    words = ["--config", "tiny", "--form", "bf16", "-o", str(folder)]
     subprocess.run([BUILD / "random-checkpoint", *words], check=True, capture_output=True)
-    command = [QUANT, "compare", "--reference", tmp_path / "r/Lance_3B", "--model", DEMO_MODEL, *jobs["x2t_image"]]
+    return folder / "Lance_3B"
+
+
+def test_what_layers_lose_is_told_of_folders_whose_vae_is_elsewhere_and_of_other_shapes_refused_at_once(
+    jobs: dict[str, list[str | Path]], other_model: Path, tmp_path: Path
+) -> None:
+    alone, stats = tmp_path / "alone", tmp_path / "stats.safetensors"
+    alone.mkdir()
+    for file in DEMO_MODEL.iterdir():
+        if file.name not in ("Wan2.2_VAE.pth", "Qwen2.5-VL-ViT"):
+            (alone / file.name).symlink_to(file)
+    quant("calibrate", "--model", DEMO_MODEL, *jobs["t2i"], "-o", stats)
+    words = ["compare", "--model", alone, "--vae", DEMO_MODEL / "Wan2.2_VAE.pth", *jobs["t2i"], "--stats", stats]
+    quant(*words, "--reference", alone, "-o", tmp_path / "itself")
+    layers = told(tmp_path / "itself")["layers"]
+    assert [layer["expert"] for layer in layers] == ["und"] * 4 + ["gen"] * 4
+    assert all(layer["down"] == 0 for layer in layers)
+    command = [QUANT, *words, "--reference", other_model, "-o", tmp_path / "other"]
+    said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert (said.returncode, "have other shapes" in said.stderr, "samples" in said.stderr) == (1, True, False)
+
+
+def test_answers_of_a_model_with_more_words_are_refused_in_words(
+    jobs: dict[str, list[str | Path]], other_model: Path, tmp_path: Path
+) -> None:
+    command = [QUANT, "compare", "--reference", other_model, "--model", DEMO_MODEL, *jobs["x2t_image"]]
     command += ["--samples", "1", "-o", tmp_path / "report"]
     said = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert (said.returncode, "another vocabulary" in said.stderr) == (1, True), said.stderr

@@ -101,7 +101,7 @@ static int fill_report(const struct comparison *c, cJSON *report, const char *mo
     cJSON *layers = json_add_array(report, "layers");
     int code = scores_add(tasks, list, options->samples, ours, c->theirs, error);
     if (code == 0 && c->looks_at_layers)
-        code = layer_losses(layers, model, options->reference, options->statistics, options->jobs->threads, error);
+        code = layer_losses(layers, model, options->reference, options->statistics, options->jobs, error);
     if (options->text) {
         cJSON *text = json_add_object(report, "text");
         json_add_number(text, "tokens", loss->tokens);
@@ -245,6 +245,25 @@ static int look_at_statistics(struct comparison *c, struct error *error)
                            c->options->statistics);
 }
 
+/* That what the model's layers lose of the reference's can be told: they have the same shapes. */
+static int check_shapes(const struct checkpoint *model, const struct compare_options *options, struct error *error)
+{
+    struct checkpoint *reference;
+    const struct checkpoint_options of_reference = {
+        .model_dir = options->reference, .vae_path = options->jobs->vae, .vit_path = options->jobs->vit};
+    const int code = checkpoint_open(&reference, &of_reference, error);
+    if (code != 0)
+        return code;
+    const struct lance_config *a = checkpoint_config(model), *b = checkpoint_config(reference);
+    const bool same = a->layers == b->layers && a->hidden_size == b->hidden_size && a->heads == b->heads &&
+                      a->kv_heads == b->kv_heads && a->head_dim == b->head_dim &&
+                      a->intermediate_size == b->intermediate_size;
+    checkpoint_close(reference);
+    return same ? 0 : error_set(error, ERROR_BAD_REQUEST, "--stats: the layers of %s and %s have other shapes, so that "
+                                "what they lose cannot be told; leave it out", options->jobs->model,
+                                options->reference);
+}
+
 /* What can be seen before hours of work: that the model can be opened, and the folder made, which is there then. */
 static int begin(struct comparison *c, struct error *error)
 {
@@ -256,8 +275,10 @@ static int begin(struct comparison *c, struct error *error)
     int code = checkpoint_open(&checkpoint, &model, error);
     if (code != 0)
         return code;
-    checkpoint_close(checkpoint);
     code = look_at_statistics(c, error);
+    if (code == 0 && c->looks_at_layers && options->recipe_count == 0)
+        code = check_shapes(checkpoint, options, error);
+    checkpoint_close(checkpoint);
     return code != 0 ? code : make_folder(options->output, error);
 }
 

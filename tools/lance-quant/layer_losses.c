@@ -232,15 +232,21 @@ static int look(struct looking *l, cJSON *list, struct error *error)
     return code;
 }
 
-int layer_losses(cJSON *list, const char *model, const char *reference, const char *statistics, int threads,
-                 struct error *error)
+static int open_folder(struct checkpoint **out, const char *folder, const struct job_options *jobs, struct error *error)
 {
-    struct looking l = {.threads = threads};
+    const struct checkpoint_options options = {.model_dir = folder, .vae_path = jobs->vae, .vit_path = jobs->vit};
+    return checkpoint_open(out, &options, error);
+}
+
+int layer_losses(cJSON *list, const char *model, const char *reference, const char *statistics,
+                 const struct job_options *jobs, struct error *error)
+{
+    struct looking l = {.threads = jobs->threads};
     int code = statistics_open(&l.statistics, statistics, error);
     if (code == 0)
-        code = checkpoint_open(&l.reference, &(struct checkpoint_options){.model_dir = reference}, error);
+        code = open_folder(&l.reference, reference, jobs, error);
     if (code == 0)
-        code = checkpoint_open(&l.model, &(struct checkpoint_options){.model_dir = model}, error);
+        code = open_folder(&l.model, model, jobs, error);
     if (code == 0)
         code = look(&l, list, error);
     free(l.column_factors);
