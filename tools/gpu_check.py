@@ -1,7 +1,7 @@
 """Checks and measures the CUDA backend on this machine's card: `make gpu-check`.
 
-    python3 tools/gpu_check.py [--quick] [--sections NAME,...] [--golden DIR]... [--programs DIR] [--plugin FILE]
-                               [--models DIR] [--lance-source DIR] [--python FILE] [--out DIR]
+    python3 tools/gpu_check.py [--quick] [--sections NAME,...] [--resume] [--golden DIR]... [--programs DIR]
+                               [--plugin FILE] [--models DIR] [--lance-source DIR] [--python FILE] [--out DIR]
 
 Sections, in this order, so that the first minutes on a card answer the most; all but the last two by default:
   bench      lance-bench --backend cuda: products of few rows and attention of one row, which are what a token
@@ -19,7 +19,9 @@ Sections, in this order, so that the first minutes on a card answer the most; al
 Checkpoints with random weights are made by random-checkpoint in --models, which then keeps them for a later run, or in
 a temporary folder: 9 GB for NVFP4, 17 GB for bf16. Writes CARD-DATE.json, with every line, and CARD-DATE.md,
 a table, to --out (docs/gpu-results); CARD-DATE-SECTIONS when --sections names some. Both are written anew after every
-section, so that a run that is cut off leaves what it had, marked as not finished. Needs Python 3.10 and nothing else:
+program that has ended, so that a run that is cut off leaves what it had, marked as not finished. --resume goes on with
+such a run of the same card, driver, commit and sections: sections that were done stay as they are, the one that was
+cut off begins anew. Needs Python 3.10 and nothing else:
 `make gpu-bundle` collects the programs with their libraries in build/gpu, which can be copied to a machine that has a
 card and a driver.
 
@@ -108,7 +110,7 @@ def parse_tap(name: str, status: int, output: str, seconds: float) -> dict[str, 
     return entry
 
 
-def check_operators(programs: Path, environment: dict[str, str], quick: bool) -> list[dict[str, Any]]:
+def check_operators(programs: Path, environment: dict[str, str], quick: bool) -> Iterator[dict[str, Any]]:
     found = sorted(path for path in programs.glob("test_cuda_*")
                    if path.name not in EMULATION_ALONE and not path.suffix)
     if not found:
@@ -117,32 +119,30 @@ def check_operators(programs: Path, environment: dict[str, str], quick: bool) ->
     wanted = [(path, path.name, {}) for path in found if not quick or path.name in QUICK_TESTS]
     wanted += [(path, f"{path.name} without {library}", {variable: ""})
                for program, variable, library in LIBRARIES for path, name, _ in wanted if name == program]
-    results = []
     for path, name, without in wanted:
-        results.append(parse_tap(name, *run([str(path)], environment | without | {"CMOCKA_MESSAGE_OUTPUT": "TAP"})))
-        print(f"  {name}: {results[-1]['seconds']} s", flush=True)
-    return results
+        entry = parse_tap(name, *run([str(path)], environment | without | {"CMOCKA_MESSAGE_OUTPUT": "TAP"}))
+        print(f"  {name}: {entry['seconds']} s", flush=True)
+        yield entry
 
 
-def check_sanitized(sanitizer: str, programs: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+def check_sanitized(sanitizer: str, programs: Path, environment: dict[str, str]) -> Iterator[dict[str, Any]]:
     """The operators under NVIDIA's checkers."""
-    results: list[dict[str, Any]] = []
     for tool in SANITIZER_TOOLS:
         for test in SANITIZED_TESTS:
             command = [sanitizer, "--tool", tool, "--error-exitcode", "9", str(programs / test)]
             status, output, seconds = run(command, environment | {"LANCED_TESTS_SMALL": "1"})
-            results.append({"program": test, "tool": tool, "passed": status == 0, "seconds": round(seconds, 2)})
+            entry: dict[str, Any] = {"program": test, "tool": tool, "passed": status == 0, "seconds": round(seconds, 2)}
             if status != 0:
-                results[-1]["output"] = output[-8000:]
+                entry["output"] = output[-8000:]
             print(f"  {tool} {test}: {'passed' if status == 0 else 'FAILED'}", flush=True)
-    return results
+            yield entry
 
 
 GOLDEN_LINE = re.compile(r"^(\S+)\s+(\S+)\s+(\S.*?)\s+(ok|FAILED)$")
 
 
-def check_goldens(programs: Path, folders: list[Path], environment: dict[str, str], only: str) -> list[dict[str, Any]]:
-    results = []
+def check_goldens(programs: Path, folders: list[Path], environment: dict[str, str],
+                  only: str) -> Iterator[dict[str, Any]]:
     for folder in folders:
         command = [str(programs / "check-golden"), str(folder), "--backend", "cuda"]
         command += ["--only", only] if only else []
@@ -156,10 +156,9 @@ def check_goldens(programs: Path, folders: list[Path], environment: dict[str, st
         entry: dict[str, Any] = {"golden": name, "status": status, "seconds": round(seconds, 2), "lines": lines}
         if status not in (0, 1) or not lines:
             entry["output"] = output[-8000:]
-        results.append(entry)
         passed = [line for line in lines if line["passed"]]
         print(f"  {name}: {len(passed)} of {len(lines)} passed, {seconds:.0f} s", flush=True)
-    return results
+        yield entry
 
 
 def measure(programs: Path, environment: dict[str, str], quick: bool, only: str = "") -> dict[str, Any]:
@@ -396,18 +395,20 @@ def environment_for(programs: Path, plugin: Path) -> dict[str, str]:
     return {"LANCED_CUDA_PLUGIN": str(plugin)} | ({"LD_LIBRARY_PATH": ":".join(paths)} if paths else {})
 
 
-def measure_task_sections(sections: list[str], programs: Path, environment: dict[str, str],
-                          arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One after another, with checkpoints in --models or a folder that is gone afterwards."""
+@contextmanager
+def folder_of_models(arguments: argparse.Namespace) -> Iterator[Path]:
+    """--models, or a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="gpu-check-", dir=arguments.models) as temporary:
-        models = Path(arguments.models or temporary)
-        for section in sections:
-            print(f"whole tasks: {section}", flush=True)
-            try:
-                yield measure_tasks(section, programs, environment, models, arguments)
-            except Unusable as why:  # what was measured before is worth keeping
-                print(f"  {why}", flush=True)
-                yield {"section": section, "tasks": [], "checks": [{"name": f"{section}: {why}", "passed": False}]}
+        yield Path(arguments.models or temporary)
+
+
+def measure_task_section(section: str, programs: Path, environment: dict[str, str], models: Path,
+                         arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    try:
+        yield measure_tasks(section, programs, environment, models, arguments)
+    except Unusable as why:  # what was measured before is worth keeping
+        print(f"  {why}", flush=True)
+        yield {"section": section, "tasks": [], "checks": [{"name": f"{section}: {why}", "passed": False}]}
 
 
 def read_sections(arguments: argparse.Namespace) -> list[str]:
@@ -419,72 +420,93 @@ def read_sections(arguments: argparse.Namespace) -> list[str]:
     return sections
 
 
-def measure_more(programs: Path, environment: dict[str, str], bench: list[dict[str, Any]],
-                 save: Callable[[], None]) -> None:
-    """What follows the first cases of the benchmark."""
+def measure_all(programs: Path, environment: dict[str, str], first: dict[str, Any],
+                quick: bool) -> Iterator[dict[str, Any]]:
+    """The benchmark: what was measured first already, and what follows."""
+    yield first
+    if quick:
+        return
     for cases in (*FIRST_CASES[1:], ""):
-        bench.append(measure(programs, environment, False, cases))
-        save()
-    bench.append(measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False))
-    bench.append(measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention"))
+        yield measure(programs, environment, False, cases)
+    yield measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False)
+    yield measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention")
     one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
-    bench.append(one_stream | {"backend": f"{bench[0]['backend']}, weights decoded between products"})
+    yield one_stream | {"backend": f"{first['backend']}, weights decoded between products"}
     # at every number of rows: codes straight to the tensor cores, and decoded first
-    bench += [measure(programs, environment | {"LANCED_CUDA_SOME_ROWS": rows}, False, "some-")
-              for rows in ("100000", "16")]
-    save()
+    for rows in ("100000", "16"):
+        yield measure(programs, environment | {"LANCED_CUDA_SOME_ROWS": rows}, False, "some-")
+
+
+def begin(backend: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A new report; or, with --resume, the last one of the same card, build and sections, if it is not finished."""
+    report: dict[str, Any] = {
+        "card": backend.removeprefix("cuda:").partition(" with ")[0],
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "quick": arguments.quick,
+        "finished": False,
+        "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
+        "commit": first_line(["git", "rev-parse", "--short", "HEAD"]),
+        "done": [], "not_run": [], "operators": [], "goldens": [], "sanitizer": [], "bench": [], "tasks": [],
+    }
+    if not arguments.resume:
+        return report
+    of_any_day = report_path(report | {"date": "????-??-??"}, arguments)
+    for path in sorted(of_any_day.parent.glob(f"{of_any_day.name}.json"), reverse=True):
+        before: dict[str, Any] = json.loads(path.read_text())
+        alike = all(before[name] == report[name] for name in ("card", "quick", "driver", "commit", "finished"))
+        if alike and "done" in before:
+            print(f"{path}: going on after {', '.join(before['done']) or 'nothing'}", flush=True)
+            return before
+    print("there is no unfinished report of this card, build and sections: all of it is run", flush=True)
+    return report
+
+
+def find_sanitizer(quick: bool) -> tuple[str, str]:
+    """compute-sanitizer, or "" and why it is not run."""
+    found = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    return ("", "--quick") if quick else (found or "", "" if found else "compute-sanitizer is missing")
 
 
 def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Everything that was asked for. `save` is called with the report so far whenever a part of it is done."""
+    """Everything that was asked for. `save` is called with the report so far whenever a program has ended."""
     programs, plugin = Path(arguments.programs).resolve(), Path(arguments.plugin).resolve()
     if not plugin.exists():
         raise Unusable(f"there is no CUDA plugin {plugin}; build it with 'make gpu-bundle' where nvcc is")
     environment = environment_for(programs, plugin)
     sections = read_sections(arguments)
     print("benchmark", flush=True)
-    bench = [measure(programs, environment, arguments.quick or "bench" not in sections, FIRST_CASES[0])]
-    if "backend" not in bench[0]:
+    first = measure(programs, environment, arguments.quick or "bench" not in sections, FIRST_CASES[0])
+    if "backend" not in first:
         raise Unusable(f"the CUDA backend cannot be used: lance-bench ended with status "
-                       f"{bench[0]['status']}: {bench[0]['output'].strip()}")
-    report: dict[str, Any] = {
-        "card": bench[0]["backend"].removeprefix("cuda:").partition(" with ")[0],
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "quick": arguments.quick,
-        "finished": False,
-        "driver": first_line(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
-        "commit": first_line(["git", "rev-parse", "--short", "HEAD"]),
-        "not_run": [], "operators": [], "goldens": [], "sanitizer": [], "bench": [], "tasks": [],
-    }
-    if "bench" in sections:
-        report["bench"] = bench
-        save(report)
-    if "bench" in sections and not arguments.quick:
-        measure_more(programs, environment, bench, lambda: save(report))
+                       f"{first['status']}: {first['output'].strip()}")
+    report = begin(first["backend"], arguments)
 
-    def measure_whole_tasks(wanted: list[str]) -> None:
-        for entry in measure_task_sections(wanted, programs, environment, arguments) if wanted else ():
-            report["tasks"].append(entry)
+    def fill(section: str, part: str, entries: Iterator[dict[str, Any]]) -> None:
+        """A section, unless it was not asked for or done before; one that was cut off begins anew."""
+        if section not in sections or section in report["done"]:
+            return
+        print(section, flush=True)
+        report[part] = [entry for entry in report[part] if part == "tasks" and entry["section"] != section]
+        for entry in entries:
+            report[part].append(entry)
             save(report)
+        report["done"].append(section)
+        save(report)
 
-    measure_whole_tasks([section for section in sections if section in FIRST_TASKS])
-    if "operators" in sections:
-        print("operators", flush=True)
-        report["operators"] = check_operators(programs, environment, arguments.quick)
-        save(report)
-    if "goldens" in sections:
-        print("results of the official code", flush=True)
-        folders = [Path(folder).resolve() for folder in arguments.golden or [ROOT / "tests/golden/data"]]
-        report["goldens"] = check_goldens(programs, folders, environment, arguments.only)
-        save(report)
-    if "sanitizer" in sections:
-        sanitizer = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-        if arguments.quick or not sanitizer:
-            report["not_run"].append(f"sanitizer: {'--quick' if arguments.quick else 'compute-sanitizer is missing'}")
-        else:
-            report["sanitizer"] = check_sanitized(sanitizer, programs, environment)
-        save(report)
-    measure_whole_tasks([section for section in sections if section in TASK_SECTIONS and section not in FIRST_TASKS])
+    def fill_tasks(of: tuple[str, ...]) -> None:
+        with folder_of_models(arguments) as models:
+            for section in of:
+                fill(section, "tasks", measure_task_section(section, programs, environment, models, arguments))
+
+    fill("bench", "bench", measure_all(programs, environment, first, arguments.quick))
+    fill_tasks(FIRST_TASKS)
+    fill("operators", "operators", check_operators(programs, environment, arguments.quick))
+    folders = [Path(folder).resolve() for folder in arguments.golden or [ROOT / "tests/golden/data"]]
+    fill("goldens", "goldens", check_goldens(programs, folders, environment, arguments.only))
+    sanitizer, why_not = find_sanitizer(arguments.quick)
+    report["not_run"] = [f"sanitizer: {why_not}"] if why_not and "sanitizer" in sections else []
+    fill("sanitizer", "sanitizer", check_sanitized(sanitizer, programs, environment) if sanitizer else iter(()))
+    fill_tasks(tuple(section for section in TASK_SECTIONS if section not in FIRST_TASKS))
     report["finished"] = True
     save(report)
     return report
@@ -517,6 +539,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="try the tool itself: few cases, tiny shapes")
     parser.add_argument("--sections", default=",".join(DEFAULT_SECTIONS),
                         help="which parts: %(default)s; also tasks-video and peer")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with what a run that was cut off has not done of these sections")
     parser.add_argument("--golden", action="append", metavar="DIR", help="recorded results; may be repeated")
     parser.add_argument("--only", default="", help="only golden cases whose name has this in it")
     parser.add_argument("--programs", default=str(ROOT / "build/gpu"), help="where the programs are (build/gpu)")

@@ -114,6 +114,26 @@ def test_a_check_that_is_cut_off_leaves_what_it_had_and_does_not_look_finished(p
     assert "**Not finished**" in table
 
 
+def test_a_check_that_was_cut_off_goes_on_where_it_was(programs: Path, tmp_path: Path) -> None:
+    cut_off = "kill -KILL $PPID; exec sleep 5"  # no time to tidy up
+    folder = replace_program(programs, tmp_path / "programs", "test_cuda_guided_step", cut_off)
+    sections = ("--sections", "tasks,operators,goldens")
+    assert gpu_check(folder, tmp_path / "out", *sections).returncode == -9
+    (path,) = (tmp_path / "out").glob("*.json")
+    before = json.loads(path.read_text())
+    assert before["done"] == ["tasks"] and not before["finished"]
+    assert [program["program"] for program in before["operators"]] == ["test_cuda_elementwise"], "after each program"
+    done = gpu_check(programs, tmp_path / "out", *sections, "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "going on after tasks" in done.stdout
+    after = json.loads(path.read_text())
+    assert after["done"] == ["tasks", "operators", "goldens"] and after["finished"]
+    assert after["tasks"] == before["tasks"], "not measured again"
+    assert len(after["operators"]) == 2 and after["goldens"]
+    again = gpu_check(programs, tmp_path / "other", "--sections", "operators", "--resume")
+    assert again.returncode == 0 and "no unfinished report" in again.stdout
+
+
 def test_what_answers_most_is_tried_first(programs: Path, tmp_path: Path) -> None:
     cut_off = "kill -TERM $PPID; exec sleep 60"
     folder = replace_program(programs, tmp_path / "programs", "test_cuda_elementwise", cut_off)
