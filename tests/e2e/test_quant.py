@@ -396,6 +396,21 @@ def test_models_and_folders_that_cannot_be_used_get_words(tmp_path: Path) -> Non
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("form", ["awq-int4", "nvfp4", "export"])
+def test_a_weight_that_is_no_number_is_told_and_not_hidden_in_a_code(form: str, tmp_path: Path) -> None:
+    tensors, name = read(MODEL / "model.safetensors"), "language_model.model.layers.0.self_attn.k_proj.weight"
+    dtype, shape, data = tensors[name]
+    tensors[name] = (dtype, shape, (b"\xc0\x7f" if form == "nvfp4" else b"\x80\xff") + data[2:])  # NaN; -infinity
+    damaged_model = tmp_path / "model"
+    damaged_model.mkdir()
+    write(damaged_model / "model.safetensors", tensors)
+    (damaged_model / "llm_config.json").symlink_to(MODEL / "llm_config.json")
+    words = ("export", "--form", "mlx") if form == "export" else ("apply", "--stats", str(STATISTICS), "--form", form)
+    made = quant(*words, "--model", damaged_model, "-o", tmp_path / "made")
+    assert (made.returncode, f"{name}: a weight of row 0 is infinite or no number" in made.stderr) == (1, True)
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_name_that_the_folder_cannot_have_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     (tmp_path / "file").write_text("")

@@ -104,6 +104,8 @@ static int do_part(struct work *work, int number, struct error *error)
     const int layer = number / PARTS_PER_LAYER, index = number % PARTS_PER_LAYER;
     struct part part;
     int code = layout_part(work->source, layer, index, &part, error);
+    for (int l = 0; l < part.count && code == 0; l++)
+        code = matrix_check(&part.matrices[l], error);
     if (code == 0 && options->recipe.kind == RECIPE_BEST)
         code = best_part_quantise(&best, layer, index, &part, error);
     else if (code == 0)

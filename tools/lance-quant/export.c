@@ -165,6 +165,8 @@ static int write_codes(struct work *work, const struct tensor_view *tensor, cons
 {
     struct encoding e = {.format = format_of(work->options), .group = work->options->group};
     int code = matrix_open(&e.matrix, tensor, error);
+    if (code == 0)
+        code = matrix_check(&e.matrix, error);
     if (code != 0)
         return code;
     const size_t elements = (size_t)tensor_elements(tensor), groups = elements / (size_t)e.group;

@@ -25,7 +25,8 @@ static const struct {
 static int layer_of(const char *name, const char **rest)
 {
     const size_t prefix = sizeof layers_prefix - 1;
-    if (strncmp(name, layers_prefix, prefix) != 0 || name[prefix] < '0' || name[prefix] > '9')
+    if (strncmp(name, layers_prefix, prefix) != 0 || name[prefix] < '0' || name[prefix] > '9' ||
+        (name[prefix] == '0' && name[prefix + 1] != '.'))
         return -1;
     char *end;
     const unsigned long layer = strtoul(name + prefix, &end, 10);

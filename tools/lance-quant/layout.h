@@ -22,7 +22,8 @@ struct part {
     char names[PART_MOST_LINEARS][LAYOUT_NAME_BYTES]; /* without ".weight" */
 };
 
-/* How many decoder layers the source has. ERROR_BAD_FILE: none, or more than LAYOUT_MOST_LAYERS. */
+/* How many decoder layers the source has, at most LAYOUT_MOST_LAYERS: tensors of later ones are copied. ERROR_BAD_FILE:
+ * none. */
 int layout_layers(const struct source *source, int *layers, struct error *error);
 
 /* Part `index` of a decoder layer. ERROR_BAD_FILE when its tensors do not fit each other. */

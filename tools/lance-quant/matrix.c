@@ -2,6 +2,8 @@
 #include "tools/lance-quant/matrix.h"
 
 #include <limits.h>
+#include <math.h>
+#include <stdlib.h>
 
 #include "kernels/formats/numbers.h"
 
@@ -34,4 +36,23 @@ void matrix_row(const struct matrix *matrix, int row, float *out)
     if (tensor->dtype != DTYPE_BF16)
         for (size_t i = 0; i < width; i++)
             out[i] = bf16_to_float(float_to_bf16(out[i]));
+}
+
+int matrix_check(const struct matrix *matrix, struct error *error)
+{
+    float *row = malloc(sizeof *row * (size_t)matrix->in_features);
+    if (!row)
+        return error_set(error, ERROR_NO_MEMORY, "%s: no memory to look at it", matrix->tensor->name);
+    int code = 0;
+    for (int r = 0; r < matrix->out_features && code == 0; r++) {
+        matrix_row(matrix, r, row);
+        float sum = 0; /* of values times 0: 0, or no number */
+        for (int i = 0; i < matrix->in_features; i++)
+            sum += row[i] * 0.0f;
+        if (isnan(sum))
+            code = error_set(error, ERROR_BAD_FILE, "%s: a weight of row %d is infinite or no number: the file is "
+                             "damaged; fetch it again", matrix->tensor->name, r);
+    }
+    free(row);
+    return code;
 }

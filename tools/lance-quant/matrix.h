@@ -18,4 +18,7 @@ int matrix_open(struct matrix *matrix, const struct tensor_view *tensor, struct 
  */
 void matrix_row(const struct matrix *matrix, int row, float *out);
 
+/* Look at every weight: a code hides what is no number. ERROR_BAD_FILE, ERROR_NO_MEMORY. */
+int matrix_check(const struct matrix *matrix, struct error *error);
+
 #endif
