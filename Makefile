@@ -395,13 +395,13 @@ MINUTES ?= 10
 ifneq ($(findstring fuzzer,$(SAN)),)
 $(addprefix $(BUILD)/base/,json.o json_print.o utf8.o sha256.o) \
 $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/engine/model/tokenizer/*.c)) \
-$(BUILD)/daemon/engine/model/checkpoint/zip.o: \
+$(addprefix $(BUILD)/,base/bicubic.o daemon/engine/model/checkpoint/zip.o tools/media/still_pixels.o): \
     BASE_FLAGS += -fno-sanitize-coverage=trace-cmp
 endif
 # No target multiplies anything, and clang takes minutes to optimise the kernels with sanitizers.
 fuzz:
-	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g -DBLOBS_PIECE_BITS=6" KERNEL_FLAGS=-O0 \
-	    SAN=fuzzer-no-link,address,undefined BUILD=build-fuzz FUZZ_DRIVER=-fsanitize=fuzzer fuzz-programs
+	@$(MAKE) -s --no-print-directory $(PARALLEL) CC=clang CFLAGS="-O1 -g -DBLOBS_PIECE_BITS=6 -DCLIP_SIDE_BITS=8" \
+	    KERNEL_FLAGS=-O0 SAN=fuzzer-no-link,address,undefined BUILD=build-fuzz FUZZ_DRIVER=-fsanitize=fuzzer fuzz-programs
 	@python3 tests/fuzz/run.py --minutes $(MINUTES) $(FUZZ)
 
 # -jN for the makes below, unless the caller's make already shares its own jobs with them.

@@ -10,7 +10,7 @@ static volatile uint8_t sink;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    enum { MOST_BYTES = 1 << 20 };
+    enum { MOST_BYTES = 1 << 16 };
     char path[PATH_MAX];
     struct clip clip = {0};
     struct error error = {0};

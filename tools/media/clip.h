@@ -13,7 +13,10 @@
 #include "base/error.h"
 #include "protocol/clip_sampling.h"
 
-enum { CLIP_MAX_SIDE = 8192 };
+#ifndef CLIP_SIDE_BITS /* make fuzz has smaller ones: what is too large is as large there */
+#define CLIP_SIDE_BITS 13
+#endif
+enum { CLIP_MAX_SIDE = 1 << CLIP_SIDE_BITS };
 
 struct clip {
     uint8_t *pixels; /* [frames, height, width, 3], RGB; clip_free frees it */
