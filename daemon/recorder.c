@@ -231,7 +231,7 @@ static int take_up(void *context, const struct store_found *found)
         error_prefix(&error, "job %s: cannot be taken up again", found->id);
         return fail(recovery, found, &error);
     }
-    const bool is_automatic = request->model && strcmp(request->model, MODEL_AUTOMATIC) == 0;
+    const char *const model = job_request_model(request);
     const struct job_order order = {
         .request = request,
         .close = close_request,
@@ -241,8 +241,7 @@ static int take_up(void *context, const struct store_found *found)
         .task = found->task,
         .owner = found->owner,
         .client = found->client,
-        .model = is_automatic ? NULL /* it is chosen when the job begins */
-                 : request->model ? request->model : request->bound_model,
+        .model = model && strcmp(model, MODEL_AUTOMATIC) == 0 ? NULL : model, /* NULL: chosen when the job begins */
         .priority = request->priority,
         .prompt = found->prompt,
         .number = found->number,

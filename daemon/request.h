@@ -31,6 +31,12 @@ struct job_request {
     char *record;      /* request_record_write's text, where a journal is kept; else NULL */
 };
 
+/* The name of the model that makes it, as far as there is one: asked for (MODEL_AUTOMATIC too) or bound; else NULL. */
+static inline const char *job_request_model(const struct job_request *request)
+{
+    return request->model ? request->model : request->bound_model;
+}
+
 /* The name of a model that a message may carry, NULL without one. ERROR_BAD_REQUEST when it is no text. */
 int request_read_model(const char **name, const cJSON *envelope, struct error *error);
 

@@ -264,7 +264,7 @@ static struct lance_model_options options_of(const struct residency *residency, 
         .model_dir = residency->options->models[index].directory,
         .vae_path = residency->options->vae_path,
         .vit_path = residency->options->vit_path,
-        .head = residency->options->byte_head ? LANCE_HEAD_INT8 : LANCE_HEAD_EXACT,
+        .byte_head = residency->options->byte_head,
         .cache_folder = cache_folder,
         .prefix_cache_bytes = residency->options->prefix_cache_bytes,
     };

@@ -34,16 +34,13 @@ struct kernels;
  * takes BF16, as the official script does, when the key is absent. */
 enum lance_position_tables { LANCE_TABLES_AUTO, LANCE_TABLES_BF16, LANCE_TABLES_F32 };
 
-/* The matrix that gives a token's logits: as the file has it, or 8 bits a weight, where the file's is not quantised:
- * half as much to read for every token, answers nearly always the same. Pictures do not depend on it. */
-enum lance_head { LANCE_HEAD_EXACT, LANCE_HEAD_INT8 };
-
 struct lance_model_options {
     const char *model_dir;  /* directory of the checkpoint */
     const char *vae_path;   /* NULL: found in or beside model_dir */
     const char *vit_path;   /* NULL: found in or beside model_dir */
     enum lance_position_tables position_tables;
-    enum lance_head head;
+    bool byte_head; /* what gives a token's logits is rounded to 8 bits a weight, unless the file's is quantised: half
+                     * as much to read for a token, answers nearly always the same, pictures always */
     uint64_t memory_limit_bytes; /* memory jobs may take beside the weights (see struct lance_memory); 0: all there
                                   * is */
     const char *cache_folder;    /* where hashes of large files are kept; NULL: nowhere */

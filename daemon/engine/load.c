@@ -40,7 +40,7 @@ static int open_parts(struct lance_model *m, const struct lance_model_options *o
     const bool rounded = options->position_tables == LANCE_TABLES_AUTO
                              ? !checkpoint_config(m->checkpoint)->tables_float32
                              : options->position_tables == LANCE_TABLES_BF16;
-    const struct decoder_options parts = {rounded, options->head == LANCE_HEAD_INT8};
+    const struct decoder_options parts = {rounded, options->byte_head};
     m->round_tables = rounded;
     code = tokenizer_open(&m->tokenizer, checkpoint_directory(m->checkpoint), error);
     if (!code)

@@ -89,9 +89,10 @@ static const char *model_of(const struct service *service, const struct job_requ
     int model;
     struct error unused;
     const enum lance_task task = request->lance.task;
-    const bool is_named = request->model && strcmp(request->model, MODEL_AUTOMATIC) != 0;
+    const char *const name = job_request_model(request);
+    const bool is_named = name && strcmp(name, MODEL_AUTOMATIC) != 0;
     if ((task_is_of_vae(task) && !is_named) ||
-        residency_choose(service->rooms.residency, request->model, task, &model, &unused) != 0)
+        residency_choose(service->rooms.residency, name, task, &model, &unused) != 0)
         return NULL;
     return service->options->models[model].name;
 }
@@ -181,7 +182,7 @@ static struct blob *find_answer(struct call *call, const struct job_request *req
     const double began_at = clock_seconds();
     int index;
     if (!rooms->kept || request->no_cache || payloads_missing_count(&request->payloads) > 0 ||
-        residency_choose(rooms->residency, request->model, request->lance.task, &index, &error) != 0 ||
+        residency_choose(rooms->residency, job_request_model(request), request->lance.task, &index, &error) != 0 ||
         !residency_identify(rooms->residency, index, model, backend))
         return NULL;
     result_digest(request->hash, model, backend, lance_build(), digest);

@@ -11,7 +11,7 @@
 #include "kernels/formats/numbers.h"
 #include "kernels/formats/weights.h"
 
-enum { INT4_CODES = 16, INT8_CODES = 256, INT8_HIGHEST = 127 };
+enum { INT4_CODES = 16, INT8_CODES = 256, INT8_HIGHEST = 127, INT8_GROUP = 128 };
 
 /* The 4-bit code of the element `index` of a matrix, counted row by row; on a card, too. */
 NUMBERS_FUNCTION unsigned code_at(const uint8_t *codes, size_t index)

@@ -317,7 +317,7 @@ int tasks_run(struct kernels *k, const struct tasks_options *o)
     const struct lance_model_options options = {.model_dir = o->model,
                                                 .vae_path = o->vae,
                                                 .vit_path = o->vit,
-                                                .head = o->byte_head ? LANCE_HEAD_INT8 : LANCE_HEAD_EXACT};
+                                                .byte_head = o->byte_head};
     struct lance_model *model = NULL;
     struct error error;
     uint8_t *pixels = draw(o->picture[0], o->picture[1]);

@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "kernels/formats/weights.h"
+#include "kernels/formats/group.h"
 
 /* A form to write: WEIGHT_AWQ_INT4, WEIGHT_NVFP4 or WEIGHT_INT8, and the columns that share a scale; or WEIGHT_BF16. */
 struct code_form {
@@ -17,7 +17,7 @@ struct code_form {
     int group;
 };
 
-enum { NVFP4_GROUP = 16, INT8_GROUP = 128 };
+enum { NVFP4_GROUP = 16 };
 
 /* The names of a form's files, as published; those of INT8 are ours. */
 const char *codes_weights_file(enum weight_format format);
