@@ -185,6 +185,10 @@ struct kernels {
      * in pieces, numbered from 0, that share a graph. graph_close: NULL is allowed. */
     void (*graph_run)(struct kernels *k, struct graph **graph, int piece, void (*work)(void *context), void *context);
     void (*graph_close)(struct kernels *k, struct graph *graph);
+    /* From now on: work adds rows to matrices in `memory`, which have `rows` rows before it. A device may then read
+     * that number when the work runs, so that a graph need not be changed for the next one. No result depends on it:
+     * what operators are given are places and numbers as they are. NULL: there is no such memory. */
+    void (*graph_grows)(struct kernels *k, const void *memory, size_t bytes, int rows);
 
     /* y [rows, out] = x [rows, in] W^T + bias, or y += that when `add`. */
     void (*linear)(struct kernels *k, const struct linear *w, const act *x, int rows, act *y, bool add);

@@ -36,6 +36,7 @@ class Piece:
     name: str
     place: int
     most_kernels: int
+    most_nodes_set: int = 0
 
 
 PIECES = (
@@ -97,8 +98,10 @@ def table(counted: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def faults(counted: dict[str, dict[str, Any]]) -> list[str]:
-    return [f"{piece.name}: {counted[piece.name]['kernels']} kernels, at most {piece.most_kernels} are wanted"
-            for piece in PIECES if counted[piece.name]["kernels"] > piece.most_kernels]  # fmt: skip
+    ceilings = [(piece.name, column, most) for piece in PIECES
+                for column, most in (("kernels", piece.most_kernels), ("nodes_set", piece.most_nodes_set))]  # fmt: skip
+    return [f"{name}: {counted[name][column]} {COLUMNS[column]}, at most {most} are wanted"
+            for name, column, most in ceilings if counted[name][column] > most]
 
 
 def main() -> int:

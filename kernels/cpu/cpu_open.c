@@ -17,6 +17,11 @@ static void cpu_graph_close(struct kernels *k, struct graph *graph)
     (void)k, (void)graph;
 }
 
+static void cpu_graph_grows(struct kernels *k, const void *memory, size_t bytes, int rows)
+{
+    (void)k, (void)memory, (void)bytes, (void)rows;
+}
+
 static void cpu_watch(struct kernels *k, const atomic_bool *cancelled)
 {
     cpu_of(k)->cancelled = cancelled;
@@ -113,6 +118,7 @@ int kernels_cpu_open(struct kernels **out, int threads, enum cpu_level level, st
         .watch = cpu_watch,
         .graph_run = cpu_graph_run,
         .graph_close = cpu_graph_close,
+        .graph_grows = cpu_graph_grows,
     };
     cpu_memory_fill(k);
     cpu_linear_fill(k);

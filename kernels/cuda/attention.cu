@@ -27,6 +27,8 @@ enum {
     SPLIT_STEPS = 2,     /* at least, of a part of the keys */
     JOINED_ROWS = 8,      /* that a warp joins at once, so that their loads are under way together */
     BLOCK_ROWS_MAX = 128,
+    GROWING_ROWS = 16,    /* of the blocks that may count their keys on the card: text decoding's */
+    NO_END = 1 << 30,
     WIDEST = 128,         /* head_dim */
 };
 
@@ -83,37 +85,42 @@ __device__ __forceinline__ void load_whole_step(bf16 *shared, const bf16 *first,
     }
 }
 
-/* Start copying the keys of a step, or their values; `at` is at its first key or before. */
-template <int DIM, int THREADS, bool ALIGNED>
-__device__ __forceinline__ void load_step(bf16 *to, const struct attention_problem &p, struct key_cursor at,
-                                          int kv_head, int step, bool values_wanted)
-{
-    int first_key = step * KEYS, segment_end = at.first_key + p.segment[at.segment].rows;
-    if (ALIGNED && THREADS % (DIM / 8) == 0 && p.head_dim == DIM && first_key + KEYS <= segment_end)
-        load_whole_step<DIM, THREADS>(to, place_of_key(p, &at, kv_head, first_key, values_wanted),
-                                      p.segment[at.segment].stride);
-    else
-        load_rows<DIM, THREADS, ALIGNED>(to, KEYS, p.keys - first_key, p.head_dim, p.q, [&](int row) {
-            return place_of_key(p, &at, kv_head, first_key + row, values_wanted);
-        });
-    copy_async_commit();
-}
-
 /* The rows of a problem that a block owns, all of one key head, and the steps of KEYS keys that it takes. */
 struct share {
     int kv_head, first_row, rows;
     int step, end;
+    struct key_counts there;
 };
+
+/* Start copying the keys of a step, or their values; `at` is at its first key or before. */
+template <int DIM, int THREADS, bool ALIGNED>
+__device__ __forceinline__ void load_step(bf16 *to, const struct attention_problem &p, struct key_cursor at,
+                                          const struct share &mine, int step, bool values_wanted)
+{
+    int first_key = step * KEYS, segment_end = at.first_key + p.segment[at.segment].rows;
+    if (ALIGNED && THREADS % (DIM / 8) == 0 && p.head_dim == DIM && first_key + KEYS <= segment_end &&
+        first_key + KEYS <= mine.there.keys)
+        load_whole_step<DIM, THREADS>(to, place_of_key(p, &at, mine.kv_head, first_key, values_wanted),
+                                      p.segment[at.segment].stride);
+    else
+        load_rows<DIM, THREADS, ALIGNED>(to, KEYS, mine.there.keys - first_key, p.head_dim, p.q, [&](int row) {
+            return place_of_key(p, &at, mine.kv_head, first_key + row, values_wanted);
+        });
+    copy_async_commit();
+}
+
 
 __device__ __forceinline__ struct share share_of_block(const struct batch &b, const struct attention_problem &p,
                                                        int block_rows)
 {
+    int more = block_rows == GROWING_ROWS ? rows_grown(p.grown) : 0;
     struct share mine;
+    mine.there = {p.keys + more, p.causal_from + more};
     int block = (int)blockIdx.x - p.first_block;
     mine.kv_head = block / p.row_blocks;
     mine.first_row = block % p.row_blocks * block_rows;
     mine.rows = p.rows - mine.first_row < block_rows ? p.rows - mine.first_row : block_rows;
-    int steps = (visible_keys(p, mine.first_row + mine.rows - 1) + KEYS - 1) / KEYS;
+    int steps = (visible_keys(p, mine.there, mine.first_row + mine.rows - 1) + KEYS - 1) / KEYS;
     mine.step = (int)((long long)steps * (int)blockIdx.y / b.splits);
     mine.end = (int)((long long)steps * ((int)blockIdx.y + 1) / b.splits);
     return mine;
@@ -122,7 +129,7 @@ __device__ __forceinline__ struct share share_of_block(const struct batch &b, co
 /* How many keys the row of a block sees; rows past the end see what the last one sees. */
 __device__ __forceinline__ int seen_by_row(const struct attention_problem &p, const struct share &mine, int row)
 {
-    return visible_keys(p, mine.first_row + (row < mine.rows ? row : mine.rows - 1));
+    return visible_keys(p, mine.there, mine.first_row + (row < mine.rows ? row : mine.rows - 1));
 }
 
 /* A warp has PIECES times 16 rows. What one lane holds of its state: of every piece the rows g and g + 8 of a sum
@@ -448,7 +455,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
     int warp_row = (int)threadIdx.x / 32 * PIECES * 16;
 
     struct key_cursor cursor = {0, 0}; /* at the step's first key or before */
-    auto load_values = [&](int step) { load_step<DIM, THREADS, ALIGNED>(values, p, cursor, mine.kv_head, step, true); };
+    auto load_values = [&](int step) { load_step<DIM, THREADS, ALIGNED>(values, p, cursor, mine, step, true); };
     struct softmax_state<DIM, PIECES> state;
     begin(state);
     int warp_sees = seen_by_row(p, mine, warp_row); /* all rows of the warp see at least that */
@@ -460,7 +467,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
         if (step >= mine.end)
             return;
         advance(p, &cursor, step * KEYS);
-        load_step<DIM, THREADS, ALIGNED>(keys, p, cursor, mine.kv_head, step, false);
+        load_step<DIM, THREADS, ALIGNED>(keys, p, cursor, mine, step, false);
     };
     load_next_keys(mine.step);
     /* One step, whose keys are on their way: its values and the next keys are sent for when their room is free. */
@@ -501,7 +508,7 @@ __global__ void __launch_bounds__(WARPS * 32) attention_kernel(const __grid_cons
 /* How a problem is taken; problems that are alike share a launch. */
 struct shape {
     int dim;        /* head_dim rounded up to what there is a kernel for; not aligned: WIDEST */
-    int block_rows; /* 16, 64 or 128 */
+    int block_rows; /* GROWING_ROWS, 64 or 128 */
     bool aligned;
 };
 
@@ -519,7 +526,7 @@ template <int DIM> void launch_dim(struct cuda_state *state, const struct shape 
 {
     if (!shape.aligned)
         launch<WIDEST, 4, 1, false>(state, b);
-    else if (shape.block_rows == 16)
+    else if (shape.block_rows == GROWING_ROWS)
         launch<DIM, 1, 1, true>(state, b);
     else if (shape.block_rows == 64)
         launch<DIM, 4, 1, true>(state, b);
@@ -527,23 +534,20 @@ template <int DIM> void launch_dim(struct cuda_state *state, const struct shape 
         launch<DIM, 4, 2, true>(state, b);
 }
 
-/* Parts to cut the keys into, so that a launch of few blocks fills the card. */
-int choose_splits(const struct cuda_state *state, const struct batch &b, int blocks)
+/* Parts to cut the keys into, so that a launch of few blocks fills the card: one more for every 128 keys. */
+int choose_splits(const struct cuda_state *state, int most_keys, int blocks)
 {
-    int steps = 0;
-    for (int i = 0; i < b.count; i++)
-        steps = b.problem[i].keys / KEYS > steps ? b.problem[i].keys / KEYS : steps;
-    int wanted = state->multiprocessors / blocks, most = steps / SPLIT_STEPS;
+    int wanted = state->multiprocessors / blocks, most = most_keys / KEYS / SPLIT_STEPS;
     int splits = wanted < most ? wanted : most;
     return splits < 1 ? 1 : splits > SPLITS_MAX ? SPLITS_MAX : splits;
 }
 
-void flush(struct cuda_state *state, const struct shape &shape, struct batch *b, int blocks)
+void flush(struct cuda_state *state, const struct shape &shape, struct batch *b, int most_keys, int blocks)
 {
     if (!b->count)
         return;
     b->rows = blocks * shape.block_rows;
-    b->splits = choose_splits(state, *b, blocks);
+    b->splits = choose_splits(state, most_keys, blocks);
     b->partial = b->statistics = NULL;
     b->arrived = NULL;
     if (b->splits > 1) {
@@ -614,7 +618,8 @@ struct shape shape_of(const struct attention_problem *p, bool large_blocks_fill)
     struct shape shape;
     shape.aligned = is_aligned(p);
     shape.dim = !shape.aligned || p->head_dim > 80 ? WIDEST : p->head_dim <= 32 ? 32 : p->head_dim <= 64 ? 64 : 80;
-    shape.block_rows = !shape.aligned ? 64 : p->rows <= 16 ? 16 : p->rows > 64 && large_blocks_fill ? 128 : 64;
+    const bool few = p->rows <= GROWING_ROWS, many = p->rows > 64 && large_blocks_fill;
+    shape.block_rows = !shape.aligned ? 64 : few ? GROWING_ROWS : many ? 128 : 64;
     return shape;
 }
 
@@ -622,13 +627,24 @@ struct shape shape_of(const struct attention_problem *p, bool large_blocks_fill)
 struct pending {
     struct batch batch;
     struct shape shape;
-    int blocks;
+    int blocks, most_keys;
 };
 
 void flush(struct cuda_state *state, struct pending *w)
 {
-    flush(state, w->shape, &w->batch, w->blocks);
-    w->blocks = 0;
+    flush(state, w->shape, &w->batch, w->most_keys, w->blocks);
+    w->blocks = w->most_keys = 0;
+}
+
+/* Have the card count the rows of the last segment, if they grow. */
+void count_on_card(const struct cuda_state *state, struct attention_problem *p)
+{
+    if (!p->segments || !cuda_grows(state, p->segment[p->segments - 1].keys))
+        return;
+    p->segment[p->segments - 1].rows = NO_END;
+    p->keys -= state->growing.rows;
+    p->causal_from -= state->growing.rows;
+    p->grown = state->growing.rows_on_card;
 }
 
 void add(struct cuda_state *state, struct pending *w, struct attention_problem p, bool large_blocks_fill)
@@ -642,6 +658,9 @@ void add(struct cuda_state *state, struct pending *w, struct attention_problem p
     p.row_blocks = (p.rows + w->shape.block_rows - 1) / w->shape.block_rows;
     p.first_block = w->blocks;
     w->blocks += p.row_blocks * p.kv_heads;
+    w->most_keys = p.keys > w->most_keys ? p.keys : w->most_keys;
+    if (w->shape.block_rows == GROWING_ROWS)
+        count_on_card(state, &p);
     w->batch.problem[w->batch.count++] = p;
 }
 

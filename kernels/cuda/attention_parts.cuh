@@ -6,6 +6,7 @@
 #define LANCE_CUDA_ATTENTION_PARTS_CUH
 
 #include "kernels/cuda/act.cuh"
+#include "kernels/cuda/growing.cuh"
 
 /* struct attention of kernels.h, without its empty segments. */
 struct attention_problem {
@@ -18,6 +19,8 @@ struct attention_problem {
     int causal_from; /* keys that query 0 sees; `keys` and more: no mask */
     float scale_log2; /* scale * log2(e): the softmax is taken to the base of 2 */
     int first_block, row_blocks; /* of attention.cu's launch */
+    const int *grown; /* growing.cuh: of the last segment, which then has no end; `keys` and `causal_from` are less
+                       * those */
     int segments;
     struct {
         const bf16 *keys, *values;
@@ -25,13 +28,22 @@ struct attention_problem {
     } segment[ATTENTION_MAX_SEGMENTS];
 };
 
+/* A problem's two numbers as they are when its kernel runs. */
+struct key_counts {
+    int keys, causal_from;
+};
+
 /* Whether the queries have a mask is told by causal_from: query i sees keys 0 .. causal_from + i - 1. */
+__device__ inline int visible_keys(const struct attention_problem &p, const struct key_counts &there, int row)
+{
+    if (there.causal_from >= there.keys)
+        return there.keys;
+    int seen = there.causal_from + row / p.group;
+    return seen < 0 ? 0 : seen < there.keys ? seen : there.keys;
+}
 __device__ inline int visible_keys(const struct attention_problem &p, int row)
 {
-    if (p.causal_from >= p.keys)
-        return p.keys;
-    int seen = p.causal_from + row / p.group;
-    return seen < 0 ? 0 : seen < p.keys ? seen : p.keys;
+    return visible_keys(p, {p.keys, p.causal_from}, row);
 }
 
 /* A place in the sequence of segments; goes forward only. */

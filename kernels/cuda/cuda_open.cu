@@ -19,6 +19,7 @@ static void cuda_close(struct kernels *k)
     cuda_attention_end(k);
     cuda_memory_end(k);
     cudaFree(state->arrived);
+    cudaFree(state->growing.rows_on_card);
     for (auto &piece : state->staging) {
         if (piece.free)
             cudaEventDestroy(piece.free);
@@ -92,6 +93,7 @@ static int set_up(struct cuda_state *state, struct error *error)
     const size_t bytes = (size_t)LINEAR_GROUP * (size_t)state->multiprocessors * sizeof *state->arrived;
     if (cuda_check(state, cudaMalloc((void **)&state->arrived, bytes), "opening counters"))
         cuda_check(state, cudaMemsetAsync(state->arrived, 0, bytes, state->compute), "opening counters");
+    cuda_check(state, cudaMalloc((void **)&state->growing.rows_on_card, sizeof(int)), "opening a counter");
     return cuda_finish(state, error);
 }
 
@@ -133,6 +135,7 @@ int kernels_cuda_open(struct kernels **out, const struct cuda_options *options, 
     cuda_linear_fill(k);
     cuda_attention_fill(k);
     cuda_graph_fill(k);
+    cuda_growing_fill(k);
     if (state->library || state->attention_library) { /* other sums: other bytes */
         const size_t length = strlen(state->name);
         snprintf(state->name + length, sizeof state->name - length, " with %s%s%s", state->library ? "cuBLASLt" : "",

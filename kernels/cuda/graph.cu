@@ -3,10 +3,11 @@
  *
  * A piece of work runs plainly the first time (scratch memory grows, libraries choose), is recorded the second time,
  * and from then on it is compared: the operators go through the same motions, but instead of being launched each kernel
- * is held against the one that was recorded in its place. Where grid or arguments differ (the number of keys, the place
- * of a new one) the node in the graph is set anew; where the work itself is another, the piece is recorded again. Then
- * the graph is launched. So a graph never plays what the operators did not just ask for, whatever changed between two
- * steps, addresses included, and the results are the bytes of plain launches.
+ * is held against the one that was recorded in its place. Where grid or arguments differ (attention of more keys is cut
+ * into more parts) the node in the graph is set anew; where the work itself is another, the piece is recorded again.
+ * Then the graph is launched. (What differs with every token is read on the card: growing.cuh.) So a graph never plays
+ * what the operators did not just ask for, whatever changed between two steps, addresses included, and the results are
+ * the bytes of plain launches.
  *
  * What cannot be recorded runs plainly, from the same start: nothing of a piece has run until its graph is launched. */
 #include "kernels/cuda/graph.cuh"

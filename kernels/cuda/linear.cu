@@ -13,6 +13,7 @@
  * operator returns, so that whatever follows on `compute` also follows what was done on `side`. */
 #include "kernels/cuda/cublas.h"
 #include "kernels/cuda/graph.cuh"
+#include "kernels/cuda/growing.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/operators.cuh"
 #include "kernels/cuda/product.cuh"
@@ -361,6 +362,7 @@ void run_few_rows(struct cuda_state *state, const struct linear *const *linears,
     for (int i = 0; i < count; i++) {
         group.part[i].w = linears[i]->matrix;
         group.part[i].y = y[i] ? values_of(y[i]) : NULL;
+        group.part[i].grown = cuda_growing(state, &group.part[i].y, linears[i]->matrix.out_features);
     }
     linear_few_rows(state, &group, values_of(x), rows, add);
 }

@@ -10,6 +10,7 @@
  * the same bytes as by themselves: each block norms the rows of x anew, in shared memory, while its first weights are
  * on their way; and of SwiGLU's two products half of a block's warps make one, half the other. */
 #include "kernels/cuda/four_bit.cuh"
+#include "kernels/cuda/growing.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear_parts.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -136,19 +137,20 @@ __device__ inline void finish(float (&sum)[PIECES][4], const struct few_rows_gro
 {
     __shared__ struct partial_sums<PIECES> partial;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    const int part = group.swiglu ? 0 : at.part;
+    const int first_row = rows_grown(group.part[part].grown);
 #pragma unroll
     for (int j = 0; j < PIECES; j++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
             partial.of[warp][8 * j + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sum[j][i];
     __syncthreads();
-    const int part = group.swiglu ? 0 : at.part;
     const struct matrix &w = group.part[part].w;
     for (int i = (int)threadIdx.x; i < TILE_ROWS * rows; i += (int)blockDim.x) {
         int row = i / TILE_ROWS, within = i % TILE_ROWS, out = at.row_tile * TILE_ROWS + within;
         if (out >= w.out_features)
             continue;
-        bf16 *to = group.part[part].y + (size_t)row * (size_t)w.out_features + out;
+        bf16 *to = group.part[part].y + (size_t)(first_row + row) * (size_t)w.out_features + out;
         float value = partial.total(0, at.warps, row, within, w, out);
         if (group.swiglu) {
             float up = partial.total(at.warps, at.warps, row, within, group.part[1].w, out);

@@ -26,6 +26,7 @@ struct few_rows_group {
     struct {
         struct matrix w;
         bf16 *y;
+        const int *grown; /* growing.cuh */
         int first_block; /* of the launch */
     } part[LINEAR_GROUP];
 };

@@ -25,5 +25,6 @@ void cuda_linear_forget(struct cuda_state *state);
 void cuda_attention_fill(struct kernels *k);   /* attention.cu */
 void cuda_attention_end(struct kernels *k);    /* gives back the library that cuda_attention_fill opened */
 void cuda_graph_fill(struct kernels *k);       /* graph.cu: graph_run, graph_close */
+void cuda_growing_fill(struct kernels *k);     /* growing.cu: graph_grows */
 
 #endif

@@ -3,6 +3,7 @@
  * A warp takes one head of one row: the values of a lane in the first half of the head and those they are
  * rotated with in the second. */
 #include "kernels/cuda/act.cuh"
+#include "kernels/cuda/growing.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/operators.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -31,6 +32,7 @@ struct head_work {
     float eps;
     struct {
         bf16 *values;
+        const int *grown; /* growing.cuh */
         const float *weight, *cosines, *sines;
         size_t stride;
         unsigned heads, first_unit, end_unit;
@@ -52,7 +54,8 @@ __global__ void __launch_bounds__(THREADS) head_norm_rope_kernel(const __grid_co
     const size_t row = within / heads, head = within % heads, stride = work.part[part].stride;
     const int half = work.half;
     const float *weight = work.part[part].weight, *cosines = work.part[part].cosines, *sines = work.part[part].sines;
-    bf16 *x = work.part[part].values + row * stride + head * 2 * static_cast<size_t>(half);
+    const size_t first_row = static_cast<size_t>(rows_grown(work.part[part].grown));
+    bf16 *x = work.part[part].values + (first_row + row) * stride + head * 2 * static_cast<size_t>(half);
     const float *cosine = cosines + row * static_cast<size_t>(half), *sine = sines + row * static_cast<size_t>(half);
     const int first = static_cast<int>(threadIdx.x % WARP) * TAKEN;
     float factor = 1.0f;
@@ -101,6 +104,7 @@ static void cuda_head_norm_rope(struct kernels *k, const struct head_part *parts
         part.first_unit = units;
         part.end_unit = units += static_cast<unsigned>(p->rows) * part.heads;
         paired = paired && p->stride % 2 == 0 && act_address(part.values) % 4 == 0;
+        part.grown = cuda_growing(cuda_of(k), &part.values, p->stride);
     }
     const unsigned blocks = cuda_pieces(units, WARPS);
     if (paired)

@@ -83,6 +83,11 @@ struct cuda_state {
     char failure_text[400];
 
     struct attention_library *attention_library; /* attention_library.cu's, or NULL */
+    struct { /* growing.cuh */
+        const char *begin, *end;
+        int rows;
+        int *rows_on_card;
+    } growing;
     unsigned *arrived; /* last_part.cuh: [LINEAR_GROUP x multiprocessors], 0 but while a kernel runs */
 
     /* linear.cu's: */

@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FACE = "kernels/cuda/cuda_kernels.h"
-RECORDED_ABI = 6
-RECORDED_DECLARATIONS = "5fc9c8cb0d1cd585d2477df6dd51116772e8f9f20a66a5f1ce9c7c4bfcc7b97a"
+RECORDED_ABI = 7
+RECORDED_DECLARATIONS = "390168d5abcd87fb329aa971aae09f5784773df899635e7b6635aeea07539799"
 
 
 def headers_of(path: str, found: list[str] | None = None) -> list[str]:

@@ -50,14 +50,15 @@ static int graph_launches(void)
     return launches ? (int)*launches : -1;
 }
 
-/* Kernels put on a stream so far; -1 on a card. */
-static long kernels_put(void)
+/* What was counted so far (tests/cuda_emulation/streams.h); -1 on a card. */
+enum counted { KERNELS_PUT = 0, NODES_SET = 2 };
+static long count_of(enum counted which)
 {
     void *plugin = dlopen(getenv("LANCED_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
     assert_non_null(plugin);
-    const unsigned long *count = dlsym(plugin, "emulated_counts");
+    const unsigned long *counts = dlsym(plugin, "emulated_counts");
     dlclose(plugin);
-    return count ? (long)*count : -1;
+    return counts ? (long)counts[which] : -1;
 }
 
 /* A layer as the decoder has them, whose keys are kept: each time it is run there are more of them. */
@@ -497,7 +498,7 @@ static void a_token_takes_six_kernels_a_layer_however_many_keys_there_are(void *
 {
     (void)state;
     enum { FIRST = 300, OF_LAYER = 6 };
-    if (kernels_put() < 0)
+    if (count_of(KERNELS_PUT) < 0)
         return;
     struct opened o = open_decoder();
     const int layers = checkpoint_config(o.checkpoint)->layers;
@@ -516,14 +517,101 @@ static void a_token_takes_six_kernels_a_layer_however_many_keys_there_are(void *
                                             .store = true};
         assert_int_equal(decoder_set_positions(o.decoder, workspace, 0, positions, rows, &error), 0);
         kernels[GRAPHS]->zero(kernels[GRAPHS], decoder_workspace_x(workspace), (size_t)rows * HIDDEN);
-        const long before = kernels_put();
+        const long before = count_of(KERNELS_PUT);
         decoder_run(o.decoder, workspace, &block);
         if (rows == 1)
-            assert_int_equal(kernels_put() - before, OF_LAYER * layers + 1); /* and the last norm */
+            assert_int_equal(count_of(KERNELS_PUT) - before, OF_LAYER * layers + 1); /* and the last norm */
         assert_int_equal(kernels[GRAPHS]->sync(kernels[GRAPHS], &error), 0);
     }
     decoder_workspace_close(workspace);
     kv_cache_close(cache);
+    close_decoder(&o);
+}
+
+/* Two answers about the same prompt, written in turns. */
+enum { ANSWERS = 2, PROMPT = 200, ANSWERED = 51, ANSWER_TOKENS = 12 };
+struct answers {
+    struct kv_cache *prompt, *cache[ANSWERS];
+    struct decoder_workspace *workspace;
+    struct graph *graph[ANSWERS];
+};
+
+static void store(struct decoder *decoder, struct answers *a, struct kv_cache *cache, int first, int rows, int seed)
+{
+    struct error error;
+    int32_t steps[PROMPT];
+    const int32_t *const positions[3] = {steps, steps, steps};
+    for (int i = 0; i < rows; i++)
+        steps[i] = first + i;
+    const struct decoder_block block = {
+        .sequences = 1, .und_rows = rows, .caches = &cache, .causal = true, .store = true};
+    assert_int_equal(decoder_set_positions(decoder, a->workspace, 0, positions, rows, &error), 0);
+    free(run_pass(decoder, a->workspace, &block, seed));
+}
+
+static void open_answers(struct decoder *decoder, struct answers *a)
+{
+    struct error error;
+    *a = (struct answers){.prompt = NULL};
+    assert_int_equal(decoder_workspace_open(&a->workspace, decoder, PROMPT, PROMPT, &error), 0);
+    assert_int_equal(kv_cache_open(&a->prompt, decoder, NULL, PROMPT, &error), 0);
+    store(decoder, a, a->prompt, 0, PROMPT, 1);
+    for (int i = 0; i < ANSWERS; i++) { /* of different lengths */
+        const int most = ANSWERED + ANSWERS + ANSWER_TOKENS;
+        assert_int_equal(kv_cache_open(&a->cache[i], decoder, a->prompt, most, &error), 0);
+        store(decoder, a, a->cache[i], PROMPT, ANSWERED + i, 2 + i);
+    }
+}
+
+static void close_answers(struct answers *a)
+{
+    for (int i = 0; i < ANSWERS; i++) {
+        kernels[GRAPHS]->graph_close(kernels[GRAPHS], a->graph[i]);
+        kv_cache_close(a->cache[i]);
+    }
+    kv_cache_close(a->prompt);
+    decoder_workspace_close(a->workspace);
+}
+
+/* What the next token's pass leaves. */
+static void run_token(struct decoder *decoder, struct answers *a, int answer, int token, bool with_graph, float *out)
+{
+    struct error error;
+    const int32_t at = PROMPT + ANSWERED + answer + token;
+    const int32_t *const positions[3] = {&at, &at, &at};
+    const struct decoder_block block = {.sequences = 1, .und_rows = 1, .caches = &a->cache[answer], .causal = true,
+                                        .store = true, .graph = with_graph ? &a->graph[answer] : NULL};
+    assert_int_equal(decoder_set_positions(decoder, a->workspace, 0, positions, 1, &error), 0);
+    float *x = run_pass(decoder, a->workspace, &block, 10 + ANSWERS * token + answer);
+    memcpy(out, x, HIDDEN * sizeof *x);
+    free(x);
+}
+
+/* Where the new key goes, and how many there are, the card reads: attention alone is another when it is cut into more
+ * parts, here with the 256th key. */
+static void a_token_changes_no_graph_but_where_attention_is_cut_anew_and_has_the_bytes_of_one_without(void **state)
+{
+    (void)state;
+    enum { PARTS_AT = 256 };
+    static float plain[HIDDEN], recorded[HIDDEN];
+    struct opened o = open_decoder();
+    const int layers = checkpoint_config(o.checkpoint)->layers;
+    struct answers without, with;
+    open_answers(o.decoder, &without);
+    open_answers(o.decoder, &with);
+    for (int token = 0; token < ANSWER_TOKENS; token++)
+        for (int answer = 0; answer < ANSWERS; answer++) {
+            run_token(o.decoder, &without, answer, token, false, plain);
+            const long before = count_of(NODES_SET);
+            run_token(o.decoder, &with, answer, token, true, recorded);
+            assert_memory_equal(recorded, plain, sizeof plain);
+            const bool more_parts = PROMPT + ANSWERED + answer + token + 1 == PARTS_AT;
+            if (before >= 0)
+                assert_int_equal(count_of(NODES_SET) - before, more_parts ? layers : 0);
+        }
+    assert_string_equal(kernels[GRAPHS]->notice, "");
+    close_answers(&with);
+    close_answers(&without);
     close_decoder(&o);
 }
 
@@ -542,6 +630,7 @@ int main(void)
         cmocka_unit_test(only_a_few_graphs_wait_for_the_card),
         cmocka_unit_test(tokens_and_denoising_steps_are_the_same_with_graphs_and_without),
         cmocka_unit_test(a_token_takes_six_kernels_a_layer_however_many_keys_there_are),
+        cmocka_unit_test(a_token_changes_no_graph_but_where_attention_is_cut_anew_and_has_the_bytes_of_one_without),
     };
     return cmocka_run_group_tests(tests, open_backends, close_backends);
 }

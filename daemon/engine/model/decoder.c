@@ -750,6 +750,9 @@ void decoder_run(const struct decoder *d, struct decoder_workspace *w, const str
             (struct expert_rows){.expert = GEN, .first = und, .rows = gen, .table_row = block->gen_position_row};
     for (int s = 0; block->store && s < block->sequences; s++)
         block->caches[s]->rows += block->stored_rows ? block->stored_rows[s] : p.rows;
+    const struct kv_cache *grows = block->graph && block->store && block->sequences == 1 ? block->caches[0] : NULL;
+    if (grows)
+        k->graph_grows(k, grows->memory, kv_cache_bytes(d, grows->capacity), grows->rows - p.rows);
     for (int first = 0; first < d->layer_count; first += LAYERS_PER_GRAPH) {
         int end = first + LAYERS_PER_GRAPH;
         struct layers layers = {&p, first, end < d->layer_count ? end : d->layer_count};
@@ -758,6 +761,8 @@ void decoder_run(const struct decoder *d, struct decoder_workspace *w, const str
         else
             run_layers(&layers);
     }
+    if (grows)
+        k->graph_grows(k, NULL, 0, 0);
     for (int i = 0; i < p.part_count && !only_keys(&p, d->layer_count - 1); i++) {
         act *x = row_of(d, w->x, p.parts[i].first, d->hidden);
         k->rms_norm(k, x, p.parts[i].rows, d->hidden, d->final_norm[p.parts[i].expert], d->eps, x);
