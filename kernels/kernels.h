@@ -157,7 +157,8 @@ struct kernels {
     /* Bytes of device memory that could be had now; 0 with host_memory, where the system is to be asked. */
     uint64_t (*memory_available)(struct kernels *k);
 
-    /* Weights. The source's pointers are borrowed for the life of the object. */
+    /* Weights. The source's pointers are borrowed for the life of the object. A convolution counts as in use with all
+     * that it may come to take, though a backend may bring its weights into an order of its own at its first calls. */
     int (*linear_open)(struct kernels *k, struct linear **out, const struct linear_source *source,
                        struct error *error);
     void (*linear_close)(struct kernels *k, struct linear *linear);
@@ -222,7 +223,7 @@ struct kernels {
     void (*guided_step)(struct kernels *k, const struct guided_step *step);
 
     /* VAE operators; all tensors channels last, [frames, height, width, channels]. */
-    void (*conv)(struct kernels *k, const struct conv *conv, const struct conv_call *call);
+    void (*conv)(struct kernels *k, struct conv *conv, const struct conv_call *call);
     /* y = x / max(|x|_2 over channels, 1e-12) * sqrt(channels) * gamma, then SiLU when `with_silu`. */
     void (*channel_norm)(struct kernels *k, const act *x, size_t pixels, int channels, const param *gamma,
                          bool with_silu, act *y);

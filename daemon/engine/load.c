@@ -91,7 +91,8 @@ int lance_model_open(struct lance_model **out, struct kernels *kernels, const st
         lance_model_close(m);
         return code;
     }
-    checkpoint_let_go(m->checkpoint, kernels->host_memory ? "vae." : ""); /* convolutions are always copied */
+    if (!kernels->host_memory)
+        checkpoint_let_go(m->checkpoint, "");
     if (decoder_byte_head_bytes(m->decoder) > 0)
         checkpoint_let_go(m->checkpoint, "language_model.lm_head.");
     m->weight_bytes = kernels->memory_in_use(kernels) - before;

@@ -1,17 +1,20 @@
 /* conv.c: causal 3-D convolution, channels last, as a blocked product.
  *
  * out [output pixels, out_channels] = gathered [output pixels, taps * in_channels] times
- * the weights, which conv_open brings into panels once: depth runs over (time, row,
- * column, in_channel). The gathered matrix is never formed: each strip collects the
- * pixels under its taps, and padding is a row of zeros. Upsampling is a shift of the
- * pixel's coordinates. Taps that only see the zero frames in front are left out. Where products run in
- * bf16, conv_bf16.c takes the call.
+ * the weights in panels, whose depth runs over (time, row, column, in_channel). The gathered
+ * matrix is never formed: each strip collects the pixels under its taps, and padding is a row
+ * of zeros. Upsampling is a shift of the pixel's coordinates. Taps that only see the zero frames
+ * in front are left out. Where products run in bf16, conv_bf16.c takes the call.
+ *
+ * Weights are brought into panels by the first call that uses them, time tap by time tap: they are
+ * gigabytes, of which an answer needs none, a picture half, and of those the last time tap alone.
  */
 #include "kernels/cpu/conv_bf16.h"
 #include "kernels/cpu/operators.h"
 #include "kernels/cpu/product.h"
 #include "kernels/formats/linear_source.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,19 +36,23 @@ static void cpu_conv_close(struct kernels *k, struct conv *conv)
 
 struct repack {
     const struct conv *conv;
-    const struct conv_source *source;
+    size_t first_tap, taps;
+    atomic_size_t *panels; /* done */
 };
 
-/* A panel, channel by channel: all taps of a channel lie together in the file, and far apart in the panel. */
-static void repack_panel(const struct conv *c, const struct conv_source *source, size_t panel)
+/* Some taps of a panel, channel by channel: they lie together in the file, and far apart in the panel. */
+static void repack_panel(const struct repack *r, size_t panel)
 {
     enum { TAPS_AT_ONCE = 27 };
+    const struct conv *c = r->conv;
+    const struct conv_source *source = &c->source;
     const size_t in = (size_t)c->in_channels, taps = conv_depth(c) / in, row = panel * TILE_COLUMNS,
-                 rows = (size_t)c->out_channels - row < TILE_COLUMNS ? (size_t)c->out_channels - row : TILE_COLUMNS;
+                 rows = (size_t)c->out_channels - row < TILE_COLUMNS ? (size_t)c->out_channels - row : TILE_COLUMNS,
+                 end = r->first_tap + r->taps;
     float *const to = c->panels + panel * taps * in * TILE_COLUMNS;
     for (size_t channel = 0; channel < in; channel++)
-        for (size_t first = 0; first < taps; first += TAPS_AT_ONCE) {
-            const size_t count = taps - first < TAPS_AT_ONCE ? taps - first : TAPS_AT_ONCE;
+        for (size_t first = r->first_tap; first < end; first += TAPS_AT_ONCE) {
+            const size_t count = end - first < TAPS_AT_ONCE ? end - first : TAPS_AT_ONCE;
             float lines[TAPS_AT_ONCE][TILE_COLUMNS] = {{0}};
             for (size_t j = 0; j < rows; j++)
                 for (size_t tap = 0; tap < count; tap++)
@@ -61,9 +68,30 @@ static void repack_panels(const void *context, size_t first, size_t count)
     const struct repack *r = context;
     for (size_t panel = first; panel < first + count; panel++)
         if (r->conv->rounded)
-            conv_bf16_repack(r->conv, r->source, panel);
+            conv_bf16_repack(r->conv, r->first_tap, r->taps, panel);
         else
-            repack_panel(r->conv, r->source, panel);
+            repack_panel(r, panel);
+    atomic_fetch_add(r->panels, count);
+}
+
+static size_t panels_of(const struct conv *c)
+{
+    return ((size_t)c->out_channels + TILE_COLUMNS - 1) / TILE_COLUMNS;
+}
+
+/* Bring the time taps from `first` on into panels, those that are not there yet. False: the job was cancelled. */
+static bool lay_out(struct cpu *cpu, struct conv *c, int first)
+{
+    if (first >= c->first_laid_out)
+        return true;
+    const size_t plane = (size_t)c->kernel_h * (size_t)c->kernel_w;
+    atomic_size_t done = 0;
+    cpu_for(cpu, panels_of(c), 1, repack_panels,
+            &(struct repack){c, (size_t)first * plane, (size_t)(c->first_laid_out - first) * plane, &done});
+    if (atomic_load(&done) != panels_of(c))
+        return false;
+    c->first_laid_out = first;
+    return true;
 }
 
 static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv_source *s, struct error *error)
@@ -82,10 +110,11 @@ static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv
     conv->kernel_t = s->kernel_t;
     conv->kernel_h = s->kernel_h;
     conv->kernel_w = s->kernel_w;
-    size_t panels = ((size_t)s->out_channels + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    conv->source = *s;
+    conv->first_laid_out = s->kernel_t;
     const bool rounds = cpu_of(k)->bf16 != NULL;
     size_t panel_bytes =
-        panels * (rounds ? conv_bf16_panel(conv) * sizeof(bf16) : conv_depth(conv) * TILE_COLUMNS * sizeof(float));
+        panels_of(conv) * (rounds ? conv_bf16_panel(conv) * sizeof(bf16) : conv_depth(conv) * TILE_COLUMNS * sizeof(float));
     size_t bias_bytes = s->bias ? (size_t)s->out_channels * sizeof(float) : 0;
     if (rounds)
         conv->rounded = cpu_allocate(panel_bytes);
@@ -99,7 +128,6 @@ static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv
     }
     for (int i = 0; s->bias && i < s->out_channels; i++)
         conv->bias[i] = element_at(s->format, s->bias, (size_t)i);
-    cpu_for(cpu_of(k), panels, 1, repack_panels, &(struct repack){.conv = conv, .source = s});
     conv->bytes = sizeof *conv + panel_bytes + bias_bytes;
     cpu_count(cpu_of(k), (int64_t)conv->bytes);
     *out = conv;
@@ -152,7 +180,7 @@ static const float *right_panels(const void *context, const struct micro *micro,
     return c->panels + (size_t)(column / TILE_COLUMNS) * *distance + (size_t)first * TILE_COLUMNS;
 }
 
-static void cpu_conv(struct kernels *k, const struct conv *c, const struct conv_call *call)
+static void cpu_conv(struct kernels *k, struct conv *c, const struct conv_call *call)
 {
     struct conv_call checked = *call; /* at most kernel_t - 1 past frames count, the latest ones */
     struct conv_gather g = {.conv = c, .call = &checked};
@@ -176,6 +204,8 @@ static void cpu_conv(struct kernels *k, const struct conv *c, const struct conv_
     /* The last output frame sees the most; time taps before this one see only zero frames. */
     int empty = g.context - checked.past_frames - (g.frames - 1) * call->stride_t;
     g.first_tap_t = empty > 0 ? empty : 0;
+    if (!lay_out(cpu_of(k), c, g.first_tap_t))
+        return;
     if (cpu_of(k)->bf16) {
         conv_bf16(cpu_of(k), &g);
         return;

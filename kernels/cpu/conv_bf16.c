@@ -42,16 +42,18 @@ size_t conv_bf16_panel(const struct conv *c)
     return (size_t)(c->kernel_t * c->kernel_h * c->kernel_w) * padded_channels(c) * BF16_TILE;
 }
 
-void conv_bf16_repack(const struct conv *c, const struct conv_source *source, size_t panel)
+void conv_bf16_repack(const struct conv *c, size_t first_tap, size_t taps, size_t panel)
 {
-    const size_t taps = (size_t)(c->kernel_t * c->kernel_h * c->kernel_w), in = (size_t)c->in_channels;
+    const struct conv_source *source = &c->source;
+    const size_t all_taps = (size_t)(c->kernel_t * c->kernel_h * c->kernel_w), in = (size_t)c->in_channels,
+                 depth = padded_channels(c) * BF16_TILE;
     bf16 *to = c->rounded + panel * conv_bf16_panel(c);
-    memset(to, 0, conv_bf16_panel(c) * sizeof *to);
+    memset(to + first_tap * depth, 0, taps * depth * sizeof *to);
     for (size_t j = 0; j < BF16_TILE && panel * BF16_TILE + j < (size_t)c->out_channels; j++)
         for (size_t i = 0; i < in; i++) /* as the file has them */
-            for (size_t tap = 0; tap < taps; tap++)
-                to[tap * padded_channels(c) * BF16_TILE + i / 2 * (2 * BF16_TILE) + 2 * j + i % 2] = bf16_nearest(
-                    element_at(source->format, source->weight, ((panel * BF16_TILE + j) * in + i) * taps + tap));
+            for (size_t tap = first_tap; tap < first_tap + taps; tap++)
+                to[tap * depth + i / 2 * (2 * BF16_TILE) + 2 * j + i % 2] = bf16_nearest(
+                    element_at(source->format, source->weight, ((panel * BF16_TILE + j) * in + i) * all_taps + tap));
 }
 
 struct work {

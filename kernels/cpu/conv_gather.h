@@ -8,6 +8,8 @@
 struct conv {
     int out_channels, in_channels;
     int kernel_t, kernel_h, kernel_w;
+    struct conv_source source; /* of what is not in panels yet; its pointers are borrowed */
+    int first_laid_out;        /* time taps from this one on are in panels; kernel_t: none is */
     float *panels; /* [out_channels / 16, rounded up][kernel_t, kernel_h, kernel_w, in_channels][16]; NULL in bf16 */
     bf16 *rounded; /* panels of bf16.h whose depth is [kernel_t, kernel_h, kernel_w][in_channels, up to a whole step] */
     float *bias;   /* float32 or NULL */

@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(THREADS) conv_each_kernel(const conv_problem p
     store_act(p.out + i, p.add ? load_act(p.out + i) + sum : sum);
 }
 
-static void cuda_conv(struct kernels *k, const struct conv *c, const struct conv_call *call)
+static void cuda_conv(struct kernels *k, struct conv *c, const struct conv_call *call)
 {
     struct cuda_state *state = cuda_of(k);
     if (!cuda_running(state))

@@ -5,6 +5,7 @@ struct shape {
     int in, out, kt, kh, kw;
     int frames, height, width, past;
     bool no_time_padding, upsample, bf16, add;
+    bool after_others; /* the call comes after one that was cancelled, and one that sees no past */
     int st, sh, sw;
     int top, bottom, left, right;
 };
@@ -59,6 +60,25 @@ static double *reference(const struct shape *s, const float *x, const float *pas
     return want;
 }
 
+/* A call that is cancelled before it begins, then one that needs the last time tap alone. */
+static void call_otherwise(struct kernels *k, struct conv *conv, const struct conv_call *call, size_t results)
+{
+    const atomic_bool cancelled = true;
+    struct error error;
+    struct conv_call first_frame = *call;
+    float *out = output_like(NULL, results);
+    first_frame.past_frames = 0;
+    first_frame.frames = 1;
+    first_frame.out = (act *)out;
+    k->watch(k, &cancelled);
+    k->conv(k, conv, call);
+    assert_int_equal(k->sync(k, &error), ERROR_CANCELLED);
+    k->watch(k, NULL);
+    k->conv(k, conv, &first_frame);
+    assert_int_equal(k->sync(k, &error), 0);
+    free(out);
+}
+
 static void check(const struct shape *s)
 {
     struct sizes z = output_sizes(s);
@@ -94,6 +114,8 @@ static void check(const struct shape *s)
                                  .width = s->width, .upsample2x = s->upsample, .stride_t = s->st, .stride_h = s->sh,
                                  .stride_w = s->sw, .pad_top = s->top, .pad_bottom = s->bottom, .pad_left = s->left,
                                  .pad_right = s->right, .add = s->add, .out = (act *)r.of[which]};
+        if (s->after_others)
+            call_otherwise(k, conv, &call, r.n);
         k->conv(k, conv, &call);
         assert_int_equal(k->sync(k, &error), 0);
         k->conv_close(k, conv);
@@ -119,6 +141,17 @@ static void a_causal_cube_sees_past_frames_and_zeros_before_them(void **state)
             s.bf16 = frames == 4;
             check(&s);
         }
+}
+
+static void weights_are_whole_after_a_cancelled_call_and_after_a_first_frame(void **state)
+{
+    (void)state;
+    struct shape s = cube;
+    s.past = 2;
+    s.after_others = true;
+    check(&s);
+    s.bf16 = true;
+    check(&s);
 }
 
 static void odd_channel_counts_are_right(void **state)
@@ -322,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_causal_cube_sees_past_frames_and_zeros_before_them),
+        cmocka_unit_test(weights_are_whole_after_a_cancelled_call_and_after_a_first_frame),
         cmocka_unit_test(odd_channel_counts_are_right),
         cmocka_unit_test(a_point_convolution_is_a_matrix_product),
         cmocka_unit_test(upsampling_doubles_the_picture_before_a_flat_convolution),

@@ -31,6 +31,7 @@ int vae_open(struct vae **out, struct kernels *kernels, const struct checkpoint 
     if (!vae)
         return error_set(error, ERROR_NO_MEMORY, "vae: out of memory");
     vae->kernels = kernels;
+    vae->checkpoint = checkpoint;
     struct vae_loader loader = {.kernels = kernels, .checkpoint = checkpoint, .error = error};
     loader.network = &vae->decoder;
     int code = vae_decoder_load(&loader, &vae->latent_channels);
@@ -310,6 +311,8 @@ void vae_pass_close(struct vae_pass *pass)
 {
     if (!pass)
         return;
+    if (pass->memory && pass->kernels->host_memory) /* convolutions have what they used in an order of their own now */
+        checkpoint_let_go(pass->vae->checkpoint, "vae.");
     pass->kernels->memory_free(pass->kernels, pass->memory);
     pass->kernels->memory_free(pass->kernels, pass->cache_memory);
     free(pass->host_latent);

@@ -67,6 +67,7 @@ struct vae_network {
 
 struct vae {
     struct kernels *kernels;
+    const struct checkpoint *checkpoint;
     int latent_channels;
     struct vae_network decoder, encoder;
 };
