@@ -114,7 +114,8 @@ static int cpu_conv_open(struct kernels *k, struct conv **out, const struct conv
     conv->first_laid_out = s->kernel_t;
     const bool rounds = cpu_of(k)->bf16 != NULL;
     size_t panel_bytes =
-        panels_of(conv) * (rounds ? conv_bf16_panel(conv) * sizeof(bf16) : conv_depth(conv) * TILE_COLUMNS * sizeof(float));
+        panels_of(conv) *
+        (rounds ? conv_bf16_panel(conv) * sizeof(bf16) : conv_depth(conv) * TILE_COLUMNS * sizeof(float));
     size_t bias_bytes = s->bias ? (size_t)s->out_channels * sizeof(float) : 0;
     if (rounds)
         conv->rounded = cpu_allocate(panel_bytes);
