@@ -21,7 +21,8 @@ a temporary folder: 9 GB for NVFP4, 17 GB for bf16. Writes CARD-DATE.json, with 
 a table, to --out (docs/gpu-results); CARD-DATE-SECTIONS when --sections names some. Both are written anew after every
 program that has ended, so that a run that is cut off leaves what it had, marked as not finished. --resume goes on with
 such a run of the same card, driver, commit and sections: sections that were done stay as they are, the one that was
-cut off begins anew. Needs Python 3.10 and nothing else:
+cut off begins anew. CARD-DATE.log has every line of theirs from the moment it is said: what a machine that is taken
+away in the midst of a program leaves. Needs Python 3.10 and nothing else:
 `make gpu-bundle` collects the programs with their libraries in build/gpu, which can be copied to a machine that has a
 card and a driver.
 
@@ -35,7 +36,9 @@ import argparse
 import gzip
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -43,6 +46,7 @@ import sys
 import tempfile
 import threading
 import time
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,17 +73,76 @@ class Unusable(Exception):
     """Nothing can be checked here; the message says why."""
 
 
+class Seen:
+    """What programs say, in a file as soon as they say it. Kept until it is known where the file is to be."""
+
+    def __init__(self) -> None:
+        self.waiting = b""
+        self.path: Path | None = None
+
+    def add(self, said: bytes) -> None:
+        self.waiting += said
+        if self.path:
+            with self.path.open("ab") as file:
+                file.write(self.waiting)
+            self.waiting = b""
+
+    def begin(self, path: Path, anew: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if anew:
+            path.unlink(missing_ok=True)
+        self.path = path
+        self.add(b"")
+
+
+SEEN = Seen()
+
+
+def listen(terminal: int, limit: float) -> Iterator[bytes]:
+    """What is said on a terminal until nobody has it open; TimeoutError after `limit` seconds."""
+    end = time.monotonic() + limit
+    while True:
+        if not select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0]:
+            raise TimeoutError
+        try:
+            said = os.read(terminal, 65536)
+        except OSError:  # how Linux tells the end
+            return
+        if not said:
+            return
+        yield said
+
+
 def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, float]:
-    """Exit status, output and seconds; 124 when it had to be ended, 127 when it could not be started."""
+    """Exit status, output and seconds; 124 when it had to be ended, 127 when it could not be started. Programs are
+    given a terminal, for to a pipe they would say nothing until they have much to say."""
     started = time.monotonic()
+    SEEN.add(f"$ {' '.join(command)}\n".encode())
+    output = b""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
     try:
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PROGRAM_LIMIT_SECONDS)
-        status, output = done.returncode, done.stdout
-    except subprocess.TimeoutExpired as expired:
-        status, output = 124, (expired.stdout or b"") + f"\n(ended after {PROGRAM_LIMIT_SECONDS} s)\n".encode()
+        with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdin=subprocess.DEVNULL,
+                              stdout=theirs, stderr=theirs) as program:  # fmt: skip
+            os.close(theirs)
+            theirs = -1
+            try:
+                for said in listen(ours, PROGRAM_LIMIT_SECONDS):
+                    output += said
+                    SEEN.add(said)
+                status = program.wait()
+            except TimeoutError:
+                program.kill()
+                status, output = 124, output + f"\n(ended after {PROGRAM_LIMIT_SECONDS} s)\n".encode()
+            except BaseException:
+                program.kill()
+                raise
     except OSError as error:
         status, output = 127, str(error).encode()
+    finally:
+        os.close(ours)
+        if theirs >= 0:
+            os.close(theirs)
     return status, output.decode(errors="replace"), time.monotonic() - started
 
 
@@ -480,6 +543,7 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
         raise Unusable(f"the CUDA backend cannot be used: lance-bench ended with status "
                        f"{first['status']}: {first['output'].strip()}")
     report = begin(first["backend"], arguments)
+    SEEN.begin(Path(f"{report_path(report, arguments)}.log"), anew=not report["done"])
 
     def fill(section: str, part: str, entries: Iterator[dict[str, Any]]) -> None:
         """A section, unless it was not asked for or done before; one that was cut off begins anew."""

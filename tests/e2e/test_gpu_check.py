@@ -114,6 +114,18 @@ def test_a_check_that_is_cut_off_leaves_what_it_had_and_does_not_look_finished(p
     assert "**Not finished**" in table
 
 
+def test_what_a_program_said_before_the_machine_was_taken_away_is_there(programs: Path, tmp_path: Path) -> None:
+    # Like a C program it says nothing to a pipe until it ends.
+    says = "print('ok 1 - seen'); import os, signal, time; time.sleep(1); os.kill(os.getppid(), signal.SIGKILL)"
+    folder = replace_program(programs, tmp_path / "programs", "test_cuda_guided_step",
+                             f'exec "{sys.executable}" -c "{says}; time.sleep(5)"')
+    assert gpu_check(folder, tmp_path / "out", "--sections", "operators").returncode == -9
+    (log,) = (tmp_path / "out").glob("*.log")
+    said = log.read_text().splitlines()
+    assert said[-1] == "ok 1 - seen" and said[-2].endswith("test_cuda_guided_step")
+    assert any(line.startswith("$ ") and "lance-bench" in line for line in said), "what came before, too"
+
+
 def test_a_check_that_was_cut_off_goes_on_where_it_was(programs: Path, tmp_path: Path) -> None:
     cut_off = "kill -KILL $PPID; exec sleep 5"  # no time to tidy up
     folder = replace_program(programs, tmp_path / "programs", "test_cuda_guided_step", cut_off)
