@@ -155,8 +155,9 @@ static cudaGraphNode_t last_node(cudaStream_t stream)
 {
     enum cudaStreamCaptureStatus status;
     const cudaGraphNode_t *after = NULL;
+    const cudaGraphEdgeData *edges = NULL; /* not read; but not to ask is an error where one is programmatic */
     size_t count = 0;
-    if (cudaStreamGetCaptureInfo(stream, &status, NULL, NULL, &after, NULL, &count) != cudaSuccess ||
+    if (cudaStreamGetCaptureInfo(stream, &status, NULL, NULL, &after, &edges, &count) != cudaSuccess ||
         status != cudaStreamCaptureStatusActive || count != 1)
         return NULL;
     return after[0];
