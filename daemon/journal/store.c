@@ -556,9 +556,15 @@ static int trim_cache(struct store *store, struct error *error)
 
 int store_sweep(struct store *store, struct error *error)
 {
-    int64_t number = 0;
+    int64_t number = 0, before = 0;
     int code;
     while ((code = next_to_expire(store, &number, error)) == 0 && number != 0) {
+        if (number == before) /* a damaged table can be read in order, and not searched */
+            return error_set(error, ERROR_BAD_FILE,
+                             "journal: job number %lld stays when it is forgotten: journal.db is damaged; see lanced "
+                             "--state DIR --check",
+                             (long long)number);
+        before = number;
         log_info(NULL,
                  "journal: job number %lld has waited for its client for too long, or its result is in the way of "
                  "newer ones: "
