@@ -55,6 +55,7 @@ static inline __attribute__((always_inline)) void avx2_tile_rows(const int rows,
         _mm_prefetch(c + (size_t)r * c_row, _MM_HINT_T0); /* rows of c may be pages apart */
         _mm_prefetch(c + (size_t)r * c_row + 15, _MM_HINT_T0);
     }
+#pragma GCC unroll 8
     for (size_t k = 0; k < depth; k++, a += a_step, panel += TILE_COLUMNS) {
         __m256 left = _mm256_loadu_ps(panel), right = _mm256_loadu_ps(panel + 8);
 #pragma GCC unroll 6
