@@ -4,7 +4,8 @@
  * its output is rescaled when the maximum rises (the online softmax of Milakov and
  * Gimelshein 2018, blocked as in FlashAttention, Dao et al. 2022). A task is a group of
  * consecutive queries of all the heads that share one key head, so that a packed block
- * of keys and values serves all of them. A row's arithmetic depends on the keys alone,
+ * of keys and values serves all of them. Where a key head has several tasks, its blocks are
+ * packed once for all, if they are not too large. A row's arithmetic depends on the keys alone,
  * not on how the queries were cut. Where products run in bf16, attention_bf16.c takes the tasks.
  */
 #include <string.h>
@@ -17,6 +18,7 @@ enum {
     TASK_FLOATS = 128 * 1024,  /* packed queries of a task, at most, */
     TASK_ROWS_MAX = 768,       /* and their rows */
     TASKS_PER_THREAD = 4,
+    PACKED_FLOATS = 16 << 20,  /* of keys and values that are packed for several tasks, at most */
 };
 
 static int least(int a, int b)
@@ -122,6 +124,43 @@ static void pack_queries(struct attention_rows *r, int head)
     r->micro->scale(r->packed, (size_t)r->count * r->dim, a->scale);
 }
 
+/* A block of keys and values for all tasks of its key head. */
+static void pack_task(void *context, int index, int thread)
+{
+    const struct attention_work *work = context;
+    const struct attention *a = work->cuts->problem;
+    const int keys = attention_keys(a), blocks = (keys + KEY_BLOCK - 1) / KEY_BLOCK, first = index % blocks * KEY_BLOCK;
+    float *to = work->cuts->packed + (size_t)index * attention_block_floats(a);
+    (void)thread;
+    pack_keys(work->cpu->micro, a, index / blocks, first, least(KEY_BLOCK, keys - first), to,
+              to + KEY_BLOCK * (size_t)a->head_dim);
+}
+
+/* Places in `memory` for the packed keys and values of those that gain by it, as far as PACKED_FLOATS go. Returns the
+ * floats in all; memory NULL: nothing but that. */
+static size_t share_keys(struct attention_cut *cuts, int count, float *memory)
+{
+    size_t taken = 0;
+    for (int i = 0; i < count; i++) {
+        const size_t more = (size_t)cuts[i].problem->kv_heads * attention_head_floats(cuts[i].problem);
+        const bool is_shared = cuts[i].blocks > 1 && more <= PACKED_FLOATS - taken;
+        cuts[i].packed = is_shared && memory ? memory + taken : NULL;
+        taken += is_shared ? more : 0;
+    }
+    return taken;
+}
+
+static void pack_shared(struct cpu *cpu, const struct attention_cut *cuts, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const struct attention *a = cuts[i].problem;
+        const int blocks = (attention_keys(a) + KEY_BLOCK - 1) / KEY_BLOCK;
+        struct attention_work work = {.cpu = cpu, .cuts = &cuts[i], .count = 1};
+        if (cuts[i].packed)
+            pool_run(cpu->pool, a->kv_heads * blocks, pack_task, &work);
+    }
+}
+
 static void task(void *context, int index, int thread)
 {
     const struct attention_work *work = context;
@@ -139,9 +178,15 @@ static void task(void *context, int index, int thread)
 
     int last = attention_visible(&rows, rows.count - 1, rows.keys); /* no row of the task sees more */
     for (int first = 0; first < last; first += KEY_BLOCK) {
-        int count = least(KEY_BLOCK, rows.keys - first);
-        pack_keys(rows.micro, a, kv_head, first, count, scratch + l.keys, scratch + l.values);
-        attend(&rows, scratch + l.keys, scratch + l.values, scratch + l.scores, first, count, rows.keys);
+        const int count = least(KEY_BLOCK, rows.keys - first);
+        const float *keys = scratch + l.keys, *values = scratch + l.values;
+        if (rows.packed_keys) {
+            keys = rows.packed_keys + (size_t)(first / KEY_BLOCK) * attention_block_floats(a);
+            values = keys + KEY_BLOCK * rows.dim;
+        } else {
+            pack_keys(rows.micro, a, kv_head, first, count, scratch + l.keys, scratch + l.values);
+        }
+        attend(&rows, keys, values, scratch + l.scores, first, count, rows.keys);
     }
     attention_finish(&rows, kv_head * rows.group);
 }
@@ -173,7 +218,7 @@ static void cpu_attention(struct kernels *k, const struct attention *problems, i
             if (a->q_rows <= 0)
                 continue;
             struct attention_cut *cut = &cuts[taken++];
-            cut->problem = a;
+            *cut = (struct attention_cut){.problem = a};
             cut->first_task = tasks;
             cut->queries = queries_per_task(a, (threads * TASKS_PER_THREAD + problems_now - 1) / problems_now);
             cut->blocks = (a->q_rows + cut->queries - 1) / cut->queries;
@@ -184,8 +229,11 @@ static void cpu_attention(struct kernels *k, const struct attention *problems, i
         }
         if (!taken)
             continue;
-        if (!cpu_reserve(cpu, scratch, 0))
+        const int shared = cpu->bf16 ? 0 : taken;
+        if (!cpu_reserve(cpu, scratch, share_keys(cuts, shared, NULL)))
             return;
+        share_keys(cuts, shared, cpu->shared);
+        pack_shared(cpu, cuts, shared);
         struct attention_work work = {.cpu = cpu, .cuts = cuts, .count = taken};
         pool_run(cpu->pool, tasks, cpu->bf16 ? attention_bf16_task : task, &work);
     }

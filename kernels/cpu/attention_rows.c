@@ -9,7 +9,7 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
-static int total_keys(const struct attention *a)
+int attention_keys(const struct attention *a)
 {
     int keys = 0;
     for (int s = 0; s < a->segments; s++)
@@ -29,7 +29,7 @@ struct attention_rows attention_rows_of(const struct attention_work *work, int i
     }
     const struct attention_cut *cut = &work->cuts[low];
     const struct attention *a = cut->problem;
-    int group = a->heads / a->kv_heads, keys = total_keys(a);
+    int group = a->heads / a->kv_heads, keys = attention_keys(a);
     int first_query = (index - cut->first_task) % cut->blocks * cut->queries;
     *kv_head = (index - cut->first_task) / cut->blocks;
     return (struct attention_rows){.micro = work->cpu->micro,
@@ -39,6 +39,8 @@ struct attention_rows attention_rows_of(const struct attention_work *work, int i
                                    .first_query = first_query,
                                    .keys = keys,
                                    .keys_before = keys - a->q_rows,
+                                   .packed_keys = cut->packed ? cut->packed + (size_t)*kv_head *
+                                                                                  attention_head_floats(a) : NULL,
                                    .dim = (size_t)a->head_dim,
                                    .wide = attention_wide(a)};
 }

@@ -13,6 +13,7 @@ struct attention_cut {
     int first_task;      /* number of this problem's first task */
     int queries;         /* queries of a task, each of them in `group` heads */
     int blocks;          /* tasks of one key head */
+    float *packed;       /* keys and values of each key head, packed for all tasks; NULL: each packs for itself */
 };
 
 struct attention_work {
@@ -27,6 +28,7 @@ struct attention_rows {
     const struct micro *micro;
     const struct attention *problem;
     int count, group, first_query, keys, keys_before; /* keys_before: what a causal query 0 sees besides itself */
+    const float *packed_keys; /* the key head's blocks of keys and values; NULL: they are yet to be packed */
     float *packed;  /* strips */
     float *output;  /* [count, wide] */
     float *maximum, *sum;
@@ -37,6 +39,21 @@ struct attention_rows {
 static inline size_t attention_wide(const struct attention *a)
 {
     return ((size_t)a->head_dim + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
+}
+
+/* Keys of all segments. */
+int attention_keys(const struct attention *a);
+
+/* Floats of a block of packed keys, and of the values behind them. */
+static inline size_t attention_block_floats(const struct attention *a)
+{
+    return KEY_BLOCK * ((size_t)a->head_dim + attention_wide(a));
+}
+
+/* Floats of all blocks of a key head. */
+static inline size_t attention_head_floats(const struct attention *a)
+{
+    return ((size_t)attention_keys(a) + KEY_BLOCK - 1) / KEY_BLOCK * attention_block_floats(a);
 }
 
 /* The rows of a task, memory not yet given, and the key head they belong to. */
