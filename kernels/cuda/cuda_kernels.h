@@ -20,7 +20,7 @@ struct cuda_options {
 
 /* Raised whenever what program and plugin share changes: a struct, an enum, an operator's place or arguments, here or
  * in a header that this one includes. tests/python/test_kernels_abi.py notices, and says what to record. */
-#define KERNELS_ABI 7u
+#define KERNELS_ABI 8u
 
 /* The KERNELS_ABI this plugin was compiled with; a program asks this first and calls
  * kernels_cuda_open only when it is its own. */
