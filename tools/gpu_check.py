@@ -5,9 +5,10 @@
 
 Sections, in this order, so that the first minutes on a card answer the most; all but the last two by default:
   bench      lance-bench --backend cuda: products of few rows and attention of one row, which are what a token
-             takes; then everything, with and without cuBLASLt and cuDNN
+             takes
   tasks      a picture and an answer at the size of Lance-3B, random NVFP4 weights (lance-bench --tasks)
   tasks-no-graphs  the same with kernels launched one by one (LANCED_CUDA_GRAPHS=off)
+  bench-all  all of lance-bench --backend cuda, with and without cuBLASLt and cuDNN
   operators  every operator beside the CPU backend (the programs test_cuda_*; attention and products also
              without these libraries)
   goldens    the recorded results of the official code (check-golden --backend cuda)
@@ -21,8 +22,9 @@ a temporary folder: 9 GB for NVFP4, 17 GB for bf16. Writes CARD-DATE.json, with 
 a table, to --out (docs/gpu-results); CARD-DATE-SECTIONS when --sections names some. Both are written anew after every
 program that has ended, so that a run that is cut off leaves what it had, marked as not finished. --resume goes on with
 such a run of the same card, driver, commit and sections: sections that were done stay as they are, the one that was
-cut off begins anew. CARD-DATE.log has every line of theirs from the moment it is said: what a machine that is taken
-away in the midst of a program leaves. Needs Python 3.10 and nothing else:
+cut off begins anew. CARD-DATE.log has every line of theirs from the moment it is said (of the first, which
+tells the card's name, when it has ended): what a machine that is taken away in the midst of a program leaves; --resume
+adds to it. Needs Python 3.10 and nothing else:
 `make gpu-bundle` collects the programs with their libraries in build/gpu, which can be copied to a machine that has a
 card and a driver.
 
@@ -58,8 +60,8 @@ EMULATION_ALONE = ("test_cuda_cublas", "test_cuda_cudnn", "test_cuda_lost", "tes
 QUICK_TESTS = ("test_cuda_elementwise", "test_cuda_guided_step")
 SANITIZED_TESTS = tuple(f"test_cuda_{family}" for family in ("elementwise", "norm", "rope", "guided_step", "embed",
                                                              "linear", "attention", "conv", "resample"))
-SECTIONS = ("bench", "tasks", "tasks-no-graphs", "operators", "goldens", "sanitizer", "tasks-bf16", "tasks-video",
-            "peer")
+SECTIONS = ("bench", "tasks", "tasks-no-graphs", "bench-all", "operators", "goldens", "sanitizer", "tasks-bf16",
+            "tasks-video", "peer")
 FIRST_TASKS = ("tasks", "tasks-no-graphs")
 # Of lance-bench's cases, what a token takes.
 FIRST_CASES = ("few-", "gemv-", "attention-decode")
@@ -98,9 +100,8 @@ class Seen:
 SEEN = Seen()
 
 
-def listen(terminal: int, limit: float) -> Iterator[bytes]:
-    """What is said on a terminal until nobody has it open; TimeoutError after `limit` seconds."""
-    end = time.monotonic() + limit
+def listen(terminal: int, end: float) -> Iterator[bytes]:
+    """What is said on a terminal, or a pipe, until nobody has it open; TimeoutError when that is not by `end`."""
     while True:
         if not select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0]:
             raise TimeoutError
@@ -113,25 +114,35 @@ def listen(terminal: int, limit: float) -> Iterator[bytes]:
         yield said
 
 
+def open_terminal() -> tuple[int, int]:
+    """Our end and the programs': to a pipe, which is what is left where there are no terminals, they would say nothing
+    until they have much to say."""
+    try:
+        ours, theirs = pty.openpty()
+    except OSError:
+        return os.pipe()
+    tty.setraw(theirs)
+    return ours, theirs
+
+
 def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, float]:
-    """Exit status, output and seconds; 124 when it had to be ended, 127 when it could not be started. Programs are
-    given a terminal, for to a pipe they would say nothing until they have much to say."""
+    """Exit status, output and seconds; 124 when it had to be ended, 127 when it could not be started."""
     started = time.monotonic()
+    end = started + PROGRAM_LIMIT_SECONDS
     SEEN.add(f"$ {' '.join(command)}\n".encode())
     output = b""
-    ours, theirs = pty.openpty()
-    tty.setraw(theirs)
+    ours, theirs = open_terminal()
     try:
         with subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdin=subprocess.DEVNULL,
                               stdout=theirs, stderr=theirs) as program:  # fmt: skip
             os.close(theirs)
             theirs = -1
             try:
-                for said in listen(ours, PROGRAM_LIMIT_SECONDS):
+                for said in listen(ours, end):
                     output += said
                     SEEN.add(said)
-                status = program.wait()
-            except TimeoutError:
+                status = program.wait(max(0.0, end - time.monotonic()))
+            except (TimeoutError, subprocess.TimeoutExpired):
                 program.kill()
                 status, output = 124, output + f"\n(ended after {PROGRAM_LIMIT_SECONDS} s)\n".encode()
             except BaseException:
@@ -483,18 +494,23 @@ def read_sections(arguments: argparse.Namespace) -> list[str]:
     return sections
 
 
-def measure_all(programs: Path, environment: dict[str, str], first: dict[str, Any],
-                quick: bool) -> Iterator[dict[str, Any]]:
-    """The benchmark: what was measured first already, and what follows."""
+def measure_first(programs: Path, environment: dict[str, str], first: dict[str, Any],
+                  quick: bool) -> Iterator[dict[str, Any]]:
+    """What a token takes; `first` was measured already."""
     yield first
+    for cases in () if quick else FIRST_CASES[1:]:
+        yield measure(programs, environment, False, cases)
+
+
+def measure_all(programs: Path, environment: dict[str, str], quick: bool) -> Iterator[dict[str, Any]]:
+    """The whole benchmark, and parts of it with something else than what is done by itself."""
+    yield (everything := measure(programs, environment, quick))
     if quick:
         return
-    for cases in (*FIRST_CASES[1:], ""):
-        yield measure(programs, environment, False, cases)
     yield measure(programs, environment | {"LANCED_CUBLASLT": "", "LANCED_CUDNN": ""}, False)
     yield measure(programs, environment | {"LANCED_CUDNN": ""}, False, "attention")
     one_stream = measure(programs, environment | {"LANCED_CUDA_OVERLAP": "off"}, False, "linear")
-    yield one_stream | {"backend": f"{first['backend']}, weights decoded between products"}
+    yield one_stream | {"backend": f"{everything.get('backend', 'cuda')}, weights decoded between products"}
     # at every number of rows: codes straight to the tensor cores, and decoded first
     for rows in ("100000", "16"):
         yield measure(programs, environment | {"LANCED_CUDA_SOME_ROWS": rows}, False, "some-")
@@ -543,16 +559,16 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
         raise Unusable(f"the CUDA backend cannot be used: lance-bench ended with status "
                        f"{first['status']}: {first['output'].strip()}")
     report = begin(first["backend"], arguments)
-    SEEN.begin(Path(f"{report_path(report, arguments)}.log"), anew=not report["done"])
+    SEEN.begin(Path(f"{report_path(report, arguments)}.log"), anew=not arguments.resume)
 
     def fill(section: str, part: str, entries: Iterator[dict[str, Any]]) -> None:
         """A section, unless it was not asked for or done before; one that was cut off begins anew."""
         if section not in sections or section in report["done"]:
             return
         print(section, flush=True)
-        report[part] = [entry for entry in report[part] if part == "tasks" and entry["section"] != section]
+        report[part] = [entry for entry in report[part] if entry["section"] != section]
         for entry in entries:
-            report[part].append(entry)
+            report[part].append(entry | {"section": section})
             save(report)
         report["done"].append(section)
         save(report)
@@ -562,8 +578,9 @@ def check_all(arguments: argparse.Namespace, save: Callable[[dict[str, Any]], No
             for section in of:
                 fill(section, "tasks", measure_task_section(section, programs, environment, models, arguments))
 
-    fill("bench", "bench", measure_all(programs, environment, first, arguments.quick))
+    fill("bench", "bench", measure_first(programs, environment, first, arguments.quick))
     fill_tasks(FIRST_TASKS)
+    fill("bench-all", "bench", measure_all(programs, environment, arguments.quick))
     fill("operators", "operators", check_operators(programs, environment, arguments.quick))
     folders = [Path(folder).resolve() for folder in arguments.golden or [ROOT / "tests/golden/data"]]
     fill("goldens", "goldens", check_goldens(programs, folders, environment, arguments.only))

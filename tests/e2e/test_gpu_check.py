@@ -115,15 +115,33 @@ def test_a_check_that_is_cut_off_leaves_what_it_had_and_does_not_look_finished(p
 
 
 def test_what_a_program_said_before_the_machine_was_taken_away_is_there(programs: Path, tmp_path: Path) -> None:
-    # Like a C program it says nothing to a pipe until it ends.
-    says = "print('ok 1 - seen'); import os, signal, time; time.sleep(1); os.kill(os.getppid(), signal.SIGKILL)"
+    # Like a C program it says nothing to a pipe until it ends. It is gone once that was seen, or after ten seconds.
+    script = tmp_path / "says.py"
+    script.write_text("import os, pathlib, signal, time\nprint('ok 1 - seen')\nend = time.monotonic() + 10\n"
+                      f"while time.monotonic() < end and not any(b'seen' in log.read_bytes() "
+                      f"for log in pathlib.Path({str(tmp_path / 'out')!r}).glob('*.log')):\n    time.sleep(0.02)\n"
+                      "os.kill(os.getppid(), signal.SIGKILL)\n")  # fmt: skip
     folder = replace_program(programs, tmp_path / "programs", "test_cuda_guided_step",
-                             f'exec "{sys.executable}" -c "{says}; time.sleep(5)"')
+                             f'exec "{sys.executable}" "{script}"')  # fmt: skip
     assert gpu_check(folder, tmp_path / "out", "--sections", "operators").returncode == -9
     (log,) = (tmp_path / "out").glob("*.log")
     said = log.read_text().splitlines()
     assert said[-1] == "ok 1 - seen" and said[-2].endswith("test_cuda_guided_step")
     assert any(line.startswith("$ ") and "lance-bench" in line for line in said), "what came before, too"
+    assert gpu_check(programs, tmp_path / "out", "--sections", "operators", "--resume").returncode == 0
+    assert log.read_text().splitlines()[: len(said)] == said, "a run that goes on takes none of it away"
+
+
+def test_a_task_is_told_when_it_has_ended_whatever_becomes_of_the_next(programs: Path, tmp_path: Path) -> None:
+    made = [programs / "random-checkpoint", "--config", "tiny", "--form", "nvfp4", "-o", tmp_path]
+    subprocess.run(made, check=True, capture_output=True)
+    too_large = ["--picture", "56x9000"]
+    done = subprocess.run([programs / "lance-bench", "--tasks", "--model", tmp_path / "Lance-3B-NVFP4", "--json",
+                           "--task", "t2i,x2t_image", "--image", "32x32", "--steps", "1", "--runs", "1", *too_large],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 1 and "x2t_image: source height" in done.stderr
+    task, _ = json.JSONDecoder().raw_decode(done.stdout.partition('"tasks": [')[2].lstrip())
+    assert task["task"] == "t2i" and task["finite"] and task["stages"]
 
 
 def test_a_check_that_was_cut_off_goes_on_where_it_was(programs: Path, tmp_path: Path) -> None:
@@ -149,10 +167,11 @@ def test_a_check_that_was_cut_off_goes_on_where_it_was(programs: Path, tmp_path:
 def test_what_answers_most_is_tried_first(programs: Path, tmp_path: Path) -> None:
     cut_off = "kill -TERM $PPID; exec sleep 60"
     folder = replace_program(programs, tmp_path / "programs", "test_cuda_elementwise", cut_off)
-    done = gpu_check(folder, tmp_path / "out", "--sections", "goldens,operators,tasks,bench")
+    done = gpu_check(folder, tmp_path / "out", "--sections", "goldens,operators,bench-all,tasks,bench")
     assert done.returncode == 143, done.stdout + done.stderr
     report, _ = read_report(tmp_path / "out")
-    assert report["bench"] and report["tasks"] and not report["goldens"]
+    assert report["done"] == ["bench", "tasks", "bench-all"] and not report["goldens"]
+    assert [bench["section"] for bench in report["bench"]] == ["bench", "bench-all"]
 
 
 def test_a_notice_beside_the_numbers_does_not_hide_them(programs: Path, tmp_path: Path) -> None:

@@ -245,8 +245,19 @@ static cJSON *task_json(const struct task *task, uint64_t weight_bytes)
     return json;
 }
 
-static int print_json(struct kernels *k, const struct lance_model_info *info, const struct tasks_options *o,
-                      cJSON *tasks)
+/* The report as JSON, in three parts, so that each task is there from the moment it has ended, whatever becomes of the
+ * next. Each takes its JSON; 1 when there was no memory for its text. */
+static int print_text(char *text, size_t length)
+{
+    if (text)
+        printf("%.*s", (int)length, text);
+    else
+        fprintf(stderr, "lance-bench: no memory for the result as JSON\n");
+    cJSON_free(text);
+    return text ? 0 : 1;
+}
+
+static int begin_json(struct kernels *k, const struct lance_model_info *info, const struct tasks_options *o)
 {
     cJSON *json = json_object();
     json_add_text(json, "backend", k->name);
@@ -254,17 +265,26 @@ static int print_json(struct kernels *k, const struct lance_model_info *info, co
     json_add_text(json, "kind", info->kind);
     json_add_number(json, "load_seconds", info->load_seconds);
     json_add_number(json, "weight_bytes", (double)info->weight_bytes);
-    json_add_number(json, "memory_peak_bytes", (double)k->memory_peak(k));
     json_add_number(json, "runs", o->runs);
-    json_add(json, "tasks", tasks);
-    char *text = json_print_indented(json);
-    if (text)
-        puts(text);
-    else
-        fprintf(stderr, "lance-bench: no memory for the result as JSON\n");
+    char *text = json_print(json);
     cJSON_Delete(json);
-    cJSON_free(text);
-    return text ? 0 : 1;
+    const int code = print_text(text, text ? strlen(text) - 1 : 0); /* it goes on before its last bracket */
+    printf(", \"tasks\": [");
+    return code;
+}
+
+static int print_task_json(const struct task *task, uint64_t weight_bytes, bool is_first)
+{
+    cJSON *json = task_json(task, weight_bytes);
+    char *text = json_print_indented(json);
+    cJSON_Delete(json);
+    printf("%s\n", is_first ? "" : ",");
+    return print_text(text, text ? strlen(text) : 0);
+}
+
+static void end_json(struct kernels *k)
+{
+    printf("\n], \"memory_peak_bytes\": %llu}\n", (unsigned long long)k->memory_peak(k));
 }
 
 /* --- all of it ------------------------------------------------------------------------------------ */
@@ -281,8 +301,9 @@ static int run_tasks(struct kernels *k, struct lance_model *model, const struct 
     int done = 0;
     snprintf(resolution, sizeof resolution, "%dx%d", o->picture[1], o->picture[0]);
     lance_model_info(model, &info);
-    cJSON *tasks = json_array();
-    if (!o->json)
+    if (o->json)
+        good &= begin_json(k, &info, o) == 0;
+    else
         printf("%s: %s, %.1f MB of weights on %s, loaded in %.2f s\n", info.name, info.kind,
                (double)info.weight_bytes / 1e6, k->name, info.load_seconds);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -291,24 +312,20 @@ static int run_tasks(struct kernels *k, struct lance_model *model, const struct 
             continue;
         describe(&task, o, &source, resolution);
         const int code = run_task(model, &task, o->runs, error);
-        if (code) {
-            cJSON_Delete(tasks);
+        if (code)
             return error_prefix(error, "%s", lance_task_name(all[i]));
-        }
         good &= task.same && task.last.finite;
-        done++;
         if (o->json)
-            json_append(tasks, task_json(&task, info.weight_bytes));
+            good &= print_task_json(&task, info.weight_bytes, done == 0) == 0;
         else
             print_task(&task, info.weight_bytes);
         fflush(stdout);
+        done++;
     }
     if (!done)
         fprintf(stderr, "lance-bench: \"%s\" names none of t2i, t2v, x2t_image\n", o->only);
     if (o->json)
-        good &= print_json(k, &info, o, tasks) == 0;
-    else
-        cJSON_Delete(tasks);
+        end_json(k);
     return good && done ? 0 : 1;
 }
 
