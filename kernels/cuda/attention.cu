@@ -109,7 +109,6 @@ __device__ __forceinline__ void load_step(bf16 *to, const struct attention_probl
     copy_async_commit();
 }
 
-
 __device__ __forceinline__ struct share share_of_block(const struct batch &b, const struct attention_problem &p,
                                                        int block_rows)
 {

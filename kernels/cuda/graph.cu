@@ -20,6 +20,11 @@
 #include <new>
 #include <vector>
 
+#if CUDART_VERSION < 13000 /* where what asks for edge data, too, has another name */
+#undef cudaStreamGetCaptureInfo
+#define cudaStreamGetCaptureInfo cudaStreamGetCaptureInfo_v3
+#endif
+
 /* Something that was recorded, in the order of the calls. */
 struct recorded {
     cudaGraphNode_t node; /* of a kernel; NULL for anything else */
