@@ -133,7 +133,7 @@ def test_what_a_program_said_before_the_machine_was_taken_away_is_there(programs
 
 
 def test_a_task_is_told_when_it_has_ended_whatever_becomes_of_the_next(programs: Path, tmp_path: Path) -> None:
-    made = [programs / "random-checkpoint", "--config", "tiny", "--form", "nvfp4", "-o", tmp_path]
+    made: list[str | Path] = [programs / "random-checkpoint", "--config", "tiny", "--form", "nvfp4", "-o", tmp_path]
     subprocess.run(made, check=True, capture_output=True)
     too_large = ["--picture", "56x9000"]
     done = subprocess.run([programs / "lance-bench", "--tasks", "--model", tmp_path / "Lance-3B-NVFP4", "--json",
