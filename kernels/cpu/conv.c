@@ -14,7 +14,6 @@
 #include "kernels/cpu/product.h"
 #include "kernels/formats/linear_source.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +36,6 @@ static void cpu_conv_close(struct kernels *k, struct conv *conv)
 struct repack {
     const struct conv *conv;
     size_t first_tap, taps;
-    atomic_size_t *panels; /* done */
 };
 
 /* Some taps of a panel, channel by channel: they lie together in the file, and far apart in the panel. */
@@ -71,7 +69,6 @@ static void repack_panels(const void *context, size_t first, size_t count)
             conv_bf16_repack(r->conv, r->first_tap, r->taps, panel);
         else
             repack_panel(r, panel);
-    atomic_fetch_add(r->panels, count);
 }
 
 static size_t panels_of(const struct conv *c)
@@ -85,10 +82,9 @@ static bool lay_out(struct cpu *cpu, struct conv *c, int first)
     if (first >= c->first_laid_out)
         return true;
     const size_t plane = (size_t)c->kernel_h * (size_t)c->kernel_w;
-    atomic_size_t done = 0;
     cpu_for(cpu, panels_of(c), 1, repack_panels,
-            &(struct repack){c, (size_t)first * plane, (size_t)(c->first_laid_out - first) * plane, &done});
-    if (atomic_load(&done) != panels_of(c))
+            &(struct repack){c, (size_t)first * plane, (size_t)(c->first_laid_out - first) * plane});
+    if (pool_is_cancelled(cpu->pool)) /* some may be missing */
         return false;
     c->first_laid_out = first;
     return true;

@@ -25,7 +25,6 @@ struct cpu {
     size_t scratch_floats;  /* of one thread */
     float *shared;          /* read by all threads while an operator runs */
     size_t shared_floats;
-    const atomic_bool *cancelled; /* see kernels.h, watch; or NULL */
     size_t failed_bytes;    /* a scratch allocation that failed since the last sync, or 0 */
 };
 

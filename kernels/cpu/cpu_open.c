@@ -24,7 +24,6 @@ static void cpu_graph_grows(struct kernels *k, const void *memory, size_t bytes,
 
 static void cpu_watch(struct kernels *k, const atomic_bool *cancelled)
 {
-    cpu_of(k)->cancelled = cancelled;
     pool_watch(cpu_of(k)->pool, cancelled);
 }
 
@@ -33,7 +32,7 @@ static int cpu_sync(struct kernels *k, struct error *error)
     struct cpu *cpu = cpu_of(k);
     size_t failed = cpu->failed_bytes;
     cpu->failed_bytes = 0; /* whatever is answered: the next job has nothing to do with it */
-    if (cpu->cancelled && atomic_load(cpu->cancelled))
+    if (pool_is_cancelled(cpu->pool))
         return error_set(error, ERROR_CANCELLED, "cancelled");
     if (failed)
         return error_set(error, ERROR_NO_MEMORY, "cpu backend: no memory for %zu bytes of working space", failed);

@@ -53,7 +53,7 @@ static void relax(void)
 #endif
 }
 
-static bool is_cancelled(const struct pool *pool)
+bool pool_is_cancelled(const struct pool *pool)
 {
     return pool->cancelled && atomic_load_explicit(pool->cancelled, memory_order_relaxed);
 }
@@ -62,7 +62,7 @@ static void draw_tasks(struct pool *pool, void (*task)(void *, int, int), void *
 {
     for (;;) {
         int index = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (index >= tasks || is_cancelled(pool))
+        if (index >= tasks || pool_is_cancelled(pool))
             return;
         task(context, index, thread);
     }
@@ -161,7 +161,7 @@ void pool_watch(struct pool *pool, const atomic_bool *cancelled)
 void pool_run(struct pool *pool, int tasks, void (*task)(void *context, int index, int thread), void *context)
 {
     if (tasks <= 1 || pool->threads == 1) {
-        for (int i = 0; i < tasks && !is_cancelled(pool); i++)
+        for (int i = 0; i < tasks && !pool_is_cancelled(pool); i++)
             task(context, i, 0);
         return;
     }

@@ -21,6 +21,8 @@ int pool_threads(const struct pool *pool);
 
 /* From now on, while *cancelled is true, tasks that have not begun are left out. NULL: none are. */
 void pool_watch(struct pool *pool, const atomic_bool *cancelled);
+/* Whether it is true. When it is not after a loop, no task of that loop was left out. */
+bool pool_is_cancelled(const struct pool *pool);
 
 void pool_run(struct pool *pool, int tasks, void (*task)(void *context, int index, int thread), void *context);
 
