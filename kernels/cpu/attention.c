@@ -129,7 +129,7 @@ static void pack_task(void *context, int index, int thread)
 {
     const struct attention_work *work = context;
     const struct attention *a = work->cuts->problem;
-    const int keys = attention_keys(a), blocks = (keys + KEY_BLOCK - 1) / KEY_BLOCK, first = index % blocks * KEY_BLOCK;
+    const int keys = attention_keys(a), blocks = attention_key_blocks(a), first = index % blocks * KEY_BLOCK;
     float *to = work->cuts->packed + (size_t)index * attention_block_floats(a);
     (void)thread;
     pack_keys(work->cpu->micro, a, index / blocks, first, least(KEY_BLOCK, keys - first), to,
@@ -154,10 +154,9 @@ static void pack_shared(struct cpu *cpu, const struct attention_cut *cuts, int c
 {
     for (int i = 0; i < count; i++) {
         const struct attention *a = cuts[i].problem;
-        const int blocks = (attention_keys(a) + KEY_BLOCK - 1) / KEY_BLOCK;
         struct attention_work work = {.cpu = cpu, .cuts = &cuts[i], .count = 1};
         if (cuts[i].packed)
-            pool_run(cpu->pool, a->kv_heads * blocks, pack_task, &work);
+            pool_run(cpu->pool, a->kv_heads * attention_key_blocks(a), pack_task, &work);
     }
 }
 

@@ -41,8 +41,12 @@ static inline size_t attention_wide(const struct attention *a)
     return ((size_t)a->head_dim + TILE_COLUMNS - 1) / TILE_COLUMNS * TILE_COLUMNS;
 }
 
-/* Keys of all segments. */
+/* Keys of all segments, and blocks of them. */
 int attention_keys(const struct attention *a);
+static inline int attention_key_blocks(const struct attention *a)
+{
+    return (attention_keys(a) + KEY_BLOCK - 1) / KEY_BLOCK;
+}
 
 /* Floats of a block of packed keys, and of the values behind them. */
 static inline size_t attention_block_floats(const struct attention *a)
@@ -53,7 +57,7 @@ static inline size_t attention_block_floats(const struct attention *a)
 /* Floats of all blocks of a key head. */
 static inline size_t attention_head_floats(const struct attention *a)
 {
-    return ((size_t)attention_keys(a) + KEY_BLOCK - 1) / KEY_BLOCK * attention_block_floats(a);
+    return (size_t)attention_key_blocks(a) * attention_block_floats(a);
 }
 
 /* The rows of a task, memory not yet given, and the key head they belong to. */
