@@ -336,7 +336,7 @@ def measure_tasks(section: str, programs: Path, environment: dict[str, str], mod
         environment = environment | {"LANCED_CUDA_GRAPHS": "off"}
     model, making = make_checkpoint(programs, environment, models, form, folder, arguments.quick)
     command = [str(programs / "lance-bench"), "--tasks", "--model", str(model), "--backend", "cuda", "--json", *options]
-    entry: dict[str, Any] = {"section": section, "checkpoint_seconds": making, "tasks": []}
+    entry: dict[str, Any] = {"checkpoint_seconds": making, "tasks": []}
     with watched_device_memory(entry):
         status, output, seconds = run([*command, *(QUICK_TASK if arguments.quick else [])], environment)
     entry |= {"status": status, "seconds": round(seconds, 2)}
@@ -482,7 +482,7 @@ def measure_task_section(section: str, programs: Path, environment: dict[str, st
         yield measure_tasks(section, programs, environment, models, arguments)
     except Unusable as why:  # what was measured before is worth keeping
         print(f"  {why}", flush=True)
-        yield {"section": section, "tasks": [], "checks": [{"name": f"{section}: {why}", "passed": False}]}
+        yield {"tasks": [], "checks": [{"name": f"{section}: {why}", "passed": False}]}
 
 
 def read_sections(arguments: argparse.Namespace) -> list[str]:
